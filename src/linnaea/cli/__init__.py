@@ -1,0 +1,121 @@
+"""The command line: one module per verb, the wiring of everything else, and the only code that prints.
+
+This module stays light: ``linnaea --help`` imports neither torch nor polars. A verb's module holds
+typed, frozen option classes (their docstrings are the help) and imports heavy things when it runs.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from linnaea import __version__
+from linnaea.errors import LinnaeaError, UsageError
+
+DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
+INTERRUPTED = 130
+"""Exit codes; 130 is the shell's own for Ctrl-C."""
+
+Commands: TypeAlias = Mapping[str, tuple[Any, Callable[[Any], int]]]
+"""Sub-command -> (option class, function from options to exit code); the key ``""`` is a verb without any."""
+
+VERBS: dict[str, str] = {
+    "predict": "name the organisms on photographs",
+    "embed": "turn photographs into vectors",
+    "taxonomy": "resolve names, look up lineages, compare checklists",
+    "data": "build, check and describe data sets",
+    "train": "train a model after a recipe",
+    "evaluate": "zero-shot and few-shot scores of a model",
+    "list": "list recipes, models, checklists",
+    "doctor": "check this installation",
+    "demo": "the whole way once, on a synthetic tree of life",
+}
+"""Every verb with one line of help; the module is ``linnaea.cli.<verb>``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see the constants above)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return DONE
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in given:
+            raise
+        code, message = _verdict(error)
+        print(f"linnaea: {' '.join(message.split())}", file=sys.stderr)
+        return code
+
+
+def _verdict(error: BaseException) -> tuple[int, str]:
+    match error:
+        case UsageError():
+            return USAGE, str(error)
+        case LinnaeaError():
+            return FAILED, str(error)
+        case KeyboardInterrupt():
+            return INTERRUPTED, "interrupted; run the same command again to go on"
+        case _:
+            return FAILED, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+
+
+def _dispatch(words: list[str]) -> int:
+    match words:
+        case [] | ["-h" | "--help", *_]:
+            print(_overview())
+            return DONE
+        case ["--version", *_]:
+            print(f"linnaea {__version__}")
+            return DONE
+        case [verb, *rest] if verb in VERBS:
+            return _run_verb(verb, rest)
+        case [word, *_]:
+            raise UsageError(f"{word!r} is no command; one of {', '.join(VERBS)} (linnaea --help)")
+    raise AssertionError(words)
+
+
+def _run_verb(verb: str, words: list[str]) -> int:
+    commands: Commands = import_module(f"linnaea.cli.{verb}").COMMANDS
+    name = f"linnaea {verb}"
+    if "" in commands:
+        options, run = commands[""]
+    elif words and words[0] in commands:
+        options, run = commands[words[0]]
+        name, words = f"{name} {words[0]}", words[1:]
+    else:
+        listing = "\n".join(f"  {key:<12}{_first_line(cls)}" for key, (cls, _) in commands.items())
+        if not words or words[0] in ("-h", "--help"):
+            print(f"usage: {name} COMMAND ...\n\n{listing}\n\n{name} COMMAND --help shows its options.")
+            return DONE if words else USAGE
+        raise UsageError(f"{words[0]!r} is no command of {name}; one of {', '.join(commands)}")
+    return run(_parse(options, name, words))
+
+
+def _parse(options: Any, name: str, words: list[str]) -> Any:
+    """Options from words; ``options`` is a class for tyro, or a function of (program name, words)."""
+    if not isinstance(options, type):
+        return options(name, words)
+    import tyro
+
+    try:
+        return tyro.cli(options, prog=name, args=words)
+    except ValueError as error:  # checks in __post_init__
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _first_line(options: Any) -> str:
+    return (options.__doc__ or "").strip().splitlines()[0]
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
+    return (
+        "usage: linnaea COMMAND ...\n\n"
+        "Vision foundation models of the tree of life.\n\n"
+        f"{verbs}\n\n"
+        "linnaea COMMAND --help shows a command's options; --version the version; --debug full errors.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but some inputs failed."
+    )

@@ -1,0 +1,65 @@
+"""Files that are either whole or absent: atomic writes, clear words for a full disk, the cache folder."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from linnaea.errors import LinnaeaError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` about ``path`` into a :class:`LinnaeaError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        if error.errno in _NO_SPACE:
+            raise LinnaeaError(
+                f"{where}: the disk is full; free some space and run the same command again"
+            ) from error
+        raise LinnaeaError(f"{where}: {error.strerror or error}") from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and renamed over ``path``.
+
+    Whatever interrupts the writer (an exception, a full disk, kill -9), ``path`` is either the old
+    file or the whole new one.
+
+    Raises:
+        LinnaeaError: the file cannot be written (full disk, no permission).
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with explain_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` in one step (see :func:`atomic_path`)."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def cache_dir() -> Path:
+    """The folder for what can be computed again: ``$LINNAEA_CACHE`` or the user's cache folder."""
+    if chosen := os.environ.get("LINNAEA_CACHE"):
+        return Path(chosen)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("linnaea"))

@@ -1,0 +1,37 @@
+"""The one vocabulary of ranks: the seven of BioCLIP's captions (arXiv 2311.18803, section 3)."""
+
+from enum import IntEnum
+from typing import Self
+
+
+class Rank(IntEnum):
+    """A principal rank; its value counts from the root, so a smaller value is a higher rank."""
+
+    KINGDOM = 0
+    PHYLUM = 1
+    CLASS = 2
+    ORDER = 3
+    FAMILY = 4
+    GENUS = 5
+    SPECIES = 6
+
+    @property
+    def label(self) -> str:
+        """The lower-case name, which is also the column name in every table: ``"kingdom"``."""
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The rank that ``text`` names, whatever its case.
+
+        Raises:
+            ValueError: ``text`` names no principal rank.
+        """
+        try:
+            return cls[text.strip().upper()]
+        except KeyError:
+            raise ValueError(f"{text!r} is no rank; one of {', '.join(RANK_LABELS)}") from None
+
+
+RANK_LABELS: tuple[str, ...] = tuple(rank.label for rank in Rank)
+N_RANKS = len(RANK_LABELS)

@@ -1,0 +1,153 @@
+"""A taxon as a value, and the captions that a model is trained on and asked with."""
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
+
+PHOTO_TEMPLATE = "a photo of {}."
+"""The template of BioCLIP's training captions (arXiv 2311.18803, section 3.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taxon:
+    """A taxon of any rank with its lineage; valid by construction.
+
+    ``lineage`` holds seven names from kingdom to species, ``""`` where a rank is not known. The
+    last one is the epithet alone (``"hudsonia"``), so it asks for a genus. The common name and the
+    authorship stand apart: captions never contain an authorship.
+
+    Raises:
+        ValueError: a name has stray white space or control characters, a species has no genus or
+            repeats it, or there is no name at all.
+    """
+
+    lineage: tuple[str, str, str, str, str, str, str]
+    common_name: str = ""
+    authorship: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.lineage) != N_RANKS:
+            raise ValueError(f"a lineage has {N_RANKS} ranks, not {len(self.lineage)}")
+        for label, name in (*zip(RANK_LABELS, self.lineage, strict=True), ("common name", self.common_name)):
+            if name != " ".join(name.split()) or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+                raise ValueError(f"{label} {name!r} has stray white space or control characters")
+        if self.species and not self.genus:
+            raise ValueError(f"species {self.species!r} has no genus")
+        if self.species and self.species.split()[0].lower() == self.genus.lower() != self.species.lower():
+            raise ValueError(f"species {self.species!r} repeats its genus; give the epithet alone")
+        if not any(self.lineage) and not self.common_name:
+            raise ValueError("a taxon needs at least one name")
+
+    @classmethod
+    def of(cls, names: Mapping[str, str] | None = None, /, *, common_name: str = "", **ranks: str) -> Self:
+        """Make a taxon from rank names: ``Taxon.of(genus="Pica", species="hudsonia")``.
+
+        A mapping serves for ``class`` and for table rows; its keys other than ranks are ignored.
+        """
+        given = {**(names or {}), **ranks}
+        first, *rest = (given.get(label) or "" for label in RANK_LABELS)
+        return cls((first, *rest), common_name=common_name)  # type: ignore[arg-type]
+
+    def __getitem__(self, rank: Rank) -> str:
+        return self.lineage[rank]
+
+    @property
+    def genus(self) -> str:
+        return self.lineage[Rank.GENUS]
+
+    @property
+    def species(self) -> str:
+        """The specific epithet alone."""
+        return self.lineage[Rank.SPECIES]
+
+    @property
+    def rank(self) -> Rank | None:
+        """The lowest rank that is named; ``None`` where only a common name is known."""
+        return next((rank for rank in reversed(Rank) if self.lineage[rank]), None)
+
+    @property
+    def scientific_name(self) -> str:
+        """The binomial, or the name of the lowest rank that is known; ``""`` if there is none."""
+        if self.species:
+            return f"{self.genus} {self.species}"
+        return "" if self.rank is None else self.lineage[self.rank]
+
+    def at(self, rank: Rank) -> Self:
+        """The ancestor at ``rank``: lower ranks, common name and authorship are dropped.
+
+        Raises:
+            ValueError: nothing is named at ``rank`` or above.
+        """
+        if rank == Rank.SPECIES:
+            return self
+        kept = self.lineage[: rank + 1] + ("",) * (N_RANKS - rank - 1)
+        return type(self)(kept)  # type: ignore[arg-type]
+
+    def caption(self, text_type: "TextType", template: str = "{}") -> str:
+        """The caption of ``text_type``, never empty, set into ``template``."""
+        return template.replace("{}", _CAPTIONS[text_type](self))
+
+
+class TextType(StrEnum):
+    """How a taxon is written out (arXiv 2311.18803, section 3.2 and table 3).
+
+    The first five are the ones BioCLIP mixes in training; the tagged ones name each rank.
+    """
+
+    COM = "com"
+    SCI = "sci"
+    TAXON = "taxon"
+    SCI_COM = "sci_com"
+    TAXON_COM = "taxon_com"
+    TAXON_TAG = "taxon_tag"
+    TAXON_TAG_COM = "taxon_tag_com"
+
+
+TRAINING_TEXT_TYPES = (
+    TextType.COM,
+    TextType.SCI,
+    TextType.TAXON,
+    TextType.SCI_COM,
+    TextType.TAXON_COM,
+)
+
+
+def _taxonomic(taxon: Taxon) -> str:
+    return " ".join(name for name in taxon.lineage if name) or taxon.common_name
+
+
+def _tagged(taxon: Taxon) -> str:
+    pairs = zip(RANK_LABELS, taxon.lineage, strict=True)
+    return " ".join(f"{label} {name}" for label, name in pairs if name) or taxon.common_name
+
+
+def _scientific(taxon: Taxon) -> str:
+    return taxon.scientific_name or taxon.common_name
+
+
+def _common(taxon: Taxon) -> str:
+    return taxon.common_name or taxon.scientific_name
+
+
+def _with_common_name(base: Callable[[Taxon], str]) -> Callable[[Taxon], str]:
+    def caption(taxon: Taxon) -> str:
+        text = base(taxon)
+        known = taxon.common_name and taxon.common_name != text
+        return f"{text} with common name {taxon.common_name}" if known else text
+
+    return caption
+
+
+_CAPTIONS: dict[TextType, Callable[[Taxon], str]] = {
+    TextType.COM: _common,
+    TextType.SCI: _scientific,
+    TextType.TAXON: _taxonomic,
+    TextType.SCI_COM: _with_common_name(_scientific),
+    TextType.TAXON_COM: _with_common_name(_taxonomic),
+    TextType.TAXON_TAG: _tagged,
+    TextType.TAXON_TAG_COM: _with_common_name(_tagged),
+}

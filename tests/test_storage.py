@@ -1,0 +1,42 @@
+"""Files are whole or absent, and a full disk is said in one line."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from linnaea.errors import LinnaeaError
+from linnaea.storage import atomic_path, cache_dir, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "file.txt"
+    write_atomically(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as partial:
+        partial.write_text("half of the n")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LinnaeaError, match=r"file\.txt: the disk is full; free some space"):
+        write_atomically(tmp_path / "file.txt", "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "inside").touch()
+    with pytest.raises(LinnaeaError, match="taken"):
+        write_atomically(tmp_path / "taken", "text")
+
+
+def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
