@@ -42,11 +42,7 @@ def wrong_imports(part: str, code: str) -> list[str]:
         for name in names:
             if name.startswith("."):
                 found.append(f"relative import {name}")
-            elif (
-                name.split(".")[0] == "linnaea"
-                and name.split(".")[1:2] != []
-                and name.split(".")[1] not in allowed
-            ):
+            elif name.split(".")[0] == "linnaea" and name.split(".")[1:2] != [] and name.split(".")[1] not in allowed:
                 found.append(name)
     return found
 

@@ -23,8 +23,7 @@ MAGPIE = Taxon(
         ("sci_com", "Pica hudsonia with common name black-billed magpie"),
         (
             "taxon_com",
-            "Animalia Chordata Aves Passeriformes Corvidae Pica hudsonia"
-            " with common name black-billed magpie",
+            "Animalia Chordata Aves Passeriformes Corvidae Pica hudsonia with common name black-billed magpie",
         ),
         (
             "taxon_tag",
@@ -57,12 +56,7 @@ def test_missing_ranks_are_left_out() -> None:
     moth = Taxon.of({"kingdom": "Animalia", "class": "Insecta"}, family="Noctuidae")
     assert moth.caption(TextType.TAXON) == "Animalia Insecta Noctuidae"
     assert moth.caption(TextType.TAXON_TAG) == "kingdom Animalia class Insecta family Noctuidae"
-    assert (
-        moth.caption(TextType.SCI)
-        == moth.caption(TextType.COM)
-        == moth.caption(TextType.SCI_COM)
-        == "Noctuidae"
-    )
+    assert moth.caption(TextType.SCI) == moth.caption(TextType.COM) == moth.caption(TextType.SCI_COM) == "Noctuidae"
     assert moth.rank == Rank.FAMILY
 
 
@@ -73,10 +67,7 @@ def test_a_common_name_alone_is_never_doubled() -> None:
 
 
 def test_a_template_may_hold_a_name_with_braces() -> None:
-    assert (
-        Taxon.of(common_name="odd {} name").caption(TextType.COM, "a photo of {}.")
-        == "a photo of odd {} name."
-    )
+    assert Taxon.of(common_name="odd {} name").caption(TextType.COM, "a photo of {}.") == "a photo of odd {} name."
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,7 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(
-            ""
-            if speed is None
-            else f"{speed:,.0f} {self.unit}/s"
-            if speed >= 10
-            else f"{speed:.2g} {self.unit}/s"
+            "" if speed is None else f"{speed:,.0f} {self.unit}/s" if speed >= 10 else f"{speed:.2g} {self.unit}/s"
         )
 
 

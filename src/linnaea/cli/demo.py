@@ -1,0 +1,76 @@
+"""``linnaea demo``: the whole way once, with the same commands a user would type."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from linnaea.cli import DONE, Commands, main
+from linnaea.cli.console import say
+from linnaea.errors import LinnaeaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The whole way once: draw a tree of life, build, train, evaluate, predict, report."""
+
+    output: Path = Path("runs/demo")
+    """Folder for everything the demo makes; an interrupted demo goes on where it stopped."""
+    recipe: str = "tiny"
+    """The training recipe."""
+
+
+def demo(options: Demo) -> int:
+    """Run every step and end with the name of the report page."""
+    from linnaea.cli.demo_report import write_report
+
+    folder = options.output
+    photographs, data, run = folder / "photographs", folder / "data", folder / "run"
+    model = run / "model"
+    step("data", "synthesize", photographs)
+    table = photographs / "metadata.csv"
+    columns = ["--path-column", "filepath", "--label-column", "scientific_name", "--split-column", "split"]
+    step("data", "build", "--table", table, "--root", photographs, *columns, "--output", data)
+    step("train", options.recipe, "--data", data, "--output", run, *(["--resume"] if run.exists() else []))
+    for split in ("test", "unseen"):
+        evaluation = folder / f"evaluate-{split}"
+        step("evaluate", model, "--data", data, "--split", split, "--candidates", "all", "--output", evaluation)
+    unlabelled = copy_unlabelled(photographs, folder / "unlabelled")
+    predictions = folder / "predictions.csv"
+    predictions.unlink(missing_ok=True)
+    step("predict", unlabelled, "--model", model, "--labels", data, "--output", predictions)
+    step("predict", unlabelled, "--model", model, "--labels", data, "--rank", "auto", "--confidence", "0.8")
+    report = write_report(folder)
+    print(f"report: {report}", flush=True)
+    return DONE
+
+
+def step(*words: str | Path) -> None:
+    """Show one command as a user would type it, run it, and stop the demo where it fails."""
+    command = [str(word) for word in words]
+    say(f"\n$ linnaea {shlex.join(command)}")
+    if (code := main(command)) != DONE:
+        raise LinnaeaError(f"the demo stopped: `linnaea {shlex.join(command)}` ended with {code}")
+
+
+def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Path:
+    """Put a few photographs the model never saw, under names that give nothing away, into ``target``."""
+    import shutil
+
+    import polars as pl
+
+    target.mkdir(parents=True, exist_ok=True)
+    table = pl.read_csv(photographs / "metadata.csv")
+    for split in ("test", "unseen"):
+        rows = table.filter(pl.col("split") == split).sort("filepath")
+        for number, path in enumerate(spread(rows["filepath"].to_list(), n_per_split), start=1):
+            shutil.copyfile(photographs / path, target / f"{split}-{number}.jpg")
+    return target
+
+
+def spread(values: Sequence[str], n: int) -> list[str]:
+    """``n`` of ``values`` at even distances."""
+    return [values[i * len(values) // n] for i in range(min(n, len(values)))]
+
+
+COMMANDS: Commands = {"": (Demo, demo)}

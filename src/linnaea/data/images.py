@@ -1,0 +1,241 @@
+"""Pixels on the way in: decode, turn upright, resize, encode. The only place that touches them.
+
+JPEG goes through simplejpeg (libjpeg-turbo with scaled decoding) and OpenCV; everything else, and whatever
+these refuse, through Pillow. Pictures come out as ``uint8`` arrays ``[H, W, 3]`` in RGB, upright by their EXIF
+orientation, transparency on white.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from linnaea.errors import LinnaeaError
+
+Picture = NDArray[np.uint8]
+"""Pixels ``[H, W, 3]``, RGB."""
+
+MAX_PIXELS = 300_000_000
+"""Larger pictures are refused unread (decompression bombs); 300 megapixels hold any camera's photograph."""
+
+DEFAULT_SHORT_SIDE = 256
+JPEG_QUALITY = 90
+
+_EXIF_ORIENTATION = 0x0112
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_UPRIGHT = 1
+
+Image.MAX_IMAGE_PIXELS = None  # our own check, below, gives the better message
+
+
+class ImageError(LinnaeaError):
+    """A picture that cannot be used; the message is the reason, short enough for a table cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A picture as it goes into a shard."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    stored_verbatim: bool
+    """Whether the input's own bytes were kept: it was an upright RGB JPEG that already fitted."""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.jpeg).hexdigest()
+
+
+def read_image_file(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: there is no such file, it is a folder, empty, or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except IsADirectoryError:
+        raise ImageError("is a folder, not an image") from None
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from error
+    if not data:
+        raise ImageError("file is empty")
+    return data
+
+
+def decode(data: bytes, *, min_short_side: int | None = None) -> Picture:
+    """Decode a picture: upright, RGB, ``[H, W, 3]`` uint8.
+
+    With ``min_short_side`` a JPEG may be decoded at a fraction (n/8) of its size, as long as its short side
+    stays at least that long: several times faster, and the resize that follows has less to do.
+
+    Raises:
+        ImageError: the data is no picture, truncated, or too large.
+    """
+    if data.startswith(_JPEG_MAGIC) and (picture := _decode_plain_jpeg(data, min_short_side)) is not None:
+        return picture
+    return _decode_with_pillow(data)
+
+
+def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int = JPEG_QUALITY) -> Prepared:
+    """A picture as a shard holds it: short side at most ``short_side`` pixels, never enlarged, JPEG.
+
+    An upright RGB JPEG that already fits is kept byte for byte (after a full decode has shown it whole).
+
+    Raises:
+        ImageError: the data is no usable picture.
+    """
+    fits = _fits_verbatim(data, short_side)
+    # Twice the target leaves the area filter enough to average.
+    picture = decode(data, min_short_side=None if fits else 2 * short_side)
+    height, width = picture.shape[:2]
+    if fits:
+        return Prepared(jpeg=data, width=width, height=height, stored_verbatim=True)
+    small = resize_short_side(picture, short_side)
+    height, width = small.shape[:2]
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=quality, colorspace="RGB")
+    return Prepared(jpeg=jpeg, width=width, height=height, stored_verbatim=False)
+
+
+def resize_short_side(picture: Picture, short_side: int) -> Picture:
+    """Shrink so that the short side has at most ``short_side`` pixels; the aspect ratio is kept, nothing enlarged.
+
+    Area interpolation, bit-identical with and without SIMD in OpenCV (cubic is not).
+    """
+    height, width = picture.shape[:2]
+    scale = short_side / min(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _decode_plain_jpeg(data: bytes, min_short_side: int | None) -> Picture | None:
+    """The fast path; ``None`` where Pillow has to look (CMYK, odd files, errors to be explained)."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    _check_size(width, height)
+    if colours not in ("YCbCr", "RGB", "Gray"):
+        return None
+    target: dict[str, Any] = {}
+    if min_short_side is not None and min_short_side < min(height, width):
+        scale = min_short_side / min(height, width)
+        target = {"min_height": int(np.ceil(height * scale)), "min_width": int(np.ceil(width * scale))}
+    try:
+        picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
+    except ValueError:
+        return None
+    return _turn_upright(picture, _jpeg_orientation(data))
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    """The EXIF orientation (1 to 8) of a JPEG; reads its head only."""
+    if b"Exif" not in data[:65_536]:
+        return _UPRIGHT
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                return int(image.getexif().get(_EXIF_ORIENTATION, _UPRIGHT))
+    except (OSError, ValueError, TypeError, SyntaxError):
+        return _UPRIGHT
+
+
+def _turn_upright(picture: Picture, orientation: int) -> Picture:
+    match orientation:
+        case 2:
+            turned = picture[:, ::-1]
+        case 3:
+            turned = picture[::-1, ::-1]
+        case 4:
+            turned = picture[::-1]
+        case 5:
+            turned = picture.transpose(1, 0, 2)
+        case 6:
+            turned = picture.transpose(1, 0, 2)[:, ::-1]
+        case 7:
+            turned = picture.transpose(1, 0, 2)[::-1, ::-1]
+        case 8:
+            turned = picture.transpose(1, 0, 2)[::-1]
+        case _:
+            return picture
+    return np.ascontiguousarray(turned)
+
+
+def _decode_with_pillow(data: bytes) -> Picture:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                _check_size(*image.size)
+                image.seek(0)  # the first frame of an animation
+                image.load()
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(_why_unidentified(data)) from None
+    except Exception as error:  # Pillow's plug-ins raise nearly anything on broken data
+        raise ImageError(_why_broken(error)) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65_535 if values.max(initial=0) > 255 else 255
+        return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _fits_verbatim(data: bytes, short_side: int) -> bool:
+    if not data.startswith(_JPEG_MAGIC):
+        return False
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    return min(height, width) <= short_side and colours == "YCbCr" and _jpeg_orientation(data) == _UPRIGHT
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"too large: {width} x {height} pixels (limit {MAX_PIXELS:,})")
+    if width == 0 or height == 0:
+        raise ImageError("has no pixels")
+
+
+def _why_unidentified(data: bytes) -> str:
+    head = data[:512].lstrip()
+    if head[:1] == b"<":
+        return "is no image (an HTML or XML page)"
+    if data[:4] == b"%PDF":
+        return "is no image (a PDF)"
+    try:
+        data[:512].decode("utf-8")
+    except UnicodeDecodeError:
+        return "is no image (unknown format)"
+    return "is no image (a text file)"
+
+
+def _why_broken(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "truncated" in text or "not processed" in text or isinstance(error, EOFError):
+        return "image is truncated"
+    return f"image is broken: {text or type(error).__name__}"

@@ -1,0 +1,243 @@
+"""The shard format: WebDataset tars and a Parquet index beside them. The only code that knows it.
+
+A sample is ``<key>.jpg`` and ``<key>.json`` (and texts, where asked for) in a plain ustar archive whose bytes
+are a function of its content alone. The index holds every picture's place, so that any sample of any shard is
+one ``pread`` away.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Self
+
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.storage import atomic_path
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import Taxon
+
+TAR_BLOCK = 512
+
+INDEX_SCHEMA: dict[str, Any] = {
+    "key": pl.String,
+    "split": pl.String,
+    "shard": pl.String,
+    "offset": pl.Int64,
+    "size": pl.Int64,
+    "taxon_id": pl.Int32,
+    "source": pl.String,
+    "group": pl.String,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "sha256": pl.String,
+}
+"""``index.parquet``: a row per picture; ``offset`` and ``size`` are those of the JPEG inside the shard."""
+
+TAXA_SCHEMA: dict[str, Any] = {
+    "taxon_id": pl.Int32,
+    **dict.fromkeys(RANK_LABELS, pl.String),
+    "scientific_name": pl.String,
+    "common_name": pl.String,
+}
+"""``taxa.parquet``: the only place where names live; ``taxon_id`` is the row, in depth-first order."""
+
+
+def sort_taxa(taxa: Iterable[Taxon]) -> list[Taxon]:
+    """The distinct ``taxa`` in depth-first order of the tree: the order of their ids."""
+    return sorted(set(taxa), key=lambda taxon: (taxon.lineage, taxon.common_name, taxon.authorship))
+
+
+def make_taxa_table(taxa: Iterable[Taxon]) -> pl.DataFrame:
+    """The distinct ``taxa`` as a table of :data:`TAXA_SCHEMA`."""
+    rows = [
+        {
+            "taxon_id": number,
+            **dict(zip(RANK_LABELS, taxon.lineage, strict=True)),
+            "scientific_name": taxon.scientific_name,
+            "common_name": taxon.common_name,
+        }
+        for number, taxon in enumerate(sort_taxa(taxa))
+    ]
+    return pl.DataFrame(rows, schema=TAXA_SCHEMA)
+
+
+def taxa_from_table(table: pl.DataFrame) -> list[Taxon]:
+    """The rows of a taxon table as values."""
+    names = table.select(*RANK_LABELS, "common_name").fill_null("").rows()
+    return [Taxon(lineage[:-1], common_name=lineage[-1]) for lineage in names]
+
+
+class ShardWriter:
+    """Writes one shard; the file's bytes depend on nothing but what is added, in that order."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def add(self, key: str, jpeg: bytes, facts: Mapping[str, Any], texts: Mapping[str, str]) -> int:
+        """Add one sample; returns the offset of its JPEG in the shard."""
+        offset = self._add_member(f"{key}.jpg", jpeg)
+        self._add_member(f"{key}.json", json.dumps(facts, ensure_ascii=False, sort_keys=True).encode())
+        for name, text in texts.items():
+            self._add_member(f"{key}.{name}", text.encode())
+        return offset
+
+    def _add_member(self, name: str, content: bytes) -> int:
+        member = tarfile.TarInfo(name)  # mtime, uid and gid stay 0: the same input gives the same bytes
+        member.size = len(content)
+        member.mode = 0o644
+        offset = self._tar.offset + TAR_BLOCK
+        self._tar.addfile(member, io.BytesIO(content))
+        return int(offset)
+
+    def close(self) -> None:
+        self._tar.close()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A finished data set, or one split of it; opened with :meth:`open`.
+
+    ``index`` and ``taxa`` are tables of :data:`INDEX_SCHEMA` and :data:`TAXA_SCHEMA`. Reading is random access
+    by row, safe from any number of threads and in forked or spawned processes.
+    """
+
+    directory: Path
+    index: pl.DataFrame
+    taxa: pl.DataFrame
+    _files: dict[tuple[int, str], int] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a data set.
+
+        Raises:
+            LinnaeaError: there is none, or its build was not finished.
+        """
+        if not (directory / "manifest.json").exists():
+            state = (
+                "was not finished; run the same `linnaea data build` again"
+                if (directory / ".build").exists()
+                else "is no data set (no manifest.json); make one with `linnaea data build`"
+            )
+            raise LinnaeaError(f"{directory}: {state}")
+        try:
+            index = pl.read_parquet(directory / "index.parquet")
+            taxa = pl.read_parquet(directory / "taxa.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise LinnaeaError(f"{directory}: its tables cannot be read ({error}); see `linnaea data check`") from error
+        return cls(directory, index, taxa)
+
+    def split(self, name: str) -> Self:
+        """The part of the data set in one split.
+
+        Raises:
+            LinnaeaError: there is no such split.
+        """
+        part = self.index.filter(pl.col("split") == name)
+        if part.is_empty():
+            there = ", ".join(sorted(self.index["split"].unique()))
+            raise LinnaeaError(f"{self.directory}: no split {name!r}; there are {there or 'none'}")
+        return replace(self, index=part)
+
+    def sources(self, names: tuple[str, ...]) -> Self:
+        """The part that comes from some sources (all of them for an empty tuple).
+
+        Raises:
+            LinnaeaError: a source is not in the data set.
+        """
+        if not names:
+            return self
+        there = set(self.index["source"].unique())
+        if unknown := set(names) - there:
+            raise LinnaeaError(
+                f"{self.directory}: no source {', '.join(sorted(unknown))}; there are {', '.join(sorted(there))}"
+            )
+        return replace(self, index=self.index.filter(pl.col("source").is_in(names)))
+
+    def __len__(self) -> int:
+        return self.index.height
+
+    @cached_property
+    def _places(self) -> tuple[list[str], list[int], list[int]]:
+        return self.index["shard"].to_list(), self.index["offset"].to_list(), self.index["size"].to_list()
+
+    def read(self, row: int) -> bytes:
+        """The JPEG of one row of the index.
+
+        Raises:
+            LinnaeaError: the shard is missing or shorter than the index says.
+        """
+        shards, offsets, sizes = self._places
+        shard, offset, size = shards[row], offsets[row], sizes[row]
+        data = os.pread(self._descriptor(shard), size, offset)
+        if len(data) != size:
+            raise LinnaeaError(
+                f"{self.directory / shard}: ends before sample {self.index['key'][row]}; see `linnaea data check`"
+            )
+        return data
+
+    def _descriptor(self, shard: str) -> int:
+        slot = (os.getpid(), shard)
+        if (descriptor := self._files.get(slot)) is None:
+            try:
+                descriptor = os.open(self.directory / shard, os.O_RDONLY)
+            except OSError as error:
+                raise LinnaeaError(f"{self.directory / shard}: {error.strerror}; see `linnaea data check`") from error
+            # Two threads may race here: both descriptors are good, one is kept.
+            descriptor = self._files.setdefault(slot, descriptor)
+        return descriptor
+
+    @cached_property
+    def taxa_list(self) -> list[Taxon]:
+        """Every taxon of the data set, by taxon id."""
+        return taxa_from_table(self.taxa)
+
+    def taxon(self, taxon_id: int) -> Taxon:
+        return self.taxa_list[taxon_id]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"directory": self.directory, "index": self.index, "taxa": self.taxa, "_files": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+
+def sha256_of_file(path: Path) -> str:
+    """The checksum of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Write a table in one step; the same table gives the same bytes."""
+    with atomic_path(path) as partial:
+        table.write_parquet(partial, compression="zstd", statistics=True)
+
+
+def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of every member of a shard.
+
+    Raises:
+        LinnaeaError: the tar is broken or cut short.
+    """
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            end = 0
+            for member in tar:
+                end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
+                if end > size:
+                    raise LinnaeaError(f"{path}: cut short inside {member.name}")
+                yield member.name, member.offset_data, member.size
+            if size < end + 2 * TAR_BLOCK:
+                raise LinnaeaError(f"{path}: cut short (no end mark)")
+    except tarfile.TarError as error:
+        raise LinnaeaError(f"{path}: is no tar archive ({error})") from error

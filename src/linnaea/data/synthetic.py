@@ -1,0 +1,309 @@
+"""A small artificial tree of life, drawn procedurally: data for the demo and for tests.
+
+Visible traits are fixed at the ranks of a tree of seven ranks (:class:`~linnaea.data.drawing.Traits`): relatives
+look alike, and a species that was never seen can be placed by its genus. Everything is a function of the seed.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from linnaea.data.drawing import ORNAMENTS, Traits, draw_photograph
+from linnaea.data.engine import LocalEngine
+from linnaea.errors import LinnaeaError
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import Taxon
+
+MARKER = "synthetic.json"
+TABLE = "metadata.csv"
+SPECIES_PER_GENUS = 5
+GENERA_PER_FAMILY = 3
+MIN_SPECIES = 8
+N_UNSEEN_STEP = 8
+"""Every eighth species is held out whole."""
+
+CLADES = (
+    ("Animaria", "Pterozoa", "Lepismata", "moth", ("gliders", "emperors")),
+    ("Animaria", "Pterozoa", "Coleata", "beetle", ("diggers", "armourers")),
+    ("Animaria", "Natatozoa", "Pinnata", "fish", ("darters", "sailors")),
+    ("Plantaria", "Florophyta", "Petalopsida", "flower", ("bells", "stars")),
+    ("Plantaria", "Florophyta", "Foliopsida", "leaves", ("ferns", "laurels")),
+    ("Fungaria", "Pileomycota", "Pileomycetes", "mushroom", ("caps", "parasols")),
+)
+"""Kingdom, phylum, class, body plan, and the English nouns of its families."""
+
+HUE_WORDS = ("scarlet", "copper", "golden", "lime", "emerald", "jade", "azure", "cobalt", "violet", "rose")
+SPECIES_WORDS = ("Common", "Painted", "Lesser", "Great", "Royal", "Shy", "Northern", "Marsh", "Island", "Lonely")
+ORNAMENT_WORDS = {"bands": "banded", "spots": "spotted", "rings": "ringed", "halves": "rayed", "checks": "checkered"}
+ONSETS = ("b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "pr", "tr", "cr", "gl", "st", "ph", "th")
+VOWELS = ("a", "e", "i", "o", "u", "ae", "y")
+CODAS = ("", "l", "n", "r", "s", "x", "")
+EPITHET_ENDINGS = ("us", "a", "ensis", "atus", "ella", "oides", "ifer", "icus")
+FAMILY_ENDING = {"Animaria": "idae", "Plantaria": "aceae", "Fungaria": "aceae"}
+ORDER_ENDING = {"Animaria": "iformes", "Plantaria": "ales", "Fungaria": "ales"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """How large a tree of life to draw."""
+
+    n_species: int = 240
+    n_images: int = 16
+    """Photographs per species."""
+    size: int = 96
+    """Width and height of the photographs, pixels."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_species < MIN_SPECIES or self.n_images < 1 or self.size < 16:
+            raise ValueError(f"at least {MIN_SPECIES} species, 1 photograph of each, 16 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticSpecies:
+    """One species: its place in the tree, what it looks like, whether it is held out."""
+
+    taxon: Taxon
+    traits: Traits
+    unseen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticSummary:
+    n_images: int
+    n_species: int
+    n_genera: int
+    n_families: int
+
+
+def synthesize(
+    directory: Path,
+    config: SyntheticConfig,
+    *,
+    n_workers: int = 0,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> SyntheticSummary:
+    """Draw a tree of life into ``directory``: class folders named as iNat21's, and ``metadata.csv``.
+
+    The table is written last. The same command goes on where it was interrupted and leaves a finished
+    drawing alone; the files do not depend on the number of workers.
+
+    Raises:
+        LinnaeaError: the folder holds something else.
+    """
+    species = make_species(config)
+    _claim(directory, config)
+    if not (directory / TABLE).exists():
+        _draw_all(directory, config, species, n_workers, on_progress)
+        write_atomically(directory / TABLE, _make_table(config, species))
+    lineages = [s.taxon.lineage for s in species]
+    return SyntheticSummary(
+        n_images=config.n_species * config.n_images,
+        n_species=len(species),
+        n_genera=len({lineage[:6] for lineage in lineages}),
+        n_families=len({lineage[:5] for lineage in lineages}),
+    )
+
+
+def make_species(config: SyntheticConfig) -> list[SyntheticSpecies]:
+    """All species of the tree, in depth-first order."""
+    rng = np.random.default_rng([config.seed, 1])
+    words = _Words(rng)
+    n_genera = -(-config.n_species // SPECIES_PER_GENUS)
+    genera = _make_genera(n_genera, rng, words)
+    species: list[SyntheticSpecies] = []
+    for number in range(config.n_species):
+        # Round-robin over genera, so that their sizes differ by one at most.
+        genus, place = genera[number % n_genera], number // n_genera
+        species.append(genus.make_species(place, words))
+    species.sort(key=lambda s: s.taxon.lineage)
+    held_out = _choose_unseen(species)
+    return [SyntheticSpecies(taxon=s.taxon, traits=s.traits, unseen=i in held_out) for i, s in enumerate(species)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Genus:
+    lineage: tuple[str, ...]
+    noun: str
+    plan: str
+    parts: int
+    slender: float
+    curl: float
+    hue: float
+    ornament: str
+    accents: tuple[float, ...]
+
+    def make_species(self, place: int, words: "_Words") -> SyntheticSpecies:
+        hue_word = HUE_WORDS[int(self.hue * len(HUE_WORDS)) % len(HUE_WORDS)]
+        name = f"{SPECIES_WORDS[place % len(SPECIES_WORDS)]} {ORNAMENT_WORDS[self.ornament]} {hue_word} {self.noun}"
+        lineage = (*self.lineage, words.make(2, EPITHET_ENDINGS))
+        traits = Traits(
+            plan=self.plan,
+            parts=self.parts,
+            slender=self.slender,
+            curl=self.curl,
+            hue=self.hue,
+            ornament=self.ornament,
+            accent=self.accents[place % len(self.accents)],
+            count=2 + (place * 2 + place // 3) % 5,
+            pale=(0.15, 0.75, 0.45)[place % 3],
+        )
+        return SyntheticSpecies(
+            taxon=Taxon(lineage, common_name=words.make_unique(name)),  # type: ignore[arg-type]
+            traits=traits,
+            unseen=False,
+        )
+
+
+def _make_genera(n_genera: int, rng: np.random.Generator, words: "_Words") -> list[_Genus]:
+    """Genera over clades, two orders a clade, families as they are needed."""
+    n_families = max(len(CLADES) if n_genera >= len(CLADES) else 1, -(-n_genera // GENERA_PER_FAMILY))
+    families = []
+    orders: dict[tuple[int, int], str] = {}
+    for number in range(n_families):
+        clade, place = number % len(CLADES), number // len(CLADES)
+        kingdom, phylum, class_, plan, nouns = CLADES[clade]
+        slot = (clade, place % 2)
+        order = orders.setdefault(slot, words.make(2, (ORDER_ENDING[kingdom],)))
+        lineage = (kingdom, phylum, class_, order, words.make(2, (FAMILY_ENDING[kingdom],)))
+        parts = (3, 6)[slot[1]] + (2 if plan == "flower" else 0)
+        slender, curl = ((0.1, 0.1), (0.9, 0.8), (0.15, 0.95), (0.85, 0.1))[place % 4]
+        families.append((lineage, nouns[slot[1]].removesuffix("s"), plan, parts, slender, curl))
+    genera = []
+    for number in range(n_genera):
+        lineage, noun, plan, parts, slender, curl = families[number % n_families]
+        place = number // n_families
+        hue = (0.62 * place + 0.17 * (number % n_families)) % 1.0
+        accents = tuple((hue + shift + rng.normal(0, 0.02)) % 1.0 for shift in (0.5, 0.33, 0.66, 0.18, 0.82))
+        genera.append(
+            _Genus(
+                lineage=(*lineage, words.make(2, ("us", "a", "is", "ia", "or"))), noun=noun, plan=plan, parts=parts,
+                slender=slender, curl=curl, hue=hue, accents=accents,
+                ornament=ORNAMENTS[(place + number % n_families) % len(ORNAMENTS)],
+            )
+        )  # fmt: skip
+    return genera
+
+
+class _Words:
+    """Latin-like words, each given out once."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._given: set[str] = set()
+
+    def make(self, n_syllables: int, endings: tuple[str, ...]) -> str:
+        while True:
+            syllables = [self._pick(ONSETS) + self._pick(VOWELS) + self._pick(CODAS) for _ in range(n_syllables)]
+            word = "".join(syllables).rstrip("aeiouy") + self._pick(endings)
+            if endings is not EPITHET_ENDINGS:
+                word = word.capitalize()
+            if word.lower() not in self._given:
+                self._given.add(word.lower())
+                return word
+
+    def make_unique(self, name: str) -> str:
+        """``name``, or ``name`` with a word before it, if it has been given out already."""
+        for prefix in ("", "Eastern ", "Western ", "Southern ", "Dwarf ", "Giant ", "Mountain ", "River "):
+            candidate = prefix + (name if not prefix else name[0].lower() + name[1:])
+            if candidate not in self._given:
+                self._given.add(candidate)
+                return candidate
+        return self.make_unique(f"{self.make(1, ('ish',))} {name}")
+
+    def _pick(self, choices: tuple[str, ...]) -> str:
+        return choices[self._rng.integers(len(choices))]
+
+
+def _choose_unseen(species: list[SyntheticSpecies]) -> set[int]:
+    """About every eighth species, at most one of a genus, where two of the genus remain."""
+    by_genus: dict[str, list[int]] = {}
+    for number, one in enumerate(species):
+        by_genus.setdefault(one.taxon.genus, []).append(number)
+    wanted = len(species) // N_UNSEEN_STEP
+    eligible = [numbers for numbers in by_genus.values() if len(numbers) >= 3]
+    step = max(1, -(-len(eligible) // max(wanted, 1)))
+    chosen = eligible[::step] if step > 1 else eligible
+    return {numbers[i % len(numbers)] for i, numbers in enumerate(chosen[:wanted])}
+
+
+def _claim(directory: Path, config: SyntheticConfig) -> None:
+    marker = directory / MARKER
+    content = json.dumps(asdict(config), indent=1)
+    if marker.exists():
+        if marker.read_text() != content:
+            raise LinnaeaError(f"{directory}: holds a drawing with other options; choose another folder")
+    elif directory.exists() and any(directory.iterdir()):
+        raise LinnaeaError(f"{directory}: is not empty; choose a new folder")
+    else:
+        write_atomically(marker, content)
+
+
+def folder_name(number: int, taxon: Taxon) -> str:
+    """A class folder as iNat21 names it."""
+    return "_".join([f"{number:05d}", *taxon.lineage])
+
+
+@dataclass(frozen=True)
+class _DrawTask:
+    folder: Path
+    traits: Traits
+    number: int
+    config: SyntheticConfig
+
+
+def _draw_all(
+    directory: Path,
+    config: SyntheticConfig,
+    species: list[SyntheticSpecies],
+    n_workers: int,
+    on_progress: Callable[[int, int | None], None],
+) -> None:
+    tasks = [_DrawTask(directory / folder_name(i, s.taxon), s.traits, i, config) for i, s in enumerate(species)]
+    done, total = 0, len(species) * config.n_images
+    for n_images in LocalEngine(n_workers).map(_draw_species, tasks):
+        done += n_images
+        on_progress(done, total)
+
+
+def _draw_species(task: _DrawTask) -> int:
+    cv2.setNumThreads(1)
+    for number in range(task.config.n_images):
+        path = task.folder / f"{number:03d}.jpg"
+        if not path.exists():
+            rng = np.random.default_rng([task.config.seed, 2, task.number, number])
+            picture = draw_photograph(task.traits, task.config.size, rng)
+            write_atomically(path, simplejpeg.encode_jpeg(picture, quality=90, colorspace="RGB"), sync=False)
+    return task.config.n_images
+
+
+def _make_table(config: SyntheticConfig, species: list[SyntheticSpecies]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filepath", *RANK_LABELS, "scientific_name", "common_name", "split"])
+    writer.writerows(_table_rows(config, species))
+    return text.getvalue()
+
+
+def _table_rows(config: SyntheticConfig, species: list[SyntheticSpecies]) -> Iterator[list[str]]:
+    for (number, one), image in product(enumerate(species), range(config.n_images)):
+        split = "unseen" if one.unseen else _seen_split(image, config.n_images)
+        path = f"{folder_name(number, one.taxon)}/{image:03d}.jpg"
+        yield [path, *one.taxon.lineage, one.taxon.scientific_name, one.taxon.common_name, split]
+
+
+def _seen_split(image: int, n_images: int) -> str:
+    """The last eighth of a species' photographs is the test, the eighth before it the validation."""
+    eighth = max(1, n_images // 8)
+    if n_images < 3 or image < n_images - 2 * eighth:
+        return "train"
+    return "val" if image < n_images - eighth else "test"

@@ -1,0 +1,155 @@
+"""A run: a recipe and a data set in, a model folder out."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from linnaea import __version__
+from linnaea.data.shards import DataSet, write_parquet
+from linnaea.errors import LinnaeaError
+from linnaea.model.load import (
+    ImageTower,
+    ModelConfig,
+    TaxonModel,
+    TextTower,
+    choose_device,
+    load_model,
+    make_model,
+    save_model,
+)
+from linnaea.model.text import make_token_table
+from linnaea.model.tokenizer import train_bpe
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.train.batches import Loader
+from linnaea.train.fit import FitResult, fit
+from linnaea.train.recipes import Recipe, Tower
+
+RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where a run lives, and what it is made of."""
+
+    recipe_name: str
+    recipe: Recipe
+    data_dir: Path
+    run_dir: Path
+    device: str = "auto"
+    n_workers: int = 2
+
+    @property
+    def model_dir(self) -> Path:
+        return self.run_dir / "model"
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.model_dir / "open_clip_model.safetensors").exists()
+
+
+def open_part(run: Run) -> DataSet:
+    """The part of the data set that the recipe trains on."""
+    return DataSet.open(run.data_dir).split(run.recipe.feed.split).sources(run.recipe.feed.sources)
+
+
+def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> TaxonModel:
+    """The model before its first step: published weights, or a new one with a vocabulary of the data's names."""
+    if tower.start:
+        return load_model(tower.start, pretrained=tower.pretrained or None, device=device)
+    taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
+    bpe = train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
+    config = ModelConfig(
+        embed_dim=tower.width,
+        image=ImageTower(
+            image_size=tower.image_size,
+            layers=tower.image_layers,
+            width=tower.width,
+            patch_size=tower.patch_size,
+            timm_model_name=tower.backbone,
+        ),
+        text=TextTower(
+            context_length=tower.context_length, width=tower.width, layers=tower.text_layers, heads=tower.width // 32
+        ),
+        n_merges=tower.n_merges,
+    )
+    model = make_model(config, bpe, seed=seed)
+    where = choose_device(device)
+    return dataclasses.replace(model, clip=model.clip.to(where), device=where)
+
+
+def train(run: Run, on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None) -> FitResult:
+    """Train, or go on with, a run; leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder.
+
+    Raises:
+        LinnaeaError: see :func:`linnaea.train.fit.fit`; or the data set does not fit the recipe.
+    """
+    recipe, dataset = run.recipe, open_part(run)
+    torch.manual_seed(recipe.seed)
+    model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device)
+    if recipe.descent.grad_checkpointing:
+        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
+    loader = Loader(dataset, recipe.feed, model.preprocess.image_size, recipe.seed, n_workers=run.n_workers)
+    table = make_token_table(model.tokenizer, dataset.taxa_list, recipe.feed.text_types)
+    run.run_dir.mkdir(parents=True, exist_ok=True)
+    n_steps = recipe.n_steps(len(dataset))
+    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, on_step=on_step)
+    if result.finished:
+        _save_result(run, model, dataset, result)
+    return result
+
+
+def write_recipe(run: Run) -> None:
+    """Keep what the run is a function of, beside it."""
+    write_atomically(run.run_dir / RECIPE_FILE, json.dumps(_describe(run), indent=1))
+
+
+def check_same_recipe(run: Run) -> None:
+    """Raise where the run in the folder was started with something else."""
+    try:
+        before = json.loads((run.run_dir / RECIPE_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise LinnaeaError(f"{run.run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
+    now = json.loads(json.dumps(_describe(run)))
+    changed = sorted(_changes(before, now))
+    if changed:
+        raise LinnaeaError(
+            f"{run.run_dir}: was started with other settings ({'; '.join(changed)}); choose another --output"
+        )
+
+
+def _describe(run: Run) -> dict[str, Any]:
+    return {"recipe": run.recipe_name, "data": str(run.data_dir.resolve()), **dataclasses.asdict(run.recipe)}
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    changes = []
+    for key in {*before, *now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += _changes(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changes.append(f"{prefix}{key}: {old} -> {new}")
+    return changes
+
+
+def _save_result(run: Run, model: TaxonModel, dataset: DataSet, result: FitResult) -> None:
+    facts = {
+        "linnaea": __version__,
+        "recipe": run.recipe_name,
+        "text_types": [str(text_type) for text_type in run.recipe.feed.text_types],
+        "template": PHOTO_TEMPLATE,
+        "steps": result.step,
+        "n_images": len(dataset),
+        "n_taxa": dataset.index["taxon_id"].n_unique(),
+        "data": _describe(run)["data"],
+    }
+    seen = dataset.taxa.filter(dataset.taxa["taxon_id"].is_in(dataset.index["taxon_id"].unique().implode()))
+    write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
+                  run.model_dir / "taxa.parquet")  # fmt: skip
+    save_model(dataclasses.replace(model, facts=facts), run.model_dir)
