@@ -1,48 +1,107 @@
-"""The demo's report page: what was learnt, what it looks like, and how right it is at every rank."""
+"""The demo's report page: what was drawn, what was learnt, and how right it is at every rank."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.data.report import measure
+from linnaea.data.shards import DataSet
+from linnaea.evaluate.report import GREEN, RANK_CAPTION, make_cards, plot_ranks, rank_accuracy, score_rows
+from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
+
+SPLITS = {"test": "species it knows", "unseen": "species it has never seen"}
+CANDIDATES_CAPTION = (
+    "Species it has never seen compete with all the others as answers: to name the genus is already an achievement."
+)
 
 
-def read_curve(path: Path) -> tuple[list[int], list[float]]:
-    """Steps and losses of a ``metrics.jsonl``."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line["step"] for line in lines], [line["loss"] for line in lines]
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` from what the demo's steps left in ``folder``."""
+    metrics = {split: json.loads((folder / f"evaluate-{split}" / "metrics.json").read_text()) for split in SPLITS}
+    dataset = DataSet.open(folder / "data")
+    page = Page(
+        "A synthetic tree of life",
+        "Drawn, built into a data set, learnt from nothing and put to the test: the whole way once.",
+        [
+            Section("In short", [Facts(_facts(dataset, metrics)), Text(_story(metrics))]),
+            Section("Right at each rank", [_plot_ranks(metrics)]),
+            *(_show_split(folder, dataset, split, name) for split, name in SPLITS.items()),
+            Section("The loss", [_plot_loss(folder / "run")]),
+            Section("All scores", _score_tables(metrics)),
+            Section("The same on your own photographs", [Text(NEXT_STEPS)]),
+        ],
+        footer="Made by `linnaea demo`.",
+    )
+    page.write(folder / "report.html")
+    return folder / "report.html"
 
 
-def plot_loss(run: Path, n_batch: int) -> Any:
-    """The loss over steps, beside ln(batch): what a model that knows nothing would have."""
-    import math
+NEXT_STEPS = (
+    "`linnaea data build --folder photos/ --output data/` makes a data set of a folder with one folder per species;"
+    " `linnaea train tiny --data data/ --output run/` trains, `linnaea predict new/ --model run/` names what is on"
+    " new photographs."
+)
 
-    from matplotlib.figure import Figure
 
-    steps, losses = read_curve(run / "metrics.jsonl")
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(steps, losses, lw=1.6, color="#2f6f4f")
-    axes.axhline(math.log(n_batch), ls="--", lw=1, color="#888")
-    axes.text(steps[-1], math.log(n_batch), f"ln {n_batch}: chance ", ha="right", va="bottom", fontsize=8, color="#666")
-    axes.set(xlabel="step", ylabel="InfoNCE loss", ylim=(0, None))
+def _facts(dataset: DataSet, metrics: dict[str, dict[str, float]]) -> dict[str, object]:
+    statistics = measure(dataset)
+    names = dict(statistics.by_rank.select("rank", "names").iter_rows())
+    return {
+        "photographs": f"{statistics.n_images:,}",
+        "species": names["species"],
+        "genera": names["genus"],
+        "families": names["family"],
+        "right species, of those it knows": f"{metrics['test']['zero_shot/taxon_com/top1']:.0%}",
+        "right genus, of species it has never seen": f"{metrics['unseen']['zero_shot/taxon_com/genus']:.0%}",
+    }
+
+
+def _story(metrics: dict[str, dict[str, float]]) -> str:
+    seen, unseen = metrics["test"], metrics["unseen"]
+    times = seen["zero_shot/taxon_com/top1"] / seen["zero_shot/taxon_com/chance/top1"]
+    genus_times = unseen["zero_shot/taxon_com/genus"] / unseen["zero_shot/taxon_com/chance/genus"]
+    majority = unseen["zero_shot/taxon_com/majority/genus"]
+    return (
+        f"Among {seen['n_candidates']:.0f} candidates the species is right {times:.0f} times as often as by chance."
+        f" Of species without a single photograph in training the genus is right {genus_times:.0f} times as often"
+        f" as by chance; always naming their commonest genus would be right {majority:.1%} of the time."
+    )
+
+
+def _plot_ranks(metrics: dict[str, dict[str, float]]) -> Figure:
+    accuracy = {SPLITS[split]: rank_accuracy(values, "taxon_com") for split, values in metrics.items()}
+    majority = rank_accuracy(metrics["unseen"], "taxon_com", "majority/")
+    alt = "bars of the share of right answers at each rank, for species in training and for others"
+    return Figure(plot_ranks(accuracy, majority), alt, RANK_CAPTION)
+
+
+def _show_split(folder: Path, dataset: DataSet, split: str, name: str) -> Section:
+    import polars as pl
+
+    examples = pl.read_parquet(folder / f"evaluate-{split}" / "examples.parquet")
+    cards = make_cards(dataset.split(split), examples, 18)
+    caption = CANDIDATES_CAPTION if split == "unseen" else "Photographs that were not trained on, evenly spread."
+    return Section(name[0].upper() + name[1:], [Cards(cards, caption=caption)])
+
+
+def _plot_loss(run: Path) -> Figure:
+    from matplotlib.figure import Figure as Plot
+
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    n_batch = json.loads((run / "recipe.json").read_text())["feed"]["batch_size"]
+    plot = Plot(figsize=(7.2, 3), layout="constrained")
+    axes = plot.subplots()
+    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color=GREEN, lw=1.8)
+    axes.axhline(math.log(n_batch), color="#888", lw=1, ls=":")
+    axes.text(lines[-1]["step"], math.log(n_batch), f"ln {n_batch} ", ha="right", va="bottom", fontsize=8, color="#666")
+    axes.set(xlabel="step", ylabel="InfoNCE", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    caption = f"A model that knows nothing stays at ln {n_batch}, the logarithm of the batch."
+    return Figure(plot, "the loss falling over the steps of the training", caption)
 
 
-def plot_ranks(metrics: dict[str, dict[str, float]]) -> Any:
-    """Accuracy at each rank for seen and unseen species, with chance as a line."""
-    from matplotlib.figure import Figure
+def _score_tables(metrics: dict[str, dict[str, Any]]) -> list[Table]:
+    import polars as pl
 
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    width = 0.38
-    for number, (split, values) in enumerate(metrics.items()):
-        accuracy = [100 * values.get(f"zero_shot/taxon_com/{rank}", 0) for rank in RANK_LABELS]
-        places = [i + (number - 0.5) * width for i in range(len(RANK_LABELS))]
-        axes.bar(places, accuracy, width, label=split, color=("#2f6f4f", "#c98a2b")[number])
-    axes.set_xticks(range(len(RANK_LABELS)), RANK_LABELS)
-    axes.set(ylabel="right (%)", ylim=(0, 105))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return [Table(pl.DataFrame(score_rows(values)), caption=SPLITS[split]) for split, values in metrics.items()]

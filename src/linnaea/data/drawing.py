@@ -271,5 +271,5 @@ def _take_picture(scene: Floats, size: int, rng: np.random.Generator) -> NDArray
     small = np.array(cv2.resize(scene.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA), np.float64)
     if rng.random() < 0.35:
         small = np.array(cv2.GaussianBlur(small, (0, 0), rng.uniform(0.4, 0.9)), np.float64)
-    small = small + rng.normal(0, rng.uniform(0.005, 0.025), small.shape)
+    small += rng.normal(0, rng.uniform(0.005, 0.025), small.shape)
     return np.asarray((np.clip(small, 0, 1) * 255).round(), np.uint8)

@@ -47,6 +47,8 @@ ORNAMENT_WORDS = {"bands": "banded", "spots": "spotted", "rings": "ringed", "hal
 ONSETS = ("b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "pr", "tr", "cr", "gl", "st", "ph", "th")
 VOWELS = ("a", "e", "i", "o", "u", "ae", "y")
 CODAS = ("", "l", "n", "r", "s", "x", "")
+COUNTS, PALES, ACCENT_SHIFTS = (2, 5, 3, 6, 4), (0.1, 0.7, 0.55, 0.25, 0.85), (0.0, 0.04, -0.04, 0.07, -0.07)
+"""What tells the species of a genus apart: density of the pattern, lightness, a shade of its colour."""
 EPITHET_ENDINGS = ("us", "a", "ensis", "atus", "ella", "oides", "ifer", "icus")
 FAMILY_ENDING = {"Animaria": "idae", "Plantaria": "aceae", "Fungaria": "aceae"}
 ORDER_ENDING = {"Animaria": "iformes", "Plantaria": "ales", "Fungaria": "ales"}
@@ -119,7 +121,7 @@ def make_species(config: SyntheticConfig) -> list[SyntheticSpecies]:
     rng = np.random.default_rng([config.seed, 1])
     words = _Words(rng)
     n_genera = -(-config.n_species // SPECIES_PER_GENUS)
-    genera = _make_genera(n_genera, rng, words)
+    genera = _make_genera(n_genera, words)
     species: list[SyntheticSpecies] = []
     for number in range(config.n_species):
         # Round-robin over genera, so that their sizes differ by one at most.
@@ -140,7 +142,7 @@ class _Genus:
     curl: float
     hue: float
     ornament: str
-    accents: tuple[float, ...]
+    accent: float
 
     def make_species(self, place: int, words: "_Words") -> SyntheticSpecies:
         hue_word = HUE_WORDS[int(self.hue * len(HUE_WORDS)) % len(HUE_WORDS)]
@@ -153,9 +155,9 @@ class _Genus:
             curl=self.curl,
             hue=self.hue,
             ornament=self.ornament,
-            accent=self.accents[place % len(self.accents)],
-            count=2 + (place * 2 + place // 3) % 5,
-            pale=(0.15, 0.75, 0.45)[place % 3],
+            accent=self.accent + ACCENT_SHIFTS[place % len(ACCENT_SHIFTS)],
+            count=COUNTS[place % len(COUNTS)],
+            pale=PALES[place % len(PALES)],
         )
         return SyntheticSpecies(
             taxon=Taxon(lineage, common_name=words.make_unique(name)),  # type: ignore[arg-type]
@@ -164,7 +166,7 @@ class _Genus:
         )
 
 
-def _make_genera(n_genera: int, rng: np.random.Generator, words: "_Words") -> list[_Genus]:
+def _make_genera(n_genera: int, words: "_Words") -> list[_Genus]:
     """Genera over clades, two orders a clade, families as they are needed."""
     n_families = max(len(CLADES) if n_genera >= len(CLADES) else 1, -(-n_genera // GENERA_PER_FAMILY))
     families = []
@@ -183,11 +185,11 @@ def _make_genera(n_genera: int, rng: np.random.Generator, words: "_Words") -> li
         lineage, noun, plan, parts, slender, curl = families[number % n_families]
         place = number // n_families
         hue = (0.62 * place + 0.17 * (number % n_families)) % 1.0
-        accents = tuple((hue + shift + rng.normal(0, 0.02)) % 1.0 for shift in (0.5, 0.33, 0.66, 0.18, 0.82))
+        accent = hue + (0.5, 0.33, 0.67)[(place + number) % 3]
         genera.append(
             _Genus(
                 lineage=(*lineage, words.make(2, ("us", "a", "is", "ia", "or"))), noun=noun, plan=plan, parts=parts,
-                slender=slender, curl=curl, hue=hue, accents=accents,
+                slender=slender, curl=curl, hue=hue, accent=accent,
                 ornament=ORNAMENTS[(place + number % n_families) % len(ORNAMENTS)],
             )
         )  # fmt: skip

@@ -1,0 +1,107 @@
+"""``linnaea data download``: fetch a table of image URLs politely."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from linnaea.cli import DONE, SOME_FAILED, Commands
+from linnaea.cli.console import progress_bar, say, warn
+from linnaea.errors import LinnaeaError, UsageError
+
+if TYPE_CHECKING:
+    from linnaea.data.download import DownloadSummary
+    from linnaea.data.fetch import DownloadConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """Fetch the images of a table of URLs; the same command goes on with an interrupted download."""
+
+    table: tyro.conf.Positional[Path]
+    """CSV, TSV or Parquet table with a column of URLs; columns md5 or sha256 are checked where present."""
+    output: Path
+    """Folder for files, ledger, images.parquet, rejects.parquet and hosts.parquet."""
+    url_column: str = "url"
+    """Column that holds the URL."""
+    contact: str = ""
+    """Your mail address or web page, told to every host in the User-Agent."""
+    connections: int = 128
+    """Requests at once over all hosts."""
+    per_host: int = 8
+    """Requests at once to one host at most; starts at 2 and follows what the host bears."""
+    timeout: float = 120.0
+    """Seconds that one picture may take."""
+    max_megabytes: float = 100.0
+    """Largest file that is kept."""
+    attempts: int = 5
+    """Tries per URL for errors that may pass."""
+    retry_failed: bool = False
+    """Try again what earlier runs gave up for errors that may pass (timeouts, 5xx, hosts that were gone)."""
+    part: str = "1/1"
+    """"2/8": this is machine 2 of 8; each takes its own hosts. Give every machine its own output folder."""
+    ignore_robots: bool = False
+    """Do not read robots.txt and X-Robots-Tag. Only for servers of your own."""
+    allow_private: bool = False
+    """Also fetch from this machine and from private networks."""
+
+
+def download(options: Download) -> int:
+    """Fetch, then account for every row."""
+    from linnaea.data.download import download as run_download
+
+    config = _config(options)
+    if not options.contact:
+        warn("no --contact given: hosts cannot tell you when something is wrong, and some (Wikimedia) refuse you")
+    with progress_bar("downloading", "URLs") as on_progress:
+        summary = run_download(options.table, options.output, config, on_progress)
+    return _account(summary, options.output)
+
+
+def _config(options: Download) -> "DownloadConfig":
+    from linnaea.data.fetch import DownloadConfig
+    from linnaea.data.politeness import HostLimits
+
+    number, _, n_parts = options.part.partition("/")
+    if not (number.isdecimal() and n_parts.isdecimal()):
+        raise UsageError(f"--part {options.part}: must look like 2/8")
+    try:
+        return DownloadConfig(
+            url_column=options.url_column,
+            contact=options.contact,
+            max_connections=options.connections,
+            host=HostLimits(max_connections=options.per_host),
+            timeout_s=options.timeout,
+            max_bytes=int(options.max_megabytes * 1e6),
+            max_attempts=options.attempts,
+            retry_failed=options.retry_failed,
+            part=(int(number), int(n_parts)),
+            ignore_robots=options.ignore_robots,
+            allow_private=options.allow_private,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _account(summary: "DownloadSummary", output: Path) -> int:
+    if summary.n_in == 0:
+        raise LinnaeaError(f"{output}: the table holds no rows (for this --part)")
+    for host in summary.hosts.head(10).iter_rows(named=True):
+        gave_up = f" - {host['gave_up']}" if host["gave_up"] else ""
+        say(
+            f"  {host['host']}: {host['n_files']:,} files, {host['n_bytes'] / 1e6:,.1f} MB,"
+            f" {host['n_rejected']:,} rejected, {host['n_refusals']:,} refusals{gave_up}"
+        )
+    if summary.hosts.height > 10:
+        say(f"  and {summary.hosts.height - 10:,} more hosts, in {output / 'hosts.parquet'}")
+    for reason, count in list(summary.reasons.items())[:20]:
+        warn(f"{count:,} rejected: {reason}")
+    if summary.n_rejected:
+        warn(f"every reject with its reason is in {output / 'rejects.parquet'}")
+    say(f"{summary.n_files:,} files, {summary.n_bytes / 1e6:,.1f} MB; {summary.n_fetched:,} URLs settled by this run")
+    print(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
+    return SOME_FAILED if summary.n_rejected else DONE
+
+
+COMMANDS: Commands = {"download": (Download, download)}

@@ -1,0 +1,184 @@
+"""``linnaea embed IMAGES... --output FILE``: a vector per photograph."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import tyro
+
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
+from linnaea.cli.console import progress_bar, say, warn
+from linnaea.errors import LinnaeaError
+
+if TYPE_CHECKING:
+    from linnaea.model.load import TaxonModel
+
+Add: TypeAlias = Callable[[str, Any, str], None]
+"""Takes a file name, its vector (``None`` where it failed) and the reason."""
+
+ROWS_PER_GROUP = 4096
+"""Rows of a Parquet file that are held in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Turn photographs into unit vectors of the model's joint space."""
+
+    images: tyro.conf.Positional[tuple[str, ...]]
+    """Photographs, folders of them (with all below), or patterns."""
+    output: Path
+    """File to write: .parquet, .jsonl, or .npy (its file names then lie beside it, in .files.csv)."""
+    model: str = ""
+    """Folder or name of the model."""
+    pretrained: str | None = None
+    """open_clip's tag, where the model is an architecture's name."""
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+    batch_size: int = 32
+    """Photographs the model sees at once."""
+    workers: int = 2
+    """Threads that decode."""
+    fast: bool = False
+    """Decode large JPEGs at a fraction of their size: faster, and not exactly the same vectors."""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError("give at least one photograph or folder")
+        if self.output.suffix.lower() not in WRITERS:
+            raise ValueError(f"--output {self.output}: must end in {', '.join(WRITERS)}")
+        if self.batch_size < 1 or self.workers < 1:
+            raise ValueError("--batch-size and --workers are at least 1")
+
+
+def embed(options: Embed) -> int:
+    """Write a row for every photograph, in the order given; those that cannot be read have a reason, no vector."""
+    from linnaea.data.images import ImageError
+    from linnaea.model.encode import iter_encoded_images
+    from linnaea.model.load import load_model
+    from linnaea.predict.inputs import list_images
+    from linnaea.storage import atomic_path
+
+    if not options.model:
+        raise LinnaeaError(
+            "no model: give --model, a folder that `linnaea train` left or a name such as bioclip (from the hub)"
+        )
+    paths = list_images(options.images)
+    if not paths:
+        raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
+    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
+    encoded = iter_encoded_images(
+        model,
+        ((str(path), path) for path in paths),
+        batch_size=options.batch_size,
+        n_workers=options.workers,
+        fast=options.fast,
+    )
+    failed: list[str] = []
+    write = WRITERS[options.output.suffix.lower()]
+    with (
+        atomic_path(options.output) as partial,
+        write(partial, options.output, model, len(paths)) as add,
+        progress_bar("embedding", "images") as on_progress,
+    ):
+        for done, (name, vector) in enumerate(encoded, start=1):
+            if isinstance(vector, ImageError):
+                failed.append(f"{name}: {vector}")
+                add(name, None, str(vector))
+            else:
+                add(name, vector, "")
+            on_progress(done, len(paths))
+    say(f"{len(paths) - len(failed):,} vectors of {len(paths):,} photographs: {options.output}")
+    return _exit_code(failed, len(paths))
+
+
+@contextmanager
+def _write_npy(partial: Path, output: Path, model: "TaxonModel", n_rows: int) -> Iterator[Add]:
+    """float32 ``[N, E]``, NaN where a photograph failed; file names and reasons in a CSV file beside it."""
+    import numpy as np
+
+    from linnaea.storage import atomic_path
+
+    header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, model.width)}
+    missing = np.full(model.width, np.nan, np.float32)
+    with (
+        atomic_path(output.with_suffix(".files.csv")) as listing,
+        listing.open("w", encoding="utf-8", newline="") as names,
+        partial.open("wb") as vectors,
+    ):
+        table = csv.writer(names)
+        table.writerow(["file_name", "status", "reason"])
+        np.lib.format.write_array_header_1_0(vectors, header)
+
+        def add(name: str, vector: Any, reason: str) -> None:
+            vectors.write((missing if vector is None else vector).astype("<f4").tobytes())
+            table.writerow([name, _status(vector), reason])
+
+        yield add
+
+
+@contextmanager
+def _write_jsonl(partial: Path, output: Path, model: "TaxonModel", n_rows: int) -> Iterator[Add]:
+    """One object a line; ``embedding`` is null where a photograph failed."""
+    with partial.open("w", encoding="utf-8") as stream:
+
+        def add(name: str, vector: Any, reason: str) -> None:
+            values = None if vector is None else [float(f"{value:.8g}") for value in vector]
+            row = {"file_name": name, "status": _status(vector), "reason": reason, "embedding": values}
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+        yield add
+
+
+@contextmanager
+def _write_parquet(partial: Path, output: Path, model: "TaxonModel", n_rows: int) -> Iterator[Add]:
+    """Columns as in JSON lines; the file's own metadata says which model."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [
+        pa.field("file_name", pa.string()),
+        pa.field("status", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("embedding", pa.list_(pa.float32(), model.width)),
+    ]
+    about = {"linnaea.model": model.name, "linnaea.fingerprint": model.fingerprint}
+    schema = pa.schema(columns, metadata=about)
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+
+        def add(name: str, vector: Any, reason: str) -> None:
+            rows.append({"file_name": name, "status": _status(vector), "reason": reason, "embedding": vector})
+            if len(rows) == ROWS_PER_GROUP:
+                flush()
+
+        yield add
+        flush()
+
+
+def _status(vector: Any) -> str:
+    return "failed" if vector is None else "ok"
+
+
+Writer: TypeAlias = Callable[[Path, Path, "TaxonModel", int], AbstractContextManager[Add]]
+WRITERS: dict[str, Writer] = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".npy": _write_npy}
+
+
+def _exit_code(failed: list[str], n_images: int) -> int:
+    for line in failed[:10]:
+        warn(line)
+    if len(failed) > 10:
+        warn(f"... and {len(failed) - 10} more; every one is a row with its reason")
+    if not failed:
+        return DONE
+    return FAILED if len(failed) == n_images else SOME_FAILED
+
+
+COMMANDS: Commands = {"": (Embed, embed)}

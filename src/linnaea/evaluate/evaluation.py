@@ -1,0 +1,100 @@
+"""A model's scores on one split: which candidates, which captions, which protocols."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import open_clip
+import polars as pl
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from linnaea.data.shards import DataSet, taxa_from_table
+from linnaea.errors import LinnaeaError
+from linnaea.evaluate.few_shot_protocol import FewShotScore, score_few_shot
+from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers
+from linnaea.model.load import TaxonModel
+from linnaea.predict.labels import make_bank, read_taxa
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "photo": (PHOTO_TEMPLATE,),
+    "plain": ("{}",),
+    "openai": tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
+}
+"""``openai`` are the 80 of CLIP's ImageNet evaluation, which the paper uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What to ask of a model."""
+
+    text_types: tuple[TextType, ...] = (TextType.TAXON_COM,)
+    templates: Literal["photo", "plain", "openai"] = "photo"
+    candidates: Literal["split", "all"] = "split"
+    labels: Path | None = None
+    shots: tuple[int, ...] = (0, 1, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Flat metrics, and what they were computed from."""
+
+    metrics: dict[str, float]
+    answers: dict[TextType, ZeroShotAnswers] = field(default_factory=dict)
+    few_shot: tuple[FewShotScore, ...] = ()
+
+
+def evaluate_features(
+    model: TaxonModel,
+    whole: DataSet,
+    dataset: DataSet,
+    features_NE: Float32[ndarray, "N E"],
+    question: Question,
+    *,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Evaluation:
+    """Score unit vectors of the images of ``dataset``, a split of ``whole``.
+
+    Raises:
+        LinnaeaError: a true taxon is not among the labels asked for.
+    """
+    metrics: dict[str, float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
+    answers = {}
+    if 0 in question.shots:
+        truth_N, candidates = find_candidates(whole, dataset, question)
+        metrics["n_candidates"] = candidates.height
+        for text_type in question.text_types:
+            templates = TEMPLATES[question.templates]
+            bank = make_bank(model, candidates, text_type, templates, on_progress=on_progress)
+            captions = [taxon.caption(text_type) for taxon in taxa_from_table(candidates)]
+            answers[text_type] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
+            scored = score_answers(answers[text_type])
+            metrics |= {f"zero_shot/{text_type}/{name}": value for name, value in scored.items()}
+    shots = [n for n in question.shots if n > 0]
+    few_shot = tuple(score_few_shot(features_NE, dataset.index["taxon_id"].to_numpy(), shots))
+    for score in few_shot:
+        if score.n_classes > 1 and not np.isnan(score.mean):
+            place = f"few_shot/{score.n_shots}"
+            metrics |= {f"{place}/mean": score.mean, f"{place}/std": score.std, f"{place}/n_classes": score.n_classes}
+    return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot)
+
+
+def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tuple[Int64[ndarray, "N"], pl.DataFrame]:  # noqa: F821
+    """The table of candidates, in depth-first order, and for each image of ``dataset`` the row of its truth."""
+    if question.labels is None:
+        ids = (whole if question.candidates == "all" else dataset).index["taxon_id"].unique().sort()
+        truth = np.searchsorted(ids.to_numpy(), dataset.index["taxon_id"].to_numpy())
+        return truth.astype(np.int64), dataset.taxa[ids.to_list()]
+    table = read_taxa(question.labels)
+    places = table.with_row_index("place").unique(RANK_LABELS, keep="first", maintain_order=True)
+    place_of = dataset.taxa.join(
+        places.select(*RANK_LABELS, "place"), on=RANK_LABELS, how="left", maintain_order="left"
+    )["place"]
+    found = place_of.gather(dataset.index["taxon_id"])
+    if missing := found.null_count():
+        raise LinnaeaError(f"{question.labels}: {missing} of {len(found)} images show a taxon that it does not hold")
+    return found.cast(pl.Int64).to_numpy(), table

@@ -1,0 +1,70 @@
+"""One pass over the images feeds every protocol; what is encoded stays on disk, so that a rerun goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.lib.format import open_memmap
+
+from linnaea.data.images import ImageError
+from linnaea.data.shards import DataSet
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import iter_encoded_images
+from linnaea.model.load import TaxonModel
+from linnaea.storage import explain_os_errors, write_atomically
+
+SAVE_EVERY = 2048
+
+
+def encode_dataset(
+    model: TaxonModel,
+    dataset: DataSet,
+    folder: Path,
+    *,
+    n_workers: int = 2,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Float32[ndarray, "N E"]:
+    """Unit vectors of every image of ``dataset``, in index order, cached in ``folder``.
+
+    The cache belongs to this model and these images; another model's is overwritten.
+
+    Raises:
+        LinnaeaError: an image of the data set cannot be decoded, or the disk is full.
+    """
+    vectors_path, state_path = folder / "features.npy", folder / "features.json"
+    question = {"model": model.fingerprint, "images": _hash_keys(dataset), "width": model.width}
+    done = _read_state(state_path, question) if vectors_path.exists() else 0
+    with explain_os_errors(vectors_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = (len(dataset), model.width)
+        vectors = open_memmap(
+            vectors_path, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
+        )
+        items = ((row, dataset.read(row)) for row in range(done, len(dataset)))
+        for row, vector in iter_encoded_images(model, items, n_workers=n_workers):
+            if isinstance(vector, ImageError):
+                raise LinnaeaError(f"{dataset.directory}: sample {dataset.index['key'][row]}: {vector}")
+            vectors[row] = vector
+            on_progress(row + 1, len(dataset))
+            if (row + 1) % SAVE_EVERY == 0 or row + 1 == len(dataset):
+                vectors.flush()
+                write_atomically(state_path, json.dumps({**question, "done": row + 1}))
+    return np.asarray(vectors)
+
+
+def _hash_keys(dataset: DataSet) -> str:
+    import hashlib
+
+    return hashlib.sha256("\n".join(dataset.index["sha256"]).encode()).hexdigest()
+
+
+def _read_state(path: Path, question: dict[str, object]) -> int:
+    try:
+        state = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return 0
+    done = state.pop("done", 0)
+    return int(done) if state == question else 0

@@ -1,0 +1,76 @@
+"""BioCLIP's few-shot protocol (arXiv 2311.18803, section 4.3), its published code's random numbers included."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from linnaea.predict.few_shot import simple_shot
+
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotScore:
+    """Accuracy over the folds for one number of shots."""
+
+    n_shots: int
+    fold_accuracy: tuple[float, ...]
+    n_classes: int
+    n_skipped: int
+    """Classes with fewer than ``n_shots`` images, left out."""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.fold_accuracy))
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation over the folds."""
+        return float(np.std(self.fold_accuracy))
+
+
+def score_few_shot(
+    features_NE: Float[ndarray, "N E"],
+    label_N: Int[ndarray, "N"],  # noqa: F821
+    shots: Sequence[int],
+) -> list[FewShotScore]:
+    """SimpleShot with ``shots`` support images per class, five folds, accuracy over all queries.
+
+    Fold ``n`` seeds Python's generator with ``n`` and shuffles each class's list of images in turn; the first
+    ones are the support, the rest the queries. As in the published code the lists are shuffled in place, so an
+    order carries over to the next fold and the next number of shots. Features are unit vectors.
+    """
+    members = [np.flatnonzero(label_N == label).tolist() for label in np.unique(label_N)]
+    scores = []
+    for n_shots in shots:
+        usable = [images for images in members if len(images) >= n_shots]
+        accuracies = []
+        for fold in range(N_FOLDS):
+            rng = random.Random(fold)
+            for images in usable:
+                rng.shuffle(images)
+            accuracies.append(_score_fold(features_NE, usable, n_shots))
+        scores.append(
+            FewShotScore(
+                n_shots=n_shots,
+                fold_accuracy=tuple(accuracies),
+                n_classes=len(usable),
+                n_skipped=len(members) - len(usable),
+            )
+        )
+    return scores
+
+
+def _score_fold(features_NE: Float[ndarray, "N E"], members: list[list[int]], n_shots: int) -> float:
+    support = [image for images in members for image in images[:n_shots]]
+    query = [image for images in members for image in images[n_shots:]]
+    if not query:
+        return float("nan")
+    label_S = np.repeat(np.arange(len(members)), n_shots)
+    truth_Q = np.repeat(np.arange(len(members)), [len(images) - n_shots for images in members])
+    answer_Q = simple_shot(features_NE[support], label_S, features_NE[query], len(members))
+    return float((answer_Q == truth_Q).mean())

@@ -1,0 +1,37 @@
+"""How deep to go: the lowest rank that is sure enough, on one path from the root."""
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from linnaea.predict.classifier import Guess, sum_to_rank
+from linnaea.predict.labels import LabelBank
+from linnaea.taxonomy.ranks import Rank
+
+
+def decide(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence: float) -> list[Guess | None]:
+    """For each image the deepest taxon whose probability reaches ``confidence``; ``None`` where none does.
+
+    From the root down, the likeliest child of the taxon chosen so far; the answers of all ranks lie on one
+    path. The probabilities are the model's own, among the bank's taxa: they say nothing of what is not in it.
+    """
+    chosen: list[Guess | None] = [None] * len(probability_BK)
+    ranges = [(0, len(bank))] * len(probability_BK)
+    for rank in Rank:
+        starts = bank.starts[rank]
+        ends = np.append(starts[1:], len(bank))
+        sums = sum_to_rank(probability_BK, bank, rank)
+        for image, (low, high) in enumerate(ranges):
+            first, last = np.searchsorted(starts, (low, high))
+            if first == last:
+                continue
+            group = first + int(sums[image, first:last].argmax())
+            score = float(sums[image, group])
+            if score < confidence:
+                ranges[image] = (0, 0)
+                continue
+            ranges[image] = (int(starts[group]), int(ends[group]))
+            taxon = bank.group(rank, group)
+            if taxon[rank] or rank == Rank.SPECIES:
+                chosen[image] = Guess(taxon, taxon.rank, min(score, 1.0))
+    return chosen

@@ -1,0 +1,152 @@
+"""Label banks: the taxa a model may answer with, and their vectors, in depth-first order of the tree.
+
+In that order every taxon of every rank is one contiguous range of rows, so that the probability of a genus or a
+family is a segment sum.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table, write_parquet
+from linnaea.data.sources.table import read_table
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import encode_taxa
+from linnaea.model.load import TaxonModel
+from linnaea.storage import atomic_path, write_atomically
+from linnaea.taxonomy.names import taxon_from_label
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
+
+TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.json"
+
+
+@dataclass(frozen=True)
+class LabelBank:
+    """Taxa and their unit vectors ``[K, E]``; row ``i`` of both belong together, rows are in depth-first order."""
+
+    taxa: pl.DataFrame
+    vectors: NDArray[Any]
+    facts: dict[str, Any]
+    """Model fingerprint, text type, templates."""
+
+    def __len__(self) -> int:
+        return self.taxa.height
+
+    @cached_property
+    def taxa_list(self) -> list[Taxon]:
+        return taxa_from_table(self.taxa)
+
+    @cached_property
+    def starts(self) -> tuple[NDArray[np.int64], ...]:
+        """For each rank, the first row of each of its groups: taxa with the same lineage down to that rank."""
+        changed = np.zeros(len(self), bool)
+        changed[:1] = True
+        starts = []
+        for label in RANK_LABELS:
+            names = self.taxa[label]
+            changed |= (names != names.shift(1)).fill_null(True).to_numpy()
+            starts.append(np.flatnonzero(changed))
+        return tuple(starts)
+
+    def group(self, rank: Rank, number: int) -> Taxon:
+        """The taxon of a group of a rank; the row itself at species rank, for its common name.
+
+        A group whose rows are not named at ``rank`` (a genus without species, say) is the lowest that is named.
+        """
+        return self.taxa_list[int(self.starts[rank][number])].at(rank)
+
+    def save(self, directory: Path) -> None:
+        """Write the bank; vectors as fp16."""
+        write_parquet(self.taxa, directory / TAXA_FILE)
+        with atomic_path(directory / VECTORS_FILE) as partial, partial.open("wb") as stream:
+            np.save(stream, np.asarray(self.vectors, np.float16))
+        write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a bank; the vectors are memory-mapped.
+
+        Raises:
+            LinnaeaError: the folder holds no bank.
+        """
+        try:
+            taxa = pl.read_parquet(directory / TAXA_FILE)
+            vectors = np.load(directory / VECTORS_FILE, mmap_mode="r")
+            facts = json.loads((directory / FACTS_FILE).read_text())
+        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            raise LinnaeaError(f"{directory}: is no label bank ({error}); see `linnaea labels build`") from error
+        if len(vectors) != taxa.height:
+            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {len(vectors)} vectors; build the bank again")
+        return cls(taxa, vectors, facts)
+
+
+def make_bank(
+    model: TaxonModel,
+    taxa: pl.DataFrame,
+    text_type: TextType = TextType.TAXON_COM,
+    templates: Sequence[str] = (PHOTO_TEMPLATE,),
+    *,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> LabelBank:
+    """Encode the taxa of a table in depth-first order (:func:`linnaea.data.shards.make_taxa_table`)."""
+    vectors: Float32[ndarray, "K E"] = encode_taxa(
+        model, taxa_from_table(taxa), text_type, templates, on_progress=on_progress
+    )
+    facts = {"model": model.fingerprint, "text_type": str(text_type), "templates": list(templates)}
+    return LabelBank(taxa, vectors, facts)
+
+
+def read_taxa(path: Path) -> pl.DataFrame:
+    """The taxa of a data set, a model folder, a bank, a table with rank columns, or a list of names, one a line.
+
+    Raises:
+        LinnaeaError: there is nothing, or no name in it.
+    """
+    if path.is_dir():
+        if not (path / TAXA_FILE).exists():
+            raise LinnaeaError(f"{path}: holds no {TAXA_FILE}; give a data set, a label bank or a file of labels")
+        return pl.read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA))
+    if not path.exists():
+        raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
+    taxa = _taxa_of_table(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else _taxa_of_list(path)
+    if not taxa:
+        raise LinnaeaError(f"{path}: holds no label")
+    return make_taxa_table(taxa)
+
+
+def _taxa_of_list(path: Path) -> list[Taxon]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise LinnaeaError(f"{path}: is no UTF-8 text; give one label a line, or a CSV table") from error
+    named = [taxon_from_label(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [taxon for taxon in named if isinstance(taxon, Taxon)]
+
+
+def _taxa_of_table(path: Path) -> list[Taxon]:
+    table = read_table(path)
+    ranks = [label for label in RANK_LABELS if label in table.columns]
+    if not ranks:
+        label = next((c for c in ("scientific_name", "label", "name", "common_name") if c in table.columns), None)
+        if label is None:
+            raise LinnaeaError(f"{path}: no column named after a rank, nor scientific_name, label or name;"
+                               f" it has {', '.join(table.columns)}")  # fmt: skip
+        return [taxon for name in table[label] if isinstance(taxon := taxon_from_label(name), Taxon)]
+    taxa = []
+    for number, row in enumerate(table.iter_rows(named=True), start=2):
+        names = {label: " ".join(row[label].split()) for label in ranks}
+        try:
+            taxa.append(Taxon.of(names, common_name=" ".join((row.get("common_name") or "").split())))
+        except ValueError as error:
+            raise LinnaeaError(f"{path}: row {number}: {error}") from error
+    return taxa

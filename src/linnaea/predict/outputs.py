@@ -1,0 +1,111 @@
+"""Predictions as rows: pybioclip's columns first, ours after them; CSV, JSON lines or Parquet.
+
+While a command runs its rows go to ``OUTPUT.journal``, a line per photograph. The output itself appears at the
+end, whole; until then the same command goes on from the journal.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+
+from linnaea.predict.classifier import Guess
+from linnaea.storage import atomic_path, explain_os_errors
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+COLUMNS = (
+    "file_name",
+    *RANK_LABELS[: Rank.SPECIES],
+    "species_epithet",
+    "species",
+    "common_name",
+    "score",
+    "rank",
+    "status",
+    "reason",
+)
+"""``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``."""
+
+Row = dict[str, Any]
+
+
+def make_row(file_name: str, guess: Guess) -> Row:
+    """One answer as a row; ``species`` is the binomial, empty above species rank."""
+    taxon = guess.taxon
+    lineage = dict(zip(RANK_LABELS[: Rank.SPECIES], taxon.lineage, strict=False))
+    return {
+        "file_name": file_name,
+        **lineage,
+        "species_epithet": taxon.species,
+        "species": taxon.scientific_name if taxon.species else "",
+        "common_name": taxon.common_name,
+        "score": round(guess.score, 6),
+        "rank": guess.rank.label if guess.rank is not None else "",
+        "status": "ok",
+        "reason": "",
+    }
+
+
+def make_empty_row(file_name: str, status: str, reason: str) -> Row:
+    """A photograph without an answer, and why."""
+    return {**dict.fromkeys(COLUMNS, ""), "file_name": file_name, "score": None, "status": status, "reason": reason}
+
+
+def write_csv(stream: IO[str], rows: Iterable[Row]) -> None:
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def write_jsonl(stream: IO[str], rows: Iterable[Row]) -> None:
+    stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+class Journal:
+    """The photographs that are done, and their rows; survives kill -9."""
+
+    def __init__(self, output: Path, question: Mapping[str, Any]) -> None:
+        """``question`` is all the answer depends on; a journal of another question is started anew."""
+        self.path = output.with_name(f"{output.name}.journal")
+        self._head = json.dumps({"question": dict(question)}, sort_keys=True)
+        self.done = self._read()
+
+    def _read(self) -> set[str]:
+        if not self.path.exists():
+            return self._begin([])
+        lines = self.path.read_text().split("\n")
+        if lines[0] != self._head:
+            return self._begin([])
+        whole = lines[1:-1]  # what follows the last line end is torn
+        return self._begin(whole)
+
+    def _begin(self, lines: list[str]) -> set[str]:
+        with atomic_path(self.path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in [self._head, *lines]))
+        return {json.loads(line)["file_name"] for line in lines}
+
+    def add(self, file_name: str, rows: list[Row]) -> None:
+        with explain_os_errors(self.path), self.path.open("a") as stream:
+            stream.write(json.dumps({"file_name": file_name, "rows": rows}) + "\n")
+
+    def rows(self, order: Iterable[str]) -> Iterator[Row]:
+        """All rows, photographs in the given order."""
+        with self.path.open() as stream:
+            next(stream)
+            by_name = {line["file_name"]: line["rows"] for line in map(json.loads, stream)}
+        for name in order:
+            yield from by_name[name]
+
+    def finish(self, output: Path, form: str, order: Iterable[str]) -> None:
+        """Write the output in one step and remove the journal."""
+        with atomic_path(output) as partial:
+            if form == "parquet":
+                schema = {name: pl.Float64 if name == "score" else pl.String for name in COLUMNS}
+                pl.DataFrame(list(self.rows(order)), schema=schema).write_parquet(partial)
+            else:
+                with partial.open("w", newline="") as stream:
+                    (write_jsonl if form == "jsonl" else write_csv)(stream, self.rows(order))
+        self.path.unlink()
