@@ -4,10 +4,12 @@ This module stays light: ``linnaea --help`` imports neither torch nor polars. A 
 typed, frozen option classes (their docstrings are the help) and imports heavy things when it runs.
 """
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from linnaea import __version__
 from linnaea.errors import LinnaeaError, UsageError
@@ -15,6 +17,8 @@ from linnaea.errors import LinnaeaError, UsageError
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
 """Exit codes; 130 is the shell's own for Ctrl-C."""
+
+Options = TypeVar("Options")
 
 Commands: TypeAlias = Mapping[str, tuple[Any, Callable[[Any], int]]]
 """Sub-command -> (option class, function from options to exit code); the key ``""`` is a verb without any."""
@@ -35,7 +39,7 @@ VERBS: dict[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see the constants above)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = [*(sys.argv[1:] if arguments is None else arguments)]  # not list(): linnaea.cli.list is a module
     words = [word for word in given if word != "--debug"]
     try:
         return _dispatch(words)
@@ -96,14 +100,40 @@ def _run_verb(verb: str, words: list[str]) -> int:
 
 def _parse(options: Any, name: str, words: list[str]) -> Any:
     """Options from words; ``options`` is a class for tyro, or a function of (program name, words)."""
-    if not isinstance(options, type):
-        return options(name, words)
+    return parse_words(options, name, words) if isinstance(options, type) else options(name, words)
+
+
+def parse_words(options: type[Options], name: str, words: list[str], default: Options | None = None) -> Options:
+    """Let tyro read ``words`` into ``options``; what it has to say against them becomes one line.
+
+    Raises:
+        UsageError: the words do not fit.
+    """
     import tyro
 
+    complaint = io.StringIO()
     try:
-        return tyro.cli(options, prog=name, args=words)
+        with contextlib.redirect_stderr(complaint):
+            given = tyro.MISSING_NONPROP if default is None else default
+            config = (tyro.conf.EnumChoicesFromValues,)
+            parsed: Options = tyro.cli(options, prog=name, args=words, default=given, config=config)
+            return parsed
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise UsageError(f"{name}: {_one_line(complaint.getvalue())} ({name} --help)") from None
     except ValueError as error:  # checks in __post_init__
         raise UsageError(f"{name}: {error}") from error
+
+
+def _one_line(complaint: str) -> str:
+    """The words of tyro's message, without its frame and its pointers to the help."""
+    lines = [line.strip("│|╭╮╰╯─ \t") for line in complaint.splitlines()]
+    kept = [
+        line for line in lines if line.strip("-") and line not in ("Value error", "Parsing error", "Required options")
+    ]
+    stop = next((i for i, line in enumerate(kept) if line.startswith(("For full helptext", "Argument helptext"))), None)
+    return " ".join(kept[:stop]) or "the options are wrong"
 
 
 def _first_line(options: Any) -> str:

@@ -165,7 +165,8 @@ def _answer(options: Predict, vectors: list[Any], model: "TaxonModel", bank: "La
                 yield [make_row("", guess) if guess else make_empty_row("", "abstained", reason)]
         else:
             for guesses in guess_at_rank(probability, bank, Rank.parse(options.rank), options.top_k):
-                yield [make_row("", guess) for guess in guesses]
+                reason = f"no label has a name at rank {options.rank} or above"
+                yield [make_row("", guess) for guess in guesses] or [make_empty_row("", "abstained", reason)]
 
 
 def _print_answers(answers: "Iterator[tuple[str, list[Row]]]", form: Form, n_images: int) -> int:

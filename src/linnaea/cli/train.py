@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands
+from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands, parse_words
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.train.recipes import NOTES, RECIPES, Recipe
@@ -46,10 +46,7 @@ def parse(program: str, words: list[str]) -> Train:
         near = difflib.get_close_matches(name, RECIPES, n=2) or list(RECIPES)
         raise UsageError(f"no recipe {name!r}; did you mean {' or '.join(near)}? (linnaea list recipes)")
     default = Train(data=tyro.MISSING, output=tyro.MISSING, recipe=RECIPES[name], recipe_name=name)
-    try:
-        return tyro.cli(Train, prog=f"{program} {name}", args=rest, default=default)
-    except ValueError as error:
-        raise UsageError(f"{program} {name}: {error}") from error
+    return parse_words(Train, f"{program} {name}", rest, default)
 
 
 def train(options: Train) -> int:

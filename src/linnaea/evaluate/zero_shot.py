@@ -97,12 +97,16 @@ def _score_rank(answers: ZeroShotAnswers, rank: Rank) -> dict[str, float]:
 
 
 def lca_heights(answers: ZeroShotAnswers) -> NDArray[np.int64]:
-    """For every image how many ranks above species its answer and its truth meet: 0 right, 1 same genus, 7 never."""
+    """For every image how many ranks above species its answer and its truth meet: 0 right, 1 same genus, 7 never.
+
+    They meet at the lowest rank that both name, and name alike, where all ranks above agree too.
+    """
     lineages = np.array([taxon.lineage for taxon in answers.candidates], dtype=object)
-    same = lineages[answers.truth_N] == lineages[answers.best_NK[:, 0]]
-    heights = len(RANK_LABELS) - np.cumprod(same.astype(np.int64), axis=1).sum(axis=1)
+    truth, answer = lineages[answers.truth_N], lineages[answers.best_NK[:, 0]]
+    agree = np.cumprod((truth == answer).astype(np.int64), axis=1).astype(bool) & (truth != "")
+    depth = (agree * np.arange(1, len(RANK_LABELS) + 1)).max(axis=1)
     right = answers.truth_N == answers.best_NK[:, 0]
-    return np.where(right, 0, np.maximum(heights, 1))
+    return np.where(right, 0, np.maximum(len(RANK_LABELS) - depth, 1))
 
 
 def mean_lca_height(answers: ZeroShotAnswers) -> float:

@@ -47,7 +47,7 @@ def sum_to_rank(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: 
 def guess_at_rank(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank, top_k: int
 ) -> list[list[Guess]]:
-    """The ``top_k`` likeliest taxa of a rank for each image, best first."""
+    """The ``top_k`` likeliest taxa of a rank for each image, best first; labels without a name there are left out."""
     sums = sum_to_rank(probability_BK, bank, rank)
     k = min(top_k, sums.shape[1])
     best = np.argpartition(-sums, k - 1, axis=1)[:, :k]
@@ -55,5 +55,5 @@ def guess_at_rank(
     for row, candidates in zip(sums, best, strict=True):
         ordered = sorted(candidates.tolist(), key=lambda number: (-row[number], number))
         named = [(bank.group(rank, number), float(row[number])) for number in ordered]
-        guesses.append([Guess(taxon, taxon.rank, score) for taxon, score in named])
+        guesses.append([Guess(taxon, taxon.rank, score) for taxon, score in named if taxon is not None])
     return guesses

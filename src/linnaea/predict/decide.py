@@ -32,6 +32,6 @@ def decide(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence:
                 continue
             ranges[image] = (int(starts[group]), int(ends[group]))
             taxon = bank.group(rank, group)
-            if taxon[rank] or rank == Rank.SPECIES:
+            if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
                 chosen[image] = Guess(taxon, taxon.rank, min(score, 1.0))
     return chosen

@@ -55,15 +55,20 @@ class LabelBank:
         for label in RANK_LABELS:
             names = self.taxa[label]
             changed |= (names != names.shift(1)).fill_null(True).to_numpy()
+            if label == "species":  # labels that are no species are told apart by their English names
+                common = self.taxa["common_name"]
+                changed |= ((common != common.shift(1)).fill_null(True) & (names == "")).to_numpy()
             starts.append(np.flatnonzero(changed))
         return tuple(starts)
 
-    def group(self, rank: Rank, number: int) -> Taxon:
+    def group(self, rank: Rank, number: int) -> Taxon | None:
         """The taxon of a group of a rank; the row itself at species rank, for its common name.
 
-        A group whose rows are not named at ``rank`` (a genus without species, say) is the lowest that is named.
+        A group whose rows are not named at ``rank`` (a genus without species, say) is the lowest that is named;
+        ``None`` where nothing is.
         """
-        return self.taxa_list[int(self.starts[rank][number])].at(rank)
+        taxon = self.taxa_list[int(self.starts[rank][number])]
+        return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
     def save(self, directory: Path) -> None:
         """Write the bank; vectors as fp16."""

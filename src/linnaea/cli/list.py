@@ -1,0 +1,137 @@
+"""``linnaea list recipes | tasks | models | banks | checklists``: what there is to choose from."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import tyro
+
+from linnaea.cli import DONE, Commands
+from linnaea.cli.console import say
+from linnaea.cli.tables import show_table
+from linnaea.errors import LinnaeaError
+
+DEPTH = 3
+"""Folders below the given one that are looked into for models and banks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """Training recipes, for `linnaea train RECIPE`."""
+
+
+def recipes(_: Recipes) -> int:
+    """Name and purpose of each recipe."""
+    from linnaea.train.recipes import NOTES, RECIPES
+
+    show_table(("recipe", "what it is for"), [(name, NOTES.get(name, "")) for name in RECIPES])
+    return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """Published evaluation sets, for `linnaea evaluate --task NAME`."""
+
+
+def tasks(_: Tasks) -> int:
+    """Name of each task and the first line of its description."""
+    if find_spec("linnaea.evaluate.tasks") is None:
+        say("no published tasks in this version; `linnaea evaluate MODEL --data DIR` takes any data set")
+        return DONE
+    from importlib import import_module
+
+    known = import_module("linnaea.evaluate.tasks").TASKS
+    rows = [
+        (name, (getattr(task, "note", "") or task.__doc__ or "").strip().split("\n")[0]) for name, task in known.items()
+    ]
+    show_table(("task", "what it is"), rows)
+    return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Models by name, and those in folders."""
+
+    directory: tyro.conf.Positional[Path] = Path()
+    """Folder to look in for models."""
+
+
+def models(options: Models) -> int:
+    """Published models (and whether their weights are here) and model folders."""
+    from linnaea.model.load import HUB_MODELS
+
+    rows = [
+        (name, source, "yes" if _is_cached(source) else "no, is fetched on first use")
+        for name, source in HUB_MODELS.items()
+    ]
+    rows += [(str(path), "folder", "yes") for path in _folders_with(options.directory, "open_clip_config.json")]
+    show_table(("model", "where from", "here"), rows)
+    return DONE
+
+
+def _is_cached(source: str) -> bool:
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    repo, _, revision = source.removeprefix("hf-hub:").partition("@")
+    return isinstance(try_to_load_from_cache(repo, "open_clip_config.json", revision=revision or None), str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Banks:
+    """Label banks in a folder, for `linnaea predict --labels BANK`."""
+
+    directory: tyro.conf.Positional[Path] = Path()
+    """Folder to look in."""
+
+
+def banks(options: Banks) -> int:
+    """Path, size and caption form of each label bank."""
+    import json
+
+    import polars as pl
+
+    rows = []
+    for path in _folders_with(options.directory, "bank.json"):
+        try:
+            facts = json.loads((path / "bank.json").read_text())
+            n_taxa = pl.scan_parquet(path / "taxa.parquet").select(pl.len()).collect().item()
+            rows.append((path, f"{n_taxa:,}", facts.get("text_type", ""), str(facts.get("model", ""))[:12]))
+        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            rows.append((path, "", f"cannot be read: {error}".split("\n", maxsplit=1)[0], ""))
+    if not rows:
+        say(f"no label bank in {options.directory.resolve()}; make one with `linnaea labels build`")
+        return DONE
+    show_table(("bank", "taxa", "captions", "model"), rows, right=("taxa",))
+    return DONE
+
+
+def _folders_with(directory: Path, name: str) -> list[Path]:
+    if not directory.is_dir():
+        raise LinnaeaError(f"{directory}: is no folder")
+    patterns = ("*/" * depth + name for depth in range(DEPTH + 1))
+    return sorted({path.parent for pattern in patterns for path in directory.glob(pattern)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checklists:
+    """Checklists, for `linnaea taxonomy ... --checklist NAME`."""
+
+
+def checklists(_: Checklists) -> int:
+    """Name, version, size and origin of each checklist; taxa are counted once it has been opened."""
+    from linnaea.taxonomy.checklist import list_checklists
+
+    rows = [(c.name, c.version, f"{c.n_taxa:,}" if c.n_taxa else "", c.origin) for c in list_checklists()]
+    show_table(("checklist", "version", "taxa", "origin"), rows, right=("taxa",))
+    return DONE
+
+
+COMMANDS: Commands = {
+    "recipes": (Recipes, recipes),
+    "tasks": (Tasks, tasks),
+    "models": (Models, models),
+    "banks": (Banks, banks),
+    "checklists": (Checklists, checklists),
+}

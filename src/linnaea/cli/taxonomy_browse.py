@@ -1,0 +1,228 @@
+"""``linnaea taxonomy lineage | search | tree``: looking around in a checklist."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from linnaea.cli import DONE, Commands
+from linnaea.cli.console import say
+from linnaea.cli.tables import show_table
+from linnaea.errors import LinnaeaError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from linnaea.taxonomy.checklist import Checklist
+    from linnaea.taxonomy.tree import TaxonTree
+
+RankName = Literal["kingdom", "phylum", "class", "order", "family", "genus", "species"]
+N_OTHER_NAMES = 12
+"""Synonyms and vernacular names that are printed for one taxon."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Print the ranks of a taxon; of each one, where several have the name."""
+
+    name: tyro.conf.Positional[str]
+    """A scientific, synonym or vernacular name."""
+    checklist: str = "inat"
+    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    rank: RankName | None = None
+    """Only taxa of this rank."""
+    kingdom: str = ""
+    """Only taxa of this kingdom."""
+
+
+def lineage(options: Lineage) -> int:
+    """Print one block per taxon of that name."""
+    from linnaea.taxonomy.checklist import load_checklist
+
+    checklist = load_checklist(options.checklist)
+    found = _find(checklist, options.name, options.rank, options.kingdom)
+    blocks = [_lineage_block(checklist, *row) for row in found.iter_rows()]
+    print("\n\n".join(blocks))
+    if len(blocks) > 1:
+        say(f"\n{len(blocks)} taxa have the name {options.name!r}; --rank and --kingdom tell them apart.")
+    return DONE
+
+
+def _find(checklist: "Checklist", name: str, rank: str | None, kingdom: str) -> "pl.DataFrame":
+    from linnaea.taxonomy.lookup import find_taxa, search_names
+    from linnaea.taxonomy.ranks import Rank
+
+    if not name.strip():
+        raise UsageError("the name is empty")
+    wanted = Rank.parse(rank) if rank else None
+    found = find_taxa(checklist, name, rank=wanted, kingdom=kingdom)
+    if found.height:
+        return found
+    where = f"{checklist.name} {checklist.version}".strip()
+    like = search_names(checklist, name, top_k=3, rank=wanted)
+    names = dict.fromkeys(like["matched"])
+    hint = f"did you mean {', '.join(names)}?" if names else "nothing in it is like that"
+    limits = "".join(f" as a {word}" if word == rank else f" in {word}" for word in (rank, kingdom) if word)
+    raise LinnaeaError(f"{name!r} is not in checklist {where}{limits}; {hint}")
+
+
+def _lineage_block(checklist: "Checklist", row: int, matched: str, how: str) -> str:
+    import polars as pl
+
+    from linnaea.taxonomy.ranks import RANK_LABELS
+
+    taxon = checklist.taxa.row(row, named=True)
+    name = " ".join(part for part in (taxon["name"], taxon["authorship"]) if part)
+    status = how if how == "accepted" else f"{how} {matched}"
+    lines = [f"{name} ({RANK_LABELS[taxon['rank']]}, {status}; {checklist.name} {checklist.version})"]
+    lines += [f"  {label:<9}{taxon[label]}" for label in RANK_LABELS if taxon[label]]
+    spoken = checklist.vernaculars.filter(pl.col("row") == row) if checklist.vernaculars.width else pl.DataFrame()
+    if spoken.height:
+        spoken = spoken.sort("preferred", descending=True, nulls_last=True, maintain_order=True)
+        names = [f"{word} ({language})" for word, language in spoken.select("name", "language").iter_rows()]
+        lines.append(f"  {'called':<9}{_some(names)}")
+    elif taxon["common_name"]:
+        lines.append(f"  {'called':<9}{taxon['common_name']}")
+    synonyms = checklist.synonyms.filter((pl.col("row") == row) & (pl.col("kind") == "synonym"))
+    if synonyms.height:
+        lines.append(f"  {'synonyms':<9}{_some(synonyms['name'].unique(maintain_order=True).to_list())}")
+    return "\n".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - N_OTHER_NAMES} more" if len(names) > N_OTHER_NAMES else ""
+    return ", ".join(names[:N_OTHER_NAMES]) + more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Find taxa by a name that may be misspelt or incomplete."""
+
+    text: tyro.conf.Positional[str]
+    """A scientific, synonym or vernacular name, or some words of it."""
+    checklist: str = "inat"
+    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    top_k: int = 10
+    """How many taxa at most."""
+    rank: RankName | None = None
+    """Only taxa of this rank."""
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError("--top-k is at least 1")
+
+
+def search(options: Search) -> int:
+    """Print the taxa with the most similar names, best first."""
+    from linnaea.taxonomy.changes import lineage_text
+    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.lookup import search_names
+    from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+    if not options.text.strip():
+        raise UsageError("there is nothing to search for")
+    checklist = load_checklist(options.checklist)
+    rank = Rank.parse(options.rank) if options.rank else None
+    found = search_names(checklist, options.text, top_k=options.top_k, rank=rank)
+    if found.is_empty():
+        raise LinnaeaError(f"nothing in checklist {checklist.name} is like {options.text!r}; try fewer or other words")
+    taxa = checklist.taxa[found["row"]]
+    rows = []
+    for hit, taxon, above in zip(
+        found.iter_rows(named=True), taxa.iter_rows(named=True), lineage_text(taxa), strict=True
+    ):
+        as_what = "" if hit["how"] == "accepted" else f"{hit['matched']} ({hit['how']})"
+        path = " > ".join(above.split(" > ")[:-1])
+        rows.append((taxon["name"], RANK_LABELS[taxon["rank"]], as_what, path, f"{hit['score']:.2f}"))
+    show_table(("name", "rank", "found as", "lineage", "like"), rows, right=("like",))
+    return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """Print a clade, or draw it as an interactive page that needs no network."""
+
+    taxon: tyro.conf.Positional[str]
+    """Name of the clade; "life" for everything."""
+    checklist: str = "inat"
+    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    depth: int = 2
+    """How many levels to print."""
+    limit: int = 30
+    """Taxa to print within one taxon, the largest first (0: all)."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write a treemap and sunburst page here instead."""
+    rank: RankName | None = None
+    """Rank of the clade, where several taxa have the name."""
+    kingdom: str = ""
+    """Kingdom of the clade, where several taxa have the name."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 0 or self.limit < 0:
+            raise ValueError("--depth and --limit are not negative")
+
+
+def tree(options: Tree) -> int:
+    """Print or draw the clade."""
+    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.tree import ROOT, TaxonTree
+    from linnaea.taxonomy.treemap import make_treemap_page
+
+    checklist = load_checklist(options.checklist)
+    every = options.taxon.strip().lower() == "life"
+    row = None if every else _one_row(checklist, options)
+    whole = TaxonTree.of(checklist.taxa)
+    top = ROOT if row is None else int(whole.lineage[row, -1])
+    if options.plot is None:
+        print("\n".join(_drawn(whole, top, options.depth, options.limit)))
+        return DONE
+    make_treemap_page(whole, top, source=f"{checklist.name} {checklist.version}".strip()).write(options.plot)
+    say(f"{options.plot}: open it in a browser")
+    return DONE
+
+
+def _one_row(checklist: "Checklist", options: Tree) -> int:
+    from linnaea.taxonomy.changes import lineage_text
+
+    found = _find(checklist, options.taxon, options.rank, options.kingdom)
+    if found.height > 1:
+        paths = "; ".join(lineage_text(checklist.taxa[found["row"]]).head(4))
+        raise LinnaeaError(f"{options.taxon!r} is {found.height} taxa: {paths}; choose with --kingdom or --rank")
+    return int(found["row"][0])
+
+
+def _drawn(tree: "TaxonTree", top: int, depth: int, limit: int) -> list[str]:
+    from linnaea.taxonomy.treemap import count_species
+
+    species = count_species(tree)
+    lines = [_line(tree, top, int(species[top]))]
+
+    def draw(node: int, level: int, indent: str) -> None:
+        children = tree.children(node)
+        # The largest are printed, in alphabetical order.
+        shown = sorted(children[(-species[children]).argsort(kind="stable")][: limit or None].tolist())
+        more = len(children) - len(shown)
+        for number, child in enumerate(shown):
+            last = number == len(shown) - 1 and not more
+            lines.append(f"{indent}{'└─ ' if last else '├─ '}{_line(tree, child, int(species[child]))}")
+            if level > 1:
+                draw(child, level - 1, indent + ("   " if last else "│  "))
+        if more:
+            lines.append(f"{indent}└─ … and {more:,} more")
+
+    if depth:
+        draw(top, depth, "")
+    return lines
+
+
+def _line(tree: "TaxonTree", node: int, n_species: int) -> str:
+    from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+    if tree.rank[node] < 0:
+        return f"Life  {n_species:,} species"
+    name = tree.scientific_names([node])[0]
+    return name if tree.rank[node] == Rank.SPECIES else f"{name}  {RANK_LABELS[tree.rank[node]]}, {n_species:,} species"
+
+
+COMMANDS: Commands = {"lineage": (Lineage, lineage), "search": (Search, search), "tree": (Tree, tree)}

@@ -1,0 +1,136 @@
+"""``linnaea taxonomy diff | migrate``: what changed between two checklists, and labels carried over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from linnaea.cli import DONE, Commands
+from linnaea.cli.console import say
+from linnaea.cli.tables import show_table
+from linnaea.errors import LinnaeaError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+N_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """Print what changed from one checklist to another, each change with its evidence."""
+
+    old: tyro.conf.Positional[str]
+    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    new: tyro.conf.Positional[str]
+    """The later one."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write every change here (.csv, .tsv, .parquet); without it some of each kind are printed."""
+
+
+def diff(options: Diff) -> int:
+    """Print counts and examples, or write all changes."""
+    from linnaea.taxonomy.changes import KINDS
+    from linnaea.taxonomy.changes import diff as compare
+    from linnaea.taxonomy.checklist import load_checklist
+
+    if options.output is not None:
+        _check_suffix(options.output)
+    changes = compare(load_checklist(options.old), load_checklist(options.new))
+    counts = dict(changes["kind"].value_counts().iter_rows())
+    if options.output is not None:
+        _write_table(changes, options.output)
+    elif changes.height:
+        columns = ("kind", "rank", "old_name", "new_name", "evidence")
+        shown = [changes.filter(changes["kind"] == kind).head(N_SHOWN).select(columns).rows() for kind in KINDS]
+        show_table([column.replace("_", " ") for column in columns], [row for rows in shown for row in rows])
+        if any(n > N_SHOWN for n in counts.values()):
+            say(f"The first {N_SHOWN} of each kind; --output FILE writes all.")
+    say(f"{changes.height} changes" + _counted({kind: counts.get(kind, 0) for kind in KINDS}))
+    return DONE
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    said = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    return f": {said}" if said else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrate:
+    """Carry the labels of a table or a data set over to another version of the taxonomy; no image is touched."""
+
+    input: tyro.conf.Positional[Path]
+    """A CSV, TSV or Parquet table, or the folder of a data set."""
+    old: Annotated[str, tyro.conf.arg(name="from")]
+    """Checklist the labels come from: a name or a file."""
+    new: Annotated[str, tyro.conf.arg(name="to")]
+    """Checklist to carry them to."""
+    output: Path | None = None
+    """Where the result goes; a data set without it is changed in place."""
+    column: str = ""
+    """Column that holds the label; not needed where there are columns named after ranks."""
+
+
+def migrate(options: Migrate) -> int:
+    """Migrate a table or a data set, and print how many labels met which fate; they add up to all of them."""
+    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels
+
+    folder = options.input.is_dir()
+    if not folder:
+        if options.output is None:
+            raise UsageError("a table needs --output FILE")
+        _check_suffix(options.output)
+        table = _read_table(options.input)
+        if options.column and options.column not in table.columns:
+            raise UsageError(f"{options.input} has no column {options.column!r}; there are {', '.join(table.columns)}")
+    migration = Migration.between(load_checklist(options.old), load_checklist(options.new))
+    if folder:
+        from linnaea.data.migrate import migrate_data_set
+
+        counts = migrate_data_set(options.input, migration, output=options.output)
+        print(f"{sum(counts.values())} taxa{_counted(counts)}")
+        return DONE
+    assert options.output is not None
+    result = migrate_labels(table, migration, column=options.column)
+    _write_table(result, options.output)
+    print(f"{result.height} labels{_counted(count_statuses(result))}")
+    return DONE
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: write to one of {', '.join(SUFFIXES)}")
+
+
+def _read_table(path: Path) -> "pl.DataFrame":
+    import polars as pl
+
+    from linnaea.storage import explain_os_errors
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: is none of {', '.join(SUFFIXES)}")
+    try:
+        with explain_os_errors(path):
+            if path.suffix.lower() == ".parquet":
+                return pl.read_parquet(path)
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            return pl.read_csv(path, separator=separator, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise LinnaeaError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def _write_table(table: "pl.DataFrame", path: Path) -> None:
+    from linnaea.storage import atomic_path
+
+    with atomic_path(path) as partial:
+        if path.suffix.lower() == ".parquet":
+            table.write_parquet(partial)
+        else:
+            table.write_csv(partial, separator="\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+COMMANDS: Commands = {"diff": (Diff, diff), "migrate": (Migrate, migrate)}

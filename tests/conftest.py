@@ -1,0 +1,68 @@
+"""What many tests need: a small tree of life on disk, a data set of it, a model that costs nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of a test stay its own."""
+    if "LINNAEA_CACHE" not in os.environ:
+        monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic tree of life: 12 species, 8 photographs each, class folders and metadata.csv."""
+    from linnaea.data.synthetic import SyntheticConfig, synthesize
+
+    folder = tmp_path_factory.mktemp("synthetic") / "photographs"
+    synthesize(folder, SyntheticConfig(n_species=12, n_images=8, size=48), n_workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photographs as a data set with splits train, val, test and unseen."""
+    from linnaea.data.build import BuildConfig, build
+    from linnaea.data.engine import LocalEngine
+    from linnaea.data.sources.table import TableSource
+
+    folder = tmp_path_factory.mktemp("dataset") / "data"
+    source = TableSource(
+        table=photographs / "metadata.csv", root=photographs, path_column="filepath", split_column="split"
+    )
+    build([source], folder, BuildConfig(shard_size=20), LocalEngine(1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps on the data set; knows next to nothing, but is whole."""
+    from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+    from linnaea.train.run import Run, train
+
+    tower = Tower(image_size=32, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200)
+    recipe = Recipe(tower=tower, feed=Feed(batch_size=16), descent=Descent(steps=6, warmup=2))
+    run = Run(
+        recipe_name="test",
+        recipe=recipe,
+        data_dir=dataset_dir,
+        run_dir=tmp_path_factory.mktemp("run") / "run",
+        device="cpu",
+    )
+    train(run)
+    return run.run_dir
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photographs and name lists beside the repository."""
+    folder = Path(__file__).parent.parent.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("../shared (real photographs and name lists) is not here")
+    return folder

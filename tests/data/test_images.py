@@ -1,0 +1,192 @@
+"""Any picture a biologist has comes in upright and in RGB, or leaves a reason."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from linnaea.data import images
+from linnaea.data.images import ImageError, decode, prepare, read_image_file, resize_short_side
+
+RED, BLUE = (200, 30, 40), (30, 40, 200)
+
+
+def two_halves(width: int = 60, height: int = 40) -> Image.Image:
+    """Red on the left, blue on the right."""
+    picture = Image.new("RGB", (width, height), RED)
+    picture.paste(BLUE, (width // 2, 0, width, height))
+    return picture
+
+
+def saved(picture: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def is_red(pixel: np.ndarray) -> bool:
+    return int(pixel[0]) > int(pixel[2]) + 60
+
+
+def grey_16_bit() -> bytes:
+    values = np.linspace(0, 65_535, 60 * 40).reshape(40, 60).astype(np.uint16)
+    return saved(Image.fromarray(values), "PNG")
+
+
+def animation() -> bytes:
+    first, second = two_halves(), Image.new("RGB", (60, 40), (0, 255, 0))
+    return saved(first, "GIF", save_all=True, append_images=[second])
+
+
+KINDS: dict[str, Callable[[], bytes]] = {
+    "JPEG": lambda: saved(two_halves(), "JPEG", quality=95),
+    "progressive JPEG": lambda: saved(two_halves(), "JPEG", quality=95, progressive=True),
+    "CMYK JPEG": lambda: saved(two_halves().convert("CMYK"), "JPEG", quality=95),
+    "palette PNG": lambda: saved(two_halves().convert("P", palette=Image.Palette.ADAPTIVE), "PNG"),
+    "alpha PNG": lambda: saved(two_halves().convert("RGBA"), "PNG"),
+    "BMP": lambda: saved(two_halves(), "BMP"),
+    "TIFF": lambda: saved(two_halves(), "TIFF"),
+    "WebP": lambda: saved(two_halves(), "WEBP", quality=95),
+    "animated GIF": animation,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_picture_comes_in_as_rgb(kind: str) -> None:
+    picture = decode(KINDS[kind]())
+    assert picture.dtype == np.uint8
+    assert picture.shape == (40, 60, 3)
+    assert is_red(picture[20, 10])
+    assert not is_red(picture[20, 50])
+
+
+def test_grey_pictures_have_three_equal_channels() -> None:
+    for data in (saved(two_halves().convert("L"), "JPEG"), saved(two_halves().convert("L"), "PNG"), grey_16_bit()):
+        picture = decode(data)
+        assert picture.shape == (40, 60, 3)
+        assert (picture[..., 0] == picture[..., 2]).all()
+
+
+def test_16_bit_pictures_keep_their_range() -> None:
+    picture = decode(grey_16_bit())
+    assert picture.min() == 0
+    assert picture.max() == 255
+
+
+def test_what_is_transparent_becomes_white() -> None:
+    clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    assert (decode(saved(clear, "PNG")) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_pictures_are_turned_upright(orientation: int, form: str) -> None:
+    """Whatever the camera wrote, red ends up on the left."""
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = two_halves() if undo is None else two_halves().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(saved(stored, form, exif=exif))
+    assert picture.shape == (40, 60, 3)
+    assert is_red(picture[20, 5])
+    assert not is_red(picture[20, 55])
+
+
+JPEG = saved(two_halves(400, 300), "JPEG", quality=90)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (JPEG[: len(JPEG) // 2], "truncated"),
+        (saved(two_halves(), "PNG")[:100], "truncated|broken"),
+        (b"just some words, no picture", "text file"),
+        (b"<!DOCTYPE html><html>404</html>", "HTML"),
+        (b"%PDF-1.7 ...", "PDF"),
+        (bytes(range(256)), "unknown format"),
+        (JPEG[:2], "unknown format|text"),
+    ],
+)
+def test_what_is_no_picture_has_a_reason(data: bytes, reason: str) -> None:
+    for read in (decode, prepare):
+        with pytest.raises(ImageError, match=reason):
+            read(data)
+
+
+def test_a_decompression_bomb_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    for data in (JPEG, saved(two_halves(), "PNG")):
+        with pytest.raises(ImageError, match="too large"):
+            decode(data)
+
+
+def test_files_that_cannot_be_read_have_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    for name, reason in (("missing.jpg", "no such file"), ("empty.jpg", "empty"), (".", "folder")):
+        with pytest.raises(ImageError, match=reason):
+            read_image_file(tmp_path / name)
+
+
+def test_a_jpeg_that_fits_is_kept_byte_for_byte() -> None:
+    data = saved(two_halves(300, 200), "JPEG", quality=70)
+    prepared = prepare(data, short_side=256)
+    assert prepared.jpeg == data
+    assert prepared.stored_verbatim
+    assert (prepared.width, prepared.height) == (300, 200)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_what_does_not_fit_is_made_to(turned: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    prepared = prepare(saved(two_halves(800, 600), "JPEG", exif=exif), short_side=256)
+    assert not prepared.stored_verbatim
+    assert min(prepared.width, prepared.height) == 256
+    assert max(prepared.width, prepared.height) == 341
+    assert simplejpeg.decode_jpeg_header(prepared.jpeg)[:2] == (prepared.height, prepared.width)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(16, 300))
+def test_nothing_is_enlarged_and_the_aspect_ratio_stays(width: int, height: int, side: int) -> None:
+    small = resize_short_side(np.zeros((height, width, 3), np.uint8), side)
+    h, w = small.shape[:2]
+    assert h <= height
+    assert w <= width
+    assert min(h, w) == min(height, width, side)
+    if min(h, w) >= 16:
+        assert abs(w / h - width / height) / (width / height) < 1 / min(h, w)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, len(JPEG)))
+def test_broken_bytes_never_raise_anything_but_a_reason(noise: bytes, place: int) -> None:
+    for data in (noise, JPEG[:place] + noise, JPEG[:place] + noise + JPEG[place + len(noise) :]):
+        try:
+            decode(data)
+        except ImageError as error:
+            assert str(error)
+
+
+def test_scaled_decoding_keeps_enough_pixels() -> None:
+    data = saved(two_halves(1600, 1200), "JPEG")
+    picture = decode(data, min_short_side=300)
+    assert 300 <= min(picture.shape[:2]) < 600
+    full = resize_short_side(decode(data), 150).astype(int)
+    fast = resize_short_side(picture, 150).astype(int)
+    assert np.abs(full - fast).mean() < 2

@@ -1,0 +1,124 @@
+"""The training order is a pure function of (seed, step, world size), and a batch one of its place in it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import RandomResizedCrop
+
+from linnaea.data.shards import DataSet
+from linnaea.errors import LinnaeaError
+from linnaea.train.batches import Loader, epoch_order, make_rng, random_crop
+from linnaea.train.recipes import Feed
+
+FEED = Feed(batch_size=8, crop_scale=(0.5, 1.0), flip=True, colour_jitter=0.2)
+
+
+@pytest.fixture
+def train(dataset_dir: Path) -> DataSet:
+    return DataSet.open(dataset_dir).split("train")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 500), st.integers(0, 99), st.integers(0, 5), st.integers(0, 40), st.integers(1, 6))
+def test_an_epoch_takes_every_sample_once(n: int, seed: int, epoch: int, window: int, n_shards: int) -> None:
+    shards = np.sort(np.arange(n) % n_shards)
+    order = epoch_order(n, seed, epoch, shards, window)
+    assert sorted(order.tolist()) == list(range(n))
+    assert order.tolist() == epoch_order(n, seed, epoch, shards, window).tolist()
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = [tuple(epoch_order(200, seed, epoch)) for seed in range(3) for epoch in range(3)]
+    assert len(set(orders)) == 9
+
+
+def test_a_window_keeps_reads_near_each_other() -> None:
+    shards = np.repeat(np.arange(50), 20)
+    near = epoch_order(1000, 0, 0, shards, 40)
+    touched = [len(set(shards[near[i : i + 40]])) for i in range(0, 1000, 40)]
+    assert max(touched) <= 3
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[])
+@given(world_size=st.sampled_from([1, 2, 4, 8]), step=st.integers(0, 40))
+def test_processes_share_a_step_without_overlap(world_size: int, step: int) -> None:
+    loaders = [
+        Loader(_FakeSet(37), FEED, 16, seed=3, rank=rank, world_size=world_size)  # type: ignore[arg-type]
+        for rank in range(world_size)
+    ]
+    together = np.concatenate([loader.rows_at(step) for loader in loaders])
+    alone = Loader(_FakeSet(37), FEED, 16, seed=3)  # type: ignore[arg-type]
+    assert together.tolist() == alone.rows_at(step).tolist()
+
+
+class _FakeSet:
+    def __init__(self, n_samples: int) -> None:
+        self._n_samples = n_samples
+
+    def __len__(self) -> int:
+        return self._n_samples
+
+
+def test_batches_are_the_same_with_any_number_of_workers_and_from_any_start(train: DataSet) -> None:
+    whole = list(Loader(train, FEED, 32, seed=1, n_workers=1).iter_batches(0, 12))
+    other = list(Loader(train, FEED, 32, seed=1, n_workers=4).iter_batches(5, 12))
+    for a, b in zip(whole[5:], other, strict=True):
+        assert a.step == b.step
+        assert a.keys == b.keys
+        assert (a.pixels == b.pixels).all()
+        assert (a.text_types == b.text_types).all()
+        assert (a.taxon_ids == b.taxon_ids).all()
+
+
+def test_captions_are_mixed_per_image_or_per_batch(train: DataSet) -> None:
+    per_image = next(Loader(train, Feed(batch_size=40), 32, seed=1).iter_batches(0, 1))
+    assert len(set(per_image.text_types.tolist())) == 5
+    feed = Feed(batch_size=40, text_per_batch=True)
+    per_batch = list(Loader(train, feed, 32, seed=1).iter_batches(0, 8))
+    assert all(len(set(batch.text_types.tolist())) == 1 for batch in per_batch)
+    assert len({batch.text_types[0] for batch in per_batch}) > 1
+
+
+def test_a_corrupt_sample_is_named_and_replaced(train: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = train.index["key"][7]
+    read = DataSet.read
+    monkeypatch.setattr(DataSet, "read", lambda self, row: b"broken" if row == 7 else read(self, row))
+    n_steps = len(train) // 8
+    batches = list(Loader(train, FEED, 32, seed=1).iter_batches(0, n_steps))
+    named = [line for batch in batches for line in batch.unreadable]
+    assert len(named) == 1
+    assert named[0].startswith(key)
+    assert all(len(batch.keys) == 8 and key not in batch.keys for batch in batches)
+    again = list(Loader(train, FEED, 32, seed=1, n_workers=3).iter_batches(0, n_steps))
+    assert [batch.keys for batch in again] == [batch.keys for batch in batches]
+
+
+def test_a_set_of_broken_samples_stops(train: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataSet, "read", lambda self, row: b"broken")
+    with pytest.raises(LinnaeaError, match="samples in a row cannot be read"):
+        next(Loader(train, FEED, 32, seed=1).iter_batches(0, 1))
+
+
+def test_an_odd_batch_does_not_divide(train: DataSet) -> None:
+    with pytest.raises(LinnaeaError, match="does not divide"):
+        Loader(train, replace(FEED, batch_size=9), 32, seed=0, world_size=2)
+
+
+def test_crops_have_torchvisions_distribution() -> None:
+    """Area and aspect ratio of our crops and of the reference's, two-sample Kolmogorov-Smirnov."""
+    import torch
+
+    scale, ratio, shape = (0.3, 1.0), (0.75, 4 / 3), (120, 160)
+    ours = np.array([random_crop(make_rng(0, 1, i), shape, scale, ratio) for i in range(3000)])
+    torch.manual_seed(0)
+    picture = torch.empty(3, *shape)
+    theirs = np.array([RandomResizedCrop.get_params(picture, list(scale), list(ratio)) for _ in range(3000)])
+    for measure in (lambda c: c[:, 2] * c[:, 3], lambda c: c[:, 2] / c[:, 3], lambda c: c[:, 0], lambda c: c[:, 1]):
+        assert scipy.stats.ks_2samp(measure(ours), measure(theirs)).pvalue > 0.001
+    assert (ours[:, 0] + ours[:, 2] <= 120).all()
+    assert (ours[:, 1] + ours[:, 3] <= 160).all()

@@ -1,0 +1,82 @@
+"""Our losses are the published formulas, over fewer columns."""
+
+import math
+
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from linnaea.train.losses import info_nce, multi_positive
+
+
+def make_features(n_images: int, n_captions: int, width: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(n_images, width, generator=generator, dtype=dtype)
+    caption = torch.randn(n_captions, width, generator=generator, dtype=dtype)
+    caption_of = torch.randint(0, n_captions, (n_images,), generator=generator)
+    scale = torch.tensor(14.3, dtype=dtype)
+    return (image.requires_grad_(), caption.requires_grad_(), scale.requires_grad_(), caption_of)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 24), st.integers(1, 24), st.integers(0, 10_000))
+def test_info_nce_is_open_clips_loss_in_value_and_gradient(n_images: int, n_captions: int, seed: int) -> None:
+    """Over all captions of the batch, repeated where samples share one."""
+    gradients, values = [], []
+    for ours in (True, False):
+        image, caption, scale, caption_of = make_features(n_images, n_captions, 8, seed, torch.float64)
+        unit_image, unit_caption = normalize(image, dim=-1), normalize(caption, dim=-1)
+        if ours:
+            used, own = torch.unique(caption_of, return_inverse=True)
+            loss = info_nce(unit_image, unit_caption[used], own, scale)
+        else:
+            loss = open_clip.ClipLoss()(unit_image, unit_caption[caption_of], scale)
+        loss.backward()
+        values.append(loss.detach())
+        gradients.append([t.grad for t in (image, caption, scale)])
+    assert torch.allclose(values[0], values[1], rtol=0, atol=1e-10)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_info_nce_in_float32() -> None:
+    image, caption, scale, caption_of = make_features(64, 40, 32, 0, torch.float32)
+    unit_image, unit_caption = normalize(image, dim=-1), normalize(caption, dim=-1)
+    used, own = torch.unique(caption_of, return_inverse=True)
+    ours = info_nce(unit_image, unit_caption[used], own, scale).detach()
+    theirs = open_clip.ClipLoss()(unit_image, unit_caption[caption_of], scale).detach()
+    assert abs(float(ours) - float(theirs)) < 1e-6 * abs(float(theirs)) + 1e-6
+
+
+def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_batch() -> None:
+    same = torch.ones(16, 4) / 2
+    loss = info_nce(same, same, torch.arange(16), torch.tensor(10.0))
+    assert float(loss) == pytest.approx(math.log(16), abs=1e-5)
+
+
+def naive_multi_positive(image: Tensor, text: Tensor, taxon: Tensor, scale: Tensor) -> Tensor:
+    """Written from the formula: cross-entropy against uniform targets over the samples of one taxon."""
+    logits = scale * image @ text.T
+    target = (taxon[:, None] == taxon[None, :]).to(logits.dtype)
+    target = target / target.sum(dim=1, keepdim=True)
+    return 0.5 * (cross_entropy(logits, target) + cross_entropy(logits.T, target))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 20), st.integers(1, 6), st.integers(0, 10_000))
+def test_multi_positive_is_its_formula(n_images: int, n_taxa: int, seed: int) -> None:
+    image, caption, scale, caption_of = make_features(n_images, n_images, 8, seed, torch.float64)
+    taxon = torch.randint(0, n_taxa, (n_images,), generator=torch.Generator().manual_seed(seed))
+    used, own = torch.unique(caption_of, return_inverse=True)
+    ours = multi_positive(image, caption[used], own, taxon, scale)
+    assert torch.allclose(ours, naive_multi_positive(image, caption[caption_of], taxon, scale), atol=1e-9)
+
+
+def test_with_all_taxa_different_both_losses_are_one() -> None:
+    image, caption, scale, _ = make_features(12, 12, 8, 3, torch.float64)
+    own = torch.arange(12)
+    assert torch.allclose(multi_positive(image, caption, own, own, scale), info_nce(image, caption, own, scale))
