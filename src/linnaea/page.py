@@ -264,7 +264,7 @@ def _image(image: Any, alt: str) -> str:
     else:
         raise LinnaeaError(f"page: the image {alt!r} is neither PNG nor JPEG; convert it first")
     data = base64.b64encode(image).decode()
-    return f'<img alt="{escape(alt)}"{size} loading="lazy" decoding="async" src="data:image/{kind};base64,{data}">'
+    return f'<img alt="{escape(alt)}"{size} decoding="sync" src="data:image/{kind};base64,{data}">'
 
 
 def _render_chart(chart: Chart) -> str:

@@ -69,12 +69,16 @@ def build(options: Build) -> int:
     """Run the build and account for every record."""
     from linnaea.data.build import build as run_build
     from linnaea.data.engine import LocalEngine
+    from linnaea.data.report import write_report
+    from linnaea.data.shards import DataSet
 
     source, config = _source(options), _config(options)
     with progress_bar("building", "images") as on_progress:
         summary = run_build([source], options.output, config, LocalEngine(options.workers), on_progress)
     if summary.already_built:
         say(f"{options.output}: already built from the same input; nothing to do")
+    elif summary.n_out:
+        say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
     return _account(summary, options.output)
 
 

@@ -1,15 +1,17 @@
 """What is in a data set: statistics per split, source, rank and licence; the long tail; the tree as an icicle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from linnaea.page import Facts, Figure, Page, Section, Table, Text
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Plot
 
     from linnaea.data.shards import DataSet
 
@@ -74,11 +76,47 @@ def _count_ranks(joined: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def plot_long_tail(images_per_taxon: pl.Series) -> "Figure":
-    """Images per taxon from the commonest to the rarest, both axes logarithmic."""
-    from matplotlib.figure import Figure
+def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
+    """Write ``report.html`` into the data set's folder; ``reasons`` counts the rejects."""
+    statistics = measure(dataset)
+    facts = {
+        "photographs": f"{statistics.n_images:,}",
+        "taxa": f"{statistics.n_taxa:,}",
+        "taxa that hold half of them": f"{statistics.n_head:,}",
+        "megabytes": f"{statistics.n_bytes / 1e6:,.0f}",
+        "rejected": f"{sum(reasons.values()):,}",
+    }
+    rejects = [{"reason": reason, "records": count} for reason, count in reasons.items()]
+    icicle_alt = "nested bars of the taxa from kingdom to family, as wide as their number of photographs"
+    tail_alt = "photographs of each taxon from the commonest to the rarest, falling over several powers of ten"
+    page = Page(
+        dataset.directory.resolve().name,
+        "What is in this data set.",
+        [
+            Section("In short", [Facts(facts)]),
+            Section("The tree", [Figure(plot_icicle(dataset), icicle_alt, "Width: number of photographs.")]),
+            Section("The long tail", [Figure(plot_long_tail(statistics.images_per_taxon), tail_alt)]),
+            Section("Splits", [Table(statistics.by_split)]),
+            Section(
+                "Sources", [Table(statistics.by_source, percent=["complete"], caption="complete: all ranks named")]
+            ),
+            Section(
+                "Ranks", [Table(statistics.by_rank, percent=["share"], caption="names: distinct taxa at the rank")]
+            ),
+            Section("Rejects", [Table(rejects) if rejects else Text("None: every record became a photograph.")]),
+        ],
+        footer="Made by `linnaea data build`.",
+    )
+    path = dataset.directory / "report.html"
+    page.write(path)
+    return path
 
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+
+def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
+    """Images per taxon from the commonest to the rarest, both axes logarithmic."""
+    from matplotlib.figure import Figure as Plot
+
+    figure = Plot(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     counts = images_per_taxon.to_numpy()
     axes.plot(range(1, len(counts) + 1), counts, color=GREEN, lw=1.8)
@@ -88,14 +126,14 @@ def plot_long_tail(images_per_taxon: pl.Series) -> "Figure":
     return figure
 
 
-def plot_icicle(dataset: "DataSet", ranks: Sequence[str] = RANK_LABELS[:5], n_labels: int = 60) -> "Figure":
+def plot_icicle(dataset: "DataSet", ranks: Sequence[str] = RANK_LABELS[:5], n_labels: int = 60) -> "Plot":
     """The tree as an icicle: width is the number of images, one row per rank, the widest taxa named."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Plot
 
     counts = dataset.index.group_by("taxon_id").len("images")
     lineages = dataset.taxa.select("taxon_id", *ranks).join(counts, on="taxon_id").drop("taxon_id")
     table = lineages.group_by(ranks).agg(pl.col("images").sum()).sort(ranks)
-    figure = Figure(figsize=(10, 0.62 * len(ranks) + 0.3), layout="constrained")
+    figure = Plot(figsize=(10, 0.62 * len(ranks) + 0.3), layout="constrained")
     axes = figure.subplots()
     boxes = [box for depth in range(len(ranks)) for box in _boxes(table, ranks[: depth + 1])]
     total = int(table["images"].sum())
