@@ -95,6 +95,33 @@ def test_scores_do_not_depend_on_how_images_are_blocked(monkeypatch: pytest.Monk
     assert {guess.rank for row in best for guess in row} == {Rank.GENUS}
 
 
+def test_predictions_from_a_bank_equal_those_from_its_taxa(photographs: Path, trained: Path, tmp_path: Path) -> None:
+    folder = a_folder_of(photographs, tmp_path / "new", 4)
+    bank = tmp_path / "bank"
+    assert (
+        main(["labels", "build", "--taxa", str(trained / "model"), "--model", str(trained), "--output", str(bank)]) == 0
+    )
+    assert main(["labels", "show", str(bank)]) == 0
+    for name, labels in (("bank", bank), ("taxa", trained / "model")):
+        words = ["--labels", str(labels), "--output", str(tmp_path / f"{name}.csv"), "--top-k", "1"]
+        assert main(["predict", str(folder), "--model", str(trained), *words]) == 0
+    for a, b in zip(read_rows(tmp_path / "bank.csv"), read_rows(tmp_path / "taxa.csv"), strict=True):
+        assert float(a.pop("score")) == pytest.approx(float(b.pop("score")), abs=0.01), "the bank is fp16"
+        assert a == b
+
+
+def test_a_bank_of_another_model_is_refused(
+    photographs: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = LabelBank(
+        read_taxa(trained / "model"), np.zeros((len(read_taxa(trained / "model")), 64), np.float32), {"model": "x"}
+    )
+    bank.save(tmp_path / "bank")
+    image = str(next(photographs.rglob("*.jpg")))
+    assert main(["predict", image, "--model", str(trained), "--labels", str(tmp_path / "bank")]) == 1
+    assert "built with another model" in capsys.readouterr().err
+
+
 def test_labels_with_english_names_alone_stay_apart() -> None:
     table = make_taxa_table([Taxon.of(common_name="cat"), Taxon.of(common_name="dog"), Taxon.of(genus="Pica")])
     bank = LabelBank(table, np.zeros((3, 1), np.float32), {})

@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "predict": "name the organisms on photographs",
     "embed": "turn photographs into vectors",
     "taxonomy": "resolve names, look up lineages, compare checklists",
+    "labels": "encode the taxa to choose from once, for many predictions",
     "data": "build, check and describe data sets",
     "train": "train a model after a recipe",
     "evaluate": "zero-shot and few-shot scores of a model",

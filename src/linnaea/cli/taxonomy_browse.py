@@ -26,7 +26,7 @@ N_OTHER_NAMES = 12
 class Lineage:
     """Print the ranks of a taxon; of each one, where several have the name."""
 
-    name: tyro.conf.Positional[str]
+    name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]]
     """A scientific, synonym or vernacular name."""
     checklist: str = "inat"
     """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
@@ -99,7 +99,7 @@ def _some(names: list[str]) -> str:
 class Search:
     """Find taxa by a name that may be misspelt or incomplete."""
 
-    text: tyro.conf.Positional[str]
+    text: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="TEXT")]]
     """A scientific, synonym or vernacular name, or some words of it."""
     checklist: str = "inat"
     """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
@@ -143,7 +143,7 @@ def search(options: Search) -> int:
 class Tree:
     """Print a clade, or draw it as an interactive page that needs no network."""
 
-    taxon: tyro.conf.Positional[str]
+    taxon: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="TAXON")]]
     """Name of the clade; "life" for everything."""
     checklist: str = "inat"
     """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""

@@ -23,9 +23,9 @@ N_SHOWN = 20
 class Diff:
     """Print what changed from one checklist to another, each change with its evidence."""
 
-    old: tyro.conf.Positional[str]
+    old: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="OLD")]]
     """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
-    new: tyro.conf.Positional[str]
+    new: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NEW")]]
     """The later one."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write every change here (.csv, .tsv, .parquet); without it some of each kind are printed."""
@@ -62,13 +62,13 @@ def _counted(counts: Mapping[str, int]) -> str:
 class Migrate:
     """Carry the labels of a table or a data set over to another version of the taxonomy; no image is touched."""
 
-    input: tyro.conf.Positional[Path]
+    input: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
     """A CSV, TSV or Parquet table, or the folder of a data set."""
-    old: Annotated[str, tyro.conf.arg(name="from")]
+    old: Annotated[str, tyro.conf.arg(name="from", metavar="OLD")]
     """Checklist the labels come from: a name or a file."""
-    new: Annotated[str, tyro.conf.arg(name="to")]
+    new: Annotated[str, tyro.conf.arg(name="to", metavar="NEW")]
     """Checklist to carry them to."""
-    output: Path | None = None
+    output: Annotated[Path | None, tyro.conf.arg(metavar="OUT")] = None
     """Where the result goes; a data set without it is changed in place."""
     column: str = ""
     """Column that holds the label; not needed where there are columns named after ranks."""

@@ -43,7 +43,7 @@ class Question:
 class Evaluation:
     """Flat metrics, and what they were computed from."""
 
-    metrics: dict[str, float]
+    metrics: dict[str, int | float]
     answers: dict[TextType, ZeroShotAnswers] = field(default_factory=dict)
     few_shot: tuple[FewShotScore, ...] = ()
 
@@ -62,7 +62,7 @@ def evaluate_features(
     Raises:
         LinnaeaError: a true taxon is not among the labels asked for.
     """
-    metrics: dict[str, float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
+    metrics: dict[str, int | float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
     answers = {}
     if 0 in question.shots:
         truth_N, candidates = find_candidates(whole, dataset, question)

@@ -19,7 +19,7 @@ N_CARDS = 12
 def write_report(
     folder: Path,
     dataset: DataSet,
-    metrics: Mapping[str, float],
+    metrics: Mapping[str, int | float],
     answers: Mapping[TextType, ZeroShotAnswers],
     title: str,
 ) -> Path:
@@ -47,7 +47,7 @@ RANK_CAPTION = (
 )
 
 
-def _facts(metrics: Mapping[str, float]) -> dict[str, object]:
+def _facts(metrics: Mapping[str, int | float]) -> dict[str, object]:
     facts: dict[str, object] = {"images": f"{metrics['n_images']:,.0f}", "classes": f"{metrics['n_classes']:,.0f}"}
     for name, value in metrics.items():
         if name.endswith("/top1") and "chance" not in name:
@@ -57,7 +57,7 @@ def _facts(metrics: Mapping[str, float]) -> dict[str, object]:
     return facts
 
 
-def score_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
     """The metrics as rows of text: score, right, chance, majority."""
     rows = []
     for name, value in metrics.items():
@@ -79,7 +79,7 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def rank_accuracy(metrics: Mapping[str, float], text_type: str, kind: str = "") -> list[float | None]:
+def rank_accuracy(metrics: Mapping[str, int | float], text_type: str, kind: str = "") -> list[float | None]:
     """Accuracy (or a baseline: ``"chance/"``, ``"majority/"``) from kingdom to species."""
     return [metrics.get(f"zero_shot/{text_type}/{kind}{label}") for label in RANK_LABELS]
 

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,73 +16,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
-from numpy.typing import NDArray
-from open_clip.factory import _get_hf_config
+from huggingface_hub import hf_hub_download
 from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
-from open_clip.transform import image_transform
-from PIL import Image
+from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from safetensors.torch import save_file
-from torchvision.transforms import ToTensor
+from torch import Tensor
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.tokenizer import make_tokenizer, vocabulary_size
+from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
+from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, vocabulary_size
 from linnaea.storage import atomic_path, write_atomically
 
 CONFIG_FILE, WEIGHTS_FILE, FACTS_FILE, BPE_FILE = (
     "open_clip_config.json", "open_clip_model.safetensors", "linnaea.json", "bpe.txt.gz",
 )  # fmt: skip
+_WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
+"""What open_clip reads as weights. Without any it would go on with random ones, and warn."""
 
+HUB = "hf-hub:"
 HUB_MODELS = {
     "bioclip": "hf-hub:imageomics/bioclip",
     "bioclip-2": "hf-hub:imageomics/bioclip-2",
     "bioclip-2.5": "hf-hub:imageomics/bioclip-2.5-vith14",
 }
-"""Our names for published weights. The hub's own cache pins what was downloaded once; works offline from it."""
+"""Our names for published weights.
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocess:
-    """How a picture becomes the image tower's input: open_clip's evaluation transform."""
-
-    image_size: int
-    mean: tuple[float, float, float] = OPENAI_MEAN
-    std: tuple[float, float, float] = OPENAI_STD
-    interpolation: str = "bicubic"
-    resize_mode: str = "shortest"
-
-    @cached_property
-    def _steps(self) -> list[Any]:
-        full = image_transform(
-            self.image_size,
-            is_train=False,
-            mean=self.mean,
-            std=self.std,
-            resize_mode=self.resize_mode,
-            interpolation=self.interpolation,
-        ).transforms
-        return list(full[: next(i for i, step in enumerate(full) if isinstance(step, ToTensor))])
-
-    def pixels(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """``[H, W, 3]`` RGB to ``[3, S, S]``, both uint8: open_clip's transform up to (not with) ``ToTensor``."""
-        image: Any = Image.fromarray(picture)
-        for step in self._steps:
-            image = step(image)
-        return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
-
-    def as_open_clip(self) -> dict[str, Any]:
-        """``preprocess_cfg`` of ``open_clip_config.json``."""
-        return {
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "interpolation": self.interpolation,
-            "resize_mode": self.resize_mode,
-        }
+``hf-hub:ORG/NAME@REVISION`` pins a commit. These carry no ``@REVISION`` yet: their commits could not be looked up where
+this was written (no network), and a guessed one would be worse than none. ``facts["revision"]`` of a loaded model
+says which commit it is.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +65,14 @@ class ImageTower:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTower:
-    """A causal text transformer, as CLIP's."""
+    """A text transformer, as CLIP's."""
 
     context_length: int = 64
     width: int = 128
     layers: int = 2
     heads: int = 4
+    no_causal_mask: bool = False
+    """Bidirectional, padding and all; such a tower always needs its full context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +107,14 @@ class TaxonModel:
     """A CLIP model with all that is needed to use it."""
 
     name: str
-    clip: torch.nn.Module
+    clip: torch.nn.Module = field(repr=False)
     tokenizer: Any
     preprocess: Preprocess
     device: torch.device
     model_cfg: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What ``linnaea.json`` says: captions it was trained on, provenance."""
-    bpe: bytes | None = None
+    bpe: bytes | None = field(default=None, repr=False)
     """The vocabulary file, where the model has one of its own."""
 
     @property
@@ -175,20 +143,23 @@ class TaxonModel:
 
 def choose_device(device: str = "auto") -> torch.device:
     """``"auto"`` is the first of CUDA, Apple's MPS, CPU that works."""
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError:
-            raise LinnaeaError(f"--device {device}: no such device; try cpu, cuda or auto") from None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise LinnaeaError(f"--device {device}: there is no such device here; try cpu or auto") from None
+    return chosen
 
 
 def load_model(name: str, *, pretrained: str | None = None, device: str = "auto") -> TaxonModel:
     """Load a model: a folder, a name of ours (``bioclip``), ``hf-hub:org/repo``, or an open_clip architecture.
 
-    An open_clip architecture needs ``pretrained``, one of its tags.
+    An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
+    ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline.
 
     Raises:
         LinnaeaError: there is no such model, it is broken, or it cannot be downloaded.
@@ -198,18 +169,23 @@ def load_model(name: str, *, pretrained: str | None = None, device: str = "auto"
     folder = Path(identifier.removeprefix("local-dir:"))
     if folder.is_dir():
         return _load_folder(folder / "model" if (folder / "model" / CONFIG_FILE).exists() else folder, where)
-    if identifier.startswith("hf-hub:"):
+    if identifier.startswith(HUB):
         return _load_hub(name, identifier, where)
     if identifier in open_clip.list_models():
         return _load_architecture(identifier, pretrained, where)
-    known = [*HUB_MODELS, *open_clip.list_models()]
-    near = difflib.get_close_matches(identifier, known, n=3)
+    raise LinnaeaError(_explain_unknown(name))
+
+
+def _explain_unknown(name: str) -> str:
+    if name.startswith(("local-dir:", ".", "/", "~")) or "\\" in name:
+        return f"no model {name!r}: no such folder; give the folder that `linnaea train` left, or a name like bioclip"
+    near = difflib.get_close_matches(name, [*HUB_MODELS, *open_clip.list_models()], n=3)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
         else "give a folder, hf-hub:ORG/NAME, bioclip, or an open_clip name"
     )
-    raise LinnaeaError(f"no model {name!r}: no such folder or name; {hint}")
+    return f"no model {name!r}: no such folder or name; {hint}"
 
 
 def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Preprocess | None = None) -> TaxonModel:
@@ -231,8 +207,11 @@ def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Pr
     )
 
 
-def save_model(model: TaxonModel, directory: Path) -> None:
-    """Write a folder that open_clip loads bit for bit as ``local-dir:DIRECTORY``; the weights come last.
+def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a folder that open_clip loads as ``local-dir:DIRECTORY``; the weights come last.
+
+    Without ``dtype`` the weights keep theirs, and loading gives them back bit for bit. ``torch.float16`` halves the
+    folder; what would overflow stays as it is.
 
     Raises:
         LinnaeaError: the folder cannot be written.
@@ -242,9 +221,19 @@ def save_model(model: TaxonModel, directory: Path) -> None:
     write_atomically(directory / FACTS_FILE, json.dumps(dict(model.facts), indent=1, ensure_ascii=False))
     if model.bpe is not None:
         write_atomically(directory / BPE_FILE, model.bpe)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.clip.state_dict().items()}
+    elif isinstance(model.tokenizer, HFTokenizer):  # open_clip looks for its files in the folder
+        model.tokenizer.save_pretrained(str(directory))
+    weights = {name: _shrink(value.detach().cpu(), dtype) for name, value in model.clip.state_dict().items()}
     with atomic_path(directory / WEIGHTS_FILE) as partial:
         save_file(weights, partial)
+        partial.chmod((directory / CONFIG_FILE).stat().st_mode)  # safetensors gives files to their owner alone
+
+
+def _shrink(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None or not value.is_floating_point():
+        return value.contiguous()
+    small = value.to(dtype)
+    return (small if torch.equal(small.isfinite(), value.isfinite()) else value).contiguous()
 
 
 def _load_folder(folder: Path, device: torch.device) -> TaxonModel:
@@ -252,28 +241,53 @@ def _load_folder(folder: Path, device: torch.device) -> TaxonModel:
         raise LinnaeaError(
             f"{folder}: is no model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
         )
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-        facts = json.loads((folder / FACTS_FILE).read_text()) if (folder / FACTS_FILE).exists() else {}
-        model_cfg = config["model_cfg"]
-    except (ValueError, KeyError) as error:
-        raise LinnaeaError(f"{folder}: its configuration cannot be read ({error})") from error
-    with _explain_failure(str(folder)):
+    return _load_files(folder, str(folder), device, _read_json(folder / FACTS_FILE, missing={}))
+
+
+def _load_files(folder: Path, name: str, device: torch.device, facts: Mapping[str, Any]) -> TaxonModel:
+    """A model from the files of a folder, be it the user's or the hub's cache."""
+    model_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg")
+    if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
+        raise LinnaeaError(f"{folder / CONFIG_FILE}: describes no CLIP model (model_cfg is missing or incomplete)")
+    if not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
+        raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
+    with _explain_failure(name):
         clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=device)
-        bpe_path = folder / (model_cfg.get("text_cfg", {}).get("tokenizer_kwargs") or {}).get("bpe_path", BPE_FILE)
-        bpe = bpe_path.read_bytes() if bpe_path.exists() else None
-        context_length = model_cfg["text_cfg"].get("context_length", 77)
-        # open_clip 3.3 does not look for the vocabulary beside the configuration; we do.
-        tokenizer = make_tokenizer(bpe, context_length) if bpe else open_clip.get_tokenizer(f"local-dir:{folder}")
-    return _wrap(str(folder), clip, tokenizer, model_cfg, device, facts, bpe)
+        tokenizer, bpe = _load_tokenizer(folder, model_cfg)
+    return _wrap(name, clip, tokenizer, model_cfg, device, facts, bpe)
+
+
+def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, bytes | None]:
+    """The tokenizer of a folder, and the bytes of its vocabulary where that is its own.
+
+    open_clip 3.3 looks for the vocabulary in the working directory, or takes its default; we look beside the weights.
+    """
+    text_cfg = model_cfg["text_cfg"]
+    named = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
+    path = folder / (named or BPE_FILE)
+    if not path.exists():
+        if named:
+            raise LinnaeaError(f"{folder}: its vocabulary {named} is missing; copy the whole folder again")
+        return open_clip.get_tokenizer(f"local-dir:{folder}"), None
+    bpe = path.read_bytes()
+    has, wants = vocabulary_size(bpe), text_cfg.get("vocab_size", DEFAULT_VOCABULARY_SIZE)
+    if has != wants:
+        raise LinnaeaError(f"{path}: has {has:,} pieces, the model wants {wants:,}; it is another model's vocabulary")
+    return make_tokenizer(bpe, text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)), bpe
 
 
 def _load_hub(name: str, identifier: str, device: torch.device) -> TaxonModel:
+    repo, _, revision = identifier.removeprefix(HUB).partition("@")
+    if repo.count("/") != 1:
+        raise LinnaeaError(f"model {name!r}: a hub model is written hf-hub:ORG/NAME")
     with _explain_failure(name):
-        clip, _, _ = open_clip.create_model_and_transforms(identifier, device=device)
-        tokenizer = open_clip.get_tokenizer(identifier)
-        model_cfg = _get_hf_config(identifier.removeprefix("hf-hub:"))["model_cfg"]
-    return _wrap(name, clip, tokenizer, model_cfg, device, {"source": identifier}, None)
+        folder = Path(hf_hub_download(repo, CONFIG_FILE, revision=revision or None)).parent
+        commit = folder.name  # so that all files are of one commit, whatever is pushed meanwhile
+        text_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg", {}).get("text_cfg", {})
+        download_pretrained_from_hf(repo, revision=commit)
+        if bpe_path := (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path"):
+            hf_hub_download(repo, bpe_path, revision=commit)
+    return _load_files(folder, name, device, {"source": f"{HUB}{repo}", "revision": commit})
 
 
 def _load_architecture(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
@@ -281,12 +295,16 @@ def _load_architecture(name: str, pretrained: str | None, device: torch.device) 
     if pretrained is None:
         listing = f"one of {', '.join(tags)}" if tags else "the path of its weights"
         raise LinnaeaError(f"{name} is an architecture without weights; give --pretrained, {listing}")
-    if pretrained not in tags and not Path(pretrained).exists():
+    if pretrained not in tags and not Path(pretrained).is_file():
         raise LinnaeaError(f"{name} has no weights {pretrained!r}; there are {', '.join(tags) or 'none'}")
+    # OpenAI's and some others' weights want another GELU than the architecture of that name; open_clip only warns.
+    quick_gelu = bool((get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
     with _explain_failure(f"{name} {pretrained}"):
-        clip, _, _ = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
+        clip, _, _ = open_clip.create_model_and_transforms(
+            name, pretrained=pretrained, device=device, force_quick_gelu=quick_gelu
+        )
         tokenizer = open_clip.get_tokenizer(name)
-    model_cfg = open_clip.get_model_config(name)
+    model_cfg = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
     return _wrap(f"{name}/{pretrained}", clip, tokenizer, model_cfg, device, {"source": f"open_clip {name}"}, None)
 
 
@@ -299,20 +317,11 @@ def _wrap(
     facts: Mapping[str, Any],
     bpe: bytes | None,
 ) -> TaxonModel:  # one place that knows what a loaded model is
-    cfg = get_model_preprocess_cfg(clip)
-    size = cfg["size"][0] if isinstance(cfg["size"], list | tuple) else cfg["size"]
-    preprocess = Preprocess(
-        image_size=size,
-        mean=tuple(cfg["mean"]),
-        std=tuple(cfg["std"]),
-        interpolation=cfg.get("interpolation", "bicubic"),
-        resize_mode=cfg.get("resize_mode", "shortest"),
-    )
     return TaxonModel(
         name=name,
         clip=clip.eval(),
         tokenizer=tokenizer,
-        preprocess=preprocess,
+        preprocess=Preprocess.of_open_clip(get_model_preprocess_cfg(clip)),
         device=device,
         model_cfg=model_cfg,
         facts=facts,
@@ -320,25 +329,41 @@ def _wrap(
     )
 
 
+def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    if missing is not None and not path.exists():
+        return missing
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LinnaeaError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise LinnaeaError(f"{path}: is no JSON object")
+    return content
+
+
+_UNREACHABLE = ("LocalEntryNotFound", "Offline", "onnect", "resolve host", "outgoing traffic")
+_NOT_THERE = ("RepositoryNotFound", "Repository Not Found", "401 Client", "404 Client")
+
+
 @contextmanager
 def _explain_failure(name: str) -> Iterator[None]:
-    """open_clip and the hub fail in many ways; a user gets one line."""
+    """open_clip and the hub fail in many ways, and talk; a user gets one line."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except LinnaeaError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        offline = any(
-            word in f"{type(error).__name__} {text}" for word in ("LocalEntryNotFound", "Offline", "onnect", "resolve")
-        )
-        hint = (
-            "it is not in the hub's cache and cannot be downloaded; go online once, or give a folder"
-            if offline
-            else text
-        )
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if any(word in text for word in _UNREACHABLE):
+            hint = "it is not in the hub's cache and cannot be downloaded; go online once, or give a folder"
+        elif any(word in text for word in _NOT_THERE):
+            hint = "the hub has no such model (or it is private: log in to the hub first)"
+        else:
+            hint = f"cannot be loaded ({text[:300]})"
         raise LinnaeaError(f"model {name}: {hint}") from error
     finally:
         logging.root.setLevel(level)

@@ -1,90 +1,305 @@
 """Captions to tokens to vectors, with no work on padding and none done twice.
 
-Taxonomic captions fill less than half of CLIP's 77 tokens, and a batch holds many pictures of one caption. Both
-savings are exact: the text tower is causal, so what follows the end token cannot change it.
+Taxonomic captions fill less than half of CLIP's 77 tokens, a batch holds many pictures of one caption, and the
+captions of relatives begin alike. All three savings are exact: the text tower is causal, so a token's state depends
+on nothing that follows it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Int32, Int64
+from numpy import ndarray
 from numpy.typing import NDArray
-from open_clip.model import CLIP
-from open_clip.transformer import text_global_pool
-from torch import Tensor
+from open_clip.transformer import ResidualAttentionBlock, text_global_pool
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
 
+from linnaea.model.tokenizer import RaggedTokens, tokenize_ragged
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
-
-def tokenize(tokenizer: Any, captions: Sequence[str]) -> Int[Tensor, "K T"]:
-    """Token ids, padded with 0 to the longest caption only; too long ones end with the end token."""
-    tokens: Tensor = tokenizer(list(captions))
-    lengths = (tokens != 0).sum(dim=1)
-    return tokens[:, : max(int(lengths.max()), 1)] if len(captions) else tokens
+NODES_AT_ONCE = 4096
+"""Tokens that :func:`iter_encoded_tree` takes through the tower at once; more need more memory and are not faster."""
+MAX_CAPTIONS_AT_ONCE = 4096
 
 
-def can_trim(clip: Any) -> bool:
-    """Whether captions may be cut to the batch's longest: a causal tower that reads the end token's place.
+@dataclass(frozen=True)
+class CausalTower:
+    """The parts of a text tower whose every token sees only itself and what precedes it, and that reads its end token.
 
-    Bidirectional towers and Hugging Face's see the padding; they get their full context.
+    CLIP's own, and open_clip's towers of that kind. Not: bidirectional ones, Hugging Face's, CoCa's, those that pool
+    elsewhere. They see the padding, and get it.
     """
-    return isinstance(clip, CLIP) and clip.attn_mask is not None and clip.text_pool_type == "argmax"
+
+    token_embedding: nn.Module
+    positional_embedding: Float[Tensor, "T W"]
+    transformer: Any
+    mask: Float[Tensor, "T T"]
+    ln_final: nn.Module
+    projection: Any
+
+    @classmethod
+    def of(cls, clip: Any) -> "CausalTower | None":
+        """The causal tower of a model, or ``None`` where it has none."""
+        tower = getattr(clip, "text", clip)
+        pooling = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
+        if (
+            getattr(tower, "attn_mask", None) is None
+            or pooling != "argmax"
+            or getattr(tower, "cls_emb", None) is not None
+        ):
+            return None
+        return cls(
+            tower.token_embedding,
+            tower.positional_embedding,
+            tower.transformer,
+            tower.attn_mask,
+            tower.ln_final,
+            tower.text_projection,
+        )
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether the tower's blocks are CLIP's plain ones, which :func:`iter_encoded_tree` can take apart."""
+        return all(
+            isinstance(block, ResidualAttentionBlock) and block.attn.in_proj_weight is not None
+            for block in self.transformer.resblocks
+        )
+
+    def project(self, state_BW: Float[Tensor, "B W"]) -> Float[Tensor, "B E"]:
+        """From the end token's normalised state to the joint space."""
+        if self.projection is None:
+            return state_BW
+        projected: Tensor = (
+            self.projection(state_BW) if isinstance(self.projection, nn.Linear) else state_BW @ self.projection
+        )
+        return projected
 
 
 def encode_text(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
-    """The text tower's output (not normalised) for tokens of any length up to the context.
+    """The text tower's output (not normalised) for tokens of any length up to the context, padded with 0.
 
-    Equal to open_clip's ``encode_text`` on the padded tokens, which refuses shorter ones (3.3).
+    Equal to open_clip's ``encode_text`` on tokens padded to the context; 3.3 refuses shorter ones. Towers that are not
+    causal (see :class:`CausalTower`) do get the padding.
     """
-    if not can_trim(clip):
+    tower = CausalTower.of(clip)
+    if tower is None:
         missing = getattr(clip, "context_length", tokens_BT.shape[1]) - tokens_BT.shape[1]
         padded: Tensor = clip.encode_text(torch.nn.functional.pad(tokens_BT, (0, missing)))
         return padded
     n_tokens = tokens_BT.shape[1]
-    dtype = clip.transformer.get_cast_dtype()
-    x = clip.token_embedding(tokens_BT).to(dtype) + clip.positional_embedding[:n_tokens].to(dtype)
-    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:n_tokens, :n_tokens]))
-    x = text_global_pool(x, tokens_BT, clip.text_pool_type)
-    projection = clip.text_projection
-    if projection is not None:
-        x = projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
-    features: Tensor = x
-    return features
+    dtype = tower.transformer.get_cast_dtype()
+    x = tower.token_embedding(tokens_BT).to(dtype) + tower.positional_embedding[:n_tokens].to(dtype)
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.mask[:n_tokens, :n_tokens]))
+    return tower.project(text_global_pool(x, tokens_BT, "argmax"))
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """Some captions in sorted order as a tree of tokens; a node is a token after all that precede it.
+
+    A caption *owns* the nodes that the caption before it does not have: positions ``n_shared`` to its end. Nodes are
+    numbered caption by caption, so a caption's own lie together.
+    """
+
+    tokens_N: Int64[ndarray, " N"]
+    positions_N: Int64[ndarray, " N"]
+    node_of: Int64[ndarray, "B T"]
+    """The node of every caption's every position (of padding: any)."""
+    n_shared: Int64[ndarray, " B"]
+    n_own: Int64[ndarray, " B"]
+    end_nodes: Int64[ndarray, " B"]
+
+
+def _make_tree(tokens_BT: Int32[ndarray, "B T"], lengths: Int64[ndarray, " B"]) -> _Tree:
+    n_captions, n_tokens = tokens_BT.shape
+    n_shared = np.zeros(n_captions, np.int64)
+    n_shared[1:] = (tokens_BT[1:] != tokens_BT[:-1]).argmax(axis=1)
+    places = np.arange(n_tokens)
+    own = (places >= n_shared[:, None]) & (places < lengths[:, None])
+    numbers = np.where(own, np.cumsum(own.ravel()).reshape(own.shape) - 1, -1)
+    # What a caption shares, the nearest caption above that owns this position has: numbers grow downwards.
+    node_of = np.maximum.accumulate(numbers, axis=0)
+    return _Tree(
+        tokens_N=tokens_BT[own].astype(np.int64),
+        positions_N=np.broadcast_to(places, own.shape)[own],
+        node_of=np.maximum(node_of, 0),
+        n_shared=n_shared,
+        n_own=lengths - n_shared,
+        end_nodes=node_of[np.arange(n_captions), lengths - 1],
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Captions of a tree that ask from about as many nodes: one rectangular attention."""
+
+    queries: Int[Tensor, "B Q"]
+    """Rows that ask (of padding: any, and never read)."""
+    keys: Int[Tensor, "B T"]
+    visible: Bool[Tensor, "B 1 Q T"]
+    is_real: Bool[Tensor, "B Q"]
+
+
+def _group_own(tree: _Tree, device: torch.device) -> Iterator[_Group]:
+    """Every node asks. In a group the numbers of own nodes differ by less than half, so that little is padded."""
+    size = np.ceil(np.log2(np.maximum(tree.n_own, 1)) * 2).astype(np.int64)
+    for value in np.unique(size):
+        rows = np.flatnonzero(size == value)
+        n_shared, n_own = tree.n_shared[rows], tree.n_own[rows]
+        queries = np.arange(n_own.max())
+        n_keys = int((n_shared + n_own).max())
+        positions = np.minimum(n_shared[:, None] + queries, n_keys - 1)
+        keys = tree.node_of[rows, :n_keys]
+        yield _Group(
+            queries=torch.from_numpy(np.take_along_axis(keys, positions, axis=1)).to(device),
+            keys=torch.from_numpy(keys).to(device),
+            visible=torch.from_numpy((np.arange(n_keys) <= positions[:, :, None])[:, None]).to(device),
+            is_real=torch.from_numpy(queries < n_own[:, None]).to(device),
+        )
+
+
+def _group_ends(tree: _Tree, device: torch.device) -> _Group:
+    """Only the end tokens ask, row by row."""
+    n_captions, n_tokens = tree.node_of.shape
+    visible = np.arange(n_tokens) < (tree.n_shared + tree.n_own)[:, None]
+    rows = torch.arange(n_captions, device=device)[:, None]
+    return _Group(
+        queries=rows,
+        keys=torch.from_numpy(tree.node_of).to(device),
+        visible=torch.from_numpy(visible[:, None, None]).to(device),
+        is_real=torch.ones_like(rows, dtype=torch.bool),
+    )
+
+
+def _attend(
+    attention: nn.MultiheadAttention, asking_QW: Tensor, x_NW: Float[Tensor, "N W"], groups: Sequence[_Group]
+) -> Float[Tensor, "Q W"]:
+    """Attention of the asking rows over the nodes that their groups show them."""
+    width = x_NW.shape[1]
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    query = linear(asking_QW, weight[:width], bias[:width])
+    key, value = linear(x_NW, weight[width:], bias[width:]).chunk(2, dim=-1)
+    mixed = torch.empty_like(query)
+
+    def heads(states: Tensor, rows: Tensor) -> Tensor:
+        return states[rows].view(*rows.shape, attention.num_heads, -1).transpose(1, 2)
+
+    for group in groups:
+        out = scaled_dot_product_attention(
+            heads(query, group.queries), heads(key, group.keys), heads(value, group.keys), attn_mask=group.visible
+        )
+        mixed[group.queries[group.is_real]] = out.transpose(1, 2).flatten(2)[group.is_real]
+    return linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
+
+
+def _encode_tree(tower: CausalTower, tree: _Tree) -> Float[Tensor, "B E"]:
+    device = tower.positional_embedding.device
+    dtype = tower.transformer.get_cast_dtype()
+    tokens, positions = torch.from_numpy(tree.tokens_N).to(device), torch.from_numpy(tree.positions_N).to(device)
+    x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[positions].to(dtype)
+    *blocks, last = tower.transformer.resblocks
+    groups = list(_group_own(tree, device))
+    for block in blocks:
+        normed = block.ln_1(x)
+        x = x + block.ls_1(_attend(block.attn, normed, normed, groups))
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+    # In the last block nothing reads any but the end tokens.
+    ends = torch.from_numpy(tree.end_nodes).to(device)
+    normed = last.ln_1(x)
+    x = x[ends] + last.ls_1(_attend(last.attn, normed[ends], normed, [_group_ends(tree, device)]))
+    x = x + last.ls_2(last.mlp(last.ln_2(x)))
+    return tower.project(tower.ln_final(x))
+
+
+def iter_encoded_tree(
+    clip: Any, tokens: RaggedTokens, *, nodes_at_once: int = NODES_AT_ONCE
+) -> Iterator[tuple[Int64[ndarray, " B"], Float[Tensor, "B E"]]]:
+    """Encode captions, each shared beginning once; yields rows and their vectors (not normalised), in sorted order.
+
+    The captions are sorted and cut into stretches; a stretch is a tree of tokens, and all its nodes go through a layer
+    together, each attending to its ancestors. That equals encoding every caption alone, up to the order of sums, for
+    :class:`CausalTower`; others are encoded plainly. Each distinct row of tokens is encoded once.
+    """
+    if not len(tokens):
+        return
+    tower = CausalTower.of(clip)
+    if tower is None or not tower.shares_prefixes:
+        yield from _iter_encoded_plainly(clip, tokens)
+        return
+    padded = tokens.padded().astype(np.int32)
+    order = np.argsort(padded.astype(">u4").view(f"S{4 * padded.shape[1]}").ravel(), kind="stable")
+    differs = np.ones(len(order), bool)
+    differs[1:] = (padded[order[1:]] != padded[order[:-1]]).any(axis=1)
+    firsts = np.flatnonzero(differs)
+    rows, copies = order[firsts], np.split(order, firsts[1:])
+    lengths = tokens.lengths[rows]
+    for begin, end in _stretches(padded[rows], lengths, nodes_at_once):
+        part = slice(begin, end)
+        tree = _make_tree(padded[rows[part], : lengths[part].max()], lengths[part])
+        vectors = _encode_tree(tower, tree)
+        counts = torch.tensor([len(same) for same in copies[part]], device=vectors.device)
+        yield np.concatenate(copies[part]), vectors.repeat_interleave(counts, dim=0)
+
+
+def _stretches(
+    padded: Int32[ndarray, "B T"],
+    lengths: Int64[ndarray, " B"],
+    nodes_at_once: int,
+) -> Iterator[tuple[int, int]]:
+    """Cut sorted captions so that each stretch has about ``nodes_at_once`` nodes."""
+    n_own = lengths.copy()
+    n_own[1:] -= (padded[1:] != padded[:-1]).argmax(axis=1)
+    total = np.cumsum(n_own)
+    begin = 0
+    while begin < len(lengths):
+        before = total[begin] - lengths[begin]  # the first of a stretch owns all its nodes
+        end = max(int(np.searchsorted(total, before + nodes_at_once, side="right")), begin + 1)
+        end = min(end, begin + MAX_CAPTIONS_AT_ONCE)
+        yield begin, end
+        begin = end
+
+
+def _iter_encoded_plainly(clip: Any, tokens: RaggedTokens, batch_size: int = 256) -> Iterator[tuple[Any, Tensor]]:
+    device = next(clip.parameters()).device
+    order = np.argsort(tokens.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield rows, encode_text(clip, torch.from_numpy(tokens.padded(rows)).to(device))
 
 
 @dataclass(frozen=True)
 class TokenTable:
     """Every caption of every taxon, tokenised once: what training reads instead of a tokenizer.
 
-    ``caption_of[taxon, text type]`` is the number of a distinct caption; its tokens are
-    ``tokens[starts[number] : starts[number + 1]]``.
+    ``caption_of[taxon, text type]`` is the number of a distinct caption.
     """
 
     text_types: tuple[TextType, ...]
-    caption_of: NDArray[np.int32]
-    tokens: NDArray[np.int32]
-    starts: NDArray[np.int64]
+    caption_of: Int32[ndarray, "K types"]
+    captions: RaggedTokens
 
     @property
     def n_captions(self) -> int:
-        return len(self.starts) - 1
+        return len(self.captions)
+
+    @property
+    def n_truncated(self) -> int:
+        """Distinct captions that do not fit the context; they keep its first tokens and the end token."""
+        return self.captions.n_truncated
 
     def batch(
         self, taxon_ids: NDArray[np.integer[Any]], text_types: NDArray[np.integer[Any]]
-    ) -> tuple[Int[Tensor, "U T"], Int[Tensor, "B"]]:  # noqa: F821
+    ) -> tuple[Int[Tensor, "U T"], Int[Tensor, " B"]]:
         """The distinct captions of a batch, trimmed to its longest, and for each sample which one is its own.
 
         ``text_types`` are positions in :attr:`text_types`.
         """
         numbers, inverse = np.unique(self.caption_of[taxon_ids, text_types], return_inverse=True)
-        lengths = self.starts[numbers + 1] - self.starts[numbers]
-        tokens = np.zeros((len(numbers), int(lengths.max())), np.int64)
-        for row, (number, length) in enumerate(zip(numbers, lengths, strict=True)):
-            tokens[row, :length] = self.tokens[self.starts[number] : self.starts[number] + length]
-        return torch.from_numpy(tokens), torch.from_numpy(inverse.astype(np.int64))
+        return torch.from_numpy(self.captions.padded(numbers)), torch.from_numpy(inverse.astype(np.int64))
 
 
 def make_token_table(
@@ -92,6 +307,8 @@ def make_token_table(
     taxa: Sequence[Taxon],
     text_types: Sequence[TextType] = TRAINING_TEXT_TYPES,
     template: str = PHOTO_TEMPLATE,
+    *,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> TokenTable:
     """Tokenise the captions of all taxa in all text types, each distinct caption once."""
     numbers: dict[str, int] = {}
@@ -99,11 +316,4 @@ def make_token_table(
     for row, taxon in enumerate(taxa):
         for column, text_type in enumerate(text_types):
             caption_of[row, column] = numbers.setdefault(taxon.caption(text_type, template), len(numbers))
-    ragged: list[NDArray[np.int32]] = []
-    captions = list(numbers)
-    for start in range(0, len(captions), 4096):
-        ids = tokenizer(captions[start : start + 4096]).numpy().astype(np.int32)
-        ragged.extend(row[: np.count_nonzero(row)] for row in ids)
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in ragged])]).astype(np.int64)
-    tokens = np.concatenate(ragged) if ragged else np.empty(0, np.int32)
-    return TokenTable(tuple(text_types), caption_of, tokens, starts)
+    return TokenTable(tuple(text_types), caption_of, tokenize_ragged(tokenizer, list(numbers)))

@@ -9,28 +9,129 @@ import gzip
 import heapq
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import regex
+from jaxtyping import Int32, Int64
+from numpy import ndarray
+from numpy.typing import NDArray
 from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode, get_clean_fn
 
 N_BYTE_PIECES = 512
 N_SPECIAL_PIECES = 2
+MAX_MERGES = 49_152 - 256 - 2
+"""open_clip reads no more of the file."""
+DEFAULT_VOCABULARY_SIZE = 49_408
+"""OpenAI's vocabulary, open_clip's where a configuration names none."""
+_BLOCK = 4096
 _PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
 Pair = tuple[str, str]
 
 
 def vocabulary_size(bpe: bytes) -> int:
-    """How many pieces a ``bpe.txt.gz`` gives."""
-    return N_BYTE_PIECES + len(gzip.decompress(bpe).decode().split("\n")) - 1 + N_SPECIAL_PIECES
+    """How many pieces a ``bpe.txt.gz`` gives: the rows of the token embedding.
+
+    (``SimpleTokenizer.vocab_size`` is smaller where two merges give one string; the ids are not.)
+    """
+    n_merges = len(gzip.decompress(bpe).decode().split("\n")) - 1
+    return N_BYTE_PIECES + min(n_merges, MAX_MERGES) + N_SPECIAL_PIECES
 
 
 def make_tokenizer(bpe: bytes, context_length: int) -> Any:
     """open_clip's own tokenizer over a vocabulary given as bytes."""
     return SimpleTokenizer(bpe_path=io.BytesIO(bpe), context_length=context_length)
+
+
+@dataclass(frozen=True)
+class RaggedTokens:
+    """Token ids of many captions without padding: caption i is ``tokens[starts[i] : starts[i + 1]]``."""
+
+    tokens: Int32[ndarray, " N"]
+    starts: Int64[ndarray, " K_plus_1"]
+    n_truncated: int
+    """Captions that were longer than the context; they keep its first tokens and the end token."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> Int64[ndarray, " K"]:
+        return np.diff(self.starts)
+
+    def padded(self, rows: NDArray[np.integer[Any]] | slice = slice(None)) -> Int64[ndarray, "B T"]:
+        """The captions at ``rows``, padded with 0 to the longest of them."""
+        starts, lengths = self.starts[:-1][rows], self.lengths[rows]
+        places = np.arange(lengths.max(initial=1))
+        filled = places < lengths[:, None]
+        padded = np.zeros(filled.shape, np.int64)
+        padded[filled] = self.tokens[(starts[:, None] + places)[filled]]
+        return padded
+
+
+def tokenize_ragged(tokenizer: Any, captions: Sequence[str]) -> RaggedTokens:
+    """Token ids as ``tokenizer(captions)`` gives them, without padding.
+
+    open_clip's own tokenizer spends most of its time on repairing text. In printable ASCII there is nothing to repair,
+    and no piece crosses white space: there each distinct word is tokenised once. Tokenizers of other kinds keep their
+    padding, since their models see it.
+    """
+    if not _is_usual(tokenizer):
+        return _join([row for block in _blocks(captions) for row in tokenizer(block).numpy()], 0)
+    ids_of: dict[str, list[int]] = {}
+    limit, start, end = tokenizer.context_length, tokenizer.sot_token_id, tokenizer.eot_token_id
+    rows: list[list[int]] = []
+    n_truncated = 0
+    for caption in captions:
+        row = [start]
+        if _is_plain(caption):
+            for word in caption.split():
+                if (ids := ids_of.get(word)) is None:
+                    ids = ids_of[word] = _encode_plain_word(tokenizer, word)
+                row += ids
+        else:
+            row += tokenizer.encode(caption)
+        row.append(end)
+        if len(row) > limit:
+            n_truncated += 1
+            row = [*row[: limit - 1], end]
+        if "<" in caption:  # an end token spelt out in the text: the tower reads the first
+            row = row[: row.index(end) + 1]
+        rows.append(row)
+    return _join(rows, n_truncated)
+
+
+def _is_usual(tokenizer: Any) -> bool:
+    """Whether this is CLIP's tokenizer as open_clip makes it by default."""
+    usual = isinstance(tokenizer, SimpleTokenizer) and tokenizer.reduction_fn is None
+    return usual and tokenizer.clean_fn is get_clean_fn("lower")
+
+
+def _encode_plain_word(tokenizer: SimpleTokenizer, word: str) -> list[int]:
+    """``tokenizer.encode`` without the repair."""
+    pieces = regex.findall(tokenizer.pat, word.lower())  # bytes of plain text are their own letters
+    return [tokenizer.encoder[part] for piece in pieces for part in tokenizer.bpe(piece).split(" ")]
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and "&" not in text
+
+
+def _blocks(captions: Sequence[str]) -> Iterable[list[str]]:
+    return (list(captions[i : i + _BLOCK]) for i in range(0, len(captions), _BLOCK))
+
+
+def _join(rows: Sequence[Any], n_truncated: int) -> RaggedTokens:
+    starts = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=starts[1:])
+    tokens = np.empty(starts[-1], np.int32)
+    for row, first, last in zip(rows, starts[:-1], starts[1:], strict=True):
+        tokens[first:last] = row
+    return RaggedTokens(tokens, starts, n_truncated)
 
 
 def train_bpe(texts: Iterable[str], n_merges: int) -> bytes:
@@ -51,16 +152,21 @@ def train_bpe(texts: Iterable[str], n_merges: int) -> bytes:
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     merges: list[Pair] = []
-    while heap and len(merges) < n_merges:
+    while heap and len(merges) < min(n_merges, MAX_MERGES):
         count, pair = heapq.heappop(heap)
-        if counts[pair] != -count or not counts[pair]:
-            continue  # an older count of this pair
+        if counts[pair] != -count:  # it has become rarer since
+            if counts[pair] > 0:
+                heapq.heappush(heap, (-counts[pair], pair))
+            continue
         merges.append(pair)
-        changed = set()
+        new: set[Pair] = set()
         for number in holders.pop(pair):
-            changed |= _merge_in_word(symbols, number, pair, frequency[number], counts, holders)
+            symbols[number], added = _merge_in_word(symbols[number], pair, frequency[number], counts)
+            new |= added
+            for other in added:
+                holders[other].add(number)
         counts[pair] = 0
-        for other in changed - {pair}:
+        for other in new:
             if counts[other] > 0:
                 heapq.heappush(heap, (-counts[other], other))
     lines = ["#version: linnaea", *(f"{first} {second}" for first, second in merges)]
@@ -68,42 +174,39 @@ def train_bpe(texts: Iterable[str], n_merges: int) -> bytes:
 
 
 def _count_words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word (in byte letters) occurs in the cleaned texts, as the tokenizer cuts them."""
     clean, byte_letters = get_clean_fn("lower"), bytes_to_unicode()
-    words: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
     for text in texts:
-        words.update(_PIECES.findall(clean(text)))
+        parts.update((text.lower() if _is_plain(text) else clean(text)).split())
     counted: Counter[str] = Counter()
-    for word, count in words.items():
-        counted["".join(byte_letters[byte] for byte in word.encode())] += count
+    for part, count in parts.items():
+        for word in _PIECES.findall(part):
+            counted["".join(byte_letters[byte] for byte in word.encode())] += count
     return counted
 
 
-def _merge_in_word(
-    symbols: list[list[str]],
-    number: int,
-    pair: Pair,
-    frequency: int,
-    counts: Counter[Pair],
-    holders: defaultdict[Pair, set[int]],
-) -> set[Pair]:
-    """Join ``pair`` in one word and keep the counts; returns the pairs whose count changed."""
-    word = symbols[number]
+def _merge_in_word(word: list[str], pair: Pair, weight: int, counts: Counter[Pair]) -> tuple[list[str], set[Pair]]:
+    """The word with ``pair`` joined from the left, and the pairs that came into being; keeps all other counts."""
+    first, second = pair
+    whole = first + second
     joined: list[str] = []
-    position = 0
-    while position < len(word):
-        if tuple(word[position : position + 2]) == pair:
-            joined.append(pair[0] + pair[1])
-            position += 2
-        else:
-            joined.append(word[position])
+    added: set[Pair] = set()
+    position, last = 0, len(word) - 1
+    while position <= last:
+        symbol = word[position]
+        if position == last or symbol != first or word[position + 1] != second:
+            joined.append(symbol)
             position += 1
-    before, after = list(pairwise(word)), list(pairwise(joined))
-    for old in before:
-        counts[old] -= frequency
-    for new in after:
-        counts[new] += frequency
-        holders[new].add(number)
-    for gone in set(before) - set(after):
-        holders[gone].discard(number)
-    symbols[number] = joined
-    return set(before) ^ set(after) | {p for p in set(before) & set(after) if before.count(p) != after.count(p)}
+            continue
+        if joined:
+            counts[joined[-1], first] -= weight
+            counts[joined[-1], whole] += weight
+            added.add((joined[-1], whole))
+        joined.append(whole)
+        position += 2
+        if position <= last:
+            counts[second, word[position]] -= weight
+            counts[whole, word[position]] += weight
+            added.add((whole, word[position]))
+    return joined, added

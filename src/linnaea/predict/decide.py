@@ -25,7 +25,7 @@ def decide(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence:
             first, last = np.searchsorted(starts, (low, high))
             if first == last:
                 continue
-            group = first + int(sums[image, first:last].argmax())
+            group = int(first + sums[image, first:last].argmax())
             score = float(sums[image, group])
             if score < confidence:
                 ranges[image] = (0, 0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,7 +78,7 @@ class LabelBank:
         write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(cls, directory: Path) -> "LabelBank":
         """Open a bank; the vectors are memory-mapped.
 
         Raises:

@@ -8,7 +8,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -30,6 +30,13 @@ COLUMNS = (
 """``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``."""
 
 Row = dict[str, Any]
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """Standard output, or an open text file."""
+
+    def write(self, text: str, /) -> Any: ...
 
 
 def make_row(file_name: str, guess: Guess) -> Row:
@@ -54,14 +61,15 @@ def make_empty_row(file_name: str, status: str, reason: str) -> Row:
     return {**dict.fromkeys(COLUMNS, ""), "file_name": file_name, "score": None, "status": status, "reason": reason}
 
 
-def write_csv(stream: IO[str], rows: Iterable[Row]) -> None:
+def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
 
-def write_jsonl(stream: IO[str], rows: Iterable[Row]) -> None:
-    stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def write_jsonl(stream: Writable, rows: Iterable[Row]) -> None:
+    for row in rows:
+        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 class Journal:

@@ -125,13 +125,13 @@ SMALL = dataclasses.replace(
     TINY,
     tower=Tower(image_size=96, backbone="resnet18", width=192, text_layers=2, n_merges=2000),
     feed=Feed(batch_size=128, crop_scale=(0.5, 1.0), flip=True),
-    descent=Descent(epochs=8, lr=1e-3, warmup=60, weight_decay=0.05, clip_norm=1.0),
+    descent=Descent(epochs=8.0, lr=1e-3, warmup=60, weight_decay=0.05, clip_norm=1.0),
 )
 BIOCLIP_VIT_B16 = Recipe(
     tower=Tower(start="ViT-B-16", pretrained="openai"),
     feed=Feed(batch_size=32_768),
     descent=Descent(
-        epochs=100,
+        epochs=100.0,
         lr=1e-4,
         warmup=1000,
         weight_decay=0.2,

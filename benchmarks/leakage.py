@@ -1,0 +1,160 @@
+"""How well copies of benchmark pictures are found among training pictures: recall and false removals by threshold.
+
+    python benchmarks/leakage.py --root ../shared/species-images [--sheet hits.png]
+    python benchmarks/leakage.py --scale
+
+Of the photographs of a folder with ``metadata.csv`` (columns ``filepath`` and ``group``), 1,000 are the benchmark.
+Each gets a near copy, planted among the training pictures: cut by 0 to 5% on each side, scaled by 0.4 to 1.5, saved as
+JPEG of quality 50 to 95, all three at once. All other photographs are the training pictures proper. A training picture
+that is reported although it is not planted counts apart where the table's ``group`` calls it a near copy of the
+benchmark picture (a true duplicate); ``--sheet`` draws the others in pairs, for the eye to judge.
+
+``--scale`` measures the search alone on random hashes and works out 10 million pictures against 12,000.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+
+from linnaea.data.duplicates import BenchmarkHashes, TrainHashes, find_leaks, hash_benchmark, hash_training, iter_near
+from linnaea.data.images import Picture, decode
+
+THRESHOLDS = (0, 10, 16, 20, 24, 28, 31, 35, 40, 47)
+
+
+def near_copy(picture: Picture, random: np.random.Generator) -> Picture:
+    height, width = picture.shape[:2]
+    top, bottom, left, right = random.uniform(0, 0.05, 4)
+    cut = picture[
+        round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)
+    ]
+    scale = random.uniform(0.4, 1.5)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(cut, None, fx=scale, fy=scale, interpolation=how)
+    quality = int(random.integers(50, 96))
+    return decode(cv2.imencode(".jpg", scaled[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+
+
+def read(root: Path, paths: list[str]) -> Iterator[Picture]:
+    for path in paths:
+        yield decode((root / path).read_bytes())
+
+
+def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> None:
+    table = pl.read_csv(root / "metadata.csv", infer_schema=False).fill_null("").sort("filepath")
+    random = np.random.default_rng(seed)
+    chosen = np.zeros(table.height, dtype=bool)
+    chosen[random.permutation(table.height)[:n_benchmark]] = True
+    benchmark, real = table.filter(pl.Series(chosen)), table.filter(pl.Series(~chosen))
+
+    start = time.perf_counter()
+    crops = hash_benchmark(read(root, benchmark["filepath"].to_list()))
+    seconds = time.perf_counter() - start
+    print(f"benchmark: {n_benchmark:,} pictures x 81 crops hashed, {1000 * seconds / n_benchmark:.2f} ms each")
+    plain = hash_benchmark(read(root, benchmark["filepath"].to_list()), (0.0,))
+    planted = hash_training(near_copy(one, random) for one in read(root, benchmark["filepath"].to_list()))
+    start = time.perf_counter()
+    others = hash_training(read(root, real["filepath"].to_list()))
+    seconds = time.perf_counter() - start
+    print(f"training:  {real.height:,} photographs hashed, {1000 * seconds / real.height:.2f} ms each (with decoding)")
+    n_low = int((others.quality < 50).sum())
+    print(f"           {n_low:,} of them have too little contrast to be compared (quality below 50)")
+
+    top = max(THRESHOLDS)
+    found, found_plain = find_leaks(planted, crops, top), find_leaks(planted, plain, top)
+    start = time.perf_counter()
+    leaks = find_leaks(others, crops, top)
+    seconds = time.perf_counter() - start
+    print(f"search:    {len(others):,} x {len(crops.bits):,} hashes at threshold {top} in {seconds:.1f} s\n")
+    leaks = leaks.with_columns(
+        is_known=pl.Series(
+            [
+                bool(real["group"][train]) and real["group"][train] == benchmark["group"][bench]
+                for train, bench in leaks.select("train_row", "benchmark_row").iter_rows()
+            ],
+            dtype=pl.Boolean,
+        )
+    )
+    print("             copies found of planted       real photographs reported")
+    print("threshold    81 crops     plain PDQ        known duplicates    others (share of all)")
+    for threshold in THRESHOLDS:
+        within = pl.col("distance") <= threshold
+        right = within & (pl.col("train_row") == pl.col("benchmark_row"))
+        recall, recall_plain = (hits.filter(right).height / n_benchmark for hits in (found, found_plain))
+        hits = leaks.filter(within)
+        n_known = hits.filter("is_known")["train_row"].n_unique()
+        n_other = hits.filter(~pl.col("is_known"))["train_row"].n_unique()
+        share = f"{n_other:6} ({n_other / real.height:.3%})"
+        print(f"{threshold:9}    {recall:8.1%}    {recall_plain:10.1%}    {n_known:20}    {share}")
+    if sheet:
+        draw(sheet, root, real, benchmark, leaks.filter(~pl.col("is_known")).sort("distance"))
+
+
+def draw(sheet: Path, root: Path, real: pl.DataFrame, benchmark: pl.DataFrame, hits: pl.DataFrame) -> None:
+    """Pairs side by side (training left, benchmark right), nearest first, with their distance."""
+    tiles = []
+    for train, bench, distance in hits.select("train_row", "benchmark_row", "distance").head(60).iter_rows():
+        pair = [
+            cv2.resize(one, (128, 128)) for one in read(root, [real["filepath"][train], benchmark["filepath"][bench]])
+        ]
+        tile = np.concatenate(pair, axis=1)
+        cv2.putText(tile, str(distance), (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 0, 0), 2)
+        tiles.append(np.pad(tile, ((2, 2), (2, 2), (0, 0))))
+    if not tiles:
+        print(f"no pairs to draw on {sheet}")
+        return
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 5)
+    rows = [np.concatenate(tiles[k : k + 5], axis=1) for k in range(0, len(tiles), 5)]
+    cv2.imwrite(str(sheet), np.concatenate(rows)[..., ::-1])
+    print(f"\n{hits.height} pairs, the nearest on {sheet}")
+
+
+def measure_scale() -> None:
+    random = np.random.default_rng(0)
+    n_train, n_benchmark = 50_000, 12_000
+    benchmark = BenchmarkHashes(
+        bits=random.integers(0, 2**64, (n_benchmark * 81, 4), dtype=np.uint64),
+        row=np.repeat(np.arange(n_benchmark), 81),
+        variant=np.tile(np.arange(81), n_benchmark),
+    )
+    train = TrainHashes(
+        bits=random.integers(0, 2**64, (n_train, 4), dtype=np.uint64), quality=np.full(n_train, 100, dtype=np.int64)
+    )
+    for threshold in (15, 31):
+        start = time.perf_counter()
+        find_leaks(train, benchmark, threshold)
+        seconds = time.perf_counter() - start
+        pairs = n_train * len(benchmark.bits)
+        print(
+            f"threshold {threshold}: {n_train:,} x {len(benchmark.bits):,} in {seconds:.1f} s,"
+            f" {pairs / seconds:.2e} pairs/s;"
+            f" 10 million training pictures: {seconds * 1e7 / n_train / 3600:.1f} h on one core"
+        )
+    start = time.perf_counter()
+    n = sum(len(hits.query) for hits in iter_near(train.bits, train.bits, 31))
+    print(f"groups within {n_train:,} ({n - n_train} pairs): {time.perf_counter() - start:.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[2] / "shared" / "species-images")
+    parser.add_argument("--images", type=int, default=1000, help="benchmark pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path, help="draw the pairs that nobody planted and no group explains")
+    parser.add_argument("--scale", action="store_true", help="measure the search on random hashes instead")
+    options = parser.parse_args()
+    if options.scale:
+        measure_scale()
+    elif not (options.root / "metadata.csv").is_file():
+        print(f"skipped: {options.root} holds no metadata.csv; give --root")
+    else:
+        calibrate(options.root, options.images, options.seed, options.sheet)
+
+
+if __name__ == "__main__":
+    main()

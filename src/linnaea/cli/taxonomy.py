@@ -1,0 +1,122 @@
+"""``linnaea taxonomy``: names into taxa, and what the checklists hold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from linnaea.cli import DONE, SOME_FAILED, Commands, taxonomy_browse, taxonomy_changes
+from linnaea.cli.console import progress_bar, results, say
+from linnaea.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolve:
+    """resolve a column of names into taxa with status and evidence"""
+
+    input: tyro.conf.Positional[Path]
+    """Table with the names: CSV (or .tsv, .txt with one name per line) or Parquet."""
+    column: str = ""
+    """The column that holds the names; may be left out where the table has only one."""
+    output: Path
+    """Where the table with the added columns goes: .csv, .tsv or .parquet. Rows and their order are kept."""
+    checklist: tuple[str, ...] = ("inat",)
+    """Names or files of checklists, the preferred one first (linnaea taxonomy checklists)."""
+    context: tuple[str, ...] = ()
+    """What all names have in common: kingdom=Plantae class=Magnoliopsida. Columns named after the ranks kingdom to
+    family count as context of their row."""
+    processes: int = 2
+    """Processes that read names."""
+
+    def __post_init__(self) -> None:
+        for pair in self.context:
+            if not all(pair.partition("=")):
+                raise ValueError(f"--context {pair!r} is not RANK=NAME, such as kingdom=Plantae")
+        if self.output.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+            raise ValueError(f"--output {self.output}: write .csv, .tsv or .parquet")
+
+
+def resolve(options: Resolve) -> int:
+    """Read, resolve, write; says how many names of which status there are."""
+    from linnaea.taxonomy.name_tables import read_names, write_resolved
+    from linnaea.taxonomy.resolve import Resolver
+
+    table = read_names(options.input, options.column)
+    context = dict(pair.split("=", 1) for pair in options.context)
+    resolver = Resolver.of(options.checklist, context={k.strip().lower(): v.strip() for k, v in context.items()})
+    with progress_bar("resolving", "names") as on_progress:
+        resolved = resolver.resolve(
+            table.names, given=table.given, processes=options.processes, on_progress=on_progress
+        )
+    write_resolved(table, resolved, options.output)
+    counts = resolved["status"].value_counts(sort=True)
+    say(f"{options.output}: " + ", ".join(f"{n:,} {status}" for status, n in counts.iter_rows()))
+    if table.n_unreadable:
+        say(f"{table.n_unreadable:,} rows could not be read; they are kept, with the reason in the column note")
+    return SOME_FAILED if table.n_unreadable else DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checklists:
+    """list the checklists there are, or import one from a file under a name"""
+
+    add: Path | None = None
+    """File or folder to import: Darwin Core Archive, ColDP, ITIS.sqlite, NCBI dump, CSV."""
+    name: str = ""
+    """Name to import it under; the file's name if left out."""
+    show: str = ""
+    """Name or file of a checklist to describe: version, taxa per rank, synonyms, languages."""
+
+
+def checklists(options: Checklists) -> int:
+    """List, import or describe."""
+    from linnaea.taxonomy.checklist import import_checklist, list_checklists, load_checklist
+
+    if options.name and options.add is None:
+        raise UsageError("--name goes with --add FILE")
+    if options.add is not None:
+        made = import_checklist(options.add, options.name or options.add.name.split(".")[0])
+        say(f"imported {made!r}")
+        return DONE
+    if options.show:
+        _describe(load_checklist(options.show))
+        return DONE
+    table = _table("name", "version", "taxa", "from")
+    for entry in list_checklists():
+        table.add_row(entry.name, entry.version, f"{entry.n_taxa:,}" if entry.n_taxa else "", entry.origin)
+    results.print(table)
+    return DONE
+
+
+def _describe(checklist: Any) -> None:
+    import polars as pl
+
+    from linnaea.taxonomy.ranks import Rank
+
+    print(f"{checklist.name} {checklist.version}")
+    for rank, n in checklist.taxa["rank"].value_counts().sort("rank").iter_rows():
+        print(f"  {Rank(rank).label:<10}{n:>12,}")
+    print(f"  {'synonyms':<10}{checklist.synonyms.height:>12,}")
+    languages = checklist.vernaculars["language"].value_counts(sort=True).filter(pl.col("language") != "")
+    print(f"  {'vernacular':<10}{checklist.vernaculars.height:>12,}")
+    for language, n in languages.head(12).iter_rows():
+        print(f"    {language:<8}{n:>12,}")
+
+
+def _table(*columns: str) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    for column in columns:
+        table.add_column(column, justify="right" if column == "taxa" else "left")
+    return table
+
+
+COMMANDS: Commands = {
+    "resolve": (Resolve, resolve),
+    **taxonomy_browse.COMMANDS,
+    **taxonomy_changes.COMMANDS,
+    "checklists": (Checklists, checklists),
+}

@@ -1,0 +1,347 @@
+"""Polite, resumable fetching of a table of image URLs.
+
+``download(table, output, config)`` reads a table in pieces, keeps a bounded window of URLs in memory, one queue
+per host, and leaves in ``output``:
+
+- ``files/<3 hex digits>/<hash of the URL>.<ending>``: the pictures, each complete or absent;
+- ``ledger/``: what became of every URL (:mod:`linnaea.data.ledger`), exact after kill -9;
+- ``images.parquet``: the table's rows whose picture is there, with ``path, sha256, n_bytes, content_type,
+  final_url``; ready for ``linnaea data build --table images.parquet --path-column path``;
+- ``rejects.parquet``: the other rows, with ``reason`` and ``status``;
+- ``hosts.parquet``: files, bytes, rejects, refusals and latency per host.
+
+The same command goes on with an interrupted download and fetches nothing twice; a URL that occurs in several rows
+is fetched once. For several machines, ``part=(2, 8)`` takes the hosts whose hash falls to machine 2 of 8, so that
+a host's limits hold although no machine talks to another.
+
+Sizes: 200 million rows are read in batches of 10,000; memory is bounded by ``window`` (50,000 URLs: about 100 MB).
+A table sorted by host fills the window with one host: shuffle such a table to keep many hosts busy.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from linnaea.data.fetch import DownloadConfig, Downloader, Job
+from linnaea.data.ledger import MANY_SHARDS, Ledger, Outcome, url_key
+from linnaea.data.politeness import belongs_to, host_of, why_no_url
+from linnaea.data.received import Checksums
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.storage import atomic_path
+
+BATCH_ROWS = 10_000
+LARGE_TABLE_BYTES = 100_000_000
+IMAGES, REJECTS, HOSTS = "images.parquet", "rejects.parquet", "hosts.parquet"
+CHECKSUM_COLUMNS = ("md5", "sha256")
+"""Columns of the input that hold a file's hash in hex; where present and filled, a file must agree."""
+
+_IMAGE_COLUMNS = {"path": pl.String, "sha256": pl.String, "n_bytes": pl.Int64, "content_type": pl.String,
+                  "final_url": pl.String}  # fmt: skip
+_REJECT_COLUMNS = {"reason": pl.String, "status": pl.Int32}
+
+
+class OnProgress(Protocol):
+    """Called with how many URLs are settled, of how many rows (if known), and a note on rate and errors."""
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSummary:
+    """What became of the rows. ``n_in == n_out + n_rejected``, always."""
+
+    n_in: int
+    n_out: int
+    n_rejected: int
+    n_files: int
+    """Distinct URLs with a file; less than ``n_out`` where rows share a URL."""
+    n_bytes: int
+    n_fetched: int
+    """URLs settled by this run; the rest had been before."""
+    reasons: Mapping[str, int]
+    """Reason -> rows, most frequent first."""
+    hosts: pl.DataFrame
+    """One row per host, most bytes first; also in ``hosts.parquet``."""
+
+
+def download(
+    table: Path, output: Path, config: DownloadConfig | None = None, on_progress: OnProgress | None = None
+) -> DownloadSummary:
+    """Fetch every URL of ``table`` (CSV, TSV or Parquet) into ``output`` and account for every row.
+
+    Raises:
+        UsageError: the table has no such column.
+        LinnaeaError: the table cannot be read, the disk is full, or another download writes to ``output``.
+        KeyboardInterrupt: Ctrl-C; what is fetched stays, the same command goes on.
+    """
+    config = config or DownloadConfig()
+    source = _Table.open(table, config.url_column)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LinnaeaError(f"{output}: {error.strerror}; choose another folder") from error
+    with Ledger(output, MANY_SHARDS if table.stat().st_size > LARGE_TABLE_BYTES else 1) as ledger:
+        if config.retry_failed:
+            ledger.forget("failed")
+        run = _Run(ledger, config, source, on_progress)
+        downloader = asyncio.run(run.fetch())
+        return _write_tables(source, ledger, config, run.n_fetched, _host_table(ledger, downloader))
+
+
+class _Run:
+    """One pass over the table: jobs for what the ledger does not know yet, and the running count."""
+
+    def __init__(self, ledger: Ledger, config: DownloadConfig, source: "_Table", on_progress: OnProgress | None):
+        self.n_fetched = 0
+        self._ledger, self._config, self._source, self._on_progress = ledger, config, source, on_progress
+        self._under_way: set[bytes] = set()
+        self._n_passed = self._n_bytes = self._n_rejected = 0
+        self._start = self._last_shown = time.monotonic()
+
+    async def fetch(self) -> Downloader:
+        downloader = Downloader(self._ledger, self._config, self._count)
+        await downloader.run(self._iter_new_jobs())
+        self._show(force=True)
+        return downloader
+
+    def _iter_new_jobs(self) -> Iterator[list[Job]]:
+        for batch in self._source.batches():
+            jobs: dict[bytes, Job] = {}
+            for url, checksums in _urls_of(batch, self._config):
+                key = url_key(url)
+                if key not in jobs and key not in self._under_way:
+                    jobs[key] = Job(key=key, url=url, checksums=checksums)
+            # Looked up after the check above: what ended in between left the set only after it was recorded.
+            known = self._ledger.look_up(jobs)
+            new = [job for key, job in jobs.items() if key not in known]
+            self._n_passed += batch.height - len(new)
+            self._under_way.update(job.key for job in new)
+            yield new
+
+    def _count(self, outcome: Outcome) -> None:
+        self._under_way.discard(outcome.key)
+        self.n_fetched += 1
+        self._n_bytes += outcome.n_bytes
+        self._n_rejected += outcome.state != "done"
+        self._show()
+
+    def _show(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if self._on_progress is None or (now - self._last_shown < 0.2 and not force):
+            return
+        self._last_shown = now
+        rate = self._n_bytes / max(now - self._start, 1e-6) / 1e6
+        note = f"{self._n_bytes / 1e6:,.1f} MB, {rate:,.1f} MB/s, {self._n_rejected:,} rejected"
+        self._on_progress(self._n_passed + self.n_fetched, self._source.n_rows, note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """A table read in pieces, every CSV column as text."""
+
+    path: Path
+    n_rows: int | None
+    columns: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: Path, url_column: str) -> "_Table":
+        try:
+            if path.suffix.lower() == ".parquet":
+                with pa.parquet.ParquetFile(path) as file:
+                    n_rows, columns = file.metadata.num_rows, tuple(file.schema_arrow.names)
+            else:
+                with path.open(encoding="utf-8-sig") as stream:
+                    header = stream.readline().rstrip("\r\n")
+                n_rows, columns = None, tuple(pl.read_csv(f"{header}\n".encode(), separator=_separator(path)).columns)
+        except FileNotFoundError:
+            raise LinnaeaError(f"{path}: no such file") from None
+        except (OSError, UnicodeDecodeError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            raise LinnaeaError(f"{path}: cannot be read as a table ({_first_line(error)})") from error
+        if url_column not in columns:
+            raise UsageError(f"{path}: no column {url_column!r} (--url-column); it has {', '.join(columns)}")
+        return cls(path=path, n_rows=n_rows, columns=columns)
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """The rows, in order, ``BATCH_ROWS`` at a time or somewhat more."""
+        try:
+            for batch in self._arrow_batches():
+                table = pl.from_arrow(batch)
+                assert isinstance(table, pl.DataFrame)
+                yield from table.iter_slices(BATCH_ROWS)
+        except (OSError, pa.ArrowException) as error:
+            raise LinnaeaError(f"{self.path}: cannot be read as a table ({_first_line(error)})") from error
+
+    def _arrow_batches(self) -> Iterator[Any]:
+        if self.path.suffix.lower() == ".parquet":
+            with pa.parquet.ParquetFile(self.path) as file:
+                yield from file.iter_batches(BATCH_ROWS)
+            return
+        options = pa.csv.ConvertOptions(column_types={name: pa.string() for name in self.columns})
+        parse = pa.csv.ParseOptions(delimiter=_separator(self.path), newlines_in_values=True)
+        with pa.csv.open_csv(self.path, parse_options=parse, convert_options=options) as reader:
+            yield from reader
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _urls_of(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, Checksums]]:
+    """(URL, checksums) of the rows that can be fetched and belong to this machine."""
+    for url, checksums in _cells(batch, config):
+        if not why_no_url(url, config.allow_private) and belongs_to(config.part, host_of(url)):
+            yield url, checksums
+
+
+def _cells(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, Checksums]]:
+    columns = [
+        batch[name].cast(pl.String).fill_null("").str.strip_chars()
+        if name in batch.columns
+        else pl.Series(name, [""] * batch.height, pl.String)
+        for name in (config.url_column, *CHECKSUM_COLUMNS)
+    ]
+    for url, md5, sha256 in zip(*columns, strict=True):
+        yield url, Checksums(md5=md5.lower(), sha256=sha256.lower())
+
+
+def _write_tables(
+    source: _Table, ledger: Ledger, config: DownloadConfig, n_fetched: int, hosts: pl.DataFrame
+) -> DownloadSummary:
+    """Join the table with the ledger, in pieces, and write the tables of results."""
+    n_in = n_out = 0
+    reasons: Counter[str] = Counter()
+    output = ledger.directory
+    with ExitStack() as stack:
+        images = _Writer(stack.enter_context(atomic_path(output / IMAGES)))
+        rejects = _Writer(stack.enter_context(atomic_path(output / REJECTS)))
+        stack.callback(images.close)
+        stack.callback(rejects.close)
+        for batch in source.batches():
+            settled = _settle(batch, ledger, config)
+            mine = pl.Series([one is not None for one in settled], dtype=pl.Boolean)
+            outcomes = [one for one in settled if one is not None]
+            n_in += len(outcomes)
+            is_done = pl.Series([one.state == "done" for one in outcomes], dtype=pl.Boolean)
+            n_out += int(is_done.sum())
+            reasons.update(one.reason for one in outcomes if one.state != "done")
+            rows = _renamed(batch.filter(mine))
+            images.write(_with_facts(rows.filter(is_done), [o for o in outcomes if o.state == "done"], _IMAGE_COLUMNS))
+            rejects.write(
+                _with_facts(rows.filter(~is_done), [o for o in outcomes if o.state != "done"], _REJECT_COLUMNS)
+            )
+    with atomic_path(output / HOSTS) as path:
+        hosts.write_parquet(path)
+    return DownloadSummary(
+        n_in=n_in,
+        n_out=n_out,
+        n_rejected=n_in - n_out,
+        n_files=int(hosts["n_files"].sum()),
+        n_bytes=int(hosts["n_bytes"].sum()),
+        n_fetched=n_fetched,
+        reasons=dict(reasons.most_common()),
+        hosts=hosts,
+    )
+
+
+def _settle(batch: pl.DataFrame, ledger: Ledger, config: DownloadConfig) -> list[Outcome | None]:
+    """The outcome of every row; ``None`` for a row of another machine."""
+    cells = list(_cells(batch, config))
+    known = ledger.look_up({url_key(url) for url, _ in cells if url})
+    settled: list[Outcome | None] = []
+    for url, expected in cells:
+        wrong = why_no_url(url, config.allow_private)
+        key = url_key(url)
+        if wrong:
+            # A row without a host belongs to the first machine, so that it is counted once.
+            settled.append(Outcome(key=key, state="refused", reason=wrong) if config.part[0] == 1 else None)
+        elif not belongs_to(config.part, host_of(url)):
+            settled.append(None)
+        else:
+            settled.append(_checked(known[key], expected))
+    return settled
+
+
+def _checked(outcome: Outcome, expected: Checksums) -> Outcome:
+    """Rows that share a URL may disagree about its hash: each is judged by its own."""
+    if outcome.state == "done":
+        for name in CHECKSUM_COLUMNS:
+            wanted, found = getattr(expected, name), getattr(outcome, name)
+            if wanted and found and wanted != found:
+                return Outcome(key=outcome.key, state="refused", reason=f"{name} is not the table's", status=200)
+    return outcome
+
+
+def _renamed(batch: pl.DataFrame) -> pl.DataFrame:
+    """The input's columns; one named as one of ours gets the prefix ``input_``."""
+    ours = {*_IMAGE_COLUMNS, *_REJECT_COLUMNS}
+    return batch.rename({name: f"input_{name}" for name in batch.columns if name in ours})
+
+
+def _with_facts(rows: pl.DataFrame, outcomes: list[Outcome], columns: Mapping[str, Any]) -> pl.DataFrame:
+    return rows.with_columns(
+        pl.Series(name, [getattr(outcome, name) for outcome in outcomes], kind) for name, kind in columns.items()
+    )
+
+
+class _Writer:
+    """Parquet written in pieces; the first one, also an empty one, gives the columns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def write(self, rows: pl.DataFrame) -> None:
+        table = rows.to_arrow()
+        if self._writer is None:
+            self._writer = pa.parquet.ParquetWriter(self._path, table.schema, compression="zstd")
+        if rows.height:
+            self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is None:
+            pl.DataFrame().write_parquet(self._path)
+        else:
+            self._writer.close()
+
+
+def _host_table(ledger: Ledger, downloader: Downloader) -> pl.DataFrame:
+    """Totals per host over all runs, and what this run saw of it."""
+    gates = {host.name: host.gate for host in downloader.hosts.values()}
+    rows = []
+    for total in ledger.host_totals():
+        gate = gates.get(total.host)
+        counts = gate.counts if gate else Counter[str]()
+        rows.append(
+            {
+                "host": total.host,
+                "n_files": total.n_files,
+                "n_bytes": total.n_bytes,
+                "n_rejected": total.n_rejected,
+                "n_requests": counts["requests"],
+                "n_refusals": counts["refusals"],
+                "n_server_errors": counts["server_errors"],
+                "n_connection_errors": counts["failures"],
+                "connections": round(gate.limit, 1) if gate else None,
+                "latency_ms": round(1000 * gate.recent_latency_s, 1) if gate else None,
+                "gave_up": gate.closed if gate else "",
+            }
+        )
+    kinds: dict[str, Any] = dict.fromkeys(("host", "gave_up"), pl.String)
+    names = ("host", "n_files", "n_bytes", "n_rejected", "n_requests", "n_refusals", "n_server_errors",
+             "n_connection_errors", "connections", "latency_ms", "gave_up")  # fmt: skip
+    floats = dict.fromkeys(("connections", "latency_ms"), pl.Float64)
+    return pl.DataFrame(rows, schema={name: kinds.get(name) or floats.get(name) or pl.Int64 for name in names})

@@ -1,0 +1,268 @@
+"""What became of every URL: a ledger that is exact after kill -9.
+
+One SQLite file, or 16 for large tables; a URL belongs to one of them by its hash: 200 million URLs make 16 files of
+about 3 GB. A row is written in one transaction before the picture's file is renamed into
+place, and the few files that were between the two are put right when the ledger is opened again:
+
+- row and file: done;
+- row, and the file still under its temporary name: renamed now;
+- a temporary file without a row: it was never finished, so it is removed and the URL fetched anew.
+
+A crash of the whole machine may also lose the last seconds of data that were not on disk yet; the files of a run
+that did not end cleanly are therefore compared with the ledger by size, and what does not agree is fetched anew.
+"""
+
+import fcntl
+import hashlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Literal, Self, TypeAlias
+
+from linnaea.errors import LinnaeaError
+from linnaea.storage import write_atomically
+
+MANY_SHARDS = 16
+"""SQLite files of a ledger for a large table."""
+KEY_BYTES = 16
+STORE, PARTIAL, LEDGER = "files", "partial", "ledger"
+
+State: TypeAlias = Literal["done", "refused", "failed"]
+"""``refused``: for good (404, no image ...); ``failed``: it may work another day (timeouts, 5xx, host gone)."""
+
+
+def url_key(url: str) -> bytes:
+    """What a URL is known by: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The one state a URL ended in."""
+
+    key: bytes
+    state: State
+    host: str = ""
+    reason: str = ""
+    status: int = 0
+    """Last HTTP status; 0 where there was none."""
+    n_attempts: int = 0
+    n_bytes: int = 0
+    sha256: str = ""
+    md5: str = ""
+    """Only where the table has a column of that name."""
+    content_type: str = ""
+    """By the first bytes, not by what the host says."""
+    ending: str = ""
+    final_url: str = ""
+    """After redirects; empty where it is the URL itself."""
+
+    @property
+    def path(self) -> str:
+        """The picture's file, relative to the output folder."""
+        name = self.key.hex()
+        return f"{STORE}/{name[:3]}/{name}{self.ending}"
+
+
+_COLUMNS = [field.name for field in fields(Outcome)]
+_INSERT = f"INSERT OR REPLACE INTO urls (run, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, started REAL NOT NULL, clean INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS urls (
+    key BLOB PRIMARY KEY, run INTEGER NOT NULL, state TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL,
+    status INTEGER NOT NULL, n_attempts INTEGER NOT NULL, n_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    md5 TEXT NOT NULL, content_type TEXT NOT NULL, ending TEXT NOT NULL, final_url TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostTotal:
+    """What came from one host over all runs."""
+
+    host: str
+    n_files: int
+    n_bytes: int
+    n_rejected: int
+
+
+class Ledger:
+    """The ledger of one output folder; one process at a time, any number of threads.
+
+    ``n_shards`` counts for a new ledger only; an old one keeps its number of files.
+
+    Raises:
+        LinnaeaError: another process has it open, or it cannot be written (full disk).
+    """
+
+    def __init__(self, directory: Path, n_shards: int = 1) -> None:
+        self.directory = directory
+        for name in (LEDGER, PARTIAL, STORE):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        self._lock_file = _lock(directory / LEDGER / "lock", directory)
+        try:
+            paths = _shard_paths(directory / LEDGER, n_shards)
+            self._locks = [threading.Lock() for _ in paths]
+            self._shards = [_open_shard(path) for path in paths]
+            self._run = self._begin_run()
+        except sqlite3.Error as error:
+            self._lock_file.close()
+            raise self._explained(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the run cleanly. Whatever was recorded is on disk already."""
+        try:
+            self._finish_renames()
+            with self._shards[0] as shard:
+                shard.execute("UPDATE runs SET clean = 1 WHERE run = ?", (self._run,))
+        except (OSError, sqlite3.Error):
+            pass  # a full disk: the next run will look at this run's files
+        for connection in self._shards:
+            connection.close()
+        self._lock_file.close()
+
+    def record(self, outcome: Outcome) -> None:
+        """Write down what became of a URL, in one transaction. A file is renamed into place only after this."""
+        shard = outcome.key[0] % len(self._shards)
+        try:
+            with self._locks[shard], self._shards[shard] as connection:
+                connection.execute(_INSERT, (self._run, *astuple(outcome)))
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def look_up(self, keys: Iterable[bytes]) -> dict[bytes, Outcome]:
+        """The outcomes there are of ``keys``."""
+        by_shard: dict[int, list[bytes]] = {}
+        for key in keys:
+            by_shard.setdefault(key[0] % len(self._shards), []).append(key)
+        found: dict[bytes, Outcome] = {}
+        for shard, wanted in by_shard.items():
+            with self._locks[shard]:
+                for some in _in_groups(wanted, 500):
+                    marks = ", ".join("?" * len(some))
+                    rows = self._shards[shard].execute(
+                        f"SELECT {', '.join(_COLUMNS)} FROM urls WHERE key IN ({marks})", some
+                    )
+                    for row in rows:
+                        found[row[0]] = Outcome(**dict(zip(_COLUMNS, row, strict=True)))
+        return found
+
+    def forget(self, state: State) -> int:
+        """Forget every outcome of one state, so that those URLs are fetched again; how many there were."""
+        n_forgotten = 0
+        for lock, connection in zip(self._locks, self._shards, strict=True):
+            with lock, connection:
+                n_forgotten += connection.execute("DELETE FROM urls WHERE state = ?", (state,)).rowcount
+        return n_forgotten
+
+    def host_totals(self) -> list[HostTotal]:
+        """Files, bytes and rejects per host over all runs, most bytes first."""
+        totals: dict[str, list[int]] = {}
+        query = "SELECT host, sum(state = 'done'), sum(n_bytes), sum(state != 'done') FROM urls GROUP BY host"
+        for lock, connection in zip(self._locks, self._shards, strict=True):
+            with lock:
+                for host, *values in connection.execute(query):
+                    before = totals.get(host, [0, 0, 0])
+                    totals[host] = [a + b for a, b in zip(before, values, strict=True)]
+        made = [HostTotal(host=host, n_files=f, n_bytes=b, n_rejected=r) for host, (f, b, r) in totals.items()]
+        return sorted(made, key=lambda total: (-total.n_bytes, total.host))
+
+    def partial_path(self, key: bytes) -> Path:
+        """Where the file of a URL lies until it is complete."""
+        return self.directory / PARTIAL / key.hex()
+
+    def _begin_run(self) -> int:
+        unclean = [run for (run,) in self._shards[0].execute("SELECT run FROM runs WHERE clean = 0")]
+        self._finish_renames()
+        for run in unclean:
+            self._compare_files(run)
+        with self._shards[0] as shard:
+            shard.execute("UPDATE runs SET clean = 1 WHERE clean = 0")
+            cursor = shard.execute("INSERT INTO runs (started, clean) VALUES (?, 0)", (time.time(),))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _finish_renames(self) -> None:
+        for path in sorted((self.directory / PARTIAL).iterdir()):
+            try:
+                key = bytes.fromhex(path.name)
+            except ValueError:
+                key = b""
+            outcome = self.look_up([key]).get(key) if len(key) == KEY_BYTES else None
+            if outcome and outcome.state == "done" and _file_sha256(path) == outcome.sha256:
+                final = self.directory / outcome.path
+                final.parent.mkdir(exist_ok=True)
+                path.replace(final)
+            else:
+                path.unlink()
+
+    def _compare_files(self, run: int) -> None:
+        for connection in self._shards:
+            rows = connection.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM urls WHERE run = ? AND state = 'done'", (run,)
+            )
+            outcomes = (Outcome(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+            wrong = [(o.key,) for o in outcomes if _file_size(self.directory / o.path) != o.n_bytes]
+            with connection:
+                connection.executemany("DELETE FROM urls WHERE key = ?", wrong)
+
+    def _explained(self, error: sqlite3.Error) -> LinnaeaError:
+        where = self.directory / LEDGER
+        if "full" in str(error):
+            return LinnaeaError(f"{where}: the disk is full; free some space and run the same command again")
+        return LinnaeaError(f"{where}: the ledger cannot be used ({error})")
+
+
+def _lock(path: Path, directory: Path) -> IO[bytes]:
+    stream = path.open("wb")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise LinnaeaError(f"{directory}: another download is writing there; wait for it or stop it") from None
+    return stream
+
+
+def _shard_paths(folder: Path, n_shards: int) -> list[Path]:
+    """The files of the ledger. Their number is fixed by one rename, so that a kill leaves all of them or none."""
+    count = folder / "shards"
+    if not count.exists():
+        write_atomically(count, f"{n_shards}\n")
+    return [folder / f"{shard:02x}.sqlite" for shard in range(int(count.read_text()))]
+
+
+def _open_shard(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.executescript(_SCHEMA)
+    return connection
+
+
+def _in_groups(keys: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

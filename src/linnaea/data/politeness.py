@@ -1,0 +1,322 @@
+"""Being a good guest: how many requests at once a host gets, how fast, and what it does not want fetched.
+
+Nothing here fetches anything; :mod:`linnaea.data.download` asks these classes before it does.
+"""
+
+import asyncio
+import hashlib
+import ipaddress
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, unquote
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+PRODUCT = "linnaea"
+"""The word that robots.txt files call us by."""
+
+MAX_ROBOTS_BYTES = 500 * 1024
+"""What RFC 9309 (section 2.5) asks a crawler to read at least; more is cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostLimits:
+    """What one host is asked to bear."""
+
+    max_connections: int = 8
+    """Requests at once at most; the gate starts at 2 and feels its way up."""
+    slow_s: float = 1.0
+    """Answers that take longer than this, and three times as long as this host's usual, make the gate close a bit."""
+    max_spacing_s: float = 60.0
+    """Longest pause between two requests that the gate chooses itself (a crawl-delay may ask for more)."""
+    give_up_after: int = 20
+    """Failed connections in a row after which a host counts as gone for this run."""
+
+    def __post_init__(self) -> None:
+        if self.max_connections < 1 or self.give_up_after < 1:
+            raise ValueError("a host needs at least one connection and one failure")
+
+
+@dataclass
+class HostGate:
+    """How many requests at once one host gets: additive increase, multiplicative decrease (AIMD).
+
+    Like TCP: one more per answer until the first sign of trouble, then one more per round; half as many on
+    429 and 503; a little fewer while answers take long. At one connection, further refusals put a growing pause
+    between requests. Not thread-safe: it belongs to one event loop.
+    """
+
+    limits: HostLimits = field(default_factory=HostLimits)
+    clock: Callable[[], float] = time.monotonic
+    limit: float = 2.0
+    running: int = 0
+    crawl_delay_s: float = 0.0
+    spacing_s: float = 0.0
+    closed: str = ""
+    """Why the host gets no more requests in this run; empty while it does."""
+    counts: Counter[str] = field(default_factory=Counter)
+    usual_latency_s: float = 0.0
+    recent_latency_s: float = 0.0
+    _not_before: float = 0.0
+    _slowed_at: float = float("-inf")
+    _careful: bool = False
+    _refusals_in_row: int = 0
+    _failures_in_row: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.limit = min(self.limit, float(self.limits.max_connections))
+
+    async def acquire(self) -> None:
+        """Wait for a free place, for the end of a pause and for the crawl-delay; give back with :meth:`release`."""
+        while not self.closed:
+            wait_s = self._not_before - self.clock()
+            if self.running < int(self.limit) and wait_s <= 0:
+                break
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(wait_s if wait_s > 0 else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        self.running += 1
+        self.counts["requests"] += 1
+        self._not_before = max(self._not_before, self.clock() + max(self.spacing_s, self.crawl_delay_s))
+
+    def release(self) -> None:
+        self.running -= 1
+        self._changed.set()
+
+    def answered(self, latency_s: float) -> None:
+        """The host answered as it should (any status but 429 and 5xx), after ``latency_s``."""
+        self._refusals_in_row = self._failures_in_row = 0
+        first = self.recent_latency_s == 0.0
+        self.recent_latency_s = latency_s if first else 0.8 * self.recent_latency_s + 0.2 * latency_s
+        # The usual latency follows downwards at once and upwards slowly, so that a slow host is not for ever slow.
+        rises = latency_s > self.usual_latency_s
+        self.usual_latency_s = latency_s if first or not rises else self.usual_latency_s * 0.99 + latency_s * 0.01
+        self.spacing_s = 0.0 if self.spacing_s < 0.05 else self.spacing_s * 0.9
+        if self.recent_latency_s > max(self.limits.slow_s, 3 * self.usual_latency_s):
+            self._careful = True
+            self.limit = max(1.0, self.limit * 0.95)
+            self.counts["slow_answers"] += 1
+            return
+        step = 1 / self.limit if self._careful else 1.0
+        self.limit = min(self.limit + step, float(self.limits.max_connections))
+
+    def refused(self, wait_s: float, asked_at: float) -> None:
+        """The host said 429 or 503: nobody asks again for ``wait_s``, and then fewer at once.
+
+        ``asked_at``: when the refused request began; requests that were under way together halve the limit once.
+        """
+        self.counts["refusals"] += 1
+        now = self.clock()
+        self._not_before = max(self._not_before, now + wait_s)
+        self._careful = True
+        if asked_at < self._slowed_at:
+            return
+        self._slowed_at = now
+        self._refusals_in_row += 1
+        if self.limit <= 1.0:
+            self.spacing_s = min(max(2 * self.spacing_s, 0.25), self.limits.max_spacing_s)
+        self.limit = max(1.0, self.limit / 2)
+
+    def own_wait_s(self, base_s: float) -> float:
+        """How long to wait after a refusal that does not say: doubled with every one in a row, 5 minutes at most."""
+        return min(base_s * 2.0 ** min(self._refusals_in_row, 20), 300.0)
+
+    def failed(self, reason: str) -> None:
+        """The connection failed (no address, refused, reset, timeout); enough in a row close the gate."""
+        self.counts["failures"] += 1
+        self._failures_in_row += 1
+        self._careful = True
+        self.limit = max(1.0, self.limit * 0.75)
+        if self._failures_in_row >= self.limits.give_up_after:
+            self.close(f"host gave up on after {self._failures_in_row} failures in a row ({reason})")
+
+    def stumbled(self) -> None:
+        """The host answered, but with an error of its own (500, 502 ...)."""
+        self.counts["server_errors"] += 1
+        self._failures_in_row = 0
+        self._careful = True
+        self.limit = max(1.0, self.limit * 0.75)
+
+    def is_open(self) -> bool:
+        return not self.closed
+
+    def close(self, reason: str) -> None:
+        """No more requests to this host in this run."""
+        self.closed = reason
+        self._changed.set()
+
+
+def retry_after_s(value: str | None, date: str | None = None) -> float | None:
+    """Seconds to wait after a ``Retry-After`` header: a number, or an HTTP date (relative to the host's ``Date``).
+
+    ``None`` where there is no such header or it cannot be read (RFC 9110, 10.2.3).
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    until = _http_date(text)
+    if until is None:
+        return None
+    now = (_http_date(date) if date else None) or datetime.now(UTC)
+    return max((until - now).total_seconds(), 0.0)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robots:
+    """The rules of one robots.txt for us (RFC 9309: the longest match wins, allow wins a tie)."""
+
+    rules: tuple[tuple[str, bool], ...] = ()
+    """Pattern -> allowed."""
+    crawl_delay_s: float = 0.0
+
+    def allows(self, path: str) -> bool:
+        """Whether we may fetch ``path`` (with its query)."""
+        path = _normal(path)
+        hits = [(len(pattern), allowed) for pattern, allowed in self.rules if _matches(pattern, path)]
+        return max(hits)[1] if hits else True
+
+
+EVERYTHING_ALLOWED = Robots()
+
+
+def parse_robots(text: str, product: str = PRODUCT) -> Robots:
+    """The rules for ``product``: its own groups if there are any, else those for ``*``."""
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    delays: dict[str, float] = {}
+    agents: list[str] = []
+    in_rules = False
+    for line in text.removeprefix("\ufeff").splitlines():
+        key, colon, value = line.partition("#")[0].partition(":")
+        key, value = key.strip().lower(), value.strip()
+        if not colon:
+            continue
+        if key == "user-agent":
+            if in_rules:
+                agents, in_rules = [], False
+            agents.append(value.lower().split("/")[0].strip())
+            groups.setdefault(agents[-1], [])
+        elif key in ("allow", "disallow", "crawl-delay"):
+            in_rules = True
+            for agent in agents:
+                if key == "crawl-delay":
+                    delays[agent] = _seconds(value)
+                elif value:
+                    groups[agent].append((_normal(value), key == "allow"))
+    ours = product.lower() if product.lower() in groups else "*"
+    return Robots(rules=tuple(groups.get(ours, ())), crawl_delay_s=delays.get(ours, 0.0))
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < float("inf") else 0.0
+
+
+def _normal(path: str) -> str:
+    return quote(unquote(path), safe="/*$?=&;:@,+!~'()%-._")
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """``*`` stands for anything, ``$`` at the end for the end; linear time, whatever the pattern."""
+    anchored = pattern.endswith("$")
+    first, *rest = pattern.removesuffix("$").split("*")
+    if not path.startswith(first):
+        return False
+    position = len(first)
+    for number, part in enumerate(rest, start=1):
+        if anchored and number == len(rest):
+            return len(path) - len(part) >= position and path.endswith(part)
+        found = path.find(part, position)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return not anchored or position == len(path)
+
+
+class PrivateAddressError(Exception):
+    """A host name or address that leads into a private network."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet (not loopback, private, link-local, multicast ...)."""
+    try:
+        parsed = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.is_global and not parsed.is_multicast
+
+
+def why_no_url(url: str, allow_private: bool) -> str:
+    """Why a cell of the URL column cannot be fetched at all; empty where it can."""
+    if not url.strip():
+        return "row has no URL"
+    try:
+        parsed = URL(url)
+    except ValueError as error:
+        return f"is no URL ({error})"
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        return "is no http or https URL"
+    if not allow_private and _is_private_literal(parsed.host):
+        return f"leads into a private network ({parsed.host})"
+    return ""
+
+
+def host_of(url: str) -> str:
+    """The host (with its port, where it is an unusual one) that a valid URL belongs to."""
+    parsed = URL(url)
+    name = (parsed.host_subcomponent or "").lower()
+    return name if parsed.is_default_port() else f"{name}:{parsed.port}"
+
+
+def belongs_to(part: tuple[int, int], host: str) -> bool:
+    """Whether ``host`` is fetched by this machine."""
+    number, n_parts = part
+    return int.from_bytes(hashlib.sha256(host.encode()).digest()[:8]) % n_parts == number - 1
+
+
+def _is_private_literal(host: str) -> bool:
+    return (":" in host or host.replace(".", "").isdigit()) and not is_public(host)
+
+
+class PublicResolver(AbstractResolver):
+    """Names to addresses, public ones only. The addresses checked are those connected to: no second look-up."""
+
+    def __init__(self) -> None:
+        self._inner = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        public = [address for address in found if is_public(address["host"])]
+        if not public:
+            raise PrivateAddressError(host)
+        return public
+
+    async def close(self) -> None:
+        await self._inner.close()

@@ -1,0 +1,109 @@
+"""How a picture becomes the image tower's input: open_clip's evaluation transform, as a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+from open_clip.transform import image_transform
+from PIL import Image
+from torchvision.transforms import ToTensor
+
+from linnaea.errors import LinnaeaError
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+Interpolation = Literal["bicubic", "bilinear", "random"]
+"""open_clip's words; ``random`` is for training and means bicubic here."""
+ResizeMode = Literal["shortest", "longest", "squash"]
+"""Short side to the size and crop; long side to the size and pad; both sides to the size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """open_clip's evaluation transform for a square input of ``image_size`` pixels.
+
+    ``mean`` and ``std`` are those of pixels between 0 and 1, per channel RGB.
+
+    Raises:
+        ValueError: a mode that open_clip does not know.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+    """Grey value of the padding in mode ``longest``."""
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation {self.interpolation!r}; one of {', '.join(get_args(Interpolation))}")
+        if self.resize_mode not in get_args(ResizeMode):
+            raise ValueError(f"resize mode {self.resize_mode!r}; one of {', '.join(get_args(ResizeMode))}")
+
+    @classmethod
+    def of_open_clip(cls, cfg: Mapping[str, Any]) -> "Preprocess":
+        """From open_clip's ``preprocess_cfg`` with its ``size``.
+
+        Raises:
+            LinnaeaError: the input is not square.
+        """
+        size = cfg["size"]
+        sides = {size} if isinstance(size, int) else set(size)
+        if len(sides) != 1:
+            raise LinnaeaError(
+                f"the model wants pictures of {' x '.join(map(str, size))} pixels; only square ones work"
+            )
+        keys = ("interpolation", "resize_mode", "fill_color")
+        given = {key: cfg[key] for key in keys if cfg.get(key) is not None}
+        return cls(image_size=sides.pop(), mean=_triple(cfg["mean"]), std=_triple(cfg["std"]), **given)
+
+    def as_open_clip(self) -> dict[str, Any]:
+        """``preprocess_cfg`` of ``open_clip_config.json``; open_clip takes the size from the image tower."""
+        return {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+            "resize_mode": self.resize_mode,
+            "fill_color": self.fill_color,
+        }
+
+    @cached_property
+    def _steps(self) -> list[Any]:
+        full = image_transform(
+            self.image_size,
+            is_train=False,
+            mean=self.mean,
+            std=self.std,
+            resize_mode=self.resize_mode,
+            interpolation=self.interpolation,
+            fill_color=self.fill_color,
+        ).transforms
+        return list(full[: next(i for i, step in enumerate(full) if isinstance(step, ToTensor))])
+
+    def pixels(self, picture: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "3 S S"]:
+        """RGB pixels as the tower takes them, up to (not with) open_clip's ``ToTensor``: the same bits."""
+        image: Any = Image.fromarray(picture)
+        for step in self._steps:
+            image = step(image)
+        return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+
+    @property
+    def enough_short_side(self) -> int:
+        """The short side in pixels that a scaled decode may stop at: twice the input, for the filter to average.
+
+        Decoding no more than this is several times faster for camera photographs, and not exact: the picture was
+        then shrunk twice.
+        """
+        return 2 * self.image_size
+
+
+def _triple(value: Any) -> tuple[float, float, float]:
+    first, second, third = value if isinstance(value, list | tuple) else (value,) * 3
+    return float(first), float(second), float(third)

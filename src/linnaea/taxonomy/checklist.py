@@ -1,0 +1,430 @@
+"""A checklist as three tables: accepted taxa in depth-first order, their synonyms, their vernacular names.
+
+Whatever a source looks like (``checklist_readers``), it becomes this one form, is written to the cache as Arrow
+files and from then on memory-mapped: opening a checklist of a million species takes well under a second.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.storage import cache_dir, explain_os_errors
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+FORMAT = 6
+"""Counts up whenever the tables change, so that older cached ones are read anew from their source."""
+
+TAXA_SCHEMA: dict[str, pl.DataType] = {
+    "source_id": pl.String(),
+    "rank": pl.Int8(),
+    "name": pl.String(),
+    "authorship": pl.String(),
+    "parent": pl.Int32(),
+    **dict.fromkeys(RANK_LABELS, pl.String()),
+    "common_name": pl.String(),
+}
+SYNONYM_SCHEMA: dict[str, pl.DataType] = {
+    "name": pl.String(),
+    "authorship": pl.String(),
+    "row": pl.Int32(),
+    "kind": pl.String(),
+}
+VERNACULAR_SCHEMA: dict[str, pl.DataType] = {
+    "name": pl.String(),
+    "language": pl.String(),
+    "row": pl.Int32(),
+    "preferred": pl.Boolean(),
+    "source": pl.String(),
+}
+
+_TABLES = ("taxa", "synonyms", "vernaculars")
+
+KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
+    **dict.fromkeys(("metazoa", "animals", "animal"), "Animalia"),
+    **dict.fromkeys(("viridiplantae", "archaeplastida", "chloroplastida", "plants", "plant"), "Plantae"),
+    **dict.fromkeys(("eumycota", "mycota", "true fungi"), "Fungi"),
+    **dict.fromkeys(("sar", "harosa", "stramenopiles", "alveolata", "rhizaria", "heterokonta"), "Chromista"),
+    **dict.fromkeys(("haptophyta", "haptista", "cryptista", "cryptophyceae"), "Chromista"),
+    **dict.fromkeys(("amoebozoa", "discoba", "euglenozoa", "metamonada", "excavata", "protista"), "Protozoa"),
+    **dict.fromkeys(("rhodophyta", "rhodoplantae", "glaucocystophyceae"), "Plantae"),
+    **dict.fromkeys(("eubacteria", "bacillati", "pseudomonadati", "fusobacteriati", "thermotogati"), "Bacteria"),
+    **dict.fromkeys(("methanobacteriati", "nanobdellati", "promethearchaeati", "thermoproteati"), "Archaea"),
+    **dict.fromkeys(("archaebacteria",), "Archaea"),
+    **dict.fromkeys(("viruses", "virus", "orthornavirae", "pararnavirae", "bamfordvirae", "shotokuvirae"), "Viruses"),
+    **dict.fromkeys(("heunggongvirae", "helvetiavirae", "loebvirae", "sangervirae", "trapavirae"), "Viruses"),
+    **dict.fromkeys(("zilligvirae", "abadenavirae", "hudivirae"), "Viruses"),
+}
+"""Lower-case names of kingdoms (and of clades that other schools put in their place) -> the one we write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checklist:
+    """What one source holds to be true, in one form for all sources."""
+
+    name: str
+    version: str
+    taxa: pl.DataFrame
+    """:data:`TAXA_SCHEMA`, rows in depth-first order: ``rank`` a :class:`Rank` value, ``name`` canonical
+    ("Pica hudsonia", "Corvidae"), ``parent`` the row above or -1, ``species`` the epithet, ``""`` where unknown."""
+    synonyms: pl.DataFrame
+    """:data:`SYNONYM_SCHEMA`: ``row`` the accepted taxon; ``kind`` "synonym" or the rank of a name between or
+    below the seven ranks ("subfamily", "subspecies")."""
+    vernaculars: pl.DataFrame
+    """:data:`VERNACULAR_SCHEMA`: ``language`` a code of ISO 639-1 where there is one, ``row`` the taxon."""
+
+    def __len__(self) -> int:
+        return self.taxa.height
+
+    def __repr__(self) -> str:
+        rest = f"{self.synonyms.height:,} synonyms, {self.vernaculars.height:,} vernacular names"
+        return f"Checklist({self.name} {self.version}: {self.taxa.height:,} taxa, {rest})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a reader hands over: records of any rank with their lineage written out, not yet in order."""
+
+    name: str
+    version: str
+    records: pl.DataFrame
+    """``id`` (unique), ``rank`` (a lower-case word), ``name``, the seven ranks; ``authorship`` and
+    ``common_name`` if there are any. Records between or below the seven ranks become synonyms."""
+    synonyms: pl.DataFrame | None = None
+    """``id`` of the accepted record, ``name``, ``authorship``, ``kind``"""
+    vernaculars: pl.DataFrame | None = None
+    """``id`` of the record, ``name``, ``language``, ``preferred``, ``source``"""
+
+
+def map_kingdom(kingdom: pl.Expr) -> pl.Expr:
+    """Our name for a kingdom of any school; a name that is not known stays as it is."""
+    return kingdom.str.to_lowercase().replace_strict(KINGDOMS_OF_OTHER_SCHOOLS, default=kingdom)
+
+
+def make_checklist(source: Source) -> Checklist:
+    """Bring a source into order: implied higher taxa added, one row per lineage, depth-first, with parents."""
+    records = _clean_records(source.records)
+    principal = records.filter(pl.col("rank_value").is_not_null())
+    taxa = pl.concat([principal, _implied(principal)], how="diagonal").with_columns(
+        pl.col("id", "authorship").fill_null("")
+    )
+    taxa = taxa.with_columns(rank=pl.col("rank_value").cast(pl.Int8))
+    described = pl.col("authorship") != ""
+    taxa = taxa.sort([*RANK_LABELS, "rank", described], descending=[False] * 8 + [True], maintain_order=True)
+    firsts = taxa.select(pl.struct(*RANK_LABELS).is_first_distinct()).to_series()
+    rows = taxa.select("id").with_columns(row=(firsts.cast(pl.Int32).cum_sum() - 1).cast(pl.Int32))
+    taxa = taxa.filter(firsts).with_row_index("row").with_columns(pl.col("row").cast(pl.Int32))
+    taxa = taxa.with_columns(name=_canonical_name())
+    taxa = taxa.join(_parents(taxa), on="row", how="left", maintain_order="left").with_columns(
+        pl.col("parent").fill_null(-1)
+    )
+    row_of = rows.filter(pl.col("id") != "").unique("id", keep="first")
+    between = _between(records.filter(pl.col("rank_value").is_null()), taxa)
+    row_of = pl.concat([row_of, between.select("id", "row").join(row_of, on="id", how="anti")])
+    synonyms = [between.select("name", "authorship", "row", pl.col("rank").alias("kind"))]
+    if source.synonyms is not None:
+        given = source.synonyms.join(row_of, on="id").with_columns(pl.col("authorship").fill_null(""))
+        synonyms.insert(0, given.select("name", "authorship", "row", "kind"))
+    vernaculars = _vernaculars(source, records, row_of)
+    preferred = (
+        vernaculars.filter((pl.col("language") == "en") & pl.col("of_taxon"))
+        .sort("preferred", descending=True, maintain_order=True)
+        .unique("row", keep="first", maintain_order=True)
+        .select("row", common_name="name")
+    )
+    taxa = taxa.join(preferred, on="row", how="left", maintain_order="left")
+    return Checklist(
+        name=source.name,
+        version=source.version,
+        taxa=_typed(taxa.rename({"id": "source_id"}).with_columns(pl.col("common_name").fill_null("")), TAXA_SCHEMA),
+        synonyms=_typed(_drop_self(pl.concat(synonyms), taxa), SYNONYM_SCHEMA),
+        vernaculars=_typed(vernaculars, VERNACULAR_SCHEMA),
+    )
+
+
+def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    return table.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+def _tidy(column: str) -> pl.Expr:
+    """White space and control characters as single blanks, no markup of extinct taxa, null as ``""``."""
+    text = pl.col(column).cast(pl.String).fill_null("")
+    return text.str.replace_all(r"[\p{C}\s†]+", " ").str.strip_chars().alias(column)
+
+
+def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
+    for optional in ("authorship", "common_name"):
+        if optional not in records.columns:
+            records = records.with_columns(pl.lit("").alias(optional))
+    kept = ["id", "rank", "name", "authorship", "common_name", *RANK_LABELS]
+    records = records.select(_tidy(column) for column in kept).filter(pl.col("name") != "")
+    above = [_uninformative_as_empty(label) for label in RANK_LABELS[:-1]]
+    return (
+        records.with_columns(
+            *above,
+            species=pl.col("species").str.replace(r"^[×x]\s+", "").str.strip_chars(),
+            rank=pl.col("rank").str.to_lowercase(),
+        )
+        .with_columns(
+            kingdom=map_kingdom(pl.col("kingdom")), genus=pl.col("genus").str.replace(r"^[×x]\s*(\p{Lu})", "$1")
+        )
+        .with_columns(rank_value=pl.col("rank").replace_strict(_RANK_VALUES, default=None, return_dtype=pl.Int8))
+        .with_columns(_empty_below_rank(rank) for rank in Rank)
+        .filter(_own_name_is_in_lineage())
+    )
+
+
+_RANK_VALUES = {rank.label: int(rank) for rank in Rank} | {
+    "superkingdom": int(Rank.KINGDOM),
+    "division": int(Rank.PHYLUM),
+    "genushybrid": int(Rank.GENUS),
+    "nothogenus": int(Rank.GENUS),
+    "hybrid": int(Rank.SPECIES),
+    "nothospecies": int(Rank.SPECIES),
+}
+"""Words for the seven ranks; ICN's division is a phylum (article 3.1), hybrids are taxa of their rank."""
+
+
+def _uninformative_as_empty(label: str) -> pl.Expr:
+    empty = pl.col(label).str.to_lowercase().str.contains(_NO_NAME)
+    return pl.when(empty).then(pl.lit("")).otherwise(pl.col(label)).alias(label)
+
+
+_NO_NAME = r"(?i)incertae|unclassified|unassigned|unknown|not[ _]classified|unidentified|^not |^sp\.?$"
+
+
+def _empty_below_rank(rank: Rank) -> pl.Expr:
+    """A genus has no epithet, whatever its record says."""
+    below = pl.col("rank_value") < int(rank)
+    return pl.when(below).then(pl.lit("")).otherwise(pl.col(rank.label)).alias(rank.label)
+
+
+def _own_name_is_in_lineage() -> pl.Expr:
+    """A record of a principal rank without its own name in the lineage (a species without genus) is of no use."""
+    has_name = pl.any_horizontal((pl.col("rank_value") == int(rank)) & (pl.col(rank.label) != "") for rank in Rank)
+    has_genus = (pl.col("rank_value") < int(Rank.SPECIES)) | (pl.col("genus") != "")
+    return pl.col("rank_value").is_null() | (has_name & has_genus)
+
+
+def _canonical_name() -> pl.Expr:
+    binomial = pl.col("genus") + " " + pl.col("species")
+    lowest = pl.coalesce(
+        pl.when(pl.col("rank") == int(rank)).then(pl.col(rank.label)) for rank in Rank if rank != Rank.SPECIES
+    )
+    return pl.when(pl.col("rank") == int(Rank.SPECIES)).then(binomial).otherwise(lowest)
+
+
+def _implied(taxa: pl.DataFrame) -> pl.DataFrame:
+    """Higher taxa that occur in lineages but have no record of their own (all of them, in a table of species)."""
+    missing = []
+    for rank in list(Rank)[:-1]:
+        above = RANK_LABELS[: rank + 1]
+        named = taxa.filter(pl.col(rank.label) != "")
+        known = named.filter(pl.col("rank_value") == int(rank)).select(above)
+        implied = named.filter(pl.col("rank_value") > int(rank)).select(above).unique()
+        missing.append(implied.join(known, on=above, how="anti").with_columns(rank_value=pl.lit(int(rank), pl.Int8)))
+    below = [pl.lit(None, pl.String).alias(label) for label in RANK_LABELS]
+    table = pl.concat(missing, how="diagonal")
+    table = table.with_columns(column for column in below if column.meta.output_name() not in table.columns)
+    return table.with_columns(pl.col(label).fill_null("") for label in RANK_LABELS)
+
+
+def _parents(taxa: pl.DataFrame) -> pl.DataFrame:
+    """row, parent: the row of the nearest named taxon above, where there is one."""
+    parts = []
+    for rank in list(Rank)[:-1]:
+        above, between = RANK_LABELS[: rank + 1], [label for label in RANK_LABELS[rank + 1 :]]
+        at_rank = taxa.filter(pl.col("rank") == int(rank)).select(*above, parent="row")
+        unnamed = [(pl.col(label) == "") | (pl.col("rank") == int(Rank.parse(label))) for label in between]
+        children = taxa.filter((pl.col("rank") > int(rank)) & (pl.col(rank.label) != "") & pl.all_horizontal(unnamed))
+        parts.append(children.join(at_rank, on=above).select("row", "parent"))
+    return pl.concat(parts)
+
+
+def _between(records: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
+    """Records of other ranks (tribe, subspecies) with the row of the nearest principal taxon they belong to."""
+    keyed = records.with_columns(_epithet_needs_genus())
+    return keyed.join(
+        taxa.select(*RANK_LABELS, "row"), on=list(RANK_LABELS), how="inner", maintain_order="left"
+    ).filter(pl.col("name") != "")
+
+
+def _epithet_needs_genus() -> pl.Expr:
+    return pl.when(pl.col("genus") == "").then(pl.lit("")).otherwise(pl.col("species")).alias("species")
+
+
+def _vernaculars(source: Source, records: pl.DataFrame, row_of: pl.DataFrame) -> pl.DataFrame:
+    own = records.filter(pl.col("common_name") != "").select(
+        "id",
+        name="common_name",
+        language=pl.lit("en"),
+        preferred=pl.col("rank_value").is_not_null(),
+        source=pl.lit(source.name),
+    )
+    parts = [own]
+    if source.vernaculars is not None:
+        parts.append(source.vernaculars.select("id", _tidy("name"), "language", "preferred", "source"))
+    principal = records.filter(pl.col("rank_value").is_not_null()).select("id", of_taxon=pl.lit(True))
+    names = pl.concat(parts).filter(pl.col("name") != "").join(row_of, on="id", maintain_order="left")
+    # A name of a subspecies finds its species, but is not the species' own.
+    names = names.join(principal, on="id", how="left", maintain_order="left").with_columns(
+        pl.col("of_taxon").fill_null(False)
+    )
+    return names.unique(["row", "name", "language"], keep="first", maintain_order=True)
+
+
+def _drop_self(synonyms: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
+    """A synonym that only repeats its accepted name says nothing."""
+    same = synonyms.join(taxa.select("row", accepted="name"), on="row", how="left", maintain_order="left")
+    kept = same.filter((pl.col("name") != pl.col("accepted")) & (pl.col("name") != ""))
+    return kept.drop("accepted").unique(["name", "row", "kind"], keep="first", maintain_order=True)
+
+
+# Names, files, cache.
+
+
+def load_checklist(name_or_path: str) -> Checklist:
+    """A checklist by name (``inat``, ``ncbi``, an imported one) or by file or folder.
+
+    The first use of a source reads it (seconds to a minute); from then on its tables are memory-mapped.
+
+    Raises:
+        LinnaeaError: there is no such name or file, or it cannot be read as a checklist.
+    """
+    from linnaea.taxonomy import checklist_readers as readers
+
+    if name_or_path in readers.EMBEDDED:
+        path = readers.EMBEDDED[name_or_path]()
+        return _cached(name_or_path, path, lambda: readers.read_embedded(name_or_path, path))
+    imported = _imported_dir(name_or_path)
+    if imported is not None:
+        return _open(imported)
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        known = ", ".join(sorted({*readers.EMBEDDED, *(entry.name for entry in list_checklists())}))
+        raise LinnaeaError(f"{name_or_path!r} is neither a checklist ({known}) nor a file; import it or give its path")
+    return _cached(path.stem, path, lambda: readers.read_source(path))
+
+
+def import_checklist(path: Path, name: str) -> Checklist:
+    """Read a checklist from ``path`` and keep it under ``name``, independent of the file from then on.
+
+    Raises:
+        LinnaeaError: ``name`` is taken by an embedded checklist or no plain word, or the file cannot be read.
+    """
+    from linnaea.taxonomy import checklist_readers as readers
+
+    if name in readers.EMBEDDED or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise LinnaeaError(
+            f"a checklist cannot be called {name!r}; take a plain word other than {', '.join(readers.EMBEDDED)}"
+        )
+    made = make_checklist(readers.read_source(path))
+    _save(made, cache_dir() / "checklists" / "imported" / name, name, str(path))
+    return load_checklist(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueEntry:
+    """One line of the list of checklists."""
+
+    name: str
+    version: str
+    n_taxa: int
+    origin: str
+    """Where it was read from."""
+
+
+def list_checklists() -> list[CatalogueEntry]:
+    """The embedded checklists that are installed (counted once they were opened) and the imported ones."""
+    from linnaea.taxonomy import checklist_readers as readers
+
+    entries = []
+    for name, find in readers.EMBEDDED.items():
+        try:
+            path = find()
+        except LinnaeaError as error:
+            entries.append(CatalogueEntry(name=name, version="", n_taxa=0, origin=str(error)))
+            continue
+        facts = _facts(_cache_folder(name, path))
+        entries.append(
+            CatalogueEntry(
+                name=name, version=readers.embedded_version(name), n_taxa=facts.get("n_taxa", 0), origin="embedded"
+            )
+        )
+    for folder in sorted((cache_dir() / "checklists" / "imported").glob("*/checklist.json")):
+        facts = _facts(folder.parent)
+        entries.append(
+            CatalogueEntry(
+                name=folder.parent.name, version=facts["version"], n_taxa=facts["n_taxa"], origin=facts["origin"]
+            )
+        )
+    return entries
+
+
+def _imported_dir(name: str) -> Path | None:
+    if "/" in name or name.startswith("."):
+        return None
+    folder = cache_dir() / "checklists" / "imported" / name
+    return folder if (folder / "checklist.json").exists() else None
+
+
+def _cache_folder(name: str, path: Path) -> Path:
+    """A folder whose name changes with the source's content (told by size and time) and with our format."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(json.dumps([FORMAT, str(path.resolve()), stats]).encode()).hexdigest()[:16]
+    return cache_dir() / "checklists" / "read" / f"{name}-{key}"
+
+
+def _cached(name: str, path: Path, read: Callable[[], Source]) -> Checklist:
+    folder = _cache_folder(name, path)
+    if not (folder / "checklist.json").exists():
+        for older in folder.parent.glob(f"{name}-" + "?" * 16):
+            shutil.rmtree(older, ignore_errors=True)
+        _save(make_checklist(read()), folder, name, str(path))
+    return _open(folder)
+
+
+def _save(checklist: Checklist, folder: Path, name: str, origin: str) -> None:
+    """Write the tables beside ``folder`` and move them into place in one step."""
+    from linnaea.taxonomy.name_index import with_keys
+
+    partial = folder.with_name(f".{folder.name}.{time.time_ns()}.partial")
+    with explain_os_errors(folder):
+        partial.mkdir(parents=True)
+        try:
+            keyed = with_keys(checklist)
+            for table in _TABLES:
+                getattr(keyed, table).write_ipc(partial / f"{table}.arrow", compression="uncompressed")
+            facts = {"name": name, "version": checklist.version, "origin": origin, "n_taxa": checklist.taxa.height}
+            facts |= {"format": FORMAT, "read": time.strftime("%Y-%m-%d")}
+            (partial / "checklist.json").write_text(json.dumps(facts, indent=1))
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "checklist.json").read_text()))
+    except OSError:
+        return {}
+
+
+def _open(folder: Path) -> Checklist:
+    facts = _facts(folder)
+    if facts.get("format") != FORMAT:
+        raise LinnaeaError(f"checklist {folder.name}: kept in an older form; import {facts.get('origin')} again")
+    taxa, synonyms, vernaculars = (pl.read_ipc(folder / f"{table}.arrow") for table in _TABLES)
+    return Checklist(
+        name=facts["name"], version=facts["version"], taxa=taxa, synonyms=synonyms, vernaculars=vernaculars
+    )

@@ -1,0 +1,83 @@
+"""Keys under which names are compared: what people spell in more than one way is the same in them. Pure expressions."""
+
+import polars as pl
+
+
+def name_key(name: pl.Expr) -> pl.Expr:
+    """The key of a scientific name: small letters; hyphens, hybrid signs, subgenera and diaereses do not count."""
+    return (
+        name.str.to_lowercase()
+        .str.replace_all(r"[-.'’]|× ?|\bx ", "")
+        .str.replace(r" \([^)]*\)", "")
+        .str.replace_all("[ëèé]", "e")
+        .str.replace_all("[öó]", "o")
+        .str.replace_all("[üú]", "u")
+        .str.replace_all("[ïí]", "i")
+        .str.replace_all(r"\s+", " ")
+        .str.strip_chars()
+    )
+
+
+def epithet_stem(epithet: pl.Expr) -> pl.Expr:
+    """An epithet without what agrees in gender or varies in genitives and spelling (albus, alba; smithi, smithii)."""
+    single = epithet
+    for letter in "bcdfglmnprst":
+        single = single.str.replace_all(letter * 2, letter)
+    return (
+        single.str.replace_all("ae|oe", "e")
+        .str.replace_all("ph", "f")
+        .str.replace_all("[yj]", "i")
+        .str.replace_all("k", "c")
+        .str.replace_all("w", "v")
+        .str.replace_all("([rt])h", "$1")
+        .str.replace("ii$", "i")
+        .str.replace("(?:er|ra|rum)$", "r")
+        .str.replace("(?:us|um|is|os|on|a|e|i|es)$", "")
+    )
+
+
+_SPELLINGS = (
+    (r"\bgrey", "gray"),
+    (r"colour", "color"),
+    (r"sulfur", "sulphur"),
+    (r"mould", "mold"),
+    (r"lady ?birds?(?: beetles?)?\b|lady ?bugs?\b|lady beetles?\b", "ladybeetle"),
+    (r"\bhawk ?moth", "hawkmoth"),
+    (r"\bsaint\b", "st"),
+)
+"""The same word in British and American spelling, and words that mean the same."""
+
+_LIFE_FORMS = r"(?:moth|butterfly|beetle|bird|fish|bug|fly|plant|tree|shrub|mushroom|fungus|frog|spider|snake|weed)"
+
+
+def vernacular_key(name: pl.Expr) -> pl.Expr:
+    """Words of letters and digits, small, without accents; British and American spelling are the same."""
+    key = (
+        name.str.normalize("NFKD")
+        .str.replace_all(r"\p{M}", "")
+        .str.to_lowercase()
+        .str.replace_all(r"['’ʻ`]", "")
+        .str.replace_all(r"[^\p{L}\p{N}]+", " ")
+        .str.strip_chars()
+    )
+    for pattern, word in _SPELLINGS:
+        key = key.str.replace_all(pattern, word)
+    return key
+
+
+def loose_vernacular_key(name: pl.Expr) -> pl.Expr:
+    """As :func:`vernacular_key`, without possessives, plurals, blanks, and the life form at the end ("... moth")."""
+    possessive = name.str.replace_all(r"['’]s\b", "")
+    words = vernacular_key(possessive).str.replace_all(r"(\p{L}{3})s\b", "$1")
+    short = words.str.replace(rf" {_LIFE_FORMS}$", "")
+    return pl.when(short.str.len_chars() > 2).then(short).otherwise(words).str.replace_all(" ", "")
+
+
+def words_key(name: pl.Expr) -> pl.Expr:
+    """The words of a vernacular name in any order and without the endings of participles (spot, spotted)."""
+    possessive = name.str.replace_all(r"['’]s\b", "")
+    words = vernacular_key(possessive).str.replace_all(r"(\p{L}{3})s\b", "$1")
+    stems = words.str.replace_all(r"(\p{L}{3})(?:tted|gged|pped|ed)\b", "$1").str.replace_all(
+        r"(\p{L}{3})(?:t|g|p)\b", "$1"
+    )
+    return stems.str.split(" ").list.sort().list.join(" ")

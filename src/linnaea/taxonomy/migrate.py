@@ -1,0 +1,336 @@
+"""From one version of a checklist to another: label tables and taxon tables.
+
+A label is carried over where its taxon has one heir. Where it has several (a split), or where the name itself
+means several taxa, nothing is guessed: the label stays and the row says ``ambiguous`` with the candidates.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from linnaea.errors import UsageError
+from linnaea.taxonomy.changes import compare, lineage_text
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.tree import depth_first
+
+if TYPE_CHECKING:
+    from linnaea.taxonomy.checklist import Checklist
+
+STATUSES = (
+    "unchanged",  # the same name and lineage in both versions
+    "renamed",  # the name was replaced (also: the label was a synonym already)
+    "moved",  # the same name under another lineage
+    "lumped",  # now a part of another taxon
+    "ambiguous",  # split, or a homonym that the row does not tell apart: label kept, candidates listed
+    "gone",  # nothing follows it: label kept
+    "current",  # not in the old version, but in the new one: label kept
+    "unknown",  # in neither: label kept
+    "empty",  # no label
+)
+"""What can become of a row."""
+CARRIED = ("renamed", "moved", "lumped")
+
+HISTORY_COLUMNS = ("old_name", "old_lineage", "new_name", "new_lineage", "change", "candidates", "note")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """Two versions of a checklist, and what becomes of every taxon of the old one."""
+
+    old: "Checklist"
+    new: "Checklist"
+    outcomes: pl.DataFrame
+    """old_row, change, new_row (null where there is none or several), candidates, note; a row per taxon of ``old``."""
+
+    @classmethod
+    def between(cls, old: "Checklist", new: "Checklist") -> Self:
+        """Compare two checklists (see :func:`linnaea.taxonomy.changes.compare` for the cost)."""
+        comparison = compare(old, new)
+        same = comparison.namesakes.with_columns(change=pl.lit("unchanged"), candidates=pl.lit(""), note=pl.lit(""))
+        parts = pl.col("kind") == "split"
+        followed = (
+            comparison.changes.filter(pl.col("old_row").is_not_null())
+            .group_by("old_row", maintain_order=True)
+            .agg(
+                change=pl.when(parts.any()).then(pl.lit("ambiguous")).otherwise(pl.col("kind").first()),
+                new_row=pl.when(pl.len() == 1).then(pl.col("new_row").first()),
+                candidates=pl.col("new_name").filter(parts).sort().str.join("; "),
+                note=pl.when(parts.any())
+                .then(pl.lit("split: ") + pl.col("evidence").first())
+                .otherwise(pl.col("evidence").first()),
+            )
+        )
+        unchanged = same.join(followed, on="old_row", how="anti")
+        outcomes = pl.concat([unchanged.select(followed.columns), followed]).sort("old_row")
+        return cls(old=old, new=new, outcomes=outcomes)
+
+    @property
+    def from_version(self) -> str:
+        return f"{self.old.name} {self.old.version}".strip()
+
+    @property
+    def to_version(self) -> str:
+        return f"{self.new.name} {self.new.version}".strip()
+
+    def follow(self, labels: pl.DataFrame) -> pl.DataFrame:
+        """What becomes of labels: a row each with :data:`HISTORY_COLUMNS` and ``new_row``, in the order of ``labels``.
+
+        ``labels`` has a column ``name`` (scientific) and any of the seven ranks, which tell homonyms apart.
+        """
+        labels = labels.select(
+            _tidy(pl.col("name")).alias("name"),
+            *(_tidy(pl.col(r)) if r in labels.columns else pl.lit("").alias(r) for r in RANK_LABELS),
+        )
+        distinct = labels.unique(maintain_order=True).with_row_index("label")
+        in_old = _locate(distinct, self.old).rename({"row": "old_row"})
+        in_new = _locate(distinct, self.new).rename({"row": "row_in_new", "n": "n_new"})
+        found = distinct.join(in_old, on="label", how="left").join(
+            in_new.select("label", "row_in_new", "n_new"), on="label", how="left"
+        )
+        found = found.join(self.outcomes, on="old_row", how="left", maintain_order="left")
+        found = _judge(found)
+        described = self._describe(found).select("name", *RANK_LABELS, *HISTORY_COLUMNS, "new_row")
+        return labels.join(described, on=["name", *RANK_LABELS], how="left", maintain_order="left").select(
+            *HISTORY_COLUMNS, "new_row"
+        )
+
+    def _describe(self, found: pl.DataFrame) -> pl.DataFrame:
+        names = self.new.taxa.select(
+            pl.int_range(pl.len(), dtype=pl.Int32).alias("new_row"),
+            pl.col("name").alias("new_name"),
+            lineage_text(self.new.taxa.select(pl.col(r).fill_null("") for r in RANK_LABELS)).alias("new_lineage"),
+        )
+        given = lineage_text(found.select(RANK_LABELS))
+        found = found.join(names, on="new_row", how="left", maintain_order="left")
+        return found.with_columns(
+            old_name="name",
+            old_lineage=given,
+            new_name=pl.coalesce("new_name", "name"),
+            new_lineage=pl.coalesce("new_lineage", given),
+        )
+
+
+def _tidy(text: pl.Expr) -> pl.Expr:
+    return text.cast(pl.String).fill_null("").str.replace_all(r"[\s_]+", " ").str.strip_chars()
+
+
+def _locate(labels: pl.DataFrame, checklist: "Checklist") -> pl.DataFrame:
+    """label, row (the best entry of the checklist), n (equally good ones), synonym; only labels that are found.
+
+    An accepted name goes before a synonym; among homonyms the one whose lineage agrees with more of the given
+    ranks. An entry that agrees with none of the ranks that both sides name is another taxon.
+    """
+    ranks = [pl.col(r).cast(pl.String).fill_null("") for r in RANK_LABELS]
+    taxa = checklist.taxa.select(
+        pl.int_range(pl.len(), dtype=pl.Int32).alias("row"),
+        "name",
+        *(r.alias(f"{r.meta.output_name()}_there") for r in ranks),
+    )
+    synonyms = checklist.synonyms.select(pl.col("row").cast(pl.Int32), pl.col("name").alias("synonym_name")).unique()
+    synonyms = synonyms.join(taxa.rename({"name": "accepted"}), on="row").rename({"synonym_name": "name"})
+    entries = pl.concat(
+        [
+            labels.join(taxa, on="name").with_columns(synonym=pl.lit(False)),
+            labels.join(synonyms.drop("accepted"), on="name").with_columns(synonym=pl.lit(True)),
+        ]
+    )
+    # The own name agrees by itself, so the genus of a binomial is no evidence.
+    own = pl.col("name").str.split(" ").list.first()
+    both = [
+        (pl.col(r) != "") & (pl.col(f"{r}_there") != "") & (pl.col(r) != own) & (pl.col(f"{r}_there") != own)
+        for r in RANK_LABELS[:-1]
+    ]
+    agree = [known & (pl.col(r) == pl.col(f"{r}_there")) for known, r in zip(both, RANK_LABELS, strict=False)]
+    entries = entries.with_columns(
+        score=pl.sum_horizontal(agree) - 10 * pl.col("synonym").cast(pl.Int32), n_both=pl.sum_horizontal(both)
+    )
+    entries = entries.filter((pl.sum_horizontal(agree) > 0) | (pl.col("n_both") == 0))
+    best = entries.filter(pl.col("score") == pl.col("score").max().over("label")).sort("label", "row")
+    # A name that stands twice with one lineage is one taxon.
+    best = best.unique(["label", *(f"{r}_there" for r in RANK_LABELS)], keep="first", maintain_order=True)
+    return best.group_by("label", maintain_order=True).agg(
+        row=pl.col("row").first(),
+        n=pl.len(),
+        synonym=pl.col("synonym").first(),
+        entries=pl.concat_str([pl.col(f"{r}_there") for r in RANK_LABELS[:5]], separator=" ")
+        .str.strip_chars()
+        .str.join("; "),
+    )
+
+
+def _judge(found: pl.DataFrame) -> pl.DataFrame:
+    """Status, heir, candidates and note of each label from its place in both checklists."""
+    absent, homonym = pl.col("old_row").is_null(), pl.col("n") > 1
+    synonym = pl.col("synonym") & (pl.col("change") == "unchanged")
+    change = (
+        pl.when(pl.col("name") == "").then(pl.lit("empty"))
+        .when(absent & pl.col("row_in_new").is_not_null()).then(pl.lit("current"))
+        .when(absent).then(pl.lit("unknown"))
+        .when(homonym).then(pl.lit("ambiguous"))
+        .when(synonym).then(pl.lit("renamed"))
+        .otherwise("change")
+    )  # fmt: skip
+    note = (
+        pl.when(pl.col("name") == "").then(pl.lit("no label"))
+        .when(absent & pl.col("row_in_new").is_not_null()).then(pl.lit("a name of the new version already"))
+        .when(absent).then(pl.lit("in neither version"))
+        .when(homonym).then(pl.lit("the name means several taxa in the old version; give a higher rank"))
+        .when(synonym).then(pl.lit("a synonym already in the old version"))
+        .otherwise("note")
+    )  # fmt: skip
+    found = found.with_columns(
+        candidates=pl.when(homonym).then("entries").otherwise("candidates").fill_null(""), change=change, note=note
+    )
+    return found.with_columns(new_row=pl.when(pl.col("change").is_in([*CARRIED, "unchanged"])).then("new_row"))
+
+
+# Label tables.
+
+
+def migrate_labels(table: pl.DataFrame, migration: Migration, *, column: str = "") -> pl.DataFrame:
+    """The table with its labels carried over; rows and their order stay, every row says what became of it.
+
+    The label is ``column``, or, without one, the lowest named of the rank columns. Rewritten are ``column``, and,
+    where the table has them, rank columns and ``scientific_name``. Added: ``old_name, change`` (:data:`STATUSES`),
+    ``candidates, note, from_version, to_version`` and ``taxonomy_history``, to which later migrations append.
+
+    Raises:
+        UsageError: there is no such column, or no column to take labels from.
+    """
+    ranks = [r for r in RANK_LABELS if r in table.columns]
+    labels = table.select(*ranks, _label_names(table, column, ranks).alias("name"))
+    followed = migration.follow(labels)
+    carried = followed["change"].is_in(CARRIED)
+    heirs = migration.new.taxa.select(*RANK_LABELS, "name")[followed["new_row"].fill_null(0)]
+    rewritten = {r: r for r in ranks} | {c: "name" for c in (column, "scientific_name") if c and c in table.columns}
+    table = table.with_columns(
+        pl.when(carried).then(heirs[source].fill_null("")).otherwise(table[target].cast(pl.String)).alias(target)
+        for target, source in rewritten.items()
+    )
+    told = _told(followed, migration)
+    if "taxonomy_history" in table.columns:
+        before = table["taxonomy_history"].fill_null("")
+        told = (
+            before
+            + pl.select(pl.when((before != "") & (told != "")).then(pl.lit("; ")).otherwise(pl.lit("")))[:, 0]
+            + told
+        )
+    return table.with_columns(
+        followed["old_name"],
+        followed["change"],
+        followed["candidates"],
+        followed["note"],
+        pl.lit(migration.from_version).alias("from_version"),
+        pl.lit(migration.to_version).alias("to_version"),
+        told.alias("taxonomy_history"),
+    )
+
+
+def _label_names(table: pl.DataFrame, column: str, ranks: list[str]) -> pl.Series:
+    if column:
+        if column not in table.columns:
+            raise UsageError(f"the table has no column {column!r}; there are {', '.join(table.columns)}")
+        return table[column].cast(pl.String)
+    if not ranks:
+        raise UsageError(
+            f"the table has no column named after a rank; name the label's with --column ({', '.join(table.columns)})"
+        )
+    return _scientific_name(table.select(_tidy(pl.col(r)) if r in ranks else pl.lit("").alias(r) for r in RANK_LABELS))
+
+
+def _scientific_name(lineages: pl.DataFrame) -> pl.Series:
+    """The binomial, or the lowest named rank, of rows with all seven ranks."""
+    lowest = pl.coalesce(pl.when(pl.col(r) != "").then(pl.col(r)) for r in reversed(RANK_LABELS[:-1])).fill_null("")
+    name = pl.when((pl.col("species") != "") & (pl.col("genus") != "")).then(pl.col("genus") + " " + pl.col("species"))
+    return lineages.select(name.otherwise(lowest).alias("name"))["name"]
+
+
+def _told(followed: pl.DataFrame, migration: Migration) -> pl.Series:
+    """One history entry per row: ``Old name -> New name (renamed, inat 1 -> inat 2)``; "" where nothing happened."""
+    versions = f"{migration.from_version} -> {migration.to_version}"
+    carried = pl.format("{} -> {} ({}, {})", "old_name", "new_name", "change", pl.lit(versions))
+    kept = pl.format("{} kept ({}, {})", "old_name", "change", pl.lit(versions))
+    told = (
+        pl.when(pl.col("change").is_in(CARRIED)).then(carried)
+        .when(pl.col("change").is_in(["ambiguous", "gone"])).then(kept).otherwise(pl.lit(""))
+    )  # fmt: skip
+    return followed.select(told.alias("told"))["told"]
+
+
+def count_statuses(followed: pl.DataFrame) -> dict[str, int]:
+    """Rows per status, in the order of :data:`STATUSES`, those that occur; they add up to all rows."""
+    counts = dict(followed["change"].value_counts().iter_rows())
+    return {status: counts[status] for status in STATUSES if counts.get(status)}
+
+
+# Taxon tables.
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigratedTaxa:
+    """A taxon table in the new version."""
+
+    taxa: pl.DataFrame
+    """The same columns, depth-first, ``taxon_id`` the row."""
+    new_id: npt.NDArray[np.int32]
+    """[n_old] the new id of each old one; lumped taxa share one."""
+    history: pl.DataFrame
+    """A row per taxon that did not stay as it was: taxon_id (new), names and lineages before and after, change."""
+    counts: Mapping[str, int]
+    """Taxa per status; they add up to the old table's rows."""
+
+
+def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
+    """Carry a data set's taxon table (see ``linnaea.data.shards.TAXA_SCHEMA``) over to the new version.
+
+    A renamed or moved taxon keeps its common name; a lumped one takes that of the taxon it is now a part of.
+    """
+    lineages = taxa.select(pl.col(r).fill_null("") for r in RANK_LABELS)
+    followed = migration.follow(lineages.with_columns(_scientific_name(lineages)))
+    carried = followed["change"].is_in(CARRIED)
+    heirs = migration.new.taxa.select(
+        *(pl.col(r).cast(pl.String).fill_null("") for r in RANK_LABELS),
+        pl.col("common_name").fill_null("").alias("heir_common"),
+    )[followed["new_row"].fill_null(0)]
+    moved = lineages.with_columns(pl.when(carried).then(heirs[r]).otherwise(lineages[r]).alias(r) for r in RANK_LABELS)
+    moved = moved.with_columns(
+        taxa["common_name"].fill_null(""),
+        heirs["heir_common"],
+        followed["change"],
+        old_id=pl.int_range(pl.len(), dtype=pl.Int32),
+    ).with_columns(_common_names())
+    key = [*RANK_LABELS, "common_name"]
+    kept = depth_first(moved.unique(key, keep="first", maintain_order=True)).with_row_index("taxon_id")
+    kept = kept.with_columns(pl.col("taxon_id").cast(pl.Int32))
+    new_id = moved.join(kept.select("taxon_id", *key), on=key, how="left", maintain_order="left")["taxon_id"]
+    # Columns that are not names (there are none today) come from the first of the taxa that became one.
+    result = taxa[kept["old_id"]].with_columns(
+        kept["taxon_id"], *(kept[c] for c in key), _scientific_name(kept.select(RANK_LABELS)).alias("scientific_name")
+    )
+    nameless = (result["scientific_name"] == "") & (result["common_name"] != "")
+    result = result.with_columns(
+        pl.when(nameless)
+        .then(taxa[kept["old_id"]]["scientific_name"])
+        .otherwise("scientific_name")
+        .alias("scientific_name")
+    )
+    history = followed.with_columns(
+        new_id.alias("taxon_id"), from_version=pl.lit(migration.from_version), to_version=pl.lit(migration.to_version)
+    )
+    history = history.filter(~pl.col("change").is_in(["unchanged", "current"])).select(
+        "taxon_id", *HISTORY_COLUMNS, "from_version", "to_version"
+    )
+    return MigratedTaxa(taxa=result, new_id=new_id.to_numpy(), history=history, counts=count_statuses(followed))
+
+
+def _common_names() -> pl.Expr:
+    """A lumped taxon's name: the receiving taxon's in this table, the new checklist's, or the first of the lumped."""
+    lumped = pl.col("change") == "lumped"
+    own = pl.when((pl.col("common_name") != "") & ~lumped).then("common_name").drop_nulls().first().over(RANK_LABELS)
+    heir = pl.when(pl.col("heir_common") != "").then("heir_common")
+    first = pl.when(pl.col("common_name") != "").then("common_name").drop_nulls().first().over(RANK_LABELS)
+    return pl.when(lumped).then(pl.coalesce(own, heir, first, pl.lit(""))).otherwise("common_name").alias("common_name")

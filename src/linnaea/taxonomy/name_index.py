@@ -1,0 +1,222 @@
+"""Several checklists as one table of taxa and tables of keys under which their names are found.
+
+The first checklist that knows a taxon is its backbone: taxa of later ones are expressed in its names and lineage
+where it has them, and later ones get the ranks they lack from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.checklist import KINGDOMS_OF_OTHER_SCHOOLS, Checklist
+from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+ACCEPTED, SYNONYM, BELOW, BETWEEN = range(4)
+"""Kinds of scientific names: of a taxon, of a taxon that has another name now, of a subspecies or other part of a
+species, of a group between two ranks (tribe, subgenus)."""
+
+_BELOW = ("subspecies", "variety", "form", "infrahybrid", "infraspecific", "varietas", "forma", "subvariety", "subform")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NameIndex:
+    """What a resolver looks names up in."""
+
+    lists: tuple[str, ...]
+    """"name version" of each checklist, in order of preference."""
+    taxa: pl.DataFrame
+    """t, list, rank, name, the seven ranks (filled), common_name, best (the ``t`` that speaks for it)."""
+    names: pl.DataFrame
+    """key (:func:`name_key`), t, list, kind, matched, between (the rank of a name that is none of the seven)"""
+    vernaculars: pl.DataFrame
+    """strict, loose (keys), t, list, preferred, matched"""
+
+
+def make_index(checklists: Sequence[Checklist]) -> NameIndex:
+    """Put checklists, the preferred one first, into one index; about 2 seconds per million taxa."""
+    if not checklists:
+        raise LinnaeaError("no checklist to resolve names with")
+    offsets = [0]
+    for checklist in checklists:
+        offsets.append(offsets[-1] + checklist.taxa.height)
+    tables, names, vernaculars = [], [], []
+    for number, (checklist, offset) in enumerate(zip(checklists, offsets, strict=False)):
+        at = {"list": pl.lit(number, pl.Int8)}
+        row_as_t = (pl.col("row") + offset).cast(pl.Int32)
+        keyed = checklist if "key" in checklist.taxa.columns else with_keys(checklist)
+        taxa = keyed.taxa.select("key", "rank", "name", *RANK_LABELS, "common_name", **at)
+        if number:
+            taxa = _fill_from_backbone(taxa, tables[0])
+        tables.append(taxa)
+        names.append(
+            taxa.select(
+                key="key",
+                t=pl.int_range(offset, offset + taxa.height, dtype=pl.Int32),
+                list="list",
+                kind=pl.lit(ACCEPTED, pl.Int8),
+                matched="name",
+                between=pl.lit(""),
+            )
+        )
+        kind = pl.when(pl.col("kind") == "synonym").then(SYNONYM).when(pl.col("kind").is_in(_BELOW)).then(BELOW)
+        names.append(
+            keyed.synonyms.select(
+                key="key",
+                t=row_as_t,
+                **at,
+                kind=kind.otherwise(BETWEEN).cast(pl.Int8),
+                matched="name",
+                between=pl.when(pl.col("kind") == "synonym").then(pl.lit("")).otherwise("kind"),
+            )
+        )
+        vernaculars.append(
+            _with_aliases(keyed.vernaculars.select("name", "strict", "loose", "preferred", t=row_as_t, **at))
+        )
+    all_taxa = pl.concat(tables).with_row_index("t").with_columns(pl.col("t").cast(pl.Int32))
+    all_names = pl.concat(names)
+    return NameIndex(
+        lists=tuple(f"{checklist.name} {checklist.version}" for checklist in checklists),
+        taxa=all_taxa.with_columns(best=_best(all_taxa, all_names, len(checklists))).drop("key"),
+        names=all_names,
+        vernaculars=pl.concat(vernaculars),
+    )
+
+
+# Vernacular names.
+
+
+def with_keys(checklist: Checklist) -> Checklist:
+    """The checklist with the keys of its names as further columns; cached checklists have them already."""
+    loose, strict = loose_vernacular_key(pl.col("name")), vernacular_key(pl.col("name"))
+    return replace(
+        checklist,
+        taxa=checklist.taxa.with_columns(key=name_key(pl.col("name"))),
+        synonyms=checklist.synonyms.with_columns(key=name_key(pl.col("name"))),
+        vernaculars=checklist.vernaculars.with_columns(strict=strict, loose=loose),
+    )
+
+
+def _with_aliases(names: pl.DataFrame) -> pl.DataFrame:
+    """Names with further keys: "Yellow-rumped Warbler (Myrtle)" is the Myrtle Warbler as well."""
+    base = pl.col("name").str.replace(r"\s*\([^)]*\)$", "")
+    inside = pl.col("name").str.extract(r"\(([^)]+)\)$").str.replace(r" Group$", "")
+    alias = inside + " " + base.str.extract(r"(\S+)$")
+    groups = names.filter(pl.col("name").str.contains(r"^\S.* .*\([^)]+\)$") & ~inside.str.contains(r"[/&]"))
+    aliases = groups.with_columns(
+        strict=vernacular_key(alias), loose=loose_vernacular_key(alias), preferred=pl.lit(False)
+    )
+    table = pl.concat([names, aliases]).select("t", "list", "preferred", "strict", "loose", matched="name")
+    return table.filter(pl.col("strict") != "")
+
+
+# One taxonomy out of several.
+
+
+def _fill_from_backbone(taxa: pl.DataFrame, backbone: pl.DataFrame) -> pl.DataFrame:
+    """Empty ranks from the backbone's taxon of the same family (or order, genus, class) where only one bears the name."""
+    columns = taxa.columns
+    for rank in (Rank.FAMILY, Rank.ORDER, Rank.GENUS, Rank.CLASS, Rank.PHYLUM):
+        above = RANK_LABELS[: int(rank)]
+        if not taxa.select(pl.any_horizontal(pl.col(label) == "" for label in above).any()).item():
+            break
+        known = backbone.filter(pl.col("rank") == int(rank)).select(rank.label, *above)
+        unique = known.filter(pl.col(rank.label).is_unique()).rename({label: f"found_{label}" for label in above})
+        agrees = (
+            (pl.col("kingdom") == "")
+            | (pl.col("kingdom") == pl.col("found_kingdom"))
+            | pl.col("found_kingdom").is_null()
+        )
+        taxa = (
+            taxa.join(unique, on=rank.label, how="left", maintain_order="left")
+            .with_columns(
+                pl.when((pl.col(label) == "") & agrees & pl.col(f"found_{label}").is_not_null())
+                .then(f"found_{label}")
+                .otherwise(label)
+                .alias(label)
+                for label in above
+            )
+            .select(columns)
+        )
+    return taxa
+
+
+def _best(taxa: pl.DataFrame, names: pl.DataFrame, n_lists: int) -> pl.Series:
+    """[n_taxa] for each taxon the one of the first checklist that means the same by name, else itself."""
+    if n_lists == 1:
+        return taxa["t"].alias("best")
+    places = taxa.select("t", "kingdom", "family", "order")
+    found = (
+        names.filter(pl.col("kind") <= SYNONYM)
+        .select("key", "list", "kind", other="t")
+        .join(places.rename({"t": "other"}), on="other")
+    )
+    later = taxa.filter(pl.col("list") > 0).select(
+        "t", "list", "rank", "kingdom", "family", "order", key=name_key(pl.col("name"))
+    )
+    pairs = later.join(found, on="key", suffix="_other").filter(pl.col("list_other") < pl.col("list"))
+    same_kingdom = (
+        (pl.col("kingdom") == pl.col("kingdom_other")) | (pl.col("kingdom") == "") | (pl.col("kingdom_other") == "")
+    )
+    near = (pl.col("family") == pl.col("family_other")).cast(pl.Int8) * 2 + (pl.col("order") == pl.col("order_other"))
+    pairs = pairs.filter(same_kingdom).join(taxa.select(other="t", rank_other="rank"), on="other")
+    pairs = pairs.filter(pl.col("rank") == pl.col("rank_other")).with_columns(near=near)
+    order = ["t", "list_other", "kind", "near"]
+    pairs = pairs.sort(order, descending=[False, False, False, True])
+    top = pairs.filter(
+        pl.struct("list_other", "kind", "near") == pl.struct("list_other", "kind", "near").first().over("t")
+    )
+    unique = top.filter(pl.col("other").n_unique().over("t") == 1).unique("t", keep="first").select("t", "other")
+    links = taxa.select("t").join(unique, on="t", how="left", maintain_order="left")
+    best = links.select(pl.coalesce("other", "t")).to_series()
+    return best.gather(best).alias("best")
+
+
+# Scope.
+
+
+def in_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> pl.Series:
+    """[n_taxa] whether each taxon lies within ``{"class": "Aves"}``; a rank that is not known contradicts nothing.
+
+    Raises:
+        LinnaeaError: a key is no rank, or no taxon has that name at that rank.
+    """
+    inside = pl.lit(True)
+    for label, value in _implied_scope(taxa, scope).items():
+        wanted = [fold_rank(label, word) for word in value.split("|")]
+        lower = pl.col(label).str.to_lowercase()
+        if not taxa.select(lower.is_in(wanted).any()).item():
+            raise LinnaeaError(
+                f"context {label}={value}: no taxon of the checklists has that {label}; look at the spelling"
+            )
+        below = pl.col("rank") < int(Rank.parse(label))
+        inside = inside & (lower.is_in(wanted) | ((lower == "") & ~below))
+    return taxa.select(inside.alias("inside")).to_series() if scope else pl.repeat(True, taxa.height, eager=True)
+
+
+def _implied_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> dict[str, str]:
+    """The scope with the ranks above it: what is Lepidoptera is Insecta as well, which tells where the order is empty."""
+    implied: dict[str, str] = {}
+    for label, value in scope.items():
+        if label not in RANK_LABELS:
+            raise LinnaeaError(f"context {label!r} is no rank; one of {', '.join(RANK_LABELS)}")
+        wanted = [fold_rank(label, word) for word in value.split("|")]
+        above = RANK_LABELS[: int(Rank.parse(label))]
+        members = taxa.filter(pl.col(label).str.to_lowercase().is_in(wanted))
+        if members.is_empty():
+            raise LinnaeaError(
+                f"context {label}={value}: no taxon of the checklists has that {label}; look at the spelling"
+            )
+        for higher in above:
+            names = members.filter((pl.col(higher) != "") & (pl.col("list") == pl.col("list").min()))[higher].unique()
+            if len(names) == 1:
+                implied[higher] = names.item()
+    return {**implied, **scope}
+
+
+def fold_rank(label: str, value: str) -> str:
+    """A given name of a rank in small letters, kingdoms by our name for them."""
+    folded = " ".join(value.split()).lower()
+    return KINGDOMS_OF_OTHER_SCHOOLS.get(folded, folded).lower() if label == "kingdom" else folded

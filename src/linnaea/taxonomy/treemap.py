@@ -1,0 +1,220 @@
+"""A clade as an interactive treemap or sunburst on one offline page, usable for a hundred thousand species."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from linnaea.page import Chart, Facts, Page, Section, Table, Text
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.tree import ROOT, TaxonTree
+
+MOST_BOXES = 4000
+"""A browser stays quick up to here; the taxa with most species are shown, the others summed up."""
+MOST_CHILDREN = 120
+"""Boxes within one taxon; the rest of them is one box."""
+PALETTE = ("#2f6f4f", "#c98a2b", "#2a6f97", "#a4303f", "#7b4b94", "#6a994e", "#5b5f97", "#b5651d", "#3a7d7c", "#8a5a83")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes:
+    """What is drawn: a box for a taxon, or for several small ones together (``node`` -1)."""
+
+    node: Sequence[int]
+    parent: Sequence[int]
+    """Place of the parent box, -1 for the outermost."""
+    label: Sequence[str]
+    n_species: Sequence[int]
+    n_summed: Sequence[int]
+    """Taxa that a box stands for without showing them."""
+
+
+def count_species(tree: TaxonTree) -> npt.NDArray[np.int64]:
+    """[n_nodes] species at or below each node; a taxon without any counts as one."""
+    before = np.concatenate([[0], np.cumsum(tree.rank == Rank.SPECIES)])
+    nodes = np.arange(tree.n_nodes)
+    ends = np.maximum(np.searchsorted(tree.first_leaf, tree.last_leaf, side="right"), nodes + 1)
+    return np.asarray(before[ends] - before[nodes])
+
+
+def choose_boxes(tree: TaxonTree, top: int, *, most: int = MOST_BOXES, most_children: int = MOST_CHILDREN) -> Boxes:
+    """The boxes of a clade, at most about ``most``: the taxa with most species are opened first."""
+    species = count_species(tree)
+    node, parent, label, summed, value = [top], [-1], [_name(tree, top)], [0], [max(int(species[top]), 1)]
+    queue = [(-value[0], 0)]
+    while queue and len(node) < most:
+        _, box = heapq.heappop(queue)
+        children = tree.children(node[box])
+        sizes = np.maximum(species[children], 1)
+        order = np.argsort(-sizes, kind="stable")
+        # A taxon with one box more than fits shows that box, not "1 more".
+        n_shown = len(order) if len(order) <= most_children + 1 else most_children
+        n_shown = min(n_shown, max(most - len(node) - 1, 0))
+        for child in order[:n_shown]:
+            if tree.subtree(int(children[child])).stop > children[child] + 1:
+                heapq.heappush(queue, (-int(sizes[child]), len(node)))
+            node.append(int(children[child]))
+            parent.append(box)
+            label.append(_name(tree, int(children[child])))
+            value.append(int(sizes[child]))
+            summed.append(0)
+        if rest := order[n_shown:].tolist():
+            node.append(-1)
+            parent.append(box)
+            label.append(f"… {len(rest):,} more" if n_shown else f"{len(rest):,} taxa")
+            value.append(int(sizes[rest].sum()))
+            summed.append(sum(tree.subtree(int(c)).stop - int(c) for c in children[rest]))
+    for _, box in queue:  # never opened
+        inside = tree.subtree(node[box])
+        summed[box] = inside.stop - inside.start - 1
+    return Boxes(node=node, parent=parent, label=label, n_species=value, n_summed=summed)
+
+
+def _name(tree: TaxonTree, node: int) -> str:
+    return "Life" if node == ROOT else str(tree.scientific_names([node])[0])
+
+
+def make_treemap_page(tree: TaxonTree, top: int, *, source: str) -> Page:
+    """The page of one clade; ``source`` is the checklist and version it is read from."""
+    boxes = choose_boxes(tree, top)
+    name, species = _name(tree, top), count_species(tree)
+    inside = tree.subtree(top)
+    below = np.bincount(tree.rank[inside].astype(np.int64) + 1, minlength=len(Rank) + 1)[1:]
+    facts = {_plural(rank, int(n)): int(n) for rank, n in zip(Rank, below, strict=True) if n and rank > tree.rank[top]}
+    children = tree.children(top)
+    children = children[np.argsort(-species[children], kind="stable")]
+    rows = [
+        {"taxon": str(child_name), "rank": RANK_LABELS[tree.rank[child]], "species": int(species[child])}
+        for child, child_name in zip(children, tree.scientific_names(children), strict=True)
+    ] if len(children) else []  # fmt: skip
+    return Page(
+        name,
+        f"{RANK_LABELS[tree.rank[top]] if top != ROOT else 'everything'} in {source}",
+        [
+            Section("At a glance", [Facts(facts)] if facts else [Text("Nothing is listed below it.")]),
+            Section(
+                "The clade",
+                [
+                    Text("The area is the number of species. Tap a box to go in, the bar on top to come back."),
+                    Text(_said(boxes)),
+                    Chart(make_figure(tree, boxes), f"Treemap of {name} by number of species", height=720),
+                ],
+            ),
+            Section("What it is made of", [Table(rows, f"Taxa right below {name}, the largest first.")]),
+        ],
+        footer=f"linnaea taxonomy tree, {source}. This page needs no network.",
+    )
+
+
+_PLURALS = ("kingdoms", "phyla", "classes", "orders", "families", "genera", "species")
+
+
+def _plural(rank: Rank, n: int) -> str:
+    return rank.label if n == 1 else _PLURALS[rank]
+
+
+def _said(boxes: Boxes) -> str:
+    hidden = sum(boxes.n_summed)
+    shown = sum(node >= 0 for node in boxes.node) - 1
+    if not hidden:
+        return f"All {shown:,} taxa below it are here."
+    return (
+        f"Shown are {shown:,} taxa, those with most species first; {hidden:,} smaller ones are summed up in pale boxes"
+        " or in boxes without inner ones. For those, draw a smaller clade: `linnaea taxonomy tree NAME --plot FILE`."
+    )
+
+
+def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
+    """A plotly figure with a switch between treemap and sunburst."""
+    import plotly.graph_objects as go
+
+    ids = [str(i) for i in range(len(boxes.node))]
+    values = _adding_up(boxes)
+    notes = [_note(tree, boxes, i) for i in range(len(ids))]
+    shared = {
+        "ids": ids,
+        "labels": [*boxes.label],
+        "parents": ["" if parent < 0 else str(parent) for parent in boxes.parent],
+        "values": values,
+        "branchvalues": "total",
+        "customdata": notes,
+        "maxdepth": 3,
+        "hovertemplate": "<b>%{label}</b><br>%{customdata}<extra></extra>",
+        "marker": {"colors": _colours(boxes), "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
+    }
+    figure = go.Figure(
+        [
+            go.Treemap(
+                **shared,
+                tiling={"pad": 2},
+                pathbar={"thickness": 26},
+                textinfo="label",
+                root={"color": "rgba(0,0,0,0)"},
+            ),
+            go.Sunburst(**shared, insidetextorientation="auto", visible=False),
+        ]
+    )
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"visible": [i == 0, i == 1]}]}
+        for i, label in enumerate(("treemap", "sunburst"))
+    ]
+    menu = {
+        "type": "buttons",
+        "direction": "right",
+        "buttons": buttons,
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"b": 6, "l": 4},
+        "bgcolor": "#e8ece7",
+        "font": {"color": "#1d2620", "size": 12},
+    }
+    figure.update_layout(
+        margin={"t": 44, "l": 4, "r": 4, "b": 4},
+        updatemenus=[menu],
+        font={"family": "system-ui, sans-serif", "size": 13},
+        uniformtext={"minsize": 9, "mode": "hide"},
+    )
+    return figure
+
+
+def _adding_up(boxes: Boxes) -> list[int]:
+    """Values of parents at least the sum of their children's (a genus without species counts as one)."""
+    values = list(boxes.n_species)
+    sums = [0] * len(values)
+    for i in range(len(values) - 1, -1, -1):
+        values[i] = max(values[i], sums[i])
+        if boxes.parent[i] >= 0:
+            sums[boxes.parent[i]] += values[i]
+    return values
+
+
+def _note(tree: TaxonTree, boxes: Boxes, box: int) -> str:
+    node, n = boxes.node[box], boxes.n_species[box]
+    rank = "smaller taxa together" if node < 0 else "" if node == ROOT else RANK_LABELS[tree.rank[node]]
+    return rank if rank == "species" else f"{rank}<br>{n:,} species"
+
+
+def _colours(boxes: Boxes) -> list[str]:
+    """One hue for each taxon right below the top, lighter further down, pale where several are summed up."""
+    colours, depths = ["#d9dfd8"], [0]
+    n_hues = 0
+    for node, parent in zip(boxes.node[1:], boxes.parent[1:], strict=True):
+        depths.append(depths[parent] + 1)
+        if node < 0:
+            colours.append(_lighter(colours[parent], 0.55))
+        elif parent == 0:
+            colours.append(PALETTE[n_hues % len(PALETTE)])
+            n_hues += 1
+        else:
+            colours.append(_lighter(colours[parent]))
+    return colours
+
+
+def _lighter(colour: str, by: float = 0.12) -> str:
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * by):02x}" for part in parts)

@@ -1,0 +1,275 @@
+"""Copies are found by bytes, pixels, hashes, embeddings and names; what is no copy stays."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pdqhash
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from linnaea.data.duplicates import (
+    BLOCK_PAIRS,
+    TrainHashes,
+    encode_pictures,
+    exact_groups,
+    find_exact,
+    find_leaks,
+    find_leaks_by_embedding,
+    hash_benchmark,
+    hash_training,
+    iter_near,
+    match_benchmark_taxa,
+    near_duplicate_groups,
+    species_key,
+)
+from linnaea.data.hashes import SYMMETRIES, bits_of, hex_of, perceptual_hash, pixel_sha256, variant_hashes, variants
+from linnaea.data.images import Picture, decode
+
+PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "species-images"
+
+
+def scene(seed: int, height: int = 240, width: int = 320) -> Picture:
+    """A picture with structure at every scale, as photographs have."""
+    random = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), dtype=np.float32)
+    for size in (3, 6, 12, 25, 50):
+        coarse = random.normal(0, 1 / np.sqrt(size), (size, size + 1, 3)).astype(np.float32)
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    total -= total.min()
+    return (total * (255 / total.max())).astype(np.uint8)
+
+
+def near_copy(picture: Picture, seed: int, most: float = 0.05) -> Picture:
+    """Cropped on each side, scaled, saved again as JPEG."""
+    random = np.random.default_rng(seed)
+    height, width = picture.shape[:2]
+    top, bottom, left, right = random.uniform(0, most, 4)
+    cut = picture[round(top * height) : height - round(bottom * height),
+                  round(left * width) : width - round(right * width)]  # fmt: skip
+    scale = random.uniform(0.5, 1.5)
+    scaled = cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    quality = int(random.integers(50, 96))
+    jpeg = cv2.imencode(".jpg", scaled[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return decode(jpeg.tobytes())
+
+
+def official(picture_256: Picture) -> tuple[NDArray[np.uint64], int]:
+    vector, quality = pdqhash.compute(picture_256)
+    return bits_of(np.packbits(np.asarray(vector, dtype=np.uint8)).tobytes().hex()), quality
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_hash_is_pdq(seed: int) -> None:
+    picture = scene(seed, 256, 256)
+    bits, quality = official(picture)
+    ours = perceptual_hash(picture)
+    assert np.bitwise_count(ours.bits ^ bits).sum() <= 2  # a coefficient that equals the median but for rounding
+    assert ours.quality == quality
+
+
+def test_the_hash_is_pdq_on_photographs() -> None:
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip("needs ../shared/species-images")
+    table = pl.read_csv(PHOTOGRAPHS / "metadata.csv", infer_schema=False)
+    for path in table["filepath"].gather_every(400):
+        picture = decode((PHOTOGRAPHS / path).read_bytes())
+        how = cv2.INTER_AREA if min(picture.shape[:2]) >= 256 else cv2.INTER_LINEAR
+        bits, quality = official(cv2.resize(picture, (256, 256), interpolation=how))
+        ours = perceptual_hash(picture)
+        assert np.bitwise_count(ours.bits ^ bits).sum() <= 2
+        assert abs(ours.quality - quality) <= 1
+
+
+def test_a_hash_goes_to_text_and_back() -> None:
+    bits = perceptual_hash(scene(1)).bits
+    assert len(hex_of(bits)) == 64
+    assert np.array_equal(bits_of(hex_of(bits)), bits)
+
+
+def test_a_variant_hash_is_the_hash_of_the_crop() -> None:
+    picture = scene(3, 512, 400)
+    hashes, _ = variant_hashes(picture)
+    assert len(hashes) == len(variants()) == 81
+    for one, bits in zip(variants(), hashes, strict=True):
+        crop = picture[round(one.top * 512) : 512 - round(one.bottom * 512),
+                       round(one.left * 400) : 400 - round(one.right * 400)]  # fmt: skip
+        assert np.bitwise_count(perceptual_hash(crop).bits ^ bits).sum() <= 16
+
+
+def test_a_symmetry_hash_is_the_hash_of_the_turned_picture() -> None:
+    picture = scene(4, 256, 256)
+    made = {
+        "": picture,
+        "mirrored": picture[:, ::-1],
+        "upside down": picture[::-1],
+        "turned 180": picture[::-1, ::-1],
+        "turned 90": np.rot90(picture, -1),
+        "turned 270": np.rot90(picture, 1),
+        "transposed": picture.transpose(1, 0, 2),
+        "transversed": picture[::-1, ::-1].transpose(1, 0, 2),
+    }
+    hashes, _ = variant_hashes(picture, (0.0,), symmetries=True)
+    assert [one.symmetry for one in variants((0.0,), symmetries=True)] == ["", *SYMMETRIES]
+    for one, bits in zip(variants((0.0,), symmetries=True), hashes, strict=True):
+        assert np.bitwise_count(perceptual_hash(np.ascontiguousarray(made[one.symmetry])).bits ^ bits).sum() <= 2
+
+
+def test_pixels_are_compared_not_files() -> None:
+    picture = scene(5)
+    png, bmp = (cv2.imencode(ending, picture)[1].tobytes() for ending in (".png", ".bmp"))
+    assert pixel_sha256(decode(png)) == pixel_sha256(decode(bmp))
+    assert pixel_sha256(picture) != pixel_sha256(picture.transpose(1, 0, 2))
+    assert pixel_sha256(picture) != pixel_sha256(picture.reshape(120, 640, 3))
+
+
+def test_exact_copies() -> None:
+    assert exact_groups(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 3, 1]
+    assert find_exact(["a", "b", "a"], ["x", "a"]).rows() == [(0, 1), (2, 1)]
+    assert find_exact([], ["x"]).columns == ["train_row", "benchmark_row"]
+
+
+def naive(queries: NDArray[np.uint64], targets: NDArray[np.uint64], threshold: int) -> set[tuple[int, int, int]]:
+    distance = np.bitwise_count(queries[:, None] ^ targets[None]).sum(axis=2, dtype=int)
+    return {(int(q), int(t), int(distance[q, t])) for q, t in zip(*np.nonzero(distance <= threshold), strict=True)}
+
+
+def found(queries: NDArray[np.uint64], targets: NDArray[np.uint64], threshold: int) -> list[tuple[int, int, int]]:
+    return [
+        row
+        for hits in iter_near(queries, targets, threshold)
+        for row in zip(hits.query.tolist(), hits.target.tolist(), hits.distance.tolist(), strict=True)
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n_targets=st.sampled_from([1, 3, 2_000, 2_500]),
+    threshold=st.integers(0, 40),
+    n_flat=st.integers(0, 300),
+)
+def test_the_search_is_exact(seed: int, n_targets: int, threshold: int, n_flat: int) -> None:
+    """Equal to comparing all with all; also where many hashes are the same (flat pictures fill one bucket)."""
+    random = np.random.default_rng(seed)
+    targets = random.integers(0, 2**64, (n_targets, 4), dtype=np.uint64)
+    targets[:n_flat] = targets[0]
+    queries = targets[random.integers(0, n_targets, 60)]
+    flips = random.random((60, 256)) < random.uniform(0, 0.25, (60, 1))
+    queries = queries ^ np.packbits(flips, axis=1).view(np.uint64)
+    hits = found(queries, targets, threshold)
+    assert len(hits) == len(set(hits))
+    assert set(hits) == naive(queries, targets, threshold)
+
+
+def test_full_buckets_are_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linnaea.data.duplicates.BLOCK_PAIRS", 1000)
+    assert BLOCK_PAIRS > 1000
+    same = np.full((2_500, 4), 7, dtype=np.uint64)
+    assert len(found(same[:3], same, 31)) == 3 * 2_500
+
+
+@pytest.mark.parametrize("threshold", [-1, 64])
+def test_a_threshold_that_cannot_be_searched(threshold: int) -> None:
+    with pytest.raises(ValueError, match="must lie between 0 and 63"):
+        next(iter_near(np.zeros((1, 4), np.uint64), np.zeros((1, 4), np.uint64), threshold))
+
+
+def test_planted_near_copies_are_found_and_nothing_else() -> None:
+    benchmark = [scene(seed) for seed in range(40)]
+    copies = [near_copy(picture, seed) for seed, picture in enumerate(benchmark)]
+    others = [scene(1000 + seed) for seed in range(200)]
+    leaks = find_leaks(hash_training(copies + others), hash_benchmark(benchmark))
+    right = {(row, row) for row in range(40)}
+    hits = set(leaks.select("train_row", "benchmark_row").rows())
+    assert len(hits & right) >= 38
+    assert not hits - right
+    assert leaks["distance"].max() <= 31
+    plain = find_leaks(hash_training(copies + others), hash_benchmark(benchmark, (0.0,)))
+    assert plain.height < leaks.height  # what the crops are for
+
+
+def test_mirrored_copies_are_found_only_when_asked() -> None:
+    picture = scene(1)
+    train = hash_training([np.ascontiguousarray(picture[:, ::-1])])
+    assert find_leaks(train, hash_benchmark([picture])).height == 0
+    leaks = find_leaks(train, hash_benchmark([picture], symmetries=True))
+    assert leaks.height == 1
+    assert variants(symmetries=True)[leaks["variant"][0]].symmetry == "mirrored"
+
+
+def test_flat_pictures_match_nothing() -> None:
+    grey = np.full((100, 100, 3), 128, dtype=np.uint8)
+    assert find_leaks(hash_training([grey]), hash_benchmark([grey])).height == 0
+    assert near_duplicate_groups(hash_training([grey, grey])).tolist() == [0, 1]
+
+
+def test_groups_are_chains_of_near_copies() -> None:
+    a, b = scene(1), scene(2)
+    pictures = [b, a, near_copy(a, 1, 0.0), scene(3), near_copy(b, 2, 0.0), near_copy(a, 3, 0.0)]
+    assert near_duplicate_groups(hash_training(pictures)).tolist() == [0, 1, 1, 3, 0, 1]
+    # A chain: each link is near, the ends are not.
+    ends = np.zeros((3, 4), dtype=np.uint64)
+    ends[1, 0], ends[2, 0] = 2**20 - 1, 2**40 - 1
+    chain = TrainHashes(bits=ends, quality=np.full(3, 100))
+    assert near_duplicate_groups(chain, 31).tolist() == [0, 0, 0]
+    assert near_duplicate_groups(chain, 10).tolist() == [0, 1, 2]
+
+
+def test_no_pictures_at_all() -> None:
+    assert find_leaks(hash_training([]), hash_benchmark([])).height == 0
+    assert near_duplicate_groups(hash_training([])).tolist() == []
+
+
+def test_embeddings_of_an_encoder_that_is_handed_in() -> None:
+    def encode(pictures: object) -> NDArray[np.float32]:
+        return np.stack([cv2.resize(p, (8, 8)).ravel().astype(np.float32) - 128 for p in pictures])  # type: ignore[attr-defined]
+
+    benchmark = [scene(seed) for seed in range(5)]
+    train = [scene(50), near_copy(benchmark[3], 0), scene(51)]
+    vectors = encode_pictures(train, encode, batch=2), encode_pictures(benchmark, encode, batch=2)
+    assert np.allclose(np.linalg.norm(vectors[0], axis=1), 1)
+    leaks = find_leaks_by_embedding(*vectors, min_cosine=0.95)
+    assert leaks.select("train_row", "benchmark_row").rows() == [(1, 3)]
+
+
+TAXA = pl.DataFrame(
+    {
+        "genus": ["Cyclonaias", "Polygonia", "Panthera", "Panthera", "Aster", ""],
+        "species": ["tuberculata", "c-album", "leo persica", "pardus", "", ""],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("Cyclonaias tuberculata", 0),
+        ("CYCLONAIAS_TUBERCULATA", 0),
+        ("cyclonaias  tuberculata", 0),
+        ("Animalia-Mollusca-Bivalvia-Unionida-Unionidae-Cyclonaias-tuberculata", 0),
+        ("Animalia_Arthropoda_Insecta_Lepidoptera_Nymphalidae_Polygonia_c-album", 1),
+        ("Animalia-Arthropoda-Insecta-Lepidoptera-Nymphalidae-Polygonia-c-album", 1),
+        ("00123_Animalia_Chordata_Mammalia_Carnivora_Felidae_Panthera_pardus", 3),
+        ("Panthera leo", 2),
+        ("Panthera leo (Linnaeus, 1758)", 2),
+    ],
+)
+def test_a_benchmarks_species_are_found_however_spelled(name: str, row: int) -> None:
+    match = match_benchmark_taxa(TAXA, [name])
+    assert np.flatnonzero(match.is_in_benchmark).tolist() == [row]
+    assert match.unmatched == ()
+
+
+def test_names_that_match_nothing_are_told() -> None:
+    match = match_benchmark_taxa(TAXA, ["Panthera", "Panthera onca", "", "Panthera leo"])
+    assert match.unmatched == ("Panthera", "", "Panthera onca")
+    assert match.is_in_benchmark.sum() == 1
+
+
+def test_no_empty_name_matches_an_empty_taxon() -> None:
+    assert species_key("") is None and species_key("Aster") is None and species_key("__") is None
+    assert not match_benchmark_taxa(TAXA, ["", " ", "Aster"]).is_in_benchmark.any()
