@@ -33,7 +33,7 @@ from linnaea.data.ledger import Ledger, Outcome, url_key
 from linnaea.data.politeness import HostLimits
 from linnaea.errors import LinnaeaError, UsageError
 
-HOST = HostLimits(max_spacing_s=0.01)
+HOST = HostLimits(max_spacing_s=0.01, max_own_wait_s=0.02)
 QUICK = DownloadConfig(
     allow_private=True, backoff_s=0.01, timeout_s=5, max_attempts=3, contact="me@example.org", host=HOST
 )
@@ -150,6 +150,14 @@ def test_retry_after_is_honoured_by_all_requests_to_the_host(
     refused_at = server.times("/first.jpg")[0]
     later_ones = [one.at - refused_at for one in server.seen if one.at > refused_at]
     assert min(later_ones) >= (0.99 if form == "seconds" else 0.9)
+
+
+def test_a_host_that_only_refuses_is_given_up(tmp_path: Path, server: bad.MisbehavingServer) -> None:
+    server.default = bad.answer(status=429)
+    summary = fetch(tmp_path, [f"{server.url}/{n}.jpg" for n in range(100)], ignore_robots=True)
+    assert summary.n_rejected == 100
+    assert any("20 refusals (429, 503) in a row" in reason for reason in summary.reasons)
+    assert len(server.seen) < 60
 
 
 def test_other_hosts_go_on_while_one_asks_to_wait(tmp_path: Path, server: bad.MisbehavingServer) -> None:

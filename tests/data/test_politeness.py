@@ -261,6 +261,17 @@ def test_those_who_wait_are_let_go_when_the_gate_closes() -> None:
     asyncio.run(wait())
 
 
+def test_refusals_in_row_close_the_gate_and_an_answer_in_between_does_not() -> None:
+    one, clock = gate(give_up_after=5)
+    for k in range(9):
+        clock.now += 1
+        one.refused(0.0, asked_at=clock.now)
+        if k == 3:
+            one.answered(0.1)
+        assert one.is_open() is (k < 8)
+    assert "5 refusals" in one.closed
+
+
 @pytest.mark.parametrize("refusals", [0, 1, 5, 1000])
 def test_own_waits_grow_and_end(refusals: int) -> None:
     one, clock = gate()

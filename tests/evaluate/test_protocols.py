@@ -33,7 +33,7 @@ def naive_few_shot(features: np.ndarray, labels: np.ndarray, all_shots: tuple[in
             random.seed(fold)
             support: dict[int, list[int]] = {}
             query: list[tuple[int, int]] = []
-            for label in sorted(images_of):
+            for label in images_of:  # in the order of their first images
                 random.shuffle(images_of[label])
                 support[label] = images_of[label][:n_shots]
                 query += [(image, label) for image in images_of[label][n_shots:]]

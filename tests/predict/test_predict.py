@@ -27,8 +27,8 @@ from linnaea.predict.outputs import COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
-PYBIOCLIP_COLUMNS = ["file_name", "kingdom", "phylum", "class", "order", "family", "genus", "species_epithet", "species",
-                     "common_name", "score"]  # fmt: skip
+PYBIOCLIP_COLUMNS = ["file_name", "kingdom", "phylum", "class", "order", "family", "genus",
+                     "species_epithet", "species", "common_name", "score"]  # fmt: skip
 
 names = st.sampled_from(["", "A", "B", "C"])
 
@@ -282,8 +282,8 @@ def test_where_nothing_is_sure_it_abstains(photographs: Path, trained: Path, tmp
 def test_kill_9_and_the_same_command_give_the_same_file(photographs: Path, trained: Path, tmp_path: Path) -> None:
     folder = a_folder_of(photographs, tmp_path / "new", 96)
     output = tmp_path / "out.csv"
-    command = [sys.executable, "-m", "linnaea", "predict", str(folder), "--model", str(trained), "--output", str(output),
-               "--batch-size", "4"]  # fmt: skip
+    command = [sys.executable, "-m", "linnaea", "predict", str(folder), "--model", str(trained),
+               "--output", str(output), "--batch-size", "4"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
     journal, deadline = tmp_path / "out.csv.journal", time.monotonic() + 60

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import LinnaeaError, UsageError
 
@@ -239,4 +239,5 @@ COMMANDS: Commands = {
     "check": (Check, check),
     "stats": (Stats, stats),
     "synthesize": (Synthesize, synthesize),
+    **data_download.COMMANDS,
 }

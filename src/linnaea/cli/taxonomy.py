@@ -49,8 +49,8 @@ def resolve(options: Resolve) -> int:
         resolved = resolver.resolve(
             table.names, given=table.given, processes=options.processes, on_progress=on_progress
         )
-    write_resolved(table, resolved, options.output)
-    counts = resolved["status"].value_counts(sort=True)
+    written = write_resolved(table, resolved, options.output)
+    counts = written["status"].value_counts(sort=True)
     say(f"{options.output}: " + ", ".join(f"{n:,} {status}" for status, n in counts.iter_rows()))
     if table.n_unreadable:
         say(f"{table.n_unreadable:,} rows could not be read; they are kept, with the reason in the column note")

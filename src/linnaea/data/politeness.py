@@ -36,8 +36,10 @@ class HostLimits:
     """Answers that take longer than this, and three times as long as this host's usual, make the gate close a bit."""
     max_spacing_s: float = 60.0
     """Longest pause between two requests that the gate chooses itself (a crawl-delay may ask for more)."""
+    max_own_wait_s: float = 300.0
+    """Longest wait after a 429 or 503 that names none; it doubles with every one in a row."""
     give_up_after: int = 20
-    """Failed connections in a row after which a host counts as gone for this run."""
+    """Failed connections, or rounds of refusals, in a row after which a host gets no more requests in this run."""
 
     def __post_init__(self) -> None:
         if self.max_connections < 1 or self.give_up_after < 1:
@@ -127,10 +129,12 @@ class HostGate:
         if self.limit <= 1.0:
             self.spacing_s = min(max(2 * self.spacing_s, 0.25), self.limits.max_spacing_s)
         self.limit = max(1.0, self.limit / 2)
+        if self._refusals_in_row >= self.limits.give_up_after:
+            self.close(f"host gave up on after {self._refusals_in_row} refusals (429, 503) in a row")
 
     def own_wait_s(self, base_s: float) -> float:
-        """How long to wait after a refusal that does not say: doubled with every one in a row, 5 minutes at most."""
-        return min(base_s * 2.0 ** min(self._refusals_in_row, 20), 300.0)
+        """How long to wait after a refusal that does not say: doubled with every one in a row."""
+        return min(base_s * 2.0 ** min(self._refusals_in_row, 20), self.limits.max_own_wait_s)
 
     def failed(self, reason: str) -> None:
         """The connection failed (no address, refused, reset, timeout); enough in a row close the gate."""

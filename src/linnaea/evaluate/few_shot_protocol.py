@@ -41,10 +41,11 @@ def score_few_shot(
     """SimpleShot with ``shots`` support images per class, five folds, accuracy over all queries.
 
     Fold ``n`` seeds Python's generator with ``n`` and shuffles each class's list of images in turn; the first
-    ones are the support, the rest the queries. As in the published code the lists are shuffled in place, so an
-    order carries over to the next fold and the next number of shots. Features are unit vectors.
+    ones are the support, the rest the queries. As in the published code the classes come in the order in which
+    they first appear, and the lists are shuffled in place, so an order carries over to the next fold and the next
+    number of shots. Features are unit vectors.
     """
-    members = [np.flatnonzero(label_N == label).tolist() for label in np.unique(label_N)]
+    members = _images_of_classes(label_N)
     scores = []
     for n_shots in shots:
         usable = [images for images in members if len(images) >= n_shots]
@@ -63,6 +64,13 @@ def score_few_shot(
             )
         )
     return scores
+
+
+def _images_of_classes(label_N: Int[ndarray, "N"]) -> list[list[int]]:  # noqa: F821
+    images: dict[int, list[int]] = {}
+    for image, label in enumerate(label_N.tolist()):
+        images.setdefault(label, []).append(image)
+    return list(images.values())
 
 
 def _score_fold(features_NE: Float[ndarray, "N E"], members: list[list[int]], n_shots: int) -> float:

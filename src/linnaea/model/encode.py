@@ -20,6 +20,9 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
 
+CPU_IMAGES_AT_ONCE = 8
+"""What fits a CPU's caches: for EfficientNet-Lite1, with channels last, 2.7 times as fast as 32; ViTs do not care."""
+
 CAPTIONS_AT_ONCE = 200_000
 """Captions tokenised together: enough that relatives meet."""
 
@@ -30,9 +33,13 @@ def encode_pixels(model: TaxonModel, pixels_BCHW: UInt8[ndarray, "B 3 S S"]) -> 
     model.clip.eval()
     mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
     std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
-    images = torch.from_numpy(pixels_BCHW).to(model.device).float().div(255).sub(mean).div(std)
-    features = model.clip.encode_image(images)  # type: ignore[operator]
-    return np.asarray(normalize(features.float(), dim=-1).cpu().numpy())
+    at_once = CPU_IMAGES_AT_ONCE if model.device.type == "cpu" else len(pixels_BCHW)
+    parts = []
+    for part in torch.from_numpy(pixels_BCHW).split(max(at_once, 1)):
+        images = part.to(model.device).float().div(255).sub(mean).div(std)
+        features = model.clip.encode_image(images.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
+        parts.append(normalize(features.float(), dim=-1).cpu())
+    return np.asarray(torch.cat(parts).numpy())
 
 
 def iter_encoded_images(

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from linnaea.predict.classifier import Guess, sum_to_rank
+from linnaea.predict.classifier import Guess, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 
@@ -17,10 +17,10 @@ def decide(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence:
     """
     chosen: list[Guess | None] = [None] * len(probability_BK)
     ranges = [(0, len(bank))] * len(probability_BK)
+    sums_of = sum_to_all_ranks(probability_BK, bank)
     for rank in Rank:
-        starts = bank.starts[rank]
+        starts, sums = bank.starts[rank], sums_of[rank]
         ends = np.append(starts[1:], len(bank))
-        sums = sum_to_rank(probability_BK, bank, rank)
         for image, (low, high) in enumerate(ranges):
             first, last = np.searchsorted(starts, (low, high))
             if first == last:

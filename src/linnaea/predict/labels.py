@@ -4,6 +4,7 @@ In that order every taxon of every rank is one contiguous range of rows, so that
 family is a segment sum.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,17 @@ from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_taxa
 from linnaea.model.load import TaxonModel
-from linnaea.storage import atomic_path, write_atomically
+from linnaea.storage import atomic_path, cache_dir, write_atomically
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.json"
+
+CACHE_FROM = 2_000
+"""Captions from which on :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
+EXACT_BYTES = 256_000_000
+"""Cached banks up to this size keep float32; larger ones are rounded to fp16, as saved banks are."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,30 @@ class LabelBank:
             starts.append(np.flatnonzero(changed))
         return tuple(starts)
 
+    @cached_property
+    def _columns(self) -> list[pl.Series]:
+        return [self.taxa[label].fill_null("") for label in (*RANK_LABELS, "common_name")]
+
+    def taxon(self, row: int) -> Taxon:
+        """The taxon of one row; a bank of a million makes no list of them."""
+        *lineage, common_name = (column[row] for column in self._columns)
+        return Taxon(tuple(lineage), common_name=common_name)  # type: ignore[arg-type]
+
     def group(self, rank: Rank, number: int) -> Taxon | None:
         """The taxon of a group of a rank; the row itself at species rank, for its common name.
 
         A group whose rows are not named at ``rank`` (a genus without species, say) is the lowest that is named;
         ``None`` where nothing is.
         """
-        taxon = self.taxa_list[int(self.starts[rank][number])]
+        taxon = self.taxon(int(self.starts[rank][number]))
         return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
-    def save(self, directory: Path) -> None:
-        """Write the bank; vectors as fp16."""
+    def save(self, directory: Path, *, dtype: type[np.floating[Any]] = np.float16) -> None:
+        """Write the bank; its facts come last, and without them there is no bank."""
+        (directory / FACTS_FILE).unlink(missing_ok=True)
         write_parquet(self.taxa, directory / TAXA_FILE)
         with atomic_path(directory / VECTORS_FILE) as partial, partial.open("wb") as stream:
-            np.save(stream, np.asarray(self.vectors, np.float16))
+            np.save(stream, np.asarray(self.vectors, dtype))
         write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
 
     @classmethod
@@ -86,7 +102,7 @@ class LabelBank:
         """
         try:
             taxa = pl.read_parquet(directory / TAXA_FILE)
-            vectors = np.load(directory / VECTORS_FILE, mmap_mode="r")
+            vectors = np.load(directory / VECTORS_FILE, mmap_mode="c")
             facts = json.loads((directory / FACTS_FILE).read_text())
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(f"{directory}: is no label bank ({error}); see `linnaea labels build`") from error
@@ -111,6 +127,38 @@ def make_bank(
     return LabelBank(taxa, vectors, facts)
 
 
+def load_cached_bank(
+    model: TaxonModel,
+    taxa: pl.DataFrame,
+    text_type: TextType = TextType.TAXON_COM,
+    templates: Sequence[str] = (PHOTO_TEMPLATE,),
+    *,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> LabelBank:
+    """As :func:`make_bank`, but what takes long is encoded once and lies in the cache folder from then on.
+
+    The first call gives the same vectors as all later ones: those on disk.
+    """
+    if len(taxa) * len(templates) < CACHE_FROM:
+        return make_bank(model, taxa, text_type, templates, on_progress=on_progress)
+    question = [model.fingerprint, str(text_type), *templates, hash_taxa(taxa)]
+    folder = cache_dir() / "banks" / hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
+    if (folder / FACTS_FILE).exists():
+        try:
+            return LabelBank.open(folder)
+        except LinnaeaError:  # damaged: made again
+            pass
+    bank = make_bank(model, taxa, text_type, templates, on_progress=on_progress)
+    bank.save(folder, dtype=np.float32 if bank.vectors.nbytes <= EXACT_BYTES else np.float16)
+    return LabelBank.open(folder)
+
+
+def hash_taxa(taxa: pl.DataFrame) -> str:
+    """What tells one list of labels from another: a checksum of its names, in their order."""
+    names = taxa.select(*RANK_LABELS, "common_name")
+    return hashlib.sha256(names.write_csv().encode()).hexdigest()
+
+
 def read_taxa(path: Path) -> pl.DataFrame:
     """The taxa of a data set, a model folder, a bank, a table with rank columns, or a list of names, one a line.
 
@@ -120,13 +168,21 @@ def read_taxa(path: Path) -> pl.DataFrame:
     if path.is_dir():
         if not (path / TAXA_FILE).exists():
             raise LinnaeaError(f"{path}: holds no {TAXA_FILE}; give a data set, a label bank or a file of labels")
-        return pl.read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA))
+        return _in_order(pl.read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
     if not path.exists():
         raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
     taxa = _taxa_of_table(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else _taxa_of_list(path)
     if not taxa:
         raise LinnaeaError(f"{path}: holds no label")
     return make_taxa_table(taxa)
+
+
+def _in_order(taxa: pl.DataFrame) -> pl.DataFrame:
+    """Depth-first: what another tool wrote may not be, and a taxon in two places would count as two."""
+    names = taxa.select(*RANK_LABELS, "common_name").fill_null("")
+    if names.equals(names.sort(names.columns)):
+        return taxa
+    return make_taxa_table(taxa_from_table(taxa))
 
 
 def _taxa_of_list(path: Path) -> list[Taxon]:

@@ -19,7 +19,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import cache_dir, explain_os_errors
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
-FORMAT = 6
+FORMAT = 7
 """Counts up whenever the tables change, so that older cached ones are read anew from their source."""
 
 TAXA_SCHEMA: dict[str, pl.DataType] = {
@@ -139,7 +139,7 @@ def make_checklist(source: Source) -> Checklist:
         .unique("row", keep="first", maintain_order=True)
         .select("row", common_name="name")
     )
-    taxa = taxa.join(preferred, on="row", how="left", maintain_order="left")
+    taxa = taxa.drop("common_name").join(preferred, on="row", how="left", maintain_order="left")
     return Checklist(
         name=source.name,
         version=source.version,

@@ -225,7 +225,7 @@ def read_ncbi_package(folder: Path, version: str) -> Source:
         LinnaeaError: ``marisa-trie``, which reads them, is not installed.
     """
     try:
-        import marisa_trie
+        import marisa_trie  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise LinnaeaError("checklist 'ncbi' needs marisa-trie: pip install marisa-trie") from error
 

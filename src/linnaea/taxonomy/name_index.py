@@ -42,7 +42,8 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
     offsets = [0]
     for checklist in checklists:
         offsets.append(offsets[-1] + checklist.taxa.height)
-    tables, names, vernaculars = [], [], []
+    tables: list[pl.DataFrame] = []
+    names, vernaculars = [], []
     for number, (checklist, offset) in enumerate(zip(checklists, offsets, strict=False)):
         at = {"list": pl.lit(number, pl.Int8)}
         row_as_t = (pl.col("row") + offset).cast(pl.Int32)
@@ -197,7 +198,7 @@ def in_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> pl.Series:
 
 
 def _implied_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> dict[str, str]:
-    """The scope with the ranks above it: what is Lepidoptera is Insecta as well, which tells where the order is empty."""
+    """The scope with the ranks above it: Lepidoptera are Insecta, which tells where the order is empty."""
     implied: dict[str, str] = {}
     for label, value in scope.items():
         if label not in RANK_LABELS:

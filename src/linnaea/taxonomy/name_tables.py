@@ -1,6 +1,6 @@
 """Tables with a column of names: read whatever their state, written back with the columns of the resolution.
 
-A row that cannot be read (too many cells) is kept with what can be kept of it, and reported; it never shifts other rows.
+A row that cannot be read (too many cells) is kept with what can be kept of it, and reported; other rows stay in place.
 """
 
 import csv
@@ -102,8 +102,12 @@ def _decode(content: bytes) -> str:
         return content.decode("cp1252", errors="replace")
 
 
-def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> None:
-    """Write the rows with the columns of their resolution; ours get a prefix where the input has the same name."""
+def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl.DataFrame:
+    """Write the rows with the columns of their resolution; ours get a prefix where the input has the same name.
+
+    Returns:
+        the resolution as written, in which unreadable rows are rejected
+    """
     if table.problems is not None:
         bad = table.problems.is_not_null()
         empty = [pl.when(pl.lit(bad)).then(pl.lit("")).otherwise(pl.col(c)).alias(c) for c in RESULT_COLUMNS]
@@ -118,4 +122,8 @@ def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> No
         if output.suffix.lower() == ".parquet":
             both.write_parquet(partial)
         else:
-            both.write_csv(partial, separator="\t" if output.suffix.lower() == ".tsv" else ",")
+            # An empty cell says the same as two quotes.
+            strings = [name for name, kind in both.schema.items() if kind == pl.String]
+            blank = both.with_columns(pl.when(pl.col(c) != "").then(pl.col(c)).alias(c) for c in strings)
+            blank.write_csv(partial, separator="\t" if output.suffix.lower() == ".tsv" else ",")
+    return resolved

@@ -134,8 +134,8 @@ class _Reading:
 
 
 _PLACEHOLDER = re.compile(
-    r"(?:\(?(?:un|not |non |in)[ _-]?(?:identified|identifiable|known|classified|determined|assigned|named|sorted|sure)\)?"
-    r"(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|pleasehelp|please help|no ?id|"
+    r"(?:\(?(?:un|not |non |in)[ _-]?(?:identified|identifiable|known|classified|determined|assigned|named|sorted|sure)"
+    r"\)?(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|please ?help|no ?id|"
     r"no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|spp?\.?|species|blank|empty|[\W\d_]+)",
     re.IGNORECASE,
 )

@@ -276,7 +276,8 @@ class _Run:
         )
         words = pl.col("strict").str.split(" ")
         outer = {"first": words.list.first(), "last": words.list.last(), "words": words}
-        short = asked.with_columns(**outer).filter(~pl.col("last").is_in(_GENERIC_NOUNS))
+        short = asked.with_columns(**outer)
+        short = short.filter(~pl.col("last").is_in(_GENERIC_NOUNS) & ~pl.col("first").is_in(_VAGUE_ADJECTIVES))
         longer = short.join(there.with_columns(**outer), on=["first", "last"])
         longer = longer.filter(
             (pl.col("words_right").list.len() == pl.col("words").list.len() + 1)
@@ -603,7 +604,11 @@ _GENERIC_NOUNS = (
     "mushroom",
     "frog",
 )
-"""Last words that say too little for a name of which a word is missing."""
+_VAGUE_ADJECTIVES = (
+    *("common", "great", "greater", "lesser", "little", "large", "small", "giant", "northern", "southern", "eastern"),
+    *("western", "black", "white", "red", "green", "blue", "brown", "yellow", "gray", "purple", "wild", "true", "false"),
+)
+"""Last and first words that say too little for a name of which a word is missing."""
 
 
 def _no_candidates() -> pl.DataFrame:
@@ -665,7 +670,7 @@ _ELEMENTS = (("micr", "macr"), ("flor", "foli"), ("hyper", "hypo"), ("alb", "alp
 
 # Parsing.
 
-_PARSED_SCHEMA = {
+_PARSED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "reason": pl.String,
     "text": pl.String,
     "name": pl.String,
