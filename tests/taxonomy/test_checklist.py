@@ -254,7 +254,7 @@ def test_import_keeps_a_checklist_without_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("", "cannot be read"), ("a,b\n1,2\n", "no column with names"), ("\0\1\2", "")],
+    [("", "cannot be read"), ("a,b\n1,2\n", "no column with names"), ("\0\1\2", "broken.csv")],
 )
 def test_what_is_no_checklist_is_refused_in_words(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "broken.csv"

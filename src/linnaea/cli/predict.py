@@ -77,6 +77,8 @@ def predict(options: Predict) -> int:
     if len(images) == 1:
         _check_readable(images[0], read_image_file)
     model, bank = _load(options)
+    if options.rank == "auto":
+        say("the probabilities are the model's own, among its labels: not calibrated, and blind to what is no label")
     answers = _iter_answers(options, images, model, bank)
     if options.output is None:
         return _print_answers(answers, form, len(images))
@@ -103,7 +105,7 @@ def _check_readable(path: Path, read: Any) -> None:
 
 def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
     from linnaea.model.load import load_model
-    from linnaea.predict.labels import LabelBank, make_bank, read_taxa
+    from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
 
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
     labels = options.labels
@@ -120,7 +122,7 @@ def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
             raise LinnaeaError(f"{labels}: was built with another model; build it again with `linnaea labels build`")
         return model, bank
     with progress_bar("encoding labels", "labels") as on_progress:
-        return model, make_bank(model, read_taxa(labels), options.text_type, on_progress=on_progress)
+        return model, load_cached_bank(model, read_taxa(labels), options.text_type, on_progress=on_progress)
 
 
 def _iter_answers(
@@ -129,7 +131,7 @@ def _iter_answers(
     """File name and rows of each photograph, in order."""
     from linnaea.data.images import ImageError
     from linnaea.model.encode import iter_encoded_images
-    from linnaea.predict.outputs import make_empty_row
+    from linnaea.predict.outputs import make_empty_row, printable
 
     waiting: list[tuple[str, Any]] = []
     items = ((str(path), path) for path in images)
@@ -144,7 +146,7 @@ def _iter_answers(
             if isinstance(vector_, ImageError):
                 yield name_, [make_empty_row(name_, "failed", str(vector_))]
             else:
-                yield name_, [{**row, "file_name": name_} for row in next(rows)]
+                yield name_, [{**row, "file_name": printable(name_)} for row in next(rows)]
         waiting = []
 
 
@@ -187,6 +189,7 @@ def _print_answers(answers: "Iterator[tuple[str, list[Row]]]", form: Form, n_ima
 
 
 def _print_table(rows: "Iterator[Row]") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("photograph", "answer", "common name", "rank", "probability", "lineage")
@@ -195,30 +198,33 @@ def _print_table(rows: "Iterator[Row]") -> None:
         name = Path(row["file_name"]).name if row["file_name"] != last else ""
         last = row["file_name"]
         if row["status"] != "ok":
-            table.add_row(name, f"[dim]{row['status']}: {row['reason']}[/]", "", "", "", "")
+            table.add_row(escape(name), f"[dim]{row['status']}: {escape(row['reason'])}[/]", "", "", "", "")
             continue
         lineage = [row[label] for label in ("kingdom", "phylum", "class", "order", "family") if row[label]]
         answer = row["species"] or row["genus"] or (lineage[-1] if lineage else row["common_name"])
-        table.add_row(name, answer, row["common_name"], row["rank"], f"{row['score']:.1%}", " > ".join(lineage))
+        words = (name, answer, row["common_name"], row["rank"], f"{row['score']:.1%}", " > ".join(lineage))
+        table.add_row(*map(escape, words))
     results.print(table)
 
 
 def _write_answers(options: Predict, form: Form, images: list[Path], model: "TaxonModel", bank: "LabelBank") -> int:
+    from linnaea.predict.labels import hash_taxa
     from linnaea.predict.outputs import Journal
 
     assert options.output is not None
-    question = {"model": model.fingerprint, "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank)},
+    question = {"model": model.fingerprint, "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
                 "rank": options.rank, "confidence": options.confidence, "top_k": options.top_k}  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(options.output, question)
     names = [str(path) for path in images]
-    todo = [path for path in images if str(path) not in journal.done]
+    todo = list(_iter_unfinished(images, journal.done, options.batch_size))
     if journal.done:
         say(f"going on: {len(images) - len(todo):,} of {len(images):,} photographs are done")
     with progress_bar("predicting", "images") as on_progress:
         on_progress(len(images) - len(todo), len(images))
         for done, (name, rows) in enumerate(_iter_answers(options, todo, model, bank), start=1):
-            journal.add(name, rows)
+            if name not in journal.done:
+                journal.add(name, rows)
             on_progress(len(images) - len(todo) + done, len(images))
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(options.output, form, names)
@@ -226,11 +232,12 @@ def _write_answers(options: Predict, form: Form, images: list[Path], model: "Tax
     return _exit_code(failed, len(images))
 
 
-def hash_taxa(bank: "LabelBank") -> str:
-    """What tells one list of labels from another."""
-    import hashlib
-
-    return hashlib.sha256(bank.taxa.write_csv().encode()).hexdigest()
+def _iter_unfinished(images: list[Path], done: set[str], batch_size: int) -> "Iterator[Path]":
+    """All images of the batches in which one is missing: in the same company an image gets the same score bit by bit."""
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        if any(str(path) not in done for path in batch):
+            yield from batch
 
 
 def _exit_code(failed: list[str], n_images: int) -> int:

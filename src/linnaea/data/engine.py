@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from threading import Thread
 from typing import Protocol, TypeVar
 
 from linnaea.errors import LinnaeaError
@@ -25,7 +26,7 @@ class LocalEngine:
     """Spawned processes on this machine; ``n_workers=1`` runs in this process."""
 
     def __init__(self, n_workers: int = 0) -> None:
-        self.n_workers = n_workers or len(os.sched_getaffinity(0))
+        self.n_workers = n_workers or count_cores()
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Yield results as they come; the first error stops the rest and is raised."""
@@ -33,7 +34,7 @@ class LocalEngine:
             yield from map(function, tasks)
             return
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.n_workers, mp_context=context, initializer=_ignore_interrupt)
+        pool = ProcessPoolExecutor(self.n_workers, mp_context=context, initializer=_start_worker)
         try:
             yield from _in_flight(pool, function, iter(tasks), limit=2 * self.n_workers)
         except BrokenProcessPool as error:
@@ -71,6 +72,19 @@ def _kill(pool: ProcessPoolExecutor) -> None:
             process.terminate()
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C goes to the whole process group; the parent alone decides what it means."""
+def _start_worker() -> None:
+    """Ctrl-C goes to the whole process group and the parent alone decides what it means; no worker outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot stop its workers: without this they would wait for work for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def count_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

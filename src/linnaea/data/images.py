@@ -5,8 +5,10 @@ these refuse, through Pillow. Pictures come out as ``uint8`` arrays ``[H, W, 3]`
 orientation, transparency on white.
 """
 
+import errno
 import hashlib
 import io
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,19 @@ Picture = NDArray[np.uint8]
 MAX_PIXELS = 300_000_000
 """Larger pictures are refused unread (decompression bombs); 300 megapixels hold any camera's photograph."""
 
+MAX_BYTES = 1_000_000_000
+"""Larger files are refused unread."""
+
 DEFAULT_SHORT_SIDE = 256
 JPEG_QUALITY = 90
 
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_MAX_SIDE = 65_500
 _UPRIGHT = 1
+_PASSING_ERRORS = {
+    errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM
+}  # fmt: skip
 
 Image.MAX_IMAGE_PIXELS = None  # our own check, below, gives the better message
 
@@ -60,18 +69,37 @@ def read_image_file(path: Path) -> bytes:
 
     Raises:
         ImageError: there is no such file, it is a folder, empty, or cannot be read.
+        LinnaeaError: the storage fails for now (a network disk that is gone, no more open files).
     """
     try:
+        facts = path.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            raise ImageError("is a folder, not an image")
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
+            raise ImageError("is no regular file")
+        if facts.st_size > MAX_BYTES:
+            raise ImageError(f"too large: {facts.st_size:,} bytes (limit {MAX_BYTES:,})")
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ImageError("no such file") from None
-    except IsADirectoryError:
-        raise ImageError("is a folder, not an image") from None
     except OSError as error:
+        raise_if_passing(error, path)
         raise ImageError(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in the path
+        raise ImageError(f"is no path: {error}") from None
     if not data:
         raise ImageError("file is empty")
     return data
+
+
+def raise_if_passing(error: OSError, path: Path) -> None:
+    """Stop for an error that says nothing about the file: a reject is for good, a lost network disk is not.
+
+    Raises:
+        LinnaeaError: the error may pass.
+    """
+    if error.errno in _PASSING_ERRORS:
+        raise LinnaeaError(f"{path}: {error.strerror}; run the same command again when it has passed") from error
 
 
 def decode(data: bytes, *, min_short_side: int | None = None) -> Picture:
@@ -104,6 +132,8 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
         return Prepared(jpeg=data, width=width, height=height, stored_verbatim=True)
     small = resize_short_side(picture, short_side)
     height, width = small.shape[:2]
+    if max(height, width) > _JPEG_MAX_SIDE:
+        raise ImageError(f"too long: {width} x {height} pixels do not fit a JPEG (limit {_JPEG_MAX_SIDE:,} a side)")
     jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=quality, colorspace="RGB")
     return Prepared(jpeg=jpeg, width=width, height=height, stored_verbatim=False)
 

@@ -28,6 +28,10 @@ class ZeroShotAnswers:
     """The likeliest candidates, best first."""
     score_N: Float32[ndarray, "N"]  # noqa: F821
     """Probability of the likeliest."""
+    truth_score_N: Float32[ndarray, "N"]  # noqa: F821
+    """Probability of the truth."""
+    truth_place_N: Int64[ndarray, "N"]  # noqa: F821
+    """Place of the truth among the candidates, 1 for the likeliest."""
 
 
 def merge_captions(captions: Sequence[str]) -> NDArray[np.int64]:
@@ -47,7 +51,8 @@ def classify(
     merged = merge_captions(captions)
     kept = np.unique(merged)
     small = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors)[kept], bank.facts)
-    best, scores = [], []
+    truth_N = np.searchsorted(kept, merged[truth_N])
+    best, scores, truth_scores, places = [], [], [], []
     for probability in iter_probabilities(features_NE, small, logit_scale):
         k = min(max(TOP), probability.shape[1])
         top = np.argpartition(-probability, k - 1, axis=1)[:, :k]
@@ -55,11 +60,18 @@ def classify(
         order = np.lexsort((top, -values), axis=1)
         best.append(np.take_along_axis(top, order, axis=1))
         scores.append(np.take_along_axis(values, order, axis=1)[:, 0])
+        truth = truth_N[sum(map(len, truth_scores)) :][: len(probability), None]
+        own = np.take_along_axis(probability, truth, axis=1)
+        before = (probability > own) | ((probability == own) & (np.arange(probability.shape[1]) < truth))
+        truth_scores.append(own[:, 0])
+        places.append(before.sum(axis=1) + 1)
     return ZeroShotAnswers(
-        candidates=tuple(bank.taxa_list[number] for number in kept),
-        truth_N=np.searchsorted(kept, merged[truth_N]),
+        candidates=tuple(bank.taxon(number) for number in kept.tolist()),
+        truth_N=truth_N,
         best_NK=np.concatenate(best).astype(np.int64),
         score_N=np.concatenate(scores),
+        truth_score_N=np.concatenate(truth_scores),
+        truth_place_N=np.concatenate(places),
     )
 
 
@@ -72,7 +84,8 @@ def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
     """
     right_NK = answers.best_NK == answers.truth_N[:, None]
     metrics = {f"top{k}": float(right_NK[:, :k].any(axis=1).mean()) for k in TOP}
-    metrics["chance/top1"] = 1 / len(answers.candidates)
+    metrics |= {f"chance/top{k}": min(k / len(answers.candidates), 1.0) for k in TOP}
+    metrics["majority/top1"] = float(np.bincount(answers.truth_N).max() / len(answers.truth_N))
     for rank in Rank:
         metrics |= _score_rank(answers, rank)
     metrics["lca_height_of_errors"] = mean_lca_height(answers)
@@ -117,7 +130,9 @@ def mean_lca_height(answers: ZeroShotAnswers) -> float:
 
 
 def tabulate(answers: ZeroShotAnswers, index: pl.DataFrame) -> pl.DataFrame:
-    """A row per image: key, source, truth, answer, score, height of the error, the next best."""
+    """A row per image: key, source, truth and answer with their probabilities, place of the truth among the
+    candidates (1 is right), height of the error, the best five.
+    """
     names = [taxon.scientific_name or taxon.common_name for taxon in answers.candidates]
     lineages = [" ".join(name for name in taxon.lineage if name) for taxon in answers.candidates]
     commons = [taxon.common_name for taxon in answers.candidates]
@@ -131,6 +146,8 @@ def tabulate(answers: ZeroShotAnswers, index: pl.DataFrame) -> pl.DataFrame:
         pl.Series("answer_common_name", [commons[i] for i in first]),
         pl.Series("score", answers.score_N),
         pl.Series("right", first == answers.truth_N),
+        pl.Series("truth_score", answers.truth_score_N),
+        pl.Series("truth_place", answers.truth_place_N),
         pl.Series("lca_height", lca_heights(answers)),
         pl.Series("best", [[names[i] for i in row] for row in answers.best_NK]),
     )

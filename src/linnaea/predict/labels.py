@@ -74,7 +74,7 @@ class LabelBank:
     def taxon(self, row: int) -> Taxon:
         """The taxon of one row; a bank of a million makes no list of them."""
         *lineage, common_name = (column[row] for column in self._columns)
-        return Taxon(tuple(lineage), common_name=common_name)  # type: ignore[arg-type]
+        return Taxon(tuple(lineage), common_name=common_name)
 
     def group(self, rank: Rank, number: int) -> Taxon | None:
         """The taxon of a group of a rank; the row itself at species rank, for its common name.

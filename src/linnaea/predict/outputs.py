@@ -6,7 +6,9 @@ end, whole; until then the same command goes on from the journal.
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +33,8 @@ COLUMNS = (
 
 Row = dict[str, Any]
 
+ROWS_AT_ONCE = 50_000
+
 
 @runtime_checkable
 class Writable(Protocol):
@@ -44,12 +48,12 @@ def make_row(file_name: str, guess: Guess) -> Row:
     taxon = guess.taxon
     lineage = dict(zip(RANK_LABELS[: Rank.SPECIES], taxon.lineage, strict=False))
     return {
-        "file_name": file_name,
+        "file_name": printable(file_name),
         **lineage,
         "species_epithet": taxon.species,
         "species": taxon.scientific_name if taxon.species else "",
         "common_name": taxon.common_name,
-        "score": round(guess.score, 6),
+        "score": float(f"{guess.score:.7g}"),
         "rank": guess.rank.label if guess.rank is not None else "",
         "status": "ok",
         "reason": "",
@@ -58,7 +62,13 @@ def make_row(file_name: str, guess: Guess) -> Row:
 
 def make_empty_row(file_name: str, status: str, reason: str) -> Row:
     """A photograph without an answer, and why."""
-    return {**dict.fromkeys(COLUMNS, ""), "file_name": file_name, "score": None, "status": status, "reason": reason}
+    empty = {**dict.fromkeys(COLUMNS, ""), "file_name": printable(file_name), "score": None}
+    return {**empty, "status": status, "reason": printable(reason)}
+
+
+def printable(text: str) -> str:
+    """Text that every file can hold: bytes of a file name that are no UTF-8 are shown as ``\\xff``."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
@@ -70,6 +80,14 @@ def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
 def write_jsonl(stream: Writable, rows: Iterable[Row]) -> None:
     for row in rows:
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
+    schema = {name: pl.Float64 if name == "score" else pl.String for name in COLUMNS}
+    tables = [pl.DataFrame(schema=schema)]
+    while block := list(islice(rows, ROWS_AT_ONCE)):
+        tables.append(pl.DataFrame(block, schema=schema))
+    pl.concat(tables).write_parquet(path)
 
 
 class Journal:
@@ -101,19 +119,22 @@ class Journal:
 
     def rows(self, order: Iterable[str]) -> Iterator[Row]:
         """All rows, photographs in the given order."""
-        with self.path.open() as stream:
-            next(stream)
-            by_name = {line["file_name"]: line["rows"] for line in map(json.loads, stream)}
-        for name in order:
-            yield from by_name[name]
+        place_of: dict[str, int] = {}
+        with self.path.open("rb") as stream:
+            place = len(stream.readline())
+            for line in stream:
+                place_of[json.loads(line)["file_name"]] = place
+                place += len(line)
+            for name in order:
+                stream.seek(place_of[name])
+                yield from json.loads(stream.readline())["rows"]
 
     def finish(self, output: Path, form: str, order: Iterable[str]) -> None:
         """Write the output in one step and remove the journal."""
         with atomic_path(output) as partial:
             if form == "parquet":
-                schema = {name: pl.Float64 if name == "score" else pl.String for name in COLUMNS}
-                pl.DataFrame(list(self.rows(order)), schema=schema).write_parquet(partial)
+                _write_parquet(partial, self.rows(order))
             else:
-                with partial.open("w", newline="") as stream:
+                with partial.open("w", encoding="utf-8", newline="") as stream:
                     (write_jsonl if form == "jsonl" else write_csv)(stream, self.rows(order))
         self.path.unlink()

@@ -97,7 +97,7 @@ def taxon_from_label(label: str) -> Taxon | str:
     if isinstance(parsed, Rejection):
         return parsed.reason
     try:
-        if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(parsed):
+        if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
             return Taxon.of(genus=parsed.genus, species=parsed.species)
         return Taxon.of(common_name=parsed.vernacular or parsed.text)
     except ValueError as error:
@@ -107,13 +107,15 @@ def taxon_from_label(label: str) -> Taxon | str:
 _INAT21_FOLDER = re.compile(r"\d+_" + "_".join([r"([^_]*)"] * 7))
 
 
-def _plainly_scientific(parsed: ParsedName) -> bool:
+def _plainly_scientific(label: str, parsed: ParsedName) -> bool:
     """Two words of which the second is Latin by its looks, or a name with an author: no vernacular name."""
     words = parsed.text.split(" ")
     if parsed.authorship:
         return looks_latin(parsed.species) and parsed.text[:1].isupper()
     if len(words) != len(parsed.name.split(" ")):
         return looks_latin(parsed.species) and parsed.name in parsed.text
+    if not any(separator in label.strip() for separator in " _-"):  # AbiesAlba2
+        return looks_latin(parsed.species)
     # "Snow Leopard" has capitals throughout, "Acer glabrum" only one.
     return words[1][:1].islower() and (words[0][:1].isupper() or looks_latin(parsed.species))
 
@@ -136,7 +138,7 @@ class _Reading:
 _PLACEHOLDER = re.compile(
     r"(?:\(?(?:un|not |non |in)[ _-]?(?:identified|identifiable|known|classified|determined|assigned|named|sorted|sure)"
     r"\)?(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|please ?help|no ?id|"
-    r"no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|spp?\.?|species|blank|empty|[\W\d_]+)",
+    r"no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|spp?\.?(?: ?\d+)?|species|blank|empty|[\W\d_]+)",
     re.IGNORECASE,
 )
 _IDENTIFIER = re.compile(r"(?:BOLD[: ][A-Z]{3}\d+|SH\d+\.\d+FU|OTU[ _-]?\d+|[A-Z]{1,4}\d{4,}|\d+)", re.IGNORECASE)
@@ -332,7 +334,8 @@ def _words(text: str) -> str:
     text = re.sub(r" ?\(\d+\)$", "", text)
     text = re.sub(r"(?<=[^\W\d_]{3})\d{1,3}$", "", text)
     text = re.sub(r"(?<=[a-z]{4})(?=[A-Z][a-z]{2})", " ", text)
-    text = _HYPHEN_BINOMIAL.sub(r"\1 \2", text, count=1)
+    if (match := _HYPHEN_BINOMIAL.match(text)) and looks_latin(match[2]):
+        text = f"{match[1]} {match[2]}{text[match.end() :]}"
     return " ".join(text.split())
 
 
@@ -476,7 +479,7 @@ def _combine(reading: _Reading, parsed: Any) -> ParsedName | Rejection:
     if reading.qualifier:
         found.qualifier, found.rank = reading.qualifier, Rank.GENUS
     if not _is_sound(found.name):
-        found = _Found()
+        found = _without_markers(found)
     if not found.name and not reading.vernacular:
         return Rejection(text=reading.text, reason="not readable as a name")
     return ParsedName(
@@ -493,8 +496,26 @@ def _combine(reading: _Reading, parsed: Any) -> ParsedName | Rejection:
     )
 
 
+_MARKERS = (
+    "sp|spp|spec|species|cf|aff|nr|near|agg|aggr|group|complex|gen|nov|var|subsp|ssp|subvar|forma|hybrids?|indet|ex|et|de|"
+    "x|sensu|auct|non|nec|or|and|incertae|sedis|candidatus|virus|cv|sect|ser|tribe"
+)
+"""Words that stand between or after names and never are one."""
+_SOUND = re.compile(
+    rf"(?!(?:{_MARKERS})\b)[^\W\d_]{{2,}}(?:-[^\W\d_]+)*(?: (?!(?:{_MARKERS})\b)[^\W\d_][^\W\d_.-]*(?:-[^\W\d_]+)*){{0,2}}"
+    r"|.*\bvirus",
+    re.IGNORECASE,
+)
+
+
 def _is_sound(name: str) -> bool:
-    return bool(re.fullmatch(r"[^\W\d_][^\W\d_-]*(?:-[^\W\d_]+)*(?: [^\W\d_][\w.-]*){0,2}|.*\bvirus\b.*", name))
+    return bool(_SOUND.fullmatch(name)) and not _PLACEHOLDER.fullmatch(name)
+
+
+def _without_markers(found: _Found) -> _Found:
+    """The genus of a name that goes on with what is no epithet ("Abies agg"), or nothing."""
+    genus = found.name.split(" ", 1)[0]
+    return _Found(name=genus, rank=Rank.GENUS, notes=found.notes) if _is_sound(genus) else _Found()
 
 
 def _unparsed(reading: _Reading) -> _Found | Rejection:

@@ -1,11 +1,12 @@
 """Where photographs with names come from. A source yields records, and a reason for everything that is none."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from linnaea.data.images import ImageError, read_image_file
+from linnaea.data.images import ImageError, raise_if_passing, read_image_file
 from linnaea.taxonomy.taxon import Taxon
 
 LICENCE_FACTS = (
@@ -75,17 +76,22 @@ def read_location(location: str) -> bytes:
 
     Raises:
         ImageError: there is nothing, or it cannot be read.
+        LinnaeaError: the storage fails for now.
     """
-    path, *place = location.split("::")
-    if not place:
-        return read_image_file(Path(path))
-    offset, size = map(int, place)
+    place = _MEMBER.fullmatch(location)
+    if place is None:
+        return read_image_file(Path(location))
+    path, offset, size = Path(place["archive"]), int(place["offset"]), int(place["size"])
     try:
-        with Path(path).open("rb") as stream:
+        with path.open("rb") as stream:
             stream.seek(offset)
             data = stream.read(size)
     except OSError as error:
+        raise_if_passing(error, path)
         raise ImageError(f"archive cannot be read: {error.strerror}") from error
     if len(data) < size:
         raise ImageError("archive is cut short")
     return data
+
+
+_MEMBER = re.compile(r"(?P<archive>.+)::(?P<offset>\d+)::(?P<size>\d+)", re.DOTALL)

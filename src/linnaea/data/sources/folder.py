@@ -39,10 +39,29 @@ SPLIT_FOLDERS = {
 
 
 def iter_files(root: Path) -> Iterator[Path]:
-    """Every file below ``root`` in an order that does not depend on the machine; hidden ones are passed over."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+    """Every file below ``root`` in an order that does not depend on the machine; hidden ones are passed over.
+
+    Links to folders are followed, but never in a circle.
+    """
+    inside = {os.path.realpath(root)}
+    pending = [(root, inside)]
+    while pending:
+        folder, above = pending.pop()
+        entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=_entry_name)
+        yield from (Path(entry) for entry in entries if not entry.is_dir())
+        for entry in reversed([entry for entry in entries if entry.is_dir()]):
+            real = os.path.realpath(entry)
+            if real not in above:
+                pending.append((Path(entry), above | {real}))
+
+
+def _entry_name(entry: "os.DirEntry[str]") -> str:
+    return entry.name
+
+
+def is_text(path: str) -> bool:
+    """Whether a path can be written into a table; file systems allow names that no encoding explains."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +85,8 @@ class FolderSource:
     def describe(self) -> dict[str, str]:
         digest = hashlib.sha256()
         for path in iter_files(self.root):
-            digest.update(f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\n".encode())
+            size = path.lstat().st_size
+            digest.update(f"{path.relative_to(self.root).as_posix()}\0{size}\n".encode(errors="surrogateescape"))
         return {"kind": "folder", "root": str(self.root), "listing": digest.hexdigest()}
 
     def records(self) -> Iterator[Record | Rejected]:
@@ -76,6 +96,10 @@ class FolderSource:
                 continue
             relative = path.relative_to(self.root)
             where = {"source": self.name, "record_id": relative.as_posix(), "location": str(path)}
+            if not is_text(str(path)):
+                readable = {name: text.encode(errors="backslashreplace").decode() for name, text in where.items()}
+                yield Rejected(**readable, reason="file name is not UTF-8; rename it")
+                continue
             if len(relative.parts) == 1:
                 yield Rejected(**where, reason="lies outside any class folder")
                 continue
