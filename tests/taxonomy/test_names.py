@@ -129,8 +129,25 @@ def test_hybrids_and_authors_are_kept_apart() -> None:
 
 @pytest.mark.parametrize(
     "label",
-    ["", "   ", "???", "(unidentified)", "unknown", "not_classified", "pleasehelp", "incertae sedis", "n/a", "None"]
-    + ["BOLD:AAA1234", "12345", "sp. 3", "Unidentified species", "Katodinium_or_Torodinium", "\u200b", "\x00"],
+    [
+        "",
+        "   ",
+        "???",
+        "(unidentified)",
+        "unknown",
+        "not_classified",
+        "pleasehelp",
+        "incertae sedis",
+        "n/a",
+        "None",
+        "BOLD:AAA1234",
+        "12345",
+        "sp. 3",
+        "Unidentified species",
+        "Katodinium_or_Torodinium",
+        "\u200b",
+        "\x00",
+    ],
 )
 def test_what_is_no_name_says_why(label: str) -> None:
     parsed = parse_label(label)
@@ -153,8 +170,48 @@ def test_any_text_gives_a_reading_or_a_reason(label: str) -> None:
 
 
 WORDS = st.sampled_from(
-    ["Abies", "alba", "ALBA", "Mill.", "x", "×", "sp.", "cf.", "agg.", "(L.)", "1758", "_", "var.", "Black", "footed", "2"]
-    + ["d'Urv.", "&", "<i>", "é", "(Pica)", "subsp.", "v-ata", "/", "Candidatus", "'Peace'", "virus", "ex", "nov."]
+    [
+        "Abies",
+        "alba",
+        "ALBA",
+        "Mill.",
+        "x",
+        "×",
+        "sp.",
+        "cf.",
+        "agg.",
+        "(L.)",
+        "1758",
+        "_",
+        "var.",
+        "Black",
+        "footed",
+        "2",
+        "d'Urv.",
+        "&",
+        "<i>",
+        "é",
+        "(Pica)",
+        "subsp.",
+        "v-ata",
+        "/",
+        "Candidatus",
+        "'Peace'",
+        "virus",
+        "ex",
+        "nov.",
+        "a-b",
+        "II",
+        "f.",
+        "la",
+        "-",
+        "or",
+        "Éa",
+        "hybrid",
+        "incertae",
+        "sedis",
+        "McGregor",
+    ]
 )
 
 

@@ -8,7 +8,7 @@ import tyro
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download
 from linnaea.cli.console import progress_bar, say, warn
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.errors import UsageError
 
 if TYPE_CHECKING:
     from linnaea.data.build import BuildConfig, BuildSummary
@@ -36,7 +36,7 @@ class Build:
     split_column: str = ""
     """Column that holds the split."""
     split_table: Path | None = None
-    """Another table: the path column and, beside it, the split."""
+    """Another table: the path column and, beside it, the split; a row that is not in it is rejected."""
     group_column: str = ""
     """Column of a key; photographs with the same key stay in one split."""
     val: float = 0.05
@@ -51,14 +51,16 @@ class Build:
     """Another seed gives other splits."""
     short_side: int = 256
     """Short side of the stored photographs at most, in pixels."""
-    shard_size: int = 4000
-    """Samples per shard."""
+    shard_size: int = 0
+    """Samples per shard (0: 4000, fewer in a small data set, so that every core has work)."""
     captions: bool = False
     """Also store the texts that open_clip's and BioCLIP's trainers read."""
     workers: int = 0
     """Processes (0: one per core)."""
     engine: Literal["local"] = "local"
     """Where the work runs."""
+    overwrite: bool = False
+    """Remove the data set that is in the output folder, finished or not, and build from the start."""
 
     def __post_init__(self) -> None:
         if (self.folder is None) == (self.table is None):
@@ -68,16 +70,19 @@ class Build:
 def build(options: Build) -> int:
     """Run the build and account for every record."""
     from linnaea.data.build import build as run_build
+    from linnaea.data.build import remove_build
     from linnaea.data.engine import LocalEngine
     from linnaea.data.report import write_report
     from linnaea.data.shards import DataSet
 
     source, config = _source(options), _config(options)
+    if options.overwrite:
+        remove_build(options.output)
     with progress_bar("building", "images") as on_progress:
         summary = run_build([source], options.output, config, LocalEngine(options.workers), on_progress)
     if summary.already_built:
         say(f"{options.output}: already built from the same input; nothing to do")
-    elif summary.n_out:
+    if summary.n_out and not (options.output / "report.html").exists():
         say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
     return _account(summary, options.output)
 
@@ -125,8 +130,6 @@ def _account(summary: "BuildSummary", output: Path) -> int:
         warn(f"{count:,} rejected: {reason}")
     if summary.n_rejected:
         warn(f"every reject with its reason is in {output / 'rejects.parquet'}")
-    if summary.n_in == 0:
-        raise LinnaeaError(f"{output}: the input holds no photographs")
     print(f"{summary.n_in} records in = {summary.n_out} images out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE
 

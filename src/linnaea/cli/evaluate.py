@@ -29,8 +29,8 @@ class Evaluate:
     """Split to evaluate."""
     sources: tuple[str, ...] = ()
     """Sources to evaluate; none: all."""
-    text_type: tuple[TextType, ...] = (TextType.TAXON_COM,)
-    """Caption forms of the candidates; one zero-shot evaluation each."""
+    text_type: tuple[TextType | Literal["asis"], ...] = (TextType.TAXON_COM,)
+    """Caption forms of the candidates, one zero-shot evaluation each; asis: the source's raw labels."""
     templates: Literal["photo", "plain", "openai"] = "photo"
     """The training template, the bare name, or the 80 templates of the paper's evaluation."""
     candidates: Literal["split", "all"] = "split"
@@ -49,8 +49,9 @@ class Evaluate:
 
 def evaluate(options: Evaluate) -> int:
     """Evaluate, print a table, write everything."""
-    from linnaea.data.shards import DataSet
+    from linnaea.data.shards import DataSet, write_parquet
     from linnaea.evaluate.evaluation import Question, evaluate_features
+    from linnaea.evaluate.examples import tabulate_examples
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
     from linnaea.model.load import load_model
@@ -72,7 +73,9 @@ def evaluate(options: Evaluate) -> int:
         evaluation = evaluate_features(model, whole, dataset, features, question, on_progress=on_progress)
     write_atomically(options.output / "metrics.json", json.dumps(evaluation.metrics, indent=1))
     title = f"{Path(options.model).parent.name or options.model} on {options.split}"
-    report = write_report(options.output, dataset, evaluation.metrics, evaluation.answers, title)
+    examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
+    write_parquet(examples, options.output / "examples.parquet")
+    report = write_report(options.output, dataset, evaluation.metrics, evaluation.answers, examples, title)
     _print_table(evaluation)
     print(f"report: {report}", flush=True)
     return DONE

@@ -10,7 +10,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,42 +21,27 @@ import polars as pl
 from linnaea import __version__
 from linnaea.data.engine import Engine
 from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, prepare
-from linnaea.data.shards import (
-    INDEX_SCHEMA,
-    DataSet,
-    ShardWriter,
-    make_taxa_table,
-    sha256_of_file,
-    sort_taxa,
-    taxa_from_table,
-    write_parquet,
-)
-from linnaea.data.sources import LICENCE_FACTS, Record, Rejected, Source, read_location
-from linnaea.data.splits import SplitRule, assign_splits
+from linnaea.data.plan import PLAN_FILE, REJECT_SCHEMA, REJECTS_FILE, TAXA_FILE, make_plan
+from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
+from linnaea.data.sources import LICENCE_FACTS, Source, read_location
+from linnaea.data.splits import SplitRule
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path, explain_os_errors, write_atomically
-from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
 OnProgress = Callable[[int, int | None], None]
+
+BUILD_DIR = ".build"
+"""What an unfinished build knows: its plan, and a receipt for every finished shard."""
+
+MAX_SHARD_SIZE, MIN_SHARD_SIZE, N_SHARDS_AT_LEAST = 4000, 250, 64
+"""Shards hold 4,000 samples (about 100 MB), fewer in a small data set: 64 shards keep every core at work."""
 
 CAPTION_MEMBERS: dict[str, TextType] = {
     "txt": TextType.TAXON_COM,
     **{f"{text_type}.txt": text_type for text_type in TRAINING_TEXT_TYPES},
 }
 """Text members for other trainers: open_clip's reads ``txt``, BioCLIP's the five others."""
-
-PLAN_SCHEMA: dict[str, Any] = {
-    "key": pl.String,
-    "split": pl.String,
-    "source": pl.String,
-    "record_id": pl.String,
-    "location": pl.String,
-    "group": pl.String,
-    "facts": pl.String,
-    "taxon": pl.Int32,
-}
-REJECT_SCHEMA: dict[str, Any] = dict.fromkeys(("source", "record_id", "location", "reason"), pl.String)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +52,16 @@ class BuildConfig:
     """Longest allowed short side of a stored picture, pixels; nothing is enlarged."""
     quality: int = JPEG_QUALITY
     """JPEG quality of resized pictures."""
-    shard_size: int = 4000
-    """Samples per shard."""
+    shard_size: int = 0
+    """Samples per shard; 0: 4000, fewer in a small data set."""
     captions: bool = False
     """Also store the texts that open_clip's and BioCLIP's trainers read."""
     splits: SplitRule = field(default_factory=SplitRule)
     """Shares of the splits where the source names none."""
 
     def __post_init__(self) -> None:
-        if self.short_side < 16 or self.shard_size < 1 or not 1 <= self.quality <= 100:
-            raise ValueError("short side is at least 16, shard size at least 1, quality 1 to 100")
+        if self.short_side < 16 or self.shard_size < 0 or not 1 <= self.quality <= 100:
+            raise ValueError("short side is at least 16, shard size at least 1 (0: chosen for you), quality 1 to 100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +91,21 @@ class ShardTask:
         return self.directory / f"{self.name}.tar"
 
     @property
-    def part_path(self) -> Path:
-        """Written last: where it exists, the shard is finished."""
-        return self.directory / ".build" / "parts" / f"{self.name}.parquet"
+    def build_dir(self) -> Path:
+        return self.directory / BUILD_DIR
+
+    @property
+    def index_path(self) -> Path:
+        return self.build_dir / "parts" / f"{self.name}.index.parquet"
 
     @property
     def rejects_path(self) -> Path:
-        return self.part_path.with_suffix(".rejects.parquet")
+        return self.build_dir / "parts" / f"{self.name}.rejects.parquet"
+
+    @property
+    def receipt_path(self) -> Path:
+        """Written last: where it exists, the shard is finished. Holds the shard's checksum and size."""
+        return self.build_dir / "parts" / f"{self.name}.json"
 
 
 def build(
@@ -124,77 +118,75 @@ def build(
     """Build a data set (DESIGN section 3) in ``directory``, or go on with an interrupted build.
 
     Raises:
-        LinnaeaError: the folder holds something else or a build from other inputs; the disk is full.
+        LinnaeaError: the folder holds something else or a build from other inputs; another build is at work in
+            it; there is no record at all; the disk is full.
     """
-    fingerprint = _fingerprint(sources, config)
-    if (directory / "manifest.json").exists():
-        return _finished_before(directory, fingerprint)
     with explain_os_errors(directory):
-        _open_build_folder(directory, fingerprint)
-        if not (directory / ".build" / "plan.parquet").exists():
-            make_plan(sources, directory / ".build", config)
-        tasks = list_tasks(directory, config)
-        _run_tasks(tasks, engine, on_progress)
-        return _finish(sources, directory, config, tasks, fingerprint)
+        fingerprint = _fingerprint(sources, config)
+        if (directory / "manifest.json").exists():
+            return _finished_before(directory, fingerprint)
+        _claim(directory, fingerprint)
+        with _alone(directory):
+            _remove_partial_files(directory)
+            if not (directory / BUILD_DIR / PLAN_FILE).exists():
+                _plan(sources, directory, config)
+            tasks = list_tasks(directory, config)
+            _run_tasks(tasks, engine, on_progress)
+            return _finish(sources, directory, config, tasks, fingerprint)
 
 
-def make_key(source: str, record_id: str) -> str:
-    """The sample's key: a hash of source and record id, never random."""
-    return hashlib.blake2b(f"{source}\0{record_id}".encode(), digest_size=12).hexdigest()
+def remove_build(directory: Path) -> None:
+    """Remove a data set, or an unfinished build, and nothing else that lies in its folder.
+
+    Raises:
+        LinnaeaError: the folder holds neither.
+    """
+    if not directory.exists():
+        return
+    if not (directory / "manifest.json").exists() and not (directory / BUILD_DIR).exists():
+        if any(directory.iterdir()):
+            raise LinnaeaError(f"{directory}: holds no data set; nothing was removed; choose another --output")
+        return
+    with explain_os_errors(directory):
+        for name in ("manifest.json", "index.parquet", "licences.parquet", "report.html", "taxonomy_history.parquet",
+                     TAXA_FILE, REJECTS_FILE, PLAN_FILE):  # fmt: skip
+            (directory / name).unlink(missing_ok=True)
+        for shard in directory.glob("*/shard-*.tar"):
+            shard.unlink()
+        _remove_partial_files(directory)
+        for folder in (path for path in directory.iterdir() if path.is_dir() and not any(path.iterdir())):
+            folder.rmdir()
+        shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
 
 
-def make_plan(sources: Sequence[Source], folder: Path, config: BuildConfig) -> None:
-    """Read every source; write ``plan.parquet``, ``taxa.parquet`` and ``rejects.parquet`` into ``folder``."""
-    taxa: dict[Taxon, int] = {}
-    rows: list[tuple[Any, ...]] = []
-    rejects: list[tuple[str, str, str, str]] = []
-    seen: set[str] = set()
-    for source in sources:
-        for item in source.records():
-            if isinstance(item, Rejected):
-                rejects.append((item.source, item.record_id, item.location, item.reason))
-                continue
-            key = make_key(item.source, item.record_id)
-            if key in seen:
-                rejects.append((item.source, item.record_id, item.location, "occurs twice (same source and record id)"))
-                continue
-            seen.add(key)
-            rows.append(_plan_row(key, item, taxa.setdefault(item.taxon, len(taxa))))
-    plan = pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row")
-    table = make_taxa_table(taxa)
-    number_of = {taxon: number for number, taxon in enumerate(sort_taxa(taxa))}
-    renumber = pl.Series("taxon_id", [number_of[taxon] for taxon in taxa], dtype=pl.Int32)
-    plan = plan.with_columns(renumber.gather(plan["taxon"]).alias("taxon_id")).drop("taxon")
-    plan = assign_splits(plan.join(table.select("taxon_id", *RANK_LABELS), on="taxon_id", how="left"), config.splits)
-    straddling = plan.filter(pl.col("reason") != "").select(*REJECT_SCHEMA)
-    plan = plan.filter(pl.col("reason") == "").drop("reason", *RANK_LABELS).sort("split", "key")
-    all_rejects = pl.concat([pl.DataFrame(rejects, schema=REJECT_SCHEMA, orient="row"), straddling])
-    write_parquet(table, folder / "taxa.parquet")
-    write_parquet(all_rejects, folder / "rejects.parquet")
-    write_parquet(plan, folder / "plan.parquet")
-
-
-def _plan_row(key: str, record: Record, taxon: int) -> tuple[Any, ...]:
-    facts = json.dumps(dict(record.facts), ensure_ascii=False, sort_keys=True)
-    return (key, record.split, record.source, record.record_id, record.location, record.group, facts, taxon)
+def _plan(sources: Sequence[Source], directory: Path, config: BuildConfig) -> None:
+    if make_plan(sources, directory / BUILD_DIR, config.splits) == 0:
+        remove_build(directory)
+        names = ", ".join(source.name for source in sources)
+        raise LinnaeaError(f"{names}: holds no photographs; give class folders with photographs or a table with rows")
 
 
 def list_tasks(directory: Path, config: BuildConfig) -> list[ShardTask]:
-    """The shards of the plan: per split, ``shard_size`` samples each, in the order of their keys."""
-    counts = pl.scan_parquet(directory / ".build" / "plan.parquet").group_by("split").len().sort("split").collect()
+    """The shards of the plan: of every split the samples in the order of their keys, in slices."""
+    counts = pl.scan_parquet(directory / BUILD_DIR / PLAN_FILE).group_by("split").len().sort("split").collect()
+    size = config.shard_size or _choose_shard_size(int(counts["len"].sum()))
     tasks, start = [], 0
     for split, n_samples in counts.iter_rows():
-        for number, first in enumerate(range(0, n_samples, config.shard_size)):
-            length = min(config.shard_size, n_samples - first)
+        for number, first in enumerate(range(0, n_samples, size)):
+            length = min(size, n_samples - first)
             name = f"{split}/shard-{number:06d}"
             tasks.append(ShardTask(directory=directory, name=name, start=start + first, length=length, config=config))
         start += n_samples
     return tasks
 
 
+def _choose_shard_size(n_records: int) -> int:
+    return max(MIN_SHARD_SIZE, min(MAX_SHARD_SIZE, -(-n_records // N_SHARDS_AT_LEAST)))
+
+
 def _run_tasks(tasks: list[ShardTask], engine: Engine, on_progress: OnProgress) -> None:
     total = sum(task.length for task in tasks)
-    todo = [task for task in tasks if not task.part_path.exists()]
+    todo = [task for task in tasks if not task.receipt_path.exists()]
     done = total - sum(task.length for task in todo)
     on_progress(done, total)
     for n_samples in engine.map(make_shard, todo):
@@ -211,33 +203,42 @@ def make_shard(task: ShardTask) -> int:
     import cv2
 
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
-    build_dir = task.directory / ".build"
-    plan = pl.scan_parquet(build_dir / "plan.parquet").slice(task.start, task.length).collect()
-    taxa = taxa_from_table(pl.read_parquet(build_dir / "taxa.parquet")) if task.config.captions else []
+    plan = pl.scan_parquet(task.build_dir / PLAN_FILE).slice(task.start, task.length).collect()
+    texts = _texts_by_taxon(task.build_dir / TAXA_FILE, plan) if task.config.captions else {}
     rows: list[tuple[Any, ...]] = []
     rejects: list[tuple[str, ...]] = []
-    with atomic_path(task.tar_path) as partial, partial.open("wb") as stream:
-        writer = ShardWriter(stream)
-        for record in plan.iter_rows(named=True):
-            try:
-                picture = prepare(
-                    read_location(record["location"]), short_side=task.config.short_side, quality=task.config.quality
-                )
-            except ImageError as error:
-                rejects.append((record["source"], record["record_id"], record["location"], str(error)))
-                continue
-            facts = {"source": record["source"], "record_id": record["record_id"], **json.loads(record["facts"])}
-            texts = make_texts(taxa[record["taxon_id"]]) if taxa else {}
-            offset = writer.add(record["key"], picture.jpeg, facts, texts)
-            place = (record["key"], record["split"], f"{task.name}.tar", offset, len(picture.jpeg))
-            origin = (record["taxon_id"], record["source"], record["group"])
-            rows.append((*place, *origin, picture.width, picture.height, picture.sha256))
-        writer.close()
+    with atomic_path(task.tar_path) as partial:
+        with partial.open("wb") as stream:
+            writer = ShardWriter(stream)
+            for record in plan.iter_rows(named=True):
+                try:
+                    rows.append(_add_sample(writer, task, record, texts.get(record["taxon_id"], {})))
+                except ImageError as error:
+                    rejects.append((record["source"], record["record_id"], record["location"], str(error)))
+            writer.close()
+        receipt = {"sha256": sha256_of_file(partial), "bytes": partial.stat().st_size} if rows else {}
     if not rows:
         task.tar_path.unlink()
     write_parquet(pl.DataFrame(rejects, schema=REJECT_SCHEMA, orient="row"), task.rejects_path)
-    write_parquet(pl.DataFrame(rows, schema=INDEX_SCHEMA, orient="row"), task.part_path)
+    write_parquet(pl.DataFrame(rows, schema=INDEX_SCHEMA, orient="row"), task.index_path)
+    write_atomically(task.receipt_path, json.dumps(receipt))
     return task.length
+
+
+def _add_sample(writer: ShardWriter, task: ShardTask, record: dict[str, Any], texts: dict[str, str]) -> tuple[Any, ...]:
+    """Put one record into the shard; returns its row of the index."""
+    picture = prepare(read_location(record["location"]), short_side=task.config.short_side, quality=task.config.quality)
+    facts = {"source": record["source"], "record_id": record["record_id"], **json.loads(record["facts"])}
+    offset = writer.add(record["key"], picture.jpeg, facts, texts)
+    place = (record["key"], record["split"], f"{task.name}.tar", offset, len(picture.jpeg))
+    origin = (record["taxon_id"], record["source"], record["group"])
+    return (*place, *origin, picture.width, picture.height, picture.sha256)
+
+
+def _texts_by_taxon(taxa_path: Path, plan: pl.DataFrame) -> dict[int, dict[str, str]]:
+    ids = plan["taxon_id"].unique().to_list()
+    taxa = pl.scan_parquet(taxa_path).filter(pl.col("taxon_id").is_in(ids)).collect()
+    return {number: make_texts(taxon) for number, taxon in zip(taxa["taxon_id"], taxa_from_table(taxa), strict=True)}
 
 
 def make_texts(taxon: Taxon) -> dict[str, str]:
@@ -248,22 +249,20 @@ def make_texts(taxon: Taxon) -> dict[str, str]:
 def _finish(
     sources: Sequence[Source], directory: Path, config: BuildConfig, tasks: list[ShardTask], fingerprint: str
 ) -> BuildSummary:
-    build_dir = directory / ".build"
-    empty = pl.DataFrame(schema=INDEX_SCHEMA)
-    index = pl.concat([empty, *(pl.read_parquet(task.part_path) for task in tasks)])
-    rejects = pl.concat(
-        [pl.read_parquet(build_dir / "rejects.parquet"), *(pl.read_parquet(task.rejects_path) for task in tasks)]
-    ).sort("source", "record_id", "reason")
-    n_in = pl.scan_parquet(build_dir / "plan.parquet").select(pl.len()).collect().item()
-    n_in += pl.scan_parquet(build_dir / "rejects.parquet").select(pl.len()).collect().item()
+    build_dir = directory / BUILD_DIR
+    index = pl.concat([pl.DataFrame(schema=INDEX_SCHEMA), *(pl.read_parquet(task.index_path) for task in tasks)])
+    planned = pl.read_parquet(build_dir / REJECTS_FILE)
+    rejects = pl.concat([planned, *(pl.read_parquet(task.rejects_path) for task in tasks)])
+    n_in = planned.height + sum(task.length for task in tasks)
     write_parquet(index, directory / "index.parquet")
-    write_parquet(pl.read_parquet(build_dir / "taxa.parquet"), directory / "taxa.parquet")
-    write_parquet(rejects, directory / "rejects.parquet")
-    write_parquet(_licences(build_dir / "plan.parquet", index), directory / "licences.parquet")
-    reasons = Counter(rejects["reason"].to_list())
-    summary = BuildSummary(
-        n_in=n_in, n_out=index.height, n_rejected=rejects.height, reasons=dict(reasons.most_common())
-    )
+    write_parquet(rejects.sort("source", "record_id", "reason", "location"), directory / REJECTS_FILE)
+    write_parquet(_licences(build_dir / PLAN_FILE, index), directory / "licences.parquet")
+    for name in (TAXA_FILE, PLAN_FILE):
+        with atomic_path(directory / name) as partial:
+            shutil.copyfile(build_dir / name, partial)
+    tally = sorted(Counter(rejects["reason"].to_list()).items(), key=lambda item: (-item[1], item[0]))
+    summary = BuildSummary(n_in=n_in, n_out=index.height, n_rejected=rejects.height, reasons=dict(tally))
+    receipts = {f"{task.name}.tar": json.loads(task.receipt_path.read_text()) for task in tasks}
     manifest = {
         "format": 1,
         "linnaea": __version__,
@@ -273,12 +272,8 @@ def _finish(
         "counts": {"in": summary.n_in, "out": summary.n_out, "rejected": summary.n_rejected},
         "reasons": summary.reasons,
         "splits": dict(sorted(Counter(index["split"].to_list()).items())),
-        "shards": {
-            f"{task.name}.tar": {"sha256": sha256_of_file(task.tar_path), "bytes": task.tar_path.stat().st_size}
-            for task in tasks
-            if task.tar_path.exists()
-        },
-    }  # fmt: skip
+        "shards": {name: receipt for name, receipt in receipts.items() if receipt},
+    }
     write_atomically(directory / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     shutil.rmtree(build_dir)
     return summary
@@ -287,11 +282,9 @@ def _finish(
 def _licences(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
     """Licence and attribution facts of every stored picture; one column per fact that occurs."""
     plan = pl.read_parquet(plan_path, columns=["key", "facts"]).join(index.select("key", "source"), on="key")
-    facts = [json.loads(text) for text in plan["facts"]]
-    columns = {
-        name: [fact.get(name, "") for fact in facts] for name in LICENCE_FACTS if any(name in fact for fact in facts)
-    }
-    return plan.select("key", "source").with_columns(pl.Series(name, values) for name, values in columns.items())
+    columns = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
+    table = plan.select("key", "source", *columns)
+    return table.drop(name for name in LICENCE_FACTS if not (table[name] != "").any())
 
 
 def _fingerprint(sources: Sequence[Source], config: BuildConfig) -> str:
@@ -303,27 +296,46 @@ def _finished_before(directory: Path, fingerprint: str) -> BuildSummary:
     manifest = json.loads((directory / "manifest.json").read_text())
     if manifest["fingerprint"] != fingerprint:
         raise LinnaeaError(
-            f"{directory}: holds a data set built from other inputs or options; choose another --output or remove it"
+            f"{directory}: holds a data set built from other inputs or options; choose another --output or --overwrite"
         )
-    shutil.rmtree(directory / ".build", ignore_errors=True)
+    shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
     counts = manifest["counts"]
     DataSet.open(directory)
     return BuildSummary(n_in=counts["in"], n_out=counts["out"], n_rejected=counts["rejected"],
                         reasons=manifest["reasons"], already_built=True)  # fmt: skip
 
 
-def _open_build_folder(directory: Path, fingerprint: str) -> None:
-    build_dir = directory / ".build"
-    marker = build_dir / "fingerprint"
+def _claim(directory: Path, fingerprint: str) -> None:
+    """Mark the folder as that of this build, or find that it is."""
+    marker = directory / BUILD_DIR / "fingerprint"
     if marker.exists():
         if marker.read_text() != fingerprint:
             raise LinnaeaError(
                 f"{directory}: holds an unfinished build from other inputs or options;"
-                " choose another --output or remove it"
+                " choose another --output or --overwrite"
             )
-    elif directory.exists() and any(path for path in directory.iterdir() if path.name != ".build"):
+    elif directory.exists() and any(path for path in directory.iterdir() if path.name != BUILD_DIR):
         raise LinnaeaError(f"{directory}: is not empty and no data set; choose another --output")
     else:
         write_atomically(marker, fingerprint)
-    for partial in directory.rglob(".*.partial"):  # left by a writer that was killed
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep a second build out of the folder; the lock goes with the process, however that ends."""
+    import fcntl
+
+    with (directory / BUILD_DIR / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LinnaeaError(f"{directory}: another build is at work here; wait for it or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def _remove_partial_files(directory: Path) -> None:
+    """What a writer left that was killed."""
+    for partial in directory.rglob(".*.partial"):
         partial.unlink(missing_ok=True)

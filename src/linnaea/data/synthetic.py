@@ -29,7 +29,7 @@ SPECIES_PER_GENUS = 5
 GENERA_PER_FAMILY = 3
 MIN_SPECIES = 8
 N_UNSEEN_STEP = 8
-"""Every eighth species is held out whole."""
+"""One species in eight is held out whole."""
 
 CLADES = (
     ("Animaria", "Pterozoa", "Lepismata", "moth", ("gliders", "emperors")),
@@ -220,7 +220,7 @@ class _Words:
             if candidate not in self._given:
                 self._given.add(candidate)
                 return candidate
-        return self.make_unique(f"{self.make(1, ('ish',))} {name}")
+        return self.make_unique(f"{self.make(2, ('ish',))} {name}")
 
     def _pick(self, choices: tuple[str, ...]) -> str:
         return choices[self._rng.integers(len(choices))]
@@ -231,11 +231,10 @@ def _choose_unseen(species: list[SyntheticSpecies]) -> set[int]:
     by_genus: dict[str, list[int]] = {}
     for number, one in enumerate(species):
         by_genus.setdefault(one.taxon.genus, []).append(number)
-    wanted = len(species) // N_UNSEEN_STEP
     eligible = [numbers for numbers in by_genus.values() if len(numbers) >= 3]
-    step = max(1, -(-len(eligible) // max(wanted, 1)))
-    chosen = eligible[::step] if step > 1 else eligible
-    return {numbers[i % len(numbers)] for i, numbers in enumerate(chosen[:wanted])}
+    wanted = min(len(species) // N_UNSEEN_STEP, len(eligible))
+    chosen = (eligible[i * len(eligible) // wanted] for i in range(wanted))
+    return {numbers[i % len(numbers)] for i, numbers in enumerate(chosen)}
 
 
 def _claim(directory: Path, config: SyntheticConfig) -> None:
@@ -275,6 +274,8 @@ def _draw_all(
     for n_images in LocalEngine(n_workers).map(_draw_species, tasks):
         done += n_images
         on_progress(done, total)
+    for left_behind in directory.glob("*/.*.partial"):  # by a run that was killed
+        left_behind.unlink(missing_ok=True)
 
 
 def _draw_species(task: _DrawTask) -> int:

@@ -1,9 +1,11 @@
 """A model's scores on one split: which candidates, which captions, which protocols."""
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import open_clip
@@ -11,12 +13,13 @@ import polars as pl
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from linnaea.data.shards import DataSet, taxa_from_table
+from linnaea.data.shards import DataSet, iter_members, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.few_shot_protocol import FewShotScore, score_few_shot
 from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers
+from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
-from linnaea.predict.labels import make_bank, read_taxa
+from linnaea.predict.labels import LabelBank, read_taxa
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
@@ -28,11 +31,15 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 """``openai`` are the 80 of CLIP's ImageNet evaluation, which the paper uses."""
 
 
+CaptionForm: TypeAlias = TextType | Literal["asis"]
+"""A text type, or ``asis``: the raw labels of the source, as the published scripts use for most tasks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What to ask of a model."""
 
-    text_types: tuple[TextType, ...] = (TextType.TAXON_COM,)
+    text_types: tuple[CaptionForm, ...] = (TextType.TAXON_COM,)
     templates: Literal["photo", "plain", "openai"] = "photo"
     candidates: Literal["split", "all"] = "split"
     labels: Path | None = None
@@ -44,7 +51,7 @@ class Evaluation:
     """Flat metrics, and what they were computed from."""
 
     metrics: dict[str, int | float]
-    answers: dict[TextType, ZeroShotAnswers] = field(default_factory=dict)
+    answers: dict[str, ZeroShotAnswers] = field(default_factory=dict)
     few_shot: tuple[FewShotScore, ...] = ()
 
 
@@ -63,17 +70,18 @@ def evaluate_features(
         LinnaeaError: a true taxon is not among the labels asked for.
     """
     metrics: dict[str, int | float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
-    answers = {}
+    answers: dict[str, ZeroShotAnswers] = {}
     if 0 in question.shots:
         truth_N, candidates = find_candidates(whole, dataset, question)
         metrics["n_candidates"] = candidates.height
-        for text_type in question.text_types:
-            templates = TEMPLATES[question.templates]
-            bank = make_bank(model, candidates, text_type, templates, on_progress=on_progress)
-            captions = [taxon.caption(text_type) for taxon in taxa_from_table(candidates)]
-            answers[text_type] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
-            scored = score_answers(answers[text_type])
-            metrics |= {f"zero_shot/{text_type}/{name}": value for name, value in scored.items()}
+        for form in question.text_types:
+            captions = make_captions(form, candidates, whole)
+            vectors = encode_names(model, captions, TEMPLATES[question.templates], on_progress=on_progress)
+            bank = LabelBank(candidates, vectors, {"text_type": str(form)})
+            answers[form] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
+            scored = score_answers(answers[form])
+            metrics |= {f"zero_shot/{form}/{name}": value for name, value in scored.items()}
+            metrics[f"zero_shot/{form}/n_classes"] = len(answers[form].candidates)
     shots = [n for n in question.shots if n > 0]
     few_shot = tuple(score_few_shot(features_NE, dataset.index["taxon_id"].to_numpy(), shots))
     for score in few_shot:
@@ -81,6 +89,38 @@ def evaluate_features(
             place = f"few_shot/{score.n_shots}"
             metrics |= {f"{place}/mean": score.mean, f"{place}/std": score.std, f"{place}/n_classes": score.n_classes}
     return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot)
+
+
+def make_captions(form: CaptionForm, candidates: pl.DataFrame, whole: DataSet) -> list[str]:
+    """The text of each candidate, to be set into templates.
+
+    Raises:
+        LinnaeaError: a raw label is asked for a candidate that has none.
+    """
+    if form != "asis":
+        return [taxon.caption(form) for taxon in taxa_from_table(candidates)]
+    labels = read_raw_labels(whole)
+    ids = candidates.join(whole.taxa, on=[*RANK_LABELS, "common_name"], how="left", maintain_order="left")
+    captions = [labels.get(number, "") for number in ids["taxon_id_right"]]
+    if missing := captions.count(""):
+        raise LinnaeaError(f"{whole.directory}: {missing} of {len(captions)} candidates have no raw label; use another"
+                           " --text-type")  # fmt: skip
+    return captions
+
+
+def read_raw_labels(dataset: DataSet) -> dict[int, str]:
+    """The label that the source gave most images of each taxon, by taxon id, from the facts in the shards."""
+    wanted = dict(zip(dataset.index["key"], dataset.index["taxon_id"], strict=True))
+    counts: dict[int, Counter[str]] = {}
+    for shard in sorted(set(dataset.index["shard"])):
+        with (dataset.directory / shard).open("rb") as stream:
+            for name, offset, size in iter_members(dataset.directory / shard):
+                key, _, ending = name.partition(".")
+                if ending == "json" and key in wanted:
+                    stream.seek(offset)
+                    label = " ".join(json.loads(stream.read(size)).get("label", "").split())
+                    counts.setdefault(wanted[key], Counter())[label] += 1
+    return {number: min(labels, key=lambda label: (-labels[label], label)) for number, labels in counts.items()}
 
 
 def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tuple[Int64[ndarray, "N"], pl.DataFrame]:  # noqa: F821

@@ -7,10 +7,9 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.shards import DataSet
-from linnaea.evaluate.zero_shot import ZeroShotAnswers, tabulate
+from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.page import Card, Cards, Facts, Figure, Page, Section, Table
 from linnaea.taxonomy.ranks import RANK_LABELS
-from linnaea.taxonomy.taxon import TextType
 
 GREEN, AMBER, GREY = "#2f6f4f", "#c98a2b", "#9aa19a"
 N_CARDS = 12
@@ -20,15 +19,14 @@ def write_report(
     folder: Path,
     dataset: DataSet,
     metrics: Mapping[str, int | float],
-    answers: Mapping[TextType, ZeroShotAnswers],
+    answers: Mapping[str, ZeroShotAnswers],
+    examples: pl.DataFrame,
     title: str,
 ) -> Path:
-    """Write ``examples.parquet`` and ``report.html`` into ``folder``."""
+    """Write ``report.html`` into ``folder``; ``examples`` are those of :func:`tabulate_examples`."""
     sections = [Section("Scores", [Facts(_facts(metrics)), Table(pl.DataFrame(score_rows(metrics)))])]
     if answers:
-        text_type, first = next(iter(answers.items()))
-        examples = tabulate(first, dataset.index)
-        examples.write_parquet(folder / "examples.parquet")
+        text_type = next(iter(answers))
         accuracy = {"right": rank_accuracy(metrics, text_type)}
         baseline = rank_accuracy(metrics, text_type, "majority/")
         figure = plot_ranks(accuracy, baseline)
@@ -40,6 +38,9 @@ def write_report(
     page.write(folder / "report.html")
     return folder / "report.html"
 
+
+NO_SHARES = ("lca_height_of_errors", "n_classes")
+"""Metrics that are no share of right answers."""
 
 RANK_CAPTION = (
     "The lineage of the likeliest candidate, compared with the truth down to each rank. Ticks: a baseline that"
@@ -62,7 +63,7 @@ def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
     rows = []
     for name, value in metrics.items():
         match name.split("/"):
-            case ["zero_shot", text_type, measure] if measure != "lca_height_of_errors":
+            case ["zero_shot", text_type, measure] if measure not in NO_SHARES:
                 place = f"zero_shot/{text_type}"
                 rows.append({"score": f"zero-shot {text_type}, {measure}", "right": f"{value:.1%}",
                              "chance": _percent(metrics.get(f"{place}/chance/{measure}")),

@@ -9,9 +9,10 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.evaluate import hierarchy
+from linnaea.evaluate.hierarchy import score_ranks
 from linnaea.predict.classifier import iter_probabilities
 from linnaea.predict.labels import LabelBank
-from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 TOP = (1, 3, 5)
@@ -52,74 +53,59 @@ def classify(
     kept = np.unique(merged)
     small = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors)[kept], bank.facts)
     truth_N = np.searchsorted(kept, merged[truth_N])
-    best, scores, truth_scores, places = [], [], [], []
+    blocks, start = [], 0
     for probability in iter_probabilities(features_NE, small, logit_scale):
-        k = min(max(TOP), probability.shape[1])
-        top = np.argpartition(-probability, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(probability, top, axis=1)
-        order = np.lexsort((top, -values), axis=1)
-        best.append(np.take_along_axis(top, order, axis=1))
-        scores.append(np.take_along_axis(values, order, axis=1)[:, 0])
-        truth = truth_N[sum(map(len, truth_scores)) :][: len(probability), None]
-        own = np.take_along_axis(probability, truth, axis=1)
-        before = (probability > own) | ((probability == own) & (np.arange(probability.shape[1]) < truth))
-        truth_scores.append(own[:, 0])
-        places.append(before.sum(axis=1) + 1)
+        truth = truth_N[start : start + len(probability)]
+        blocks.append((*_find_best(probability), *_find_truth(probability, truth)))
+        start += len(probability)
+    best, scores, truth_scores, places = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return ZeroShotAnswers(
         candidates=tuple(bank.taxon(number) for number in kept.tolist()),
         truth_N=truth_N,
-        best_NK=np.concatenate(best).astype(np.int64),
-        score_N=np.concatenate(scores),
-        truth_score_N=np.concatenate(truth_scores),
-        truth_place_N=np.concatenate(places),
+        best_NK=best,
+        score_N=scores,
+        truth_score_N=truth_scores,
+        truth_place_N=places,
     )
 
 
-def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
-    """Flat metrics: ``top1``, ``top3``, ``top5``, accuracy at each rank, chance and majority baselines.
+def _find_best(probability_BK: Float32[ndarray, "B K"]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The likeliest candidates, best first, and the probability of the first."""
+    k = min(max(TOP), probability_BK.shape[1])
+    top = np.argpartition(-probability_BK, k - 1, axis=1)[:, :k]
+    values = np.take_along_axis(probability_BK, top, axis=1)
+    order = np.lexsort((top, -values), axis=1)
+    best = np.take_along_axis(top, order, axis=1).astype(np.int64)
+    return best, np.take_along_axis(values, order, axis=1)[:, 0]
 
-    At a rank an answer is right if its lineage down to that rank is the truth's; images whose truth has no
-    name there are left out. Chance picks a candidate at random; the majority always names the commonest taxon
-    of the evaluated images, which no model can know.
+
+def _find_truth(
+    probability_BK: Float32[ndarray, "B K"],
+    truth_B: Int64[ndarray, "B"],  # noqa: F821
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Probability and place of the truth; of equally likely candidates the one with the lower number is first."""
+    truth = truth_B[:, None]
+    own = np.take_along_axis(probability_BK, truth, axis=1)
+    tied = (probability_BK == own) & (np.arange(probability_BK.shape[1]) < truth)
+    return own[:, 0], ((probability_BK > own) | tied).sum(axis=1) + 1
+
+
+def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
+    """Flat metrics: ``top1``, ``top3``, ``top5``, accuracy at each rank, chance and majority baselines
+    (see :func:`linnaea.evaluate.hierarchy.score_ranks`).
     """
     right_NK = answers.best_NK == answers.truth_N[:, None]
     metrics = {f"top{k}": float(right_NK[:, :k].any(axis=1).mean()) for k in TOP}
     metrics |= {f"chance/top{k}": min(k / len(answers.candidates), 1.0) for k in TOP}
     metrics["majority/top1"] = float(np.bincount(answers.truth_N).max() / len(answers.truth_N))
-    for rank in Rank:
-        metrics |= _score_rank(answers, rank)
+    metrics |= score_ranks(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
     metrics["lca_height_of_errors"] = mean_lca_height(answers)
     return metrics
 
 
-def _score_rank(answers: ZeroShotAnswers, rank: Rank) -> dict[str, float]:
-    prefixes: dict[tuple[str, ...], int] = {}
-    group_K = np.array([prefixes.setdefault(t.lineage[: rank + 1], len(prefixes)) for t in answers.candidates])
-    named_K = np.array([bool(taxon[rank]) for taxon in answers.candidates])
-    counted = named_K[answers.truth_N]
-    if not counted.any():
-        return {}
-    truth, answer = group_K[answers.truth_N[counted]], group_K[answers.best_NK[counted, 0]]
-    share_of_group = np.bincount(group_K) / len(group_K)
-    label = RANK_LABELS[rank]
-    return {
-        label: float((truth == answer).mean()),
-        f"chance/{label}": float(share_of_group[truth].mean()),
-        f"majority/{label}": float(np.bincount(truth).max() / len(truth)),
-    }
-
-
 def lca_heights(answers: ZeroShotAnswers) -> NDArray[np.int64]:
-    """For every image how many ranks above species its answer and its truth meet: 0 right, 1 same genus, 7 never.
-
-    They meet at the lowest rank that both name, and name alike, where all ranks above agree too.
-    """
-    lineages = np.array([taxon.lineage for taxon in answers.candidates], dtype=object)
-    truth, answer = lineages[answers.truth_N], lineages[answers.best_NK[:, 0]]
-    agree = np.cumprod((truth == answer).astype(np.int64), axis=1).astype(bool) & (truth != "")
-    depth = (agree * np.arange(1, len(RANK_LABELS) + 1)).max(axis=1)
-    right = answers.truth_N == answers.best_NK[:, 0]
-    return np.where(right, 0, np.maximum(len(RANK_LABELS) - depth, 1))
+    """Where each image's answer meets the truth (see :func:`linnaea.evaluate.hierarchy.lca_heights`)."""
+    return hierarchy.lca_heights(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
 
 
 def mean_lca_height(answers: ZeroShotAnswers) -> float:

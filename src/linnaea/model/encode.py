@@ -21,7 +21,7 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 Key = TypeVar("Key")
 
 CPU_IMAGES_AT_ONCE = 8
-"""What fits a CPU's caches: for EfficientNet-Lite1, with channels last, 1.6 to 2.7 times as fast as 32; ViTs do not care."""
+"""What fits a CPU's caches: for EfficientNet-Lite1, channels last, 1.6 to 2.7 times as fast as 32; ViTs do not care."""
 
 CAPTIONS_AT_ONCE = 200_000
 """Captions tokenised together: enough that relatives meet."""

@@ -240,7 +240,7 @@ def _parents(taxa: pl.DataFrame) -> pl.DataFrame:
     """row, parent: the row of the nearest named taxon above, where there is one."""
     parts = []
     for rank in list(Rank)[:-1]:
-        above, between = RANK_LABELS[: rank + 1], [label for label in RANK_LABELS[rank + 1 :]]
+        above, between = RANK_LABELS[: rank + 1], RANK_LABELS[rank + 1 :]
         at_rank = taxa.filter(pl.col("rank") == int(rank)).select(*above, parent="row")
         unnamed = [(pl.col(label) == "") | (pl.col("rank") == int(Rank.parse(label))) for label in between]
         children = taxa.filter((pl.col("rank") > int(rank)) & (pl.col(rank.label) != "") & pl.all_horizontal(unnamed))

@@ -20,6 +20,8 @@ from polars.exceptions import PolarsError
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy import checklist_archives as archives
 from linnaea.taxonomy.checklist import Source
+from linnaea.taxonomy.checklist_darwin_core import read_darwin_core
+from linnaea.taxonomy.checklist_ncbi import read_ncbi_dump, read_ncbi_package
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet")
@@ -57,7 +59,7 @@ def embedded_version(name: str) -> str:
 def read_embedded(name: str, path: Path) -> Source:
     """Read an embedded checklist from its package's data."""
     version = embedded_version(name)
-    return _read_inat(path, version) if name == "inat" else archives.read_ncbi_package(path, version)
+    return _read_inat(path, version) if name == "inat" else read_ncbi_package(path, version)
 
 
 def _read_inat(path: Path, version: str) -> Source:
@@ -131,9 +133,9 @@ def _read_folder(folder: Path, name: str, version: str) -> Source:
         files = {file.name.lower(): file for file in inner.iterdir() if file.is_file()}
         stems = {Path(file).stem for file in files}
         if "meta.xml" in files:
-            return archives.read_darwin_core(files["meta.xml"], name, version)
+            return read_darwin_core(files["meta.xml"], name, version)
         if {"nodes.dmp", "names.dmp"} <= set(files):
-            return archives.read_ncbi_dump(inner, name, version)
+            return read_ncbi_dump(inner, name, version)
         if "nameusage" in stems or {"name", "taxon"} <= stems:
             return archives.read_coldp(inner, name, version)
         for file in files.values():

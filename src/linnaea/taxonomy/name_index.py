@@ -117,7 +117,7 @@ def _with_aliases(names: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fill_from_backbone(taxa: pl.DataFrame, backbone: pl.DataFrame) -> pl.DataFrame:
-    """Empty ranks from the backbone's taxon of the same family (or order, genus, class) where only one bears the name."""
+    """Empty ranks from the backbone's family (or order, genus, class) of that name, where only one bears it."""
     columns = taxa.columns
     for rank in (Rank.FAMILY, Rank.ORDER, Rank.GENUS, Rank.CLASS, Rank.PHYLUM):
         above = RANK_LABELS[: int(rank)]

@@ -10,7 +10,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import nameparser
@@ -78,7 +78,30 @@ def parse_labels(labels: Sequence[str]) -> list[ParsedName | Rejection]:
     readings = [_read(label) for label in labels]
     texts = [reading.scientific for reading in readings if isinstance(reading, _Reading)]
     parsed = iter(_parse_all(texts))
-    return [reading if isinstance(reading, Rejection) else _combine(reading, next(parsed)) for reading in readings]
+    read = [reading if isinstance(reading, Rejection) else _combine(reading, next(parsed)) for reading in readings]
+    return [
+        _settled(name) if isinstance(name, ParsedName) and not _PLAIN.fullmatch(name.name) else name for name in read
+    ]
+
+
+_PLAIN = re.compile(r"(?:[A-Z][a-z]{2,}(?: [a-z]{3,}(?:-[a-z]{3,})?){0,2})?")
+
+
+def _settled(parsed: ParsedName) -> ParsedName | Rejection:
+    """A name of unusual form is kept only if it reads as itself; what it reads as instead may be one."""
+    name = parsed.name
+    for _ in range(3):
+        reading = _read(name)
+        again = reading if isinstance(reading, Rejection) else _combine(reading, _parse_all([reading.scientific])[0])
+        if isinstance(again, ParsedName) and again.name == name:
+            rank = parsed.rank if name == parsed.name else again.rank
+            return replace(parsed, name=name, rank=rank, infraspecific=again.infraspecific)
+        name = again.name if isinstance(again, ParsedName) else ""
+        if not name:
+            break
+    if not parsed.vernacular:
+        return Rejection(text=parsed.text, reason="not readable as a name")
+    return replace(parsed, name="", rank=None, infraspecific="")
 
 
 def taxon_from_label(label: str) -> Taxon | str:
@@ -138,7 +161,8 @@ class _Reading:
 _PLACEHOLDER = re.compile(
     r"(?:\(?(?:un|not |non |in)[ _-]?(?:identified|identifiable|known|classified|determined|assigned|named|sorted|sure)"
     r"\)?(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|please ?help|no ?id|"
-    r"no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|spp?\.?(?: ?\d+)?|species|blank|empty|[\W\d_]+)",
+    r"no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|"
+    r"spp?\.?(?: ?\d+)?|species|blank|empty|[\W\d_]+)",
     re.IGNORECASE,
 )
 _IDENTIFIER = re.compile(r"(?:BOLD[: ][A-Z]{3}\d+|SH\d+\.\d+FU|OTU[ _-]?\d+|[A-Z]{1,4}\d{4,}|\d+)", re.IGNORECASE)
@@ -325,7 +349,7 @@ def _read(label: str) -> _Reading | Rejection:
 
 def _words(text: str) -> str:
     """Blanks between the words: underscores, class numbers, CamelCase, hyphens in place of blanks, picture numbers."""
-    text = re.sub(r"^\d+[._ -]+(?=\D)", "", text)
+    text = re.sub(r"^(?:\d+[._ -]+)+(?=\D)", "", text)
     text = " ".join(text.replace("_", " ").strip(" ,;:-").split())
     if _CAMEL.fullmatch(text) and not re.match(r"(?:Mac|Mc|De|Le|La)[A-Z][a-z]+$", text):
         text = _SPLIT_CAMEL.sub(" ", text)
@@ -449,6 +473,7 @@ def _parse_all(texts: list[str]) -> list[Any]:
         return _parse_all(texts[:half]) + _parse_all(texts[half:])
 
 
+_VIRUS = "name of a virus"
 _FORMULA = re.compile(r"^([A-Z][\w-]+) .*? [x×] (?:([A-Z])[\w.-]* )?\S+", re.DOTALL)
 
 
@@ -478,7 +503,9 @@ def _combine(reading: _Reading, parsed: Any) -> ParsedName | Rejection:
         return found
     if reading.qualifier:
         found.qualifier, found.rank = reading.qualifier, Rank.GENUS
-    if not _is_sound(found.name):
+    if _VIRUS not in found.notes:
+        found.name = found.name[:1].upper() + found.name[1:].lower()
+    if not _is_sound(found.name) and _VIRUS not in found.notes:
         found = _without_markers(found)
     if not found.name and not reading.vernacular:
         return Rejection(text=reading.text, reason="not readable as a name")
@@ -502,8 +529,8 @@ _MARKERS = (
 )
 """Words that stand between or after names and never are one."""
 _SOUND = re.compile(
-    rf"(?!(?:{_MARKERS})\b)[^\W\d_]{{2,}}(?:-[^\W\d_]+)*(?: (?!(?:{_MARKERS})\b)[^\W\d_][^\W\d_.-]*(?:-[^\W\d_]+)*){{0,2}}"
-    r"|.*\bvirus",
+    rf"(?!(?:{_MARKERS})\b)[^\W\d_]{{2,}}(?:-[^\W\d_]+)*"
+    rf"(?: (?!(?:{_MARKERS})\b)[^\W\d_][^\W\d_.-]*(?:-[^\W\d_]+)*){{0,2}}",
     re.IGNORECASE,
 )
 
@@ -533,7 +560,7 @@ def _unparsed(reading: _Reading) -> _Found | Rejection:
         if error.name_type == "IDENTIFIER":
             return Rejection(text=reading.text, reason="an identifier, not a name")
         if error.code == "VIRUS":
-            return _Found(name=reading.text, notes=["name of a virus"])
+            return _Found(name=reading.text, notes=[_VIRUS])
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise

@@ -13,18 +13,17 @@ the next. Every lookup is a join over all names that are left, so a million name
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing import get_context
 from typing import TypeAlias
 
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy import fuzzy
 from linnaea.taxonomy.checklist import Checklist, load_checklist
-from linnaea.taxonomy.keys import epithet_stem, loose_vernacular_key, name_key, vernacular_key, words_key
+from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
+from linnaea.taxonomy.label_table import read_labels
+from linnaea.taxonomy.lookups import Lookups
 from linnaea.taxonomy.name_index import (
     ACCEPTED,
     SYNONYM,
@@ -33,7 +32,6 @@ from linnaea.taxonomy.name_index import (
     in_scope,
     make_index,
 )
-from linnaea.taxonomy.names import ParsedName, Rejection, looks_latin, parse_labels
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -126,6 +124,7 @@ class Resolver:
     index: NameIndex
     inside: pl.Series
     """[n_taxa] whether a taxon is within the context"""
+    lookups: Lookups
 
     @classmethod
     def of(cls, checklists: Sequence[str | Checklist], *, context: Mapping[str, str] | None = None) -> "Resolver":
@@ -136,7 +135,8 @@ class Resolver:
         """
         loaded = [load_checklist(entry) if isinstance(entry, str) else entry for entry in checklists]
         index = make_index(loaded)
-        return cls(index=index, inside=in_scope(index.taxa, context or {}))
+        inside = in_scope(index.taxa, context or {})
+        return cls(index=index, inside=inside, lookups=Lookups(index, inside))
 
     def resolve_one(self, name: str) -> Resolution:
         """Resolve one name."""
@@ -175,225 +175,54 @@ class Resolver:
         return joined.select(pl.col(f"_{column}").alias(column) for column in RESULT_COLUMNS)
 
 
-_CANDIDATES = {"q": pl.Int32, "order": pl.Int16, "t": pl.Int32, "list": pl.Int8, "kind": pl.Int8, "matched": pl.String}
-"""A lookup's findings: query, preference within the lookup, taxon, checklist, kind of name, the name that matched."""
-
-
 class _Run:
     """One pass over distinct queries: what is pending, what was answered."""
 
     def __init__(self, resolver: Resolver, queries: pl.DataFrame, on_progress: OnProgress | None) -> None:
-        self.index, self.inside = resolver.index, resolver.inside
+        self.index, self.inside, self.lookups = resolver.index, resolver.inside, resolver.lookups
         self.queries = queries
         self.pending = queries.select("q", "label")
         self.answers: list[pl.DataFrame] = []
         self.shared: list[pl.DataFrame] = []
         self.outside: list[pl.DataFrame] = []
-        self.hints: list[pl.DataFrame] = []
         self.on_progress = on_progress
         self.parsed = pl.DataFrame()
-        self.names_inside: pl.DataFrame | None = None
 
     def answer(self, processes: int) -> pl.DataFrame:
-        self._settle(self._as_written(), "as written")
-        self._parse(processes)
+        """Ask one lookup after the other; returns :data:`RESULT_COLUMNS` in the order of the queries."""
+        lookups, label = self.lookups, pl.col("vernacular")
+        strict, loose = vernacular_key(label), loose_vernacular_key(label)
         has_vernaculars = not self.index.vernaculars.is_empty()
+        self._settle(lookups.as_written(self.pending), "as written")
+        self._parse(processes)
         if has_vernaculars:
-            self._settle(self._vernacular("strict", vernacular_key(pl.col("vernacular"))), "vernacular")
-        self._settle(self._as_parsed(), "parsed")
+            self._settle(lookups.vernacular(self._read(), "strict", strict), "vernacular")
+        self._settle(lookups.as_parsed(self._read()), "parsed")
         if has_vernaculars:
-            self._settle(self._vernacular("loose", loose_vernacular_key(pl.col("vernacular"))), "vernacular")
-        self._settle(self._joined(), "joined")
-        self._settle(self._other_ending(), "ending")
-        self._settle(self._moved_genus(), "genus moved")
-        self._settle(self._misspelt(), "edits")
+            self._settle(lookups.vernacular(self._read(), "loose", loose), "vernacular")
+        self._settle(lookups.joined(self._read()), "joined")
+        self._settle(lookups.other_ending(self._read()), "ending")
+        self._settle(lookups.moved_genus(self._read()), "genus moved")
+        self._settle(lookups.misspelt(self._read()), "edits")
         if has_vernaculars:
-            self._settle(self._reworded(), "vernacular reworded")
-            self._settle(self._misspelt_vernacular(), "vernacular edits")
-        self._settle(self._genus_alone(), "genus")
+            self._settle(lookups.reworded(self._read()), "vernacular reworded")
+            self._settle(lookups.misspelt_vernacular(self._read()), "vernacular edits")
+        self._settle(lookups.genus_alone(self._read()), "genus")
         self._settle_outside()
         return self._table()
 
-    # Lookups.
-
-    def _lookup(self, keyed: pl.DataFrame) -> pl.DataFrame:
-        """Candidates for q, order, key."""
-        found = keyed.join(self.index.names, on="key")
-        return found.select(*_CANDIDATES, "between")
-
-    def _as_written(self) -> pl.DataFrame:
-        plain = pl.col("label").str.replace_all("[_\\s]+", " ").str.strip_chars()
-        keyed = self.pending.with_columns(key=name_key(plain), order=pl.lit(0, pl.Int16))
-        # One word in capitals or small letters may be a vernacular name; it waits for the parser.
-        one_word = ~pl.col("key").str.contains(" ")
-        if not self.index.vernaculars.is_empty():
-            keyed = keyed.filter(~one_word | plain.str.contains(r"^\p{Lu}\p{Ll}"))
-        return self._lookup(keyed.filter(pl.col("key") != ""))
-
     def _parse(self, processes: int) -> None:
         labels = self.pending["label"].to_list()
-        rows = [row for chunk in _parse_chunks(labels, processes, self._report) for row in chunk]
-        parsed = pl.DataFrame(rows, schema=_PARSED_SCHEMA, orient="row")
-        self.parsed = self.pending.hstack(parsed)
+        self.parsed = self.pending.hstack(read_labels(labels, processes, self._report))
         rejected = self.parsed.filter(pl.col("reason") != "")
         self.answers.append(
             rejected.select("q", status=pl.lit(Status.REJECTED.value), note="reason", t=pl.lit(None, pl.Int32))
         )
         self._done(rejected)
 
-    def _names_read(self) -> pl.DataFrame:
+    def _read(self) -> pl.DataFrame:
         """The parsed rows that are still pending."""
         return self.parsed.join(self.pending.select("q"), on="q", how="semi", maintain_order="left")
-
-    def _as_parsed(self) -> pl.DataFrame:
-        read = self._names_read().filter(~pl.col("weak"))
-        tried = read.select("q", name=pl.concat_list(pl.concat_list("name", "binomial"), pl.col("others"))).explode(
-            "name"
-        )
-        keyed = tried.filter(pl.col("name") != "").with_columns(key=name_key(pl.col("name")))
-        keyed = keyed.with_columns(order=pl.int_range(pl.len()).over("q").cast(pl.Int16))
-        return self._lookup(keyed)
-
-    def _vernacular(self, column: str, key: pl.Expr) -> pl.DataFrame:
-        asked = self._names_read().filter(pl.col("vernacular") != "").select("q", **{column: key})
-        asked = asked.filter(pl.col(column).str.len_chars() > 2)
-        found = asked.join(self.index.vernaculars, on=column)
-        return _as_candidates(found)
-
-    def _reworded(self) -> pl.DataFrame:
-        """The words in another order, one left out in the middle, or the last one cut short."""
-        there = self.index.vernaculars.filter(pl.col("t").is_in(self._t_inside()))
-        asked = self._names_read().filter(pl.col("vernacular").str.contains(r"\S[ -]\S")).select("q", "vernacular")
-        if asked.is_empty() or there.is_empty():
-            return _no_candidates()
-        asked = asked.with_columns(bag=words_key(pl.col("vernacular")), strict=vernacular_key(pl.col("vernacular")))
-        there = there.with_columns(bag=words_key(pl.col("matched")))
-        same_words = asked.drop("strict").join(there, on="bag")
-        ends = {"first": pl.col("strict").str.extract(r"^(.*) \S+$"), "last": pl.col("strict").str.extract(r" (\S+)$")}
-        cut = asked.with_columns(**ends).filter(pl.col("last").str.len_chars() >= 4)
-        cut = cut.join(there.with_columns(**ends), on="first").filter(
-            pl.col("last_right").str.starts_with(pl.col("last")) & (pl.col("last_right") != pl.col("last"))
-        )
-        words = pl.col("strict").str.split(" ")
-        outer = {"first": words.list.first(), "last": words.list.last(), "words": words}
-        short = asked.with_columns(**outer)
-        short = short.filter(~pl.col("last").is_in(_GENERIC_NOUNS) & ~pl.col("first").is_in(_VAGUE_ADJECTIVES))
-        longer = short.join(there.with_columns(**outer), on=["first", "last"])
-        longer = longer.filter(
-            (pl.col("words_right").list.len() == pl.col("words").list.len() + 1)
-            & (pl.col("words").list.set_difference("words_right").list.len() == 0)
-        )
-        return pl.concat([_as_candidates(found, order) for order, found in enumerate((same_words, cut, longer))])
-
-    def _binomials(self) -> pl.DataFrame:
-        """Species names within the context: n, genus, epithet, and what a candidate needs."""
-        if self.names_inside is None:
-            words = pl.col("key").str.splitn(" ", 2)
-            self.names_inside = (
-                self.index.names.filter((pl.col("kind") <= SYNONYM) & pl.col("t").is_in(self._t_inside()))
-                .with_columns(genus=words.struct[0], epithet=words.struct[1])
-                .filter(~pl.col("epithet").str.contains(" ", literal=True))
-                .with_row_index("n")
-                .with_columns(pl.col("n").cast(pl.Int32))
-            )
-        return self.names_inside
-
-    def _of_genera(self, genera: pl.Series) -> pl.DataFrame:
-        """Those of :meth:`_binomials` that are in the genera, with the stem of their epithet."""
-        table = pl.DataFrame({"genus": genera.unique()})
-        inside = self._binomials().join(table, on="genus", how="semi")
-        return inside.with_columns(stem=epithet_stem(pl.col("epithet")))
-
-    def _t_inside(self) -> pl.Series:
-        return self.inside.arg_true().cast(pl.Int32).implode()
-
-    def _asked_binomials(self) -> pl.DataFrame:
-        """q, order, genus, epithet, stem for all readings of the pending names."""
-        read = self._names_read()
-        tried = read.select("q", name=pl.concat_list(pl.concat_list("binomial"), pl.col("others"))).explode("name")
-        words = name_key(pl.col("name")).str.splitn(" ", 2)
-        asked = tried.filter(pl.col("name") != "").with_columns(genus=words.struct[0], epithet=words.struct[1])
-        asked = asked.filter(pl.col("epithet").is_not_null())
-        return asked.with_columns(
-            stem=epithet_stem(pl.col("epithet")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16)
-        )
-
-    def _joined(self) -> pl.DataFrame:
-        """Blanks at other places: "Lemnaminor", "Pedicularis sceptrum carolinum"."""
-        read = self._names_read().filter((pl.col("name") != pl.col("binomial")) | (pl.col("binomial") == ""))
-        asked = read.select("q", joined=name_key(pl.col("text")).str.replace_all(" ", ""))
-        asked = asked.filter(pl.col("joined").str.len_chars() >= 8)
-        if asked.is_empty():
-            return _no_candidates()
-        names = self.index.names.filter((pl.col("kind") <= SYNONYM) & pl.col("key").str.contains(" ", literal=True))
-        found = asked.join(names.with_columns(joined=pl.col("key").str.replace_all(" ", "")), on="joined")
-        return found.select(*(c for c in _CANDIDATES if c != "order"), order=pl.lit(0, pl.Int16), between=pl.lit(""))
-
-    def _other_ending(self) -> pl.DataFrame:
-        asked = self._asked_binomials()
-        if asked.is_empty():
-            return _no_candidates()
-        found = asked.select("q", "order", "genus", "stem").join(self._of_genera(asked["genus"]), on=["genus", "stem"])
-        return found.select(*_CANDIDATES, between=pl.lit(""))
-
-    def _moved_genus(self) -> pl.DataFrame:
-        """A genus that is a subgenus or synonym of another now: its species are looked for there."""
-        asked = self._asked_binomials()
-        if asked.is_empty():
-            return _no_candidates()
-        genera = self.index.taxa.select("t", now=pl.col("genus").str.to_lowercase(), rank="rank")
-        moved = (
-            self.index.names.filter((pl.col("kind") == SYNONYM) | (pl.col("between") == "subgenus"))
-            .join(asked.select(key="genus").unique(), on="key", how="semi")
-            .join(genera.filter(pl.col("rank") == int(Rank.GENUS)), on="t")
-            .select(genus="key", now="now")
-            .filter(pl.col("genus") != pl.col("now"))
-            .unique()
-        )
-        there = self._of_genera(moved["now"])
-        found = asked.join(moved, on="genus").join(there, left_on=["now", "stem"], right_on=["genus", "stem"])
-        return found.select(*_CANDIDATES, between=pl.lit("")).with_columns(kind=pl.lit(SYNONYM, pl.Int8))
-
-    def _misspelt(self) -> pl.DataFrame:
-        asked = self._asked_binomials().filter(pl.col("genus").str.len_chars() > 2)
-        if asked.is_empty():
-            return _no_candidates()
-        distinct = asked.select("genus", "epithet").unique(maintain_order=True).with_row_index("q")
-        distinct = distinct.with_columns(pl.col("q").cast(pl.Int32))
-        names = self._binomials()
-        found = fuzzy.near_binomials(distinct, names.select("n", "genus", "epithet"))
-        known = names.select(g="genus", known=pl.lit(True)).unique()
-        found = found.join(distinct.rename({"genus": "g", "epithet": "e"}), on="q").drop("q")
-        found = found.join(names, on="n").join(known, on="g", how="left").with_columns(pl.col("known").fill_null(False))
-        found = found.filter(_believable())
-        found = asked.select("q", "genus", "epithet").join(found, left_on=["genus", "epithet"], right_on=["g", "e"])
-        order = (pl.col("genus_edits") + pl.col("epithet_edits")).cast(pl.Int16)
-        return found.select("q", "t", "list", "kind", "matched", order=order, between=pl.lit(""))
-
-    def _misspelt_vernacular(self) -> pl.DataFrame:
-        """One edit in a vernacular name, where a word as written occurs in none of them."""
-        vernaculars = self.index.vernaculars.filter(pl.col("t").is_in(self._t_inside()))
-        asked = self._names_read().select(
-            "q",
-            loose=loose_vernacular_key(pl.col("vernacular")),
-            words=vernacular_key(pl.col("vernacular")).str.split(" "),
-        )
-        asked = asked.filter(pl.col("loose").str.len_chars() >= 5)
-        if asked.is_empty() or vernaculars.is_empty():
-            return _no_candidates()
-        known = vernaculars.select(pl.col("strict").str.split(" ").alias("words")).explode("words").unique()
-        misspelt = asked.explode("words").join(known, on="words", how="anti")
-        asked = asked.join(misspelt, on="q", how="semi")
-        near = fuzzy.near_words(asked["loose"].unique(), vernaculars["loose"].unique())
-        found = asked.join(near, left_on="loose", right_on="word").join(vernaculars, left_on="near", right_on="loose")
-        return _as_candidates(found)
-
-    def _genus_alone(self) -> pl.DataFrame:
-        read = self._names_read().filter(pl.col("latin"))
-        keyed = read.select("q", key=name_key(pl.col("genus")), order=pl.lit(0, pl.Int16)).filter(pl.col("key") != "")
-        genera = self.index.taxa.filter(pl.col("rank") == int(Rank.GENUS)).select("t")
-        found = self._lookup(keyed).filter(pl.col("kind") <= SYNONYM)
-        return found.join(genera, on="t", how="semi")
 
     # Decisions.
 
@@ -409,8 +238,7 @@ class _Run:
         self.outside.append(candidates.filter(~pl.col("is_inside")))
         if inside.is_empty():
             return
-        key = pl.struct("order", "list", "kind")
-        top = inside.filter(key == key.min().over("q")) if False else _first_choice(inside)
+        top = _first_choice(inside)
         n_taxa = top.group_by("q").agg(n=pl.col("best").n_unique())
         single = top.unique("q", keep="first", maintain_order=True).join(
             n_taxa.filter(pl.col("n") == 1), on="q", how="semi"
@@ -431,8 +259,7 @@ class _Run:
         lineage = self.index.taxa.select(given)[table["best"]]
         agree, differ = pl.lit(0), []
         for label in given:
-            folded = pl.Series([fold_rank(label, v) for v in table[f"given_{label}"].unique().to_list()])
-            fold = dict(zip(table[f"given_{label}"].unique().to_list(), folded.to_list(), strict=True))
+            fold = {value: fold_rank(label, value) for value in table[f"given_{label}"].unique().to_list()}
             wanted = table[f"given_{label}"].replace_strict(fold, default="")
             found = lineage[label].str.to_lowercase()
             known = (wanted != "") & (found != "")
@@ -544,7 +371,8 @@ class _Run:
     # The result.
 
     def _table(self) -> pl.DataFrame:
-        answers = pl.concat(self.answers, how="diagonal")
+        empty = pl.DataFrame(schema={"q": pl.Int32, "t": pl.Int32, "list": pl.Int8, "matched_name": pl.String})
+        answers = pl.concat([empty, *self.answers], how="diagonal")
         taxa = self.index.taxa.with_columns(common_name=self._common_names())
         filled = answers.join(
             taxa.select("t", "rank", *RANK_LABELS, "common_name"), on="t", how="left", maintain_order="left"
@@ -582,39 +410,6 @@ def _first_choice(candidates: pl.DataFrame) -> pl.DataFrame:
     return candidates.with_columns(choice=choice).filter(pl.col("choice") == pl.col("choice").min().over("q"))
 
 
-def _as_candidates(found: pl.DataFrame, order: int = 0) -> pl.DataFrame:
-    """Candidates from vernacular names; preferred ones go first within a checklist."""
-    kind = pl.when("preferred").then(ACCEPTED).otherwise(SYNONYM).cast(pl.Int8)
-    return found.select(
-        "q", pl.lit(order, pl.Int16).alias("order"), "t", "list", kind.alias("kind"), "matched"
-    ).with_columns(between=pl.lit(""))
-
-
-_GENERIC_NOUNS = (
-    "moth",
-    "butterfly",
-    "beetle",
-    "bird",
-    "fish",
-    "bug",
-    "fly",
-    "plant",
-    "tree",
-    "shrub",
-    "mushroom",
-    "frog",
-)
-_VAGUE_ADJECTIVES = (
-    *("common", "great", "greater", "lesser", "little", "large", "small", "giant", "northern", "southern", "eastern"),
-    *("western", "black", "white", "red", "green", "blue", "brown", "yellow", "gray", "purple", "wild", "true", "false"),
-)
-"""Last and first words that say too little for a name of which a word is missing."""
-
-
-def _no_candidates() -> pl.DataFrame:
-    return pl.DataFrame(schema={**_CANDIDATES, "between": pl.String})
-
-
 def _note() -> pl.Expr:
     """What a person should know about a match besides its status."""
     expressed = pl.when(pl.col("named") != pl.col("name")).then(pl.col("named") + " is " + pl.col("name") + " here")
@@ -634,86 +429,3 @@ def _note() -> pl.Expr:
         pl.when(pl.col("disagree") != "").then(pl.col("disagree")),
     ]
     return pl.concat_list(parts).list.drop_nulls().list.join("; ")
-
-
-def _believable() -> pl.Expr:
-    """Whether the edits are a slip rather than another name; columns g, e as written, genus, epithet as found.
-
-    A genus that exists is not misspelt; in short words an edit makes another word; two edits want long words that
-    begin alike; and some edits turn one Latin element into another.
-    """
-    g, e = pl.col("g").str.len_chars(), pl.col("e").str.len_chars()
-    in_genus, in_epithet = pl.col("genus_edits"), pl.col("epithet_edits")
-    same_start = pl.col("e").str.head(2) == pl.col("epithet").str.head(2)
-    same_genus_start = pl.col("g").str.head(1) == pl.col("genus").str.head(1)
-    epithet = (
-        (in_epithet == 0)
-        | ((in_epithet == 1) & (e >= 5))
-        | ((in_epithet == 2) & (in_genus == 0) & (e >= 10) & same_start)
-    )
-    genus = (in_genus == 0) | (
-        ~pl.col("known")
-        & (((in_genus == 1) & (g >= 5) & same_genus_start) | ((in_genus == 2) & (g >= 9) & same_genus_start))
-    )
-    other_element = pl.lit(False)
-    for one, other in _ELEMENTS:
-        for a, b in ((one, other), (other, one)):
-            other_element = other_element | (
-                pl.col("e").str.contains(a, literal=True) & pl.col("epithet").str.contains(b, literal=True)
-            )
-    return epithet & genus & ~other_element
-
-
-_ELEMENTS = (("micr", "macr"), ("flor", "foli"), ("hyper", "hypo"), ("alb", "alp"), ("major", "minor"))
-"""Elements of epithets that are few edits apart and mean different things."""
-
-
-# Parsing.
-
-_PARSED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
-    "reason": pl.String,
-    "text": pl.String,
-    "name": pl.String,
-    "binomial": pl.String,
-    "genus": pl.String,
-    "others": pl.List(pl.String),
-    "vernacular": pl.String,
-    "weak": pl.Boolean,
-    "latin": pl.Boolean,
-}
-_CHUNK = 20_000
-
-
-def _parse_chunks(labels: list[str], processes: int, report: Callable[[int], None]) -> list[list[tuple[object, ...]]]:
-    chunks = [labels[at : at + _CHUNK] for at in range(0, len(labels), _CHUNK)]
-    done: list[list[tuple[object, ...]]] = []
-    if processes > 1 and len(chunks) > 3:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            for rows in pool.map(_parse_rows, chunks):
-                done.append(rows)
-                report(0)
-        return done
-    for chunk in chunks:
-        done.append(_parse_rows(chunk))
-        report(0)
-    return done
-
-
-def _parse_rows(labels: list[str]) -> list[tuple[object, ...]]:
-    return [_as_row(parsed) for parsed in parse_labels(labels)]
-
-
-def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
-    if isinstance(parsed, Rejection):
-        return (parsed.reason, "", "", "", "", [], "", False, False)
-    binomial = parsed.binomial
-    name = parsed.name
-    weak = parsed.rank is None and " " in parsed.text and not _is_author(parsed.authorship)
-    latin = bool(parsed.qualifier) or looks_latin(parsed.species) or (parsed.rank is None and " " not in parsed.text)
-    genus = name.split(" ", 1)[0]
-    return ("", parsed.text, name, binomial, genus, list(parsed.other_names), parsed.vernacular, weak, latin)
-
-
-def _is_author(text: str) -> bool:
-    """Whether the parser's authorship looks like one, and not like further words of a vernacular name."""
-    return any(mark in text for mark in ".,&()") or any(c.isdigit() for c in text)

@@ -4,8 +4,9 @@ Nothing here has a state to save: a run that resumes at step n sees what an unin
 with any number of workers.
 """
 
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,16 +17,20 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from numpy.typing import NDArray
+from PIL import Image
 
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
 from linnaea.train.recipes import Feed
 
-_ORDER, _AUGMENT, _TEXT, _REPLACE = range(4)
+_ORDER, _AUGMENT, _TEXT, _REPLACE, _BALANCE = range(5)
 """Streams of random numbers that never meet."""
 
 MAX_REPLACEMENTS = 20
+BATCHES_AHEAD = 2
+SAMPLES_AT_ONCE = 16
+"""What one task of a thread decodes."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,56 @@ def make_rng(seed: int, stream: int, *place: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *place])))
 
 
-def epoch_order(n_samples: int, seed: int, epoch: int, shard_of: NDArray[Any] | None = None, window: int = 0) -> Any:
-    """The order of one epoch: a permutation of ``range(n_samples)``.
+def epoch_order(
+    n_samples: int,
+    seed: int,
+    epoch: int,
+    shard_of: NDArray[Any] | None = None,
+    window: int = 0,
+    n_times: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """The order of one epoch: a permutation of ``range(n_samples)``, each taken ``n_times`` (else once).
 
     With a ``window`` the shards are shuffled, and then the samples within windows of that many: reads stay
     near each other. Without, all samples are shuffled.
     """
     rng = make_rng(seed, _ORDER, epoch)
     if not window or shard_of is None:
-        return rng.permutation(n_samples)
+        return rng.permutation(n_samples if n_times is None else np.repeat(np.arange(n_samples), n_times))
     shards, first = np.unique(shard_of, return_index=True)
     blocks = np.split(np.arange(n_samples), np.sort(first)[1:])
     order = np.concatenate([blocks[i] for i in rng.permutation(len(shards))])
-    return np.concatenate([rng.permutation(order[i : i + window]) for i in range(0, n_samples, window)])
+    order = order if n_times is None else np.repeat(order, n_times[order])
+    return np.concatenate([rng.permutation(order[i : i + window]) for i in range(0, len(order), window)])
+
+
+def balanced_counts(
+    rng: np.random.Generator, group_of: Sequence[NDArray[np.int64]], strengths: Sequence[float]
+) -> NDArray[np.int64]:
+    """How often each sample is taken in an epoch as long as the data: rare groups more, common ones less.
+
+    ``group_of`` holds one grouping or more (taxa, sources). With strength ``s`` a group of ``n`` samples weighs
+    ``n**(1 - s)``: 0 leaves it as it is, 1 makes all groups of that grouping equally frequent (the inverse
+    temperature of multilingual sampling). Within a group all samples come as often as each other, to one.
+    """
+    n_samples = len(group_of[0])
+    weight = np.ones(n_samples)
+    for groups, strength in zip(group_of, strengths, strict=True):
+        _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        weight *= (sizes[member] / n_samples) ** -strength
+    _, cell, sizes = np.unique(np.stack(group_of), axis=1, return_inverse=True, return_counts=True)
+    cell = cell.reshape(-1)
+    expected = np.bincount(cell, weights=weight) * (n_samples / weight.sum())
+    # Whole numbers that sum to the length of the epoch and have these means: systematic sampling.
+    edges = np.floor(np.concatenate([[0.0], np.cumsum(expected)]) + rng.random())
+    edges[-1] = edges[0] + n_samples
+    quota = np.diff(edges).astype(np.int64)
+    order = np.lexsort((rng.random(n_samples), cell))
+    place = np.empty(n_samples, np.int64)  # of a sample in its cell, at random
+    place[order] = np.arange(n_samples) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    whole, rest = np.divmod(quota, sizes)
+    counts: NDArray[np.int64] = whole[cell] + (place < rest[cell])
+    return counts
 
 
 @dataclass(frozen=True)
@@ -111,76 +153,119 @@ class Loader:
             for old in [key for key in cache if key < epoch - 1]:
                 del cache[old]
             cache[epoch] = epoch_order(
-                len(self.dataset), self.seed, epoch, shard_of=self._shards, window=self.feed.shuffle_window
+                len(self.dataset),
+                self.seed,
+                epoch,
+                shard_of=self._shards,
+                window=self.feed.shuffle_window,
+                n_times=self._balance(epoch),
             )
         order: NDArray[np.int64] = cache[epoch]
         return order
 
+    def _balance(self, epoch: int) -> NDArray[np.int64] | None:
+        strengths = (self.feed.taxon_balance, self.feed.source_balance)
+        if not any(strengths):
+            return None
+        _, sources = np.unique(self.dataset.index["source"].to_numpy(), return_inverse=True)
+        return balanced_counts(make_rng(self.seed, _BALANCE, epoch), (self._taxon_ids, sources), strengths)
+
     def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``, decoded ahead by threads."""
         with ThreadPoolExecutor(self.n_workers) as pool:
-            pending: deque[tuple[int, list[Future[Any]]]] = deque()
+            pending: deque[_Pending] = deque()
             for step in range(first_step, n_steps):
-                pending.append((step, self._submit(pool, step)))
-                if len(pending) > 2:
-                    yield self._collect(*pending.popleft())
+                pending.append(self._submit(pool, step))
+                if len(pending) > BATCHES_AHEAD:
+                    yield self._collect(pending.popleft())
             while pending:
-                yield self._collect(*pending.popleft())
+                yield self._collect(pending.popleft())
 
-    def _submit(self, pool: ThreadPoolExecutor, step: int) -> list[Future[Any]]:
+    def _submit(self, pool: ThreadPoolExecutor, step: int) -> "_Pending":
         rows = self.rows_at(step)
         first = step * self.feed.batch_size + self.rank * len(rows)
-        places = range(first, first + len(rows))
-        return [pool.submit(self._load, int(row), place) for row, place in zip(rows, places, strict=True)]
+        pixels = np.empty((len(rows), 3, self.image_size, self.image_size), np.uint8)
+        tasks = [
+            pool.submit(self._fill, rows[i : i + SAMPLES_AT_ONCE], first + i, pixels[i : i + SAMPLES_AT_ONCE])
+            for i in range(0, len(rows), SAMPLES_AT_ONCE)
+        ]
+        return _Pending(step, pixels, tasks)
+
+    def _fill(
+        self, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
+    ) -> tuple[list[int], list[str]]:
+        """Load ``rows`` into ``pixels``; returns the rows that it really took, and what could not be read."""
+        taken, unreadable = [], []
+        for i, row in enumerate(rows):
+            used, picture, complaints = self._load(int(row), first + i)
+            pixels[i] = picture.transpose(2, 0, 1)
+            taken.append(used)
+            unreadable += complaints
+        return taken, unreadable
 
     def _load(self, row: int, place: int) -> tuple[int, Picture, list[str]]:
         unreadable: list[str] = []
-        rng = make_rng(self.seed, _REPLACE, place)
-        for _ in range(MAX_REPLACEMENTS):
+        while len(unreadable) < MAX_REPLACEMENTS:
             try:
                 return row, self._augment(self.dataset.read(row), place), unreadable
             except (ImageError, LinnaeaError) as error:
                 unreadable.append(f"{self.dataset.index['key'][row]}: {error}")
-                row = int(rng.integers(len(self.dataset)))
+                row = int(make_rng(self.seed, _REPLACE, place, len(unreadable)).integers(len(self.dataset)))
         raise LinnaeaError(
             f"{self.dataset.directory}: {MAX_REPLACEMENTS} samples in a row cannot be read; {unreadable[-1]}"
         )
 
     def _augment(self, data: bytes, place: int) -> Picture:
-        """A random resized crop (the distribution of torchvision's and open_clip's), linear interpolation."""
-        rng = make_rng(self.seed, _AUGMENT, place)
-        smallest = self.image_size / np.sqrt(self.feed.crop_scale[0])
-        picture = decode(data, min_short_side=int(np.ceil(smallest)))
-        top, left, height, width = random_crop(rng, picture.shape[:2], self.feed.crop_scale, self.feed.crop_ratio)
-        crop = picture[top : top + height, left : left + width]
-        side = self.image_size
-        shrinks = height > side and width > side
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        small: Picture = np.asarray(cv2.resize(crop, (side, side), interpolation=method), np.uint8)
-        if self.feed.flip and rng.random() < 0.5:
+        """A random resized crop (the distribution of torchvision's and open_clip's), then flip and colours."""
+        rng, feed = make_rng(self.seed, _AUGMENT, place), self.feed
+        smallest = None if feed.exact_resize else math.ceil(self.image_size / math.sqrt(feed.crop_scale[0]))
+        picture = decode(data, min_short_side=smallest)
+        top, left, height, width = random_crop(rng, picture.shape[:2], feed.crop_scale, feed.crop_ratio)
+        small = resize(picture[top : top + height, left : left + width], self.image_size, exact=feed.exact_resize)
+        if feed.flip and rng.random() < 0.5:
             small = small[:, ::-1]
-        if self.feed.colour_jitter:
-            small = jitter_colours(rng, small, self.feed.colour_jitter)
-        return np.ascontiguousarray(small.transpose(2, 0, 1))
+        return jitter_colours(rng, small, feed.colour_jitter) if feed.colour_jitter else small
 
-    def _collect(self, step: int, futures: list[Future[Any]]) -> Batch:
-        loaded = [future.result() for future in futures]
-        rows = [row for row, _, _ in loaded]
-        types = self._draw_text_types(step, len(rows))
+    def _collect(self, pending: "_Pending") -> Batch:
+        parts = [task.result() for task in pending.tasks]
+        rows = [row for taken, _ in parts for row in taken]
         return Batch(
-            step=step,
-            pixels=np.stack([pixels for _, pixels, _ in loaded]),
+            step=pending.step,
+            pixels=pending.pixels,
             taxon_ids=self._taxon_ids[rows],
-            text_types=types,
+            text_types=self._draw_text_types(pending.step, len(rows)),
             keys=tuple(self.dataset.index["key"].gather(rows)),
-            unreadable=tuple(line for _, _, lines in loaded for line in lines),
+            unreadable=tuple(line for _, lines in parts for line in lines),
         )
 
     def _draw_text_types(self, step: int, n_samples: int) -> NDArray[np.int64]:
+        """Of one's own part of the global batch: the same for a sample whatever the number of processes."""
         n_types = len(self.feed.text_types)
-        if self.feed.text_per_batch:  # all processes draw the same
+        if self.feed.text_per_batch:
             return np.full(n_samples, make_rng(self.seed, _TEXT, step).integers(n_types), np.int64)
-        return make_rng(self.seed, _TEXT, step, self.rank).integers(n_types, size=n_samples)
+        drawn = make_rng(self.seed, _TEXT, step, 0).integers(n_types, size=self.feed.batch_size)
+        return drawn[self.rank * n_samples : (self.rank + 1) * n_samples]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A batch on its way: threads fill its pixels."""
+
+    step: int
+    pixels: UInt8[ndarray, "B 3 S S"]
+    tasks: list[Future[tuple[list[int], list[str]]]]
+
+
+def resize(picture: Picture, side: int, *, exact: bool = False) -> Picture:
+    """Stretch to a square: by area where both sides shrink, else linear; or ``exact``, as open_clip (Pillow's bicubic).
+
+    OpenCV's linear does not average what it skips and aliases where a picture shrinks; its area filter does not.
+    """
+    if exact:
+        return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), np.uint8)
+    shrinks = picture.shape[0] > side and picture.shape[1] > side
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=method), np.uint8)
 
 
 def random_crop(
@@ -191,10 +276,11 @@ def random_crop(
     Ten tries, then the largest centred crop within ``ratio``, as torchvision's ``RandomResizedCrop``.
     """
     height, width = shape
+    log_ratio = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
-        aspect = np.exp(rng.uniform(np.log(ratio[0]), np.log(ratio[1])))
-        w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        aspect = math.exp(rng.uniform(*log_ratio))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
     aspect = min(max(width / height, ratio[0]), ratio[1])

