@@ -49,7 +49,7 @@ def peak_mb() -> float:
 
 
 def measure(way: str, n_classes: int, n_queries: int, width: int) -> None:
-    """Run one way in this process; prints seconds, peak and how much of it lies above the inputs, and the answers' sum."""
+    """Run one way in this process; prints seconds, peak, its part above the inputs, and the answers' sum."""
     support, query = make_features(n_classes, n_queries, width)
     label = np.repeat(np.arange(n_classes), N_SHOTS)
     before, start = peak_mb(), time.perf_counter()
@@ -75,7 +75,11 @@ def main() -> None:
         measure(options.way, options.classes, options.queries, options.width)
         return
     print(f"{options.classes:,} classes, {options.queries:,} queries, width {options.width}, {N_SHOTS} shots")
-    for way, n_queries in (("ours", options.queries), ("plain", options.queries_plain), ("ours", options.queries_plain)):
+    for way, n_queries in (
+        ("ours", options.queries),
+        ("plain", options.queries_plain),
+        ("ours", options.queries_plain),
+    ):
         sizes = ["--classes", options.classes, "--queries", n_queries, "--width", options.width]
         command = [sys.executable, __file__, "--way", way, *map(str, sizes)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout

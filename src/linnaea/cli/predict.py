@@ -233,7 +233,7 @@ def _write_answers(options: Predict, form: Form, images: list[Path], model: "Tax
 
 
 def _iter_unfinished(images: list[Path], done: set[str], batch_size: int) -> "Iterator[Path]":
-    """All images of the batches in which one is missing: in the same company an image gets the same score bit by bit."""
+    """All images of the batches in which one is missing: in the same company an image gets the same bits."""
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         if any(str(path) not in done for path in batch):

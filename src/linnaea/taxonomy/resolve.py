@@ -23,7 +23,6 @@ from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklist import Checklist, load_checklist
 from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
 from linnaea.taxonomy.label_table import read_labels
-from linnaea.taxonomy.lookups import Lookups
 from linnaea.taxonomy.name_index import (
     ACCEPTED,
     SYNONYM,
@@ -32,6 +31,7 @@ from linnaea.taxonomy.name_index import (
     in_scope,
     make_index,
 )
+from linnaea.taxonomy.name_lookups import Lookups
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
