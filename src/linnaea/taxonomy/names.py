@@ -308,8 +308,18 @@ _ENGLISH_WITH_LATIN_ENDING = frozenset(
 
 
 def tidy(text: str) -> str:
-    """Undo encoding accidents, markup, odd quotes and white space; what remains is what a person sees."""
-    text = _repair_mojibake(text[: 4 * MAX_LENGTH])
+    """Undo encoding accidents, markup, odd quotes and white space; what remains is what a person sees.
+
+    Accidents pile up ("&amp;lt;", mojibake of mojibake), so it goes on until nothing changes.
+    """
+    before, text = None, text[: 4 * MAX_LENGTH]
+    while text != before:  # every step but the first makes the text shorter
+        before, text = text, _tidy_once(text)
+    return text
+
+
+def _tidy_once(text: str) -> str:
+    text = _repair_mojibake(text)
     if "&" in text:
         text = html.unescape(text)
     if "<" in text:
