@@ -58,7 +58,7 @@ def _draw(random: np.random.Generator) -> bytes:
     for octave in range(10):
         cells = (2**octave + 1, 2**octave + 1, 3)
         noise = random.normal(size=cells).astype(np.float32)
-        picture += cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * 0.7**octave
+        picture += cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * 0.78**octave
     scaled = np.clip(128 + 45 * picture, 0, 255).astype(np.uint8)
     return bytes(cv2.imencode(".jpg", scaled, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
 

@@ -13,7 +13,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
-from linnaea.train.batches import Loader, epoch_order, make_rng, random_crop
+from linnaea.train.batches import Loader, balanced_counts, epoch_order, make_rng, random_crop, resize
 from linnaea.train.recipes import Feed
 
 FEED = Feed(batch_size=8, crop_scale=(0.5, 1.0), flip=True, colour_jitter=0.2)
@@ -120,3 +120,65 @@ def test_crops_have_torchvisions_distribution() -> None:
         assert scipy.stats.ks_2samp(measure(ours), measure(theirs)).pvalue > 0.001
     assert (ours[:, 0] + ours[:, 2] <= 120).all()
     assert (ours[:, 1] + ours[:, 3] <= 160).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=200),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(0, 1000),
+)
+def test_balancing_keeps_the_length_of_an_epoch(taxa: list[int], by_taxon: float, by_source: float, seed: int) -> None:
+    taxon_ids = np.array(taxa)
+    sources = np.arange(len(taxa)) % 2
+    counts = balanced_counts(make_rng(seed, 0, 0), (taxon_ids, sources), (by_taxon, by_source))
+    assert counts.sum() == len(taxa)
+    assert (counts >= 0).all()
+    for cell in {*zip(taxa, sources, strict=True)}:  # within a cell all as often as each other, to one
+        here = counts[(taxon_ids == cell[0]) & (sources == cell[1])]
+        assert here.max() - here.min() <= 1
+
+
+def test_balancing_does_what_its_strength_says() -> None:
+    sizes = np.array([900, 90, 10])
+    taxa = np.repeat(np.arange(3), sizes)
+    for strength in (0.0, 0.5, 1.0):
+        counts = balanced_counts(make_rng(0, 0, 0), (taxa,), (strength,))
+        expected = sizes ** (1 - strength) / (sizes ** (1 - strength)).sum() * 1000
+        assert np.abs(np.bincount(taxa, counts) - expected).max() <= 1
+    assert (balanced_counts(make_rng(0, 0, 0), (taxa,), (0.0,)) == 1).all()
+
+
+def test_a_balanced_loader_shows_rare_taxa_as_often_as_common_ones(train: DataSet) -> None:
+    feed = Feed(batch_size=len(train), taxon_balance=1.0)
+    rows = Loader(train, feed, 16, seed=2).rows_at(0)
+    shown = train.index["taxon_id"].gather(rows).value_counts()["count"]
+    assert shown.max() - shown.min() <= 1
+
+
+@given(world_size=st.sampled_from([2, 4]), step=st.integers(0, 5), per_batch=st.booleans())
+def test_a_samples_caption_does_not_depend_on_the_number_of_processes(
+    world_size: int, step: int, per_batch: bool
+) -> None:
+    feed = Feed(batch_size=16, text_per_batch=per_batch)
+    alone = next(Loader(rows_without_shards(37), feed, 16, seed=3).iter_labels(step, step + 1))
+    parts = [
+        next(Loader(rows_without_shards(37), feed, 16, 3, rank=rank, world_size=world_size).iter_labels(step, step + 1))
+        for rank in range(world_size)
+    ]
+    assert np.concatenate([part.text_types for part in parts]).tolist() == alone.text_types.tolist()
+
+
+def test_exact_resize_is_open_clips_crop_pixel_for_pixel() -> None:
+    from PIL import Image
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import resized_crop
+
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    top, left, height, width = random_crop(make_rng(0, 1, 2), picture.shape[:2], (0.5, 1.0), (0.75, 4 / 3))
+    theirs = resized_crop(
+        Image.fromarray(picture), top, left, height, width, [32, 32], InterpolationMode.BICUBIC, antialias=True
+    )
+    ours = resize(picture[top : top + height, left : left + width], 32, exact=True)
+    assert (ours == np.asarray(theirs)).all()

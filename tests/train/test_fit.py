@@ -4,11 +4,7 @@ import errno
 import json
 import math
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +12,29 @@ from typing import Any
 import pytest
 import torch
 
-from linnaea.cli import main
 from linnaea.errors import LinnaeaError
-from linnaea.model.load import load_model
+from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.text import make_token_table
 from linnaea.train import checkpoints, fit
-from linnaea.train.checkpoints import list_checkpoints, load_newest, save_checkpoint
-from linnaea.train.fit import MetricsLog, due, make_optimizer, set_learning_rate
-from linnaea.train.recipes import RECIPES, Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.batches import Loader
+from linnaea.train.checkpoints import list_checkpoints, load_newest
+from linnaea.train.fit import Average, MetricsLog, due, make_optimizer, set_learning_rate
+from linnaea.train.objectives import compute_loss
+from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.run import Run, add_logit_bias, make_start, open_part, train
 
 SMALL = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200),
     feed=Feed(batch_size=16, crop_scale=(0.8, 1.0)),
     descent=Descent(steps=12, lr=2e-3, warmup=4, checkpoint_every=5, log_every=1),
 )
+WITH_BATCH_NORM = replace(SMALL, tower=replace(SMALL.tower, backbone="test_resnet"))
+EVERYTHING = replace(
+    WITH_BATCH_NORM,
+    feed=replace(SMALL.feed, taxon_balance=0.5, colour_jitter=0.2, flip=True),
+    descent=replace(SMALL.descent, average=0.9, accumulate=2, clip_norm=1.0, objective="sigmoid"),
+)
+"""All that keeps a state of its own: BatchNorm, an average, parts made twice, a bias."""
 
 
 @pytest.fixture(autouse=True)
@@ -91,14 +96,12 @@ def test_the_model_folder_is_open_clips(dataset_dir: Path, tmp_path: Path) -> No
     assert (run.model_dir / "taxa.parquet").exists()
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 7])
-def test_a_run_that_stops_goes_on_bit_for_bit(
-    dataset_dir: Path, tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("stop_at", "recipe"), [(1, SMALL), (7, SMALL), (7, EVERYTHING)])
+def test_a_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path: Path, stop_at: int, recipe: Recipe) -> None:
     """SIGTERM in mid-epoch, then another number of workers."""
-    whole = make_run(dataset_dir, tmp_path / "whole")
+    whole = make_run(dataset_dir, tmp_path / "whole", recipe)
     train(whole)
-    stopped = make_run(dataset_dir, tmp_path / "stopped", n_workers=1)
+    stopped = make_run(dataset_dir, tmp_path / "stopped", recipe, n_workers=1)
 
     def on_step(step: int, total: int, line: dict[str, Any]) -> None:
         if step == stop_at:
@@ -109,6 +112,8 @@ def test_a_run_that_stops_goes_on_bit_for_bit(
     assert not stopped.is_finished
     assert train(replace(stopped, n_workers=3)).finished
     assert_same(whole, stopped)
+    models = [load_model(str(run.model_dir), device="cpu") for run in (whole, stopped)]
+    assert models[0].fingerprint == models[1].fingerprint
 
 
 def test_a_run_that_died_goes_on_from_its_last_checkpoint(dataset_dir: Path, tmp_path: Path) -> None:
@@ -130,51 +135,6 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(dataset_dir: Path, tmp
         stream.write('{"step": 9, "lo')
     assert train(died).finished
     assert_same(whole, died)
-
-
-def train_command(data: Path, output: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "linnaea", "train", "tiny", "--data", str(data), "--output", str(output),
-            "--steps", "30",
-            "--batch-size", "16", "--image-size", "32", "--width", "64", "--image-layers", "2", "--text-layers", "1",
-            "--checkpoint-every", "7", "--log-every", "1", "--warmup", "5", "--device", "cpu", *more]  # fmt: skip
-
-
-@pytest.mark.long
-def test_kill_9_at_random_moments_changes_nothing(dataset_dir: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(train_command(dataset_dir, tmp_path / "whole"), check=True, capture_output=True, env=environment)
-    rng = random.Random(0)
-    for round_ in range(4):
-        output = tmp_path / f"killed-{round_}"
-        for _ in range(3):
-            resume = ["--resume", "--workers", str(rng.randint(1, 4))] if (output / "recipe.json").exists() else []
-            process = subprocess.Popen(train_command(dataset_dir, output, *resume), env=environment,
-                                       stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
-            time.sleep(rng.uniform(3, 9))
-            process.kill()
-            process.wait()
-        resume = ["--resume"] if (output / "recipe.json").exists() else []
-        subprocess.run(train_command(dataset_dir, output, *resume), check=True, capture_output=True, env=environment)
-        assert_same(make_run(dataset_dir, tmp_path / "whole"), make_run(dataset_dir, output))
-
-
-def test_ctrl_c_saves_and_resume_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(train_command(dataset_dir, tmp_path / "run"), stderr=subprocess.PIPE, env=environment)
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in (130, 0), err
-    assert b"Traceback" not in err
-    if process.returncode == 130:
-        assert b"--resume` goes on" in err
-    subprocess.run(
-        train_command(dataset_dir, tmp_path / "run", "--resume"), check=True, capture_output=True, env=environment
-    )
-    subprocess.run(train_command(dataset_dir, tmp_path / "whole"), check=True, capture_output=True, env=environment)
-    assert_same(make_run(dataset_dir, tmp_path / "whole"), make_run(dataset_dir, tmp_path / "run"))
 
 
 def test_a_loss_that_is_not_finite_names_step_and_samples(
@@ -214,17 +174,6 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert train(run).finished
 
 
-def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        save_checkpoint(tmp_path, step, {"step": step, "tensor": torch.ones(3) * step})
-    newest = list_checkpoints(tmp_path)
-    assert len(newest) == checkpoints.KEEP
-    newest[-1].write_bytes(newest[-1].read_bytes()[:200])
-    state = load_newest(tmp_path)
-    assert state is not None
-    assert state["step"] == 2
-
-
 def test_weight_decay_spares_what_open_clip_spares(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run")
     clip = make_start(SMALL.tower, open_part(run), seed=0, device="cpu").clip
@@ -261,57 +210,138 @@ def test_a_torn_log_is_mended(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [1, 2]
 
 
-def test_the_papers_recipe_is_the_papers() -> None:
-    """arXiv 2311.18803, section 4.1 and the released script."""
-    recipe = RECIPES["bioclip-vit-b16"]
-    assert (recipe.tower.start, recipe.tower.pretrained) == ("ViT-B-16", "openai")
-    assert recipe.feed.batch_size == 32_768
-    assert not recipe.feed.text_per_batch
-    d = recipe.descent
-    assert (d.lr, d.weight_decay, d.warmup, d.epochs, d.beta1, d.beta2, d.eps) == (
-        1e-4,
-        0.2,
-        1000,
-        100,
-        0.9,
-        0.98,
-        1e-6,
-    )
+def start(dataset_dir: Path, recipe: Recipe) -> tuple[TaxonModel, Any, Any]:
+    """A model, a batch and its table of captions."""
+    dataset = open_part(make_run(dataset_dir, Path("unused"), recipe))
+    model = add_logit_bias(make_start(recipe.tower, dataset, seed=0, device="cpu"))
+    model.clip.train()
+    batch = next(Loader(dataset, recipe.feed, recipe.tower.image_size, 0).iter_batches(0, 1))
+    return model, batch, make_token_table(model.tokenizer, dataset.taxa_list, recipe.feed.text_types)
 
 
-def test_command_line_of_a_run(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, words = tmp_path / "run", train_command(dataset_dir, tmp_path / "run", "--steps", "3")[3:]
-    assert main([*words, "--dry-run"]) == 0
-    assert "parameters" in capsys.readouterr().out
-    assert not run.exists()
-    assert main(words) == 0
-    assert capsys.readouterr().out == f"model: {run / 'model'}\n"
-    assert main(words) == 1
-    assert "--resume goes on with it" in capsys.readouterr().err
-    assert main([*words, "--resume"]) == 0
-    assert main([*words, "--resume", "--lr", "0.5"]) == 1
-    assert "descent.lr: 0.002 -> 0.5" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (["train", "tinny", "--data", "d", "--output", "o"], 2, "did you mean tiny"),
-        (["train", "tiny", "--data", "nowhere", "--output", "o"], 1, "nowhere: is no data set"),
-        (["train", "tiny", "--data", "nowhere", "--output", "o", "--resume"], 1, "no run to resume"),
-        (["train", "tiny", "--data", "d", "--output", "o", "--batch-size", "1"], 2, "at least 2 samples"),
-    ],
-)
-def test_wrong_usage_is_one_line(
-    words: list[str],
-    code: int,
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("objective", ["info_nce", "multi_positive", "sigmoid"])
+@pytest.mark.parametrize("accumulate", [1, 2, 5, 16])
+def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(
+    dataset_dir: Path, objective: Any, accumulate: int
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == code
-    err = capsys.readouterr().err
-    assert says in err
-    assert err.count("\n") == 1
+    model, batch, table = start(dataset_dir, SMALL)
+    found = []
+    for parts in (1, accumulate):
+        model.clip.zero_grad()
+        loss = compute_loss(model, batch, table, replace(SMALL.descent, objective=objective, accumulate=parts))
+        loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.clip.named_parameters() if p.grad is not None}
+        found.append((float(loss.detach()), gradients))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for name, gradient in found[0][1].items():
+        assert (gradient - found[1][1][name]).norm() <= 1e-5 * gradient.norm() + 1e-9, name
+
+
+def test_captions_are_encoded_once_and_the_loss_is_that_of_the_plain_way(dataset_dir: Path) -> None:
+    """The plain way: every sample's caption in full context through open_clip's encode_text, and its ClipLoss."""
+    import open_clip
+
+    model, batch, table = start(dataset_dir, SMALL)
+    seen: list[int] = []
+    embedding = model.clip.token_embedding
+    hook = embedding.register_forward_hook(lambda module, inputs, out: seen.append(len(inputs[0])))
+    loss = compute_loss(model, batch, table, SMALL.descent)
+    hook.remove()
+    ours = torch.autograd.grad(loss, list(model.clip.parameters()), allow_unused=True)
+    dataset, types = open_part(make_run(dataset_dir, Path("unused"))), SMALL.feed.text_types
+    captions = [
+        dataset.taxon(taxon).caption(types[kind], "a photo of {}.")
+        for taxon, kind in zip(batch.taxon_ids.tolist(), batch.text_types.tolist(), strict=True)
+    ]
+    assert seen == [len(set(captions))]
+    pixels = torch.from_numpy(batch.pixels).float() / 255 - torch.tensor(model.preprocess.mean).view(3, 1, 1)
+    pixels = pixels / torch.tensor(model.preprocess.std).view(3, 1, 1)
+    image = model.clip.encode_image(pixels, normalize=True)
+    text = model.clip.encode_text(model.tokenizer(captions), normalize=True)
+    plain = open_clip.ClipLoss()(image, text, model.clip.logit_scale.exp())
+    theirs = torch.autograd.grad(plain, list(model.clip.parameters()), allow_unused=True)
+    assert abs(float(loss.detach() - plain.detach())) <= 1e-6 * float(plain.detach())
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or (a - b).norm() <= 1e-4 * b.norm() + 1e-7
+
+
+def test_running_statistics_count_each_part_once(dataset_dir: Path) -> None:
+    """What is made again on the way back must not move BatchNorm's averages again."""
+    counts = []
+    for backward in (False, True):
+        model, batch, table = start(dataset_dir, WITH_BATCH_NORM)
+        loss = compute_loss(model, batch, table, replace(SMALL.descent, accumulate=4))
+        if backward:
+            loss.backward()
+        buffers = model.clip.named_buffers()
+        counts.append({name: value for name, value in buffers if "running" in name or "num_batches" in name})
+    assert any(name.endswith("num_batches_tracked") and value == 4 for name, value in counts[0].items())
+    for name, value in counts[0].items():
+        assert torch.equal(value, counts[1][name]), name
+
+
+def test_the_average_is_one_and_becomes_the_model(dataset_dir: Path, tmp_path: Path) -> None:
+    run = make_run(dataset_dir, tmp_path / "run", EVERYTHING)
+    train(run)
+    state = load_newest(run.run_dir / "checkpoints")
+    assert state is not None
+    saved = load_model(str(run.model_dir), device="cpu").clip.state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in state["average"].items())
+    assert any(not torch.equal(saved[name], value) for name, value in state["model"].items())
+
+
+def test_the_average_follows_its_formula() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(0.0)
+        average = Average(layer, 0.9)
+        layer.weight.fill_(1.0)
+    average.update(layer, 1)  # young: (1 + 1) / (10 + 1) of the old stays
+    assert float(average.state["weight"]) == pytest.approx(1 - 2 / 11)
+    average.update(layer, 1000)
+    assert float(average.state["weight"]) == pytest.approx(1 - 2 / 11 * 0.9)
+    with average.swapped_in(layer):
+        assert not layer.training
+        assert float(layer.weight.detach()) == pytest.approx(1 - 2 / 11 * 0.9)
+    assert layer.training
+    assert float(layer.weight.detach()) == 1.0
+
+
+def test_evaluation_changes_nothing_but_the_log(dataset_dir: Path, tmp_path: Path) -> None:
+    plain, watched = (make_run(dataset_dir, tmp_path / name, EVERYTHING) for name in ("plain", "watched"))
+    train(plain)
+    modes = []
+
+    def evaluate(model: TaxonModel) -> dict[str, float]:
+        modes.append(model.clip.training)
+        return {"val/top1": 0.25}
+
+    train(watched, evaluate=evaluate)
+    assert_same(plain, watched)
+    assert modes == [False, False]
+    lines = [json.loads(line) for line in (watched.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line.get("evaluate/val/top1") == 0.25] == [1, 12]
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = fit.compute_loss
+
+    def bad(*args: Any) -> torch.Tensor:
+        loss = compute(*args)
+        loss.register_hook(lambda gradient: gradient * math.nan)
+        return loss
+
+    monkeypatch.setattr(fit, "compute_loss", bad)
+    with pytest.raises(LinnaeaError, match="the gradient at step 1 is not finite; samples"):
+        train(make_run(dataset_dir, tmp_path / "run"))
+
+
+def test_bf16_and_sigmoid_train_and_load(dataset_dir: Path, tmp_path: Path) -> None:
+    recipe = replace(SMALL, descent=replace(SMALL.descent, precision="bf16", objective="sigmoid", steps=3))
+    run = make_run(dataset_dir, tmp_path / "run", recipe)
+    assert train(run).finished
+    model = load_model(str(run.model_dir), device="cpu")
+    assert float(model.clip.logit_bias.detach()) == pytest.approx(-10, abs=0.1)

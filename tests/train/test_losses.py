@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_clip.loss import SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from linnaea.train.losses import info_nce, multi_positive
+from linnaea.train.losses import LOGITS_AT_ONCE, choose_rows_at_once, info_nce, multi_positive, sigmoid
 
 
 def make_features(n_images: int, n_captions: int, width: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -80,3 +81,97 @@ def test_with_all_taxa_different_both_losses_are_one() -> None:
     image, caption, scale, _ = make_features(12, 12, 8, 3, torch.float64)
     own = torch.arange(12)
     assert torch.allclose(multi_positive(image, caption, own, own, scale), info_nce(image, caption, own, scale))
+
+
+def make_unit_features(n_images: int, n_captions: int, seed: int) -> tuple[Tensor, ...]:
+    image, caption, scale, caption_of = make_features(n_images, n_captions, 8, seed, torch.float64)
+    used, own = torch.unique(caption_of, return_inverse=True)
+    unit = [normalize(part.detach(), dim=-1).requires_grad_() for part in (image, caption[used])]
+    bias = torch.tensor(-3.0, dtype=torch.float64).requires_grad_()
+    taxon = own // 2
+    return (*unit, scale, bias, own, taxon)
+
+
+LOSSES = {
+    "info_nce": lambda i, c, s, b, own, taxon, rows: info_nce(i, c, own, s, rows_at_once=rows),
+    "multi_positive": lambda i, c, s, b, own, taxon, rows: multi_positive(i, c, own, taxon, s, rows_at_once=rows),
+    "sigmoid": lambda i, c, s, b, own, taxon, rows: sigmoid(i, c, own, s, b, rows_at_once=rows),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 20), st.integers(1, 41), st.integers(0, 10_000))
+def test_blocks_change_neither_value_nor_gradient(
+    name: str, n_images: int, n_captions: int, rows: int, seed: int
+) -> None:
+    found = []
+    for rows_at_once in (0, rows):
+        *leaves, own, taxon = make_unit_features(n_images, n_captions, seed)
+        loss = LOSSES[name](*leaves, own, taxon, rows_at_once)
+        found.append((loss.detach(), *torch.autograd.grad(loss, leaves, allow_unused=True)))
+    for whole, in_blocks in zip(*found, strict=True):
+        assert (whole is None) == (in_blocks is None)
+        if whole is not None:
+            assert torch.allclose(whole, in_blocks, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [0, 100])
+def test_info_nce_in_float32_follows_open_clip(rows: int) -> None:
+    """The loss to 1e-6, each gradient to 1e-5, both relative."""
+    found = []
+    for ours in (True, False):
+        image, caption, scale, _ = make_features(512, 512, 64, 5, torch.float32)
+        unit_image, unit_caption = normalize(image, dim=-1), normalize(caption, dim=-1)
+        if ours:
+            loss = info_nce(unit_image, unit_caption, torch.arange(512), scale, rows_at_once=rows)
+        else:
+            loss = open_clip.ClipLoss()(unit_image, unit_caption, scale)
+        found.append((loss.detach(), *torch.autograd.grad(loss, (image, caption, scale))))
+    assert abs(found[0][0] - found[1][0]) <= 1e-6 * abs(found[1][0])
+    for a, b in zip(found[0][1:], found[1][1:], strict=True):
+        assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 24), st.integers(1, 24), st.integers(0, 10_000))
+def test_sigmoid_is_open_clips_loss_in_value_and_gradient(n_images: int, n_captions: int, seed: int) -> None:
+    found = []
+    for ours in (True, False):
+        image, caption, scale, bias, own, _ = make_unit_features(n_images, n_captions, seed)
+        if ours:
+            loss = sigmoid(image, caption, own, scale, bias)
+        else:
+            loss = SigLipLoss(rank=0, world_size=1)(image, caption[own], scale, bias)
+        found.append((loss.detach(), *torch.autograd.grad(loss, (image, caption, scale, bias))))
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_the_full_matrix_never_exists() -> None:
+    """The largest tensor that comes into being on the way there and back is a block."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, Tensor):
+                    self.numbers = max(self.numbers, tensor.numel())
+            return out
+
+    n, rows = 600, 20
+    for loss_of in LOSSES.values():
+        with Largest() as largest:
+            image, caption, scale, _ = make_features(n, n, 8, 0, torch.float32)
+            bias, own = torch.zeros((), requires_grad=True), torch.arange(n)
+            loss_of(image, caption, scale, bias, own, own, rows).backward()
+        assert largest.numbers <= rows * n
+
+
+def test_small_batches_have_no_blocks_and_large_ones_small_blocks() -> None:
+    assert choose_rows_at_once(1024, 1024) == 0
+    rows = choose_rows_at_once(32_768, 32_768)
+    assert 0 < rows * 32_768 <= LOGITS_AT_ONCE

@@ -1,6 +1,7 @@
 """``linnaea train RECIPE``: from a data set to a model folder."""
 
 import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ class Train:
     resume: bool = False
     """Go on with the run in the output folder."""
     dry_run: bool = False
-    """Say what would happen: parameters, steps, samples; then stop."""
+    """Say what it would take: steps, parameters, arithmetic, memory, hours; then stop."""
+    throughput: float = 0.0
+    """With --dry-run: samples per second to reckon the hours with."""
+    evaluate_split: str = ""
+    """Split to score zero-shot every --evaluate-every steps, into the log; none: no evaluation."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     workers: int = 2
@@ -63,7 +68,7 @@ def train(options: Train) -> int:
         n_workers=options.workers,
     )
     if options.dry_run:
-        return describe(run)
+        return describe(run, options.throughput)
     if options.resume:
         check_same_recipe(run)
         if run.is_finished:
@@ -80,7 +85,7 @@ def train(options: Train) -> int:
             for sample in line["unreadable"]:
                 warn(f"sample {sample}; another stands in")
 
-        result = run_training(run, on_step)
+        result = run_training(run, on_step, make_evaluate(options) if options.evaluate_split else lambda model: {})
     if not result.finished:
         warn(f"stopped after step {result.step}; `linnaea train {options.recipe_name} ... --resume` goes on")
         return INTERRUPTED
@@ -88,21 +93,52 @@ def train(options: Train) -> int:
     return SOME_FAILED if result.n_unreadable else DONE
 
 
-def describe(run: Any) -> int:
-    """What a run would take: parameters, samples, steps."""
-    from linnaea.train.run import make_start, open_part
+def make_evaluate(options: Train) -> Callable[[Any], Mapping[str, float]]:
+    """Zero-shot scores of the model in training on one split, among the taxa of that split."""
+    from dataclasses import replace
 
-    dataset = open_part(run)
-    n_steps, size = run.recipe.n_steps(len(dataset)), run.recipe.feed.batch_size
+    import numpy as np
+
+    from linnaea.data.images import ImageError
+    from linnaea.data.shards import DataSet
+    from linnaea.evaluate.evaluation import Question, evaluate_features
+    from linnaea.model.encode import iter_encoded_images
+
+    whole = DataSet.open(options.data)
+    part = whole.split(options.evaluate_split)
+
+    def evaluate(model: Any) -> Mapping[str, float]:
+        now = replace(model)  # what a model remembers of itself is of other weights
+        items = ((row, part.read(row)) for row in range(len(part)))
+        encoded = list(iter_encoded_images(now, items, n_workers=options.workers))
+        good = [row for row, vector in encoded if not isinstance(vector, ImageError)]
+        vectors = np.stack([vector for _, vector in encoded if not isinstance(vector, ImageError)])
+        readable = replace(part, index=part.index[good])
+        scores = evaluate_features(now, whole, readable, vectors, Question(shots=(0,))).metrics
+        wanted = ("top1", "genus", "chance/top1")
+        return {f"{options.evaluate_split}/{key}": scores[f"zero_shot/taxon_com/{key}"] for key in wanted}
+
+    return evaluate
+
+
+def describe(run: Any, throughput: float) -> int:
+    """What a run would take, on standard output."""
+    from linnaea.train.run import make_plan
+
+    plan, size = make_plan(run), run.recipe.feed.batch_size
+    costs, tower = plan.costs, run.recipe.tower
+    n_seen, n_flops = plan.n_steps * size, costs.flops * plan.n_steps
     lines = [
-        f"samples      {len(dataset):,} of {dataset.index['taxon_id'].n_unique():,} taxa",
-        f"steps        {n_steps:,} of {size:,} samples: {n_steps * size / len(dataset):.1f} epochs",
+        f"samples      {plan.n_samples:,} of {plan.n_taxa:,} taxa",
+        f"steps        {plan.n_steps:,} of {size:,} samples: {n_seen / plan.n_samples:.1f} epochs",
+        f"start        {tower.start} {tower.pretrained}".rstrip() if tower.start else "start        new weights",
+        f"parameters   {costs.n_parameters:,}",
+        f"arithmetic   {costs.flops / size / 1e9:,.2f} GFLOP a sample, {n_flops / 1e15:,.3f} PFLOP in all",
+        f"memory       about {costs.memory_bytes / 1e9:,.2f} GB on one device: {costs.state_bytes / 1e9:,.2f} for"
+        f" weights and optimiser, {costs.activation_bytes / 1e9:,.2f} for a batch (--accumulate divides that)",
+        f"time         {n_flops / 1e12 / 3600:,.2f} hours at 1 TFLOP/s sustained"
+        + (f"; {n_seen / throughput / 3600:,.2f} hours at {throughput:,.0f} samples/s" if throughput > 0 else ""),
     ]
-    tower = run.recipe.tower
-    if tower.start:
-        lines.append(f"start        {tower.start} {tower.pretrained}".rstrip())
-    else:
-        lines.append(f"parameters   {make_start(tower, dataset, seed=0, device='cpu').parameter_count():,}")
     print("\n".join(lines))
     return DONE
 

@@ -105,8 +105,8 @@ def raise_if_passing(error: OSError, path: Path) -> None:
 def decode(data: bytes, *, min_short_side: int | None = None) -> Picture:
     """Decode a picture: upright, RGB, ``[H, W, 3]`` uint8.
 
-    With ``min_short_side`` a JPEG may be decoded at a fraction (n/8) of its size, as long as its short side
-    stays at least that long: several times faster, and the resize that follows has less to do.
+    With ``min_short_side`` a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its
+    short side stays at least that long: faster, and the resize that follows has several times less to do.
 
     Raises:
         ImageError: the data is no picture, truncated, or too large.
@@ -125,8 +125,8 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
         ImageError: the data is no usable picture.
     """
     fits = _fits_verbatim(data, short_side)
-    # Twice the target leaves the area filter enough to average.
-    picture = decode(data, min_short_side=None if fits else 2 * short_side)
+    # With a quarter to spare the area filter comes as near to the ideal as from the full picture (47 dB and more).
+    picture = decode(data, min_short_side=None if fits else short_side + short_side // 4)
     height, width = picture.shape[:2]
     if fits:
         return Prepared(jpeg=data, width=width, height=height, stored_verbatim=True)
@@ -134,7 +134,9 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
     height, width = small.shape[:2]
     if max(height, width) > _JPEG_MAX_SIDE:
         raise ImageError(f"too long: {width} x {height} pixels do not fit a JPEG (limit {_JPEG_MAX_SIDE:,} a side)")
-    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=quality, colorspace="RGB")
+    jpeg = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(small), quality=quality, colorspace="RGB", colorsubsampling="420"
+    )
     return Prepared(jpeg=jpeg, width=width, height=height, stored_verbatim=False)
 
 
@@ -161,14 +163,23 @@ def _decode_plain_jpeg(data: bytes, min_short_side: int | None) -> Picture | Non
     if colours not in ("YCbCr", "RGB", "Gray"):
         return None
     target: dict[str, Any] = {}
-    if min_short_side is not None and min_short_side < min(height, width):
-        scale = min_short_side / min(height, width)
-        target = {"min_height": int(np.ceil(height * scale)), "min_width": int(np.ceil(width * scale))}
+    if scale := _decoding_scale(min(height, width), min_short_side):
+        target = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
     try:
         picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
     except ValueError:
         return None
     return _turn_upright(picture, _jpeg_orientation(data))
+
+
+def _decoding_scale(short_side: int, min_short_side: int | None) -> int:
+    """The largest of 2, 4 and 8 that the picture may be divided by, else 0.
+
+    libjpeg can do n/8 for every n, but only these in SIMD: 6/8 takes longer than the whole picture.
+    """
+    if min_short_side is None:
+        return 0
+    return next((scale for scale in (8, 4, 2) if short_side >= scale * min_short_side), 0)
 
 
 def _jpeg_orientation(data: bytes) -> int:

@@ -110,7 +110,7 @@ def log_sum_exp(
     """
     weight_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype).log()
     if rows_at_once and rows_at_once < len(image_BE):
-        both: tuple[Tensor, Tensor] = _BlockwiseLogSumExp.apply(  # type: ignore[no-untyped-call]
+        both: tuple[Tensor, Tensor] = _BlockwiseLogSumExp.apply(
             image_BE, caption_UE, weight_U, logit_scale, rows_at_once
         )
         return both

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import open_clip
 import torch
 
 from linnaea import __version__
@@ -28,10 +30,21 @@ from linnaea.model.tokenizer import train_bpe
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.train.batches import Loader
+from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, fit
 from linnaea.train.recipes import Recipe, Tower
 
 RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would take."""
+
+    n_samples: int
+    n_taxa: int
+    n_steps: int
+    costs: Costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +99,7 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
 
 def add_logit_bias(model: TaxonModel) -> TaxonModel:
     """Give a model the bias that the sigmoid loss learns, with SigLIP's start values, unless it has one."""
-    if model.clip.logit_bias is not None:
+    if getattr(model.clip, "logit_bias", None) is not None:
         return model
     bias, scale = -10.0, math.log(10)
     model.clip.logit_bias = torch.nn.Parameter(torch.tensor(bias, device=model.device))
@@ -123,6 +136,27 @@ def train(
     if result.finished:
         _save_result(run, model, dataset, result)
     return result
+
+
+def make_plan(run: Run) -> Plan:
+    """Reckon what a run would take, without taking a step or fetching any weights."""
+    recipe, dataset = run.recipe, open_part(run)
+    tower = recipe.tower
+    first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
+    if tower.start in open_clip.list_models():  # no need for its weights
+        model_cfg, tokenizer = open_clip.get_model_config(tower.start), open_clip.get_tokenizer(tower.start)
+    else:
+        model = make_start(tower, dataset, seed=0, device="cpu")
+        model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer
+    taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
+    table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
+    n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
+    return Plan(
+        n_samples=len(dataset),
+        n_taxa=dataset.index["taxon_id"].n_unique(),
+        n_steps=recipe.n_steps(len(dataset)),
+        costs=estimate_costs(model_cfg, recipe, n_captions, n_tokens),
+    )
 
 
 def write_recipe(run: Run) -> None:
