@@ -216,13 +216,3 @@ def test_every_plan_and_ornament_can_be_drawn(plan: str, ornament: str) -> None:
     assert first.shape == (32, 32, 3)
     assert first.std() > 5
     assert (first != second).mean() > 0.5, "two photographs of a species are never the same"
-
-
-def test_genera_of_a_class_differ_in_hue() -> None:
-    """What places an unseen species in its genus must be seen at a glance, not learned by heart."""
-    hues: dict[tuple[str, ...], set[float]] = {}
-    for one in make_species(SyntheticConfig()):
-        hues.setdefault(one.taxon.lineage[:3], set()).add(one.traits.hue)
-    for of_class in hues.values():
-        gaps = [abs((a - b + 0.5) % 1.0 - 0.5) for a, b in combinations(sorted(of_class), 2)]
-        assert min(gaps) > 0.05

@@ -182,17 +182,15 @@ def _make_genera(n_genera: int, words: "_Words") -> list[_Genus]:
         families.append((lineage, nouns[slot[1]].removesuffix("s"), plan, parts, slender, curl))
     genera = []
     for number in range(n_genera):
-        family, place = number % n_families, number // n_families
-        lineage, noun, plan, parts, slender, curl = families[family]
-        in_clade = family // len(CLADES) * GENERA_PER_FAMILY + place
-        # Steps of the golden ratio: however many genera a clade has, their hues lie far apart.
-        hue = (0.618 * in_clade + 0.17 * (family % len(CLADES))) % 1.0
+        lineage, noun, plan, parts, slender, curl = families[number % n_families]
+        place = number // n_families
+        hue = (0.62 * place + 0.17 * (number % n_families)) % 1.0
         accent = hue + (0.5, 0.33, 0.67)[(place + number) % 3]
         genera.append(
             _Genus(
                 lineage=(*lineage, words.make(2, ("us", "a", "is", "ia", "or"))), noun=noun, plan=plan, parts=parts,
                 slender=slender, curl=curl, hue=hue, accent=accent,
-                ornament=ORNAMENTS[(place + family) % len(ORNAMENTS)],
+                ornament=ORNAMENTS[(place + number % n_families) % len(ORNAMENTS)],
             )
         )  # fmt: skip
     return genera
