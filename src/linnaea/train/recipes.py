@@ -139,7 +139,7 @@ class Recipe:
 TINY = Recipe(
     tower=Tower(image_size=64, patch_size=8, width=128, image_layers=4, text_layers=2, n_merges=1000),
     feed=Feed(batch_size=256, crop_scale=(0.6, 1.0), flip=True),
-    descent=Descent(steps=100, lr=2e-3, warmup=20, weight_decay=0.05, clip_norm=1.0, checkpoint_every=100),
+    descent=Descent(steps=160, lr=2e-3, warmup=20, weight_decay=0.05, clip_norm=1.0, checkpoint_every=100),
 )
 SMALL = dataclasses.replace(
     TINY,
