@@ -1,0 +1,123 @@
+"""Clades and lists: which taxa may answer, whatever their names were when the list was written."""
+
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linnaea.data.shards import make_taxa_table
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.restrict import find_clade, find_names, keep_clades, keep_listed, keep_rows
+from linnaea.taxonomy.taxon import Taxon
+
+MOTH = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera")
+TAXA = [
+    Taxon((*MOTH, "Sphingidae", "Deilephila", "elpenor"), common_name="Elephant Hawk-moth"),
+    Taxon((*MOTH, "Sphingidae", "Deilephila", "porcellus"), common_name="Small Elephant Hawk-moth"),
+    Taxon((*MOTH, "Erebidae", "Arctia", "caja"), common_name="Garden Tiger"),
+    Taxon(("Animalia", "Arthropoda", "Insecta", "Coleoptera", "Lucanidae", "Lucanus", "cervus")),
+    Taxon(("Animalia", "Chordata", "Aves", "Suliformes", "Sulidae", "Morus", "bassanus"), common_name="Gannet"),
+    Taxon(("Plantae", "Tracheophyta", "Magnoliopsida", "Rosales", "Moraceae", "Morus", "alba"), common_name="Mulberry"),
+]
+
+
+@pytest.fixture
+def bank() -> LabelBank:
+    return LabelBank(make_taxa_table(TAXA), np.eye(len(TAXA), dtype=np.float32), {})
+
+
+def names(bank: LabelBank) -> list[str]:
+    return sorted(bank.taxa["scientific_name"])
+
+
+class OneSynonym:
+    """A taxonomy that has moved the garden tiger from Euprepia to Arctia, and Lucanus from Lucanus to Platycerus."""
+
+    ACCEPTED: ClassVar = {
+        "Euprepia caja": ("synonym", "Arctia caja"),
+        "Lucanus cervus": ("synonym", "Platycerus cervus"),
+        "Platycerus cervus": ("accepted", "Platycerus cervus"),
+        "Vanessa atalanta": ("accepted", "Vanessa atalanta"),
+    }
+
+    def resolve(self, names: "list[str] | pl.Series") -> pl.DataFrame:
+        rows = [self.ACCEPTED.get(name, ("unresolved", "")) for name in names]
+        return pl.DataFrame(rows, schema=["status", "scientific_name"], orient="row")
+
+
+def never() -> OneSynonym:
+    raise AssertionError("the bank's own names need no checklist")
+
+
+@pytest.mark.parametrize(
+    ("clade", "n"),
+    [("order:Lepidoptera", 3), ("lepidoptera", 3), ("genus:Morus", 2), ("Deilephila elpenor", 1), ("Gannet", 1),
+     ("kingdom:Animalia", 5), ("species:Arctia caja", 1)],
+)  # fmt: skip
+def test_a_clade_is_all_that_is_under_it(bank: LabelBank, clade: str, n: int) -> None:
+    assert len(find_clade(bank, clade)) == n
+
+
+@pytest.mark.parametrize(
+    ("clade", "message"),
+    [("order:Lepidoptra", "did you mean Lepidoptera"), ("tribe:Sphingini", "is no rank"), ("genus:", "no genus"),
+     ("family:Lepidoptera", "no family of that name")],
+)  # fmt: skip
+def test_a_clade_that_is_not_there_is_one_clear_line(bank: LabelBank, clade: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_clade(bank, clade)
+
+
+def test_a_name_of_several_ranks_is_not_guessed() -> None:
+    twice = [Taxon.of(order="Uria", genus="Alca", species="torda"), Taxon.of(genus="Uria", species="aalge")]
+    bank = LabelBank(make_taxa_table(twice), np.eye(2, dtype=np.float32), {})
+    with pytest.raises(UsageError, match="write order:Uria or genus:Uria"):
+        find_clade(bank, "Uria")
+
+
+def test_within_and_exclude_combine(bank: LabelBank) -> None:
+    kept = keep_clades(bank, ["class:Insecta", "genus:Morus"], ["family:Sphingidae", "kingdom:Plantae"])
+    assert names(kept) == ["Arctia caja", "Lucanus cervus", "Morus bassanus"]
+    with pytest.raises(UsageError, match="leaves no taxon"):
+        keep_clades(bank, ["kingdom:Plantae"], ["genus:Morus"])
+
+
+@given(st.sets(st.integers(0, len(TAXA) - 1), min_size=1))
+@settings(max_examples=30, deadline=None)
+def test_rows_and_vectors_stay_together(rows: set[int]) -> None:
+    bank = LabelBank(make_taxa_table(TAXA), np.eye(len(TAXA), dtype=np.float32), {})
+    kept = keep_rows(bank, np.array(sorted(rows)))
+    assert kept.vectors.argmax(axis=1).tolist() == sorted(rows)
+    assert kept.taxa["scientific_name"].to_list() == [bank.taxa["scientific_name"][row] for row in sorted(rows)]
+    assert kept.taxa["taxon_id"].to_list() == list(range(len(rows)))
+
+
+def test_a_list_may_hold_names_of_any_rank_and_language(bank: LabelBank) -> None:
+    found = find_names(bank, ["arctia_caja", "Deilephila", "elephant hawk moth", "gannet", " "], never)
+    assert not found.unknown
+    kept = keep_rows(bank, found.rows)
+    assert names(kept) == ["Arctia caja", "Deilephila elpenor", "Deilephila porcellus", "Morus bassanus"]
+
+
+def test_synonyms_meet_on_either_side(bank: LabelBank) -> None:
+    """An old name in the list, and an old name in the bank."""
+    kept, unknown = keep_listed(bank, ["Euprepia caja", "Platycerus cervus"], OneSynonym)
+    assert names(kept) == ["Arctia caja", "Lucanus cervus"]
+    assert not unknown
+
+
+def test_unknown_names_are_listed_with_reason_and_suggestion(bank: LabelBank) -> None:
+    kept, unknown = keep_listed(bank, ["Arctia caja", "Arctia cajja", "Vanessa atalanta", "zzz"], OneSynonym)
+    assert names(kept) == ["Arctia caja"]
+    said = {one.name: str(one) for one in unknown}
+    assert "did you mean Arctia caja" in said["Arctia cajja"]
+    assert "is Vanessa atalanta, which is not among the labels" in said["Vanessa atalanta"]
+    assert "unresolved" in said["zzz"]
+    with pytest.raises(LinnaeaError, match="3 names of the list"):
+        keep_listed(bank, ["Arctia caja", "Arctia cajja", "Vanessa atalanta", "zzz"], OneSynonym, strict=True)
+    with pytest.raises(LinnaeaError, match="no name of the list"):
+        keep_listed(bank, ["zzz"], OneSynonym)
