@@ -4,7 +4,7 @@ Progress and messages go to standard error; standard output is for results.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from linnaea.cli import DONE, FAILED, SOME_FAILED
 
 messages = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
@@ -110,3 +112,14 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """One line about something that did not go as it should, on standard error."""
     print(f"linnaea: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def report_failed(failed: Sequence[str], n_inputs: int) -> int:
+    """Name the inputs of a batch that failed, the first ten of them; returns the exit code."""
+    for line in failed[:10]:
+        warn(line)
+    if len(failed) > 10:
+        warn(f"... and {len(failed) - 10} more; every one is a row with its reason")
+    if not failed:
+        return DONE
+    return FAILED if len(failed) == n_inputs else SOME_FAILED

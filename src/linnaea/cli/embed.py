@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
-from linnaea.cli.console import progress_bar, say, warn
+from linnaea.cli import Commands
+from linnaea.cli.console import progress_bar, report_failed, say
 from linnaea.errors import LinnaeaError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def embed(options: Embed) -> int:
                 add(name, vector, "")
             on_progress(done, len(paths))
     say(f"{len(paths) - len(failed):,} vectors of {len(paths):,} photographs: {options.output}")
-    return _exit_code(failed, len(paths))
+    return report_failed(failed, len(paths))
 
 
 @contextmanager
@@ -169,16 +169,6 @@ def _status(vector: Any) -> str:
 
 Writer: TypeAlias = Callable[[Path, Path, "TaxonModel", int], AbstractContextManager[Add]]
 WRITERS: dict[str, Writer] = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".npy": _write_npy}
-
-
-def _exit_code(failed: list[str], n_images: int) -> int:
-    for line in failed[:10]:
-        warn(line)
-    if len(failed) > 10:
-        warn(f"... and {len(failed) - 10} more; every one is a row with its reason")
-    if not failed:
-        return DONE
-    return FAILED if len(failed) == n_images else SOME_FAILED
 
 
 COMMANDS: Commands = {"": (Embed, embed)}

@@ -1,26 +1,37 @@
 """``linnaea predict IMAGES...``: the organisms on photographs, as a table or a file."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
-from linnaea.cli.console import progress_bar, results, say, warn
+from linnaea.cli import Commands
+from linnaea.cli.console import progress_bar, report_failed, results, say, warn
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
+    from linnaea.predict.exchange import Row
+    from linnaea.predict.inputs import Input
     from linnaea.predict.labels import LabelBank
-    from linnaea.predict.outputs import Row
+    from linnaea.predict.predictor import Predictor, WeightsOf
+    from linnaea.predict.priors import Regions
+    from linnaea.predict.restrict import Unknown
+    from linnaea.taxonomy.resolve import Resolver
 
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
-Form = Literal["table", "csv", "jsonl", "parquet"]
-FORMS: dict[str, Form] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+Form = Literal["table", "csv", "jsonl", "parquet", "megadetector", "camtrapdp", "html"]
+FORMS: dict[str, Form] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".html": "html",
+    ".json": "megadetector",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +39,7 @@ class Predict:
     """Name the organisms on photographs."""
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    """Photographs, folders of them, or patterns."""
+    """Photographs, folders of them, patterns, tars, videos, http addresses."""
     model: str = ""
     """Folder or name of the model."""
     labels: Path | None = None
@@ -39,6 +50,30 @@ class Predict:
     """For --rank auto: the probability an answer must reach."""
     top_k: int = 5
     """Answers per photograph (--rank auto gives one)."""
+    within: tuple[str, ...] = ()
+    """Only taxa of these clades, such as order:Lepidoptera."""
+    exclude: tuple[str, ...] = ()
+    """No taxa of these clades."""
+    species_list: Path | None = None
+    """Only the taxa of this list (a name per line, or a table); synonyms are understood."""
+    strict: bool = False
+    """Fail where a name of --species-list or --prior is not among the labels."""
+    checklist: tuple[str, ...] = ("inat",)
+    """Checklists that resolve the names of --species-list and --prior."""
+    prior: Path | None = None
+    """Weights per taxon (a table of name and weight), or a file of regions (linnaea labels regions): no filter."""
+    lat: float | None = None
+    """Latitude, degrees north, of photographs that do not say themselves; for a --prior of regions."""
+    lon: float | None = None
+    """Longitude, degrees east."""
+    date: str = ""
+    """Date as YYYY-MM-DD or YYYY-MM."""
+    detections: Path | None = None
+    """A MegaDetector file: the detected animals in the photographs of the folder given as IMAGES, each by itself."""
+    detection_threshold: float = 0.2
+    """Least confidence of a detection."""
+    every: float = 1.0
+    """Of a video, a frame every so many seconds."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the labels."""
     format: Form | None = None
@@ -57,32 +92,30 @@ class Predict:
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("give at least one photograph or folder")
-        if not 0 < self.confidence <= 1 or self.top_k < 1 or self.batch_size < 1:
-            raise ValueError("--confidence lies between 0 and 1, --top-k and --batch-size are at least 1")
+        if not 0 < self.confidence <= 1 or self.top_k < 1 or self.batch_size < 1 or self.every <= 0:
+            raise ValueError("--confidence lies between 0 and 1; --top-k, --batch-size and --every are above 0")
+        if (self.lat is None) != (self.lon is None):
+            raise ValueError("--lat and --lon go together")
+        if self.detections is not None and len(self.images) != 1:
+            raise ValueError("with --detections give one folder, which its file names are relative to")
 
 
 def predict(options: Predict) -> int:
     """Answer for every photograph; those that cannot be read become rows with a reason."""
-    from linnaea.data.images import read_image_file
-    from linnaea.predict.inputs import list_images
-
     form = _choose_form(options)
     if not options.model:
         raise LinnaeaError(
             "no model: give --model, a folder that `linnaea train` left or a name such as bioclip (from the hub)"
         )
-    images = list_images(options.images)
-    if not images:
-        raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    if len(images) == 1:
-        _check_readable(images[0], read_image_file)
-    model, bank = _load(options)
+    inputs = _list_inputs(options)
+    if len(inputs) == 1:
+        _check_readable(inputs[0])
+    predictor, question = _make_predictor(options)
     if options.rank == "auto":
         say("the probabilities are the model's own, among its labels: not calibrated, and blind to what is no label")
-    answers = _iter_answers(options, images, model, bank)
     if options.output is None:
-        return _print_answers(answers, form, len(images))
-    return _write_answers(options, form, images, model, bank)
+        return _print_answers(predictor, form, inputs)
+    return _write_answers(options.output, form, inputs, predictor, question)
 
 
 def _choose_form(options: Predict) -> Form:
@@ -92,30 +125,65 @@ def _choose_form(options: Predict) -> Form:
         return options.format or "table"
     form = options.format or FORMS.get(options.output.suffix.lower(), "csv")
     if form == "table":
-        raise UsageError("--format table goes to the terminal; leave out --output, or choose csv, jsonl or parquet")
+        raise UsageError("--format table goes to the terminal; leave out --output, or choose another --format")
     return form
 
 
-def _check_readable(path: Path, read: Any) -> None:
+def _list_inputs(options: Predict) -> "list[Input]":
+    from linnaea.predict.inputs import Detections, list_inputs
+
+    if options.detections is None:
+        inputs = list_inputs(options.images, every_s=options.every)
+    else:
+        inputs = Detections.open(options.detections, Path(options.images[0])).inputs(options.detection_threshold)
+    if not inputs:
+        what = "detections of animals" if options.detections else "photographs"
+        raise LinnaeaError(f"{' '.join(options.images)}: no {what} there")
+    return inputs
+
+
+def _check_readable(one: "Input") -> None:
+    """A single photograph that is not there is a mistake, not a row; known before the model is loaded."""
+    from linnaea.data.images import ImageError, read_image_file
+
+    if one.path is None or one.box is not None:
+        return
     try:
-        read(path)
-    except LinnaeaError as error:
-        raise LinnaeaError(f"{path}: {error}") from error
+        read_image_file(one.path)
+    except ImageError as error:
+        raise LinnaeaError(f"{one.name}: {error}") from error
+
+
+def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
+    """The predictor, and all that its answers depend on."""
+    from linnaea.predict.labels import hash_taxa
+    from linnaea.predict.predictor import Asked, Predictor
+    from linnaea.taxonomy.ranks import Rank
+
+    model, whole = _load(options)
+    bank = _restrict(options, whole)
+    asked = Asked(
+        rank=None if options.rank == "auto" else Rank.parse(options.rank),
+        confidence=options.confidence,
+        top_k=options.top_k,
+    )
+    predictor = Predictor(model=model, bank=bank, asked=asked, weights_of=_read_prior(options, bank),
+                          batch_size=options.batch_size, n_workers=options.workers)  # fmt: skip
+    question = {"model": model.fingerprint, "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
+                "rank": options.rank, "confidence": options.confidence, "top_k": options.top_k,
+                "prior": [str(options.prior), options.lat, options.lon, options.date]}  # fmt: skip
+    return predictor, question
 
 
 def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
     from linnaea.model.load import load_model
     from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
+    from linnaea.predict.predictor import first_folder_with_taxa
 
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-    labels = options.labels
+    labels = options.labels or first_folder_with_taxa(options.model)
     if labels is None:
-        folder = Path(options.model)
-        labels = next((f for f in (folder, folder / "model") if (f / "taxa.parquet").exists()), None)
-        if labels is None:
-            raise LinnaeaError(
-                f"{options.model}: brings no taxa of its own; give --labels, a data set or a file of names"
-            )
+        raise LinnaeaError(f"{options.model}: brings no taxa of its own; give --labels, a data set or a file of names")
     if (labels / "embeddings.npy").exists():
         bank = LabelBank.open(labels)
         if bank.facts.get("model") != model.fingerprint:
@@ -125,67 +193,101 @@ def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
         return model, load_cached_bank(model, read_taxa(labels), options.text_type, on_progress=on_progress)
 
 
-def _iter_answers(
-    options: Predict, images: list[Path], model: "TaxonModel", bank: "LabelBank"
-) -> "Iterator[tuple[str, list[Row]]]":
-    """File name and rows of each photograph, in order."""
-    from linnaea.data.images import ImageError
-    from linnaea.model.encode import iter_encoded_images
-    from linnaea.predict.outputs import make_empty_row, printable
+def _restrict(options: Predict, bank: "LabelBank") -> "LabelBank":
+    from linnaea.predict.restrict import keep_clades, keep_listed
 
-    waiting: list[tuple[str, Any]] = []
-    items = ((str(path), path) for path in images)
-    encoded = iter_encoded_images(model, items, batch_size=options.batch_size, n_workers=options.workers)
-    for number, (name, vector) in enumerate(encoded, start=1):
-        waiting.append((name, vector))
-        if len(waiting) < options.batch_size and number < len(images):
-            continue
-        good = [item for item in waiting if not isinstance(item[1], ImageError)]
-        rows = iter(_answer(options, [vector for _, vector in good], model, bank))
-        for name_, vector_ in waiting:
-            if isinstance(vector_, ImageError):
-                yield name_, [make_empty_row(name_, "failed", str(vector_))]
-            else:
-                yield name_, [{**row, "file_name": printable(name_)} for row in next(rows)]
-        waiting = []
+    kept = keep_clades(bank, options.within, options.exclude)
+    if options.species_list is not None:
+        from linnaea.taxonomy.name_tables import read_names
+
+        names = read_names(options.species_list).names.to_list()
+        kept, unknown = keep_listed(kept, names, lambda: _load_resolver(options), strict=options.strict)
+        _name_unknown(options.species_list, unknown)
+    if len(kept) < len(bank):
+        say(f"choosing among {len(kept):,} of {len(bank):,} labels")
+    return kept
 
 
-def _answer(options: Predict, vectors: list[Any], model: "TaxonModel", bank: "LabelBank") -> "Iterator[list[Row]]":
+def _load_resolver(options: Predict) -> "Resolver":
+    from linnaea.taxonomy.resolve import Resolver
+
+    return Resolver.of(options.checklist)
+
+
+def _name_unknown(path: Path, unknown: "Sequence[Unknown]") -> None:
+    for one in unknown[:10]:
+        warn(f"{path}: {one}")
+    if len(unknown) > 10:
+        warn(f"{path}: ... and {len(unknown) - 10} more names that no label has")
+
+
+def _read_prior(options: Predict, bank: "LabelBank") -> "WeightsOf | None":
+    """From an input to the weights of the bank's taxa."""
+    if options.prior is None:
+        if options.lat is not None or options.date:
+            raise UsageError("--lat, --lon and --date need --prior, a file of regions (linnaea labels regions)")
+        return None
+    from linnaea.predict.priors import Regions, read_weights
+
+    if options.prior.suffix.lower() == ".parquet":
+        return _weights_by_place(options, bank, Regions.open(options.prior))
+    weights, unknown = read_weights(options.prior, bank, lambda: _load_resolver(options))
+    _name_unknown(options.prior, unknown)
+    if unknown and options.strict:
+        raise LinnaeaError(f"{options.prior}: {len(unknown)} names are not among the labels")
+    return lambda one: weights
+
+
+def _weights_by_place(options: Predict, bank: "LabelBank", regions: "Regions") -> "WeightsOf":
+    from functools import lru_cache
+
     import numpy as np
 
-    from linnaea.predict.classifier import guess_at_rank, iter_probabilities
-    from linnaea.predict.decide import decide
-    from linnaea.predict.outputs import make_empty_row, make_row
-    from linnaea.taxonomy.ranks import Rank
+    from linnaea.predict.priors import Place, place_of_photograph
 
-    if not vectors:
-        return
-    for probability in iter_probabilities(np.stack(vectors), bank, model.logit_scale):
-        if options.rank == "auto":
-            for guess in decide(probability, bank, options.confidence):
-                reason = f"no taxon reaches {options.confidence:g}"
-                yield [make_row("", guess) if guess else make_empty_row("", "abstained", reason)]
-        else:
-            for guesses in guess_at_rank(probability, bank, Rank.parse(options.rank), options.top_k):
-                reason = f"no label has a name at rank {options.rank} or above"
-                yield [make_row("", guess) for guess in guesses] or [make_empty_row("", "abstained", reason)]
+    month = _month(options.date)
+    try:
+        given = None if options.lat is None else Place(lat=options.lat, lon=options.lon or 0.0, month=month)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    no_weights = np.ones(len(bank), np.float32)
+
+    @lru_cache(maxsize=16)
+    def weights_at(place: Place) -> Any:
+        return regions.weights(bank, place)
+
+    def weights_of(one: "Input") -> Any:
+        place = (place_of_photograph(one.path) if one.path else None) or given
+        return no_weights if place is None else weights_at(place)
+
+    return weights_of
 
 
-def _print_answers(answers: "Iterator[tuple[str, list[Row]]]", form: Form, n_images: int) -> int:
-    from linnaea.predict.outputs import write_csv, write_jsonl
+def _month(date: str) -> int:
+    if not date:
+        return 0
+    words = date.split("-")
+    if len(words) < 2 or not words[1].isdigit() or not 1 <= int(words[1]) <= 12:
+        raise UsageError(f"--date {date}: write YYYY-MM-DD or YYYY-MM")
+    return int(words[1])
+
+
+def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> int:
+    from linnaea.predict.outputs import WRITERS, rows_of
 
     failed: list[str] = []
 
     def rows() -> "Iterator[Row]":
-        for _, group in answers:
-            failed.extend(f"{row['file_name']}: {row['reason']}" for row in group if row["status"] == "failed")
-            yield from group
+        for answer in predictor.answer(inputs):
+            if answer.status == "failed":
+                failed.append(f"{answer.input.name}: {answer.reason}")
+            yield from rows_of(answer)
 
     if form == "table":
         _print_table(rows())
     else:
-        (write_csv if form == "csv" else write_jsonl)(sys.stdout, rows())
-    return _exit_code(failed, n_images)
+        WRITERS[form](sys.stdout, rows())
+    return report_failed(failed, len(inputs))
 
 
 def _print_table(rows: "Iterator[Row]") -> None:
@@ -207,47 +309,35 @@ def _print_table(rows: "Iterator[Row]") -> None:
     results.print(table)
 
 
-def _write_answers(options: Predict, form: Form, images: list[Path], model: "TaxonModel", bank: "LabelBank") -> int:
-    from linnaea.predict.labels import hash_taxa
-    from linnaea.predict.outputs import Journal
+def _write_answers(
+    output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, Any]
+) -> int:
+    from linnaea.predict.outputs import Journal, rows_of
 
-    assert options.output is not None
-    question = {"model": model.fingerprint, "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
-                "rank": options.rank, "confidence": options.confidence, "top_k": options.top_k}  # fmt: skip
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    journal = Journal(options.output, question)
-    names = [str(path) for path in images]
-    todo = list(_iter_unfinished(images, journal.done, options.batch_size))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    journal = Journal(output, question)
+    names = [one.name for one in inputs]
+    todo = list(_iter_unfinished(inputs, journal.done, predictor.batch_size))
     if journal.done:
-        say(f"going on: {len(images) - len(todo):,} of {len(images):,} photographs are done")
+        say(f"going on: {len(inputs) - len(todo):,} of {len(inputs):,} photographs are done")
     with progress_bar("predicting", "images") as on_progress:
-        on_progress(len(images) - len(todo), len(images))
-        for done, (name, rows) in enumerate(_iter_answers(options, todo, model, bank), start=1):
-            if name not in journal.done:
-                journal.add(name, rows)
-            on_progress(len(images) - len(todo) + done, len(images))
+        on_progress(len(inputs) - len(todo), len(inputs))
+        for done, answer in enumerate(predictor.answer(todo), start=1):
+            if answer.input.name not in journal.done:
+                journal.add(answer.input.name, rows_of(answer))
+            on_progress(len(inputs) - len(todo) + done, len(inputs))
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
-    journal.finish(options.output, form, names)
-    print(f"{len(images)} photographs: {options.output}", flush=True)
-    return _exit_code(failed, len(images))
+    journal.finish(output, form, names)
+    print(f"{len(inputs)} photographs: {output}", flush=True)
+    return report_failed(failed, len(inputs))
 
 
-def _iter_unfinished(images: list[Path], done: set[str], batch_size: int) -> "Iterator[Path]":
-    """All images of the batches in which one is missing: in the same company an image gets the same bits."""
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        if any(str(path) not in done for path in batch):
+def _iter_unfinished(inputs: "list[Input]", done: set[str], batch_size: int) -> "Iterator[Input]":
+    """All inputs of the batches in which one is missing: in the same company an image gets the same bits."""
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size]
+        if any(one.name not in done for one in batch):
             yield from batch
-
-
-def _exit_code(failed: list[str], n_images: int) -> int:
-    for line in failed[:10]:
-        warn(line)
-    if len(failed) > 10:
-        warn(f"... and {len(failed) - 10} more; every one is a row with its reason")
-    if not failed:
-        return DONE
-    return FAILED if len(failed) == n_images else SOME_FAILED
 
 
 COMMANDS: Commands = {"": (Predict, predict)}

@@ -1,17 +1,72 @@
-"""What a user names on the command line, as a list of photographs."""
+"""What a user names on the command line, as a list of photographs: files, folders, patterns, tars, addresses, videos.
+
+An input is cheap until it is loaded; whatever is wrong with it shows then, as a reason, and stops nothing else.
+"""
 
 import glob
-from collections.abc import Sequence
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+
+from linnaea import __version__
+from linnaea.data.images import ImageError, Picture, decode, read_image_file
+from linnaea.data.shards import iter_members
+from linnaea.data.sources import read_location
 from linnaea.data.sources.folder import NOT_IMAGES, iter_files
+from linnaea.errors import LinnaeaError
+
+VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+PICTURES_IN_TARS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
+
+FETCH_TIMEOUT_S = 30
+MAX_FETCH_BYTES = 100_000_000
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height; shares of the picture's width and height, as in MegaDetector's files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One picture to answer for."""
+
+    name: str
+    """What its rows say under ``file_name``; unique among the inputs of one command."""
+    load: Callable[[int | None], Picture] = field(compare=False, repr=False)
+    """Decodes it; the argument is the least short side that will do. Raises :class:`ImageError`."""
+    path: Path | None = None
+    """The file on disk it comes from, if it is one."""
+    box: Box | None = None
+    """The part of the picture that is meant."""
+    detection: int = -1
+    """Number of the detection in its picture, where the input is one."""
+
+
+def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
+    """Files, folders (with all below them), patterns, tars, http(s) addresses and videos, each picture once, in order.
+
+    What does not exist, or a pattern that fits nothing, stays in the list and fails when it is loaded. Of a video
+    one frame is taken every ``every_s`` seconds, named ``clip.mp4#t=3.0``; pictures in a tar are ``a.tar/name.jpg``.
+    """
+    found: dict[str, Input] = {}
+    for word in words:
+        inputs = (
+            [_address(word)] if word.startswith(("http://", "https://")) else _of_paths(list_images([word]), every_s)
+        )
+        for one in inputs:
+            found.setdefault(one.name, one)
+    return list(found.values())
 
 
 def list_images(inputs: Sequence[str]) -> list[Path]:
-    """Files, folders (with all below them) and patterns, in the order given, each photograph once.
-
-    What does not exist, or a pattern that fits nothing, stays in the list: it becomes a row with a reason.
-    """
+    """The files behind paths, folders and patterns, in the order given, each once; see :func:`list_inputs`."""
     found: dict[Path, None] = {}
     for word in inputs:
         path = Path(word)
@@ -24,3 +79,170 @@ def list_images(inputs: Sequence[str]) -> list[Path]:
             images = [path]
         found.update(dict.fromkeys(images))
     return list(found)
+
+
+def file_input(path: Path) -> Input:
+    """A file that holds one picture."""
+    return Input(name=str(path), path=path, load=lambda enough: decode(read_image_file(path), min_short_side=enough))
+
+
+def bytes_input(name: str, data: bytes) -> Input:
+    """A picture that is in memory."""
+    return Input(name=name, load=lambda enough: decode(data, min_short_side=enough))
+
+
+def find_input(name: str, box: Box | None = None) -> Input:
+    """The input of this name: the reverse of :func:`list_inputs`, and of a detection's crop where it has a box."""
+    if name.startswith(("http://", "https://")):
+        return _address(name)
+    file, mark, part = name.rpartition("#")
+    if mark and box is not None:
+        return _crop(Path(file), int(part), box)
+    if mark and part.startswith("t=") and Path(file).suffix.lower() in VIDEOS:
+        return Input(name=name, path=Path(file), load=partial(_load_at, Path(file), float(part[2:])))
+    archive, slash, member = name.partition(".tar/")
+    if slash and Path(f"{archive}.tar").is_file():
+        inputs = {one.name: one for one in _in_tar(Path(f"{archive}.tar"))}
+        return inputs.get(name) or _failing(name, f"{archive}.tar holds no {member}")
+    return file_input(Path(name))
+
+
+def _of_paths(paths: Sequence[Path], every_s: float) -> Iterator[Input]:
+    for path in paths:
+        match path.suffix.lower():
+            case ".tar":
+                yield from _in_tar(path)
+            case ending if ending in VIDEOS:
+                yield from _in_video(path, every_s)
+            case _:
+                yield file_input(path)
+
+
+def _failing(name: str, reason: str, path: Path | None = None) -> Input:
+    def load(enough: int | None) -> Picture:
+        raise ImageError(reason)
+
+    return Input(name=name, load=load, path=path)
+
+
+def _in_tar(path: Path) -> Iterator[Input]:
+    """The pictures of a tar, in its order; where the tar is broken one more input that says so."""
+    try:
+        if not path.exists():
+            raise LinnaeaError("no such file")
+        for member, offset, size in iter_members(path):
+            if Path(member).suffix.lower() in PICTURES_IN_TARS:
+                load = partial(_load_member, f"{path}::{offset}::{size}")
+                yield Input(name=f"{path}/{member}", load=load)
+    except (LinnaeaError, OSError) as error:
+        yield _failing(str(path), str(error).removeprefix(f"{path}: "), path)
+
+
+def _load_member(location: str, enough: int | None) -> Picture:
+    return decode(read_location(location), min_short_side=enough)
+
+
+def _address(url: str) -> Input:
+    return Input(name=url, load=lambda enough: decode(_fetch(url), min_short_side=enough))
+
+
+def _fetch(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": f"linnaea/{__version__}"})
+    try:
+        with urllib.request.urlopen(request, timeout=FETCH_TIMEOUT_S) as answer:
+            data: bytes = answer.read(MAX_FETCH_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        raise ImageError(f"the server answers {error.code} {error.reason}") from error
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        raise ImageError(f"cannot be fetched: {getattr(error, 'reason', error)}") from error
+    if len(data) > MAX_FETCH_BYTES:
+        raise ImageError(f"too large: more than {MAX_FETCH_BYTES:,} bytes")
+    return data
+
+
+def _in_video(path: Path, every_s: float) -> Iterator[Input]:
+    """A frame every ``every_s`` seconds; each is found again by its time when it is loaded."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        rate, n_frames = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        opened = video.isOpened()
+    finally:
+        video.release()
+    if not opened or rate <= 0 or n_frames <= 0:
+        yield _failing(str(path), "no such file" if not path.exists() else "is no video that can be read", path)
+        return
+    step = max(1, round(every_s * rate))
+    for number in range(0, n_frames, step):
+        name = f"{path}#t={number / rate:.1f}"
+        yield Input(name=name, path=path, load=partial(_load_at, path, number / rate))
+
+
+def _load_at(path: Path, seconds: float, enough: int | None) -> Picture:
+    video = cv2.VideoCapture(str(path))
+    try:
+        video.set(cv2.CAP_PROP_POS_FRAMES, round(seconds * video.get(cv2.CAP_PROP_FPS)))
+        good, frame = video.read()
+    finally:
+        video.release()
+    if not good:
+        raise ImageError(f"the frame at {seconds:.1f} s cannot be read")
+    return np.ascontiguousarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """A file in MegaDetector's format (batch results, version 1.0 to 1.6)."""
+
+    content: dict[str, Any]
+    root: Path
+
+    @classmethod
+    def open(cls, path: Path, root: Path | None = None) -> "Detections":
+        """``root``: the folder that the file names are relative to (default: the file's own).
+
+        Raises:
+            LinnaeaError: the file is not there, or no such file.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content.get("images"), list):
+                raise ValueError("it has no list of images")
+        except (OSError, ValueError, AttributeError) as error:
+            raise LinnaeaError(f"{path}: is no MegaDetector file ({error}); give the JSON of a batch run") from error
+        return cls(content=content, root=root or path.parent)
+
+    def inputs(self, threshold: float) -> list[Input]:
+        """The animals detected with at least ``threshold``, as crops; a picture that failed there fails here too."""
+        animals = {key for key, name in self.content.get("detection_categories", {"1": "animal"}).items()
+                   if str(name).lower() == "animal"}  # fmt: skip
+        found = []
+        for image in self.content["images"]:
+            path = self.root / str(image.get("file", ""))
+            if image.get("failure") or image.get("detections") is None:
+                found.append(_failing(str(path), f"no detections: {image.get('failure') or 'the file has none'}", path))
+                continue
+            for number, detection in enumerate(image["detections"]):
+                if str(detection.get("category")) in animals and float(detection.get("conf", 0)) >= threshold:
+                    found.append(_crop(path, number, _read_box(detection["bbox"])))
+        return found
+
+
+def _read_box(numbers: Sequence[Any]) -> Box:
+    left, top, width, height = (float(number) for number in numbers)
+    return left, top, width, height
+
+
+def _crop(path: Path, number: int, box: Box) -> Input:
+    return Input(name=f"{path}#{number}", path=path, box=box, detection=number, load=partial(_load_crop, path, box))
+
+
+def _load_crop(path: Path, box: Box, enough: int | None) -> Picture:
+    """The detected part, in full resolution: scaled decoding would leave too little of a small animal."""
+    picture = decode(read_image_file(path))
+    height, width = picture.shape[:2]
+    left, top, wide, high = box
+    x0, y0 = max(0, int(left * width)), max(0, int(top * height))
+    x1, y1 = min(width, -int(-(left + wide) * width // 1)), min(height, -int(-(top + high) * height // 1))
+    if x1 <= x0 or y1 <= y0:
+        raise ImageError(f"detection {list(box)} lies outside the picture")
+    return np.ascontiguousarray(picture[y0:y1, x0:x1])

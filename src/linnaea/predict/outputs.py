@@ -7,14 +7,16 @@ end, whole; until then the same command goes on from the journal.
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import polars as pl
 
 from linnaea.predict.classifier import Guess
+from linnaea.predict.exchange import Row, Writable, write_camtrapdp, write_contact_sheet, write_megadetector
+from linnaea.predict.predictor import Answer
 from linnaea.storage import atomic_path, explain_os_errors
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
@@ -28,19 +30,15 @@ COLUMNS = (
     "rank",
     "status",
     "reason",
+    "prior",
+    "bbox",
 )
-"""``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``."""
-
-Row = dict[str, Any]
+"""``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``. ``prior`` says, where there
+was one, whether it ``changed`` the first answer or left it the ``same``. ``bbox``, of a detected part: left, top, width
+and height as shares of the picture.
+"""
 
 ROWS_AT_ONCE = 50_000
-
-
-@runtime_checkable
-class Writable(Protocol):
-    """Standard output, or an open text file."""
-
-    def write(self, text: str, /) -> Any: ...
 
 
 def make_row(file_name: str, guess: Guess) -> Row:
@@ -57,6 +55,8 @@ def make_row(file_name: str, guess: Guess) -> Row:
         "rank": guess.rank.label if guess.rank is not None else "",
         "status": "ok",
         "reason": "",
+        "prior": "",
+        "bbox": "",
     }
 
 
@@ -64,6 +64,14 @@ def make_empty_row(file_name: str, status: str, reason: str) -> Row:
     """A photograph without an answer, and why."""
     empty = {**dict.fromkeys(COLUMNS, ""), "file_name": printable(file_name), "score": None}
     return {**empty, "status": status, "reason": printable(reason)}
+
+
+def rows_of(answer: Answer) -> list[Row]:
+    """The rows of one photograph: one per guess, or one with the reason why there is none."""
+    box = " ".join(f"{value:g}" for value in answer.input.box) if answer.input.box else ""
+    rows = [make_row(answer.input.name, guess) for guess in answer.guesses]
+    rows = rows or [make_empty_row(answer.input.name, answer.status, answer.reason)]
+    return [row | {"prior": answer.prior, "bbox": box} for row in rows]
 
 
 def printable(text: str) -> str:
@@ -80,6 +88,15 @@ def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
 def write_jsonl(stream: Writable, rows: Iterable[Row]) -> None:
     for row in rows:
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "megadetector": write_megadetector,
+    "camtrapdp": write_camtrapdp,
+    "html": write_contact_sheet,
+}
 
 
 def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
@@ -136,5 +153,5 @@ class Journal:
                 _write_parquet(partial, self.rows(order))
             else:
                 with partial.open("w", encoding="utf-8", newline="") as stream:
-                    (write_jsonl if form == "jsonl" else write_csv)(stream, self.rows(order))
+                    WRITERS[form](stream, self.rows(order))
         self.path.unlink()

@@ -1,0 +1,233 @@
+"""What is likely before anybody looks: weights per taxon, from a file or from where and when a photograph was taken.
+
+A prior is a boost, not a filter: it multiplies probabilities by weights above zero and makes them sum to one again,
+so that a picture that is plain enough wins against any place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.data.shards import write_parquet
+from linnaea.data.sources.table import read_table
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.restrict import Resolves, Unknown, find_names
+
+EVERY_OTHER = "*"
+"""A row of this name in a file of weights: the weight of all taxa that the file does not name (else 1)."""
+
+CELL_RESOLUTION = 3
+"""H3's resolution: hexagons of about 12,000 km2, 120 km across."""
+SMOOTHING = 200.0
+"""Records that a cell must have to count as much as the whole download."""
+LEAST, MOST = 0.05, 20.0
+"""Bounds of a weight: what is unknown in a place is twenty times less likely there, never impossible."""
+NEIGHBOURS = 1
+"""Rings of cells around the photograph's own that count too."""
+
+REGION_SCHEMA: dict[str, Any] = {"cell": pl.UInt64, "month": pl.Int8, "scientific_name": pl.String, "n": pl.Int32}
+"""A file of regions: a row per H3 cell, month (0: not stated) and species; ``n`` records."""
+
+_COLUMNS = {"decimalLatitude": "lat", "decimalLongitude": "lon", "month": "month", "species": "scientific_name"}
+"""GBIF's names (Darwin Core) of what is needed of an occurrence; ``species`` is the binomial."""
+
+_ROWS_AT_ONCE = 500_000
+
+
+def apply_prior(
+    probability_BK: Float32[ndarray, "B K"], weight_BK: Float32[ndarray, "#B K"]
+) -> Float32[ndarray, "B K"]:
+    """Probabilities times weights, summing to one again."""
+    weighted = np.multiply(probability_BK, weight_BK, dtype=np.float32)
+    weighted /= weighted.sum(axis=1, keepdims=True)
+    return np.asarray(weighted)
+
+
+def read_weights(
+    path: Path, bank: LabelBank, load_resolver: Callable[[], Resolves]
+) -> tuple[NDArray[np.float32], tuple[Unknown, ...]]:
+    """Weights ``[K]`` from a table with the columns ``name`` (or ``scientific_name``) and ``weight``.
+
+    A name may be of any rank: the weight of a genus holds for each of its species, unless a species has its own.
+
+    Raises:
+        UsageError: the columns are not there.
+        LinnaeaError: a weight is no number above zero.
+    """
+    table = read_table(path)
+    name = next((column for column in ("name", "scientific_name") if column in table.columns), "")
+    if not name or "weight" not in table.columns:
+        raise UsageError(f"{path}: needs the columns name and weight; it has {', '.join(table.columns)}")
+    weights = table.select(
+        pl.col(name).str.strip_chars().alias("name"), pl.col("weight").cast(pl.Float32, strict=False)
+    )
+    bad = weights.filter(~(pl.col("weight") > 0) | pl.col("weight").is_infinite() | pl.col("weight").is_null())
+    if bad.height:
+        raise LinnaeaError(f"{path}: the weight of {bad['name'][0]!r} is no number above zero; correct it")
+    others = weights.filter(pl.col("name") == EVERY_OTHER)["weight"]
+    found = find_names(bank, weights.filter(pl.col("name") != EVERY_OTHER)["name"], load_resolver)
+    chosen = found.table.join(weights.unique("name", keep="last"), on="name").sort("row", "rank")
+    result = np.full(len(bank), others[-1] if len(others) else 1.0, np.float32)
+    result[chosen["row"].to_numpy()] = chosen["weight"].to_numpy()  # of a row's entries the last, the finest, stays
+    return result, found.unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and when a photograph was taken."""
+
+    lat: float
+    """Degrees north."""
+    lon: float
+    """Degrees east."""
+    month: int = 0
+    """1 to 12; 0: not known."""
+
+    def __post_init__(self) -> None:
+        if not -90 <= self.lat <= 90 or not -180 <= self.lon <= 180 or not 0 <= self.month <= 12:
+            raise ValueError(
+                f"latitude {self.lat}, longitude {self.lon}, month {self.month}: no place and time on earth"
+            )
+
+
+def place_of_photograph(path: Path) -> Place | None:
+    """Where and when a photograph says that it was taken (EXIF: position, original date); ``None`` if it does not."""
+    from PIL import Image, UnidentifiedImageError
+    from PIL.ExifTags import GPS, IFD, Base
+
+    try:
+        with Image.open(path) as image:
+            exif = image.getexif()
+        gps, more = exif.get_ifd(IFD.GPSInfo), exif.get_ifd(IFD.Exif)
+        lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
+                    ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))  # fmt: skip
+        taken = str(more.get(Base.DateTimeOriginal) or exif.get(Base.DateTime) or "")
+        month = int(taken[5:7]) if taken[5:7].isdigit() else 0
+        return Place(lat=lat, lon=lon, month=month if month <= 12 else 0)
+    except (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError):
+        return None
+
+
+def _degrees(parts: Any, side: str) -> float:
+    degrees, minutes, seconds = (float(part) for part in parts)
+    value = degrees + minutes / 60 + seconds / 3600
+    return -value if side.upper() in ("S", "W") else value
+
+
+@dataclass(frozen=True)
+class Regions:
+    """How often each species was recorded in each cell and month."""
+
+    counts: pl.DataFrame
+    """:data:`REGION_SCHEMA`."""
+
+    @classmethod
+    def open(cls, path: Path) -> "Regions":
+        """Raises:
+        LinnaeaError: the file is no file of regions.
+        """
+        try:
+            return cls(pl.read_parquet(path, columns=list(REGION_SCHEMA)))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise LinnaeaError(
+                f"{path}: is no file of regions; make one of a GBIF download with `linnaea labels regions`"
+            ) from error
+
+    @cached_property
+    def _totals(self) -> pl.DataFrame:
+        return self.counts.group_by("scientific_name").agg(pl.col("n").sum().alias("n_all"))
+
+    @cached_property
+    def _resolution(self) -> int:
+        import h3.api.numpy_int as h3
+
+        return int(h3.get_resolution(self.counts["cell"][0]))
+
+    def weights(self, bank: LabelBank, place: Place) -> NDArray[np.float32]:
+        """Weights ``[K]`` of a place: how many times likelier each species is there than in the download as a whole.
+
+        The share of a species among the records of the cell, its neighbours and the months around, drawn towards
+        its share overall by :data:`SMOOTHING` records (a Dirichlet prior), over that share. 1 where there is no
+        record at all. What the download does not know has the weight of a species never seen there.
+        """
+        import h3.api.numpy_int as h3
+
+        cells = h3.grid_disk(h3.latlng_to_cell(place.lat, place.lon, self._resolution), NEIGHBOURS)
+        near = self.counts.filter(pl.col("cell").is_in([int(cell) for cell in cells]))
+        if place.month:
+            months = {0, place.month, place.month % 12 + 1, (place.month - 2) % 12 + 1}
+            near = near.filter(pl.col("month").is_in(list(months)))
+        n_near = int(near["n"].sum())
+        here = near.group_by("scientific_name").agg(pl.col("n").sum().alias("n_here"))
+        n_all = int(self._totals["n_all"].sum())
+        share = pl.col("n_all") / n_all
+        ratio = (pl.col("n_here").fill_null(0) / share + SMOOTHING) / (n_near + SMOOTHING)
+        known = self._totals.join(here, on="scientific_name", how="left").select("scientific_name", weight=ratio)
+        joined = bank.taxa.select("scientific_name").join(
+            known, on="scientific_name", how="left", maintain_order="left"
+        )
+        unseen = SMOOTHING / (n_near + SMOOTHING)
+        return np.asarray(joined["weight"].fill_null(unseen).clip(LEAST, MOST).to_numpy(), np.float32)
+
+
+def make_regions(
+    occurrences: Path, output: Path, *, resolution: int = CELL_RESOLUTION,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> tuple[int, int]:  # fmt: skip
+    """Count the occurrences of a GBIF download (the simple tab-separated table, or any with its columns) per cell.
+
+    Returns the number of rows that were counted, and of those that were not (no coordinates, no species).
+
+    Raises:
+        LinnaeaError: the file cannot be read, or h3 is not installed.
+        UsageError: a column is missing.
+    """
+    try:
+        import h3.api.numpy_int as h3
+    except ImportError as error:
+        raise LinnaeaError("regions need the package h3: install linnaea with its extra geo (linnaea[geo])") from error
+    table = _scan(occurrences)
+    parts, n_rows = [], 0
+    for block in table.collect_batches(chunk_size=_ROWS_AT_ONCE):
+        n_rows += block.height
+        good = block.filter(
+            pl.col("lat").is_between(-90, 90) & pl.col("lon").is_between(-180, 180) & (pl.col("scientific_name") != "")
+        ).with_columns(pl.col("lat").round(3), pl.col("lon").round(3), pl.col("month").fill_null(0).cast(pl.Int8))
+        spots = good.select("lat", "lon").unique()
+        cells = [int(h3.latlng_to_cell(lat, lon, resolution)) for lat, lon in spots.iter_rows()]
+        placed = good.join(spots.with_columns(cell=pl.Series(cells, dtype=pl.UInt64)), on=["lat", "lon"])
+        parts.append(placed.group_by("cell", "month", "scientific_name").len("n"))
+        on_progress(n_rows, None)
+    counted = pl.concat([pl.DataFrame(schema=REGION_SCHEMA), *(part.cast(pl.Schema(REGION_SCHEMA)) for part in parts)])
+    counted = counted.group_by("cell", "month", "scientific_name").agg(pl.col("n").sum())
+    n_good = int(counted["n"].sum())
+    if not n_good:
+        raise LinnaeaError(f"{occurrences}: no row has coordinates and a species")
+    write_parquet(counted.sort("cell", "month", "scientific_name").cast(pl.Schema(REGION_SCHEMA)), output)
+    return n_good, n_rows - n_good
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pl.scan_parquet(path)
+        else:
+            tabs = path.suffix.lower() != ".csv" or "\t" in path.open(encoding="utf-8").readline()
+            table = pl.scan_csv(path, separator="\t" if tabs else ",", quote_char=None if tabs else '"',
+                                infer_schema=False, ignore_errors=True)  # fmt: skip
+        columns = table.collect_schema().names()
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise LinnaeaError(f"{path}: cannot be read ({error}); give the occurrence table of a GBIF download") from error
+    if missing := [name for name in _COLUMNS if name not in columns]:
+        raise UsageError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(columns[:12])} ...")
+    types = {"lat": pl.Float64, "lon": pl.Float64, "month": pl.Int8, "scientific_name": pl.String}
+    return table.select(pl.col(name).cast(types[ours], strict=False).alias(ours) for name, ours in _COLUMNS.items())
