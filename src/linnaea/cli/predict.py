@@ -14,6 +14,8 @@ from linnaea.errors import LinnaeaError, UsageError
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from linnaea.model.load import TaxonModel
     from linnaea.predict.exchange import Row
     from linnaea.predict.inputs import Input
@@ -43,7 +45,7 @@ class Predict:
     model: str = ""
     """Folder or name of the model."""
     labels: Path | None = None
-    """Taxa to choose from: a data set, a label bank, or a file of names; default: those the model was trained on."""
+    """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
     rank: RankOption = "species"
     """Rank of the answers; auto: the deepest that reaches the confidence."""
     confidence: float = 0.9
@@ -177,7 +179,7 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
 
 def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
     from linnaea.model.load import load_model
-    from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
+    from linnaea.predict.labels import LabelBank, load_cached_bank
     from linnaea.predict.predictor import first_folder_with_taxa
 
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
@@ -190,7 +192,17 @@ def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
             raise LinnaeaError(f"{labels}: was built with another model; build it again with `linnaea labels build`")
         return model, bank
     with progress_bar("encoding labels", "labels") as on_progress:
-        return model, load_cached_bank(model, read_taxa(labels), options.text_type, on_progress=on_progress)
+        return model, load_cached_bank(model, _taxa_of(labels), options.text_type, on_progress=on_progress)
+
+
+def _taxa_of(labels: Path) -> "pl.DataFrame":
+    """The taxa of a file or folder; of a checklist, where it is the name of one."""
+    from linnaea.predict.labels import read_taxa, taxa_of_checklist
+    from linnaea.taxonomy.checklist import list_checklists, load_checklist
+
+    if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
+        return taxa_of_checklist(load_checklist(str(labels)))
+    return read_taxa(labels)
 
 
 def _restrict(options: Predict, bank: "LabelBank") -> "LabelBank":

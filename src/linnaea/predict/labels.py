@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table, write_parquet
 from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
-from linnaea.model.encode import encode_taxa
+from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.load import TaxonModel
 from linnaea.storage import atomic_path, cache_dir, write_atomically
+from linnaea.taxonomy.checklist import Checklist
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -127,6 +128,35 @@ def make_bank(
     return LabelBank(taxa, vectors, facts)
 
 
+def update_bank(
+    model: TaxonModel,
+    bank: LabelBank,
+    taxa: pl.DataFrame,
+    *,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> tuple[LabelBank, int]:
+    """The bank of other taxa, in depth-first order: what the bank has under the same caption is not encoded again.
+
+    Returns the new bank and how many captions were encoded. Appending, and following a change of taxonomy, are this.
+
+    Raises:
+        LinnaeaError: the bank was built with another model.
+    """
+    if bank.facts.get("model") != model.fingerprint:
+        raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
+    text_type = TextType(bank.facts["text_type"])
+    known = {taxon.caption(text_type): row for row, taxon in enumerate(bank.taxa_list)}
+    captions = [taxon.caption(text_type) for taxon in taxa_from_table(taxa)]
+    rows = np.array([known.get(caption, -1) for caption in captions], np.int64)
+    vectors = np.empty((len(rows), bank.vectors.shape[1]), bank.vectors.dtype)
+    vectors[rows >= 0] = bank.vectors[rows[rows >= 0]]
+    new = np.flatnonzero(rows < 0)
+    if len(new):
+        names = [captions[row] for row in new]
+        vectors[new] = encode_names(model, names, bank.facts["templates"], on_progress=on_progress)
+    return LabelBank(taxa, vectors, dict(bank.facts)), len(new)
+
+
 def load_cached_bank(
     model: TaxonModel,
     taxa: pl.DataFrame,
@@ -175,6 +205,16 @@ def read_taxa(path: Path) -> pl.DataFrame:
     if not taxa:
         raise LinnaeaError(f"{path}: holds no label")
     return make_taxa_table(taxa)
+
+
+def taxa_of_checklist(checklist: Checklist) -> pl.DataFrame:
+    """The species of a checklist as a taxon table (:data:`linnaea.data.shards.TAXA_SCHEMA`), in depth-first order."""
+    species = checklist.taxa.filter(pl.col("rank") == int(Rank.SPECIES))
+    names = species.select(*(pl.col(name).cast(pl.String).fill_null("") for name in (*RANK_LABELS, "common_name")))
+    names = names.filter((pl.col("genus") != "") & (pl.col("species") != "")).unique(RANK_LABELS, keep="first")
+    names = names.sort(*RANK_LABELS, "common_name").with_row_index("taxon_id")
+    full = pl.concat_str("genus", pl.lit(" "), "species").alias("scientific_name")
+    return names.with_columns(full).select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())
 
 
 def _in_order(taxa: pl.DataFrame) -> pl.DataFrame:

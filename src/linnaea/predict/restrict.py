@@ -92,6 +92,11 @@ def keep_clades(bank: LabelBank, within: Sequence[str] = (), exclude: Sequence[s
     return keep_rows(bank, np.flatnonzero(kept))
 
 
+def keep_taxa(taxa: pl.DataFrame, within: Sequence[str] = (), exclude: Sequence[str] = ()) -> pl.DataFrame:
+    """As :func:`keep_clades`, for a taxon table that has no vectors yet."""
+    return keep_clades(LabelBank(taxa, np.empty((taxa.height, 0), np.float32), {}), within, exclude).taxa
+
+
 def find_clade(bank: LabelBank, clade: str) -> Rows:
     """The rows of a clade written ``rank:Name`` or ``Name``.
 

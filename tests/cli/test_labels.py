@@ -1,0 +1,188 @@
+"""Banks of labels as a user makes, extends and updates them, and predictions among a part of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from linnaea.cli import main
+from linnaea.model import encode
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.outputs import COLUMNS
+
+HEADER = "kingdom,phylum,class,order,family,genus,species,common_name\n"
+BIRD = "Animalia,Chordata,Aves,"
+
+
+@pytest.fixture
+def taxa(tmp_path: Path) -> Path:
+    path = tmp_path / "taxa.csv"
+    path.write_text(HEADER + BIRD + "Passeriformes,Corvidae,Pica,pica,Magpie\n"
+                    + BIRD + "Passeriformes,Paridae,Parus,major,Great Tit\n"
+                    + "Animalia,Arthropoda,Insecta,Lepidoptera,Erebidae,Arctia,caja,Garden Tiger\n")  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def bank(taxa: Path, trained: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "bank"
+    assert main(["labels", "build", "--output", str(path), "--taxa", str(taxa), "--model", str(trained / "model")]) == 0
+    return path
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The captions that were encoded since."""
+    seen: list[str] = []
+    whole = encode.encode_captions
+
+    def spy(model: object, captions: list[str], **more: object) -> object:
+        seen.extend(captions)
+        return whole(model, captions, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encode, "encode_captions", spy)
+    return seen
+
+
+def test_appending_encodes_what_is_new_and_keeps_the_order(
+    bank: Path, trained: Path, tmp_path: Path, encoded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = LabelBank.open(bank)
+    vectors = dict(zip(before.taxa["scientific_name"], np.array(before.vectors), strict=True))
+    (tmp_path / "mine.csv").write_text(HEADER + BIRD + "Passeriformes,Corvidae,Corvus,corax,Raven\n"
+                                       + BIRD + "Passeriformes,Corvidae,Pica,pica,Magpie\n")  # fmt: skip
+    words = ["--taxa", str(tmp_path / "mine.csv"), "--model", str(trained / "model")]
+    assert main(["labels", "append", str(bank), *words]) == 0
+    assert "4 taxa, 1 captions encoded" in capsys.readouterr().out
+    assert len(encoded) == 1
+    assert "Corvus corax" in encoded[0]
+    after = LabelBank.open(bank)
+    assert after.taxa["scientific_name"].to_list() == ["Arctia caja", "Corvus corax", "Pica pica", "Parus major"]
+    for name, vector in zip(after.taxa["scientific_name"], after.vectors, strict=True):
+        if name in vectors:
+            assert (vectors[name] == vector).all(), "bit for bit"
+
+
+def test_a_change_of_taxonomy_encodes_only_the_captions_that_changed(
+    bank: Path, taxa: Path, trained: Path, tmp_path: Path, encoded: list[str]
+) -> None:
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_text(taxa.read_text())
+    new.write_text(taxa.read_text().replace("Erebidae,Arctia,caja", "Arctiidae,Arctia,caja"))
+    words = ["--from", str(old), "--to", str(new), "--model", str(trained / "model"), "--output", str(tmp_path / "b2")]
+    assert main(["labels", "update", str(bank), *words]) == 0
+    assert len(encoded) == 1
+    assert "Arctiidae" in encoded[0]
+    assert LabelBank.open(tmp_path / "b2").taxa["family"].to_list() == ["Arctiidae", "Corvidae", "Paridae"]
+    assert LabelBank.open(bank).taxa["family"].to_list() == ["Erebidae", "Corvidae", "Paridae"], "the old one stays"
+
+
+def test_a_clade_of_the_embedded_checklist(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--within", "genus:Pica", "--output", str(tmp_path / "bank"), "--model", str(trained / "model")]
+    assert main(["labels", "build", *words]) == 0
+    names = LabelBank.open(tmp_path / "bank").taxa["scientific_name"].to_list()
+    assert "Pica hudsonia" in names
+    assert all(name.startswith("Pica ") for name in names)
+    assert main(["labels", "build", *words[2:], "--within", "genus:Picca"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def predict(photographs: Path, bank: Path, trained: Path, output: Path, *words: str) -> int:
+    images = [str(path) for path in sorted(photographs.rglob("*.jpg"))[:3]]
+    fixed = ["--model", str(trained / "model"), "--labels", str(bank), "--output", str(output)]
+    return main(["predict", *images, *fixed, *words])
+
+
+def test_predictions_stay_within_what_is_asked(
+    photographs: Path, bank: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "p.csv"
+    assert predict(photographs, bank, trained, out, "--within", "class:Aves", "--exclude", "genus:Parus") == 0
+    table = pl.read_csv(out)
+    assert table.columns == list(COLUMNS)
+    assert set(table["species"]) == {"Pica pica"}
+    assert set(table["score"]) == {1.0}
+    assert "choosing among 1 of 3 labels" in capsys.readouterr().err
+    assert predict(photographs, bank, trained, out, "--within", "class:Mammalia") == 2
+    (tmp_path / "list.txt").write_text("Parus major\nPhlogophora meticulosa\n")
+    assert predict(photographs, bank, trained, out, "--species-list", str(tmp_path / "list.txt")) == 0
+    assert "Phlogophora meticulosa" in capsys.readouterr().err
+    assert set(pl.read_csv(out)["species"]) == {"Parus major"}
+    strict = ("--species-list", str(tmp_path / "list.txt"), "--strict")
+    assert predict(photographs, bank, trained, out, *strict) == 1
+
+
+def test_a_prior_says_where_it_changed_the_answer(photographs: Path, bank: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.csv"
+    assert predict(photographs, bank, trained, out) == 0
+    first = pl.read_csv(out).group_by("file_name", maintain_order=True).first()["species"].to_list()
+    (tmp_path / "w.csv").write_text("name,weight\n" + f"{first[0]},0.000001\n")
+    assert predict(photographs, bank, trained, out, "--prior", str(tmp_path / "w.csv")) == 0
+    table = pl.read_csv(out).group_by("file_name", maintain_order=True).first()
+    for was, now, prior in zip(first, table["species"], table["prior"], strict=True):
+        assert prior == ("changed" if was == first[0] else "same")
+        assert (now != was) == (prior == "changed")
+
+
+def test_regions_need_a_place(photographs: Path, bank: Path, trained: Path, tmp_path: Path) -> None:
+    rows = "\n".join(f"{n}\tParus major\t52.5\t13.4\t{n % 12 + 1}" for n in range(5000))
+    (tmp_path / "occ.txt").write_text(f"id\tspecies\tdecimalLatitude\tdecimalLongitude\tmonth\n{rows}\n")
+    regions = tmp_path / "r.parquet"
+    assert main(["labels", "regions", str(tmp_path / "occ.txt"), "--output", str(regions)]) == 0
+    out = tmp_path / "p.csv"
+    berlin = ("--prior", str(regions), "--lat", "52.5", "--lon", "13.4", "--date", "2024-05-01")
+    assert predict(photographs, bank, trained, out, *berlin) == 0
+    here = pl.read_csv(out).filter(pl.col("species") == "Parus major")["score"]
+    assert predict(photographs, bank, trained, out, "--prior", str(regions)) == 0
+    nowhere = pl.read_csv(out).filter(pl.col("species") == "Parus major")["score"]
+    assert (here > nowhere).all(), "a boost where it lives, nothing where no place is known"
+    assert predict(photographs, bank, trained, out, "--lat", "52.5", "--lon", "13.4") == 2
+    assert predict(photographs, bank, trained, out, *berlin[:-1], "May") == 2
+    assert predict(photographs, bank, trained, out, "--prior", str(regions), "--lat", "99", "--lon", "0") == 2
+
+
+def test_detections_go_in_and_come_out_in_megadetectors_form(
+    photographs: Path, bank: Path, trained: Path, tmp_path: Path
+) -> None:
+    image = min(photographs.rglob("*.jpg"))
+    detections = [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.5, 0.5]}]
+    content = {"detection_categories": {"1": "animal"}, "images": [
+        {"file": image.name, "detections": detections}, {"file": "missing.jpg", "failure": "no access"}]}  # fmt: skip
+    (tmp_path / "md.json").write_text(json.dumps(content))
+    out = tmp_path / "out.json"
+    words = ["--labels", str(bank), "--model", str(trained / "model"), "--detections", str(tmp_path / "md.json")]
+    assert main(["predict", str(image.parent), *words, "--output", str(out), "--top-k", "2"]) == 3
+    made = json.loads(out.read_text())
+    assert made["info"]["format_version"] == "1.6"
+    good, failed = made["images"]
+    assert failed["failure"].endswith("no access")
+    assert failed["detections"] is None
+    (detection,) = good["detections"]
+    assert detection["bbox"] == [0.1, 0.1, 0.5, 0.5]
+    scores = [score for _, score in detection["classifications"]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == 2
+    numbers = [number for number, _ in detection["classifications"]]
+    assert {made["classification_categories"][number] for number in numbers} <= {
+        "Pica pica",
+        "Parus major",
+        "Arctia caja",
+    }
+    assert all(made["classification_category_descriptions"][number].count(";") == 6 for number in numbers)
+    camtrap = tmp_path / "observations.csv"
+    assert main(["predict", str(image.parent), *words, "--output", str(camtrap), "--format", "camtrapdp"]) == 3
+    table = pl.read_csv(camtrap)
+    assert table["scientificName"][0] in {"Pica pica", "Parus major", "Arctia caja"}
+    assert table["mediaID"][0] == str(image)
+    assert table["bboxWidth"][0] == 0.5
+    assert table["observationType"].to_list() == ["animal", "unclassified"]
+
+
+def test_a_page_shows_every_photograph(photographs: Path, bank: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.html"
+    assert predict(photographs, bank, trained, out) == 0
+    page = out.read_text()
+    assert page.count("data:image/jpeg") == 3
+    assert "http://" not in page.replace("http://www.w3.org", "")

@@ -1,0 +1,142 @@
+"""Whatever a user points at becomes pictures with names of their own; what is wrong with one is a reason, later."""
+
+import functools
+import http.server
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from linnaea.data.images import ImageError
+from linnaea.errors import LinnaeaError
+from linnaea.predict.inputs import Detections, find_input, list_inputs
+
+
+@pytest.fixture
+def jpeg(tmp_path: Path) -> Path:
+    """Left half red, right half blue, 80 x 40."""
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, :40, 2], picture[:, 40:, 0] = 255, 255
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return path
+
+
+def mean_colour(picture: np.ndarray) -> list[int]:
+    return (picture.reshape(-1, 3).mean(axis=0) > 127).astype(int).tolist()
+
+
+def test_pictures_in_a_tar_are_read_in_place(jpeg: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "some.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in ("x/1.jpg", "x/1.json", "2.JPG"):
+            tar.add(jpeg, name)
+    inputs = list_inputs([str(tmp_path / "some.tar")])
+    assert [one.name for one in inputs] == [f"{tmp_path}/some.tar/x/1.jpg", f"{tmp_path}/some.tar/2.JPG"]
+    assert inputs[1].load(None).shape == (40, 80, 3)
+    assert find_input(inputs[0].name).load(None).shape == (40, 80, 3)
+    with pytest.raises(ImageError, match="holds no"):
+        find_input(f"{tmp_path}/some.tar/3.jpg").load(None)
+
+
+def test_a_broken_tar_gives_what_it_has_and_one_failure(jpeg: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        tar.add(jpeg, "1.jpg")
+        tar.add(jpeg, "2.jpg")
+    path.write_bytes(path.read_bytes()[: 512 + 1024 + 600])
+    inputs = list_inputs([str(path), str(tmp_path / "missing.tar")])
+    assert [one.name for one in inputs] == [f"{path}/1.jpg", str(path), str(tmp_path / "missing.tar")]
+    for one, reason in zip(inputs[1:], ("cut short|no tar", "no such file"), strict=True):
+        with pytest.raises(ImageError, match=reason):
+            one.load(None)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(35):
+        frame = np.zeros((48, 64, 3), np.uint8)
+        frame[..., number // 10 % 3] = 255  # BGR: a second of blue, of green, of red, of blue
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def test_a_video_gives_a_frame_a_second(video: Path) -> None:
+    inputs = list_inputs([str(video)])
+    assert [one.name.rpartition("#")[2] for one in inputs] == ["t=0.0", "t=1.0", "t=2.0", "t=3.0"]
+    colours = [mean_colour(one.load(None)) for one in inputs]
+    assert colours == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 1]], "RGB"
+    assert mean_colour(find_input(inputs[2].name).load(None)) == [1, 0, 0]
+    assert len(list_inputs([str(video)], every_s=0.5)) == 7
+
+
+def test_what_is_no_video_fails_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "fake.mp4").write_text("no video")
+    for name, reason in (("fake.mp4", "no video that can be read"), ("missing.mp4", "no such file")):
+        (one,) = list_inputs([str(tmp_path / name)])
+        with pytest.raises(ImageError, match=reason):
+            one.load(None)
+
+
+@pytest.fixture
+def server(jpeg: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(jpeg.parent))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+
+
+def test_an_address_is_fetched_when_it_is_its_turn(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, missing = list_inputs([f"{server}/a.jpg", f"{server}/b.jpg"])
+    assert good.load(None).shape == (40, 80, 3)
+    with pytest.raises(ImageError, match="the server answers 404"):
+        missing.load(None)
+    monkeypatch.setattr("linnaea.predict.inputs.MAX_FETCH_BYTES", 100)
+    with pytest.raises(ImageError, match="too large"):
+        good.load(None)
+    (nowhere,) = list_inputs(["http://127.0.0.1:1/a.jpg"])
+    with pytest.raises(ImageError, match="cannot be fetched"):
+        nowhere.load(None)
+
+
+def test_detections_are_crops(jpeg: Path, tmp_path: Path) -> None:
+    content = {
+        "detection_categories": {"1": "animal", "2": "person"},
+        "images": [
+            {"file": "a.jpg", "detections": [
+                {"category": "1", "conf": 0.9, "bbox": [0.5, 0, 0.5, 1]},
+                {"category": "1", "conf": 0.1, "bbox": [0, 0, 1, 1]},
+                {"category": "2", "conf": 0.9, "bbox": [0, 0, 1, 1]},
+                {"category": "1", "conf": 0.8, "bbox": [0, 0, 0.25, 0.5]},
+                {"category": "1", "conf": 0.8, "bbox": [1.2, 0, 0.25, 0.5]}]},
+            {"file": "b.jpg", "failure": "image access failure"},
+        ],
+    }  # fmt: skip
+    (tmp_path / "md.json").write_text(json.dumps(content))
+    inputs = Detections.open(tmp_path / "md.json").inputs(0.2)
+    assert [one.name.rpartition("/")[2] for one in inputs] == ["a.jpg#0", "a.jpg#3", "a.jpg#4", "b.jpg"]
+    right, left, outside, failed = inputs
+    assert right.load(None).shape == (40, 40, 3)
+    assert mean_colour(right.load(None)) == [0, 0, 1]
+    assert left.load(None).shape == (20, 20, 3)
+    assert mean_colour(left.load(None)) == [1, 0, 0]
+    with pytest.raises(ImageError, match="outside the picture"):
+        outside.load(None)
+    with pytest.raises(ImageError, match="image access failure"):
+        failed.load(None)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', "{"])
+def test_a_file_that_is_none_of_megadetectors_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "md.json").write_text(text)
+    with pytest.raises(LinnaeaError, match="is no MegaDetector file"):
+        Detections.open(tmp_path / "md.json")
