@@ -162,7 +162,9 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
     from linnaea.predict.predictor import Asked, Predictor
     from linnaea.taxonomy.ranks import Rank
 
-    model, whole = _load(options)
+    model, whole = load_model_and_bank(
+        options.model, options.labels, text_type=options.text_type, pretrained=options.pretrained, device=options.device
+    )
     bank = _restrict(options, whole)
     asked = Asked(
         rank=None if options.rank == "auto" else Rank.parse(options.rank),
@@ -177,22 +179,30 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
     return predictor, question
 
 
-def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
+def load_model_and_bank(
+    name: str,
+    labels: Path | None,
+    *,
+    text_type: TextType = TextType.TAXON_COM,
+    pretrained: str | None = None,
+    device: str = "auto",
+) -> "tuple[TaxonModel, LabelBank]":
+    """A model, and the bank of the labels that a user named (``None``: those the model brings)."""
     from linnaea.model.load import load_model
     from linnaea.predict.labels import LabelBank, load_cached_bank
     from linnaea.predict.predictor import first_folder_with_taxa
 
-    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-    labels = options.labels or first_folder_with_taxa(options.model)
+    model = load_model(name, pretrained=pretrained, device=device)
+    labels = labels or first_folder_with_taxa(name)
     if labels is None:
-        raise LinnaeaError(f"{options.model}: brings no taxa of its own; give --labels, a data set or a file of names")
+        raise LinnaeaError(f"{name}: brings no taxa of its own; give --labels, a data set or a file of names")
     if (labels / "embeddings.npy").exists():
         bank = LabelBank.open(labels)
         if bank.facts.get("model") != model.fingerprint:
             raise LinnaeaError(f"{labels}: was built with another model; build it again with `linnaea labels build`")
         return model, bank
     with progress_bar("encoding labels", "labels") as on_progress:
-        return model, load_cached_bank(model, _taxa_of(labels), options.text_type, on_progress=on_progress)
+        return model, load_cached_bank(model, _taxa_of(labels), text_type, on_progress=on_progress)
 
 
 def _taxa_of(labels: Path) -> "pl.DataFrame":

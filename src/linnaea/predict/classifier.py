@@ -79,6 +79,27 @@ def sum_to_all_ranks(
     return sums
 
 
+def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) -> list[list[Guess]]:
+    """For each image the path from the root on which every step is the likeliest child of the one before.
+
+    A guess per rank that has a name on the path, from kingdom down; their scores never rise.
+    """
+    sums_of = sum_to_all_ranks(probability_BK, bank)
+    paths: list[list[Guess]] = []
+    for image in range(len(probability_BK)):
+        low, high, path = 0, len(bank), list[Guess]()
+        for rank in Rank:
+            starts, sums = bank.starts[rank], sums_of[rank][image]
+            first, last = np.searchsorted(starts, (low, high))
+            group = int(first + sums[first:last].argmax())
+            low, high = int(starts[group]), int(starts[group + 1]) if group + 1 < len(starts) else len(bank)
+            taxon = bank.group(rank, group)
+            if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
+                path.append(Guess(taxon, taxon.rank, min(float(sums[group]), 1.0)))
+        paths.append(path)
+    return paths
+
+
 def guess_at_rank(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank, top_k: int
 ) -> list[list[Guess]]:

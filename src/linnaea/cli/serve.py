@@ -1,0 +1,77 @@
+"""``linnaea serve``: a model as a REST service with a web page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro  # noqa: F401 - every command's module brings its parser
+
+from linnaea.cli import DONE, Commands
+from linnaea.cli.console import say
+from linnaea.errors import LinnaeaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve predictions: a web page at /, REST at /predict, OpenAPI at /openapi.json."""
+
+    model: str = ""
+    """Folder or name of the model."""
+    labels: Path | None = None
+    """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
+    regions: Path | None = None
+    """A file of regions (linnaea labels regions): callers may then give latitude, longitude and month."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines in."""
+    port: int = 8000
+    """Port to listen on."""
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+    batch_size: int = 32
+    """Photographs the model sees at once."""
+    workers: int = 2
+    """Photographs decoded at once."""
+    max_file_mb: float = 20
+    """Largest photograph."""
+    max_files: int = 64
+    """Photographs in one request."""
+    max_waiting: int = 256
+    """Photographs that may wait, of all requests together; beyond that callers are told to come back (429)."""
+    timeout: float = 60
+    """Seconds a photograph may take."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.workers, self.max_files, self.max_waiting) < 1 or self.max_file_mb <= 0:
+            raise ValueError("sizes and counts are above zero")
+
+
+def serve(options: Serve) -> int:
+    """Load, listen, answer until Ctrl-C or SIGTERM; what is under way is finished."""
+    try:
+        import uvicorn
+
+        from linnaea.serve.app import make_app
+    except ImportError as error:
+        raise LinnaeaError(f"serving needs more packages ({error.name}): pip install 'linnaea[serve]'") from error
+    from linnaea.cli.predict import load_model_and_bank
+    from linnaea.predict.predictor import Predictor
+    from linnaea.predict.priors import Regions
+    from linnaea.serve.service import Limits
+
+    if not options.model:
+        raise LinnaeaError("no model: give --model, a folder that `linnaea train` left or a name such as bioclip")
+    model, bank = load_model_and_bank(options.model, options.labels, device=options.device)
+    predictor = Predictor(model=model, bank=bank, batch_size=options.batch_size, n_workers=options.workers)
+    limits = Limits(
+        file_bytes=round(options.max_file_mb * 1e6),
+        request_bytes=round(min(options.max_files, 8) * options.max_file_mb * 1e6) + 1_000_000,
+        files=options.max_files,
+        waiting=options.max_waiting,
+        seconds=options.timeout,
+    )
+    app = make_app(predictor, limits=limits, regions=Regions.open(options.regions) if options.regions else None)
+    say(f"{model.name}, {len(bank):,} taxa: http://{options.host}:{options.port}")
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=10)
+    return DONE
+
+
+COMMANDS: Commands = {"": (Serve, serve)}

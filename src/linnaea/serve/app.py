@@ -1,0 +1,337 @@
+"""REST and a web page over one model: ``POST /predict``, ``GET /taxa``, ``/health``, ``/metrics``, and ``/``.
+
+Nothing is fetched on behalf of a caller, nothing is kept, and the page loads nothing from elsewhere.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from linnaea import __version__
+from linnaea.data.images import ImageError
+from linnaea.errors import LinnaeaError
+from linnaea.predict.classifier import Guess, guess_at_rank, iter_probabilities, likeliest_paths
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.predictor import Predictor
+from linnaea.predict.priors import Place, Regions, apply_prior
+from linnaea.predict.restrict import keep_clades
+from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+CLADES_AT_MOST = 16
+"""Clades in one request's ``within`` and ``exclude``."""
+
+POLICY = (
+    "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class TaxonScore(BaseModel):
+    """A taxon and its probability among the labels."""
+
+    rank: str
+    name: str
+    common_name: str
+    probability: float
+    lineage: list[str]
+
+
+class Answer(BaseModel):
+    """What one photograph shows."""
+
+    file_name: str
+    status: str
+    """ok, abstained or failed"""
+    reason: str
+    answer: TaxonScore | None
+    """The deepest taxon that reaches the confidence."""
+    path: list[TaxonScore]
+    """From kingdom down, the likeliest taxon at each rank below the one before."""
+    alternatives: list[TaxonScore]
+    """The likeliest species (or whatever rank was asked for)."""
+    prior: str
+    """Where a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
+
+
+class Answers(BaseModel):
+    """A request's photographs, in order."""
+
+    model: str
+    n_labels: int
+    results: list[Answer]
+
+
+class Clade(BaseModel):
+    """A taxon above the labels, for completion."""
+
+    clade: str
+    rank: str
+    name: str
+    n_labels: int
+
+
+def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None) -> FastAPI:
+    """The application; one process serves one model."""
+    limits = limits or Limits()
+    registry = CollectorRegistry()
+    seen = Counter("linnaea_photographs", "Photographs, by what became of them", ["status"], registry=registry)
+    answered = Counter("linnaea_requests", "Requests, by status", ["code"], registry=registry)
+    seconds = Histogram("linnaea_request_seconds", "Seconds per request", registry=registry)
+    waiting = Gauge("linnaea_waiting", "Photographs in the queue", registry=registry)
+    clades, model_name = list_clades(predictor.bank), _public_name(predictor.model.name)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = Service(predictor, limits)
+        yield
+        app.state.service.close()
+
+    app = FastAPI(title="Linnaea", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+                  description="Taxa on photographs, with probabilities at every rank.")  # fmt: skip
+    app.add_middleware(LimitBody, limit=limits.request_bytes)
+
+    @app.middleware("http")
+    async def count(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
+        start = time.monotonic()
+        response = await respond(request)
+        answered.labels(response.status_code).inc()
+        seconds.observe(time.monotonic() - start)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    @lru_cache(maxsize=64)
+    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:
+        return keep_clades(predictor.bank, within, exclude)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def page() -> HTMLResponse:
+        text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
+        text = text.replace("{{model}}", escape(model_name))
+        text = text.replace("{{labels}}", f"{len(predictor.bank):,}").replace("{{place}}", "" if regions else "hidden")
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        return {"status": "ok", "version": __version__, "model": model_name, "n_labels": len(predictor.bank)}
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        waiting.set(request.app.state.service.n_waiting)
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+    @app.get("/taxa", responses=_errors(422))
+    def taxa(
+        q: Annotated[str, Query(max_length=100)] = "", limit: Annotated[int, Query(ge=1, le=100)] = 12
+    ) -> list[Clade]:
+        """Taxa whose name begins with ``q`` (then those that hold it), the largest first."""
+        return complete(clades, q, limit)
+
+    @app.post("/predict", responses=_errors(400, 413, 415, 422, 429, 503))
+    async def predict(
+        request: Request,
+        photographs: Annotated[list[UploadFile], File(alias="files", description="JPEG, PNG, WebP, TIFF ...")],
+        rank: Annotated[str, Form(description="rank of the alternatives")] = "species",
+        confidence: Annotated[float, Form(gt=0, le=1)] = 0.9,
+        top_k: Annotated[int, Form(ge=1, le=50)] = 5,
+        within: Annotated[list[str] | None, Form(description="clades such as order:Lepidoptera")] = None,
+        exclude: Annotated[list[str] | None, Form()] = None,
+        lat: Annotated[float | None, Form(ge=-90, le=90)] = None,
+        lon: Annotated[float | None, Form(ge=-180, le=180)] = None,
+        month: Annotated[int, Form(ge=0, le=12)] = 0,
+    ) -> Answers:
+        """Name the organisms; a photograph that cannot be read is a row with a reason.
+
+        A request with one photograph that is no picture is refused (415), as it would have no answer at all.
+        """
+        asked = _check(rank, [*(within or []), *(exclude or [])], len(photographs), limits)
+        bank = await _restricted(bank_of, within or [], exclude or [])
+        place = Place(lat=lat, lon=lon, month=month) if lat is not None and lon is not None else None
+        if place is not None and regions is None:
+            raise HTTPException(422, "this server has no file of regions; leave out lat and lon")
+        weights = await run_in_threadpool(regions.weights, bank, place) if regions and place else None
+        service: Service = request.app.state.service
+
+        async def answer(upload: UploadFile) -> Answer:
+            name = upload.filename or ""
+            vector = await _encode(service, await upload.read(), name, alone=len(photographs) == 1)
+            if isinstance(vector, Answer):
+                return vector
+            make = (vector, bank, predictor.model.logit_scale, asked, confidence, top_k, weights)
+            return await run_in_threadpool(_answer, name, *make)
+
+        results = await asyncio.gather(*map(answer, photographs))
+        for result in results:
+            seen.labels(result.status).inc()
+        return Answers(model=model_name, n_labels=len(bank), results=results)
+
+    @app.exception_handler(LinnaeaError)
+    async def one_line(request: Request, error: LinnaeaError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=422)
+
+    return app
+
+
+def _public_name(name: str) -> str:
+    """A model's name without the folders of this machine; ``runs/mine/model`` is ``mine``."""
+    if name.startswith("hf-hub:"):
+        return name
+    parts = [part for part in Path(name).parts if part != "model"]
+    return parts[-1] if parts else name
+
+
+def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    words = {400: "the form cannot be read", 413: "too many bytes or files", 415: "no picture", 422: "wrong value",
+             429: "too busy; try again after Retry-After seconds", 503: "took too long"}  # fmt: skip
+    return {code: {"description": words[code]} for code in codes}
+
+
+def _check(rank: str, clades: list[str], n_files: int, limits: Limits) -> Rank:
+    if n_files > limits.files:
+        raise HTTPException(413, f"{n_files} photographs in one request; at most {limits.files}")
+    if len(clades) > CLADES_AT_MOST:
+        raise HTTPException(422, f"{len(clades)} clades in one request; at most {CLADES_AT_MOST}")
+    try:
+        return Rank.parse(rank)
+    except ValueError as error:
+        raise HTTPException(422, f"{rank[:40]!r} is no rank; one of {', '.join(RANK_LABELS)}") from error
+
+
+async def _restricted(
+    bank_of: Callable[[tuple[str, ...], tuple[str, ...]], LabelBank], within: list[str], exclude: list[str]
+) -> LabelBank:
+    words = tuple(sorted({w for w in within if w})), tuple(sorted({w for w in exclude if w}))
+    return await run_in_threadpool(bank_of, *words)
+
+
+async def _encode(service: Service, data: bytes, name: str, *, alone: bool) -> Any:
+    """The vector of a photograph, or the row that says why there is none.
+
+    Raises:
+        HTTPException: the server is busy, or the request's only photograph is no picture.
+    """
+    if len(data) > service.limits.file_bytes:
+        raise HTTPException(413, f"{name[:100]}: {len(data):,} bytes; at most {service.limits.file_bytes:,}")
+    try:
+        if not data:
+            raise ImageError("file is empty")
+        return await service.encode(data)
+    except ImageError as error:
+        if alone:
+            raise HTTPException(415, f"{name[:100]}: {error}") from error
+        return Answer(
+            file_name=name, status="failed", reason=str(error), answer=None, path=[], alternatives=[], prior=""
+        )
+    except BusyError:
+        raise HTTPException(429, "too many photographs are waiting; try again", headers={"Retry-After": "2"}) from None
+    except TooSlowError:
+        raise HTTPException(503, f"no answer within {service.limits.seconds:g} s; try again") from None
+
+
+def _answer(
+    name: str, vector: Any, bank: LabelBank, logit_scale: float, rank: Rank, confidence: float, top_k: int, weights: Any
+) -> Answer:
+    (probability,) = iter_probabilities(vector[None], bank, logit_scale)
+    prior = ""
+    if weights is not None:
+        before = guess_at_rank(probability, bank, rank, 1)[0]
+        probability = apply_prior(probability, weights[None])
+        after = guess_at_rank(probability, bank, rank, 1)[0]
+        prior = "same" if [g.taxon for g in before] == [g.taxon for g in after] else "changed"
+    (path,) = likeliest_paths(probability, bank)
+    sure = [guess for guess in path if guess.score >= confidence]
+    return Answer(
+        file_name=name,
+        status="ok" if sure else "abstained",
+        reason="" if sure else f"no taxon reaches {confidence:g}",
+        answer=_score(sure[-1]) if sure else None,
+        path=[_score(guess) for guess in path],
+        alternatives=[_score(guess) for guess in guess_at_rank(probability, bank, rank, top_k)[0]],
+        prior=prior,
+    )
+
+
+def _score(guess: Guess) -> TaxonScore:
+    taxon = guess.taxon
+    return TaxonScore(
+        rank=guess.rank.label if guess.rank is not None else "",
+        name=taxon.scientific_name or taxon.common_name,
+        common_name=taxon.common_name,
+        probability=round(guess.score, 7),
+        lineage=[name for name in taxon.lineage[: Rank.SPECIES] if name],
+    )
+
+
+def list_clades(bank: LabelBank) -> pl.DataFrame:
+    """``rank``, ``name``, ``n`` (labels below) of every named taxon above species, the largest first."""
+    parts = [
+        bank.taxa.filter(pl.col(label) != "").group_by(pl.col(label).alias("name")).len("n")
+        .with_columns(rank=pl.lit(label), depth=pl.lit(depth))
+        for depth, label in enumerate(RANK_LABELS[: Rank.SPECIES])
+    ]  # fmt: skip
+    table = pl.concat(parts).sort("n", "depth", "name", descending=[True, False, False])
+    return table.with_columns(key=pl.col("name").str.to_lowercase())
+
+
+def complete(clades: pl.DataFrame, text: str, limit: int) -> list[Clade]:
+    """The clades that a person may mean by the beginning of a name."""
+    key = text.rpartition(":")[2].strip().lower()
+    begins, holds = pl.col("key").str.starts_with(key), pl.col("key").str.contains(key, literal=True)
+    found = clades.filter(holds).with_columns(first=begins).sort("first", descending=True, maintain_order=True)
+    rows = found.head(limit).select("rank", "name", "n").iter_rows()
+    return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in rows]
+
+
+class LimitBody:
+    """Refuses a request whose body is longer than ``limit`` bytes, by its header or while it comes in (413)."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app, self.limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if length.isdigit() and int(length) > self.limit:
+            await self._refuse(scope, receive, send)
+            return
+        n_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal n_bytes
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self.limit:
+                raise ValueError("too long")
+            return message
+
+        async def unless_too_long(message: Message) -> None:
+            if n_bytes <= self.limit:  # else whatever the application makes of the error is not what happened
+                await send(message)
+
+        try:
+            await self.app(scope, counted, unless_too_long)
+        except ValueError:
+            if n_bytes <= self.limit:
+                raise
+        if n_bytes > self.limit:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"the request is longer than {self.limit:,} bytes; send fewer or smaller photographs"
+        await JSONResponse({"detail": detail}, status_code=413)(scope, receive, send)

@@ -1,0 +1,260 @@
+"""The service answers everybody: with taxa, or with a status and one line that say what is wrong."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from linnaea.cli.predict import load_model_and_bank
+from linnaea.data.images import ImageError
+from linnaea.predict.inputs import file_input
+from linnaea.predict.predictor import Predictor
+from linnaea.predict.priors import Regions, make_regions
+from linnaea.serve import service as service_module
+from linnaea.serve.app import make_app
+from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+LIMITS = Limits(file_bytes=200_000, request_bytes=500_000, files=5, waiting=4, seconds=10)
+
+
+@pytest.fixture(scope="module")
+def predictor(trained: Path) -> Predictor:
+    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
+    return Predictor(model=model, bank=bank, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def client(predictor: Predictor) -> Iterator[TestClient]:
+    with TestClient(make_app(predictor, limits=LIMITS)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def pictures(photographs: Path) -> list[Path]:
+    return sorted(photographs.rglob("*.jpg"))
+
+
+def post(client: TestClient, paths: list[Path], **form: Any) -> Any:
+    return client.post("/predict", files=[("files", (path.name, path.read_bytes())) for path in paths], data=form)
+
+
+def test_answers_equal_those_of_the_command(client: TestClient, predictor: Predictor, pictures: list[Path]) -> None:
+    results = post(client, pictures[:4], top_k=3).raise_for_status().json()["results"]
+    expected = predictor.answer(file_input(path) for path in pictures[:4])
+    for path, got, answer in zip(pictures, results, expected, strict=False):
+        assert got["file_name"] == path.name
+        names = [taxon["name"] for taxon in got["alternatives"]]
+        assert names == [guess.taxon.scientific_name for guess in answer.guesses[:3]]
+        scores = [taxon["probability"] for taxon in got["alternatives"]]
+        assert scores == pytest.approx([guess.score for guess in answer.guesses[:3]], abs=1e-4)
+
+
+def test_the_path_goes_down_and_the_answer_is_its_deepest_sure_taxon(client: TestClient, pictures: list[Path]) -> None:
+    for confidence in (0.05, 0.3, 0.999):
+        (got,) = post(client, pictures[:1], confidence=confidence).json()["results"]
+        assert [taxon["rank"] for taxon in got["path"]] == list(RANK_LABELS)
+        scores = [taxon["probability"] for taxon in got["path"]]
+        assert scores == sorted(scores, reverse=True)
+        sure = [taxon for taxon in got["path"] if taxon["probability"] >= confidence]
+        assert got["answer"] == (sure[-1] if sure else None)
+        assert got["status"] == ("ok" if sure else "abstained")
+
+
+def test_only_within(client: TestClient, predictor: Predictor, pictures: list[Path]) -> None:
+    (clade,) = client.get("/taxa", params={"q": "kingdom:", "limit": 1}).json()
+    answers = post(client, pictures[:1], within=clade["clade"]).json()
+    assert answers["n_labels"] == clade["n_labels"]
+    assert {taxon["lineage"][0] for taxon in answers["results"][0]["alternatives"]} == {clade["name"]}
+    none = post(client, pictures[:1], within="order:Nowhere")
+    assert none.status_code == 422
+    assert "no order of that name" in none.json()["detail"]
+
+
+def test_completion_begins_with_what_begins_so(client: TestClient, predictor: Predictor) -> None:
+    genus = predictor.bank.taxa["genus"][0]
+    found = client.get("/taxa", params={"q": genus[:4].upper()}).json()
+    assert f"genus:{genus}" in [one["clade"] for one in found]
+    assert client.get("/taxa", params={"q": "x" * 101}).status_code == 422
+    assert client.get("/taxa", params={"limit": 0}).status_code == 422
+
+
+def test_a_bad_photograph_among_good_ones_is_a_row(client: TestClient, pictures: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    answer = post(client, [pictures[0], tmp_path / "bad.jpg", pictures[1]])
+    assert answer.status_code == 200
+    assert [one["status"] != "failed" for one in answer.json()["results"]] == [True, False, True]
+    assert answer.json()["results"][1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "status", "word"),
+    [
+        (b"", {}, 415, "empty"),
+        (b"text", {}, 415, ""),
+        (b"x" * 200_001, {}, 413, "at most 200,000"),
+        (b"x" * 600_000, {}, 413, "longer than 500,000"),
+        (None, {"rank": "tribe"}, 422, "is no rank"),
+        (None, {"confidence": "2"}, 422, "less than or equal"),
+        (None, {"top_k": "0"}, 422, "greater than"),
+        (None, {"lat": "95", "lon": "0"}, 422, "less than or equal"),
+        (None, {"lat": "50", "lon": "9"}, 422, "no file of regions"),
+        (None, {"within": [f"genus:G{n}" for n in range(17)]}, 422, "17 clades"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    client: TestClient, pictures: list[Path], content: bytes | None, form: dict[str, Any], status: int, word: str
+) -> None:
+    data = pictures[0].read_bytes() if content is None else content
+    answer = client.post("/predict", files=[("files", ("a.jpg", data))], data=form)
+    assert answer.status_code == status
+    assert word in str(answer.json()["detail"])
+
+
+def test_too_many_files_no_files_and_no_form(client: TestClient, pictures: list[Path]) -> None:
+    assert post(client, pictures[:6]).status_code == 413
+    assert client.post("/predict").status_code == 422
+    assert client.post("/predict", content=b"no form", headers={"content-type": "text/plain"}).status_code == 422
+    broken = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/predict", content=b"--y\r\nno form", headers=broken).status_code in (400, 422)
+
+
+def test_a_body_that_hides_its_length_is_cut_off(client: TestClient) -> None:
+    def endless() -> Iterator[bytes]:
+        head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        yield head
+        for _ in range(1000):
+            yield b"y" * 10_000
+
+    answer = client.post("/predict", content=endless(), headers={"content-type": "multipart/form-data; boundary=x"})
+    assert answer.status_code == 413
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=3000), st.integers(0, 1000), st.booleans())
+def test_200_malformed_uploads_and_no_server_error(
+    client: TestClient, pictures: list[Path], noise: bytes, place: int, cut: bool
+) -> None:
+    good = pictures[place % len(pictures)].read_bytes()
+    at = place * len(good) // 1001
+    data = good[:at] + noise + (b"" if cut else good[at:])
+    answer = client.post("/predict", files=[("files", ("a\r\nb.jpg", data))])
+    assert answer.status_code in (200, 415)
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert "{{" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "http://" not in answer.text
+    assert "https://" not in answer.text
+    assert client.get("/openapi.json").json()["paths"].keys() >= {"/predict", "/taxa", "/health"}
+
+
+def test_health_and_metrics_name_no_folder(client: TestClient, trained: Path, pictures: list[Path]) -> None:
+    post(client, pictures[:1])
+    health = client.get("/health").json()
+    assert health["status"] == "ok"
+    assert "/" not in health["model"]
+    assert 'linnaea_requests_total{code="200"}' in client.get("/metrics").text
+
+
+def test_a_place_changes_answers_and_says_so(predictor: Predictor, pictures: list[Path], tmp_path: Path) -> None:
+    name = predictor.bank.taxa["scientific_name"][0]
+    rows = "\n".join(f"{name}\t10\t20\t5" for _ in range(5000)) + "\nPica pica\t-30\t20\t5" * 5000
+    (tmp_path / "occ.txt").write_text(f"species\tdecimalLatitude\tdecimalLongitude\tmonth\n{rows}\n")
+    make_regions(tmp_path / "occ.txt", tmp_path / "r.parquet")
+    with TestClient(make_app(predictor, limits=LIMITS, regions=Regions.open(tmp_path / "r.parquet"))) as client:
+        nowhere = post(client, pictures[:1]).json()["results"][0]
+        here = post(client, pictures[:1], lat=10, lon=20, month=5).json()["results"][0]
+    p = {taxon["name"]: taxon["probability"] for taxon in here["alternatives"]}
+    before = {taxon["name"]: taxon["probability"] for taxon in nowhere["alternatives"]}
+    assert nowhere["prior"] == ""
+    assert here["prior"] in ("same", "changed")
+    assert p[name] > before.get(name, 0)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A model that waits until it is let go."""
+    go = threading.Event()
+
+    def encode(model: Any, pixels: Any) -> Any:
+        go.wait(10)
+        return np.zeros((len(pixels), model.width), np.float32)
+
+    monkeypatch.setattr(service_module, "encode_pixels", encode)
+    return go
+
+
+def test_a_full_queue_says_come_back(predictor: Predictor, pictures: list[Path], slow: threading.Event) -> None:
+    data = pictures[0].read_bytes()
+
+    async def many() -> list[Any]:
+        service = Service(predictor, Limits(waiting=3, seconds=8))
+        jobs = [asyncio.create_task(service.encode(data)) for _ in range(30)]
+        await asyncio.sleep(1)
+        slow.set()
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        await asyncio.to_thread(service.close)
+        return results
+
+    results = asyncio.run(many())
+    busy = [one for one in results if isinstance(one, BusyError)]
+    assert busy
+    assert len(results) - len(busy) >= 3
+    assert all(isinstance(one, np.ndarray | BusyError) for one in results)
+
+
+def test_a_slow_answer_is_given_up(predictor: Predictor, pictures: list[Path], slow: threading.Event) -> None:
+    async def one() -> None:
+        service = Service(predictor, Limits(seconds=0.2))
+        start = time.monotonic()
+        with pytest.raises(TooSlowError):
+            await service.encode(pictures[0].read_bytes())
+        assert time.monotonic() - start < 5
+        slow.set()
+        await asyncio.to_thread(service.close)
+
+    asyncio.run(one())
+
+
+def test_a_model_that_fails_does_not_end_the_service(
+    predictor: Predictor, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = service_module.encode_pixels
+    calls: list[int] = []
+
+    def once(model: Any, pixels: Any) -> Any:
+        calls.append(len(pixels))
+        if len(calls) == 1:
+            raise MemoryError("no room")
+        return whole(model, pixels)
+
+    monkeypatch.setattr(service_module, "encode_pixels", once)
+
+    async def both() -> Any:
+        service = Service(predictor, Limits())
+        with pytest.raises(MemoryError):
+            await service.encode(pictures[0].read_bytes())
+        with pytest.raises(ImageError):
+            await service.encode(b"no picture")
+        vector = await service.encode(pictures[0].read_bytes())
+        await asyncio.to_thread(service.close)
+        return vector
+
+    assert np.linalg.norm(asyncio.run(both())) == pytest.approx(1, abs=1e-5)
+
+
+def test_make_app_is_an_application(predictor: Predictor) -> None:
+    assert isinstance(make_app(predictor), FastAPI)

@@ -1,0 +1,112 @@
+"""The web page in a real browser: photographs in, lineages out, on a desk and on a phone."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    DRIVER is None or not shutil.which("chromium"), reason="Chromium with its driver is not here"
+)
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address(trained: Path) -> Iterator[str]:
+    import uvicorn
+
+    from linnaea.cli.predict import load_model_and_bank
+    from linnaea.predict.predictor import Predictor
+    from linnaea.serve.app import make_app
+
+    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app = make_app(Predictor(model=model, bank=bank))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    from selenium import webdriver
+
+    width = getattr(request, "param", 1100)
+    options = webdriver.ChromeOptions()
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def wait_for(condition: Any, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the page did not get there"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("browser", [1100, 500], indirect=True)
+def test_photographs_become_cards_and_a_table(browser: Any, address: str, photographs: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "<b>bad.jpg"
+    bad.write_text("no picture")
+    files = [*sorted(photographs.rglob("*.jpg"))[:9], bad]
+    browser.get(address)
+    browser.find_element("id", "files").send_keys("\n".join(map(str, files)))
+    wait_for(lambda: "10 photographs, 1 cannot be read" in browser.find_element("id", "status").text)
+    cards = browser.find_elements("tag name", "article")
+    assert len(cards) == 10
+    assert "cannot be read" in cards[-1].text
+    assert "<b>bad.jpg" in cards[-1].text, "a file's name is text"
+    assert "kingdom" in cards[0].text
+    assert cards[0].find_element("tag name", "img").get_property("naturalWidth") > 0
+    wide = browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert wide, "nothing sticks out"
+    browser.find_element("id", "save").click()
+    wait_for(lambda: (tmp_path / "taxa.csv").exists())
+    lines = (tmp_path / "taxa.csv").read_text().splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("file_name,kingdom,phylum")
+    assert [
+        entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "415" not in entry["message"]
+    ] == []
+
+
+def test_the_asked_confidence_moves_the_answer_without_asking_again(
+    browser: Any, address: str, photographs: Path
+) -> None:
+    browser.get(address)
+    browser.find_element("id", "files").send_keys(str(min(photographs.rglob("*.jpg"))))
+    wait_for(lambda: browser.find_elements("tag name", "article"))
+    move = "const c = document.getElementById('confidence'); c.value = arguments[0]; c.oninput();"
+    browser.execute_script(move, 0.3)
+    low = browser.find_element("css selector", "article h2").text
+    browser.execute_script(move, 0.99)
+    assert browser.find_element("css selector", "article h2").text in (low, "not sure enough")
+    assert browser.find_element("id", "sure").text == "99%"
+
+
+def test_clades_are_completed(browser: Any, address: str) -> None:
+    browser.get(address)
+    browser.find_element("id", "within").send_keys("ani")
+    wait_for(lambda: browser.execute_script("return document.querySelectorAll('#clades option').length > 0"))
+    first = browser.execute_script("return document.querySelector('#clades option').value")
+    assert first == "kingdom:Animaria"
