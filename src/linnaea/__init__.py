@@ -11,14 +11,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Checklist": "linnaea.taxonomy.checklist",
+    "CustomLabelsBinningClassifier": "linnaea.predict.pybioclip",
+    "CustomLabelsClassifier": "linnaea.predict.pybioclip",
     "DataSet": "linnaea.data.shards",
     "LabelBank": "linnaea.predict.labels",
     "LinnaeaError": "linnaea.errors",
+    "Predictor": "linnaea.predict.predictor",
     "Rank": "linnaea.taxonomy.ranks",
     "TaxonModel": "linnaea.model.load",
     "Taxon": "linnaea.taxonomy.taxon",
     "TaxonTree": "linnaea.taxonomy.tree",
     "TextType": "linnaea.taxonomy.taxon",
+    "TreeOfLifeClassifier": "linnaea.predict.pybioclip",
     "UsageError": "linnaea.errors",
     "load_checklist": "linnaea.taxonomy.checklist",
     "load_model": "linnaea.model.load",

@@ -20,6 +20,10 @@ class Rank(IntEnum):
         """The lower-case name, which is also the column name in every table: ``"kingdom"``."""
         return self.name.lower()
 
+    def get_label(self) -> str:
+        """:attr:`label`, as pybioclip's users call it."""
+        return self.label
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The rank that ``text`` names, whatever its case.

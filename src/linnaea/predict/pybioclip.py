@@ -1,0 +1,288 @@
+"""Classes with the names, signatures and dictionaries that users of pybioclip know: a script changes its imports only.
+
+They differ where pybioclip fails: one photograph may be given without a list, photographs are turned upright, a filter
+can be cleared, a taxon that is alone in its rank is answered, and no row of probabilities is kept per photograph.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn.functional import normalize as to_unit
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+from linnaea.data.sources.table import read_table
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import encode_names
+from linnaea.model.load import load_model
+from linnaea.model.preprocess import OPENAI_MEAN, OPENAI_STD
+from linnaea.predict.classifier import Guess, guess_at_rank
+from linnaea.predict.labels import LabelBank, make_bank, read_taxa
+from linnaea.predict.predictor import first_folder_with_taxa
+from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank
+from linnaea.predict.restrict import keep_rows
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+__all__ = ["CustomLabelsBinningClassifier", "CustomLabelsClassifier", "Rank", "TreeOfLifeClassifier", "get_rank_labels"]
+
+BIOCLIP_V1_MODEL_STR = "hf-hub:imageomics/bioclip"
+BIOCLIP_V2_MODEL_STR = "hf-hub:imageomics/bioclip-2"
+BIOCLIP_MODEL_STR = BIOCLIP_V2_MODEL_STR
+TOL_MODELS = {
+    BIOCLIP_V1_MODEL_STR: "imageomics/TreeOfLife-10M",
+    BIOCLIP_V2_MODEL_STR: "imageomics/TreeOfLife-200M",
+}
+"""Models whose label bank is published, and the data set it is part of."""
+
+Photograph: TypeAlias = str | Path | Image.Image
+Callback: TypeAlias = Callable[[int, int], None]
+"""Called with the photographs that are done, and how many there are."""
+
+
+def get_rank_labels() -> list[str]:
+    """kingdom .. species."""
+    return list(RANK_LABELS)
+
+
+class BaseClassifier(torch.nn.Module):
+    """A model with its preprocessing; what the classifiers below have in common."""
+
+    def __init__(
+        self, model_str: str = BIOCLIP_MODEL_STR, pretrained_str: str | None = None, device: str = "cpu"
+    ) -> None:
+        super().__init__()
+        self.model_str = model_str
+        self.taxon_model = load_model(model_str, pretrained=pretrained_str, device=device)
+        self.device = self.taxon_model.device
+        self.model = self.taxon_model.clip.eval()
+        size = self.taxon_model.preprocess.image_size
+        squash = [ToTensor(), Resize((size, size), antialias=True), Normalize(OPENAI_MEAN, OPENAI_STD)]
+        # As pybioclip: the published models see photographs squashed, not cropped.
+        self.preprocess: Callable[[Any], Tensor] = Compose(squash) if model_str in TOL_MODELS else self._own_transform
+        self.txt_embeddings: Tensor = torch.empty(self.taxon_model.width, 0)
+
+    def _own_transform(self, image: Image.Image) -> Tensor:
+        preprocess = self.taxon_model.preprocess
+        pixels = torch.from_numpy(preprocess.pixels(np.asarray(image.convert("RGB")))).float().div(255)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+        return (pixels - mean) / std
+
+    @staticmethod
+    def ensure_rgb_image(image: Photograph) -> Image.Image:
+        """The photograph, opened where it is a path, upright, as RGB."""
+        opened = image if isinstance(image, Image.Image) else Image.open(image)
+        return ImageOps.exif_transpose(opened).convert("RGB")
+
+    @torch.inference_mode()
+    def create_image_features(self, images: Sequence[Image.Image], normalize: bool = True) -> Float[Tensor, "B E"]:
+        """Vectors of photographs ``[B, E]``."""
+        pixels = torch.stack([self.preprocess(self.ensure_rgb_image(image)) for image in images]).to(self.device)
+        features: Tensor = self.model.encode_image(pixels)  # type: ignore[operator]
+        return to_unit(features.float(), dim=-1) if normalize else features.float()
+
+    def create_image_features_for_image(self, image: Photograph, normalize: bool = True) -> Float[Tensor, " E"]:
+        """The vector of one photograph ``[E]``."""
+        return self.create_image_features([self.ensure_rgb_image(image)], normalize)[0]
+
+    def create_probabilities(
+        self, img_features: Float[Tensor, "B E"], txt_features: Float[Tensor, "E K"]
+    ) -> Float[Tensor, "B K"]:
+        """Softmax over the labels ``[B, K]``."""
+        return (self.taxon_model.logit_scale * img_features @ txt_features).softmax(dim=-1)
+
+    def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K"]:
+        """Probabilities of preprocessed pixels; differentiable, for Grad-CAM and the like."""
+        features = to_unit(self.model.encode_image(x.to(self.device)), dim=-1)  # type: ignore[operator]
+        return self.create_probabilities(features, self.txt_embeddings.to(features.device))
+
+    def _iter_features(
+        self, images: Photograph | Sequence[Photograph], batch_size: int, callback: Callback | None
+    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Names and vectors ``[B, E]``, a batch at a time."""
+        many = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+        for start in range(0, len(many), batch_size):
+            some = many[start : start + batch_size]
+            names = [str(start + n) if isinstance(one, Image.Image) else str(one) for n, one in enumerate(some)]
+            features = self.create_image_features([self.ensure_rgb_image(one) for one in some])
+            yield names, features.cpu().numpy()
+            if callback is not None:
+                callback(start + len(some), len(many))
+
+
+class TreeOfLifeClassifier(BaseClassifier):
+    """Taxa of the tree of life: those of the published bank, or of ``labels`` (a bank, a data set, a file of names)."""
+
+    def __init__(self, labels: Path | str | LabelBank | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._bank = labels if isinstance(labels, LabelBank) else self._open_bank(labels)
+        self._kept = self._bank
+        self.txt_embeddings = self.get_txt_embeddings()
+
+    def _open_bank(self, labels: Path | str | None) -> LabelBank:
+        place = Path(labels) if labels is not None else first_folder_with_taxa(self.model_str)
+        if place is None:
+            return self._fetch_published_bank()
+        if place.suffix == ".npy":
+            return read_published_bank(place)
+        if (place / "embeddings.npy").exists():
+            return LabelBank.open(place)
+        return make_bank(self.taxon_model, read_taxa(place))
+
+    def _fetch_published_bank(self) -> LabelBank:
+        repository = TOL_MODELS.get(self.model_str)
+        if repository is None:
+            known = ", ".join(TOL_MODELS)
+            raise ValueError(
+                f"TreeOfLife predictions are only supported for the following models: {known}; or give labels"
+            )
+        from huggingface_hub import hf_hub_download
+
+        try:
+            for name in (NAMES_FILE, ARRAY_FILE):
+                path = hf_hub_download(repository, f"embeddings/{name}", repo_type="dataset")
+        except Exception as error:  # the hub's client raises many kinds
+            raise LinnaeaError(f"{repository}: its label bank cannot be fetched ({error}); give labels=...") from error
+        return read_published_bank(Path(path), model=self.taxon_model.fingerprint)
+
+    def get_txt_embeddings(self) -> Float[Tensor, "E K"]:
+        """Vectors of the taxa that a filter has left ``[E, K]``."""
+        return torch.from_numpy(np.asarray(self._kept.vectors, np.float32)).T
+
+    def get_current_txt_names(self) -> list[list[Any]]:
+        """``[[kingdom .. epithet], common name]`` of the taxa that a filter has left."""
+        columns = [self._kept.taxa[name].to_list() for name in (*RANK_LABELS, "common_name")]
+        return [[list(row[:-1]), row[-1]] for row in zip(*columns, strict=True)]
+
+    def get_label_data(self) -> Any:
+        """All taxa as a pandas table (polars, where pandas is not installed)."""
+        table = self._bank.taxa.rename({"species": "species_epithet", "scientific_name": "species"})
+        table = table.select(*RANK_LABELS[: Rank.SPECIES], "species_epithet", "species", "common_name")
+        try:
+            import pandas as pd
+        except ImportError:
+            return table
+        return pd.DataFrame(table.to_dict(as_series=False))
+
+    def create_taxa_filter(self, rank: Rank, user_values: Sequence[str]) -> list[bool]:
+        """Which taxa have one of the names at a rank.
+
+        Raises:
+            ValueError: a name is not among the taxa.
+        """
+        column = self._bank.taxa["scientific_name" if rank == Rank.SPECIES else rank.label]
+        unknown = set(user_values) - set(column.unique())
+        if unknown:
+            words = ", ".join(sorted(unknown))
+            raise ValueError(f"Unknown {rank.label} received: {words}. Only known {rank.label} may be used.")
+        return column.is_in(list(user_values)).to_list()
+
+    def create_taxa_filter_from_csv(self, csv_path: str | Path) -> list[bool]:
+        """As :meth:`create_taxa_filter`; the table's first column is named after the rank."""
+        table = read_table(Path(csv_path))
+        rank = Rank.parse(table.columns[0])
+        return self.create_taxa_filter(rank, [name for name in table[table.columns[0]] if name])
+
+    def apply_filter(self, keep_labels_ary: Sequence[bool] | None) -> None:
+        """Answer only with these of all taxa; ``None``: with all again.
+
+        Raises:
+            ValueError: the length is not that of the taxa, or none is left.
+        """
+        if keep_labels_ary is None:
+            self._kept = self._bank
+        else:
+            kept = np.asarray(keep_labels_ary, bool)
+            if len(kept) != len(self._bank):
+                raise ValueError(f"the filter has {len(kept)} values for {len(self._bank)} taxa")
+            if not kept.any():
+                raise ValueError("the filter leaves no taxon")
+            self._kept = keep_rows(self._bank, np.flatnonzero(kept))
+        self.txt_embeddings = self.get_txt_embeddings()
+
+    def predict(
+        self,
+        images: Photograph | Sequence[Photograph],
+        rank: Rank = Rank.SPECIES,
+        min_prob: float = 1e-9,
+        k: int = 5,
+        batch_size: int = 10,
+        callback: Callback | None = None,
+    ) -> list[dict[str, Any]]:
+        """The ``k`` likeliest taxa of each photograph at a rank, best first, those above ``min_prob``."""
+        rows: list[dict[str, Any]] = []
+        for names, vectors in self._iter_features(images, batch_size, callback):
+            probability = self.create_probabilities(torch.from_numpy(vectors), self.txt_embeddings.cpu()).numpy()
+            for name, guesses in zip(names, guess_at_rank(probability, self._kept, rank, k), strict=True):
+                rows += [_row(name, guess, rank) for guess in guesses if guess.score > min_prob]
+        return rows
+
+
+def _row(name: str, guess: Guess, rank: Rank) -> dict[str, Any]:
+    taxon = guess.taxon
+    row: dict[str, Any] = {"file_name": name}
+    row |= {RANK_LABELS[at]: taxon.lineage[at] for at in range(min(rank, Rank.GENUS) + 1)}
+    if rank == Rank.SPECIES:
+        species = f"{taxon.genus} {taxon.species}".strip()
+        row |= {"species_epithet": taxon.species, "species": species, "common_name": taxon.common_name}
+    return row | {"score": guess.score}
+
+
+class CustomLabelsClassifier(BaseClassifier):
+    """Any words as classes, each in OpenAI's 80 templates, or in ``templates`` (with ``{}`` for the word)."""
+
+    def __init__(self, cls_ary: Sequence[str], templates: Sequence[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classes = [name.strip() for name in cls_ary]
+        if not all(self.classes) or not self.classes:
+            raise ValueError("give at least one class, and no empty one")
+        forms = list(templates) if templates else [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+        self.txt_embeddings = torch.from_numpy(encode_names(self.taxon_model, self.classes, forms)).T
+
+    def predict(
+        self,
+        images: Photograph | Sequence[Photograph],
+        k: int | None = None,
+        batch_size: int = 10,
+        callback: Callback | None = None,
+    ) -> list[dict[str, Any]]:
+        """The ``k`` likeliest classes (all, if ``None``) of each photograph, best first."""
+        return [
+            {"file_name": name, "classification": label, "score": score}
+            for name, scores in self._iter_scores(images, batch_size, callback)
+            for label, score in sorted(scores.items(), key=lambda item: -item[1])[:k]
+        ]
+
+    def _iter_scores(
+        self, images: Photograph | Sequence[Photograph], batch_size: int, callback: Callback | None
+    ) -> Iterator[tuple[str, dict[str, float]]]:
+        for names, vectors in self._iter_features(images, batch_size, callback):
+            probability = self.create_probabilities(torch.from_numpy(vectors), self.txt_embeddings.cpu()).numpy()
+            for name, row in zip(names, probability, strict=True):
+                yield name, self._score(row)
+
+    def _score(self, probability_K: NDArray[np.float32]) -> dict[str, float]:
+        return dict(zip(self.classes, map(float, probability_K), strict=True))
+
+
+class CustomLabelsBinningClassifier(CustomLabelsClassifier):
+    """Classes that count towards bins: ``{"dog": "pet", "cat": "pet", "wolf": "wild"}``."""
+
+    def __init__(self, cls_to_bin: Mapping[str, Any], **kwargs: Any) -> None:
+        if any(value is None or value == "" or value != value for value in cls_to_bin.values()):  # noqa: PLR0124 - nan
+            raise ValueError("Empty, null, or nan are not allowed for bin values.")
+        super().__init__(list(cls_to_bin), **kwargs)
+        self.bins = [str(bin_) for bin_ in cls_to_bin.values()]
+
+    def _score(self, probability_K: NDArray[np.float32]) -> dict[str, float]:
+        sums = (
+            pl.DataFrame({"bin": self.bins, "p": probability_K}).group_by("bin", maintain_order=True).agg(pl.sum("p"))
+        )
+        return dict(sums.iter_rows())
