@@ -26,6 +26,8 @@ Commands: TypeAlias = Mapping[str, tuple[Any, Callable[[Any], int]]]
 VERBS: dict[str, str] = {
     "predict": "name the organisms on photographs",
     "embed": "turn photographs into vectors",
+    "index": "make one's own photographs searchable",
+    "search": "find photographs by text, taxon or example; near copies",
     "taxonomy": "resolve names, look up lineages, compare checklists",
     "labels": "encode the taxa to choose from once, for many predictions",
     "data": "build, check and describe data sets",

@@ -1,0 +1,187 @@
+"""An index of one's own photographs: by text, by taxon, by another photograph; and near copies among them.
+
+The index only grows at its end: a file of vectors and a file with a line per photograph. What was killed in the middle
+goes on where both agree, a photograph that changed is added again and its old line no longer counts.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.typing import NDArray
+from torch.nn.functional import normalize
+
+from linnaea.data.images import ImageError
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import iter_encoded_images
+from linnaea.model.load import TaxonModel
+from linnaea.predict.inputs import Input
+from linnaea.storage import explain_os_errors, write_atomically
+
+VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
+ROWS_AT_ONCE = 65_536
+"""Vectors that are compared at once: 130 MB at a width of 512."""
+
+OnProgress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A photograph and how alike it is (cosine)."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """Photographs and their unit vectors."""
+
+    directory: Path
+    facts: dict[str, Any]
+    names: tuple[str, ...]
+    """Photographs that count, in the order they came in."""
+    rows: NDArray[np.int64]
+    """Their rows in the file of vectors."""
+
+    @classmethod
+    def open(cls, directory: Path) -> "Index":
+        """Raises:
+        LinnaeaError: the folder holds no index.
+        """
+        try:
+            facts = json.loads((directory / FACTS_FILE).read_text())
+            lines = _read_lines(directory, int(facts["width"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise LinnaeaError(f"{directory}: is no index ({error}); make one with `linnaea index`") from error
+        last = {line["name"]: (row, line) for row, line in enumerate(lines)}
+        good = [(name, row) for name, (row, line) in last.items() if not line["reason"]]
+        rows = np.array([row for _, row in good], np.int64)
+        return cls(directory=directory, facts=facts, names=tuple(name for name, _ in good), rows=rows)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def _stored(self) -> NDArray[np.float16]:
+        width = int(self.facts["width"])
+        if not len(self.rows):
+            return np.zeros((0, width), np.float16)
+        return np.memmap(self.directory / VECTORS_FILE, np.float16, mode="r").reshape(-1, width)
+
+    def vectors(self, start: int, stop: int) -> Float32[ndarray, "N E"]:
+        """Unit vectors of the photographs ``start`` to ``stop``."""
+        block = np.ascontiguousarray(self._stored[self.rows[start:stop]])
+        return np.asarray(normalize(torch.from_numpy(block).float(), dim=-1).numpy())  # rounding made them no unit
+
+    def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10) -> list[Hit]:
+        """The photographs nearest to a unit vector, best first; equal ones in the order they came in."""
+        k = min(top_k, len(self))
+        if not k:
+            return []
+        scores = np.concatenate([self.vectors(start, start + ROWS_AT_ONCE) @ query_E for start in self._starts()])
+        best = np.argpartition(-scores, k - 1)[:k]
+        order = sorted(best.tolist(), key=lambda number: (-scores[number], number))
+        return [Hit(name=self.names[number], score=float(scores[number])) for number in order]
+
+    def iter_pairs(self, at_least: float) -> Iterator[tuple[str, str, float]]:
+        """Pairs of photographs whose cosine is at least that: near copies and bursts."""
+        step = ROWS_AT_ONCE // 16  # 4,096 x 65,536 scores are 1 GB
+        for first in range(0, len(self), step):
+            left = self.vectors(first, first + step)
+            for second in range(first, len(self), ROWS_AT_ONCE):
+                scores = left @ self.vectors(second, second + ROWS_AT_ONCE).T
+                for a, b in np.argwhere(scores >= at_least).tolist():
+                    if first + a < second + b:
+                        yield self.names[first + a], self.names[second + b], float(scores[a, b])
+
+    def _starts(self) -> range:
+        return range(0, len(self), ROWS_AT_ONCE)
+
+
+def update_index(
+    model: TaxonModel,
+    inputs: Iterable[Input],
+    directory: Path,
+    *,
+    batch_size: int = 32,
+    n_workers: int = 2,
+    on_progress: OnProgress = lambda done, total: None,
+) -> list[str]:
+    """Add what is new or changed to an index, or begin one; returns a line per photograph that cannot be read.
+
+    Raises:
+        LinnaeaError: the folder holds something else, or an index of another model; the disk is full.
+    """
+    with explain_os_errors(directory):
+        lines = _claim(model, directory)
+        known = {line["name"]: line for line in lines}
+        every = list(inputs)
+        new = [(one, _stamp(one)) for one in every]
+        new = [(one, stamp) for one, stamp in new if one.name not in known or known[one.name]["stamp"] != stamp]
+        stamp_of = {one.name: stamp for one, stamp in new}
+        items = ((one.name, one.load) for one, _ in new)
+        on_progress(len(every) - len(new), len(every))
+        encoded = iter_encoded_images(model, items, batch_size=batch_size, n_workers=n_workers)
+        nothing = np.zeros(model.width, np.float16)
+        with (directory / VECTORS_FILE).open("ab") as vectors, (directory / LINES_FILE).open("a") as written:
+            for done, (name, vector) in enumerate(encoded, start=1):
+                reason = str(vector) if isinstance(vector, ImageError) else ""
+                vectors.write((nothing if reason else np.asarray(vector, np.float16)).tobytes())
+                vectors.flush()  # a line without its vector would shift all that follow; the reverse is cut off
+                written.write(json.dumps({"name": name, "stamp": stamp_of[name], "reason": reason}) + "\n")
+                written.flush()
+                on_progress(len(every) - len(new) + done, len(every))
+        wanted = {one.name for one in every}
+        last = {line["name"]: line["reason"] for line in _read_lines(directory, model.width)}
+    return [f"{name}: {reason}" for name, reason in last.items() if reason and name in wanted]
+
+
+def _stamp(one: Input) -> list[int]:
+    """Size and time of a file; nothing where it is none."""
+    try:
+        facts = one.path.stat() if one.path else None
+    except OSError:
+        facts = None
+    return [facts.st_size, facts.st_mtime_ns] if facts else []
+
+
+def _claim(model: TaxonModel, directory: Path) -> list[dict[str, Any]]:
+    """What an index has already, with torn ends cut off; a new index where there is none."""
+    facts_path = directory / FACTS_FILE
+    if not facts_path.exists():
+        if directory.exists() and any(directory.iterdir()):
+            raise LinnaeaError(f"{directory}: is not empty and no index; choose another --output")
+        facts = {"model": model.fingerprint, "name": model.name, "width": model.width}
+        write_atomically(facts_path, json.dumps(facts, indent=1))
+    facts = json.loads(facts_path.read_text())
+    if facts["model"] != model.fingerprint:
+        raise LinnaeaError(f"{directory}: is the index of another model ({facts['name']}); choose another --output")
+    lines = _read_lines(directory, model.width)
+    for name, length in ((VECTORS_FILE, 2 * model.width * len(lines)), (LINES_FILE, _length(lines))):
+        path = directory / name
+        if path.exists() and path.stat().st_size > length:
+            with path.open("r+b") as stream:
+                stream.truncate(length)
+    return lines
+
+
+def _read_lines(directory: Path, width: int) -> list[dict[str, Any]]:
+    """Whole lines that have a whole vector."""
+    path, vectors = directory / LINES_FILE, directory / VECTORS_FILE
+    if not path.exists() or not vectors.exists():
+        return []
+    whole = path.read_bytes().split(b"\n")[:-1]
+    n_vectors = vectors.stat().st_size // (2 * width)
+    return [json.loads(line) for line in whole[:n_vectors]]
+
+
+def _length(lines: list[dict[str, Any]]) -> int:
+    return sum(len(json.dumps(line).encode()) + 1 for line in lines)

@@ -1,0 +1,130 @@
+"""One's own photographs, found again: the index equals a plain product, grows at its end, survives a kill."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linnaea.cli import main
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import encode_captions, iter_encoded_images
+from linnaea.model.load import TaxonModel, load_model
+from linnaea.predict import search
+from linnaea.predict.inputs import list_inputs
+from linnaea.predict.search import Index, update_index
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> TaxonModel:
+    return load_model(str(trained / "model"), device="cpu")
+
+
+@pytest.fixture
+def folder(photographs: Path, tmp_path: Path) -> Path:
+    """Ten photographs, one of them twice, and one that is none."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for number, path in enumerate(sorted(photographs.rglob("*.jpg"))[::9][:10]):
+        shutil.copy(path, folder / f"{number}.jpg")
+    shutil.copy(folder / "3.jpg", folder / "copy.jpg")
+    (folder / "bad.jpg").write_text("no picture")
+    return folder
+
+
+def test_the_nearest_are_those_of_a_plain_product(
+    model: TaxonModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = update_index(model, list_inputs([str(folder)]), tmp_path / "index")
+    assert len(failed) == 1
+    assert "bad.jpg" in failed[0]
+    index = Index.open(tmp_path / "index")
+    good = sorted(path for path in folder.iterdir() if path.name != "bad.jpg")
+    assert sorted(index.names) == [str(path) for path in good]
+    vectors = np.stack([vector for _, vector in iter_encoded_images(model, [(path, path) for path in good])])
+    (query,) = encode_captions(model, ["a photo of a moth."])
+    expected = dict(zip(map(str, good), vectors @ query, strict=True))
+    monkeypatch.setattr(search, "ROWS_AT_ONCE", 4)
+    hits = index.nearest(query, top_k=5)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(expected.values(), reverse=True)[:5], abs=2e-3)
+    for hit in hits:
+        assert hit.score == pytest.approx(expected[hit.name], abs=2e-3)
+    monkeypatch.setattr(search, "ROWS_AT_ONCE", 64)
+    pairs = {(Path(a).name, Path(b).name) for a, b, score in index.iter_pairs(0.9999) if score}
+    assert ("3.jpg", "copy.jpg") in pairs
+    assert all(a != b for a, b in pairs)
+
+
+def test_an_index_grows_and_follows_changes(
+    model: TaxonModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    whole = search.iter_encoded_images
+
+    def spy(model: TaxonModel, items: object, **more: object) -> object:
+        listed = list(items)  # type: ignore[call-overload]
+        encoded.extend(name for name, _ in listed)
+        return whole(model, listed, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search, "iter_encoded_images", spy)
+    update_index(model, list_inputs([str(folder)]), tmp_path / "index")
+    first = len(encoded)
+    assert len(update_index(model, list_inputs([str(folder)]), tmp_path / "index")) == 1, "still said"
+    assert len(encoded) == first, "nothing is encoded twice"
+    shutil.copy(folder / "5.jpg", folder / "bad.jpg")
+    shutil.copy(folder / "5.jpg", folder / "new.jpg")
+    assert update_index(model, list_inputs([str(folder)]), tmp_path / "index") == []
+    assert [Path(name).name for name in encoded[first:]] == ["bad.jpg", "new.jpg"]
+    index = Index.open(tmp_path / "index")
+    assert len(index) == 13
+    (vector,) = (vector for _, vector in iter_encoded_images(model, [("q", folder / "5.jpg")]))
+    assert {Path(hit.name).name for hit in index.nearest(vector, 3)} == {"5.jpg", "bad.jpg", "new.jpg"}
+
+
+@pytest.mark.parametrize("torn", ["vector", "line"])
+def test_torn_ends_are_cut_and_done_again(model: TaxonModel, folder: Path, tmp_path: Path, torn: str) -> None:
+    """What kill -9 can leave: a vector without its line, or half a line."""
+    inputs = list_inputs([str(folder)])
+    update_index(model, inputs, tmp_path / "whole")
+    update_index(model, inputs[:6], tmp_path / "torn")
+    if torn == "vector":
+        with (tmp_path / "torn" / "vectors.f16").open("ab") as stream:
+            stream.write(b"xyz")
+    else:
+        with (tmp_path / "torn" / "photographs.jsonl").open("a") as stream:
+            stream.write('{"name": "tor')
+    update_index(model, inputs, tmp_path / "torn")
+    for name in ("photographs.jsonl", "index.json"):
+        assert (tmp_path / "torn" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    a, b = Index.open(tmp_path / "torn"), Index.open(tmp_path / "whole")
+    assert a.names == b.names
+    np.testing.assert_allclose(a.vectors(0, 99), b.vectors(0, 99), atol=2e-3)
+
+
+def test_what_is_no_index_or_another_models_is_one_line(model: TaxonModel, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(LinnaeaError, match="is no index"):
+        Index.open(folder)
+    with pytest.raises(LinnaeaError, match="is not empty and no index"):
+        update_index(model, [], folder)
+    update_index(model, list_inputs([str(folder)])[:1], tmp_path / "index")
+    facts = (tmp_path / "index" / "index.json").read_text()
+    (tmp_path / "index" / "index.json").write_text(facts.replace(model.fingerprint, "other"))
+    with pytest.raises(LinnaeaError, match="another model"):
+        update_index(model, [], tmp_path / "index")
+
+
+def test_the_commands(trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = str(tmp_path / "index")
+    assert main(["index", str(folder), "--output", index, "--model", str(trained / "model")]) == 3
+    assert "11 photographs" in capsys.readouterr().out
+    assert main(["search", index, "--image", str(folder / "3.jpg"), "--top-k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {Path(line.split("\t")[1]).name for line in lines[1:]} == {"3.jpg", "copy.jpg"}
+    for words in (["--text", "a moth"], ["--taxon", "Pica hudsonia"], ["--near-duplicates", "0.9999"]):
+        assert main(["search", index, *words]) == 0
+        assert len(capsys.readouterr().out.splitlines()) > 1
+    assert main(["search", index]) == 2
+    assert main(["search", index, "--text", "a", "--taxon", "b"]) == 2
+    assert main(["search", index, "--taxon", "zzzz qqqq"]) == 1
+    assert main(["search", index, "--image", str(folder / "bad.jpg")]) == 1
+    assert main(["search", str(folder), "--text", "a"]) == 1
