@@ -26,6 +26,7 @@ Commands: TypeAlias = Mapping[str, tuple[Any, Callable[[Any], int]]]
 VERBS: dict[str, str] = {
     "predict": "name the organisms on photographs",
     "embed": "turn photographs into vectors",
+    "adapt": "fit a head to one's own labelled photographs",
     "index": "make one's own photographs searchable",
     "search": "find photographs by text, taxon or example; near copies",
     "taxonomy": "resolve names, look up lineages, compare checklists",
