@@ -1,6 +1,8 @@
 """Reader of Darwin Core Archives with a Taxon core."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -37,20 +39,18 @@ def read_darwin_core(meta: Path, name: str, version: str) -> Source:
     Raises:
         LinnaeaError: ``meta.xml`` describes no table of taxa.
     """
-    root = ET.parse(meta).getroot()
-    spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
-    core = root.find(f"{spaces}core")
-    if core is None or not core.get("rowType", "").endswith("Taxon"):
+    core, extensions = describe_archive(meta)
+    if core.row_type != "Taxon":
         raise LinnaeaError(f"{meta}: describes no Taxon core; a checklist is an archive of taxa, not of occurrences")
-    taxa = fill_columns(_read_dwc(core, spaces, meta.parent), "_id", *_DWC_COLUMNS).with_columns(
+    taxa = fill_columns(_read_dwc(core), "_id", *_DWC_COLUMNS).with_columns(
         _tail(column) for column in ("_id", "taxonID", "parentNameUsageID", "acceptedNameUsageID")
     )
     # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
     taxa = taxa.with_columns(id=pl.when(pl.col("taxonID") != "").then("taxonID").otherwise("_id"))
     vernaculars = [
-        _dwc_vernaculars(_read_dwc(extension, spaces, meta.parent), taxa, name)
-        for extension in root.findall(f"{spaces}extension")
-        if extension.get("rowType", "").endswith("VernacularName")
+        _dwc_vernaculars(_read_dwc(extension), taxa, name)
+        for extension in extensions
+        if extension.row_type == "VernacularName"
     ]
     named = taxa.with_columns(
         name=_name_without_author(), rank=pl.col("taxonRank").str.to_lowercase(), parent="parentNameUsageID"
@@ -104,18 +104,61 @@ def _tail(column: str) -> pl.Expr:
     return pl.col(column).str.replace(r"^https?://.*/", "").alias(column)
 
 
-def _read_dwc(part: ET.Element, spaces: str, folder: Path) -> pl.DataFrame:
+@dataclass(frozen=True, kw_only=True)
+class ArchivePart:
+    """One table of a Darwin Core Archive, as ``meta.xml`` describes it (its core or an extension)."""
+
+    row_type: str
+    path: Path
+    separator: str
+    quote: str | None
+    skip: int
+    """Lines of header."""
+    key: int
+    """Column that identifies a row of the core."""
+    columns: Mapping[int, str]
+    """Column -> last word of the term's address (``scientificName``)."""
+
+
+def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
+    """The core and the extensions of an archive.
+
+    Raises:
+        LinnaeaError: ``meta.xml`` is not there or not valid, or a file that it names is missing.
+    """
+    try:
+        root = ET.parse(meta).getroot()
+    except (OSError, ET.ParseError) as error:
+        raise LinnaeaError(f"{meta}: is no description of an archive ({error})") from error
+    spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
+    core = root.find(f"{spaces}core")
+    if core is None:
+        raise LinnaeaError(f"{meta}: describes no core")
+    return _describe(core, spaces, meta), [_describe(one, spaces, meta) for one in root.findall(f"{spaces}extension")]
+
+
+def _describe(part: ET.Element, spaces: str, meta: Path) -> ArchivePart:
     location = part.find(f"{spaces}files/{spaces}location")
-    if location is None or not location.text or not (folder / location.text).is_file():
-        raise LinnaeaError(f"{folder / 'meta.xml'}: the file {getattr(location, 'text', None)!r} it names is missing")
-    separator = part.get("fieldsTerminatedBy", ",").replace("\\t", "\t")
-    quote = part.get("fieldsEnclosedBy", "") or None
+    if location is None or not location.text or not (meta.parent / location.text).is_file():
+        raise LinnaeaError(f"{meta}: the file {getattr(location, 'text', None)!r} it names is missing")
     key = part.find(f"{spaces}id") if part.tag.endswith("core") else part.find(f"{spaces}coreid")
-    indexed = {int(f.get("index", "-1")): f.get("term", "").rsplit("/", 1)[-1] for f in part.findall(f"{spaces}field")}
-    table = read_delimited(folder / location.text, separator, quote, int(part.get("ignoreHeaderLines", "0")), [])
-    columns = [pl.nth(index).alias(term) for index, term in indexed.items() if 0 <= index < table.width]
-    if key is not None:
-        columns.append(pl.nth(int(key.get("index", "0"))).alias("_id"))
+    fields = {int(f.get("index", "-1")): f.get("term", "").rsplit("/", 1)[-1] for f in part.findall(f"{spaces}field")}
+    return ArchivePart(
+        row_type=part.get("rowType", "").rsplit("/", 1)[-1],
+        path=meta.parent / location.text,
+        separator=part.get("fieldsTerminatedBy", ",").replace("\\t", "\t"),
+        quote=part.get("fieldsEnclosedBy", "") or None,
+        skip=int(part.get("ignoreHeaderLines", "0")),
+        key=-1 if key is None else int(key.get("index", "0")),
+        columns={index: term for index, term in fields.items() if index >= 0},
+    )
+
+
+def _read_dwc(part: ArchivePart) -> pl.DataFrame:
+    table = read_delimited(part.path, part.separator, part.quote, part.skip, [])
+    columns = [pl.nth(index).alias(term) for index, term in part.columns.items() if index < table.width]
+    if part.key >= 0:
+        columns.append(pl.nth(part.key).alias("_id"))
     return table.select(columns)
 
 

@@ -1,0 +1,165 @@
+"""A build in one typed file: sources and options as TOML, checked before anything is read.
+
+::
+
+    [[sources]]
+    kind = "inat21"
+    annotations = "train.json"
+    root = "."
+
+    [build]
+    short_side = 256
+
+    [build.splits]
+    val = 0.05
+
+Paths are relative to the file. ``docs/sources`` has a worked example per kind.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import cattrs
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
+
+from linnaea.data.build import BuildConfig
+from linnaea.data.sources import Source
+from linnaea.data.sources.bioscan import BioscanSource
+from linnaea.data.sources.darwin_core import DarwinCoreSource
+from linnaea.data.sources.eol import EolSource
+from linnaea.data.sources.folder import FolderSource
+from linnaea.data.sources.huggingface import HuggingFaceSource
+from linnaea.data.sources.inat21 import Inat21Source
+from linnaea.data.sources.published import PublishedSource
+from linnaea.data.sources.table import TableSource
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.taxonomy.ranks import Rank
+
+KINDS: dict[str, type[Any]] = {
+    "folder": FolderSource,
+    "table": TableSource,
+    "inat21": Inat21Source,
+    "eol": EolSource,
+    "bioscan": BioscanSource,
+    "darwin-core": DarwinCoreSource,
+    "treeoflife": PublishedSource,
+    "huggingface": HuggingFaceSource,
+}
+"""The word after ``kind`` and the reader it names; what else a source says are the fields of that class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What a configuration file says."""
+
+    sources: tuple[Source, ...]
+    build: BuildConfig
+
+
+def read_config(path: Path) -> DataConfig:
+    """Read and check a configuration.
+
+    Raises:
+        UsageError: the file is not there, no TOML, or says something that means nothing; one line that names the place.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
+    _check_keys(path, "the file", content, {"sources", "build"})
+    entries = content.get("sources", [])
+    if not isinstance(entries, list) or not entries:
+        raise UsageError(f"{path}: names no source; begin one with [[sources]] and its kind")
+    converter = _make_converter(path.parent)
+    sources = tuple(_read_source(path, number, entry, converter) for number, entry in enumerate(entries, start=1))
+    names = [source.name for source in sources]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"{path}: two sources are called {min(twice)!r}; give folders or tables of different names")
+    return DataConfig(
+        sources=sources, build=_structure(path, "[build]", content.get("build", {}), BuildConfig, converter)
+    )
+
+
+def _read_source(path: Path, number: int, entry: Mapping[str, Any], converter: cattrs.Converter) -> Source:
+    where = f"source {number}"
+    kind = entry.get("kind", "")
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{path}: {where}: kind {kind!r} is none of {', '.join(KINDS)}{meant}")
+    rest = {key: value for key, value in entry.items() if key != "kind"}
+    source: Source = _structure(path, f"{where} ({kind})", rest, KINDS[kind], converter)
+    return source
+
+
+def _structure(
+    path: Path, where: str, content: Mapping[str, Any], target: type[Any], converter: cattrs.Converter
+) -> Any:
+    _check_nested(path, where, content, target)
+    try:
+        return converter.structure(content, target)
+    except LinnaeaError as error:
+        raise UsageError(f"{path}: {where}: {error}") from error
+    except (ClassValidationError, ForbiddenExtraKeysError, ValueError, TypeError) as error:
+        raise UsageError(f"{path}: {where}: {_first_cause(error)}") from error
+
+
+def _check_nested(path: Path, where: str, content: Mapping[str, Any], target: type[Any]) -> None:
+    """Unknown and missing keys, in words; cattrs checks the values."""
+    hints = get_type_hints(target)
+    settable = {one.name: one for one in fields(target) if one.init and not _is_callable(hints[one.name])}
+    _check_keys(path, where, content, set(settable))
+    for name, value in content.items():
+        if is_dataclass(hints[name]) and isinstance(value, dict):
+            _check_nested(path, f"{where}.{name}", value, hints[name])
+    missing = [name for name, one in settable.items()
+               if one.default is MISSING and one.default_factory is MISSING and name not in content]  # fmt: skip
+    if missing:
+        raise UsageError(f"{path}: {where}: needs {', '.join(missing)}")
+
+
+def _is_callable(hint: Any) -> bool:
+    return getattr(hint, "__origin__", None) is Callable or "Callable" in str(hint)
+
+
+def _check_keys(path: Path, where: str, content: Mapping[str, Any], known: set[str]) -> None:
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(known))}"
+            raise UsageError(f"{path}: {where} has no {key!r}; {meant}")
+
+
+def _make_converter(folder: Path) -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(Path, lambda value, _: folder / _text(value))
+    converter.register_structure_hook(str, lambda value, _: _text(value))
+    converter.register_structure_hook(bool, lambda value, _: _exactly(value, bool))
+    converter.register_structure_hook(int, lambda value, _: _exactly(value, int))
+    converter.register_structure_hook(float, lambda value, _: float(_exactly(value, int, float)))
+    converter.register_structure_hook(Rank, lambda value, _: Rank.parse(_text(value)))
+    return converter
+
+
+def _text(value: Any) -> str:
+    return str(_exactly(value, str))
+
+
+def _exactly(value: Any, *kinds: type[Any]) -> Any:
+    if type(value) not in kinds:
+        raise ValueError(f"{value!r} is no {' or '.join(kind.__name__ for kind in kinds)}")
+    return value
+
+
+def _first_cause(error: BaseException) -> str:
+    """The innermost complaint of a group, with the field it is about."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = error.exceptions[0]
+        notes = " ".join(getattr(inner, "__notes__", []))
+        field = notes.rpartition("attribute ")[2].strip() if "attribute " in notes else ""
+        return f"{field}: {_first_cause(inner)}" if field else _first_cause(inner)
+    return " ".join(str(error).split())

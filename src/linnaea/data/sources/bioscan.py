@@ -1,0 +1,102 @@
+"""BIOSCAN-1M and BIOSCAN-5M: metadata (TSV, CSV or JSON-LD) beside folders of cropped pictures.
+
+BIOSCAN-1M: columns sampleid, processid, uri, name, phylum .. species, image_file, chunk_number; pictures in
+``<images>/part<chunk_number>/<image_file>``. BIOSCAN-5M: processid, sampleid, taxon, phylum .. species, dna_bin, split;
+pictures in ``<images>/<split>/<chunk>/<processid>.jpg``, where the chunk is the beginning of the MD5 of the process id:
+two letters in ``pretrain``, one in ``train`` and ``other_heldout``, none in the others.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from linnaea.data.sources import Record, Rejected
+from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, need, normal, read_blocks
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.checklist_archives import fill_columns
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+CHUNK_LETTERS = {"pretrain": 2, "train": 1, "other_heldout": 1}
+_SPLITS = {"train": "train", "pretrain": "train", "val": "val", "test": "test", "val_unseen": "val",
+           "test_unseen": "unseen", "key_unseen": "unseen", "other_heldout": "unseen"}  # fmt: skip
+_FACTS = {"uri": "uri", "dna_bin": "dna_bin", "country": "country", "coord-lat": "latitude", "coord-lon": "longitude",
+          "subfamily": "subfamily", "tribe": "tribe"}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class BioscanSource:
+    """A picture per specimen; ``not_classified`` counts as no name."""
+
+    metadata: Path
+    images: Path
+    """For example ``images/cropped_256``."""
+    use_splits: bool = False
+    """BIOSCAN-5M: keep its splits (held-out species become ``unseen``); else splits are drawn."""
+
+    @property
+    def name(self) -> str:
+        return "bioscan"
+
+    def describe(self) -> dict[str, str]:
+        return describe_files("bioscan", self.metadata, self.images, splits=str(self.use_splits))
+
+    def records(self) -> Iterator[Record | Rejected]:
+        blocks = _read_json(self.metadata) if self.metadata.suffix.lower() in (".jsonld", ".json") else None
+        yield from iter_records(map(self._normalise, blocks or read_blocks(self.metadata)), self.name)
+
+    def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
+        need(block, self.metadata, "processid", "order", "family", "genus", "species")
+        five = "image_file" not in block.columns
+        if five:
+            need(block, self.metadata, "split")
+        table = fill_columns(block, "processid", "sampleid", "split", "image_file", "chunk_number", "name", "taxon",
+                             *RANK_LABELS[1:], *_FACTS)  # fmt: skip
+        place = _place_in_5m() if five else pl.format("part{}/{}", "chunk_number", "image_file")
+        given = pl.col("phylum").str.to_lowercase().is_in(["", "not_classified"])
+        classless = (pl.col("class") == "") & ~pl.lit(five)  # BIOSCAN-1M is of insects alone
+        insect = {
+            "phylum": pl.when(given).then(pl.lit("Arthropoda")).otherwise("phylum"),
+            "class": pl.when(classless).then(pl.lit("Insecta")).otherwise("class"),
+        }
+        split = pl.col("split").replace_strict(_SPLITS, default="") if self.use_splits else pl.lit("")
+        return table.select(
+            *normal(
+                record_id="processid",
+                location=pl.lit(f"{self.images}/") + place,
+                label=pl.when(pl.col("name") != "").then("name").otherwise("taxon"),
+                kingdom=pl.lit("Animalia"),
+                **insect,
+                **{rank: pl.col(rank) for rank in ("order", "family", "genus", "species")},
+                group=pl.when(pl.col("sampleid") != "").then("sampleid").otherwise("processid"),
+                split=split,
+                reason=pl.when(pl.col("processid") == "").then(pl.lit("has no process id")).otherwise(pl.lit("")),
+            ),
+            *(pl.col(theirs).alias(ours) for theirs, ours in _FACTS.items()),
+        )
+
+
+def _place_in_5m() -> pl.Expr:
+    letters = pl.col("split").replace_strict(CHUNK_LETTERS, default=0, return_dtype=pl.Int64)
+    digest = pl.col("processid").map_elements(lambda text: hashlib.md5(text.encode()).hexdigest(), pl.String)
+    chunk = digest.str.slice(0, letters)
+    folder = pl.when(chunk == "").then("split").otherwise(pl.format("{}/{}", "split", chunk))
+    return pl.format("{}/{}.jpg", folder, "processid")
+
+
+def _read_json(path: Path) -> Iterator[pl.DataFrame]:
+    """JSON-LD: a list of objects, or an object with the list under ``@graph``; also an object a line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        by_line = text.lstrip().startswith("{") and "\n{" in text
+        content = [json.loads(line) for line in text.splitlines() if line.strip()] if by_line else json.loads(text)
+        rows = content.get("@graph", []) if isinstance(content, dict) else content
+        texts = [{key: None if value is None else str(value) for key, value in row.items()} for row in rows]
+        table = pl.DataFrame(texts, infer_schema_length=None)
+    except (OSError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
+        raise LinnaeaError(f"{path}: is no metadata of BIOSCAN ({error})") from error
+    for start in range(0, table.height, ROWS_AT_ONCE):
+        yield table.slice(start, ROWS_AT_ONCE).fill_null("")

@@ -1,0 +1,90 @@
+"""iNat21 with its JSON annotations (the competition's COCO-like files). Class folders alone are a plain folder.
+
+Layout: ``<root>/train/<idx>_Kingdom_.._epithet/<uuid>.jpg``; ``train.json``, ``train_mini.json``, ``val.json`` with
+``images`` (id, file_name, license, rights_holder, date, latitude, longitude), ``annotations`` (image_id, category_id),
+``categories`` (id, name, common_name, kingdom .. genus, specific_epithet) and ``licenses`` (id, name, url).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from linnaea.data.sources import Record, Rejected
+from linnaea.data.sources.normal import describe_files, iter_records, normal
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+_SPLITS = {"train": "train", "train_mini": "train", "val": "val", "public_test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inat21Source:
+    """Images of one annotation file; the whole file is read at once (2.7 million images: about 4 GB)."""
+
+    annotations: Path
+    root: Path
+    """Folder that ``file_name`` is relative to."""
+    use_splits: bool = True
+    """Keep the competition's ``train`` and ``val``; else splits are drawn."""
+
+    @property
+    def name(self) -> str:
+        return "inat21"
+
+    def describe(self) -> dict[str, str]:
+        return describe_files("inat21", self.annotations, root=str(self.root), splits=str(self.use_splits))
+
+    def records(self) -> Iterator[Record | Rejected]:
+        yield from iter_records([self._table()], self.name)
+
+    def _table(self) -> pl.DataFrame:
+        content = self._read()
+        images = _frame(
+            content["images"], "id", "file_name", "license", "rights_holder", "date", "latitude", "longitude"
+        )
+        category = _frame(content.get("annotations", []), "image_id", "category_id")
+        ranks = [*RANK_LABELS[:-1], "specific_epithet"]
+        categories = _frame(content.get("categories", []), "id", "name", "common_name", *ranks)
+        licences = _frame(content.get("licenses", []), "id", "name", "url")
+        joined = (
+            images.join(category.unique("image_id", keep="first"), left_on="id", right_on="image_id", how="left",
+                        maintain_order="left")
+            .join(categories, left_on="category_id", right_on="id", how="left", maintain_order="left")
+            .join(licences.rename({"name": "license_name"}), left_on="license", right_on="id", how="left",
+                  maintain_order="left")
+        )  # fmt: skip
+        file = pl.col("file_name").fill_null("")
+        split = file.str.split("/").list.first().replace_strict(_SPLITS, default="")
+        unknown = pl.col("name").is_null()
+        return joined.select(
+            *normal(
+                record_id=file,
+                location=pl.lit(f"{self.root}/") + file,
+                label="name",
+                **{rank: pl.col(rank) for rank in RANK_LABELS[:-1]},
+                species="specific_epithet",
+                common_name="common_name",
+                split=split if self.use_splits else pl.lit(""),
+                reason=pl.when(unknown).then(pl.lit("has no category in the annotations")).otherwise(pl.lit("")),
+            ),
+            *(pl.col(name).fill_null("") for name in ("rights_holder", "license_name", "url", "latitude", "longitude")),
+            pl.col("date").fill_null("").alias("event_date"),
+        )
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.annotations.read_text(encoding="utf-8"))
+            if not isinstance(content.get("images"), list):
+                raise ValueError("it has no list of images")
+        except (OSError, ValueError, AttributeError) as error:
+            raise LinnaeaError(f"{self.annotations}: is no annotation file of iNat21 ({error})") from error
+        return dict(content)
+
+
+def _frame(rows: list[dict[str, Any]], *columns: str) -> pl.DataFrame:
+    data = {name: [None if row.get(name) is None else str(row[name]) for row in rows] for name in columns}
+    return pl.DataFrame(data, schema=dict.fromkeys(columns, pl.String))
