@@ -15,7 +15,7 @@ from numpy import ndarray
 ProbeName: TypeAlias = Literal["knn", "linear", "ridge"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 SETTINGS: Mapping[ProbeName, tuple[float, ...]] = {
-    "knn": (1, 3, 5, 10, 20),
+    "knn": (1.0, 3.0, 5.0, 10.0, 20.0),
     "linear": (0.1, 1.0, 10.0, 100.0),
     "ridge": (0.001, 0.01, 0.1, 1.0, 10.0),
 }
@@ -140,7 +140,7 @@ def answer_linear(
     label_S: Int[ndarray, "S"],  # noqa: F821
     query_QE: Float32[ndarray, "Q E"],
     setting: float,
-    n_classes: int,  # noqa: ARG001
+    n_classes: int,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
     """Multinomial logistic regression (scikit-learn, L-BFGS) with inverse penalty ``setting``."""
     import warnings

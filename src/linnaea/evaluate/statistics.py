@@ -108,7 +108,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
         return 1.0
     if n <= EXACT_UP_TO:
         tail = sum(comb(n, k) for k in range(smaller + 1))
-        return min(1.0, 2 * tail / 2**n)
+        return float(min(1.0, 2 * tail / 2**n))
     from math import erfc, sqrt
 
     distance = max(abs(only_first - only_second) - 1, 0) / sqrt(n)

@@ -107,9 +107,7 @@ _TASKS = (
         context=(("class", "Aves"),),
     ),
     _meta_album("plankton", "Plankton", "PLK", "plankton by scientific name or shape", 86),
-    _meta_album(
-        "insects", "Insects", "INS", "insects of all ranks, French labels among them", 104, kingdom="Animalia"
-    ),
+    _meta_album("insects", "Insects", "INS", "insects of all ranks, French labels among them", 104, kingdom="Animalia"),
     _meta_album(
         "insects2", "Insects 2", "INS_2", "agricultural pests, by common or scientific name", 102, kingdom="Animalia"
     ),

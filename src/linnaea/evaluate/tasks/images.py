@@ -41,7 +41,7 @@ class TaskImages(DataSet):
         Raises:
             LinnaeaError: it is gone.
         """
-        path = self.directory / self.index["shard"][row]
+        path = self.directory / str(self.index["shard"][row])
         try:
             return path.read_bytes()
         except OSError as error:
@@ -66,7 +66,8 @@ def open_task(
     there = table.filter(pl.Series([size is not None for size in sizes], dtype=pl.Boolean))
     _check(task, root, table, there, allow_different)
     names = _class_names(there)
-    taxa = name_classes(names, resolver)
+    open_labels = [label for label, taxon in names.items() if taxon is None]
+    taxa = name_classes(names, resolve_labels(open_labels, resolver) if resolver and open_labels else {})
     taxa_table = make_taxa_table(taxa.values())
     key = [*RANK_LABELS, "common_name"]
     id_of = {row[:-1]: row[-1] for row in taxa_table.select(*key, "taxon_id").iter_rows()}
@@ -137,14 +138,12 @@ def _taxon_of_row(row: Mapping[str, str]) -> Taxon | None:
         raise LinnaeaError(f"label {row['label']!r}: {error}") from error
 
 
-def name_classes(given: Mapping[str, Taxon | None], resolver: Resolver | None) -> dict[str, Taxon]:
-    """A taxon for every class; no two classes get the same.
+def name_classes(given: Mapping[str, Taxon | None], found: Mapping[str, Taxon]) -> dict[str, Taxon]:
+    """A taxon for every label: the given one, else the one found, else its words as a common name.
 
-    Labels without a taxon are resolved; what names none keeps its words as a common name. Where several classes
-    are of one taxon (a crop and its diseases), each keeps its words beside the taxon.
+    No two labels get the same: where several are of one taxon (a crop and its diseases), each keeps its words as
+    common name beside the lineage.
     """
-    open_labels = [label for label, taxon in given.items() if taxon is None]
-    found = _resolve(open_labels, resolver) if resolver and open_labels else {}
     taxa = {label: taxon or found.get(label) for label, taxon in given.items()}
     n_with: dict[Taxon | None, int] = {}
     for taxon in taxa.values():
@@ -163,7 +162,8 @@ def name_classes(given: Mapping[str, Taxon | None], resolver: Resolver | None) -
     return named
 
 
-def _resolve(labels: Sequence[str], resolver: Resolver) -> dict[str, Taxon]:
+def resolve_labels(labels: Sequence[str], resolver: Resolver) -> dict[str, Taxon]:
+    """The taxon of every label that names one for sure, at whatever rank; without those that are open or doubtful."""
     found = {}
     for label, row in zip(labels, resolver.resolve(labels).iter_rows(named=True), strict=True):
         if row["status"] in SURE and any(row[rank] for rank in RANK_LABELS):
