@@ -7,6 +7,7 @@ import tyro
 
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import progress_bar
+from linnaea.cli.labels_calibrate import Calibrate, calibrate
 from linnaea.taxonomy.taxon import TextType
 
 
@@ -62,4 +63,4 @@ def show(options: Show) -> int:
     return DONE
 
 
-COMMANDS: Commands = {"build": (Build, build), "show": (Show, show)}
+COMMANDS: Commands = {"build": (Build, build), "calibrate": (Calibrate, calibrate), "show": (Show, show)}

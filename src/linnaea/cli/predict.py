@@ -64,6 +64,7 @@ class Predict:
 def predict(options: Predict) -> int:
     """Answer for every photograph; those that cannot be read become rows with a reason."""
     from linnaea.data.images import read_image_file
+    from linnaea.predict.calibration import read_calibration
     from linnaea.predict.inputs import list_images
 
     form = _choose_form(options)
@@ -77,8 +78,11 @@ def predict(options: Predict) -> int:
     if len(images) == 1:
         _check_readable(images[0], read_image_file)
     model, bank = _load(options)
-    if options.rank == "auto":
-        say("the probabilities are the model's own, among its labels: not calibrated, and blind to what is no label")
+    calibration = read_calibration(bank.facts, model.facts)
+    if calibration is None and options.rank == "auto":
+        say("not calibrated: the confidence is the model's own word (linnaea labels calibrate teaches it better)")
+    elif calibration is not None and calibration.n_labels != len(bank):
+        say(f"calibrated with {calibration.n_labels:,} labels, asked about {len(bank):,}: the confidence may be off")
     answers = _iter_answers(options, images, model, bank)
     if options.output is None:
         return _print_answers(answers, form, len(images))
@@ -153,19 +157,25 @@ def _iter_answers(
 def _answer(options: Predict, vectors: list[Any], model: "TaxonModel", bank: "LabelBank") -> "Iterator[list[Row]]":
     import numpy as np
 
-    from linnaea.predict.classifier import guess_at_rank, iter_probabilities
-    from linnaea.predict.decide import decide
+    from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
+    from linnaea.predict.classifier import Guess, guess_at_rank, iter_scored
+    from linnaea.predict.decide import decide_calibrated
     from linnaea.predict.outputs import make_empty_row, make_row
     from linnaea.taxonomy.ranks import Rank
 
     if not vectors:
         return
-    for probability in iter_probabilities(np.stack(vectors), bank, model.logit_scale):
+    calibration = read_calibration(bank.facts, model.facts) or Calibration()
+    for block in iter_scored(np.stack(vectors), bank, model.logit_scale / calibration.temperature):
         if options.rank == "auto":
-            for guess in decide(probability, bank, options.confidence):
-                reason = f"no taxon reaches {options.confidence:g}"
-                yield [make_row("", guess) if guess else make_empty_row("", "abstained", reason)]
+            for answer in decide_calibrated(block, bank, calibration, options.confidence):
+                match answer:
+                    case Guess():
+                        yield [make_row("", answer)]
+                    case reason, score:
+                        yield [make_empty_row("", "abstained", reason) | {"score": float(f"{score:.7g}")}]
         else:
+            probability = calibrate_probabilities(block.probability_BK, bank, calibration)
             for guesses in guess_at_rank(probability, bank, Rank.parse(options.rank), options.top_k):
                 reason = f"no label has a name at rank {options.rank} or above"
                 yield [make_row("", guess) for guess in guesses] or [make_empty_row("", "abstained", reason)]
@@ -208,11 +218,13 @@ def _print_table(rows: "Iterator[Row]") -> None:
 
 
 def _write_answers(options: Predict, form: Form, images: list[Path], model: "TaxonModel", bank: "LabelBank") -> int:
+    from linnaea.predict.calibration import read_calibration
     from linnaea.predict.labels import hash_taxa
     from linnaea.predict.outputs import Journal
 
     assert options.output is not None
-    question = {"model": model.fingerprint, "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
+    calibration = read_calibration(bank.facts, model.facts)
+    question = {"model": model.fingerprint, "calibration": calibration and calibration.to_json(), "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
                 "rank": options.rank, "confidence": options.confidence, "top_k": options.top_k}  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(options.output, question)
