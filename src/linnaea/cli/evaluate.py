@@ -12,8 +12,12 @@ from linnaea.cli.console import progress_bar, results, warn
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from linnaea.data.shards import DataSet
     from linnaea.evaluate.evaluation import Evaluation
+    from linnaea.evaluate.examine import Findings
     from linnaea.model.load import TaxonModel
 
 
@@ -51,6 +55,12 @@ class Evaluate:
     """Classifiers on the frozen features, beside SimpleShot: 3 seeded splits, regularisation by validation."""
     seen: Path | None = None
     """Taxa that the model was trained on (data set, bank or file): scores of seen and unseen ones apart."""
+    structure: bool = False
+    """What the vectors show of the tree: neighbours, distances, t-SNE per rank, revisions of the taxonomy (minutes)."""
+    no_organism: Path | None = None
+    """Folder of pictures that show no organism: how well they are told from those that do."""
+    domain: str = "domain"
+    """Fact of the records that names their domain (field, studio, specimen, ...); without it, the source."""
     checklist: tuple[str, ...] = ("inat",)
     """Checklists that resolve a task's labels, the preferred one first."""
     allow_different: bool = False
@@ -109,7 +119,9 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
         features = encode_dataset(model, dataset, options.output, n_workers=options.workers, on_progress=on_progress)
     with progress_bar("encoding captions", "captions") as on_progress:
         evaluation = evaluate_features(model, whole, dataset, features, question, on_progress=on_progress)
-    write_atomically(options.output / "metrics.json", json.dumps(evaluation.metrics, indent=1))
+    findings = _examine(options, model, dataset, features, evaluation)
+    metrics = {**evaluation.metrics, **findings.metrics}
+    write_atomically(options.output / "metrics.json", json.dumps(metrics, indent=1))
     what = options.task or f"{options.split} of {dataset.directory.resolve().name}"
     facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
              "templates": question.templates, "text_types": [str(form) for form in question.text_types]}  # fmt: skip
@@ -117,10 +129,26 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     title = f"{Path(options.model).parent.name or options.model} on {options.task or options.split}"
     examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
     write_parquet(examples, options.output / "examples.parquet")
-    report = write_report(options.output, dataset, evaluation.metrics, evaluation.answers, examples, title)
+    report = write_report(options.output, dataset, metrics, evaluation.answers, examples, title, findings)
     _print_table(evaluation)
     print(f"report: {report}", flush=True)
     return evaluation
+
+
+def _examine(
+    options: Evaluate,
+    model: "TaxonModel",
+    dataset: "DataSet",
+    features: "NDArray[np.float32]",
+    evaluation: "Evaluation",
+) -> "Findings":
+    from linnaea.cli.folder_vectors import encode_folder
+    from linnaea.evaluate.examine import examine
+
+    nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
+    bank, answers = (next(iter(part.values()), None) for part in (evaluation.banks, evaluation.answers))
+    return examine(model, dataset, features, bank, answers, with_structure=options.structure, nothing_ME=nothing,
+                   domain=options.domain)  # fmt: skip
 
 
 def _print_table(evaluation: "Evaluation") -> None:

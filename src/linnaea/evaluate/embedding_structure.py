@@ -75,7 +75,11 @@ def heights(a_PR: Int[ndarray, "P 7"], b_PR: Int[ndarray, "P 7"]) -> NDArray[np.
 
 
 def score_distances(
-    feature_NE: Float32[ndarray, "N E"], taxon_NR: Int[ndarray, "N 7"], class_N: Int[ndarray, "N"], *, seed: int = 0  # noqa: F821
+    feature_NE: Float32[ndarray, "N E"],
+    taxon_NR: Int[ndarray, "N 7"],
+    class_N: Int[ndarray, "N"],
+    *,
+    seed: int = 0,  # noqa: F821
 ) -> dict[str, float]:
     """Spearman's correlation of cosine distance with the height at which two lineages meet.
 
@@ -87,20 +91,26 @@ def score_distances(
         return {}
     a = rng.integers(0, n, N_PAIRS)
     b = (a + rng.integers(1, n, N_PAIRS)) % n
-    distance = np.concatenate([
-        1 - np.einsum("pe,pe->p", feature_NE[a[i : i + 10_000]], feature_NE[b[i : i + 10_000]])
-        for i in range(0, N_PAIRS, 10_000)
-    ])
+    distance = np.concatenate(
+        [
+            1 - np.einsum("pe,pe->p", feature_NE[a[i : i + 10_000]], feature_NE[b[i : i + 10_000]])
+            for i in range(0, N_PAIRS, 10_000)
+        ]
+    )
     metrics = {"distance_correlation": spearman(distance, heights(taxon_NR[a], taxon_NR[b]))}
     classes, first = np.unique(class_N, return_index=True)
-    if 3 <= len(classes):
+    if len(classes) >= 3:
         mean_KE = class_means(feature_NE, class_N)
         mean_KE /= np.maximum(np.linalg.norm(mean_KE, axis=1, keepdims=True), 1e-12)
-        i, j = np.triu_indices(len(classes), 1) if len(classes) <= MOST_CLASSES else rng.integers(
-            0, len(classes), (2, N_PAIRS)
+        i, j = (
+            np.triu_indices(len(classes), 1)
+            if len(classes) <= MOST_CLASSES
+            else rng.integers(0, len(classes), (2, N_PAIRS))
         )
-        distance = 1 - (mean_KE @ mean_KE.T)[i, j] if len(classes) <= MOST_CLASSES else 1 - np.einsum(
-            "pe,pe->p", mean_KE[i], mean_KE[j]
+        distance = (
+            1 - (mean_KE @ mean_KE.T)[i, j]
+            if len(classes) <= MOST_CLASSES
+            else 1 - np.einsum("pe,pe->p", mean_KE[i], mean_KE[j])
         )
         rows = taxon_NR[first]
         metrics["class_distance_correlation"] = spearman(distance, heights(rows[i], rows[j]))
@@ -128,7 +138,10 @@ def class_means(feature_NE: Float32[ndarray, "N E"], class_N: Int[ndarray, "N"])
 
 
 def score_orthogonality(
-    feature_NE: Float32[ndarray, "N E"], class_N: Int[ndarray, "N"], *, seed: int = 0  # noqa: F821
+    feature_NE: Float32[ndarray, "N E"],
+    class_N: Int[ndarray, "N"],
+    *,
+    seed: int = 0,  # noqa: F821
 ) -> dict[str, float]:
     """Is variation within species orthogonal to that between them?
 

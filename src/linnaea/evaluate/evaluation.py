@@ -77,6 +77,8 @@ class Evaluation:
     metrics: dict[str, int | float]
     answers: dict[str, ZeroShotAnswers] = field(default_factory=dict)
     few_shot: tuple[FewShotScore, ...] = ()
+    banks: dict[str, LabelBank] = field(default_factory=dict)
+    """The candidates of each caption form with their vectors."""
 
 
 def evaluate_features(
@@ -95,6 +97,7 @@ def evaluate_features(
     """
     metrics: dict[str, int | float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
     answers: dict[str, ZeroShotAnswers] = {}
+    banks: dict[str, LabelBank] = {}
     if 0 in question.shots and model.has_text:
         truth_N, candidates = find_candidates(whole, dataset, question)
         metrics["n_candidates"] = candidates.height
@@ -102,7 +105,7 @@ def evaluate_features(
         for form in question.text_types:
             captions = make_captions(form, candidates, whole)
             vectors = encode_names(model, captions, templates, on_progress=on_progress)
-            bank = LabelBank(candidates, vectors, {"text_type": str(form)})
+            bank = banks[form] = LabelBank(candidates, vectors, {"text_type": str(form)})
             answers[form] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
             scored = score_answers(answers[form])
             metrics |= {f"zero_shot/{form}/{name}": value for name, value in scored.items()}
@@ -121,7 +124,7 @@ def evaluate_features(
         for probe in probed:
             place = f"probe/{probe.probe}"
             metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes}
-    return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot)
+    return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
 
 
 def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821

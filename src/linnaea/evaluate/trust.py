@@ -92,9 +92,7 @@ def collect_beliefs(
                    asserted_right_CN=asserted_right)  # fmt: skip
 
 
-def _judge(
-    lineage: tuple[str, ...], bank: LabelBank, group_R: Int[ndarray, "7"], named_R: Bool[ndarray, "7"]
-) -> int:
+def _judge(lineage: tuple[str, ...], bank: LabelBank, group_R: Int[ndarray, "7"], named_R: Bool[ndarray, "7"]) -> int:
     for rank in Rank:
         if not lineage[rank]:
             continue
@@ -139,7 +137,11 @@ class Bins:
 
 
 def reliability(
-    confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"], *, n_bins: int = N_BINS, equal_mass: bool = False  # noqa: F821
+    confidence_N: Float[ndarray, "N"],
+    right_N: Bool[ndarray, "N"],
+    *,
+    n_bins: int = N_BINS,
+    equal_mass: bool = False,  # noqa: F821
 ) -> Bins:
     """Mean confidence and share of right answers per bin, ``(low, high]``; of equal width, or of equal numbers."""
     confidence = np.asarray(confidence_N, np.float64)
@@ -156,7 +158,11 @@ def reliability(
 
 
 def calibration_error(
-    confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"], *, n_bins: int = N_BINS, equal_mass: bool = False  # noqa: F821
+    confidence_N: Float[ndarray, "N"],
+    right_N: Bool[ndarray, "N"],
+    *,
+    n_bins: int = N_BINS,
+    equal_mass: bool = False,  # noqa: F821
 ) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy over bins, weighted by images."""
     bins = reliability(confidence_N, right_N, n_bins=n_bins, equal_mass=equal_mass)
@@ -185,9 +191,7 @@ def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, 
     and ``/reaches/genus``: the share of images with an assertion at genus or deeper.
     """
     metrics: dict[str, float] = {}
-    for wanted, asserted, right in zip(
-        CONFIDENCES, beliefs.asserted_CN, beliefs.asserted_right_CN, strict=True
-    ):
+    for wanted, asserted, right in zip(CONFIDENCES, beliefs.asserted_CN, beliefs.asserted_right_CN, strict=True):
         metrics[f"auto/{wanted}/asserted"] = float((asserted != NO_RANK).mean())
         for rank in Rank:
             metrics[f"auto/{wanted}/reaches/{rank.label}"] = float((asserted >= rank).mean())

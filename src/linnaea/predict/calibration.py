@@ -80,7 +80,9 @@ class Calibration:
                 n_labels=int(facts["n_labels"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise LinnaeaError(f"calibration: cannot be read ({error!r}); run `linnaea labels calibrate` again") from None
+            raise LinnaeaError(
+                f"calibration: cannot be read ({error!r}); run `linnaea labels calibrate` again"
+            ) from None
 
     def evidence_of(self, energy_B: Float[ndarray, "B"]) -> NDArray[np.float64]:  # noqa: F821
         """The share of known photographs with less evidence, 0 to 1; 1 for all where nothing was learnt."""
@@ -201,7 +203,11 @@ def fit_calibration(
 
 
 def _slope_of_logits(
-    image_NE: Float32[ndarray, "N E"], rows: Int[ndarray, "N"], bank: LabelBank, logit_scale: float, sharpness: float  # noqa: F821
+    image_NE: Float32[ndarray, "N E"],
+    rows: Int[ndarray, "N"],
+    bank: LabelBank,
+    logit_scale: float,
+    sharpness: float,  # noqa: F821
 ) -> tuple[float, float]:
     """First and second derivative of the negative log-likelihood of ``rows`` in the factor on all logits."""
     slope = curve = 0.0

@@ -9,7 +9,6 @@ from linnaea.predict.classifier import Guess, Scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 
-
 NOTHING = "no organism recognised"
 
 
