@@ -126,7 +126,9 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
              "templates": question.templates, "text_types": [str(form) for form in question.text_types]}  # fmt: skip
     write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
-    title = f"{Path(options.model).parent.name or options.model} on {options.task or options.split}"
+    place = Path(options.model)
+    name = (place.parent if place.name == "model" else place).name or options.model
+    title = f"{name} on {options.task or options.split}"
     examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
     write_parquet(examples, options.output / "examples.parquet")
     report = write_report(options.output, dataset, metrics, evaluation.answers, examples, title, findings)
@@ -146,7 +148,8 @@ def _examine(
     from linnaea.evaluate.examine import examine
 
     nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
-    bank, answers = (next(iter(part.values()), None) for part in (evaluation.banks, evaluation.answers))
+    bank = next(iter(evaluation.banks.values()), None)
+    answers = next(iter(evaluation.answers.values()), None)
     return examine(model, dataset, features, bank, answers, with_structure=options.structure, nothing_ME=nothing,
                    domain=options.domain)  # fmt: skip
 

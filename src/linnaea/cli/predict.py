@@ -224,7 +224,8 @@ def _write_answers(options: Predict, form: Form, images: list[Path], model: "Tax
 
     assert options.output is not None
     calibration = read_calibration(bank.facts, model.facts)
-    question = {"model": model.fingerprint, "calibration": calibration and calibration.to_json(), "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
+    question = {"model": model.fingerprint, "calibration": None if calibration is None else calibration.to_json(),
+                "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
                 "rank": options.rank, "confidence": options.confidence, "top_k": options.top_k}  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(options.output, question)

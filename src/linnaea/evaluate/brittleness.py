@@ -5,7 +5,7 @@ gives each genus the higher ranks of another. In each case the label bank may be
 answers read off in the new tree) or *updated* (new captions encoded).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -58,7 +58,7 @@ def score_brittleness(
     bank: LabelBank,
     logit_scale: float,
     encode: Encode,
-    revisions: dict[str, Sequence[Taxon]],
+    revisions: Mapping[str, Sequence[Taxon]],
 ) -> dict[str, float]:
     """``brittleness/revised/stale/family`` and so on: accuracy per rank with the bank as it is (``old``), and under
     each revision (taxa row by row those of the bank) with the bank left stale and updated.

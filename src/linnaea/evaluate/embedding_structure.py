@@ -77,9 +77,9 @@ def heights(a_PR: Int[ndarray, "P 7"], b_PR: Int[ndarray, "P 7"]) -> NDArray[np.
 def score_distances(
     feature_NE: Float32[ndarray, "N E"],
     taxon_NR: Int[ndarray, "N 7"],
-    class_N: Int[ndarray, "N"],
+    class_N: Int[ndarray, "N"],  # noqa: F821
     *,
-    seed: int = 0,  # noqa: F821
+    seed: int = 0,
 ) -> dict[str, float]:
     """Spearman's correlation of cosine distance with the height at which two lineages meet.
 
@@ -133,15 +133,15 @@ def _ranks(values: NDArray[np.generic]) -> NDArray[np.float64]:
 def class_means(feature_NE: Float32[ndarray, "N E"], class_N: Int[ndarray, "N"]) -> Float[ndarray, "K E"]:  # noqa: F821
     """The mean of each class, in order of class number."""
     order = np.argsort(class_N, kind="stable")
-    classes, starts, counts = np.unique(class_N[order], return_index=True, return_counts=True)
+    _, starts, counts = np.unique(class_N[order], return_index=True, return_counts=True)
     return np.asarray(np.add.reduceat(feature_NE[order].astype(np.float64), starts, axis=0) / counts[:, None])
 
 
 def score_orthogonality(
     feature_NE: Float32[ndarray, "N E"],
-    class_N: Int[ndarray, "N"],
+    class_N: Int[ndarray, "N"],  # noqa: F821
     *,
-    seed: int = 0,  # noqa: F821
+    seed: int = 0,
 ) -> dict[str, float]:
     """Is variation within species orthogonal to that between them?
 

@@ -71,7 +71,7 @@ def _facts(metrics: Mapping[str, int | float]) -> dict[str, object]:
     for label in ("species", "genus", "family"):
         if f"interval/{label}/mean" in metrics:
             mean, low, high = (metrics[f"interval/{label}/{end}"] for end in ("mean", "low", "high"))
-            facts[f"right to {label}"] = f"{mean:.0%} ({low:.0%}–{high:.0%})"
+            facts[f"right to {label} ({100 * low:.0f}–{high:.0%})"] = f"{mean:.0%}"
     for name, value in metrics.items():
         if not facts and name.endswith("/top1") and "chance" not in name:
             facts[f"{name.split('/')[1]} top-1"] = f"{value:.1%}"
@@ -87,10 +87,13 @@ def _in_words(metrics: Mapping[str, int | float], form: str) -> list[Text]:
     said = [f"Each photograph was compared with {candidates:,.0f} candidates, written as `{form}`. In brackets: 95%"
             " intervals, whole classes drawn anew 2,000 times; ± is the spread over five folds."]  # fmt: skip
     if "hierarchy/lca_height_of_errors" in metrics:
-        said.append(f"A wrong answer meets the truth {metrics['hierarchy/lca_height_of_errors']:.1f} ranks above"
-                    f" species on average; {metrics['hierarchy/errors_in_genus']:.0%} of the wrong ones are of the right"
-                    f" genus, {metrics['hierarchy/errors_in_family']:.0%} of the right family. The likeliest taxa of all"
-                    f" ranks lie on one path for {metrics['hierarchy/consistency/path']:.0%} of the photographs.")  # fmt: skip
+        near = [metrics[f"hierarchy/{name}"] for name in ("errors_in_genus", "errors_in_family")]
+        said.append(
+            f"A wrong answer meets the truth {metrics['hierarchy/lca_height_of_errors']:.1f} ranks above species on"
+            f" average; {near[0]:.0%} of the wrong ones are of the right genus, {near[1]:.0%} of the right family. The"
+            f" likeliest taxa of all ranks lie on one path for {metrics['hierarchy/consistency/path']:.0%} of the"
+            " photographs."
+        )
     return [Text("\n\n".join(said))]
 
 
@@ -208,12 +211,11 @@ def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section
         if f"open_set/{place}/auroc/energy" in metrics:
             row: dict[str, object] = {"photographs of": name}
             for score in ("max_probability", "energy", "max_cosine"):
-                row[score.replace("_", " ")] = metrics[f"open_set/{place}/auroc/{score}"]
+                row[score.replace("_", " ")] = round(metrics[f"open_set/{place}/auroc/{score}"], 3)
                 row[f"{score.replace('_', ' ')}, passes"] = metrics[f"open_set/{place}/fpr95/{score}"]
             rows.append(row)
     shares = [f"{score}, passes" for score in ("max probability", "energy", "max cosine")]
-    blocks: list[Block] = [Table([{**row, **{k: round(float(row[k]), 3) for k in row if k in SCORES}} for row in rows],
-                                 OPEN_CAPTION, percent=shares)]  # fmt: skip
+    blocks: list[Block] = [Table(rows, OPEN_CAPTION, percent=shares)]
     if findings.known is not None and findings.unknown:
         figure = plot_evidence(findings.known, findings.unknown)
         blocks.insert(0, Figure(figure, "histograms of energy of known and unknown photographs"))
@@ -235,7 +237,7 @@ def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findi
             f" (chance {metrics['structure/within_outside_between_chance']:.0%})"
         )
     return Section("The tree in the vectors", [
-        Chart(plot_interactive(levels, labels), "interactive t-SNE of image vectors per rank", TSNE_CAPTION, height=560),
+        Chart(plot_interactive(levels, labels), "interactive t-SNE per rank", TSNE_CAPTION, height=560),
         Details("All ranks side by side", [Figure((folder / "tsne.png").read_bytes(), "t-SNE of each rank")]),
         Figure(plot_purity(metrics), "neighbour purity per rank", PURITY_CAPTION),
         Facts(facts),
@@ -263,7 +265,6 @@ def _brittleness(metrics: Mapping[str, int | float]) -> Section:
 NO_SHARES = ("lca_height_of_errors", "n_classes")
 """Metrics that are no share of right answers."""
 N_CONFUSIONS, N_CLASSES = 8, 10
-SCORES = ("max probability", "energy", "max cosine")
 
 RANK_CAPTION = (
     "The likeliest taxon of each rank, compared with the truth. Lines: 95% intervals, classes drawn whole. Dots: a"
@@ -284,9 +285,9 @@ ASSERTION_CAPTION = (
     " within its 95% interval (classes drawn whole)."
 )
 OPEN_CAPTION = (
-    "AUROC: how often a photograph with a label scores above one without (0.5: no better than chance); passes: the share"
-    " without a label that gets by where 95% of the others do. Without a label: a random fifth of the taxa is taken out"
-    " of the candidates."
+    "AUROC: how often a photograph with a label scores above one without (0.5: no better than chance); passes: the"
+    " share without a label that gets by where 95% of the others do. Without a label: a random fifth of the taxa is"
+    " taken out of the candidates."
 )
 DOMAIN_CAPTION = "Share named right at each rank; the domain is a fact of the records, or their source."
 TSNE_CAPTION = (

@@ -1,4 +1,4 @@
-"""The drawings of an evaluation's report: reliability, coverage, evidence, purity, and the tree coloured by accuracy."""
+"""The drawings of an evaluation's report: reliability, coverage, evidence, purity, the tree coloured by accuracy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +15,8 @@ SCALE = [[0.0, "#b3382c"], [0.5, "#e3c878"], [1.0, "#2f6f4f"]]
 SHOWN_RANKS = (Rank.ORDER, Rank.FAMILY, Rank.GENUS, Rank.SPECIES)
 RANK_COLOURS = {Rank.ORDER: BLUE, Rank.FAMILY: AMBER, Rank.GENUS: "#7b4b94", Rank.SPECIES: GREEN}
 MOST_POINTS = 400
+COLOUR_BAR = {"title": {"text": "right to species (%)", "side": "top"}, "orientation": "h", "thickness": 10, "len": 0.6,
+              "y": -0.02, "yanchor": "top"}  # fmt: skip
 
 
 def _new(width: float = 7.2, height: float = 3.2, columns: int = 1, **options: Any) -> tuple[Any, Any]:
@@ -99,7 +101,8 @@ def plot_evidence(known: Evidence, unknown: Mapping[str, Evidence]) -> Any:
     """How near the labels come: distribution of energies of the known, and of what has no label."""
     plot, axes = _new(7.2, 2.7)
     every = np.concatenate([known.energy, *(part.energy for part in unknown.values())])
-    edges = np.linspace(*np.quantile(every, [0.002, 0.998]), 45)
+    low, high = (float(edge) for edge in np.quantile(every, [0.002, 0.998]))
+    edges = np.linspace(low, high, 45)
     shown = {"has a label": known, **unknown}
     for (name, part), colour in zip(shown.items(), (GREEN, AMBER, BLUE, RED), strict=False):
         axes.hist(part.energy, edges, density=True, histtype="step", color=colour, lw=1.6, label=name)
@@ -128,38 +131,61 @@ def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
 
     frame = pl.DataFrame({"lineage": [taxon.lineage for taxon in truth], "right": list(right_N)})
     species = frame.group_by("lineage", maintain_order=True).agg(pl.len().alias("n"), pl.col("right").sum())
-    boxes: dict[tuple[str, ...], list[int]] = {(): [0, 0]}
+    boxes: dict[tuple[str, ...], list[int]] = {}
     for lineage, n, right in species.iter_rows():
-        names = [name for name in lineage if name]
+        names = tuple(name for name in lineage if name)
         for depth in range(len(names) + 1):
-            box = boxes.setdefault(tuple(names[:depth]), [0, 0])
+            box = boxes.setdefault(names[:depth], [0, 0])
             box[0] += n
             box[1] += right
-    keys = list(boxes)
+    top = _lowest_common(boxes)
+    boxes = {key: box for key, box in boxes.items() if key[: len(top)] == top}
     rank_of = {tuple(n for n in t.lineage[: r + 1] if n): r.label for t in set(truth) for r in Rank if t[r]}
-    share = [right / n if n else 0.0 for n, right in boxes.values()]
+    share = [100 * right / n for n, right in boxes.values()]
+    # The scale ends where most genera end: of a weak model all would be red otherwise, of a strong one all green.
+    best = max((s for s, key in zip(share, boxes, strict=True) if rank_of.get(key) == "family"), default=100.0)
     figure = go.Figure(
         go.Treemap(
-            ids=["/".join(key) or "Life" for key in keys],
-            labels=[_label(key, rank_of.get(key, "")) for key in keys],
-            parents=["" if not key else "/".join(key[:-1]) or "Life" for key in keys],
+            ids=["/".join(key) or "Life" for key in boxes],
+            labels=[_label(key, rank_of.get(key, "")) for key in boxes],
+            parents=["" if key == top else "/".join(key[:-1]) or "Life" for key in boxes],
             values=[n for n, _ in boxes.values()],
+            text=[f"{s:.0f}%" for s in share],
             branchvalues="total",
             maxdepth=4,
-            marker={"colors": [round(100 * s, 1) for s in share], "colorscale": SCALE, "cmin": 0, "cmax": 100,
-                    "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"},
-                    "colorbar": {"title": {"text": "right (%)", "side": "top"}, "orientation": "h", "thickness": 10,
-                                 "len": 0.6, "y": -0.02, "yanchor": "top"}},
-            customdata=[[rank_of.get(key, ""), right] for key, (_, right) in zip(keys, boxes.values(), strict=True)],
-            texttemplate="%{label}<br>%{color:.0f}%",
+            marker={
+                "colors": [round(s, 1) for s in share],
+                "colorscale": SCALE,
+                "cmin": 0,
+                "cmax": min(100, 10 * int(np.ceil(max(best, 10) / 10))),
+                "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"},
+                "colorbar": COLOUR_BAR,
+            },
+            customdata=[
+                [rank_of.get(key, ""), right, n] for key, (n, right) in zip(boxes, boxes.values(), strict=True)
+            ],
+            textinfo="label+text",
             hovertemplate="<b>%{label}</b> %{customdata[0]}<br>%{customdata[1]} of %{value} right<extra></extra>",
             tiling={"pad": 2},
             pathbar={"thickness": 26},
         )
-    )  # fmt: skip
-    figure.update_layout(margin={"t": 30, "l": 4, "r": 4, "b": 56}, font={"family": "system-ui, sans-serif", "size": 13},
-                         uniformtext={"minsize": 9, "mode": "hide"})  # fmt: skip
+    )
+    figure.update_layout(
+        margin={"t": 30, "l": 4, "r": 4, "b": 56},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        uniformtext={"minsize": 9, "mode": "hide"},
+    )
     return figure
+
+
+def _lowest_common(boxes: Mapping[tuple[str, ...], object]) -> tuple[str, ...]:
+    """The lowest taxon that holds all photographs, if it is not a species."""
+    top: tuple[str, ...] = ()
+    while len(below := [key for key in boxes if len(key) == len(top) + 1 and key[:-1] == top]) == 1:
+        if not any(key[: len(below[0])] == below[0] and len(key) > len(below[0]) for key in boxes):
+            break
+        top = below[0]
+    return top
 
 
 def _label(key: tuple[str, ...], rank: str) -> str:

@@ -87,8 +87,8 @@ def collect_beliefs(
                     asserted[number, row] = guess.rank
                     asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])
         start += len(rows)
-    return Beliefs(best_NR=best_NR, confidence_NR=np.minimum(confidence, 1), right_NR=right, counted_NR=named_NR, truth_NR=truth_p,
-                   square_NR=square, energy_N=energy, max_cosine_N=cosine, asserted_CN=asserted,
+    return Beliefs(best_NR=best_NR, confidence_NR=np.minimum(confidence, 1), right_NR=right, counted_NR=named_NR,
+                   truth_NR=truth_p, square_NR=square, energy_N=energy, max_cosine_N=cosine, asserted_CN=asserted,
                    asserted_right_CN=asserted_right)  # fmt: skip
 
 
@@ -137,11 +137,11 @@ class Bins:
 
 
 def reliability(
-    confidence_N: Float[ndarray, "N"],
-    right_N: Bool[ndarray, "N"],
+    confidence_N: Float[ndarray, "N"],  # noqa: F821
+    right_N: Bool[ndarray, "N"],  # noqa: F821
     *,
     n_bins: int = N_BINS,
-    equal_mass: bool = False,  # noqa: F821
+    equal_mass: bool = False,
 ) -> Bins:
     """Mean confidence and share of right answers per bin, ``(low, high]``; of equal width, or of equal numbers."""
     confidence = np.asarray(confidence_N, np.float64)
@@ -158,11 +158,11 @@ def reliability(
 
 
 def calibration_error(
-    confidence_N: Float[ndarray, "N"],
-    right_N: Bool[ndarray, "N"],
+    confidence_N: Float[ndarray, "N"],  # noqa: F821
+    right_N: Bool[ndarray, "N"],  # noqa: F821
     *,
     n_bins: int = N_BINS,
-    equal_mass: bool = False,  # noqa: F821
+    equal_mass: bool = False,
 ) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy over bins, weighted by images."""
     bins = reliability(confidence_N, right_N, n_bins=n_bins, equal_mass=equal_mass)

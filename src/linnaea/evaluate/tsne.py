@@ -101,12 +101,13 @@ def plot_interactive(levels: list[Level], labels: list[str]) -> Any:
     import plotly.graph_objects as go
 
     figure, owner = go.Figure(), []
+    opened = next((number for number, level in enumerate(levels) if len(level.names) > 1), 0)
     for number, level in enumerate(levels):
         for i, name in enumerate(level.names):
             here = level.colour_N == i
             xy = np.round(level.xy_N2[here], 2)
             figure.add_scatter(
-                x=xy[:, 0].tolist(), y=xy[:, 1].tolist(), mode="markers", name=name, visible=number == 0,
+                x=xy[:, 0].tolist(), y=xy[:, 1].tolist(), mode="markers", name=name, visible=number == opened,
                 marker={"color": COLOURS[i], "size": 6, "opacity": 0.7},
                 text=[labels[row] for row in level.row_N[here]], hovertemplate="%{text}<extra></extra>",
             )  # fmt: skip
@@ -116,8 +117,8 @@ def plot_interactive(levels: list[Level], labels: list[str]) -> Any:
          "args": [{"visible": [number == mine for mine in owner]}]}
         for number, level in enumerate(levels)
     ]  # fmt: skip
-    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "#e8ece7",
-            "font": {"color": "#1d2620", "size": 12}}  # fmt: skip
+    menu = {"buttons": buttons, "active": opened, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
+            "bgcolor": "#e8ece7", "font": {"color": "#1d2620", "size": 12}}  # fmt: skip
     axis = {"visible": False}
     figure.update_layout(updatemenus=[menu], xaxis=axis, yaxis={**axis, "scaleanchor": "x"}, showlegend=True,
                          legend={"orientation": "h", "y": -0.02}, margin={"t": 52, "l": 6, "r": 6, "b": 6},

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
@@ -64,7 +64,7 @@ class Calibration:
         return asdict(self) | finite
 
     @classmethod
-    def of_json(cls, facts: Mapping[str, Any]) -> Self:
+    def of_json(cls, facts: Mapping[str, Any]) -> "Calibration":
         """
         Raises:
             LinnaeaError: the facts are no calibration.
@@ -88,7 +88,7 @@ class Calibration:
         """The share of known photographs with less evidence, 0 to 1; 1 for all where nothing was learnt."""
         if not self.evidence:
             return np.ones(len(energy_B))
-        return np.interp(energy_B, self.evidence, np.linspace(0, 1, len(self.evidence)))
+        return np.asarray(np.interp(energy_B, self.evidence, np.linspace(0, 1, len(self.evidence))), np.float64)
 
     def recognises(self, energy_B: Float[ndarray, "B"]) -> Bool[ndarray, "B"]:  # noqa: F821
         """Whether an image shows an organism at all."""
@@ -193,7 +193,7 @@ def fit_calibration(
     calibration = Calibration(temperature=1 / sharpness, n_images=len(image_NE), n_labels=len(bank))
     scale = logit_scale / calibration.temperature
     siblings, energies = _collect(image_NE, group_NR, bank, scale)
-    fitted = tuple(_solve(lambda s, own=own: own.slope(s)) if own else 1.0 for own in siblings)
+    fitted = tuple(1.0 if own is None else _solve(own.slope) for own in siblings)
     quantiles = np.quantile(energies[known], np.linspace(0, 1, N_QUANTILES))
     least = float(np.quantile(energies[known], LEAST_SHARE))
     if nothing_ME is not None and len(nothing_ME):
@@ -204,10 +204,10 @@ def fit_calibration(
 
 def _slope_of_logits(
     image_NE: Float32[ndarray, "N E"],
-    rows: Int[ndarray, "N"],
+    rows: Int[ndarray, "N"],  # noqa: F821
     bank: LabelBank,
     logit_scale: float,
-    sharpness: float,  # noqa: F821
+    sharpness: float,
 ) -> tuple[float, float]:
     """First and second derivative of the negative log-likelihood of ``rows`` in the factor on all logits."""
     slope = curve = 0.0
