@@ -14,8 +14,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 TAXA = [
-    Taxon.of(kingdom="A", order=f"O{i % 2}", family=f"F{i % 4}", genus=f"G{i % 12}", species=f"s{i}")
-    for i in range(24)
+    Taxon.of(kingdom="A", order=f"O{i % 2}", family=f"F{i % 4}", genus=f"G{i % 12}", species=f"s{i}") for i in range(24)
 ]
 
 
@@ -55,10 +54,10 @@ def test_spearman_is_scipys(seed: int, n: int) -> None:
 def test_distances_follow_a_tree_that_was_put_in_and_no_other() -> None:
     rng = np.random.default_rng(0)
     part = {rank: {} for rank in Rank}
+
     def place(taxon: Taxon) -> np.ndarray:
-        return sum(
-            part[rank].setdefault(taxon.lineage[: rank + 1], rng.normal(size=32)) * 2.0 ** -rank for rank in Rank
-        )
+        return sum(part[rank].setdefault(taxon.lineage[: rank + 1], rng.normal(size=32)) * 2.0**-rank for rank in Rank)
+
     centre = np.array([place(taxon) for taxon in TAXA])
     who = np.repeat(np.arange(24), 8)
     feature = unit(centre[who] + rng.normal(scale=0.002, size=(192, 32)))

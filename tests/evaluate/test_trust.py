@@ -78,8 +78,7 @@ def test_coverage_is_the_surest_first(seed: int, n: int) -> None:
 
 
 TAXA = [
-    Taxon.of(kingdom="A", order=f"O{i % 3}", family=f"F{i % 6}", genus=f"G{i % 12}", species=f"s{i}")
-    for i in range(24)
+    Taxon.of(kingdom="A", order=f"O{i % 3}", family=f"F{i % 6}", genus=f"G{i % 12}", species=f"s{i}") for i in range(24)
 ]
 BANK = LabelBank(make_taxa_table(TAXA), unit(np.random.default_rng(0).normal(size=(24, 16))), {})
 

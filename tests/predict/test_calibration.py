@@ -68,7 +68,7 @@ def test_calibrated_probabilities_still_add_up(seed: int, sharpness: list[float]
                 mass[lineage[:depth]] = mass.get(lineage[:depth], 0.0) + float(value)
             for name in mass:
                 siblings = [other for other in mass if other[:-1] == name[:-1]]
-                largest = max(max(mass[other] for other in siblings), 1e-38)
+                largest = max([mass[other] for other in siblings] + [1e-38])
                 powers = {o: (max(mass[o], 1e-38) / largest) ** sharpness[depth - 1] for o in siblings}
                 q[name] = q[name[:-1]] * powers[name] / sum(powers.values())
         np.testing.assert_allclose(calibrated[image], [q[lineage] for lineage in lineages], rtol=2e-3, atol=1e-6)

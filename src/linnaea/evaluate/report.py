@@ -130,14 +130,13 @@ def confusion_cards(dataset: DataSet, examples: pl.DataFrame) -> list[Card]:
     )
     fallback = dict(examples.with_row_index("row").group_by("truth").agg(pl.col("row").first()).iter_rows())
     cards = []
-    for pair in confusions(examples, N_CONFUSIONS).iter_rows(named=True):
+    shown = confusions(examples, 4 * N_CONFUSIONS).filter(pl.col("answer").is_in(list(fallback)))
+    for pair in shown.head(N_CONFUSIONS).iter_rows(named=True):
         row = max(pair["rows"], key=lambda number: examples["score"][number])
         lines = [pair["truth"], f"taken for {pair['answer']}", f"{pair['times']} of {pair['of']} times",
                  _meeting(pair["lca_height"])]  # fmt: skip
         cards.append(Card(dataset.read(row), f"photograph of {pair['truth']}", lines, "wrong"))
-        other = of_class.get(pair["answer"], fallback.get(pair["answer"]))
-        if other is None:
-            continue
+        other = of_class.get(pair["answer"], fallback[pair["answer"]])
         lines = [pair["answer"], "for comparison", examples["truth_common_name"][other]]
         cards.append(Card(dataset.read(other), f"photograph of {pair['answer']}", [line for line in lines if line]))
     return cards

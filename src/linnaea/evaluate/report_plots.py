@@ -142,8 +142,9 @@ def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
     boxes = {key: box for key, box in boxes.items() if key[: len(top)] == top}
     rank_of = {tuple(n for n in t.lineage[: r + 1] if n): r.label for t in set(truth) for r in Rank if t[r]}
     share = [100 * right / n for n, right in boxes.values()]
-    # The scale ends where most genera end: of a weak model all would be red otherwise, of a strong one all green.
-    best = max((s for s, key in zip(share, boxes, strict=True) if rank_of.get(key) == "family"), default=100.0)
+    # The scale ends at the best family: of a weak model all would be red otherwise.
+    known = zip(share, boxes.items(), strict=True)
+    best = max((s for s, (key, (n, _)) in known if rank_of.get(key) == "family" and n >= 10), default=100.0)
     figure = go.Figure(
         go.Treemap(
             ids=["/".join(key) or "Life" for key in boxes],
@@ -152,7 +153,7 @@ def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
             values=[n for n, _ in boxes.values()],
             text=[f"{s:.0f}%" for s in share],
             branchvalues="total",
-            maxdepth=4,
+            maxdepth=6,
             marker={
                 "colors": [round(s, 1) for s in share],
                 "colorscale": SCALE,
