@@ -134,7 +134,7 @@ def test_a_taxon_that_was_held_out_is_gone_and_its_images_are_outside() -> None:
     found = hold_out(BANK, groups, Rank.FAMILY)
     assert found is not None
     small, out = found
-    gone = {BANK.taxon(row)[Rank.FAMILY] for row in np.flatnonzero(out)}
+    gone = {BANK.taxon(row)[Rank.FAMILY] for row in np.flatnonzero(out).tolist()}
     assert len(gone) == 1
     assert {taxon[Rank.FAMILY] for taxon in small.taxa_list} == {f"F{i}" for i in range(6)} - gone
     assert len(small) + out.sum() == 24

@@ -88,7 +88,7 @@ def test_no_calibration_changes_nothing() -> None:
 def test_the_temperature_that_was_put_in_is_found(too_sure: float) -> None:
     bank = make_bank()
     images, rows = draw(bank, 4000, 8.0)
-    learnt = fit_calibration(images, find_groups([bank.taxon(r) for r in rows], bank), bank, 8.0 * too_sure)
+    learnt = fit_calibration(images, find_groups([bank.taxon(r) for r in rows.tolist()], bank), bank, 8.0 * too_sure)
     assert learnt.temperature == pytest.approx(too_sure, rel=0.08)
     assert learnt.sharpness == pytest.approx((1.0,) * 7, abs=0.35)
 
@@ -98,7 +98,7 @@ def test_what_is_asserted_is_right_as_often_as_asked(confidence: float) -> None:
     """Fitted on some, measured on others, of a model three times too sure; without calibration the promise fails."""
     bank = make_bank()
     images, rows = draw(bank, 3000, 8.0)
-    groups = find_groups([bank.taxon(r) for r in rows], bank)
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     learnt = fit_calibration(images[:1500], groups[:1500], bank, 24.0)
     shares = []
     for calibration in (learnt, Calibration()):
@@ -131,7 +131,7 @@ def test_pictures_of_nothing_are_told_apart() -> None:
     bank = make_bank()
     images, rows = draw(bank, 400, 60.0)
     nothing = unit(np.random.default_rng(5).normal(size=(60, WIDTH)) - 6 * bank.vectors.mean(axis=0))
-    groups = find_groups([bank.taxon(r) for r in rows], bank)
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:30])
     energies = [np.concatenate([b.energy_B for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
                 for v in (images, nothing[30:])]  # fmt: skip
@@ -160,7 +160,7 @@ def test_too_few_photographs_teach_nothing() -> None:
     bank = make_bank()
     images, rows = draw(bank, 20, 8.0)
     with pytest.raises(LinnaeaError, match="20 photographs of species among the labels; a calibration needs 50"):
-        fit_calibration(images, find_groups([bank.taxon(r) for r in rows], bank), bank, 8.0)
+        fit_calibration(images, find_groups([bank.taxon(r) for r in rows.tolist()], bank), bank, 8.0)
 
 
 def test_it_lies_beside_the_model_or_in_the_bank(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ individuals of a species vary in directions that do not serve to tell species ap
 """
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int64
+from jaxtyping import Float, Float32, Int, Int64, Shaped
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -117,7 +117,7 @@ def score_distances(
     return metrics
 
 
-def spearman(a_P: Float[ndarray, "P"], b_P: Float[ndarray, "P"]) -> float:  # noqa: F821
+def spearman(a_P: Shaped[ndarray, "P"], b_P: Shaped[ndarray, "P"]) -> float:  # noqa: F821
     """Spearman's rank correlation, ties at their mean rank; 0 where one side is constant."""
     a, b = _ranks(np.asarray(a_P)), _ranks(np.asarray(b_P))
     a, b = a - a.mean(), b - b.mean()
@@ -130,7 +130,7 @@ def _ranks(values: NDArray[np.generic]) -> NDArray[np.float64]:
     return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], np.float64)
 
 
-def class_means(feature_NE: Float32[ndarray, "N E"], class_N: Int[ndarray, "N"]) -> Float[ndarray, "K E"]:  # noqa: F821
+def class_means(feature_NE: Float[ndarray, "N E"], class_N: Int[ndarray, "N"]) -> Float[ndarray, "K E"]:  # noqa: F821
     """The mean of each class, in order of class number."""
     order = np.argsort(class_N, kind="stable")
     _, starts, counts = np.unique(class_N[order], return_index=True, return_counts=True)

@@ -45,6 +45,8 @@ def lay_out(
     for rank in Rank:
         own = taxon_NR[rows, rank]
         numbers, counts = np.unique(own[own >= 0], return_counts=True)
+        if not len(numbers):  # nobody here is named at this rank
+            continue
         shown = numbers[np.lexsort((numbers, -counts))][:N_SHOWN]
         chosen = rows[np.isin(own, shown)]
         if len(chosen) > MOST_IMAGES:
