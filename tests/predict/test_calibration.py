@@ -129,8 +129,10 @@ def test_a_species_without_label_still_has_its_genus() -> None:
 
 def test_pictures_of_nothing_are_told_apart() -> None:
     bank = make_bank()
-    images, rows = draw(bank, 400, 60.0)
-    nothing = unit(np.random.default_rng(5).normal(size=(60, WIDTH)) - 6 * bank.vectors.mean(axis=0))
+    rng = np.random.default_rng(5)
+    rows = np.arange(400) % len(bank)
+    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)))
+    nothing = unit(rng.normal(size=(60, WIDTH)))
     groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:30])
     energies = [np.concatenate([b.energy_B for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
