@@ -7,7 +7,8 @@ from typing import Any
 
 from linnaea.data.report import measure
 from linnaea.data.shards import DataSet
-from linnaea.evaluate.report import GREEN, RANK_CAPTION, make_cards, plot_ranks, rank_accuracy, score_rows
+from linnaea.evaluate.report import RANK_CAPTION, make_cards, rank_accuracy, score_rows
+from linnaea.evaluate.report_plots import GREEN, plot_ranks
 from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
 
 SPLITS = {"test": "species it knows", "unseen": "species it has never seen"}

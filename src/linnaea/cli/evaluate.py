@@ -1,4 +1,4 @@
-"""``linnaea evaluate MODEL --data DIR``: zero-shot and few-shot scores, per rank, with baselines."""
+"""``linnaea evaluate MODEL (--data DIR | --task NAME --root DIR)``: zero-shot and few-shot scores, with baselines."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,13 @@ from linnaea.cli.console import progress_bar, results, warn
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from linnaea.data.shards import DataSet
     from linnaea.evaluate.evaluation import Evaluation
+    from linnaea.evaluate.examine import Findings
+    from linnaea.model.load import TaxonModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,24 +27,44 @@ class Evaluate:
 
     model: tyro.conf.Positional[str]
     """Folder or name of the model."""
-    data: Path
-    """Folder of the data set."""
+    data: Path | None = None
+    """Folder of a data set; or --task."""
+    task: str = ""
+    """A published task (linnaea list tasks), or all of them."""
+    root: Path | None = None
+    """Folder into which the task's data set was unpacked; for --task all a folder with one folder per task."""
     output: Path
     """Folder for metrics.json, examples.parquet and report.html."""
     split: str = "test"
     """Split to evaluate."""
     sources: tuple[str, ...] = ()
     """Sources to evaluate; none: all."""
-    text_type: tuple[TextType | Literal["asis"], ...] = (TextType.TAXON_COM,)
-    """Caption forms of the candidates, one zero-shot evaluation each; asis: the source's raw labels."""
-    templates: Literal["photo", "plain", "openai"] = "photo"
-    """The training template, the bare name, or the 80 templates of the paper's evaluation."""
+    text_type: tuple[TextType | Literal["asis"], ...] = ()
+    """Caption forms of the candidates, one zero-shot evaluation each; asis: the source's raw labels. Without any:
+    taxon_com, and for a task the published form before it."""
+    templates: str = ""
+    """photo (the training template), plain (the bare name), openai (the 80 of the paper), or a file with one a line
+    and {} for the name. Without any: photo, and openai for a task."""
     candidates: Literal["split", "all"] = "split"
     """Candidates: the taxa of the evaluated split, or all taxa of the evaluated sources."""
     labels: Path | None = None
     """Candidates from a file, a bank or another data set instead; every truth must be among them."""
     shots: tuple[int, ...] = (0, 1, 5)
     """0 is zero-shot; others are SimpleShot with that many images a class, five folds."""
+    probe: tuple[Literal["knn", "linear", "ridge"], ...] = ()
+    """Classifiers on the frozen features, beside SimpleShot: 3 seeded splits, regularisation by validation."""
+    seen: Path | None = None
+    """Taxa that the model was trained on (data set, bank or file): scores of seen and unseen ones apart."""
+    structure: bool = False
+    """What the vectors show of the tree: neighbours, distances, t-SNE per rank, revisions of the taxonomy (minutes)."""
+    no_organism: Path | None = None
+    """Folder of pictures that show no organism: how well they are told from those that do."""
+    domain: str = "domain"
+    """Fact of the records that names their domain (field, studio, specimen, ...); without it, the source."""
+    checklist: tuple[str, ...] = ("inat",)
+    """Checklists that resolve a task's labels, the preferred one first."""
+    allow_different: bool = False
+    """Evaluate a task although its images or classes are not as many as published."""
     pretrained: str | None = None
     """open_clip's tag, where MODEL is an architecture's name."""
     device: str = "auto"
@@ -46,39 +72,86 @@ class Evaluate:
     workers: int = 2
     """Threads that decode."""
 
+    def __post_init__(self) -> None:
+        if (self.data is None) == (not self.task):
+            raise ValueError("give either --data DIR or --task NAME")
+        if bool(self.task) != (self.root is not None):
+            raise ValueError("--task NAME and --root DIR go together")
+
 
 def evaluate(options: Evaluate) -> int:
     """Evaluate, print a table, write everything."""
-    from linnaea.data.shards import DataSet, write_parquet
+    from linnaea.data.shards import DataSet
+    from linnaea.model.load import load_model
+
+    if options.data is None:
+        from linnaea.cli.evaluate_task import evaluate_tasks
+
+        return evaluate_tasks(options)
+    whole = DataSet.open(options.data).sources(options.sources)
+    dataset = whole.split(options.split)
+    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
+    score(options, model, whole, dataset)
+    return DONE
+
+
+def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "DataSet") -> "Evaluation":
+    """Score ``dataset``, a part of ``whole``; write metrics, examples, report; print a table."""
+    from linnaea.data.shards import write_parquet
     from linnaea.evaluate.evaluation import Question, evaluate_features
     from linnaea.evaluate.examples import tabulate_examples
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
-    from linnaea.model.load import load_model
     from linnaea.storage import write_atomically
 
-    whole = DataSet.open(options.data).sources(options.sources)
-    dataset = whole.split(options.split)
-    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
     question = Question(
-        text_types=options.text_type,
-        templates=options.templates,
+        text_types=options.text_type or (TextType.TAXON_COM,),
+        templates=options.templates or "photo",
         candidates=options.candidates,
         labels=options.labels,
         shots=options.shots,
+        probes=options.probe,
+        seen=options.seen,
     )
+    if 0 in question.shots and not model.has_text:
+        warn(f"{model.name} knows images alone: zero-shot is left out")
     with progress_bar("encoding images", "images") as on_progress:
         features = encode_dataset(model, dataset, options.output, n_workers=options.workers, on_progress=on_progress)
     with progress_bar("encoding captions", "captions") as on_progress:
         evaluation = evaluate_features(model, whole, dataset, features, question, on_progress=on_progress)
-    write_atomically(options.output / "metrics.json", json.dumps(evaluation.metrics, indent=1))
-    title = f"{Path(options.model).parent.name or options.model} on {options.split}"
+    findings = _examine(options, model, dataset, features, evaluation)
+    metrics = {**evaluation.metrics, **findings.metrics}
+    write_atomically(options.output / "metrics.json", json.dumps(metrics, indent=1))
+    what = options.task or f"{options.split} of {dataset.directory.resolve().name}"
+    facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
+             "templates": question.templates, "text_types": [str(form) for form in question.text_types]}  # fmt: skip
+    write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
+    place = Path(options.model)
+    name = (place.parent if place.name == "model" else place).name or options.model
+    title = f"{name} on {options.task or options.split}"
     examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
     write_parquet(examples, options.output / "examples.parquet")
-    report = write_report(options.output, dataset, evaluation.metrics, evaluation.answers, examples, title)
+    report = write_report(options.output, dataset, metrics, evaluation.answers, examples, title, findings)
     _print_table(evaluation)
     print(f"report: {report}", flush=True)
-    return DONE
+    return evaluation
+
+
+def _examine(
+    options: Evaluate,
+    model: "TaxonModel",
+    dataset: "DataSet",
+    features: "NDArray[np.float32]",
+    evaluation: "Evaluation",
+) -> "Findings":
+    from linnaea.cli.folder_vectors import encode_folder
+    from linnaea.evaluate.examine import examine
+
+    nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
+    bank = next(iter(evaluation.banks.values()), None)
+    answers = next(iter(evaluation.answers.values()), None)
+    return examine(model, dataset, features, bank, answers, with_structure=options.structure, nothing_ME=nothing,
+                   domain=options.domain)  # fmt: skip
 
 
 def _print_table(evaluation: "Evaluation") -> None:

@@ -8,6 +8,7 @@ import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
 from linnaea.cli.console import progress_bar, warn
+from linnaea.cli.labels_calibrate import Calibrate, calibrate
 from linnaea.errors import UsageError
 from linnaea.taxonomy.taxon import TextType
 
@@ -202,6 +203,7 @@ COMMANDS: Commands = {
     "build": (Build, build),
     "append": (Append, append),
     "update": (Update, update),
+    "calibrate": (Calibrate, calibrate),
     "regions": (RegionsOf, regions),
     "show": (Show, show),
 }

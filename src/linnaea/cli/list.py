@@ -1,7 +1,6 @@
 """``linnaea list recipes | tasks | models | banks | checklists``: what there is to choose from."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
@@ -34,17 +33,23 @@ class Tasks:
 
 
 def tasks(_: Tasks) -> int:
-    """Name of each task and the first line of its description."""
-    if find_spec("linnaea.evaluate.tasks") is None:
-        say("no published tasks in this version; `linnaea evaluate MODEL --data DIR` takes any data set")
-        return DONE
-    from importlib import import_module
+    """Name of each task, its size, what it shows, where to get it."""
+    from linnaea.evaluate.tasks import TASKS
 
-    known = import_module("linnaea.evaluate.tasks").TASKS
     rows = [
-        (name, (getattr(task, "note", "") or task.__doc__ or "").strip().split("\n")[0]) for name, task in known.items()
+        (
+            task.name,
+            "" if task.n_images is None else f"{task.n_images:,}",
+            "" if task.n_classes is None else f"{task.n_classes:,}",
+            task.note,
+            task.where,
+            task.licence,
+            task.citation,
+        )
+        for task in TASKS.values()
     ]
-    show_table(("task", "what it is"), rows)
+    columns = ("task", "images", "classes", "what it is", "where to get it", "licence", "to cite")
+    show_table(columns, rows, right=("images", "classes"))
     return DONE
 
 

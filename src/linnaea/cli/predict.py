@@ -113,8 +113,12 @@ def predict(options: Predict) -> int:
     if len(inputs) == 1:
         _check_readable(inputs[0])
     predictor, question = _make_predictor(options)
-    if options.rank == "auto":
-        say("the probabilities are the model's own, among its labels: not calibrated, and blind to what is no label")
+    calibration = predictor.calibration
+    if calibration is None and options.rank == "auto":
+        say("not calibrated: the confidence is the model's own word (linnaea labels calibrate teaches it better)")
+    elif calibration is not None and calibration.n_labels != len(predictor.bank):
+        n_asked = len(predictor.bank)
+        say(f"calibrated with {calibration.n_labels:,} labels, asked about {n_asked:,}: the confidence may be off")
     if options.output is None:
         return _print_answers(predictor, form, inputs)
     return _write_answers(options.output, form, inputs, predictor, question)
@@ -173,9 +177,14 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
     )
     predictor = Predictor(model=model, bank=bank, asked=asked, weights_of=_read_prior(options, bank),
                           batch_size=options.batch_size, n_workers=options.workers)  # fmt: skip
-    question = {"model": model.fingerprint, "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
-                "rank": options.rank, "confidence": options.confidence, "top_k": options.top_k,
-                "prior": [str(options.prior), options.lat, options.lon, options.date]}  # fmt: skip
+    learnt = predictor.calibration
+    question = {
+        "model": model.fingerprint,
+        "calibration": None if learnt is None else learnt.to_json(),
+        "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
+        "asked": [options.rank, options.confidence, options.top_k],
+        "prior": [str(options.prior), options.lat, options.lon, options.date],
+    }
     return predictor, question
 
 

@@ -10,13 +10,15 @@ from typing import Literal, TypeAlias
 import numpy as np
 import open_clip
 import polars as pl
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from linnaea.data.shards import DataSet, iter_members, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.few_shot_protocol import FewShotScore, score_few_shot
-from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers
+from linnaea.evaluate.probes import ProbeName, score_probes
+from linnaea.evaluate.tasks.images import TaskImages
+from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers, score_seen
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.labels import LabelBank, read_taxa
@@ -31,6 +33,24 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 """``openai`` are the 80 of CLIP's ImageNet evaluation, which the paper uses."""
 
 
+def read_templates(word: str) -> tuple[str, ...]:
+    """Templates by name (:data:`TEMPLATES`), or from a file: one a line, the name goes where ``{}`` stands.
+
+    Raises:
+        LinnaeaError: there is no such file, or a line without ``{}``.
+    """
+    if word in TEMPLATES:
+        return TEMPLATES[word]
+    try:
+        lines = [line for line in Path(word).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LinnaeaError(f"--templates {word}: is none of {', '.join(TEMPLATES)}, and no file ({error})") from None
+    wrong = next((line for line in lines if "{}" not in line), None)
+    if wrong is not None or not lines:
+        raise LinnaeaError(f"--templates {word}: {f'the line {wrong!r} has no {{}}' if lines else 'is empty'}")
+    return tuple(lines)
+
+
 CaptionForm: TypeAlias = TextType | Literal["asis"]
 """A text type, or ``asis``: the raw labels of the source, as the published scripts use for most tasks."""
 
@@ -40,10 +60,14 @@ class Question:
     """What to ask of a model."""
 
     text_types: tuple[CaptionForm, ...] = (TextType.TAXON_COM,)
-    templates: Literal["photo", "plain", "openai"] = "photo"
+    templates: str = "photo"
+    """A name in :data:`TEMPLATES`, or a file (:func:`read_templates`)."""
     candidates: Literal["split", "all"] = "split"
     labels: Path | None = None
     shots: tuple[int, ...] = (0, 1, 5)
+    probes: tuple[ProbeName, ...] = ()
+    seen: Path | None = None
+    """Taxa that the model has seen (any file or folder of taxa): scores of seen and of unseen species apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +77,8 @@ class Evaluation:
     metrics: dict[str, int | float]
     answers: dict[str, ZeroShotAnswers] = field(default_factory=dict)
     few_shot: tuple[FewShotScore, ...] = ()
+    banks: dict[str, LabelBank] = field(default_factory=dict)
+    """The candidates of each caption form with their vectors."""
 
 
 def evaluate_features(
@@ -71,24 +97,44 @@ def evaluate_features(
     """
     metrics: dict[str, int | float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
     answers: dict[str, ZeroShotAnswers] = {}
-    if 0 in question.shots:
+    banks: dict[str, LabelBank] = {}
+    if 0 in question.shots and model.has_text:
         truth_N, candidates = find_candidates(whole, dataset, question)
         metrics["n_candidates"] = candidates.height
+        templates = read_templates(question.templates)
         for form in question.text_types:
             captions = make_captions(form, candidates, whole)
-            vectors = encode_names(model, captions, TEMPLATES[question.templates], on_progress=on_progress)
-            bank = LabelBank(candidates, vectors, {"text_type": str(form)})
+            vectors = encode_names(model, captions, templates, on_progress=on_progress)
+            bank = banks[form] = LabelBank(candidates, vectors, {"text_type": str(form)})
             answers[form] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
             scored = score_answers(answers[form])
             metrics |= {f"zero_shot/{form}/{name}": value for name, value in scored.items()}
             metrics[f"zero_shot/{form}/n_classes"] = len(answers[form].candidates)
+            if question.seen is not None:
+                scored = score_seen(answers[form], find_seen(dataset, question.seen))
+                metrics |= {f"zero_shot/{form}/{name}": value for name, value in scored.items()}
     shots = [n for n in question.shots if n > 0]
     few_shot = tuple(score_few_shot(features_NE, dataset.index["taxon_id"].to_numpy(), shots))
     for score in few_shot:
         if score.n_classes > 1 and not np.isnan(score.mean):
             place = f"few_shot/{score.n_shots}"
             metrics |= {f"{place}/mean": score.mean, f"{place}/std": score.std, f"{place}/n_classes": score.n_classes}
-    return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot)
+    if question.probes:
+        probed = score_probes(features_NE, dataset.index["taxon_id"].to_numpy(), question.probes)
+        for probe in probed:
+            place = f"probe/{probe.probe}"
+            metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes}
+    return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
+
+
+def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821
+    """For every image whether its taxon is among those of ``seen``, by the names of all ranks, or by its binomial."""
+    table = read_taxa(seen)
+    binomials = set(table.filter(pl.col("species") != "")["scientific_name"])
+    lineages = set(table.select(RANK_LABELS).rows())
+    is_seen = [taxon.scientific_name in binomials if taxon.species else taxon.lineage in lineages
+               for taxon in dataset.taxa_list]  # fmt: skip
+    return np.asarray(np.array(is_seen, bool)[dataset.index["taxon_id"].to_numpy()])
 
 
 def make_captions(form: CaptionForm, candidates: pl.DataFrame, whole: DataSet) -> list[str]:
@@ -110,6 +156,8 @@ def make_captions(form: CaptionForm, candidates: pl.DataFrame, whole: DataSet) -
 
 def read_raw_labels(dataset: DataSet) -> dict[int, str]:
     """The label that the source gave most images of each taxon, by taxon id, from the facts in the shards."""
+    if isinstance(dataset, TaskImages):
+        return dict(dataset.raw_labels)
     wanted = dict(zip(dataset.index["key"], dataset.index["taxon_id"], strict=True))
     counts: dict[int, Counter[str]] = {}
     for shard in sorted(set(dataset.index["shard"])):

@@ -25,26 +25,31 @@ def encode_dataset(
     folder: Path,
     *,
     n_workers: int = 2,
+    unit: bool = True,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[ndarray, "N E"]:
     """Unit vectors of every image of ``dataset``, in index order, cached in ``folder``.
 
-    The cache belongs to this model and these images; another model's is overwritten.
+    The cache belongs to this model with this preprocessing (its fingerprint) and these images (their contents, in
+    this order); any other is overwritten. Whenever the writer is killed, what the state file calls done is on disk.
+    Without ``unit`` the vectors keep the length that the model gave them.
 
     Raises:
         LinnaeaError: an image of the data set cannot be decoded, or the disk is full.
     """
     vectors_path, state_path = folder / "features.npy", folder / "features.json"
-    question = {"model": model.fingerprint, "images": _hash_keys(dataset), "width": model.width}
-    done = _read_state(state_path, question) if vectors_path.exists() else 0
+    question = {"model": model.fingerprint, "images": _hash_keys(dataset), "width": model.width, "unit": unit}
+    shape = (len(dataset), model.width)
+    done = _read_state(state_path, question) if _holds(vectors_path, shape) else 0
     with explain_os_errors(vectors_path):
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(dataset), model.width)
+        if not done:  # before the vectors are: else an old state would vouch for new, half-written ones
+            state_path.unlink(missing_ok=True)
         vectors = open_memmap(
             vectors_path, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
         )
         items = ((row, dataset.read(row)) for row in range(done, len(dataset)))
-        for row, vector in iter_encoded_images(model, items, n_workers=n_workers):
+        for row, vector in iter_encoded_images(model, items, n_workers=n_workers, unit=unit):
             if isinstance(vector, ImageError):
                 raise LinnaeaError(f"{dataset.directory}: sample {dataset.index['key'][row]}: {vector}")
             vectors[row] = vector
@@ -53,6 +58,14 @@ def encode_dataset(
                 vectors.flush()
                 write_atomically(state_path, json.dumps({**question, "done": row + 1}))
     return np.asarray(vectors)
+
+
+def _holds(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether the file is a whole array of this shape; a writer may have died before it had its full length."""
+    try:
+        return bool(np.load(path, mmap_mode="r").shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _hash_keys(dataset: DataSet) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int, Int64
 from numpy import ndarray
 
+from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -51,3 +52,37 @@ def lca_heights(
     agree = np.cumprod((truth == answer).astype(np.int64), axis=1).astype(bool) & (truth != "")
     depth = (agree * np.arange(1, N_RANKS + 1)).max(axis=1)
     return np.asarray(np.where(truth_N == answer_N, 0, np.maximum(N_RANKS - depth, 1)), np.int64)
+
+
+def score_consistency(best_NR: Int[ndarray, "N 7"], bank: LabelBank) -> dict[str, float]:
+    """Whether the likeliest taxa of all ranks, each chosen for itself, lie on one path of the tree.
+
+    ``consistency/genus`` is the share of images whose likeliest genus lies in their likeliest family;
+    ``consistency/path`` the share where that holds at every rank.
+    """
+    metrics: dict[str, float] = {}
+    whole = np.ones(len(best_NR), bool)
+    for rank in list(Rank)[1:]:
+        first_row = bank.starts[rank][best_NR[:, rank]]
+        parent = np.searchsorted(bank.starts[rank - 1], first_row, side="right") - 1
+        agrees = parent == best_NR[:, rank - 1]
+        whole &= agrees
+        metrics[f"consistency/{rank.label}"] = float(agrees.mean())
+    return metrics | {"consistency/path": float(whole.mean())}
+
+
+def score_distances(
+    candidates: Sequence[Taxon],
+    truth_N: Int[ndarray, "N"],  # noqa: F821
+    answer_N: Int[ndarray, "N"],  # noqa: F821
+) -> dict[str, float]:
+    """How far wrong the wrong answers are: mean ranks up to where they meet the truth (``lca_height_of_errors``, 1
+    same genus to 7 nothing in common), the same over all images, and the share of errors within genus and family.
+    """
+    heights = lca_heights(candidates, truth_N, answer_N)
+    wrong = heights[heights > 0]
+    metrics = {"lca_height": float(heights.mean())}
+    if len(wrong):
+        metrics |= {"lca_height_of_errors": float(wrong.mean()), "errors_in_genus": float((wrong <= 1).mean()),
+                    "errors_in_family": float((wrong <= 2).mean())}  # fmt: skip
+    return metrics

@@ -1,17 +1,28 @@
-"""An evaluation as a page: scores with baselines, accuracy per rank, photographs with right and wrong answers."""
+"""An evaluation as a page: what a biologist asks first comes first; everything is inside the file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from linnaea.data.shards import DataSet
+from linnaea.evaluate.breakdown import confusions, per_class
+from linnaea.evaluate.examine import Findings
+from linnaea.evaluate.report_plots import (
+    plot_coverage,
+    plot_evidence,
+    plot_purity,
+    plot_ranks,
+    plot_reliability,
+    plot_tree,
+)
+from linnaea.evaluate.trust import CONFIDENCES
+from linnaea.evaluate.tsne import plot_interactive, plot_levels
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
-from linnaea.page import Card, Cards, Facts, Figure, Page, Section, Table
+from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text
 from linnaea.taxonomy.ranks import RANK_LABELS
 
-GREEN, AMBER, GREY = "#2f6f4f", "#c98a2b", "#9aa19a"
 N_CARDS = 12
 
 
@@ -22,40 +33,272 @@ def write_report(
     answers: Mapping[str, ZeroShotAnswers],
     examples: pl.DataFrame,
     title: str,
+    findings: Findings | None = None,
 ) -> Path:
-    """Write ``report.html`` into ``folder``; ``examples`` are those of :func:`tabulate_examples`."""
-    sections = [Section("Scores", [Facts(_facts(metrics)), Table(pl.DataFrame(score_rows(metrics)))])]
+    """Write ``report.html`` into ``folder``; ``examples`` are those of :func:`tabulate_examples`.
+
+    t-SNE, where there is one, also goes into ``tsne.png``.
+    """
+    findings = findings or Findings()
+    form = next(iter(answers), "")
+    sections = [Section("At a glance", [Facts(_facts(metrics)), *_in_words(metrics, form)])]
     if answers:
-        text_type = next(iter(answers))
-        accuracy = {"right": rank_accuracy(metrics, text_type)}
-        baseline = rank_accuracy(metrics, text_type, "majority/")
-        figure = plot_ranks(accuracy, baseline)
-        alt = "bars of the share of right answers at each rank from kingdom to species"
-        sections.append(Section("Right at each rank", [Figure(figure, alt, RANK_CAPTION)]))
-        cards = make_cards(dataset, examples, N_CARDS)
-        sections.append(Section("Answers", [Cards(cards, caption="Spread evenly over the split, in no other order.")]))
+        sections.append(_ranks(metrics, form))
+        if findings.beliefs is not None:
+            right = [bool(value) for value in examples["right"]]
+            tree = Chart(plot_tree(findings.truth, right), "treemap of life coloured by the share of right answers",
+                         TREE_CAPTION, height=600)  # fmt: skip
+            clades = Details("Every clade with five photographs or more", [_clade_table(findings)])
+            sections.append(Section("Where in the tree of life", [tree, clades]))
+        sections.append(_photographs(dataset, examples))
+        sections.append(_classes(examples))
+        if findings.beliefs is not None:
+            sections += [_calibration(metrics, findings), _assertions(metrics), _open_set(metrics, findings)]
+        if findings.domains is not None and findings.domains.height > 1:
+            sections.append(Section("Domains", [Table(findings.domains, DOMAIN_CAPTION, percent=RANK_LABELS)]))
+    if findings.levels:
+        sections.append(_structure(folder, metrics, findings))
+    if any(name.startswith("brittleness/") for name in metrics):
+        sections.append(_brittleness(metrics))
+    sections.append(Section("All scores", [Details("As numbers", [Table(pl.DataFrame(score_rows(metrics)))])]))
     page = Page(title, f"{len(dataset):,} photographs", sections, footer="Made by `linnaea evaluate`.")
     page.write(folder / "report.html")
     return folder / "report.html"
 
 
-NO_SHARES = ("lca_height_of_errors", "n_classes")
-"""Metrics that are no share of right answers."""
-
-RANK_CAPTION = (
-    "The lineage of the likeliest candidate, compared with the truth down to each rank. Ticks: a baseline that"
-    " always names the commonest taxon of that rank."
-)
-
-
 def _facts(metrics: Mapping[str, int | float]) -> dict[str, object]:
-    facts: dict[str, object] = {"images": f"{metrics['n_images']:,.0f}", "classes": f"{metrics['n_classes']:,.0f}"}
+    facts: dict[str, object] = {}
+    for label in ("species", "genus", "family"):
+        if f"interval/{label}/mean" in metrics:
+            mean, low, high = (metrics[f"interval/{label}/{end}"] for end in ("mean", "low", "high"))
+            facts[f"right to {label} ({100 * low:.0f}–{high:.0%})"] = f"{mean:.0%}"
     for name, value in metrics.items():
-        if name.endswith("/top1") and "chance" not in name:
+        if not facts and name.endswith("/top1") and "chance" not in name:
             facts[f"{name.split('/')[1]} top-1"] = f"{value:.1%}"
         elif name.startswith("few_shot/") and name.endswith("/mean"):
-            facts[f"{name.split('/')[1]}-shot"] = f"{value:.1%}"
-    return facts
+            facts[f"{name.split('/')[1]}-shot"] = f"{value:.0%} ± {metrics[name.replace('mean', 'std')]:.0%}"
+    return {**facts, "photographs": f"{metrics['n_images']:,.0f}", "classes": f"{metrics['n_classes']:,.0f}"}
+
+
+def _in_words(metrics: Mapping[str, int | float], form: str) -> list[Text]:
+    if "hierarchy/lca_height" not in metrics:
+        return []
+    candidates = metrics.get("n_candidates", metrics["n_classes"])
+    said = [f"Each photograph was compared with {candidates:,.0f} candidates, written as `{form}`. In brackets: 95%"
+            " intervals, whole classes drawn anew 2,000 times; ± is the spread over five folds."]  # fmt: skip
+    if "hierarchy/lca_height_of_errors" in metrics:
+        near = [metrics[f"hierarchy/{name}"] for name in ("errors_in_genus", "errors_in_family")]
+        said.append(
+            f"A wrong answer meets the truth {metrics['hierarchy/lca_height_of_errors']:.1f} ranks above species on"
+            f" average; {near[0]:.0%} of the wrong ones are of the right genus, {near[1]:.0%} of the right family. The"
+            f" likeliest taxa of all ranks lie on one path for {metrics['hierarchy/consistency/path']:.0%} of the"
+            " photographs."
+        )
+    return [Text("\n\n".join(said))]
+
+
+def _ranks(metrics: Mapping[str, int | float], form: str) -> Section:
+    places = [f"interval/{label}" for label in RANK_LABELS]
+    bounds = [(metrics[f"{p}/low"], metrics[f"{p}/high"]) if f"{p}/low" in metrics else None for p in places]
+    accuracy = {"right": [metrics.get(f"{p}/mean") for p in places] if any(bounds) else rank_accuracy(metrics, form)}
+    figure = plot_ranks(accuracy, rank_accuracy(metrics, form, "majority/"), bounds)
+    alt = "bars of the share of right answers at each rank from kingdom to species"
+    return Section("Right at each rank", [Figure(figure, alt, RANK_CAPTION)])
+
+
+def _clade_table(findings: Findings) -> Table:
+    assert findings.clades is not None
+    rows = findings.clades.filter(pl.col("images") >= 5).select(
+        "rank", "taxon", "images", "right at its rank", "right to species"
+    )
+    return Table(rows, percent=("right at its rank", "right to species"))
+
+
+def _photographs(dataset: DataSet, examples: pl.DataFrame) -> Section:
+    blocks: list[Block] = []
+    if cards := confusion_cards(dataset, examples):
+        blocks.append(Cards(cards, caption=CONFUSION_CAPTION))
+    cards = make_cards(dataset, examples, N_CARDS)
+    blocks.append(Details("A sample of all answers", [Cards(cards, caption="Spread evenly over the split.")]))
+    return Section("What it takes for what", blocks)
+
+
+def confusion_cards(dataset: DataSet, examples: pl.DataFrame) -> list[Card]:
+    """For each of the commonest confusions one photograph that was taken for the other, and one of the other."""
+    of_class = dict(
+        examples.with_row_index("row").filter(pl.col("right")).group_by("truth").agg(pl.col("row").first()).iter_rows()
+    )
+    fallback = dict(examples.with_row_index("row").group_by("truth").agg(pl.col("row").first()).iter_rows())
+    cards = []
+    shown = confusions(examples, 4 * N_CONFUSIONS).filter(pl.col("answer").is_in(list(fallback)))
+    for pair in shown.head(N_CONFUSIONS).iter_rows(named=True):
+        row = max(pair["rows"], key=lambda number: examples["score"][number])
+        lines = [pair["truth"], f"taken for {pair['answer']}", f"{pair['times']} of {pair['of']} times",
+                 _meeting(pair["lca_height"])]  # fmt: skip
+        cards.append(Card(dataset.read(row), f"photograph of {pair['truth']}", lines, "wrong"))
+        other = of_class.get(pair["answer"], fallback[pair["answer"]])
+        lines = [pair["answer"], "for comparison", examples["truth_common_name"][other]]
+        cards.append(Card(dataset.read(other), f"photograph of {pair['answer']}", [line for line in lines if line]))
+    return cards
+
+
+def _meeting(height: int) -> str:
+    return f"same {RANK_LABELS[len(RANK_LABELS) - 1 - height]}" if height < len(RANK_LABELS) else "not even the kingdom"
+
+
+def _classes(examples: pl.DataFrame) -> Section:
+    table = per_class(examples)
+    seen = table.filter(pl.col("images") >= 3)
+    shown = seen if seen.height >= 2 * N_CLASSES else table
+    percent = ("right", "probability of truth")
+    return Section("Best and worst classes", [
+        Table(shown.head(N_CLASSES).drop("taken for"), "Named best, of classes with three photographs or more.",
+              percent=percent),
+        Table(shown.tail(N_CLASSES).reverse(), "Named worst.", percent=percent),
+        Details("All classes", [Table(table, percent=percent, limit=1000)]),
+    ])  # fmt: skip
+
+
+def _calibration(metrics: Mapping[str, int | float], findings: Findings) -> Section:
+    assert findings.beliefs is not None
+    fitted = bool(metrics.get("calibration/fitted"))
+    said = (
+        "Calibrated (`linnaea labels calibrate`); the thin grey lines show the model before."
+        if fitted
+        else "Not calibrated: this is the model's own word. `linnaea labels calibrate` teaches it better."
+    )
+    rows = []
+    for label in RANK_LABELS:
+        if f"calibration/ece/{label}" not in metrics:
+            continue
+        row: dict[str, object] = {"rank": label}
+        if fitted:
+            row["ECE before"] = metrics[f"uncalibrated/calibration/ece/{label}"]
+        for heading, name in (("ECE", "ece"), ("ECE, equal mass", "ece_mass"), ("NLL", "nll"), ("Brier", "brier"),
+                              ("AURC", "aurc")):  # fmt: skip
+            row[heading] = round(metrics[f"calibration/{name}/{label}"], 4)
+        rows.append(row)
+    return Section("Does it know what it knows?", [
+        Text(said),
+        Figure(plot_reliability(findings.beliefs, findings.uncalibrated), "reliability per rank", RELIABILITY_CAPTION),
+        Figure(plot_coverage(findings.beliefs), "accuracy against coverage per rank", COVERAGE_CAPTION),
+        Table(rows, CALIBRATION_CAPTION, percent=("ECE", "ECE, equal mass", "ECE before")),
+    ])  # fmt: skip
+
+
+def _assertions(metrics: Mapping[str, int | float]) -> Section:
+    rows = []
+    for wanted in CONFIDENCES:
+        place = f"auto/{wanted}"
+        row: dict[str, object] = {"asked": f"{wanted:.0%}", "answered": metrics[f"{place}/asserted"]}
+        if f"{place}/right" in metrics:
+            low, high = metrics[f"{place}/right_low"], metrics[f"{place}/right_high"]
+            row["right"] = f"{metrics[f'{place}/right']:.1%} ({low:.0%}–{high:.0%})"
+        else:
+            row["right"] = ""
+        for label in ("order", "family", "genus", "species"):
+            row[f"{label} or deeper"] = metrics[f"{place}/reaches/{label}"]
+        rows.append(row)
+    shares = ["answered", *(f"{label} or deeper" for label in ("order", "family", "genus", "species"))]
+    return Section("Asked to be sure", [Table(rows, ASSERTION_CAPTION, percent=shares)])
+
+
+def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section:
+    names = {"species": "species without a label", "family": "family without a label", "no_organism": "no organism"}
+    rows = []
+    for place, name in names.items():
+        if f"open_set/{place}/auroc/energy" in metrics:
+            row: dict[str, object] = {"photographs of": name}
+            for score in ("max_probability", "energy", "max_cosine"):
+                row[score.replace("_", " ")] = round(metrics[f"open_set/{place}/auroc/{score}"], 3)
+                row[f"{score.replace('_', ' ')}, passes"] = metrics[f"open_set/{place}/fpr95/{score}"]
+            rows.append(row)
+    shares = [f"{score}, passes" for score in ("max probability", "energy", "max cosine")]
+    blocks: list[Block] = [Table(rows, OPEN_CAPTION, percent=shares)]
+    if findings.known is not None and findings.unknown:
+        figure = plot_evidence(findings.known, findings.unknown)
+        blocks.insert(0, Figure(figure, "histograms of energy of known and unknown photographs"))
+    return Section("What it has no label for", blocks)
+
+
+def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findings) -> Section:
+    levels = list(findings.levels)
+    figure = plot_levels(levels)
+    figure.savefig(folder / "tsne.png", dpi=160, facecolor="white", metadata={"Software": None})
+    labels = [taxon.scientific_name or taxon.common_name for taxon in findings.truth]
+    facts = {
+        "distance follows the tree (images)": f"{metrics.get('structure/distance_correlation', 0):.2f}",
+        "distance follows the tree (class means)": f"{metrics.get('structure/class_distance_correlation', 0):.2f}",
+    }
+    if "structure/within_outside_between" in metrics:
+        facts["variation within species outside the directions between them"] = (
+            f"{metrics['structure/within_outside_between']:.0%}"
+            f" (chance {metrics['structure/within_outside_between_chance']:.0%})"
+        )
+    return Section("The tree in the vectors", [
+        Chart(plot_interactive(levels, labels), "interactive t-SNE per rank", TSNE_CAPTION, height=560),
+        Details("All ranks side by side", [Figure((folder / "tsne.png").read_bytes(), "t-SNE of each rank")]),
+        Figure(plot_purity(metrics), "neighbour purity per rank", PURITY_CAPTION),
+        Facts(facts),
+        Text(STRUCTURE_TEXT),
+    ])  # fmt: skip
+
+
+def _brittleness(metrics: Mapping[str, int | float]) -> Section:
+    rows = []
+    cases = {"as it is": "old", "revised, bank stale": "revised/stale", "revised, bank updated": "revised/updated",
+             "shuffled, bank stale": "shuffled/stale", "shuffled, bank updated": "shuffled/updated"}  # fmt: skip
+    for name, place in cases.items():
+        row: dict[str, object] = {"taxonomy": name}
+        row |= {label: metrics.get(f"brittleness/{place}/{label}") for label in RANK_LABELS}
+        rows.append(row)
+    caption = (
+        f"Share named right. Revised: genera of {metrics['brittleness/revised/changed']:.0%} of the taxa moved to"
+        " another family of their order. Shuffled: each genus gets the higher ranks of another. Stale: vectors of the"
+        " old captions; updated: the new captions encoded. A model that leans on words more than on looks falls"
+        " at species rank where the bank is updated."
+    )
+    return Section("When the taxonomy changes", [Table(rows, caption, percent=RANK_LABELS)])
+
+
+NO_SHARES = ("lca_height_of_errors", "n_classes")
+"""Metrics that are no share of right answers."""
+N_CONFUSIONS, N_CLASSES = 8, 10
+
+RANK_CAPTION = (
+    "The likeliest taxon of each rank, compared with the truth. Lines: 95% intervals, classes drawn whole. Dots: a"
+    " baseline that always names the commonest taxon of that rank, which no model can know."
+)
+TREE_CAPTION = "Area: photographs. Colour: share named right to species. Tap a box to go in, the bar on top to go back."
+CONFUSION_CAPTION = (
+    "The commonest confusions: on the left a photograph that was misnamed, on the right what it was taken for."
+)
+RELIABILITY_CAPTION = "Of answers given with some confidence, how many are right; on the dotted line it keeps its word."
+COVERAGE_CAPTION = "If only the surest answers were given: how many of them are right."
+CALIBRATION_CAPTION = (
+    "ECE: mean gap between confidence and accuracy, 15 bins. NLL, Brier: lower is better. AURC: mean share of wrong"
+    " answers over all coverages, 0 is best."
+)
+ASSERTION_CAPTION = (
+    "`--rank auto`: the deepest taxon whose probability reaches what was asked. Right should not lie below asked,"
+    " within its 95% interval (classes drawn whole)."
+)
+OPEN_CAPTION = (
+    "AUROC: how often a photograph with a label scores above one without (0.5: no better than chance); passes: the"
+    " share without a label that gets by where 95% of the others do. Without a label: a random fifth of the taxa is"
+    " taken out of the candidates."
+)
+DOMAIN_CAPTION = "Share named right at each rank; the domain is a fact of the records, or their source."
+TSNE_CAPTION = (
+    "t-SNE of the photographs, rank by rank: the six taxa with most photographs, then the largest of them is entered"
+    " (figure 5 of the BioCLIP paper). Tap a name to hide it."
+)
+PURITY_CAPTION = "Share of a photograph's five nearest that are of the same taxon; dots: any five photographs."
+STRUCTURE_TEXT = (
+    "The correlations are Spearman's, of the distance of two vectors with the height at which their lineages meet."
+    " Variation within species that lies outside the directions between them lets a model keep sex, age and plumage"
+    " without confusing species (the emergent structure of BioCLIP 2)."
+)
 
 
 def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
@@ -85,29 +328,6 @@ def rank_accuracy(metrics: Mapping[str, int | float], text_type: str, kind: str 
     return [metrics.get(f"zero_shot/{text_type}/{kind}{label}") for label in RANK_LABELS]
 
 
-def plot_ranks(accuracy: Mapping[str, Sequence[float | None]], baseline: Sequence[float | None] | None = None) -> Any:
-    """Bars per rank, one colour per series, with the baseline as ticks."""
-    from matplotlib.figure import Figure as Plot
-
-    plot = Plot(figsize=(7.2, 3.2), layout="constrained")
-    axes = plot.subplots()
-    width = 0.8 / len(accuracy)
-    for number, (name, values) in enumerate(accuracy.items()):
-        places = [i + (number - (len(accuracy) - 1) / 2) * width for i in range(len(RANK_LABELS))]
-        heights = [100 * (value or 0) for value in values]
-        bars = axes.bar(places, heights, width * 0.94, label=name, color=(GREEN, AMBER)[number % 2])
-        axes.bar_label(bars, fmt="%.0f", fontsize=7, color="#555", padding=1)
-    if baseline is not None:
-        for place, value in enumerate(baseline):
-            axes.hlines(100 * (value or 0), place - 0.4, place + 0.4, color="#222", lw=1.4, ls=":")
-    axes.set_xticks(range(len(RANK_LABELS)), RANK_LABELS)
-    axes.set(ylabel="right (%)", ylim=(0, 112))
-    if len(accuracy) > 1:
-        axes.legend(frameon=False, loc="upper right", ncols=len(accuracy))
-    axes.spines[["top", "right"]].set_visible(False)
-    return plot
-
-
 def make_cards(dataset: DataSet, examples: pl.DataFrame, n_cards: int) -> list[Card]:
     """Photographs at even distances in the split, with truth, answer and where the two meet."""
     rows = [i * examples.height // n_cards for i in range(min(n_cards, examples.height))]
@@ -119,8 +339,6 @@ def _make_card(image: bytes, example: dict[str, Any]) -> Card:
     if example["right"]:
         lines: list[str] = [answer, example["answer_common_name"]]
     else:
-        height = example["lca_height"]
-        meets = "nothing above" if height >= len(RANK_LABELS) else RANK_LABELS[len(RANK_LABELS) - 1 - height]
-        lines = [answer, f"is {example['truth']}", f"same {meets}" if meets in RANK_LABELS else "not even the kingdom"]
+        lines = [answer, f"is {example['truth']}", _meeting(example["lca_height"])]
     mark = "right" if example["right"] else "wrong"
     return Card(image, f"photograph of {example['truth']}", [line for line in lines if line], mark)  # type: ignore[arg-type]

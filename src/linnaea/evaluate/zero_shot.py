@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -100,6 +100,21 @@ def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
     metrics["majority/top1"] = float(np.bincount(answers.truth_N).max() / len(answers.truth_N))
     metrics |= score_ranks(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
     metrics["lca_height_of_errors"] = mean_lca_height(answers)
+    return metrics
+
+
+def score_seen(answers: ZeroShotAnswers, seen_N: Bool[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
+    """Accuracy of the images of seen and of unseen taxa apart, all candidates allowed: ``seen/top1``, ``unseen/top1``,
+    ``unseen/genus`` (an unseen species named to the right genus), ... and how many images each has.
+    """
+    metrics: dict[str, float] = {}
+    for name, part in (("seen", seen_N), ("unseen", ~seen_N)):
+        metrics[f"{name}/n_images"] = float(part.sum())
+        if part.any():
+            truth, first = answers.truth_N[part], answers.best_NK[part, 0]
+            metrics[f"{name}/top1"] = float((truth == first).mean())
+            ranks = score_ranks(answers.candidates, truth, first)
+            metrics |= {f"{name}/{rank}": value for rank, value in ranks.items() if "/" not in rank}
     return metrics
 
 

@@ -30,8 +30,10 @@ CAPTIONS_AT_ONCE = 200_000
 
 
 @torch.inference_mode()
-def encode_pixels(model: TaxonModel, pixels_BCHW: UInt8[ndarray, "B 3 S S"]) -> Float32[ndarray, "B E"]:
-    """Unit vectors of a batch of pixels that :meth:`Preprocess.pixels` made."""
+def encode_pixels(
+    model: TaxonModel, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True
+) -> Float32[ndarray, "B E"]:
+    """Unit vectors of a batch of pixels that :meth:`Preprocess.pixels` made; without ``unit``, at their own length."""
     model.clip.eval()
     mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
     std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
@@ -42,7 +44,7 @@ def encode_pixels(model: TaxonModel, pixels_BCHW: UInt8[ndarray, "B 3 S S"]) -> 
             torch.from_numpy(pixels_BCHW[start : start + at_once]).to(model.device).float().div(255).sub(mean).div(std)
         )
         features = model.clip.encode_image(images.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
-        parts.append(normalize(features.float(), dim=-1).cpu())
+        parts.append((normalize(features.float(), dim=-1) if unit else features.float()).cpu())
     return np.asarray(torch.cat(parts).numpy())
 
 
@@ -53,13 +55,14 @@ def iter_encoded_images(
     batch_size: int = 64,
     n_workers: int = 2,
     fast: bool = False,
+    unit: bool = True,
 ) -> Iterator[tuple[Key, Float32[ndarray, " E"] | ImageError]]:
     """Yield every item's unit vector in order; a picture that cannot be read yields its :class:`ImageError`.
 
     An item is a file, its bytes, or a function from the least short side that will do (``None``: full size) to the
     decoded picture. Threads decode ahead of the model (both decoders release the GIL); at most a few batches are in
     memory. With ``fast``, JPEGs are decoded no larger than twice the model's input: several times faster for camera
-    photographs, and not exact.
+    photographs, and not exact. Without ``unit``, vectors keep the length that the model gave them.
     """
     enough = model.preprocess.enough_short_side if fast else None
 
@@ -78,9 +81,9 @@ def iter_encoded_images(
         for key, loaded in _ahead(pool, load, items, limit=2 * batch_size):
             waiting.append((key, loaded))
             if len(waiting) == batch_size:
-                yield from _encode_batch(model, waiting)
+                yield from _encode_batch(model, waiting, unit)
                 waiting = []
-        yield from _encode_batch(model, waiting)
+        yield from _encode_batch(model, waiting, unit)
     finally:  # also where the consumer stops early, or Ctrl-C
         pool.shutdown(cancel_futures=True)
 
@@ -98,9 +101,9 @@ def _ahead(
         yield key, future.result()
 
 
-def _encode_batch(model: TaxonModel, batch: list[tuple[Key, Any]]) -> Iterator[tuple[Key, Any]]:
+def _encode_batch(model: TaxonModel, batch: list[tuple[Key, Any]], unit: bool) -> Iterator[tuple[Key, Any]]:
     good = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
-    vectors = iter(encode_pixels(model, np.stack(good)) if good else ())
+    vectors = iter(encode_pixels(model, np.stack(good), unit=unit) if good else ())
     for key, loaded in batch:
         yield key, loaded if isinstance(loaded, ImageError) else next(vectors)
 

@@ -37,6 +37,7 @@ _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """What open_clip reads as weights. Without any it would go on with random ones, and warn."""
 
 HUB = "hf-hub:"
+TIMM = "timm:"
 HUB_MODELS = {
     "bioclip": "hf-hub:imageomics/bioclip",
     "bioclip-2": "hf-hub:imageomics/bioclip-2",
@@ -123,6 +124,11 @@ class TaxonModel:
         return int(self.model_cfg["embed_dim"])
 
     @property
+    def has_text(self) -> bool:
+        """Whether it encodes captions; a model of images alone has no zero-shot."""
+        return self.tokenizer is not None
+
+    @property
     def logit_scale(self) -> float:
         """The factor on cosines (already exponentiated)."""
         return float(self.clip.logit_scale.detach().exp())  # type: ignore[operator]
@@ -159,12 +165,18 @@ def load_model(name: str, *, pretrained: str | None = None, device: str = "auto"
     """Load a model: a folder, a name of ours (``bioclip``), ``hf-hub:org/repo``, or an open_clip architecture.
 
     An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
-    ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline.
+    ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and
+    ``timm:FOLDER`` are models of images alone (:mod:`linnaea.model.image_only`).
 
     Raises:
         LinnaeaError: there is no such model, it is broken, or it cannot be downloaded.
     """
     where = choose_device(device)
+    if name.startswith(TIMM):
+        from linnaea.model.image_only import load_timm
+
+        with _explain_failure(name):
+            return load_timm(name, pretrained, where)
     identifier = HUB_MODELS.get(name, name)
     folder = Path(identifier.removeprefix("local-dir:"))
     if folder.is_dir():

@@ -29,18 +29,37 @@ class Guess:
     score: float
 
 
-def iter_probabilities(
-    image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float
-) -> Iterator[Float32[ndarray, "B K"]]:
+@dataclass(frozen=True)
+class Scored:
+    """A block of images: probabilities of the bank's taxa, and how much of a match there is at all."""
+
+    probability_BK: Float32[ndarray, "B K"]
+    energy_B: Float32[ndarray, "B"]  # noqa: F821
+    """``logsumexp(scale * cosine) / scale``: about the largest cosine, the higher the more labels are near (Liu et
+    al., "Energy-based out-of-distribution detection", NeurIPS 2020, with the sign turned)."""
+    max_cosine_B: Float32[ndarray, "B"]  # noqa: F821
+
+
+def iter_scored(image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float) -> Iterator[Scored]:
     """Softmax over the bank's taxa in blocks of images, so that memory does not grow with their number."""
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
         logits = _cosines(image_NE[start : start + step], bank.vectors)
+        largest = logits.max(axis=1, keepdims=True)
+        logits -= largest
         logits *= logit_scale
-        logits -= logits.max(axis=1, keepdims=True)
         np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        yield logits
+        total = logits.sum(axis=1, keepdims=True)
+        logits /= total
+        energy = largest + np.log(total) / np.float32(logit_scale)
+        yield Scored(logits, energy[:, 0], largest[:, 0])
+
+
+def iter_probabilities(
+    image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float
+) -> Iterator[Float32[ndarray, "B K"]]:
+    """The probabilities alone of :func:`iter_scored`."""
+    return (block.probability_BK for block in iter_scored(image_NE, bank, logit_scale))
 
 
 def _cosines(image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any]) -> Float32[ndarray, "B K"]:

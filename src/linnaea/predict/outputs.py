@@ -70,7 +70,9 @@ def rows_of(answer: Answer) -> list[Row]:
     """The rows of one photograph: one per guess, or one with the reason why there is none."""
     box = " ".join(f"{value:g}" for value in answer.input.box) if answer.input.box else ""
     rows = [make_row(answer.input.name, guess) for guess in answer.guesses]
-    rows = rows or [make_empty_row(answer.input.name, answer.status, answer.reason)]
+    if not rows:
+        score = None if answer.score is None else float(f"{answer.score:.7g}")
+        rows = [make_empty_row(answer.input.name, answer.status, answer.reason) | {"score": score}]
     return [row | {"prior": answer.prior, "bbox": box} for row in rows]
 
 

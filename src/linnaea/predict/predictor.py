@@ -1,7 +1,8 @@
 """Photographs in, answers out, as they come: the one path that the command, the server and the Python classes share."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,15 +13,19 @@ from numpy.typing import NDArray
 from linnaea.data.images import ImageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.load import TaxonModel
-from linnaea.predict.classifier import Guess, guess_at_rank, iter_probabilities
-from linnaea.predict.decide import decide
-from linnaea.predict.inputs import Input
+from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
+from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored
+from linnaea.predict.decide import decide_calibrated
+from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.taxonomy.ranks import Rank
 
 WeightsOf: TypeAlias = Callable[[Input], NDArray[np.float32]]
 """The prior weights ``[K]`` of one input's taxa."""
+
+
+NOBODY = bytes_input("", b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,8 @@ class Answer:
     reason: str = ""
     prior: str = ""
     """Where there is a prior: ``same`` or ``changed``, as it left or changed the first answer."""
+    score: float | None = None
+    """Of a photograph without an answer: how near it came (see :func:`linnaea.predict.decide.decide_calibrated`)."""
     vector: NDArray[np.float32] | None = None
     """The photograph's unit vector ``[E]``."""
 
@@ -80,34 +87,49 @@ class Predictor:
                 else:
                     yield next(answers)
 
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The bank's, or else the model's; ``None`` where nothing was learnt."""
+        return read_calibration(self.bank.facts, self.model.facts)
+
     def answer_vectors(self, inputs: list[Input], vectors: list[Any]) -> Iterator[Answer]:
         """The same for photographs that are vectors already."""
-        done = 0
-        for probability in iter_probabilities(np.stack(vectors), self.bank, self.model.logit_scale) if vectors else ():
-            some = slice(done, done + len(probability))
+        calibration, done = self.calibration or Calibration(), 0
+        scale = self.model.logit_scale / calibration.temperature
+        for block in iter_scored(np.stack(vectors), self.bank, scale) if vectors else ():
+            some = slice(done, done + len(block.probability_BK))
             done = some.stop
-            if self.weights_of is None:
-                answered = zip(self._choose(probability), [""] * len(probability), strict=True)
-            else:
-                weights = np.stack([self.weights_of(one) for one in inputs[some]])
-                after = self._choose(apply_prior(probability, weights))
-                answered = zip(after, map(_compare, self._choose(probability), after), strict=True)
-            for one, vector, (guesses, prior) in zip(inputs[some], vectors[some], answered, strict=True):
-                status = "ok" if guesses else "abstained"
-                yield Answer(input=one, guesses=guesses, status=status, vector=vector, prior=prior,
-                             reason="" if guesses else self._why_none())  # fmt: skip
+            weights = None if self.weights_of is None else np.stack([self.weights_of(one) for one in inputs[some]])
+            chosen = self._choose(block, calibration, weights)
+            before = chosen if weights is None else self._choose(block, calibration, None)
+            for one, vector, choice, was in zip(inputs[some], vectors[some], chosen, before, strict=True):
+                prior = "" if weights is None else _compare(was.guesses, choice.guesses)
+                yield replace(choice, input=one, vector=vector, prior=prior)
 
-    def _choose(self, probability_BK: Any) -> list[tuple[Guess, ...]]:
+    def _choose(self, block: Scored, calibration: Calibration, weight_BK: Any) -> list[Answer]:
+        """Answers that do not know yet whose they are."""
         if self.asked.rank is None:
-            chosen = decide(probability_BK, self.bank, self.asked.confidence)
-            return [(guess,) if guess else () for guess in chosen]
-        guesses = guess_at_rank(probability_BK, self.bank, self.asked.rank, self.asked.top_k)
-        return [tuple(of_image) for of_image in guesses]
+            decided = decide_calibrated(block, self.bank, calibration, self.asked.confidence, weight_BK)
+            return [_decided(one) for one in decided]
+        probability = calibrate_probabilities(block.probability_BK, self.bank, calibration)
+        if weight_BK is not None:
+            probability = apply_prior(probability, weight_BK)
+        guesses = guess_at_rank(probability, self.bank, self.asked.rank, self.asked.top_k)
+        why_none = f"no label has a name at rank {self.asked.rank.label} or above"
+        return [
+            Answer(input=NOBODY, guesses=tuple(of_image))
+            if of_image
+            else Answer(input=NOBODY, status="abstained", reason=why_none)
+            for of_image in guesses
+        ]
 
-    def _why_none(self) -> str:
-        if self.asked.rank is None:
-            return f"no taxon reaches {self.asked.confidence:g}"
-        return f"no label has a name at rank {self.asked.rank.label} or above"
+
+def _decided(answer: Guess | tuple[str, float]) -> Answer:
+    match answer:
+        case Guess():
+            return Answer(input=NOBODY, guesses=(answer,))
+        case reason, score:
+            return Answer(input=NOBODY, status="abstained", reason=reason, score=score)
 
 
 def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:

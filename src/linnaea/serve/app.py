@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
@@ -24,7 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
-from linnaea.predict.classifier import Guess, guess_at_rank, iter_probabilities, likeliest_paths
+from linnaea.predict.calibration import Calibration, calibrate_probabilities
+from linnaea.predict.classifier import Guess, guess_at_rank, iter_scored, likeliest_paths
+from linnaea.predict.decide import NOTHING
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import Predictor
 from linnaea.predict.priors import Place, Regions, apply_prior
@@ -171,8 +174,8 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
             vector = await _encode(service, await upload.read(), name, alone=len(photographs) == 1)
             if isinstance(vector, Answer):
                 return vector
-            make = (vector, bank, predictor.model.logit_scale, asked, confidence, top_k, weights)
-            return await run_in_threadpool(_answer, name, *make)
+            among = replace(predictor, bank=bank)
+            return await run_in_threadpool(_answer, name, vector, among, asked, confidence, top_k, weights)
 
         results = await asyncio.gather(*map(answer, photographs))
         for result in results:
@@ -243,9 +246,11 @@ async def _encode(service: Service, data: bytes, name: str, *, alone: bool) -> A
 
 
 def _answer(
-    name: str, vector: Any, bank: LabelBank, logit_scale: float, rank: Rank, confidence: float, top_k: int, weights: Any
+    name: str, vector: Any, predictor: Predictor, rank: Rank, confidence: float, top_k: int, weights: Any
 ) -> Answer:
-    (probability,) = iter_probabilities(vector[None], bank, logit_scale)
+    bank, calibration = predictor.bank, predictor.calibration or Calibration()
+    (block,) = iter_scored(vector[None], bank, predictor.model.logit_scale / calibration.temperature)
+    probability = calibrate_probabilities(block.probability_BK, bank, calibration)
     prior = ""
     if weights is not None:
         before = guess_at_rank(probability, bank, rank, 1)[0]
@@ -253,11 +258,12 @@ def _answer(
         after = guess_at_rank(probability, bank, rank, 1)[0]
         prior = "same" if [g.taxon for g in before] == [g.taxon for g in after] else "changed"
     (path,) = likeliest_paths(probability, bank)
-    sure = [guess for guess in path if guess.score >= confidence]
+    known = bool(calibration.recognises(block.energy_B)[0])
+    sure = [guess for guess in path if known and guess.score >= confidence]
     return Answer(
         file_name=name,
         status="ok" if sure else "abstained",
-        reason="" if sure else f"no taxon reaches {confidence:g}",
+        reason="" if sure else f"{NOTHING}: no taxon reaches {confidence:g}" if known else NOTHING,
         answer=_score(sure[-1]) if sure else None,
         path=[_score(guess) for guess in path],
         alternatives=[_score(guess) for guess in guess_at_rank(probability, bank, rank, top_k)[0]],

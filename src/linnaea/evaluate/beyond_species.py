@@ -1,0 +1,275 @@
+"""BioCLIP 2's questions beyond species (arXiv 2505.23883, section 4.3), on frozen features of one pass.
+
+Every function takes features and labels and gives one score per repetition; the papers report their mean and standard
+deviation. Random numbers are seeded with ``seed + run``; they are not those of the published scripts, which depend on
+the machine, so scores agree within the spread of the runs and not to the last example.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int
+from numpy import ndarray
+
+from linnaea.predict.few_shot import simple_shot
+
+N_RUNS = 3
+N_TRANSFERS = 5
+BATCH = 64
+HIDDEN = 512
+PUBLISHED_THRESHOLD = 0.5
+"""The published scripts compare *logits* with it, that is probabilities with 0.62."""
+
+OnProgress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunScore:
+    """A score per run."""
+
+    runs: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.runs))
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation over the runs."""
+        return float(np.std(self.runs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraitHead:
+    """How traits are learned from frozen features: two linear layers with dropout between, nothing else."""
+
+    learning_rate: float
+    epochs: int
+    n_runs: int = N_RUNS
+
+
+FISHNET_HEAD = TraitHead(learning_rate=1e-4, epochs=50)
+AWA2_HEAD = TraitHead(learning_rate=1e-5, epochs=50)
+"""The published rate; the number of epochs is FishNet's, AwA2's own was not found."""
+
+
+def predict_traits(
+    train_SE: Float32[ndarray, "S E"],
+    trait_SA: Int[ndarray, "S A"],
+    test_QE: Float32[ndarray, "Q E"],
+    head: TraitHead,
+    *,
+    seed: int = 0,
+) -> Float32[ndarray, "Q A"]:
+    """Logits of ``A`` yes-or-no traits for each query; Adam, batches of 64, rate halved every 20 epochs.
+
+    Features keep the length that the model gave them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = torch.nn.Sequential(
+            torch.nn.Linear(train_SE.shape[1], HIDDEN),
+            torch.nn.Dropout(0.5),
+            torch.nn.Linear(HIDDEN, trait_SA.shape[1]),
+        )
+        optimizer = torch.optim.Adam(classifier.parameters(), lr=head.learning_rate)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=20, gamma=0.5)
+        features, target = torch.from_numpy(np.asarray(train_SE)), torch.from_numpy(np.asarray(trait_SA)).float()
+        for _ in range(head.epochs):
+            for rows in torch.split(torch.randperm(len(features)), BATCH):
+                output = classifier(features[rows])
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(output, target[rows])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            schedule.step()
+        classifier.eval()
+        with torch.no_grad():
+            return np.asarray(classifier(torch.from_numpy(np.asarray(test_QE))).numpy())
+
+
+def share_all_right(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"]) -> float:
+    """Share of images with every trait right (FishNet)."""
+    return float((said_QA == truth_QA.astype(bool)).all(axis=1).mean())
+
+
+def macro_f1(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"], *, first: int | None = None) -> float:
+    """Mean over traits of the F1 score of yes (AwA2); 0 for a trait that is neither said nor true.
+
+    ``first`` limits the mean to that many traits. The published script asks scikit-learn for the labels 0 and 1,
+    which for a table of traits are its columns 0 and 1: as it stands, its score is ``first=2`` of the 85.
+    """
+    said, truth = said_QA[:, :first], truth_QA[:, :first].astype(bool)
+    both, either = (said & truth).sum(axis=0), said.sum(axis=0) + truth.sum(axis=0)
+    return float((2 * both / np.maximum(either, 1)).mean())
+
+
+def answer_pairs(
+    train_SE: Float[ndarray, "S E"],
+    label_S: Int[ndarray, "S"],  # noqa: F821
+    test_QE: Float[ndarray, "Q E"],
+    *,
+    seed: int = 0,
+    n_draws: int = 100,
+) -> Int[ndarray, "Q"]:  # noqa: F821
+    """One of NeWT's binary tasks: features centred and normalised, scaled, an SVM by random search.
+
+    100 draws of C (log-uniform, 1e-3 to 10), gamma (1e-4 to 1e-3) and one of four kernels, five-fold.
+    """
+    from scipy.stats import loguniform
+    from sklearn.model_selection import RandomizedSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    centre = train_SE.mean(axis=0, keepdims=True)
+    space = {
+        "svc__C": loguniform(1e-3, 1e1),
+        "svc__kernel": ["rbf", "linear", "sigmoid", "poly"],
+        "svc__gamma": loguniform(1e-4, 1e-3),
+    }
+    pipeline = make_pipeline(StandardScaler(), SVC())
+    search = RandomizedSearchCV(pipeline, space, n_iter=n_draws, random_state=seed)
+    search.fit(_unit(train_SE - centre), label_S)
+    return np.asarray(search.predict(_unit(test_QE - centre)))
+
+
+def score_pairs(
+    features_NE: Float[ndarray, "N E"],
+    label_N: Int[ndarray, "N"],  # noqa: F821
+    is_train_N: Bool[ndarray, "N"],  # noqa: F821
+    task_N: Sequence[str],
+    *,
+    n_runs: int = N_RUNS,
+    n_draws: int = 100,
+    on_progress: OnProgress = lambda done, total: None,
+) -> tuple[RunScore, dict[str, float]]:
+    """Accuracy over the test images of all tasks together, per run; and each task's own, of the first run."""
+    tasks = np.asarray(task_N)
+    names = sorted(set(task_N))
+    runs, own = [], {}
+    for run in range(n_runs):
+        right: list[ndarray] = []
+        for number, name in enumerate(names):
+            train, test = (tasks == name) & is_train_N, (tasks == name) & ~is_train_N
+            said = answer_pairs(features_NE[train], label_N[train], features_NE[test], seed=run, n_draws=n_draws)
+            right.append(said == label_N[test])
+            if run == 0:
+                own[name] = float(right[-1].mean())
+            on_progress(run * len(names) + number + 1, n_runs * len(names))
+        runs.append(float(np.concatenate(right).mean()))
+    return RunScore(runs=tuple(runs)), own
+
+
+def score_transfer(
+    train_SE: Float[ndarray, "S E"],
+    label_S: Int[ndarray, "S"],  # noqa: F821
+    test_QE: Float[ndarray, "Q E"],
+    truth_Q: Int[ndarray, "Q"],  # noqa: F821
+    *,
+    n_shots: int = 1,
+    n_runs: int = N_TRANSFERS,
+) -> RunScore:
+    """SimpleShot with ``n_shots`` images per class of another split, ``n_runs`` draws (PlantDoc in BioCLIP 2)."""
+    n_classes = int(max(label_S.max(), truth_Q.max())) + 1
+    runs = []
+    for seed in range(n_runs):
+        rng = np.random.default_rng(seed)
+        support = np.concatenate(
+            [rng.permutation(np.flatnonzero(label_S == label))[:n_shots] for label in np.unique(label_S)]
+        )
+        said = simple_shot(train_SE[support], label_S[support], test_QE, n_classes)
+        runs.append(float((said == truth_Q).mean()))
+    return RunScore(runs=tuple(runs))
+
+
+def score_discovery(
+    features_NE: Float32[ndarray, "N E"],
+    label_N: Int[ndarray, "N"],  # noqa: F821
+    is_old_K: Bool[ndarray, "K"],  # noqa: F821
+    *,
+    n_runs: int = N_RUNS,
+) -> dict[str, RunScore]:
+    """Generalised category discovery (Vaze et al., CVPR 2022), as BioCLIP 2 scores Herbarium 19.
+
+    80% of the images of old classes are labelled; semi-supervised k-means with as many clusters as classes; clusters
+    are matched to classes on the unlabelled images, old and new apart. Keys: ``all``, ``old``, ``new``.
+    """
+    old_N = is_old_K[label_N]
+    candidates = np.flatnonzero(old_N)
+    labelled = np.zeros(len(label_N), bool)
+    labelled[np.random.RandomState(0).choice(candidates, int(0.8 * len(candidates)), replace=False)] = True
+    scores: dict[str, list[float]] = {"all": [], "old": [], "new": []}
+    for run in range(n_runs):
+        cluster_N = cluster_partly_labelled(features_NE, label_N, labelled, len(is_old_K), seed=run)
+        right = np.zeros(len(label_N), bool)
+        for part in (old_N & ~labelled, ~old_N):
+            right[part] = match_clusters(cluster_N[part], label_N[part])
+        for name, part in (("all", ~labelled), ("old", old_N & ~labelled), ("new", ~old_N)):
+            scores[name].append(float(right[part].mean()) if part.any() else float("nan"))
+    return {name: RunScore(runs=tuple(values)) for name, values in scores.items()}
+
+
+def cluster_partly_labelled(
+    features_NE: Float32[ndarray, "N E"],
+    label_N: Int[ndarray, "N"],  # noqa: F821
+    labelled_N: Bool[ndarray, "N"],  # noqa: F821
+    n_clusters: int,
+    *,
+    seed: int = 0,
+    n_steps: int = 10,
+    tolerance: float = 1e-4,
+) -> Int[ndarray, "N"]:  # noqa: F821
+    """k-means in which labelled images never leave the cluster of their class; further centres by k-means++."""
+    classes = np.unique(label_N[labelled_N])
+    place = np.searchsorted(classes, label_N)
+    fixed = np.where(labelled_N, place, -1)
+    centres = np.stack([features_NE[labelled_N & (label_N == label)].mean(axis=0) for label in classes])
+    free = features_NE[~labelled_N]
+    rng = np.random.default_rng(seed)
+    nearest = _square_distances(free, centres).min(axis=1)
+    added = []
+    for _ in range(n_clusters - len(classes)):
+        total = nearest.sum()
+        chosen = rng.choice(len(free), p=nearest / total) if total > 0 else rng.integers(len(free))
+        added.append(free[chosen])
+        nearest = np.minimum(nearest, _square_distances(free, free[chosen][None])[:, 0])
+    centres = np.concatenate([centres, np.stack(added)]) if added else centres
+    cluster_N = fixed.copy()
+    for _ in range(n_steps):
+        cluster_N[~labelled_N] = _square_distances(free, centres).argmin(axis=1)
+        counts = np.bincount(cluster_N, minlength=len(centres))
+        sums = np.zeros(centres.shape, np.float64)
+        np.add.at(sums, cluster_N, features_NE)
+        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres).astype(np.float32)
+        shift = float(((moved - centres) ** 2).sum())
+        centres = moved
+        if shift < tolerance:
+            break
+    return cluster_N
+
+
+def match_clusters(cluster_N: Int[ndarray, "N"], label_N: Int[ndarray, "N"]) -> Bool[ndarray, "N"]:  # noqa: F821
+    """Which images are right under the best one-to-one matching of clusters and classes (Hungarian)."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not len(label_N):
+        return np.zeros(0, bool)
+    n = int(max(cluster_N.max(), label_N.max())) + 1
+    together = np.zeros((n, n), np.int64)
+    np.add.at(together, (cluster_N, label_N), 1)
+    rows, columns = linear_sum_assignment(together, maximize=True)
+    class_of = np.empty(n, np.int64)
+    class_of[rows] = columns
+    return np.asarray(class_of[cluster_N] == label_N)
+
+
+def _square_distances(points: Float[ndarray, "N E"], centres: Float[ndarray, "K E"]) -> Float64[ndarray, "N K"]:
+    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
+    return np.asarray(np.maximum(squares, 0), np.float64)
+
+
+def _unit(vectors: Float[ndarray, "N E"]) -> Float[ndarray, "N E"]:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

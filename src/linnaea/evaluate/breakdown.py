@@ -1,0 +1,121 @@
+"""Where a model is good and where it is not: per class, per clade, per domain; and what it takes for what."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool
+from numpy import ndarray
+
+from linnaea.data.shards import DataSet, iter_members
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import Taxon
+
+DOMAIN = "domain"
+"""The fact of a record that names its domain: field, studio, specimen, camera trap, ..."""
+
+
+def read_domains(dataset: DataSet, fact: str = DOMAIN) -> list[str]:
+    """The domain of each image, from its facts in the shards; where no image has any, its source."""
+    shards = dict.fromkeys(dataset.index["shard"])
+    if not all((dataset.directory / shard).is_file() for shard in shards):
+        return dataset.index["source"].to_list()
+    found: dict[str, str] = {}
+    for shard in shards:
+        with (dataset.directory / shard).open("rb") as stream:
+            for name, offset, size in iter_members(dataset.directory / shard):
+                key, _, ending = name.partition(".")
+                if ending == "json":
+                    stream.seek(offset)
+                    if value := json.loads(stream.read(size)).get(fact):
+                        found[key] = " ".join(str(value).split())
+    if not found:
+        return dataset.index["source"].to_list()
+    return [found.get(key, "not stated") for key in dataset.index["key"]]
+
+
+def per_clade(truth: Sequence[Taxon], right_NR: Bool[ndarray, "N 7"], counted_NR: Bool[ndarray, "N 7"]) -> pl.DataFrame:
+    """A row per taxon of the truth above species: rank, name, lineage, images, and the shares named right at that
+    rank and at species rank.
+    """
+    names = pl.DataFrame([list(taxon.lineage) for taxon in truth], schema=list(RANK_LABELS), orient="row")
+    frame = names.with_columns(
+        *(pl.Series(f"right_{label}", right_NR[:, i]) for i, label in enumerate(RANK_LABELS)),
+        *(pl.Series(f"counted_{label}", counted_NR[:, i]) for i, label in enumerate(RANK_LABELS)),
+    )
+    parts = []
+    for rank in list(Rank)[: Rank.SPECIES]:
+        label = rank.label
+        parts.append(
+            frame.filter(pl.col(label) != "")
+            .group_by(RANK_LABELS[: rank + 1], maintain_order=True)
+            .agg(
+                pl.len().alias("images"),
+                pl.col(f"right_{label}").mean().alias("right at its rank"),
+                pl.col("right_species").filter(pl.col("counted_species")).mean().alias("right to species"),
+            )
+            .select(
+                pl.lit(label).alias("rank"),
+                pl.col(label).alias("taxon"),
+                pl.concat_str(RANK_LABELS[: rank + 1], separator=" > ").alias("lineage"),
+                "images",
+                "right at its rank",
+                "right to species",
+            )
+        )
+    return pl.concat(parts)
+
+
+def per_class(examples: pl.DataFrame) -> pl.DataFrame:
+    """A row per true class: images, share named right, mean probability of the truth, its commonest wrong name; the
+    best named first.
+    """
+    wrong = (
+        examples.filter(~pl.col("right"))
+        .group_by("truth", "answer")
+        .len()
+        .sort("len", "answer", descending=[True, False])
+        .unique("truth", keep="first", maintain_order=True)
+        .select("truth", pl.col("answer").alias("taken for"))
+    )
+    return (
+        examples.group_by("truth", maintain_order=True)
+        .agg(
+            pl.col("truth_common_name").first().alias("common name"),
+            pl.len().alias("images"),
+            pl.col("right").mean(),
+            pl.col("truth_score").mean().alias("probability of truth"),
+        )
+        .join(wrong, on="truth", how="left")
+        .sort("right", "probability of truth", "truth", descending=[True, True, False])
+    )
+
+
+def per_domain(
+    domains: Sequence[str], right_NR: Bool[ndarray, "N 7"], counted_NR: Bool[ndarray, "N 7"]
+) -> pl.DataFrame:
+    """A row per domain: images and the share named right at each rank."""
+    columns = [
+        pl.Series(label, np.where(counted_NR[:, i], right_NR[:, i], np.nan)).fill_nan(None)
+        for i, label in enumerate(RANK_LABELS)
+    ]
+    frame = pl.DataFrame([pl.Series("domain", domains, pl.String), *columns])
+    return frame.group_by("domain").agg(pl.len().alias("images"), pl.col(RANK_LABELS).mean()).sort("domain")
+
+
+def confusions(examples: pl.DataFrame, most: int = 12) -> pl.DataFrame:
+    """The pairs taken for one another most: truth, answer, how often, of how many, ``rows`` of the images; the
+    commonest first, then the further apart in the tree.
+    """
+    of = examples.group_by("truth").agg(pl.len().alias("of"))
+    return (
+        examples.with_row_index("row")
+        .filter(~pl.col("right"))
+        .group_by("truth", "answer")
+        .agg(pl.len().alias("times"), pl.col("row").alias("rows"), pl.col("lca_height").first(),
+             pl.col("score").max().alias("surest"))
+        .join(of, on="truth")
+        .sort("times", "lca_height", "surest", "truth", "answer", descending=[True, True, True, False, False])
+        .head(most)
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""Whether the tree of life shows in the vectors of photographs, without any caption.
+
+Neighbours of one genus, distances that follow the tree, and the emergent structure of BioCLIP 2 (arXiv 2505.23883):
+individuals of a species vary in directions that do not serve to tell species apart.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, Int64, Shaped
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.taxonomy.ranks import N_RANKS, Rank
+
+MAX_CELLS = 16_000_000
+"""Images x images in memory at once (64 MB)."""
+N_NEIGHBOURS = 5
+N_PAIRS = 200_000
+MOST_CLASSES = 2_000
+"""Class means of which all pairs are compared; of more, pairs are drawn."""
+MEANS_VARIANCE = 0.9
+"""Share of the variance of class means that the directions between species hold."""
+
+
+def number_lineages(lineages: list[tuple[str, ...]]) -> Int64[ndarray, "N 7"]:
+    """For each rank a number for each lineage down to it; -1 where the rank is not named."""
+    numbers: list[dict[tuple[str, ...], int]] = [{} for _ in Rank]
+    rows = {
+        lineage: [
+            numbers[rank].setdefault(lineage[: rank + 1], len(numbers[rank])) if lineage[rank] else -1 for rank in Rank
+        ]
+        for lineage in dict.fromkeys(lineages)
+    }
+    return np.array([rows[lineage] for lineage in lineages], np.int64).reshape(len(lineages), N_RANKS)
+
+
+def nearest(feature_NE: Float32[ndarray, "N E"], k: int) -> Int64[ndarray, "N k"]:
+    """The ``k`` nearest other images of each by cosine, nearest first, equal ones by number; in blocks of memory."""
+    n = len(feature_NE)
+    k = min(k, n - 1)
+    found = np.empty((n, k), np.int64)
+    step = max(1, MAX_CELLS // max(n, 1))
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        cosine = feature_NE[rows] @ feature_NE.T
+        cosine[rows - start, rows] = -np.inf
+        top = np.argpartition(-cosine, k - 1, axis=1)[:, :k] if k else np.empty((len(rows), 0), np.int64)
+        order = np.lexsort((top, -np.take_along_axis(cosine, top, axis=1)), axis=1)
+        found[rows] = np.take_along_axis(top, order, axis=1)
+    return found
+
+
+def score_purity(
+    feature_NE: Float32[ndarray, "N E"], taxon_NR: Int[ndarray, "N 7"], k: int = N_NEIGHBOURS
+) -> dict[str, float]:
+    """``purity/genus``: the share of an image's ``k`` nearest that are of its genus; ``purity_chance/genus``: of any
+    other image. Images not named at a rank are neither asked nor neighbours that fit.
+    """
+    metrics: dict[str, float] = {}
+    neighbour_Nk = nearest(feature_NE, k)
+    for rank in Rank:
+        own = taxon_NR[:, rank]
+        asked = own >= 0
+        if not asked.any() or not neighbour_Nk.shape[1]:
+            continue
+        metrics[f"purity/{rank.label}"] = float((own[neighbour_Nk] == own[:, None])[asked].mean())
+        size = np.bincount(own[asked])[own[asked]]
+        metrics[f"purity_chance/{rank.label}"] = float(((size - 1) / max(len(own) - 1, 1)).mean())
+    return metrics
+
+
+def heights(a_PR: Int[ndarray, "P 7"], b_PR: Int[ndarray, "P 7"]) -> NDArray[np.int64]:
+    """Ranks from species up to the lowest that two images share, 0 same species to 7 nothing."""
+    shared = (a_PR == b_PR) & (a_PR >= 0)
+    return np.asarray(N_RANKS - (shared * np.arange(1, N_RANKS + 1)).max(axis=1), np.int64)
+
+
+def score_distances(
+    feature_NE: Float32[ndarray, "N E"],
+    taxon_NR: Int[ndarray, "N 7"],
+    class_N: Int[ndarray, "N"],  # noqa: F821
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Spearman's correlation of cosine distance with the height at which two lineages meet.
+
+    ``distance_correlation`` over random pairs of images, ``class_distance_correlation`` over pairs of class means
+    (all pairs up to 2,000 classes).
+    """
+    rng, n = np.random.default_rng(seed), len(feature_NE)
+    if n < 3:
+        return {}
+    a = rng.integers(0, n, N_PAIRS)
+    b = (a + rng.integers(1, n, N_PAIRS)) % n
+    distance = np.concatenate(
+        [
+            1 - np.einsum("pe,pe->p", feature_NE[a[i : i + 10_000]], feature_NE[b[i : i + 10_000]])
+            for i in range(0, N_PAIRS, 10_000)
+        ]
+    )
+    metrics = {"distance_correlation": spearman(distance, heights(taxon_NR[a], taxon_NR[b]))}
+    classes, first = np.unique(class_N, return_index=True)
+    if len(classes) >= 3:
+        mean_KE = class_means(feature_NE, class_N)
+        mean_KE /= np.maximum(np.linalg.norm(mean_KE, axis=1, keepdims=True), 1e-12)
+        i, j = (
+            np.triu_indices(len(classes), 1)
+            if len(classes) <= MOST_CLASSES
+            else rng.integers(0, len(classes), (2, N_PAIRS))
+        )
+        distance = (
+            1 - (mean_KE @ mean_KE.T)[i, j]
+            if len(classes) <= MOST_CLASSES
+            else 1 - np.einsum("pe,pe->p", mean_KE[i], mean_KE[j])
+        )
+        rows = taxon_NR[first]
+        metrics["class_distance_correlation"] = spearman(distance, heights(rows[i], rows[j]))
+    return metrics
+
+
+def spearman(a_P: Shaped[ndarray, "P"], b_P: Shaped[ndarray, "P"]) -> float:  # noqa: F821
+    """Spearman's rank correlation, ties at their mean rank; 0 where one side is constant."""
+    a, b = _ranks(np.asarray(a_P)), _ranks(np.asarray(b_P))
+    a, b = a - a.mean(), b - b.mean()
+    length = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum() / length) if length else 0.0
+
+
+def _ranks(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], np.float64)
+
+
+def class_means(feature_NE: Float[ndarray, "N E"], class_N: Int[ndarray, "N"]) -> Float[ndarray, "K E"]:  # noqa: F821
+    """The mean of each class, in order of class number."""
+    order = np.argsort(class_N, kind="stable")
+    _, starts, counts = np.unique(class_N[order], return_index=True, return_counts=True)
+    return np.asarray(np.add.reduceat(feature_NE[order].astype(np.float64), starts, axis=0) / counts[:, None])
+
+
+def score_orthogonality(
+    feature_NE: Float32[ndarray, "N E"],
+    class_N: Int[ndarray, "N"],  # noqa: F821
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Is variation within species orthogonal to that between them?
+
+    The directions between species are the principal ones of the class means (those that hold nine tenths of their
+    variance), found on a random half of each class; ``within_outside_between`` is the share of the other half's
+    variance within classes that lies outside them, ``within_outside_between_chance`` what directions without any
+    structure would give. ``fisher_ratio`` is the variance between classes over that within. Classes of fewer than
+    four images are left out; nothing is said of fewer than three classes.
+    """
+    kept = np.bincount(class_N)[class_N] >= 4
+    feature, own = feature_NE[kept].astype(np.float64), np.unique(class_N[kept], return_inverse=True)[1]
+    if not len(own) or own.max() < 2:
+        return {}
+    order = np.lexsort((np.random.default_rng(seed).random(len(own)), own))
+    half = np.empty(len(own), bool)
+    half[order] = np.arange(len(own)) % 2 == 0
+    means = class_means(feature[half], own[half])
+    centred = means - means.mean(axis=0)
+    _, length, direction = np.linalg.svd(centred, full_matrices=False)
+    n_directions = int(np.searchsorted(np.cumsum(length**2) / (length**2).sum(), MEANS_VARIANCE)) + 1
+    deviation = feature[~half] - class_means(feature[~half], own[~half])[own[~half]]
+    inside = ((deviation @ direction[:n_directions].T) ** 2).sum()
+    within = (deviation**2).sum()
+    return {
+        "within_outside_between": float(1 - inside / max(within, 1e-12)),
+        "within_outside_between_chance": 1 - n_directions / feature.shape[1],
+        "n_directions_between": float(n_directions),
+        "fisher_ratio": float((centred**2).sum(axis=1).mean() / max(within / len(deviation), 1e-12)),
+    }

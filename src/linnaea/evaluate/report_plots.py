@@ -1,0 +1,195 @@
+"""The drawings of an evaluation's report: reliability, coverage, evidence, purity, the tree coloured by accuracy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from linnaea.evaluate.trust import Beliefs, Evidence, reliability, risk_coverage
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import Taxon
+
+GREEN, AMBER, GREY, RED, BLUE = "#2f6f4f", "#c98a2b", "#9aa19a", "#a4303f", "#2a6f97"
+SCALE = [[0.0, "#b3382c"], [0.5, "#e3c878"], [1.0, "#2f6f4f"]]
+SHOWN_RANKS = (Rank.ORDER, Rank.FAMILY, Rank.GENUS, Rank.SPECIES)
+RANK_COLOURS = {Rank.ORDER: BLUE, Rank.FAMILY: AMBER, Rank.GENUS: "#7b4b94", Rank.SPECIES: GREEN}
+MOST_POINTS = 400
+COLOUR_BAR = {"title": {"text": "right to species (%)", "side": "top"}, "orientation": "h", "thickness": 10, "len": 0.6,
+              "y": -0.02, "yanchor": "top"}  # fmt: skip
+
+
+def _new(width: float = 7.2, height: float = 3.2, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    plot = Figure(figsize=(width, height), layout="constrained")
+    axes = plot.subplots(1, columns, **options)
+    for panel in np.atleast_1d(axes).ravel():
+        panel.spines[["top", "right"]].set_visible(False)
+    return plot, axes
+
+
+def plot_ranks(
+    accuracy: Mapping[str, Sequence[float | None]],
+    baseline: Sequence[float | None] | None = None,
+    bounds: Sequence[tuple[float, float] | None] | None = None,
+) -> Any:
+    """Bars per rank, one colour per series, with the baseline as ticks and ``bounds`` on the first series."""
+    plot, axes = _new()
+    width = 0.8 / len(accuracy)
+    for number, (name, values) in enumerate(accuracy.items()):
+        places = [i + (number - (len(accuracy) - 1) / 2) * width for i in range(len(RANK_LABELS))]
+        heights = [100 * (value or 0) for value in values]
+        bars = axes.bar(places, heights, width * 0.94, label=name, color=(GREEN, AMBER)[number % 2])
+        if number == 0 and bounds is not None:
+            for place, height, bound in zip(places, heights, bounds, strict=True):
+                if bound is not None:
+                    low, high = 100 * bound[0], 100 * bound[1]
+                    axes.vlines(place, low, high, color="#1d2620", lw=1.3)
+                    axes.annotate(f"{height:.0f}", (place, max(height, high)), (0, 3), textcoords="offset points",
+                                  ha="center", fontsize=8, color="#555")  # fmt: skip
+        else:
+            axes.bar_label(bars, fmt="%.0f", fontsize=7, color="#555", padding=1)
+    if baseline is not None:
+        for place, value in enumerate(baseline):
+            axes.hlines(100 * (value or 0), place - 0.4, place + 0.4, color="#222", lw=1.4, ls=":")
+    axes.set_xticks(range(len(RANK_LABELS)), RANK_LABELS)
+    axes.set(ylabel="right (%)", ylim=(0, 112))
+    if len(accuracy) > 1:
+        axes.legend(frameon=False, loc="upper right", ncols=len(accuracy))
+    return plot
+
+
+def plot_reliability(beliefs: Beliefs, uncalibrated: Beliefs | None) -> Any:
+    """A panel per rank from order to species: said against right; a grey line shows it before calibration."""
+    ranks = [rank for rank in SHOWN_RANKS if beliefs.counted_NR[:, rank].any()]
+    plot, axes = _new(9.2, 2.75, len(ranks), sharey=True, squeeze=False)
+    for panel, rank in zip(axes[0], ranks, strict=True):
+        panel.plot([0, 100], [0, 100], color=GREY, lw=0.8, ls=":")
+        counted = beliefs.counted_NR[:, rank]
+        if uncalibrated is not None:
+            before = reliability(uncalibrated.confidence_NR[counted, rank], uncalibrated.right_NR[counted, rank])
+            panel.plot(100 * before.confidence, 100 * before.accuracy, color=GREY, lw=1.2, label="before calibration")
+        bins = reliability(beliefs.confidence_NR[counted, rank], beliefs.right_NR[counted, rank])
+        panel.plot(100 * bins.confidence, 100 * bins.accuracy, color=RANK_COLOURS[rank], lw=1.4)
+        panel.scatter(100 * bins.confidence, 100 * bins.accuracy, s=8 + 140 * bins.n / bins.n.max(),
+                      color=RANK_COLOURS[rank], alpha=0.75, lw=0)  # fmt: skip
+        panel.set_title(rank.label, fontsize=10, loc="left")
+        panel.set(xlim=(0, 104), ylim=(0, 104), xlabel="confidence (%)")
+    axes[0][0].set_ylabel("right (%)")
+    if uncalibrated is not None:
+        axes[0][0].legend(frameon=False, fontsize=7, loc="upper left")
+    return plot
+
+
+def plot_coverage(beliefs: Beliefs) -> Any:
+    """Accuracy of the surest answers against their share, a line per rank."""
+    plot, axes = _new()
+    for rank in SHOWN_RANKS:
+        counted = beliefs.counted_NR[:, rank]
+        if not counted.any():
+            continue
+        coverage, risk = risk_coverage(beliefs.confidence_NR[counted, rank], beliefs.right_NR[counted, rank])
+        rows = np.unique(np.linspace(min(len(risk) - 1, 9), len(risk) - 1, MOST_POINTS).astype(int))
+        axes.plot(100 * coverage[rows], 100 * (1 - risk[rows]), color=RANK_COLOURS[rank], lw=1.8, label=rank.label)
+    axes.set(xlabel="photographs answered, the surest first (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 103))
+    axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=4)
+    return plot
+
+
+def plot_evidence(known: Evidence, unknown: Mapping[str, Evidence]) -> Any:
+    """How near the labels come: distribution of energies of the known, and of what has no label."""
+    plot, axes = _new(7.2, 2.7)
+    every = np.concatenate([known.energy, *(part.energy for part in unknown.values())])
+    low, high = (float(edge) for edge in np.quantile(every, [0.002, 0.998]))
+    edges = np.linspace(low, high, 45)
+    shown = {"has a label": known, **unknown}
+    for (name, part), colour in zip(shown.items(), (GREEN, AMBER, BLUE, RED), strict=False):
+        axes.hist(part.energy, edges, density=True, histtype="step", color=colour, lw=1.6, label=name)
+    axes.set(xlabel="energy: nearness to the labels", yticks=[])
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.spines["left"].set_visible(False)
+    return plot
+
+
+def plot_purity(metrics: Mapping[str, int | float]) -> Any:
+    """Share of the five nearest photographs that are of the same taxon, per rank, over chance."""
+    plot, axes = _new(7.2, 2.7)
+    labels = [label for label in RANK_LABELS if f"structure/purity/{label}" in metrics]
+    bars = axes.bar(labels, [100 * metrics[f"structure/purity/{label}"] for label in labels], 0.6, color=GREEN)
+    axes.bar_label(bars, fmt="%.0f", fontsize=8, color="#555", padding=1)
+    for place, label in enumerate(labels):
+        chance = 100 * metrics[f"structure/purity_chance/{label}"]
+        axes.hlines(chance, place - 0.38, place + 0.38, color="#222", lw=1.4, ls=":")
+    axes.set(ylabel="of the same taxon (%)", ylim=(0, 112))
+    return plot
+
+
+def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
+    """An interactive treemap: area is the number of photographs, colour the share named right to species."""
+    import plotly.graph_objects as go
+
+    frame = pl.DataFrame({"lineage": [taxon.lineage for taxon in truth], "right": list(right_N)})
+    species = frame.group_by("lineage", maintain_order=True).agg(pl.len().alias("n"), pl.col("right").sum())
+    boxes: dict[tuple[str, ...], list[int]] = {}
+    for lineage, n, right in species.iter_rows():
+        names = tuple(name for name in lineage if name)
+        for depth in range(len(names) + 1):
+            box = boxes.setdefault(names[:depth], [0, 0])
+            box[0] += n
+            box[1] += right
+    top = _lowest_common(boxes)
+    boxes = {key: box for key, box in boxes.items() if key[: len(top)] == top}
+    rank_of = {tuple(n for n in t.lineage[: r + 1] if n): r.label for t in set(truth) for r in Rank if t[r]}
+    share = [100 * right / n for n, right in boxes.values()]
+    # The scale ends at the best family: of a weak model all would be red otherwise.
+    known = zip(share, boxes.items(), strict=True)
+    best = max((s for s, (key, (n, _)) in known if rank_of.get(key) == "family" and n >= 10), default=100.0)
+    figure = go.Figure(
+        go.Treemap(
+            ids=["/".join(key) or "Life" for key in boxes],
+            labels=[_label(key, rank_of.get(key, "")) for key in boxes],
+            parents=["" if key == top else "/".join(key[:-1]) or "Life" for key in boxes],
+            values=[n for n, _ in boxes.values()],
+            text=[f"{s:.0f}%" for s in share],
+            branchvalues="total",
+            maxdepth=6,
+            marker={
+                "colors": [round(s, 1) for s in share],
+                "colorscale": SCALE,
+                "cmin": 0,
+                "cmax": min(100, 10 * int(np.ceil(max(best, 10) / 10))),
+                "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"},
+                "colorbar": COLOUR_BAR,
+            },
+            customdata=[
+                [rank_of.get(key, ""), right, n] for key, (n, right) in zip(boxes, boxes.values(), strict=True)
+            ],
+            textinfo="label+text",
+            hovertemplate="<b>%{label}</b> %{customdata[0]}<br>%{customdata[1]} of %{value} right<extra></extra>",
+            tiling={"pad": 2},
+            pathbar={"thickness": 26},
+        )
+    )
+    figure.update_layout(
+        margin={"t": 30, "l": 4, "r": 4, "b": 56},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        uniformtext={"minsize": 9, "mode": "hide"},
+    )
+    return figure
+
+
+def _lowest_common(boxes: Mapping[tuple[str, ...], object]) -> tuple[str, ...]:
+    """The lowest taxon that holds all photographs, if it is not a species."""
+    top: tuple[str, ...] = ()
+    while len(below := [key for key in boxes if len(key) == len(top) + 1 and key[:-1] == top]) == 1:
+        if not any(key[: len(below[0])] == below[0] and len(key) > len(below[0]) for key in boxes):
+            break
+        top = below[0]
+    return top
+
+
+def _label(key: tuple[str, ...], rank: str) -> str:
+    if not key:
+        return "Life"
+    return " ".join(key[-2:]) if rank == "species" else key[-1]

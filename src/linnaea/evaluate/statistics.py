@@ -1,0 +1,140 @@
+"""How sure a score is, and whether two models differ: bootstrap intervals and paired tests, all seeded.
+
+Images of one class (or one observation) resemble one another: where ``group_N`` is given, whole groups are drawn,
+which widens the intervals as it should.
+"""
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from jaxtyping import Float64, Int, Shaped
+from numpy import ndarray
+
+N_DRAWS = 2_000
+MAX_CELLS = 8_000_000
+"""Draws x groups in memory at once (64 MB)."""
+EXACT_UP_TO = 1_000
+"""Disagreements up to which McNemar's test counts instead of approximating."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean with the bounds between which it lies with the probability ``level``."""
+
+    mean: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same images: ``difference`` is second minus first."""
+
+    n: int
+    difference: Interval
+    only_first: int
+    """Images that only the first has right."""
+    only_second: int
+    p_value: float
+    """McNemar's test, two-sided: how often chance alone would give disagreements so uneven."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval of the difference excludes zero."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+
+def bootstrap_mean(
+    value_N: Shaped[ndarray, "N"],  # noqa: F821
+    *,
+    group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
+    level: float = 0.95,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Mean of ``value_N`` with its percentile bootstrap interval (Efron 1979); groups are drawn whole.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    values = np.asarray(value_N, np.float64)
+    if not len(values):
+        raise ValueError("no value to take a mean of")
+    sums, counts = _group_sums(values, group_N)
+    means = _draw_means(sums, counts, n_draws, seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean=float(values.mean()), low=float(low), high=float(high), level=level)
+
+
+def compare_paired(
+    first_N: Shaped[ndarray, "N"],  # noqa: F821
+    second_N: Shaped[ndarray, "N"],  # noqa: F821
+    *,
+    group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
+    level: float = 0.95,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Paired bootstrap of the difference and McNemar's test; both inputs say of the same images what was right.
+
+    Shares between 0 and 1 (few-shot over folds) serve too: for McNemar's test an image counts as disagreement
+    where the shares differ.
+
+    Raises:
+        ValueError: the inputs differ in length, or are empty.
+    """
+    first, second = np.asarray(first_N, np.float64), np.asarray(second_N, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape}: paired values belong to the same images")
+    only_first, only_second = int((first > second).sum()), int((second > first).sum())
+    return Comparison(
+        n=len(first),
+        difference=bootstrap_mean(second - first, group_N=group_N, level=level, n_draws=n_draws, seed=seed),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=mcnemar(only_first, only_second),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p-value that two models are equally good, from the images that only one has right (McNemar 1947).
+
+    Exact (binomial) up to 1,000 disagreements, above that the normal approximation with continuity correction.
+    """
+    n, smaller = only_first + only_second, min(only_first, only_second)
+    if n == 0:
+        return 1.0
+    if n <= EXACT_UP_TO:
+        tail = sum(comb(n, k) for k in range(smaller + 1))
+        return float(min(1.0, 2 * tail / 2**n))
+    from math import erfc, sqrt
+
+    distance = max(abs(only_first - only_second) - 1, 0) / sqrt(n)
+    return float(erfc(distance / sqrt(2)))
+
+
+def _group_sums(
+    values: Float64[ndarray, "N"],  # noqa: F821
+    group_N: Int[ndarray, "N"] | None,  # noqa: F821
+) -> tuple[Float64[ndarray, "G"], Float64[ndarray, "G"]]:  # noqa: F821
+    if group_N is None:
+        return values, np.ones_like(values)
+    _, place = np.unique(group_N, return_inverse=True)
+    return np.bincount(place, weights=values), np.bincount(place).astype(np.float64)
+
+
+def _draw_means(
+    sums: Float64[ndarray, "G"],  # noqa: F821
+    counts: Float64[ndarray, "G"],  # noqa: F821
+    n_draws: int,
+    seed: int,
+) -> Float64[ndarray, "D"]:  # noqa: F821
+    rng, n = np.random.default_rng(seed), len(sums)
+    step = max(1, MAX_CELLS // n)
+    means = []
+    for start in range(0, n_draws, step):
+        drawn = rng.integers(0, n, (min(step, n_draws - start), n))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(means)

@@ -1,0 +1,216 @@
+"""Published evaluation sets as values: what each should hold, where it is, how its authors and BioCLIP's ask of it.
+
+The ten tasks of BioCLIP (arXiv 2311.18803, table 3), those that BioCLIP 2 (arXiv 2505.23883) adds, and iNat21. Counts
+are those of the label files that the published scores come from, not those in the first paper's table 2; ``None``
+where we could not count ourselves. Nothing is downloaded: a task says where its data set is to be had.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from linnaea.evaluate.tasks import layouts
+from linnaea.taxonomy.taxon import TextType
+
+Protocol: TypeAlias = Literal["classes", "transfer", "pairs", "traits", "discovery"]
+"""How a task is scored: zero-shot and few-shot of its classes; few-shot from a train split to a test split; many
+binary questions (NeWT); traits learned from frozen features; category discovery."""
+
+META_ALBUM = "Ullah et al., Meta-Album: multi-domain meta-dataset for few-shot image classification, NeurIPS 2022"
+BIOCLIP = "Stevens et al., BioCLIP: a vision foundation model for the tree of life, CVPR 2024 (arXiv 2311.18803)"
+INAT21_NEWT = "Van Horn et al., Benchmarking representation learning for natural world image collections, CVPR 2021"
+UNKNOWN_LICENCE = "not verified here; its page says"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A published set of labelled photographs, and how the papers ask about it."""
+
+    name: str
+    """As on the command line: ``linnaea evaluate --task NAME``."""
+    title: str
+    """As in the papers' tables."""
+    note: str
+    """What it shows, in a line."""
+    citation: str
+    where: str
+    """Where to get it: a page, or how the data set is called there."""
+    licence: str = UNKNOWN_LICENCE
+    read: Callable[[Path], pl.DataFrame] = field(repr=False)
+    """The reader of its layout (:mod:`linnaea.evaluate.tasks.layouts`)."""
+    n_images: int | None = None
+    n_classes: int | None = None
+    text_type: TextType | Literal["asis"] = "asis"
+    """Captions of the published scores; ``asis`` are the raw labels of the files, nothing corrected."""
+    protocol: Protocol = "classes"
+    label_file: str = ""
+    """Its table of labels, where the name is the same for everyone."""
+    label_sha256: str | None = None
+    """Checksum of that table; ``None`` where we never held the published file."""
+    context: tuple[tuple[str, str], ...] = ()
+    """What all its labels have in common, for their resolution: ``(("class", "Aves"),)``."""
+    n_traits: int | None = None
+    """Traits or binary questions, of tasks that have such."""
+
+    def __post_init__(self) -> None:
+        n_images, n_classes = self.n_images, self.n_classes
+        if n_classes is not None and (n_classes < 2 or (n_images is not None and n_images < n_classes)):
+            raise ValueError(f"task {self.name}: {n_images} images of {n_classes} classes cannot be")
+        if self.label_sha256 and not self.label_file:
+            raise ValueError(f"task {self.name}: a checksum of which file?")
+
+
+def _meta_album(name: str, title: str, code: str, note: str, n_classes: int, **context: str) -> Task:
+    """A set of Meta-Album's Mini size: 40 images of every class, listed in ``labels.csv``."""
+    return Task(
+        name=name,
+        title=title,
+        note=note,
+        citation=META_ALBUM,
+        where=f"https://meta-album.github.io (set {code}, size Mini)",
+        read=layouts.read_meta_album,
+        n_images=40 * n_classes,
+        n_classes=n_classes,
+        label_file="labels.csv",
+        context=tuple(context.items()),
+    )
+
+
+def _camera_trap(place: str, title: str) -> Task:
+    return Task(
+        name=f"camera-trap-{place.lower()}",
+        title=f"Camera traps, {title}",
+        note=f"animals that passed a camera trap, {title}; one of five whose mean BioCLIP 2 reports",
+        citation="HDR Imageomics Institute, IDLE-OO Camera Traps, 2025 (doi:10.57967/hf/5764)",
+        where="doi:10.57967/hf/5764",
+        read=partial(layouts.read_camera_trap, place=place),
+        text_type=TextType.TAXON_COM,
+        label_file=f"{place}-balanced.csv",
+    )
+
+
+_TASKS = (
+    Task(
+        name="birds525",
+        title="Birds 525",
+        note="birds by common name, one sharp bird in the middle",
+        citation="Piosenka, Birds 525 species: image classification, 2023 (test split)",
+        where="Kaggle, data set gpiosenka/100-bird-species",
+        read=layouts.read_test_folders,
+        n_images=2_625,
+        n_classes=525,
+        context=(("class", "Aves"),),
+    ),
+    _meta_album("plankton", "Plankton", "PLK", "plankton by scientific name or shape", 86),
+    _meta_album("insects", "Insects", "INS", "insects of all ranks, French labels among them", 104, kingdom="Animalia"),
+    _meta_album(
+        "insects2", "Insects 2", "INS_2", "agricultural pests, by common or scientific name", 102, kingdom="Animalia"
+    ),
+    _meta_album("plantnet", "PlantNet", "PLT_NET", "plants in the field", 25, kingdom="Plantae"),
+    _meta_album("fungi", "Fungi", "FNG", "fungi in the field, with the author's name", 25, kingdom="Fungi"),
+    _meta_album("plantvillage", "PlantVillage", "PLT_VIL", "single leaves, by crop and disease", 38, kingdom="Plantae"),
+    _meta_album("medicinal-leaf", "Medicinal Leaf", "MED_LF", "single leaves on paper", 25, kingdom="Plantae"),
+    _meta_album("plantdoc", "PlantDoc", "PLT_DOC", "leaves in the field, by crop and disease", 27, kingdom="Plantae"),
+    Task(
+        name="rare-species",
+        title="Rare Species",
+        note="animals of the IUCN Red List that were kept out of TreeOfLife-10M",
+        citation=BIOCLIP,
+        where="doi:10.57967/hf/1981",
+        licence="per image, in the data set's own list of licences",
+        read=layouts.read_rare_species,
+        n_images=11_983,
+        n_classes=400,
+        text_type=TextType.TAXON_COM,
+        label_file="metadata.csv",
+    ),
+    Task(
+        name="nabirds",
+        title="NABirds",
+        note="North American birds by common name, sexes and ages apart",
+        citation="Van Horn et al., Building a bird recognition app and large scale dataset, CVPR 2015",
+        where="https://dl.allaboutbirds.org/nabirds",
+        read=layouts.read_nabirds,
+        n_images=48_562,
+        n_classes=555,
+        context=(("class", "Aves"),),
+    ),
+    _camera_trap("desert-lion", "Desert Lion"),
+    _camera_trap("ENA24", "ENA24"),
+    _camera_trap("island", "Island Conservation"),
+    _camera_trap("orinoquia", "Orinoquia"),
+    _camera_trap("ohio-small-animals", "Ohio small animals"),
+    Task(
+        name="inat21",
+        title="iNat21 validation",
+        note="10,000 species of all kingdoms, ten photographs each; --seen tells seen from unseen species",
+        citation=INAT21_NEWT,
+        where="https://github.com/visipedia/inat_comp/tree/master/2021",
+        read=layouts.read_inat21,
+        n_images=100_000,
+        n_classes=10_000,
+        text_type=TextType.TAXON_COM,
+        label_file="val.json",
+    ),
+    Task(
+        name="fishnet",
+        title="FishNet",
+        note="feeding path, climate and water of fishes from frozen features, all nine right",
+        citation="Khan et al., FishNet: a large-scale dataset and benchmark for fish recognition, ICCV 2023",
+        where="https://fishnet-2023.github.io",
+        read=layouts.read_fishnet,
+        protocol="traits",
+        n_traits=9,
+    ),
+    Task(
+        name="newt",
+        title="NeWT",
+        note="164 yes-or-no questions on age, sex, behaviour, health and context",
+        citation=INAT21_NEWT,
+        where="https://github.com/visipedia/newt",
+        read=layouts.read_newt,
+        protocol="pairs",
+        label_file="newt2021_labels.csv",
+        n_traits=164,
+    ),
+    Task(
+        name="awa2",
+        title="AwA2",
+        note="85 attributes of mammals from frozen features, classes never seen",
+        citation="Xian et al., Zero-shot learning: a comprehensive evaluation of the good, the bad and the ugly, 2019",
+        where="https://cvml.ista.ac.at/AwA2",
+        read=layouts.read_awa2,
+        protocol="traits",
+        n_traits=85,
+    ),
+    Task(
+        name="herbarium19",
+        title="Herbarium 19",
+        note="category discovery on herbarium sheets, old and new classes",
+        citation="Tan et al., The Herbarium challenge 2019 dataset, 2019; Vaze et al., CVPR 2022 (the protocol)",
+        where="Kaggle, competition herbarium-2019-fgvc6 (the part called small)",
+        read=layouts.read_herbarium19,
+        protocol="discovery",
+    ),
+    Task(
+        name="plantdoc-transfer",
+        title="PlantDoc, train to test",
+        note="one leaf per class of the train split, all of the test split (BioCLIP 2)",
+        citation="Singh et al., PlantDoc: a dataset for visual plant disease detection, CODS-COMAD 2020",
+        where="https://github.com/pratikkayal/PlantDoc-Dataset",
+        read=layouts.read_plantdoc_transfer,
+        protocol="transfer",
+        context=(("kingdom", "Plantae"),),
+    ),
+)
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TASKS})
+"""Every task by name: the first paper's ten in the order of its table, then the others."""
+
+PAPER_TASKS = tuple(TASKS)[:10]
+"""The ten whose mean BioCLIP reports."""

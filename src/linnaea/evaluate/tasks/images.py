@@ -1,0 +1,193 @@
+"""A task's photographs as a data set: read where they lie, with the pixels as published, labels raw and resolved."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from linnaea.data.shards import INDEX_SCHEMA, DataSet, make_taxa_table
+from linnaea.errors import LinnaeaError
+from linnaea.evaluate.tasks import Task
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.resolve import Resolver, Status
+from linnaea.taxonomy.taxon import Taxon
+
+SURE = (Status.ACCEPTED, Status.SYNONYM, Status.VERNACULAR, Status.FUZZY, Status.GENUS_ONLY, Status.HIGHER_RANK)
+"""What a resolution must be to replace a label."""
+
+
+@dataclass(frozen=True)
+class TaskImages(DataSet):
+    """The images of a task: a data set in which every file is its own shard.
+
+    A build would shrink and recompress; the published scores are those of the original files.
+    """
+
+    raw_labels: Mapping[int, str] = field(default_factory=dict, repr=False)
+    """The published label of every class, by taxon id."""
+    extra: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
+    """Rows as the index: ``task``, ``cluster``, ``trait/NAME``, where the task has them."""
+    n_resolved: int = 0
+    """Classes whose label names a taxon that is known."""
+    n_missing: int = 0
+    """Listed images that are not there."""
+
+    def read(self, row: int) -> bytes:
+        """The file of one row of the index.
+
+        Raises:
+            LinnaeaError: it is gone.
+        """
+        path = self.directory / str(self.index["shard"][row])
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise LinnaeaError(f"{path}: {error.strerror}") from error
+
+
+def open_task(
+    task: Task,
+    root: Path,
+    *,
+    allow_different: bool = False,
+    resolver: Resolver | None = None,
+) -> TaskImages:
+    """Read a task's labels and find its images; classes get a taxon by ``resolver`` where the lists give no ranks.
+
+    Raises:
+        LinnaeaError: the folder is not as published, or holds other counts than it should (with ``allow_different``
+            only where nothing is left).
+    """
+    table = task.read(root)
+    sizes = [_size(root / file) for file in table["file"]]
+    there = table.filter(pl.Series([size is not None for size in sizes], dtype=pl.Boolean))
+    _check(task, root, table, there, allow_different)
+    names = _class_names(there)
+    open_labels = [label for label, taxon in names.items() if taxon is None]
+    taxa = name_classes(names, resolve_labels(open_labels, resolver) if resolver and open_labels else {})
+    taxa_table = make_taxa_table(taxa.values())
+    key = [*RANK_LABELS, "common_name"]
+    id_of = {row[:-1]: row[-1] for row in taxa_table.select(*key, "taxon_id").iter_rows()}
+    number = {label: id_of[*taxon.lineage, taxon.common_name] for label, taxon in taxa.items()}
+    files = there["file"].to_list()
+    with ThreadPoolExecutor(4) as pool:
+        hashes = list(pool.map(lambda file: _hash(root / file), files))
+    index = pl.DataFrame(
+        {
+            "key": files,
+            "split": [split or task.name for split in there["split"]],
+            "shard": files,
+            "offset": [0] * len(files),
+            "size": [size for size in sizes if size is not None],
+            "taxon_id": [number[label] for label in there["label"]],
+            "source": [task.name] * len(files),
+            "group": [""] * len(files),
+            "width": [0] * len(files),
+            "height": [0] * len(files),
+            "sha256": hashes,
+        },
+        schema=INDEX_SCHEMA,
+    )
+    return TaskImages(
+        directory=root,
+        index=index,
+        taxa=taxa_table,
+        raw_labels={number[label]: label for label in taxa},
+        extra=there.select(column for column in there.columns if "/" in column or column in ("task", "cluster")),
+        n_resolved=sum(any(taxon.lineage) for taxon in taxa.values()),
+        n_missing=table.height - there.height,
+    )
+
+
+def _check(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame, allow_different: bool) -> None:
+    """Compare with what was published: the checksum of the list, the images, the classes."""
+    if there.is_empty():
+        raise LinnaeaError(f"{root}: none of the {table.height:,} listed images is there (first: {table['file'][0]})")
+    if allow_different:
+        return
+    found = {"images": there.height, "classes": there["label"].n_unique()}
+    wanted = {"images": task.n_images, "classes": task.n_classes}
+    wrong = [f"{found[name]:,} {name} instead of {n:,}" for name, n in wanted.items() if n not in (None, found[name])]
+    if not wrong and there.height < table.height:
+        wrong = [f"{table.height - there.height:,} of {table.height:,} listed images are missing"]
+    if task.label_sha256 and _hash(root / task.label_file) != task.label_sha256:
+        wrong.append(f"{task.label_file} is another version (its checksum differs)")
+    if wrong:
+        raise LinnaeaError(
+            f"{root}: holds {', '.join(wrong)} for task {task.name}; see {task.where}, or --allow-different to go on"
+        )
+
+
+def _class_names(table: pl.DataFrame) -> dict[str, Taxon | None]:
+    """Every label in the order of its first image, with the taxon that the list itself gives."""
+    rows = table.unique("label", keep="first", maintain_order=True).select("label", *RANK_LABELS, "common_name")
+    return {row["label"]: _taxon_of_row(row) for row in rows.iter_rows(named=True)}
+
+
+def _taxon_of_row(row: Mapping[str, str]) -> Taxon | None:
+    ranks = {label: " ".join(row[label].split()) for label in RANK_LABELS}
+    if ranks["genus"] and ranks["species"].startswith(f"{ranks['genus']} "):
+        ranks["species"] = ranks["species"].removeprefix(f"{ranks['genus']} ")
+    common = " ".join(row["common_name"].split())
+    try:
+        return Taxon.of(ranks, common_name=common) if any(ranks.values()) else None
+    except ValueError as error:
+        raise LinnaeaError(f"label {row['label']!r}: {error}") from error
+
+
+def name_classes(given: Mapping[str, Taxon | None], found: Mapping[str, Taxon]) -> dict[str, Taxon]:
+    """A taxon for every label: the given one, else the one found, else its words as a common name.
+
+    No two labels get the same: where several are of one taxon (a crop and its diseases), each keeps its words as
+    common name beside the lineage.
+    """
+    taxa = {label: taxon or found.get(label) for label, taxon in given.items()}
+    n_with: dict[Taxon | None, int] = {}
+    for taxon in taxa.values():
+        n_with[taxon] = n_with.get(taxon, 0) + 1
+    named: dict[str, Taxon] = {}
+    used: set[Taxon] = set()
+    for label, taxon in taxa.items():
+        if taxon is None or n_with[taxon] > 1:
+            taxon = Taxon(taxon.lineage if taxon else ("",) * len(RANK_LABELS), common_name=_words(label))  # type: ignore[arg-type]  # noqa: PLW2901
+        number = 1
+        while taxon in used:
+            number += 1
+            taxon = Taxon(taxon.lineage, common_name=f"{_words(label)} ({number})")  # noqa: PLW2901
+        used.add(taxon)
+        named[label] = taxon
+    return named
+
+
+def resolve_labels(labels: Sequence[str], resolver: Resolver) -> dict[str, Taxon]:
+    """The taxon of every label that names one for sure, at whatever rank; without those that are open or doubtful."""
+    found = {}
+    for label, row in zip(labels, resolver.resolve(labels).iter_rows(named=True), strict=True):
+        if row["status"] in SURE and any(row[rank] for rank in RANK_LABELS):
+            lineage = {rank: row[rank] or "" for rank in RANK_LABELS}
+            # The label's own English name is worth more than none.
+            words = _words(label) if row["status"] == Status.VERNACULAR else ""
+            found[label] = Taxon.of(lineage, common_name=row["common_name"] or words)
+    return found
+
+
+def _words(label: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in label.replace("_", " ")).split()) or "?"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LinnaeaError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,265 @@
+"""Published data sets as they lie on disk after unpacking: one function per layout, each to the same table.
+
+Every reader takes the folder of the data set and returns a table with :data:`COLUMNS`, a row per image in the order
+of the published list (SimpleShot's shuffles hang on it), all text, ``""`` where nothing is known. Some add columns:
+``task`` and ``cluster`` (NeWT), ``trait/NAME`` with 0 and 1 (AwA2, FishNet). Files are not opened.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from linnaea.data.sources.folder import NOT_IMAGES, iter_files
+from linnaea.data.sources.table import need_columns, read_table
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+COLUMNS = ("file", "label", "split", *RANK_LABELS, "common_name")
+"""``file`` is relative to the data set's folder; ``label`` is the published class, letter for letter."""
+
+TRAIT = "trait/"
+FISHNET_TRAITS = (
+    "FeedingPath", "Tropical", "Temperate", "Subtropical", "Boreal", "Polar", "freshwater", "saltwater", "brackish",
+)  # fmt: skip
+"""Columns of FishNet's tables that BioCLIP 2 asks for; the first is pelagic (1) or benthic (0)."""
+_FISHNET_IMAGE, _FISHNET_FOLDER = 3, 12
+"""Places of FishNet's columns for the path of the image and for its folder."""
+
+
+def read_folders(root: Path, *splits: str) -> pl.DataFrame:
+    """``ROOT/CLASS/image``, or ``ROOT/SPLIT/CLASS/image`` for each of ``splits``; the folder's name is the label."""
+    rows = []
+    for split in splits or ("",):
+        base = _need(root / split)
+        for path in iter_files(base):
+            if path.parent != base and path.suffix.lower() not in NOT_IMAGES:
+                label = path.relative_to(base).parts[0]
+                rows.append({"file": str(path.relative_to(root)), "label": label, "split": split})
+    if not rows:
+        raise LinnaeaError(f"{root}: no class folders with images in it; give the folder that holds one per class")
+    return _table(rows)
+
+
+def read_test_folders(root: Path) -> pl.DataFrame:
+    """The folder ``test`` where there is one, else the class folders of ``root`` itself (Birds 525)."""
+    return read_folders(root, "test") if (root / "test").is_dir() else read_folders(root)
+
+
+def read_catalogue(root: Path, name: str = "metadata.csv", bases: Sequence[str] = ("", "images")) -> pl.DataFrame:
+    """The list of the published scripts: ``filepath``, ``class``, and the ranks where known (there ``cls``).
+
+    Paths start at the first of ``bases`` in which the first one exists.
+
+    A list without ``filepath`` may call it ``file_name``; without ``class``, ranks or a common name are the label.
+    """
+    path = _need(root / name)
+    table = read_table(path)
+    file_column = "filepath" if "filepath" in table.columns else "file_name"
+    need_columns(table, path, file_column)
+    ranks = [label for label in RANK_LABELS if label != "class" and label in table.columns]
+    # Beside the other ranks, and without a column `cls`, `class` is the Linnean class and no label.
+    labelled = "class" in table.columns and ("cls" in table.columns or not ranks)
+    renamed = {"cls": "class"} if "cls" in table.columns else {}
+    common = next((column for column in ("common_name", "common", "com") if column in table.columns), None)
+    columns = [pl.col(file_column).alias("file"), *(pl.col(rank) for rank in ranks)]
+    if renamed or ("class" in table.columns and not labelled):
+        columns.append(pl.col("cls" if renamed else "class").alias("class"))
+    columns.append((pl.col(common) if common else pl.lit("")).alias("common_name"))
+    label = pl.col("class") if labelled else _lineage_as_label(ranks, common, path)
+    result = table.select(label.alias("label"), *columns)
+    return _table(result, base=_find_base(root, result["file"], bases))
+
+
+def _lineage_as_label(ranks: Sequence[str], common: str | None, path: Path) -> pl.Expr:
+    if not ranks and not common:
+        raise LinnaeaError(f"{path}: has neither a column 'class' nor ranks nor common names, so no labels")
+    if "species" in ranks:
+        return pl.concat_str([column for column in ("genus", "species") if column in ranks], separator=" ")
+    return pl.col(common or ranks[-1])
+
+
+def read_meta_album(root: Path) -> pl.DataFrame:
+    """Meta-Album: ``labels.csv`` (FILE_NAME, CATEGORY) beside ``images``, or the scripts' ``metadata.csv``."""
+    if (root / "metadata.csv").exists() or not (root / "labels.csv").exists():
+        return read_catalogue(root)
+    path = root / "labels.csv"
+    table = read_table(path)
+    need_columns(table, path, "FILE_NAME", "CATEGORY")
+    rows = table.select(file="FILE_NAME", label="CATEGORY")
+    if (root / "images").is_dir():
+        return _table(rows, base="images")
+    by_class = rows.with_columns(file=pl.concat_str("label", "file", separator="/"))
+    return _table(by_class, base=_find_base(root, by_class["file"], ("", "val")))
+
+
+def read_rare_species(root: Path) -> pl.DataFrame:
+    """Rare Species: ``metadata.csv`` with ranks, common name and path."""
+    return read_catalogue(root)
+
+
+def read_camera_trap(root: Path, place: str) -> pl.DataFrame:
+    """IDLE-OO Camera Traps: ``PLACE-balanced.csv`` with ranks; paths from the folder, or from ``images/PLACE``."""
+    name = f"{place}-balanced.csv"
+    return read_catalogue(root, name, bases=("", f"images/{place}", "images"))
+
+
+def read_nabirds(root: Path) -> pl.DataFrame:
+    """NABirds: ``images.txt``, ``image_class_labels.txt``, ``classes.txt``; or the scripts' ``metadata.csv``."""
+    if (root / "metadata.csv").exists():
+        return read_catalogue(root)
+    names = _pairs(root / "classes.txt")
+    classes = _pairs(root / "image_class_labels.txt")
+    try:
+        rows = [
+            {"file": f"images/{file}", "label": names[classes[key]]}
+            for key, file in _pairs(root / "images.txt").items()
+        ]
+    except KeyError as error:
+        raise LinnaeaError(f"{root}: the lists of images and classes do not fit: no entry {error}") from None
+    return _table(rows)
+
+
+def read_inat21(root: Path) -> pl.DataFrame:
+    """iNat21's validation set: ``val.json`` (COCO), or folders ``val/<number>_Kingdom_..._epithet``."""
+    if not (root / "val.json").exists():
+        return _with_lineage_of_folders(read_folders(root, "val"))
+    content = _read_json(root / "val.json")
+    try:
+        ranks_of = {
+            entry["id"]: {
+                **{rank: entry.get(rank) or "" for rank in RANK_LABELS[:-1]},
+                "species": entry.get("specific_epithet") or "",
+                "common_name": entry.get("common_name") or "",
+                "label": entry["name"],
+            }
+            for entry in content["categories"]
+        }
+        class_of = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
+        rows = [{"file": image["file_name"], **ranks_of[class_of[image["id"]]]} for image in content["images"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LinnaeaError(f"{root / 'val.json'}: is not as iNat21 publishes it (no {error})") from None
+    return _table(rows)
+
+
+def _with_lineage_of_folders(table: pl.DataFrame) -> pl.DataFrame:
+    parts = [label.split("_") for label in table["label"]]
+    if wrong := next((i for i, names in enumerate(parts) if len(names) != len(RANK_LABELS) + 1), None):
+        raise LinnaeaError(f"folder {table['label'][wrong]!r} is not named as iNat21's: number and seven ranks")
+    columns = [pl.Series(rank, [names[1 + i] for names in parts]) for i, rank in enumerate(RANK_LABELS)]
+    return table.with_columns(columns)
+
+
+def read_herbarium19(root: Path) -> pl.DataFrame:
+    """Herbarium 19: ``small-train`` with a folder per class (its number); what category discovery uses."""
+    return read_folders(root, "small-train")
+
+
+def read_plantdoc_transfer(root: Path) -> pl.DataFrame:
+    """PlantDoc as its authors give it: ``train`` and ``test``, a folder per class in each."""
+    return read_folders(root, "train", "test")
+
+
+def read_newt(root: Path) -> pl.DataFrame:
+    """NeWT: ``newt2021_labels.csv`` and ``newt2021_images/ID.jpg``; adds ``task`` and ``cluster``."""
+    path = _need(root / "newt2021_labels.csv")
+    table = read_table(path)
+    need_columns(table, path, "id", "task", "task_cluster", "label", "split")
+    rows = table.select(
+        pl.format("newt2021_images/{}.jpg", "id").alias("file"), "label", "split", "task", cluster="task_cluster"
+    )
+    return _table(rows)
+
+
+def read_awa2(root: Path) -> pl.DataFrame:
+    """Animals with Attributes 2: a folder per class in ``JPEGImages``; classes of ``testclasses.txt`` are ``test``.
+
+    Adds a column per attribute of the class. ``classes.txt`` may carry numbers before the names.
+    """
+    names = [line.split()[-1] for line in _lines(root / "classes.txt")]
+    matrix = [line.split() for line in _lines(root / "predicate-matrix-binary.txt")]
+    traits = [line.split()[-1] for line in _lines(root / "predicates.txt")]
+    if len(matrix) != len(names) or {len(row) for row in matrix} != {len(traits)}:
+        raise LinnaeaError(
+            f"{root}: predicate-matrix-binary.txt is not {len(names)} classes x {len(traits)} attributes"
+        )
+    split_of = {line.strip(): split for split in ("train", "test") for line in _lines(root / f"{split}classes.txt")}
+    frames = []
+    for name, values in zip(names, matrix, strict=True):
+        if name in split_of:
+            files = [str(path.relative_to(root)) for path in iter_files(_need(root / "JPEGImages" / name))]
+            frame = pl.DataFrame({"file": files}, schema={"file": pl.String})
+            known = {TRAIT + trait: int(value) for trait, value in zip(traits, values, strict=True)}
+            frames.append(frame.with_columns(pl.lit(value).alias(key) for key, value in
+                                             {"label": name, "split": split_of[name], **known}.items()))  # fmt: skip
+    if not frames:
+        raise LinnaeaError(f"{root}: trainclasses.txt and testclasses.txt name none of classes.txt")
+    return _table(pl.concat(frames))
+
+
+def read_fishnet(root: Path) -> pl.DataFrame:
+    """FishNet: ``train.csv`` and ``test.csv`` with the nine traits, ``Image_Library/FOLDER/image``.
+
+    Rows in which a trait is missing are left out, as in BioCLIP 2's evaluation.
+    """
+    frames = []
+    for split in ("train", "test"):
+        path = _need(root / f"{split}.csv")
+        table = read_table(path)
+        need_columns(table, path, *FISHNET_TRAITS)
+        if len(table.columns) <= _FISHNET_FOLDER:
+            raise LinnaeaError(f"{path}: has {len(table.columns)} columns; FishNet's tables have more")
+        image, folder = table.columns[_FISHNET_IMAGE], table.columns[_FISHNET_FOLDER]
+        known = table.filter(pl.all_horizontal(pl.col(trait) != "" for trait in FISHNET_TRAITS))
+        names = pl.col(image).str.split("/").list.last()
+        label = pl.col("species" if "species" in table.columns else folder)
+        frames.append(
+            known.select(
+                pl.concat_str(pl.lit("Image_Library"), folder, names, separator="/").alias("file"),
+                label.alias("label"),
+                pl.lit(split).alias("split"),
+                (pl.col("FeedingPath") == "pelagic").cast(pl.Int64).alias(f"{TRAIT}FeedingPath"),
+                *(pl.col(name).cast(pl.Float64).cast(pl.Int64).alias(TRAIT + name) for name in FISHNET_TRAITS[1:]),
+            )
+        )
+    return _table(pl.concat(frames))
+
+
+def _table(rows: pl.DataFrame | Sequence[dict[str, Any]], base: str = "") -> pl.DataFrame:
+    table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
+    missing = [pl.lit("").alias(column) for column in COLUMNS if column not in table.columns]
+    table = table.with_columns(missing)
+    if base:
+        table = table.with_columns(file=pl.concat_str(pl.lit(base), "file", separator="/"))
+    return table.select(*COLUMNS, *(column for column in table.columns if column not in COLUMNS))
+
+
+def _find_base(root: Path, files: Iterable[str], bases: Sequence[str]) -> str:
+    """The first of ``bases`` in which the first file lies; the first base where none has it (then it is missing)."""
+    first = next(iter(files), "")
+    return next((base for base in bases if (root / base / first).is_file()), bases[0])
+
+
+def _need(path: Path) -> Path:
+    if not path.exists():
+        raise LinnaeaError(f"{path}: is not there; give with --root the folder into which the data set was unpacked")
+    return path
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in _need(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    """Lines of ``KEY rest``."""
+    split = (line.split(" ", 1) for line in _lines(path))
+    return {key: rest[0].strip() if rest else "" for key, *rest in split}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LinnaeaError(f"{path}: cannot be read ({error})") from error

@@ -1,0 +1,132 @@
+"""Tasks whose question is not the class: each with the protocol of BioCLIP 2 (arXiv 2505.23883)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from linnaea.errors import LinnaeaError
+from linnaea.evaluate.beyond_species import (
+    AWA2_HEAD,
+    FISHNET_HEAD,
+    N_RUNS,
+    PUBLISHED_THRESHOLD,
+    RunScore,
+    macro_f1,
+    predict_traits,
+    score_discovery,
+    score_pairs,
+    score_transfer,
+    share_all_right,
+)
+from linnaea.evaluate.tasks import Task
+from linnaea.evaluate.tasks.images import TaskImages
+from linnaea.evaluate.tasks.layouts import TRAIT
+
+OLD_CLASSES = "old-classes.txt"
+"""Beside Herbarium 19's folders: the names of the classes that count as old, one a line."""
+
+OnProgress = Callable[[int, int | None], None]
+
+
+def score_task(
+    task: Task,
+    images: TaskImages,
+    features_NE: Float32[ndarray, "N E"],
+    *,
+    on_progress: OnProgress = lambda done, total: None,
+) -> dict[str, float]:
+    """Flat metrics of a task of protocol ``transfer``, ``pairs``, ``traits`` or ``discovery``.
+
+    Raises:
+        LinnaeaError: a split or the list of old classes is missing.
+    """
+    match task.protocol:
+        case "transfer":
+            return _transfer(images, features_NE)
+        case "pairs":
+            return _pairs(images, features_NE, on_progress)
+        case "traits":
+            return _traits(task, images, features_NE, on_progress)
+        case "discovery":
+            return _discovery(images, features_NE)
+        case _:
+            raise ValueError(f"task {task.name}: protocol {task.protocol} is scored as classes")
+
+
+def _flat(place: str, score: RunScore) -> dict[str, float]:
+    return {f"{place}/mean": score.mean, f"{place}/std": score.std}
+
+
+def _is_train(images: TaskImages) -> ndarray:
+    is_train = (images.index["split"] == "train").to_numpy()
+    if is_train.all() or not is_train.any():
+        raise LinnaeaError(f"{images.directory}: has images of {'train' if is_train.all() else 'test'} alone")
+    return np.asarray(is_train)
+
+
+def _labels(images: TaskImages) -> Int64[ndarray, "N"]:  # noqa: F821
+    return images.index["taxon_id"].to_numpy().astype(np.int64)
+
+
+def _transfer(images: TaskImages, features: ndarray) -> dict[str, float]:
+    train, label = _is_train(images), _labels(images)
+    return _flat("transfer", score_transfer(features[train], label[train], features[~train], label[~train]))
+
+
+def _pairs(images: TaskImages, features: ndarray, on_progress: OnProgress) -> dict[str, float]:
+    tasks = images.extra["task"].to_list()
+    score, own = score_pairs(features, _labels(images), _is_train(images), tasks, on_progress=on_progress)
+    clusters = dict(zip(tasks, images.extra["cluster"], strict=True))
+    table = pl.DataFrame({"cluster": [clusters[name] for name in own], "right": list(own.values())})
+    by_cluster = table.group_by("cluster").mean().sort("cluster").iter_rows()
+    mean_of_clusters = {f"pairs/{cluster}/mean_of_tasks": value for cluster, value in by_cluster}
+    return {"n_tasks": len(own)} | _flat("pairs", score) | mean_of_clusters
+
+
+def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnProgress) -> dict[str, float]:
+    """``traits/mean`` compares logits with 0.5, as published; ``traits/at_zero/mean`` probabilities with a half."""
+    trait_NA = images.extra.select(column for column in images.extra.columns if column.startswith(TRAIT)).to_numpy()
+    train = _is_train(images)
+    is_awa2 = task.name == "awa2"
+    scores: dict[str, list[float]] = {}
+    for run in range(N_RUNS):
+        head = AWA2_HEAD if is_awa2 else FISHNET_HEAD
+        logits = predict_traits(features[train], trait_NA[train], features[~train], head, seed=run)
+        for name, said in (("", logits > PUBLISHED_THRESHOLD), ("at_zero/", logits > 0)):
+            if is_awa2:
+                scores.setdefault(f"traits/{name}first_two", []).append(macro_f1(said, trait_NA[~train], first=2))
+                scores.setdefault(f"traits/{name}", []).append(macro_f1(said, trait_NA[~train]))
+            else:
+                scores.setdefault(f"traits/{name}", []).append(share_all_right(said, trait_NA[~train]))
+        on_progress(run + 1, N_RUNS)
+    metrics: dict[str, float] = {"n_traits": trait_NA.shape[1], "n_test": int((~train).sum())}
+    for place, values in scores.items():
+        metrics |= _flat(place.rstrip("/"), RunScore(runs=tuple(values)))
+    return metrics
+
+
+def _discovery(images: TaskImages, features: ndarray) -> dict[str, float]:
+    old = _read_old_classes(images.directory / OLD_CLASSES)
+    names = [images.raw_labels[number] for number in range(len(images.raw_labels))]
+    if unknown := old - set(names):
+        raise LinnaeaError(f"{images.directory / OLD_CLASSES}: {sorted(unknown)[0]!r} is no class folder here")
+    is_old = np.array([name in old for name in names])
+    if is_old.all() or not is_old.any():
+        raise LinnaeaError(f"{images.directory / OLD_CLASSES}: must name some of the classes, not all")
+    metrics: dict[str, float] = {"n_old_classes": int(is_old.sum())}
+    for name, score in score_discovery(features, _labels(images), is_old).items():
+        metrics |= _flat(f"discovery/{name}", score)
+    return metrics
+
+
+def _read_old_classes(path: Path) -> set[str]:
+    try:
+        return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    except OSError as error:
+        raise LinnaeaError(
+            f"{path}: {error.strerror}; write into it the old classes of the published split, one a line"
+        ) from error

@@ -1,0 +1,275 @@
+"""Whether a model knows what it knows: calibration, coverage against accuracy, open-set detection.
+
+Everything is measured as ``linnaea predict`` answers, calibration included, in one pass over blocks of images; what
+is kept per image is a few numbers per rank, never a row of probabilities.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int64
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.evaluate.statistics import bootstrap_mean
+from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabilities
+from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.decide import decide
+from linnaea.predict.labels import LabelBank
+from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
+
+CONFIDENCES = (0.8, 0.9, 0.95)
+N_BINS = 15
+"""Bins of the expected calibration error (Guo et al. 2017, section 2)."""
+NO_RANK = -1
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beliefs:
+    """What a model believed of each image, rank by rank; kingdom first."""
+
+    best_NR: Int64[ndarray, "N 7"]
+    """Number of the likeliest taxon of the rank among the bank's."""
+    confidence_NR: Float32[ndarray, "N 7"]
+    """Probability of the likeliest taxon of the rank."""
+    right_NR: Bool[ndarray, "N 7"]
+    """Whether that taxon is the truth's."""
+    counted_NR: Bool[ndarray, "N 7"]
+    """Whether the truth is named at the rank."""
+    truth_NR: Float32[ndarray, "N 7"]
+    """Probability of the truth; 0 where the bank lacks it."""
+    square_NR: Float32[ndarray, "N 7"]
+    """Sum of the squared probabilities of the rank."""
+    energy_N: Float32[ndarray, "N"]  # noqa: F821
+    max_cosine_N: Float32[ndarray, "N"]  # noqa: F821
+    asserted_CN: Int64[ndarray, "C N"]
+    """For each of ``CONFIDENCES`` the rank of what is asserted, ``NO_RANK`` for abstentions."""
+    asserted_right_CN: Int64[ndarray, "C N"]
+    """1 right, 0 wrong, -1 not to be told: right as far down as the truth is named, and asserted below that."""
+
+
+def collect_beliefs(
+    image_NE: Float32[ndarray, "N E"],
+    group_NR: Int[ndarray, "N 7"],
+    named_NR: Bool[ndarray, "N 7"],
+    bank: LabelBank,
+    logit_scale: float,
+    calibration: Calibration,
+) -> Beliefs:
+    """Ask the model about every image; ``group_NR`` are the truths' groups (:func:`~linnaea.predict.calibration.
+    find_groups`), ``named_NR`` the ranks at which the truth has a name at all.
+    """
+    n = len(image_NE)
+    confidence, truth_p = np.zeros((n, N_RANKS), np.float32), np.zeros((n, N_RANKS), np.float32)
+    square, right = np.zeros((n, N_RANKS), np.float32), np.zeros((n, N_RANKS), bool)
+    best_NR = np.zeros((n, N_RANKS), np.int64)
+    energy, cosine = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    asserted = np.full((len(CONFIDENCES), n), NO_RANK, np.int64)
+    asserted_right = np.full((len(CONFIDENCES), n), -1, np.int64)
+    start = 0
+    for block in iter_scored(image_NE, bank, logit_scale / calibration.temperature):
+        rows = np.arange(start, start + len(block.energy_B))
+        energy[rows], cosine[rows] = block.energy_B, block.max_cosine_B
+        probability = calibrate_probabilities(block.probability_BK, bank, calibration)
+        for rank, sums in sum_to_all_ranks(probability, bank).items():
+            group, best = group_NR[rows, rank], sums.argmax(axis=1)
+            confidence[rows, rank] = sums[np.arange(len(rows)), best]
+            truth_p[rows, rank] = np.where(group == UNKNOWN, 0, sums[np.arange(len(rows)), group])
+            square[rows, rank] = np.einsum("bk,bk->b", sums, sums)
+            best_NR[rows, rank], right[rows, rank] = best, best == group
+        recognised = calibration.recognises(block.energy_B)
+        for number, wanted in enumerate(CONFIDENCES):
+            for row, guess in zip(rows, decide(probability, bank, wanted, recognised), strict=True):
+                if guess is not None and guess.rank is not None:
+                    asserted[number, row] = guess.rank
+                    asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])
+        start += len(rows)
+    return Beliefs(best_NR=best_NR, confidence_NR=np.minimum(confidence, 1), right_NR=right, counted_NR=named_NR,
+                   truth_NR=truth_p, square_NR=square, energy_N=energy, max_cosine_N=cosine, asserted_CN=asserted,
+                   asserted_right_CN=asserted_right)  # fmt: skip
+
+
+def _judge(lineage: tuple[str, ...], bank: LabelBank, group_R: Int[ndarray, "7"], named_R: Bool[ndarray, "7"]) -> int:
+    for rank in Rank:
+        if not lineage[rank]:
+            continue
+        if not named_R[rank]:
+            if not named_R[rank:].any():
+                return -1
+            continue
+        if group_R[rank] == UNKNOWN or bank.taxa[rank.label][int(bank.starts[rank][group_R[rank]])] != lineage[rank]:
+            return 0
+    return 1
+
+
+def score_calibration(beliefs: Beliefs) -> dict[str, float]:
+    """``calibration/ece/species`` and so on: expected calibration error in bins of equal width (``ece``) and of
+    equal numbers (``ece_mass``), negative log-likelihood, Brier score, and the area under the risk-coverage curve.
+    """
+    metrics: dict[str, float] = {}
+    for rank in Rank:
+        counted = beliefs.counted_NR[:, rank]
+        if not counted.any():
+            continue
+        confidence, right = beliefs.confidence_NR[counted, rank], beliefs.right_NR[counted, rank]
+        truth, square = beliefs.truth_NR[counted, rank].astype(float), beliefs.square_NR[counted, rank].astype(float)
+        for name, value in {
+            "ece": calibration_error(confidence, right),
+            "ece_mass": calibration_error(confidence, right, equal_mass=True),
+            "nll": float(-np.log(np.maximum(truth, 1e-12)).mean()),
+            "brier": float((square - 2 * truth + 1).mean()),
+            "aurc": area_under_risk(confidence, right),
+        }.items():
+            metrics[f"calibration/{name}/{rank.label}"] = value
+    return metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bins:
+    """A reliability diagram: empty bins are left out."""
+
+    confidence: Floats
+    accuracy: Floats
+    n: NDArray[np.int64]
+
+
+def reliability(
+    confidence_N: Float[ndarray, "N"],  # noqa: F821
+    right_N: Bool[ndarray, "N"],  # noqa: F821
+    *,
+    n_bins: int = N_BINS,
+    equal_mass: bool = False,
+) -> Bins:
+    """Mean confidence and share of right answers per bin, ``(low, high]``; of equal width, or of equal numbers."""
+    confidence = np.asarray(confidence_N, np.float64)
+    if equal_mass:
+        order = np.argsort(confidence, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order)) * n_bins // max(len(order), 1)
+    else:
+        place = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
+    n = np.bincount(place, minlength=n_bins)
+    kept = n > 0
+    total, hits = np.bincount(place, confidence, n_bins)[kept], np.bincount(place, right_N, n_bins)[kept]
+    return Bins(confidence=total / n[kept], accuracy=hits / n[kept], n=n[kept])
+
+
+def calibration_error(
+    confidence_N: Float[ndarray, "N"],  # noqa: F821
+    right_N: Bool[ndarray, "N"],  # noqa: F821
+    *,
+    n_bins: int = N_BINS,
+    equal_mass: bool = False,
+) -> float:
+    """Expected calibration error: the mean gap between confidence and accuracy over bins, weighted by images."""
+    bins = reliability(confidence_N, right_N, n_bins=n_bins, equal_mass=equal_mass)
+    return float((np.abs(bins.confidence - bins.accuracy) * bins.n).sum() / max(bins.n.sum(), 1))
+
+
+def risk_coverage(confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"]) -> tuple[Floats, Floats]:  # noqa: F821
+    """Coverage and share of wrong answers among the most confident 1, 2, ... N images; equally confident ones are
+    in any order, so each counts as the mean of its equals.
+    """
+    order = np.argsort(-np.asarray(confidence_N), kind="stable")
+    _, tied = np.unique(-np.asarray(confidence_N)[order], return_inverse=True)
+    wrong = 1.0 - np.asarray(right_N, np.float64)[order]
+    wrong = (np.bincount(tied, wrong) / np.bincount(tied))[tied]
+    n = np.arange(1, len(wrong) + 1)
+    return n / len(wrong), np.cumsum(wrong) / n
+
+
+def area_under_risk(confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"]) -> float:  # noqa: F821
+    """AURC: mean risk over all coverages, 0 best (Geifman and El-Yaniv, "SelectiveNet", ICML 2019, section 2)."""
+    return float(risk_coverage(confidence_N, right_N)[1].mean())
+
+
+def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
+    """What ``--rank auto --confidence c`` is worth: ``auto/0.9/asserted``, ``/right`` with its interval over classes,
+    and ``/reaches/genus``: the share of images with an assertion at genus or deeper.
+    """
+    metrics: dict[str, float] = {}
+    for wanted, asserted, right in zip(CONFIDENCES, beliefs.asserted_CN, beliefs.asserted_right_CN, strict=True):
+        metrics[f"auto/{wanted}/asserted"] = float((asserted != NO_RANK).mean())
+        for rank in Rank:
+            metrics[f"auto/{wanted}/reaches/{rank.label}"] = float((asserted >= rank).mean())
+            told = (asserted == rank) & (right >= 0)
+            if told.any():
+                metrics[f"auto/{wanted}/right_at/{rank.label}"] = float(right[told].mean())
+        told = right >= 0
+        if told.any():
+            interval = bootstrap_mean(right[told], group_N=class_N[told])
+            metrics[f"auto/{wanted}/right"] = interval.mean
+            metrics[f"auto/{wanted}/right_low"], metrics[f"auto/{wanted}/right_high"] = interval.low, interval.high
+    return metrics
+
+
+def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
+    """95% intervals of the accuracy at each rank, classes drawn whole: ``interval/species/low`` and ``/high``."""
+    metrics: dict[str, float] = {}
+    for rank, label in enumerate(RANK_LABELS):
+        counted = beliefs.counted_NR[:, rank]
+        if counted.any():
+            interval = bootstrap_mean(beliefs.right_NR[counted, rank], group_N=class_N[counted])
+            metrics |= {f"interval/{label}/{end}": getattr(interval, end) for end in ("mean", "low", "high")}
+    return metrics
+
+
+def auroc(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float:  # noqa: F821
+    """How often a known image scores above an unknown one; ties count half."""
+    scores = np.concatenate([known_N, unknown_M])
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count - 1) / 2
+    n, m = len(known_N), len(unknown_M)
+    return float((middle[place[:n]].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def fpr95(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float:  # noqa: F821
+    """The share of unknown images that pass where 95% of the known ones do."""
+    threshold = np.sort(known_N)[int(np.floor(0.05 * len(known_N)))]
+    return float((np.asarray(unknown_M) >= threshold).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Three scores of how likely an image shows one of the labels."""
+
+    max_probability: NDArray[np.float32]
+    energy: NDArray[np.float32]
+    max_cosine: NDArray[np.float32]
+
+
+def score_evidence(image_NE: Float32[ndarray, "N E"], bank: LabelBank, scale: float) -> Evidence:
+    """The scores of each image; ``scale`` is the factor on cosines, temperature included."""
+    blocks = [(b.probability_BK.max(axis=1), b.energy_B, b.max_cosine_B) for b in iter_scored(image_NE, bank, scale)]
+    probability, energy, cosine = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return Evidence(max_probability=probability, energy=energy, max_cosine=cosine)
+
+
+def compare_evidence(known: Evidence, unknown: Evidence) -> dict[str, float]:
+    """``auroc/energy``, ``fpr95/energy`` and so on."""
+    metrics: dict[str, float] = {}
+    for name in ("max_probability", "energy", "max_cosine"):
+        metrics[f"auroc/{name}"] = auroc(getattr(known, name), getattr(unknown, name))
+        metrics[f"fpr95/{name}"] = fpr95(getattr(known, name), getattr(unknown, name))
+    return metrics
+
+
+def hold_out(
+    bank: LabelBank, group_NR: Int[ndarray, "N 7"], rank: Rank, *, share: float = 0.2, seed: int = 0
+) -> tuple[LabelBank, Bool[ndarray, "N"]] | None:  # noqa: F821
+    """The bank without a random fifth of the true taxa of ``rank``, and for each image whether it lost its truth.
+
+    ``None`` where fewer than two true taxa remain on either side.
+    """
+    there = np.unique(group_NR[group_NR[:, rank] != UNKNOWN, rank])
+    n_out = max(1, round(share * len(there)))
+    if len(there) - n_out < 2:
+        return None
+    out = np.random.default_rng(seed).permutation(there)[:n_out]
+    group_K = np.searchsorted(bank.starts[rank], np.arange(len(bank)), side="right") - 1
+    kept = np.flatnonzero(~np.isin(group_K, out))
+    small = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors)[kept], bank.facts)
+    return small, np.isin(group_NR[:, rank], out)

@@ -1,0 +1,299 @@
+"""Probabilities that mean what they say: fitted on photographs with known names, kept beside the model or its bank.
+
+Three numbers are learnt, in this order. A *temperature* divides all logits (Guo et al., "On Calibration of Modern
+Neural Networks", ICML 2017). A *sharpness* per rank then raises the share that a taxon has within its parent to a
+power, so that each rank is as sure as it is right, and the probabilities of all ranks still add up along the lineage:
+``q(child) = q(parent) p(child)^s / sum over siblings p^s``. Both minimise the likelihood of the truth and are convex
+in one unknown. Last, the *evidence* of known photographs (their energies): a photograph that shows less of it than
+nearly all of them shows none of the organisms.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int64
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.errors import LinnaeaError
+from linnaea.model.load import FACTS_FILE as MODEL_FACTS_FILE
+from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
+from linnaea.predict.labels import LabelBank
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.ranks import N_RANKS, Rank
+from linnaea.taxonomy.taxon import Taxon
+
+KEY = "calibration"
+"""Where it lies in ``linnaea.json`` or ``bank.json``."""
+N_QUANTILES = 101
+UNKNOWN = -1
+"""In place of a group's number: the bank holds no such taxon."""
+LEAST_SHARE = 0.01
+"""Of known photographs this share shows less evidence than what counts as an organism, unless counterexamples say."""
+FEWEST = 50
+"""Photographs below which nothing is fitted."""
+_TINY = np.float32(1e-38)
+_LOWEST, _HIGHEST = 0.02, 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was learnt; the default changes nothing."""
+
+    temperature: float = 1.0
+    sharpness: tuple[float, ...] = (1.0,) * N_RANKS
+    """Per rank, kingdom first."""
+    evidence: tuple[float, ...] = ()
+    """Quantiles of the energies of known photographs, lowest first; without any, everything is an organism."""
+    least_evidence: float = float("-inf")
+    """Energy below which a photograph shows no organism among the labels."""
+    n_images: int = 0
+    n_labels: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature < np.inf and len(self.sharpness) == N_RANKS and min(self.sharpness) > 0):
+            raise ValueError("a calibration has a positive temperature and a positive sharpness for each rank")
+
+    def to_json(self) -> dict[str, Any]:
+        finite = {} if np.isfinite(self.least_evidence) else {"least_evidence": None}
+        return asdict(self) | finite
+
+    @classmethod
+    def of_json(cls, facts: Mapping[str, Any]) -> "Calibration":
+        """
+        Raises:
+            LinnaeaError: the facts are no calibration.
+        """
+        try:
+            least = facts["least_evidence"]
+            return cls(
+                temperature=float(facts["temperature"]),
+                sharpness=tuple(map(float, facts["sharpness"])),
+                evidence=tuple(map(float, facts["evidence"])),
+                least_evidence=float("-inf") if least is None else float(least),
+                n_images=int(facts["n_images"]),
+                n_labels=int(facts["n_labels"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise LinnaeaError(
+                f"calibration: cannot be read ({error!r}); run `linnaea labels calibrate` again"
+            ) from None
+
+    def evidence_of(self, energy_B: Float[ndarray, "B"]) -> NDArray[np.float64]:  # noqa: F821
+        """The share of known photographs with less evidence, 0 to 1; 1 for all where nothing was learnt."""
+        if not self.evidence:
+            return np.ones(len(energy_B))
+        return np.asarray(np.interp(energy_B, self.evidence, np.linspace(0, 1, len(self.evidence))), np.float64)
+
+    def recognises(self, energy_B: Float[ndarray, "B"]) -> Bool[ndarray, "B"]:  # noqa: F821
+        """Whether an image shows an organism at all."""
+        return np.asarray(energy_B >= self.least_evidence)
+
+
+def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:
+    """The calibration in the first facts that hold one (a bank's before its model's)."""
+    return next((Calibration.of_json(given[KEY]) for given in facts if given.get(KEY)), None)
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Path:
+    """Write it into the ``bank.json`` or ``linnaea.json`` of ``folder``, whose other facts stay.
+
+    Raises:
+        LinnaeaError: the folder is neither a bank nor a model.
+    """
+    places = [folder / BANK_FACTS_FILE, folder / MODEL_FACTS_FILE, folder / "model" / MODEL_FACTS_FILE]
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        raise LinnaeaError(f"{folder}: neither a label bank nor a model folder of ours; there is nowhere to write to")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    write_atomically(path, json.dumps(facts | {KEY: calibration.to_json()}, indent=1, ensure_ascii=False))
+    return path
+
+
+def calibrate_probabilities(
+    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, calibration: Calibration
+) -> Float32[ndarray, "B K"]:
+    """Apply the sharpness of each rank to probabilities that were made at the calibration's temperature.
+
+    The result adds up to 1; its sums over any rank are that rank's calibrated probabilities.
+    """
+    if all(sharpness == 1 for sharpness in calibration.sharpness):
+        return probability_BK
+    sums = sum_to_all_ranks(probability_BK, bank)
+    factor = np.ones((len(probability_BK), 1), np.float32)  # of each group above: calibrated over uncalibrated
+    share_above, above = factor, np.zeros(1, np.int64)
+    for rank in Rank:
+        starts = bank.starts[rank]
+        sharpened = _sharpen(sums[rank], starts, above, calibration.sharpness[rank])
+        parent = np.searchsorted(above, starts, side="right") - 1
+        share_above, above = sharpened * share_above[:, parent], starts
+    row_group = np.searchsorted(above, np.arange(len(bank)), side="right") - 1
+    inside = probability_BK / np.maximum(sums[Rank.SPECIES], _TINY)[:, row_group] if len(above) < len(bank) else 1
+    return np.asarray(share_above[:, row_group] * inside, np.float32)
+
+
+def _sharpen(
+    values: NDArray[np.float32], starts: NDArray[np.int64], starts_above: NDArray[np.int64], power: float
+) -> NDArray[np.float32]:
+    """Shares within each parent, raised to ``power`` and made to add up to 1 again."""
+    first = np.searchsorted(starts, starts_above)
+    n_children = np.diff(np.append(first, len(starts)))
+    largest = np.maximum.reduceat(values, first, axis=1).repeat(n_children, axis=1)
+    shares = np.power(np.maximum(values, _TINY) / np.maximum(largest, _TINY), np.float32(power))
+    return np.asarray(shares / np.add.reduceat(shares, first, axis=1).repeat(n_children, axis=1), np.float32)
+
+
+def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"]:
+    """For each taxon and rank the number of the bank's group with the same lineage, or ``UNKNOWN``.
+
+    A species that the bank lacks still has its genus there, if the bank holds another one.
+    """
+    found: dict[Taxon, list[int]] = {}
+    numbers: list[dict[tuple[str, ...], int]] = []
+    columns = [bank.taxa[rank.label].fill_null("") for rank in Rank]
+    for rank in Rank:
+        heads = zip(*(column.gather(bank.starts[rank]) for column in columns[: rank + 1]), strict=True)
+        first: dict[tuple[str, ...], int] = {}
+        for number, head in enumerate(heads):
+            first.setdefault(head, number)
+        numbers.append(first)
+    for taxon in set(truth):
+        lowest = -1 if taxon.rank is None else taxon.rank
+        found[taxon] = [
+            numbers[rank].get(taxon.lineage[: rank + 1], UNKNOWN) if rank <= lowest else UNKNOWN for rank in Rank
+        ]
+    return np.array([found[taxon] for taxon in truth], np.int64).reshape(len(truth), N_RANKS)
+
+
+def fit_calibration(
+    image_NE: Float32[ndarray, "N E"],
+    group_NR: Int[ndarray, "N 7"],
+    bank: LabelBank,
+    logit_scale: float,
+    *,
+    nothing_ME: Float32[ndarray, "M E"] | None = None,
+) -> Calibration:
+    """Learn from photographs with known names (:func:`find_groups`), and from some that show no organism, if any.
+
+    Photographs whose species the bank lacks teach the ranks above. Memory is that of one block of images x taxa.
+
+    Raises:
+        LinnaeaError: there are fewer than 50 photographs of taxa that the bank holds.
+    """
+    known = group_NR[:, Rank.SPECIES] != UNKNOWN
+    if known.sum() < FEWEST:
+        raise LinnaeaError(f"{known.sum()} photographs of species among the labels; a calibration needs {FEWEST}")
+    rows = bank.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
+    sharpness = _solve(lambda s: _slope_of_logits(image_NE[known], rows, bank, logit_scale, s))
+    calibration = Calibration(temperature=1 / sharpness, n_images=len(image_NE), n_labels=len(bank))
+    scale = logit_scale / calibration.temperature
+    siblings, energies = _collect(image_NE, group_NR, bank, scale)
+    fitted = tuple(1.0 if own is None else _solve(own.slope) for own in siblings)
+    quantiles = np.quantile(energies[known], np.linspace(0, 1, N_QUANTILES))
+    least = float(np.quantile(energies[known], LEAST_SHARE))
+    if nothing_ME is not None and len(nothing_ME):
+        nothing = np.concatenate([block.energy_B for block in iter_scored(nothing_ME, bank, scale)])
+        least = _divide(energies[known], nothing)
+    return replace(calibration, sharpness=fitted, evidence=tuple(map(float, quantiles)), least_evidence=least)
+
+
+def _slope_of_logits(
+    image_NE: Float32[ndarray, "N E"],
+    rows: Int[ndarray, "N"],  # noqa: F821
+    bank: LabelBank,
+    logit_scale: float,
+    sharpness: float,
+) -> tuple[float, float]:
+    """First and second derivative of the negative log-likelihood of ``rows`` in the factor on all logits."""
+    slope = curve = 0.0
+    start = 0
+    for block in iter_scored(image_NE, bank, logit_scale * sharpness):
+        # Logits from log-probabilities: what is the same for all taxa of an image drops out of both derivatives.
+        logits = np.log(np.maximum(block.probability_BK, _TINY)) / sharpness
+        truth = logits[np.arange(len(logits)), rows[start : start + len(logits)]]
+        mean = np.einsum("bk,bk->b", block.probability_BK, logits, dtype=np.float64)
+        square = np.einsum("bk,bk,bk->b", block.probability_BK, logits, logits, dtype=np.float64)
+        slope, curve = slope + float((mean - truth).sum()), curve + float((square - mean**2).sum())
+        start += len(logits)
+    return slope, curve
+
+
+@dataclass(frozen=True)
+class _Siblings:
+    """Log-probabilities of the children of each true parent, one run after the other."""
+
+    value: NDArray[np.float64]
+    start: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    """Place of the true child in ``value``."""
+
+    def slope(self, sharpness: float) -> tuple[float, float]:
+        """Derivatives of the negative log-likelihood of the true children."""
+        sizes = np.diff(np.append(self.start, len(self.value)))
+        shifted = self.value - np.maximum.reduceat(self.value, self.start).repeat(sizes)
+        weight = np.exp(sharpness * shifted)
+        weight /= np.add.reduceat(weight, self.start).repeat(sizes)
+        mean = np.add.reduceat(weight * shifted, self.start)
+        square = np.add.reduceat(weight * shifted**2, self.start)
+        return float((mean - shifted[self.truth]).sum()), float((square - mean**2).sum())
+
+
+def _collect(
+    image_NE: Float32[ndarray, "N E"], group_NR: Int[ndarray, "N 7"], bank: LabelBank, scale: float
+) -> tuple[list[_Siblings | None], NDArray[np.float32]]:
+    """For each rank the siblings of the true taxa (none where every parent has one child), and all energies."""
+    parts: list[list[tuple[NDArray[np.float32], int]]] = [[] for _ in Rank]
+    energies, start = [], 0
+    for block in iter_scored(image_NE, bank, scale):
+        sums = sum_to_all_ranks(block.probability_BK, bank)
+        energies.append(block.energy_B)
+        for image, groups in enumerate(group_NR[start : start + len(block.energy_B)]):
+            for rank in Rank:
+                low, high = 0, len(bank)
+                if rank > 0:
+                    if groups[rank - 1] == UNKNOWN:
+                        break
+                    edges = np.append(bank.starts[rank - 1], len(bank))
+                    low, high = edges[groups[rank - 1] : groups[rank - 1] + 2]
+                first, last = np.searchsorted(bank.starts[rank], (low, high))
+                if groups[rank] != UNKNOWN and last - first > 1:
+                    parts[rank].append((sums[rank][image, first:last].copy(), int(groups[rank] - first)))
+        start += len(block.energy_B)
+    return [_join(part) for part in parts], np.concatenate(energies)
+
+
+def _join(parts: list[tuple[NDArray[np.float32], int]]) -> _Siblings | None:
+    if len(parts) < FEWEST:
+        return None
+    starts = np.cumsum([0, *(len(values) for values, _ in parts)])[:-1]
+    values = np.log(np.maximum(np.concatenate([values for values, _ in parts]), _TINY)).astype(np.float64)
+    return _Siblings(values, starts, starts + np.array([place for _, place in parts]))
+
+
+def _solve(slope: Callable[[float], tuple[float, float]]) -> float:
+    """The point between 1/50 and 50 where a convex function is least: Newton's steps, halving where they leave."""
+    low, high, here = _LOWEST, _HIGHEST, 1.0
+    for _ in range(40):
+        first, second = slope(here)
+        low, high = (here, high) if first < 0 else (low, here)
+        there = here - first / second if second > 0 else low
+        if not low < there < high:
+            there = float(np.sqrt(low * high))
+        if abs(there - here) < 1e-6 * here:
+            break
+        here = there
+    return float(here)
+
+
+def _divide(organisms: Float[ndarray, "N"], nothing: Float[ndarray, "M"]) -> float:  # noqa: F821
+    """The energy that parts the two best (both kinds count alike), but loses at most a twentieth of the organisms."""
+    edges = np.unique(np.concatenate([organisms, nothing]))
+    lost = np.searchsorted(np.sort(organisms), edges) / len(organisms)
+    found_out = np.searchsorted(np.sort(nothing), edges) / len(nothing)
+    gain = np.where(lost <= 0.05, found_out - lost, -np.inf)
+    return float(edges[int(gain.argmax())])

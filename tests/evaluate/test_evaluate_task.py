@@ -1,0 +1,228 @@
+"""Tasks on the command line, from published files to scores; a naive reference gets the same numbers."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import polars as pl
+import pytest
+import torch
+
+from linnaea.cli import main
+
+PUBLISHED_FOLDS = 5
+
+
+@pytest.fixture(scope="module")
+def album(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic photographs in Meta-Album's layout, with labels as untidy as there: underscores, an author."""
+    root = tmp_path_factory.mktemp("album") / "fungi"
+    (root / "images").mkdir(parents=True)
+    rows = []
+    table = pl.read_csv(photographs / "metadata.csv", infer_schema=False)
+    for number, row in enumerate(table.iter_rows(named=True)):
+        label = f"{row['genus']}_{row['species']} (L.) x"
+        name = f"{number:04}.jpg"
+        (root / "images" / name).write_bytes((photographs / row["filepath"]).read_bytes())
+        rows.append((name, label, "x"))
+    with (root / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("FILE_NAME", "CATEGORY", "SUPER_CATEGORY"), *rows])
+    return root
+
+
+def run_task(trained: Path, root: Path, output: Path, *words: str) -> int:
+    base = ["evaluate", str(trained), "--task", "fungi", "--root", str(root), "--output", str(output)]
+    return main([*base, "--device", "cpu", "--allow-different", *words])
+
+
+def naive_scores(model_dir: Path, root: Path) -> dict[str, float]:
+    """From files to numbers after the published description, with open_clip alone, one thing at a time."""
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{model_dir}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{model_dir}", bpe_path=str(model_dir / "bpe.txt.gz"))
+    model.eval()
+    from PIL import Image
+
+    listing = pl.read_csv(root / "labels.csv", infer_schema=False)
+    labels = listing["CATEGORY"].to_list()
+    with torch.no_grad():
+        images = torch.cat(
+            [model.encode_image(transform(Image.open(root / "images" / f).convert("RGB"))[None])
+             for f in listing["FILE_NAME"]]
+        )  # fmt: skip
+        images = images / images.norm(dim=-1, keepdim=True)
+        classes = list(dict.fromkeys(labels))
+        columns = []
+        for name in classes:
+            texts = tokenizer([template(name) for template in open_clip.OPENAI_IMAGENET_TEMPLATES])
+            text = model.encode_text(texts)
+            text = (text / text.norm(dim=-1, keepdim=True)).mean(dim=0)
+            columns.append(text / text.norm())
+        logits = model.logit_scale.exp() * images @ torch.stack(columns).T
+    truth = torch.tensor([classes.index(label) for label in labels])
+    scores = {}
+    for k in (1, 3, 5):
+        scores[f"zero_shot/asis/top{k}"] = float((logits.topk(k).indices == truth[:, None]).any(dim=1).double().mean())
+    features = images.numpy().astype(np.float64)
+    members = {name: [i for i, label in enumerate(labels) if label == name] for name in classes}
+    for shots in (1, 5):
+        folds = []
+        for fold in range(PUBLISHED_FOLDS):
+            random.seed(fold)
+            for own in members.values():
+                random.shuffle(own)
+            support = np.array([features[i] for own in members.values() for i in own[:shots]])
+            query = [(i, number) for number, own in enumerate(members.values()) for i in own[shots:]]
+            mean = support.mean(axis=0)
+            support = (support - mean) / np.linalg.norm(support - mean, axis=1, keepdims=True)
+            centroids = support.reshape(len(members), shots, -1).mean(axis=1)
+            right = 0
+            for i, number in query:
+                x = features[i] - mean
+                right += int(np.argmin(np.linalg.norm(centroids - x / np.linalg.norm(x), axis=1)) == number)
+            folds.append(right / len(query))
+        scores[f"few_shot/{shots}/mean"] = float(np.mean(folds))
+        scores[f"few_shot/{shots}/std"] = float(np.std(folds))
+    return scores
+
+
+def test_a_task_is_scored_as_the_naive_reference_does(trained: Path, album: Path, tmp_path: Path) -> None:
+    assert run_task(trained, album, tmp_path, "--text-type", "asis") == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    for name, value in naive_scores(trained / "model", album).items():
+        assert metrics[name] == pytest.approx(value, abs=1e-9), name
+    assert json.loads((tmp_path / "run.json").read_text())["templates"] == "openai"
+
+
+def test_so_it_is_on_real_photographs(trained: Path, shared: Path, tmp_path: Path) -> None:
+    rows = []
+    for folder in sorted(path for path in (shared / "species-images" / "big-cats").iterdir() if path.is_dir()):
+        for number, path in enumerate(sorted(path for path in folder.rglob("*.jpg"))[:8]):
+            name = f"{folder.name}-{number}.jpg"
+            (tmp_path / "images").mkdir(exist_ok=True)
+            (tmp_path / "images" / name).symlink_to(path)
+            rows.append((name, folder.name, "x"))
+    with (tmp_path / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("FILE_NAME", "CATEGORY", "SUPER_CATEGORY"), *rows])
+    assert run_task(trained, tmp_path, tmp_path / "out", "--text-type", "asis") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["n_images"] >= 40
+    for name, value in naive_scores(trained / "model", tmp_path).items():
+        assert metrics[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_raw_and_resolved_labels_come_side_by_side(trained: Path, album: Path, tmp_path: Path) -> None:
+    assert run_task(trained, album, tmp_path, "--shots", "0", "--templates", "plain") == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"zero_shot/asis/top1", "zero_shot/taxon_com/top1", "n_resolved_classes"} <= set(metrics)
+    examples = pl.read_parquet(tmp_path / "examples.parquet")
+    assert {"right", "right_taxon_com"} <= set(examples.columns)
+    assert examples["key"][0] == "images/0000.jpg"
+
+
+def test_all_tasks_go_on_past_those_that_are_missing(
+    trained: Path, album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root" / "plankton").mkdir(parents=True)
+    (tmp_path / "root" / "fungi").symlink_to(album)
+    words = ["evaluate", str(trained), "--task", "all", "--root", str(tmp_path / "root"), "--shots", "1"]
+    assert main([*words, "--output", str(tmp_path / "out"), "--allow-different", "--device", "cpu"]) == 3
+    rows = pl.read_csv(tmp_path / "out" / "tasks.csv")
+    state = dict(zip(rows["task"], rows["state"], strict=True))
+    assert state["fungi"] == "done"
+    assert state["plankton"] == state["birds525"] == "missing"
+    assert rows["reason"].null_count() == 1, "every missing task has a reason"
+    assert (tmp_path / "out" / "fungi" / "metrics.json").exists()
+    assert "fungi" in capsys.readouterr().out
+
+
+def test_wrong_words_are_usage_errors(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["evaluate", str(trained), "--output", str(tmp_path)]
+    assert main(base) == 2
+    assert main([*base, "--task", "fungi"]) == 2
+    assert main([*base, "--task", "fungus", "--root", str(tmp_path)]) == 2
+    assert "there is no such task" in capsys.readouterr().err
+    assert main([*base, "--task", "fungi", "--root", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_templates_may_come_from_a_file(trained: Path, album: Path, tmp_path: Path) -> None:
+    from linnaea.errors import LinnaeaError
+    from linnaea.evaluate.evaluation import read_templates
+
+    (tmp_path / "t.txt").write_text("a {} in the wild\n\na drawing of {}\n")
+    assert read_templates(str(tmp_path / "t.txt")) == ("a {} in the wild", "a drawing of {}")
+    assert len(read_templates("openai")) == 80
+    (tmp_path / "wrong.txt").write_text("a photo\n")
+    with pytest.raises(LinnaeaError, match=r"has no \{\}"):
+        read_templates(str(tmp_path / "wrong.txt"))
+    with pytest.raises(LinnaeaError, match="photo, plain, openai"):
+        read_templates("opnai")
+
+
+def test_seen_and_unseen_species_are_scored_apart(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
+    from linnaea.data.shards import DataSet
+
+    data = DataSet.open(dataset_dir)
+    seen = tmp_path / "seen.txt"
+    names = [data.taxon(i).scientific_name for i in data.split("train").index["taxon_id"].unique()]
+    seen.write_text("\n".join(names))
+    words = ["evaluate", str(trained), "--data", str(dataset_dir), "--shots", "0", "--seen", str(seen)]
+    for split, part in (("test", "seen"), ("unseen", "unseen")):
+        assert main([*words, "--split", split, "--output", str(tmp_path / split)]) == 0
+        metrics = json.loads((tmp_path / split / "metrics.json").read_text())
+        assert metrics[f"zero_shot/taxon_com/{part}/n_images"] == metrics["n_images"]
+        assert metrics[f"zero_shot/taxon_com/{part}/top1"] == metrics["zero_shot/taxon_com/top1"]
+        assert f"zero_shot/taxon_com/{part}/genus" in metrics
+
+
+def test_features_of_another_run_are_never_mixed_in(
+    dataset_dir: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that dies at any moment leaves a state that vouches for nothing it has not written."""
+    from linnaea.data.shards import DataSet
+    from linnaea.evaluate import features
+    from linnaea.model.load import load_model
+
+    model = load_model(str(trained), device="cpu")
+    data = DataSet.open(dataset_dir).split("test")
+    whole = features.encode_dataset(model, data, tmp_path / "whole").copy()
+    folder = tmp_path / "cache"
+    features.encode_dataset(model, data, folder)
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*args: object, **options: object) -> object:
+        raise Killed
+        yield
+
+    with monkeypatch.context() as patch:  # other vectors (not normalised) begin to overwrite, and the writer dies
+        patch.setattr(features, "iter_encoded_images", dies)
+        with pytest.raises(Killed):
+            features.encode_dataset(model, data, folder, unit=False)
+    assert np.array_equal(features.encode_dataset(model, data, folder), whole)
+    (folder / "features.npy").write_bytes((folder / "features.npy").read_bytes()[:200])
+    assert np.array_equal(features.encode_dataset(model, data, folder), whole)
+    assert not np.allclose(np.linalg.norm(features.encode_dataset(model, data, folder, unit=False), axis=1), 1)
+
+
+def test_a_model_of_images_alone_is_scored_without_text(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    timm.models.save_for_hf(timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1), tmp_path / "m",
+                            model_args={"img_size": 32, "depth": 1})  # fmt: skip
+    words = ["evaluate", f"timm:{tmp_path / 'm'}", "--data", str(dataset_dir), "--output", str(tmp_path / "out")]
+    words += ["--split", "train"]
+    assert main([*words, "--probe", "knn", "ridge", "--shots", "0", "1"]) == 0
+    assert "zero-shot is left out" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert not any(name.startswith("zero_shot") for name in metrics)
+    assert {"few_shot/1/mean", "probe/knn/mean", "probe/ridge/std"} <= set(metrics)
+    assert main(["evaluate", "timm:no_such_thing", *words[2:]]) == 1
+    assert "timm has no" in capsys.readouterr().err

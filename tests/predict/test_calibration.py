@@ -1,0 +1,181 @@
+"""Calibration keeps the tree whole, finds what was done to the logits, and says when there is nothing to see."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linnaea.data.shards import make_taxa_table
+from linnaea.errors import LinnaeaError
+from linnaea.predict.calibration import (
+    UNKNOWN,
+    Calibration,
+    calibrate_probabilities,
+    find_groups,
+    fit_calibration,
+    read_calibration,
+    write_calibration,
+)
+from linnaea.predict.classifier import Guess, Scored, iter_scored, sum_to_all_ranks
+from linnaea.predict.decide import NOTHING, decide, decide_calibrated
+from linnaea.predict.labels import LabelBank
+from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.taxon import Taxon
+
+WIDTH = 24
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def make_bank(n_taxa: int = 40, seed: int = 0) -> LabelBank:
+    taxa = [
+        Taxon.of(
+            kingdom=f"K{i % 2}", order=f"O{i % 4}", family=f"F{i % 8}", genus=f"G{i % 20}", species=f"s{i // 20}x{i}"
+        )
+        for i in range(n_taxa)
+    ]
+    table = make_taxa_table(taxa)
+    return LabelBank(table, unit(np.random.default_rng(seed).normal(size=(n_taxa, WIDTH))), {})
+
+
+def draw(bank: LabelBank, n: int, scale: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose truths are drawn from the model's own softmax at ``scale``: there it is calibrated by definition."""
+    rng = np.random.default_rng(seed)
+    images = unit(bank.vectors[rng.integers(len(bank), size=n)] + rng.normal(scale=0.3, size=(n, WIDTH)))
+    probability = np.concatenate([b.probability_BK for b in iter_scored(images, bank, scale)]).astype(float)
+    rows = np.array([rng.choice(len(bank), p=p / p.sum()) for p in probability])
+    return images, rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.lists(st.floats(0.05, 9), min_size=7, max_size=7))
+def test_calibrated_probabilities_still_add_up(seed: int, sharpness: list[float]) -> None:
+    """Naive: shares within each parent to a power, made to add up again, multiplied down the lineage."""
+    bank = make_bank(30, seed)
+    p = np.random.default_rng(seed).dirichlet(np.full(len(bank), 0.2), size=3).astype(np.float32)
+    calibrated = calibrate_probabilities(p, bank, Calibration(sharpness=tuple(sharpness)))
+    lineages = [taxon.lineage for taxon in bank.taxa_list]
+    for image in range(3):
+        q: dict[tuple[str, ...], float] = {(): 1.0}
+        for depth in range(1, 8):
+            mass: dict[tuple[str, ...], float] = {}
+            for value, lineage in zip(p[image], lineages, strict=True):
+                mass[lineage[:depth]] = mass.get(lineage[:depth], 0.0) + float(value)
+            for name in mass:
+                siblings = [other for other in mass if other[:-1] == name[:-1]]
+                largest = max([mass[other] for other in siblings] + [1e-38])
+                powers = {o: (max(mass[o], 1e-38) / largest) ** sharpness[depth - 1] for o in siblings}
+                q[name] = q[name[:-1]] * powers[name] / sum(powers.values())
+        np.testing.assert_allclose(calibrated[image], [q[lineage] for lineage in lineages], rtol=2e-3, atol=1e-6)
+    for sums in sum_to_all_ranks(calibrated, bank).values():
+        np.testing.assert_allclose(sums.sum(axis=1), 1, rtol=1e-4)
+
+
+def test_no_calibration_changes_nothing() -> None:
+    bank = make_bank()
+    p = np.random.default_rng(0).dirichlet(np.ones(len(bank)), size=4).astype(np.float32)
+    assert calibrate_probabilities(p, bank, Calibration()) is p
+    again = calibrate_probabilities(p, bank, Calibration(sharpness=(1.0,) * 6 + (1.0 + 1e-7,)))
+    np.testing.assert_allclose(again, p, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("too_sure", [0.5, 3.0])
+def test_the_temperature_that_was_put_in_is_found(too_sure: float) -> None:
+    bank = make_bank()
+    images, rows = draw(bank, 4000, 8.0)
+    learnt = fit_calibration(images, find_groups([bank.taxon(r) for r in rows.tolist()], bank), bank, 8.0 * too_sure)
+    assert learnt.temperature == pytest.approx(too_sure, rel=0.08)
+    assert learnt.sharpness == pytest.approx((1.0,) * 7, abs=0.35)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95])
+def test_what_is_asserted_is_right_as_often_as_asked(confidence: float) -> None:
+    """Fitted on some, measured on others, of a model three times too sure; without calibration the promise fails."""
+    bank = make_bank()
+    images, rows = draw(bank, 3000, 8.0)
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
+    learnt = fit_calibration(images[:1500], groups[:1500], bank, 24.0)
+    shares = []
+    for calibration in (learnt, Calibration()):
+        right = []
+        start = 1500
+        for block in iter_scored(images[1500:], bank, 24.0 / calibration.temperature):
+            for answer in decide_calibrated(block, bank, calibration, confidence):
+                if isinstance(answer, Guess):
+                    truth = bank.taxon(int(rows[start])).lineage
+                    right.append(all(a in ("", b) for a, b in zip(answer.taxon.lineage, truth, strict=True)))
+                start += 1
+        shares.append((float(np.mean(right)), 1.96 * (confidence * (1 - confidence) / len(right)) ** 0.5))
+    assert shares[0][0] + shares[0][1] >= confidence
+    assert shares[1][0] + shares[1][1] < confidence
+
+
+def test_a_species_without_label_still_has_its_genus() -> None:
+    bank = make_bank()
+    own = bank.taxon(3)
+    stranger = Taxon((*own.lineage[:6], "incognita"))
+    nowhere = Taxon.of(kingdom="Fungi", genus="Boletus", species="edulis")
+    groups = find_groups([own, stranger, nowhere, own.at(Rank.GENUS)], bank)
+    assert bank.starts[Rank.SPECIES][groups[0, Rank.SPECIES]] == 3
+    assert groups[1].tolist() == [*groups[0, :6].tolist(), UNKNOWN]
+    assert groups[2].tolist() == [UNKNOWN] * 7
+    assert groups[3].tolist() == groups[1].tolist()
+
+
+def test_pictures_of_nothing_are_told_apart() -> None:
+    bank = make_bank()
+    rng = np.random.default_rng(5)
+    rows = np.arange(400) % len(bank)
+    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)))
+    nothing = unit(rng.normal(size=(60, WIDTH)))
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
+    learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:30])
+    energies = [np.concatenate([b.energy_B for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
+                for v in (images, nothing[30:])]  # fmt: skip
+    assert learnt.recognises(energies[0]).mean() >= 0.95
+    assert learnt.recognises(energies[1]).mean() <= 0.2
+    evidence = learnt.evidence_of(np.sort(energies[0]))
+    assert (np.diff(evidence) >= 0).all()
+    assert 0 <= evidence[0] <= evidence[-1] <= 1
+
+
+def test_an_abstention_says_why_and_how_near_it_was() -> None:
+    bank = make_bank()
+    p = np.full((2, len(bank)), 1 / len(bank), np.float32)
+    block = Scored(p, np.array([0.1, 0.9], np.float32), np.array([0.1, 0.9], np.float32))
+    calibration = Calibration(evidence=(0.5, 0.7, 0.9), least_evidence=0.5)
+    (nothing, score), (unsure, nearest) = decide_calibrated(block, bank, calibration, 0.9)
+    assert nothing.startswith(NOTHING)
+    assert (score, nearest) == (0, pytest.approx(0.5))
+    assert unsure == f"{NOTHING}: no taxon reaches 0.9"
+    known = decide(p, bank, 0.01, np.array([False, True]))
+    assert known[0] is None
+    assert known[1] is not None
+
+
+def test_too_few_photographs_teach_nothing() -> None:
+    bank = make_bank()
+    images, rows = draw(bank, 20, 8.0)
+    with pytest.raises(LinnaeaError, match="20 photographs of species among the labels; a calibration needs 50"):
+        fit_calibration(images, find_groups([bank.taxon(r) for r in rows.tolist()], bank), bank, 8.0)
+
+
+def test_it_lies_beside_the_model_or_in_the_bank(tmp_path: Path) -> None:
+    calibration = Calibration(temperature=1.5, evidence=(0.1, 0.2), least_evidence=0.1, n_images=70, n_labels=9)
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "linnaea.json").write_text('{"recipe": "small"}')
+    path = write_calibration(tmp_path / "run", calibration)
+    facts = json.loads(path.read_text())
+    assert facts["recipe"] == "small"
+    assert read_calibration({}, facts) == calibration
+    assert read_calibration({"calibration": Calibration().to_json()}, facts) == Calibration()
+    assert read_calibration({}, {}) is None
+    with pytest.raises(LinnaeaError, match="nowhere to write"):
+        write_calibration(tmp_path, calibration)
+    with pytest.raises(LinnaeaError, match="labels calibrate"):
+        read_calibration({"calibration": {"temperature": "warm"}})
