@@ -49,6 +49,19 @@ class Build:
     """Rank at which taxa are held out."""
     seed: int = 0
     """Another seed gives other splits."""
+    resolve: bool = False
+    """Settle names by the embedded checklist (or by --checklist); what it cannot settle stays as the input has it."""
+    checklist: tuple[str, ...] = ()
+    """Settle names by these checklists: names or files, in order of preference."""
+    duplicates: Literal["keep", "drop", "group"] = "keep"
+    """Exact and near copies: keep them all, keep the first, or keep them together in one split."""
+    benchmark: tuple[Path, ...] = ()
+    """Folders, tables or data sets that are tested on elsewhere: copies of their photographs are rejected."""
+    benchmark_species: bool = False
+    """Also reject every photograph of the species of the benchmarks."""
+    draw_benchmark: Path | None = None
+    """A file of species' names: 30 photographs each of those with as many go into a split `benchmark`, the others of
+    these species into `held-back`."""
     short_side: int = 256
     """Short side of the stored photographs at most, in pixels."""
     shard_size: int = 0
@@ -107,7 +120,10 @@ def _source(options: Build) -> "Source":
 
 def _config(options: Build) -> "BuildConfig":
     from linnaea.data.build import BuildConfig
-    from linnaea.data.splits import SplitRule
+    from linnaea.data.copies import DuplicateRule
+    from linnaea.data.leakage import Benchmark
+    from linnaea.data.naming import NamingRule
+    from linnaea.data.splits import BenchmarkDraw, SplitRule
     from linnaea.taxonomy.ranks import Rank
 
     try:
@@ -117,9 +133,19 @@ def _config(options: Build) -> "BuildConfig":
             unseen=options.unseen,
             unseen_rank=Rank.parse(options.unseen_rank),
             seed=options.seed,
+            benchmark=BenchmarkDraw(names=options.draw_benchmark) if options.draw_benchmark else None,
         )
         return BuildConfig(
-            short_side=options.short_side, shard_size=options.shard_size, captions=options.captions, splits=rule
+            short_side=options.short_side,
+            shard_size=options.shard_size,
+            captions=options.captions,
+            splits=rule,
+            names=NamingRule(checklists=options.checklist or (("inat",) if options.resolve else ())),
+            duplicates=DuplicateRule(exact=options.duplicates, near=options.duplicates),
+            benchmarks=tuple(
+                Benchmark(name=path.resolve().stem, path=path, by_taxon=options.benchmark_species)
+                for path in options.benchmark
+            ),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
