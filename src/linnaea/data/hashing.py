@@ -106,6 +106,7 @@ def run_parts(
     todo = [task for task in tasks if not task.part.exists()]
     total = sum(task.length for task in tasks)
     done = total - sum(task.length for task in todo)
+    on_progress(done, total)
     for length in engine.map(function, todo):
         done += length
         on_progress(done, total)
@@ -186,10 +187,9 @@ def search(task: SearchTask) -> int:
 
 
 def _nearest(hits: pl.DataFrame, n_variants: int) -> pl.DataFrame:
-    picture = pl.col("target") // n_variants
-    return hits.sort("query", picture, "distance", "target").unique(
-        ["query", picture], keep="first", maintain_order=True
-    )
+    pictures = pl.Series("picture", hits["target"].to_numpy() // n_variants)
+    ordered = hits.with_columns(pictures).sort("query", "picture", "distance", "target")
+    return ordered.unique(["query", "picture"], keep="first", maintain_order=True).select(*HIT_SCHEMA)
 
 
 def iter_hits(tasks: Sequence[SearchTask]) -> Iterator[pl.DataFrame]:
