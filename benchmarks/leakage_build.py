@@ -4,8 +4,8 @@
 
 Of the photographs of a folder with ``metadata.csv`` (columns ``filepath`` and ``group``), 1,000 are the benchmark. A
 near copy of each (cut by 0 to 5% on each side, scaled by 0.4 to 1.5, saved as JPEG of quality 50 to 95, all three at
-once) is planted among the others, and ``linnaea data build --table ... --benchmark ...`` runs over all of them, as a user
-runs it. What was removed is read from ``rejects.parquet``. A photograph that is removed although nobody planted it
+once) is planted among the others, and ``linnaea data build --table ... --benchmark ...`` runs over all of them, as a
+user runs it. What was removed is read from ``rejects.parquet``. A photograph that is removed although nobody planted it
 counts apart where the table's ``group`` calls it a near copy of a benchmark picture: a true duplicate.
 """
 

@@ -21,12 +21,13 @@ import polars as pl
 
 from linnaea import __version__
 from linnaea.data.copies import DuplicateRule
+from linnaea.data.duplicates import Encoder
 from linnaea.data.engine import Engine
 from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, prepare
 from linnaea.data.leakage import Benchmark
 from linnaea.data.naming import NamingRule
 from linnaea.data.plan import DETAIL, NAMES_FILE, PLAN_FILE, REJECT_SCHEMA, REJECTS_FILE, TAXA_FILE
-from linnaea.data.read import read_sources
+from linnaea.data.read import Reading, read_sources
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, Source, read_location
@@ -128,8 +129,11 @@ def build(
     config: BuildConfig,
     engine: Engine,
     on_progress: OnProgress = lambda done, total: None,
+    encode: Encoder | None = None,
 ) -> BuildSummary:
     """Build a data set (DESIGN section 3) in ``directory``, or go on with an interrupted build.
+
+    ``encode`` is for benchmarks that also refuse similar pictures (:attr:`Benchmark.min_cosine`).
 
     Raises:
         LinnaeaError: the folder holds something else or a build from other inputs; another build is at work in
@@ -143,7 +147,8 @@ def build(
         with _alone(directory):
             _remove_partial_files(directory)
             if not (directory / BUILD_DIR / PLAN_FILE).exists():
-                _plan(sources, directory, config, engine, on_progress)
+                reading = _read(sources, directory)
+                settle(reading, _rules(config, reading.n_records), engine, on_progress, encode)
             tasks = list_tasks(directory, config)
             _run_tasks(tasks, engine, on_progress)
             return _finish(sources, directory, config, tasks, fingerprint)
@@ -173,15 +178,13 @@ def remove_build(directory: Path) -> None:
         shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
 
 
-def _plan(
-    sources: Sequence[Source], directory: Path, config: BuildConfig, engine: Engine, on_progress: OnProgress
-) -> None:
+def _read(sources: Sequence[Source], directory: Path) -> Reading:
     reading = read_sources(sources, directory / BUILD_DIR)
-    if not reading.n_in:
+    if reading.n_in == 0:
         remove_build(directory)
         names = ", ".join(source.name for source in sources)
         raise LinnaeaError(f"{names}: holds no photographs; give class folders with photographs or a table with rows")
-    settle(reading, _rules(config, reading.n_records), engine, on_progress)
+    return reading
 
 
 def _rules(config: BuildConfig, n_records: int) -> SettleRules:

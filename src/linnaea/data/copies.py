@@ -102,7 +102,7 @@ def _drop(links: pl.DataFrame) -> pl.DataFrame:
     ends are no copies of one another, b goes and c stays.
     """
     dropped: dict[int, tuple[int, int, str]] = {}
-    for first, row, distance, kind in links.sort("row", "kind", "distance", "first").iter_rows():
+    for first, row, distance, kind in links.select(*LINK_SCHEMA).sort("row", "kind", "distance", "first").iter_rows():
         if first not in dropped and row not in dropped:
             dropped[row] = (first, distance, kind)
     rows = [(first, row, distance, kind) for row, (first, distance, kind) in dropped.items()]

@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow
+from numpy.typing import NDArray
 
-from linnaea.data.duplicates import iter_near
+from linnaea.data.duplicates import Encoder, encode_pictures, iter_near
 from linnaea.data.engine import Engine
 from linnaea.data.hashes import MIN_QUALITY, SIDE, Hashes, pixel_sha256, variant_hashes
-from linnaea.data.images import ImageError, decode
+from linnaea.data.images import ImageError, Picture, decode
+from linnaea.data.read import count_rows
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources import read_location
 from linnaea.storage import atomic_path
@@ -32,7 +35,6 @@ hashes one after another. All null for what is no picture; ``hashes`` null where
 
 HIT_SCHEMA: dict[str, Any] = {"query": pl.Int64, "target": pl.Int64, "distance": pl.Int64}
 
-PART_SIZE = 4_000
 SEARCH_SIZE = 250_000
 """Hashes searched for by one task: it builds the index of the other side anew, seconds for 10 million."""
 
@@ -117,7 +119,7 @@ class HashTable:
     """The hashes of a table of pictures, parts put together."""
 
     parts: tuple[Path, ...]
-    rows: np.ndarray[Any, np.dtype[np.int64]]
+    rows: NDArray[np.int64]
     """``[N]``: the pictures with perceptual hashes, in order."""
     path: Path
     """A file of ``uint64 [N * n_variants, 4]``: their hashes."""
@@ -135,9 +137,9 @@ class HashTable:
 
     def hex(self, n_pictures: int) -> pl.Series:
         """[n_pictures] each picture's (first) hash as 64 hex digits, null where it has none."""
-        hexes = pl.Series(
-            [bits.astype(">u8").tobytes().hex() for bits in self.load()[:: self.n_variants]], dtype=pl.String
-        )
+        bits = self.load()[:: self.n_variants].astype(">u8")
+        flat = pyarrow.Array.from_buffers(pyarrow.binary(HASH_BYTES), len(bits), [None, pyarrow.py_buffer(bits)])
+        hexes = pl.Series(flat, dtype=pl.Binary).bin.encode("hex")
         places = pl.DataFrame({"row": self.rows, "pdq": hexes}, schema={"row": pl.Int64, "pdq": pl.String})
         every = pl.DataFrame({"row": np.arange(n_pictures)}, schema={"row": pl.Int64})
         return every.join(places, on="row", how="left", maintain_order="left")["pdq"]
@@ -196,3 +198,40 @@ def iter_hits(tasks: Sequence[SearchTask]) -> Iterator[pl.DataFrame]:
     """What the tasks found, part by part: ``query``, ``target`` (rows of the two files) and ``distance``."""
     for task in tasks:
         yield pl.read_parquet(task.part)
+
+
+def embed_pictures(pictures: Path, encode: Encoder, folder: Path, part_size: int) -> NDArray[np.float32]:
+    """Vectors ``[N, E]`` of length one of a table of pictures, zeros for what is no picture; in parts, each done once.
+
+    The encoder runs in this process: it holds a model, and whatever that runs on.
+    """
+    tasks = list_hash_tasks(pictures, count_rows(pictures), (), folder, part_size)
+    parts = [_embed_part(task, encode) for task in tasks]
+    width = max((part.shape[1] for part in parts), default=0)
+    return np.concatenate([np.empty((0, width), dtype=np.float32), *(_widen(part, width) for part in parts)])
+
+
+def _embed_part(task: HashTask, encode: Encoder) -> NDArray[np.float32]:
+    path = task.part.with_suffix(".npy")
+    if not path.exists():
+        locations = pl.scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
+        decoded = [_decode_small(location) for location in locations["location"]]
+        there = [row for row, picture in enumerate(decoded) if picture is not None]
+        vectors = encode_pictures((picture for picture in decoded if picture is not None), encode)
+        part = np.zeros((task.length, vectors.shape[1] if there else 0), dtype=np.float32)
+        part[there] = vectors[: len(there)]
+        with atomic_path(path) as partial, partial.open("wb") as stream:
+            np.save(stream, part)
+    loaded: NDArray[np.float32] = np.load(path)
+    return loaded
+
+
+def _decode_small(location: str) -> Picture | None:
+    try:
+        return decode(read_location(location), min_short_side=SIDE)
+    except ImageError:
+        return None
+
+
+def _widen(part: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    return np.pad(part, ((0, 0), (0, width - part.shape[1])))

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from linnaea.data.copies import REASON_SCHEMA
-from linnaea.data.duplicates import THRESHOLD, find_exact, match_benchmark_taxa
+from linnaea.data.duplicates import THRESHOLD, find_exact, find_leaks_by_embedding, match_benchmark_taxa
 from linnaea.data.hashes import CROP_STEPS, variants
 from linnaea.data.hashing import HashTable
 from linnaea.data.naming import UNSURE, NameResolver
@@ -22,6 +24,9 @@ from linnaea.data.splits import BENCHMARK
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
+
+Vectors = NDArray[np.float32]
+"""``[N, E]``, rows of length one."""
 
 PICTURES_SCHEMA: dict[str, Any] = dict.fromkeys(("picture", "location", "label", "species"), pl.String)
 """A benchmark's pictures: what they are called in reasons, where they lie, the label, the species where it is named."""
@@ -132,6 +137,17 @@ def find_copies(benchmark: Benchmark, pictures: Sequence[str], training: HashTab
     reasons = [
         (row, f"occurs in benchmark {benchmark.name}{DETAIL}{pictures[picture]}, {how}")
         for row, (_, picture, how) in sorted(found.items())
+    ]
+    return pl.DataFrame(reasons, schema=REASON_SCHEMA, orient="row")
+
+
+def find_similar(benchmark: Benchmark, pictures: Sequence[str], training: Vectors, vectors: Vectors) -> pl.DataFrame:
+    """Training rows that an encoder takes for a benchmark's picture: ``row, reason``, the most similar one named."""
+    found = find_leaks_by_embedding(training, vectors, benchmark.min_cosine)
+    nearest = found.sort("cosine", "benchmark_row", descending=[True, False]).unique("train_row", keep="first")
+    reasons = [
+        (row, f"is similar to benchmark {benchmark.name}{DETAIL}{pictures[picture]}, cosine {cosine:.3f}")
+        for row, picture, cosine in nearest.sort("train_row").iter_rows()
     ]
     return pl.DataFrame(reasons, schema=REASON_SCHEMA, orient="row")
 

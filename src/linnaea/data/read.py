@@ -61,19 +61,20 @@ class Reading:
 
     @property
     def n_records(self) -> int:
-        return _height(self.records_path)
+        return count_rows(self.records_path)
 
     @property
     def n_in(self) -> int:
         """Records and rejects: every input once."""
-        return self.n_records + _height(self.rejects_path)
+        return self.n_records + count_rows(self.rejects_path)
 
     def taxa(self) -> list[Taxon]:
         """The distinct taxa as the sources give them, in order of appearance."""
         return taxa_from_table(pl.read_parquet(self.taxa_path))
 
 
-def _height(path: Path) -> int:
+def count_rows(path: Path) -> int:
+    """The rows of a Parquet file, without reading them."""
     return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 

@@ -16,27 +16,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from linnaea.data.compare import TRAINING, Compared, Gallery, compare, encode_gallery
 from linnaea.data.copies import REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
+from linnaea.data.duplicates import Encoder
 from linnaea.data.engine import Engine
-from linnaea.data.hashes import CROP_STEPS
-from linnaea.data.hashing import (
-    HashTable,
-    SearchTask,
-    gather_hashes,
-    hash_pictures,
-    iter_hits,
-    list_hash_tasks,
-    list_search_tasks,
-    run_parts,
-    search,
-)
+from linnaea.data.hashing import iter_hits
 from linnaea.data.leakage import (
     Benchmark,
     SpeciesNames,
+    Vectors,
     describe_benchmark,
     find_copies,
+    find_similar,
     match_species,
-    read_benchmark,
     species_names,
 )
 from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
@@ -103,15 +95,6 @@ class _Named:
     resolver: NameResolver | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Compared:
-    """What was found among the pictures."""
-
-    training: HashTable
-    near: list[SearchTask]
-    benchmarks: dict[str, tuple[HashTable, list[SearchTask]]]
-
-
 class _Ledger:
     """Who is still in, and why the others are not: the first reason stands."""
 
@@ -133,17 +116,28 @@ class _Ledger:
         return where.hstack([reasons["reason"]]).select(*REJECT_SCHEMA)
 
 
-def settle(reading: Reading, rules: SettleRules, engine: Engine, on_progress: OnProgress) -> None:
-    """Write the plan, its taxa and rejects, ``names.parquet`` where names are settled, and counts for the manifest."""
+def settle(
+    reading: Reading, rules: SettleRules, engine: Engine, on_progress: OnProgress, encode: Encoder | None = None
+) -> None:
+    """Write the plan, its taxa and rejects, ``names.parquet`` where names are settled, and counts for the manifest.
+
+    Raises:
+        LinnaeaError: a checklist, a list of names or a benchmark cannot be read; a benchmark asks for an encoder and
+            there is none.
+    """
     named = _name(reading, rules.names)
-    tables = [_benchmark_table(reading, number, benchmark) for number, benchmark in enumerate(rules.benchmarks)]
-    compared = _compare(reading, rules, tables, engine, on_progress) if rules.compares_pictures else None
+    gallery = Gallery.of(reading, rules.benchmarks, rules.part_size)
+    compared = compare(gallery, rules.duplicates, engine, on_progress) if rules.compares_pictures else None
+    encoded = encode_gallery(gallery, encode)
     ledger, counts = _Ledger(named.records.height), dict[str, Any]()
     if named.naming:
         ledger.reject(_unnamed(named.naming))
         counts["names"] = count_names(named.naming.table)
-    for benchmark, table in zip(rules.benchmarks, tables, strict=True):
-        counts.setdefault("benchmarks", {})[benchmark.name] = _remove(benchmark, table, named, compared, ledger)
+    for benchmark in rules.benchmarks:
+        pictures = pl.read_parquet(gallery.tables[benchmark.name])
+        removed = _remove_copies(benchmark, pictures, compared, encoded, ledger)
+        removed |= _remove_species(benchmark, pictures, named, ledger) if benchmark.by_taxon else {}
+        counts.setdefault("benchmarks", {})[benchmark.name] = removed
     records = named.records.with_columns(scope="source", pdq=pl.lit(None, pl.String))
     if compared:
         records = records.with_columns(compared.training.hex(records.height))
@@ -172,72 +166,41 @@ def _unnamed(naming: Naming) -> pl.DataFrame:
     return found.select("row", "reason").cast(REASON_SCHEMA)  # type: ignore[arg-type]
 
 
-def _benchmark_table(reading: Reading, number: int, benchmark: Benchmark) -> Path:
-    path = reading.folder / "hashes" / f"benchmark-{number}.parquet"
-    if not path.exists():
-        write_parquet(read_benchmark(benchmark), path)
-    return path
-
-
-def _compare(
-    reading: Reading, rules: SettleRules, tables: Sequence[Path], engine: Engine, on_progress: OnProgress
-) -> _Compared:
-    """Hash the pictures of the records and of the benchmarks, and search for copies: in parts, each done once."""
-    folder = reading.folder / "hashes"
-    every: dict[Path, tuple[float, ...]] = {reading.records_path: (0.0,)}
-    every |= {path: CROP_STEPS for path, one in zip(tables, rules.benchmarks, strict=True) if one.by_image}
-    hashing = {
-        path: list_hash_tasks(path, _height(path), steps, folder / path.stem, rules.part_size)
-        for path, steps in every.items()
-    }
-    run_parts(hash_pictures, [task for tasks in hashing.values() for task in tasks], engine, on_progress)
-    hashes = {path: gather_hashes(tasks, folder / f"{path.stem}.npy") for path, tasks in hashing.items()}
-    training = hashes[reading.records_path]
-    near: list[SearchTask] = []
-    if rules.duplicates.near != "keep":
-        near = list_search_tasks(training, training, rules.duplicates.threshold, folder / "near")
-    found = {
-        benchmark.name: (
-            hashes[path], list_search_tasks(training, hashes[path], benchmark.threshold, folder / f"{path.stem}-hits")
-        )
-        for path, benchmark in zip(tables, rules.benchmarks, strict=True)
-        if benchmark.by_image
-    }  # fmt: skip
-    searches = [*near, *(task for _, tasks in found.values() for task in tasks)]
-    run_parts(search, searches, engine, on_progress)
-    return _Compared(training=training, near=near, benchmarks=found)
-
-
-def _height(path: Path) -> int:
-    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-
-
-def _remove(
-    benchmark: Benchmark, table: Path, named: _Named, compared: _Compared | None, ledger: _Ledger
+def _remove_copies(
+    benchmark: Benchmark,
+    pictures: pl.DataFrame,
+    compared: Compared | None,
+    encoded: dict[str, Vectors],
+    ledger: _Ledger,
 ) -> dict[str, Any]:
-    """Reject what the benchmark holds; returns the counts."""
-    pictures = pl.read_parquet(table)
+    """Reject pictures that occur in a benchmark; returns the counts."""
     counts: dict[str, Any] = {"pictures": pictures.height}
+    names = pictures["picture"].to_list()
     if compared and benchmark.by_image:
         hashes, hits = compared.benchmarks[benchmark.name]
         counts["unreadable"] = int(hashes.digests("sha256").null_count())
-        found = find_copies(benchmark, pictures["picture"].to_list(), compared.training, hashes, iter_hits(hits))
-        counts["removed by image"] = ledger.reject(found)
-    if benchmark.by_taxon:
-        names = species_names(pictures["label"], pictures["species"], named.resolver)
-        match = match_species(names, named.taxa, named.given)
-        taxa = pl.Series([taxon.scientific_name for taxon in named.taxa], dtype=pl.String)
-        rows = named.records.select("taxon_id").with_row_index("row").filter(pl.col("taxon_id").is_in(match.rows))
-        reason = pl.format(
-            "is of a species of benchmark {}" + DETAIL + "{}", pl.lit(benchmark.name), taxa[rows["taxon_id"]]
-        )
-        counts["removed by species"] = ledger.reject(rows.select("row", reason=reason).cast(REASON_SCHEMA))  # type: ignore[arg-type]
-        counts |= {"species": len(names.forms), "not in the sources": match.unmatched}
+        copies = find_copies(benchmark, names, compared.training, hashes, iter_hits(hits))
+        counts["removed by image"] = ledger.reject(copies)
+    if benchmark.name in encoded:
+        similar = find_similar(benchmark, names, encoded[TRAINING], encoded[benchmark.name])
+        counts["removed by similarity"] = ledger.reject(similar)
     return counts
 
 
+def _remove_species(benchmark: Benchmark, pictures: pl.DataFrame, named: _Named, ledger: _Ledger) -> dict[str, Any]:
+    """Reject the pictures of a benchmark's species; returns the counts."""
+    names = species_names(pictures["label"], pictures["species"], named.resolver)
+    match = match_species(names, named.taxa, named.given)
+    taxa = pl.Series([taxon.scientific_name for taxon in named.taxa], dtype=pl.String)
+    rows = named.records.select("taxon_id").with_row_index("row").filter(pl.col("taxon_id").is_in(match.rows))
+    what = f"is of a species of benchmark {benchmark.name}{DETAIL}"
+    reasons = rows.select("row", reason=pl.lit(what) + taxa.gather(rows["taxon_id"]))
+    removed = ledger.reject(reasons.cast(REASON_SCHEMA))  # type: ignore[arg-type]
+    return {"removed by species": removed, "species": len(names.forms), "not in the sources": match.unmatched}
+
+
 def _settle_copies(
-    records: pl.DataFrame, rule: DuplicateRule, compared: _Compared, ledger: _Ledger
+    records: pl.DataFrame, rule: DuplicateRule, compared: Compared, ledger: _Ledger
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Reject copies, and let copies that stay share a group, within no source's scope."""
     links = [link_near(compared.training, iter_hits(compared.near))]
