@@ -72,14 +72,18 @@ class NameResolver:
 
     def __init__(self, rule: NamingRule) -> None:
         checklists = [load_checklist(name) for name in rule.checklists]
-        self._versions = {checklist.name: checklist.version for checklist in checklists}
+        self._names = {f"{checklist.name} {checklist.version}": checklist.name for checklist in checklists}
+        self._versions = {f"{checklist.name} {checklist.version}": checklist.version for checklist in checklists}
         context = dict(pair.split("=", 1) for pair in rule.context)
         self._resolver = Resolver.of(checklists, context=context)
 
     def resolve(self, asked: Sequence[str] | pl.Series, given: pl.DataFrame | None = None) -> pl.DataFrame:
         """:data:`linnaea.taxonomy.resolve.RESULT_COLUMNS` and ``version``, a row per name."""
         found = self._resolver.resolve(asked, given=given)
-        return found.with_columns(version=pl.col("checklist").replace_strict(self._versions, default=""))
+        return found.with_columns(
+            checklist=pl.col("checklist").replace_strict(self._names, default="", return_dtype=pl.String),
+            version=pl.col("checklist").replace_strict(self._versions, default="", return_dtype=pl.String),
+        )
 
 
 def settle_names(records: pl.DataFrame, taxa: Sequence[Taxon], resolver: NameResolver, rule: NamingRule) -> Naming:
