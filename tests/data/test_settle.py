@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -471,50 +472,56 @@ def receipts(output: Path) -> set[str]:
     return found | {str(path) for path in (output / ".build" / "pictures").glob("*/??????.parquet")}
 
 
-def kill_and_resume(folder: Path, root: Path, benchmark: Path, delays: list[float], n_workers: int) -> int:
-    """Build, killing it after each of ``delays`` seconds of work; returns how many kills came in mid-build.
+def kill_and_resume(
+    folder: Path, root: Path, benchmark: Path, moments: Sequence[float | int], n_workers: int
+) -> list[int]:
+    """Build, killing it at each of the ``moments``: seconds after its start, or receipts that are there (an integer).
 
-    Every run notes the tasks it hands out: none may be one whose receipt was there when the run began.
+    Every run notes the tasks it hands out: none may be one whose receipt was there when the run began. Returns how
+    many receipts were there at each kill that came in mid-build.
     """
     folder.mkdir(parents=True)
     (folder / "driver.py").write_text(DRIVER)
     output, log = folder / "data", folder / "log"
-    n_killed = 0
-    for delay in [*delays, None]:
+    command = [sys.executable, str(folder / "driver.py"), str(root), str(benchmark), str(output), str(log)]
+    killed = []
+    for moment in [*moments, None]:
         before = receipts(output)
         log.unlink(missing_ok=True)
-        command = [
-            sys.executable,
-            str(folder / "driver.py"),
-            str(root),
-            str(benchmark),
-            str(output),
-            str(log),
-            str(n_workers),
-        ]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-        if delay is None:
-            _, errors = process.communicate(timeout=600)
-            assert process.returncode == 0, errors
-        else:
-            while process.poll() is None and not log.exists():
-                time.sleep(0.002)
-            time.sleep(delay)
-            n_killed += process.poll() is None
-            os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
-            process.communicate()
+        process = subprocess.Popen([*command, str(n_workers)], stderr=subprocess.PIPE, start_new_session=True)
+        if moment is not None:
+            wait_for(moment, process, output, log)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                killed.append(len(receipts(output)))
+        _, errors = process.communicate(timeout=600)
+        assert moment is not None or process.returncode == 0, errors
         handed_out = log.read_text().splitlines() if log.exists() else []
         assert not before & set(handed_out), "what was finished was done again"
         assert len(handed_out) == len(set(handed_out))
-    return n_killed
+    return killed
+
+
+def wait_for(moment: float | int, process: "subprocess.Popen[bytes]", output: Path, log: Path) -> None:
+    while process.poll() is None and not log.exists():
+        time.sleep(0.002)
+    if isinstance(moment, float):
+        time.sleep(moment)
+    while process.poll() is None and isinstance(moment, int) and len(receipts(output)) < moment:
+        time.sleep(0.001)
 
 
 def test_a_killed_build_goes_on_to_the_same_bytes_and_decodes_nothing_twice(
     tmp_path: Path, photos: Path, benchmark: Path
 ) -> None:
-    kill_and_resume(tmp_path / "whole", photos, benchmark, [], 1)
-    n_killed = kill_and_resume(tmp_path / "killed", photos, benchmark, [0.02, 0.05, 0.03], 1)
-    assert n_killed > 0
+    config = BuildConfig(
+        shard_size=8,
+        duplicates=DuplicateRule(exact="drop", near="group"),
+        benchmarks=(Benchmark(name="exam", path=benchmark),),
+    )
+    build([FolderSource(root=photos)], tmp_path / "whole" / "data", config, LocalEngine(1))
+    killed = kill_and_resume(tmp_path / "killed", photos, benchmark, [1, 3, 5], 1)  # hashing, searching, shards
+    assert any(killed), "no kill came when something was finished"
     assert fingerprint(tmp_path / "killed" / "data") == fingerprint(tmp_path / "whole" / "data")
 
 
@@ -537,11 +544,12 @@ def test_kill_9_with_copies_and_a_benchmark_on_real_photographs(tmp_path: Path, 
         elif number % 10 == 0:
             shutil.copyfile(path, tmp_path / "photos" / path.parent.name / f"copy{number}.jpg")
     kill_and_resume(tmp_path / "whole", tmp_path / "photos", tmp_path / "exam", [], 2)
-    whole, n_killed, rounds = fingerprint(tmp_path / "whole" / "data"), 0, 0
-    while n_killed < 20 and rounds < 20:
+    whole, killed, rounds = fingerprint(tmp_path / "whole" / "data"), list[int](), 0
+    while len(killed) < 20 and rounds < 20:
         folder = tmp_path / f"round{rounds}"
-        n_killed += kill_and_resume(folder, tmp_path / "photos", tmp_path / "exam", random.uniform(0, 4, 3).tolist(), 2)
+        killed += kill_and_resume(folder, tmp_path / "photos", tmp_path / "exam", random.uniform(0, 4, 3).tolist(), 2)
         assert fingerprint(folder / "data") == whole
         shutil.rmtree(folder)
         rounds += 1
-    assert n_killed >= 20
+    assert len(killed) >= 20
+    assert len(set(killed)) > 10, "the kills came at different stages"
