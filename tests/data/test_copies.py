@@ -1,5 +1,7 @@
 """Copies are dropped or grouped as the rule says, whatever the order of what was found."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnaea.data.clusters import connect
-from linnaea.data.copies import LINK_SCHEMA, DuplicateRule, settle_copies
+from linnaea.data.copies import LINK_SCHEMA, DuplicateRule, link_near, settle_copies
+from linnaea.data.hashing import HIT_SCHEMA, DistinctHashes, HashTable
 
 N = 12
 links = st.lists(
@@ -92,6 +95,41 @@ def test_exact_copies_go_and_near_ones_stay_together() -> None:
     done = settle_copies(make_records([""] * 4), rule, found, np.ones(4, dtype=bool))
     assert done.rejected.rows() == [(1, "is an exact copy -- of s r0")]
     assert done.grouped.rows() == [(0, 0), (2, 0)], "what was linked through the dropped one alone is no cluster"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from((-1, 0, 1, 2, 3, 4)), min_size=N, max_size=N), st.sets(st.integers(0, N - 1)),
+       st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda pair: pair[0] < pair[1])))  # fmt: skip
+def test_pictures_with_the_same_hash_are_treated_as_if_each_had_been_searched_for(
+    hash_of: list[int], dead: set[int], near: set[tuple[int, int]]
+) -> None:
+    """Whatever stands for its like: what is kept and what is grouped is what all pairs of pictures would give."""
+    alive = np.array([row not in dead for row in range(N)])
+    rows = np.array([row for row in range(N) if hash_of[row] >= 0], dtype=np.int64)
+    table = HashTable(parts=(), rows=rows, path=Path("unused"), n_variants=1)
+    number = np.array([hash_of[row] for row in rows], dtype=np.int64)
+    distinct = DistinctHashes(table=table, path=Path("unused"), number=number)
+    used = [(a, b) for a, b in near if b <= number.max(initial=-1)]
+    hits = pl.DataFrame([(a, b, 7) for a, b in used], schema=HIT_SCHEMA, orient="row")
+    found = link_near(distinct, [hits], alive)
+    close = [
+        (a, b)
+        for a in range(N)
+        for b in range(a + 1, N)
+        if min(hash_of[a], hash_of[b]) >= 0 and alive[a] and alive[b]
+        and (hash_of[a] == hash_of[b] or tuple(sorted((hash_of[a], hash_of[b]))) in used)
+    ]  # fmt: skip
+    done = settle_copies(make_records([""] * N), DuplicateRule(near="drop"), found, alive)
+    dropped: set[int] = set()
+    for row in range(N):
+        dropped |= {row} if any(b == row and a not in dropped for a, b in close) else set()
+    assert set(done.rejected["row"]) == dropped
+    named = {row: int(reason.partition(" -- of s r")[2].partition(",")[0]) for row, reason in done.rejected.iter_rows()}
+    assert all((kept, row) in close and kept not in dropped for row, kept in named.items())
+    together = settle_copies(make_records([""] * N), DuplicateRule(near="group"), found, alive)
+    clusters = naive_clusters(N, close)
+    in_pairs = {row for pair in close for row in pair}
+    assert dict(together.grouped.iter_rows()) == {row: clusters[row] for row in in_pairs}
 
 
 @pytest.mark.parametrize("threshold", [-1, 64])

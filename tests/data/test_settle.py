@@ -472,10 +472,8 @@ def receipts(output: Path) -> set[str]:
     return found | {str(path) for path in (output / ".build" / "pictures").glob("*/??????.parquet")}
 
 
-def kill_and_resume(
-    folder: Path, root: Path, benchmark: Path, moments: Sequence[float | int], n_workers: int
-) -> list[int]:
-    """Build, killing it at each of the ``moments``: seconds after its start, or receipts that are there (an integer).
+def kill_and_resume(folder: Path, root: Path, benchmark: Path, moments: Sequence[int], n_workers: int) -> list[int]:
+    """Build, killing it when so many receipts are there as ``moments`` say, one after another.
 
     Every run notes the tasks it hands out: none may be one whose receipt was there when the run began. Returns how
     many receipts were there at each kill that came in mid-build.
@@ -502,12 +500,10 @@ def kill_and_resume(
     return killed
 
 
-def wait_for(moment: float | int, process: "subprocess.Popen[bytes]", output: Path, log: Path) -> None:
+def wait_for(moment: int, process: "subprocess.Popen[bytes]", output: Path, log: Path) -> None:
     while process.poll() is None and not log.exists():
         time.sleep(0.002)
-    if isinstance(moment, float):
-        time.sleep(moment)
-    while process.poll() is None and isinstance(moment, int) and len(receipts(output)) < moment:
+    while process.poll() is None and len(receipts(output)) < moment:
         time.sleep(0.001)
 
 
@@ -547,7 +543,8 @@ def test_kill_9_with_copies_and_a_benchmark_on_real_photographs(tmp_path: Path, 
     whole, killed, rounds = fingerprint(tmp_path / "whole" / "data"), list[int](), 0
     while len(killed) < 20 and rounds < 20:
         folder = tmp_path / f"round{rounds}"
-        killed += kill_and_resume(folder, tmp_path / "photos", tmp_path / "exam", random.uniform(0, 4, 3).tolist(), 2)
+        moments = sorted(random.integers(0, 130, 4).tolist())
+        killed += kill_and_resume(folder, tmp_path / "photos", tmp_path / "exam", moments, 2)
         assert fingerprint(folder / "data") == whole
         shutil.rmtree(folder)
         rounds += 1

@@ -9,9 +9,11 @@ from linnaea.data.duplicates import Encoder
 from linnaea.data.engine import Engine
 from linnaea.data.hashes import CROP_STEPS
 from linnaea.data.hashing import (
+    DistinctHashes,
     HashTable,
     SearchTask,
     embed_pictures,
+    gather_distinct,
     gather_hashes,
     hash_pictures,
     list_hash_tasks,
@@ -61,8 +63,9 @@ class Compared:
     """What was found among the pictures."""
 
     training: HashTable
+    distinct: DistinctHashes | None
     near: list[SearchTask]
-    """Pairs of near copies within the records, where the rule asks for them."""
+    """The different hashes of the records, and pairs of them that are near, where the rule asks for near copies."""
     benchmarks: dict[str, tuple[HashTable, list[SearchTask]]]
     """By name, the hashes of a benchmark and the copies of its pictures."""
 
@@ -81,14 +84,17 @@ def compare(
     run_parts(hash_pictures, [task for some in tasks.values() for task in some], engine, on_progress)
     hashes = {name: gather_hashes(some, folder / f"{gallery.tables[name].stem}.npy") for name, some in tasks.items()}
     training = hashes[TRAINING]
-    near = list_search_tasks(training, training, rule.threshold, folder / "near") if rule.near != "keep" else []
+    distinct, near = None, list[SearchTask]()
+    if rule.near != "keep":
+        distinct = gather_distinct(training, folder / "distinct.npy")
+        near = list_search_tasks(distinct.path, distinct.path, rule.threshold, folder / "near")
     found = {}
     for benchmark in by_image:
-        hits = folder / f"{gallery.tables[benchmark.name].stem}-hits"
-        table = hashes[benchmark.name]
-        found[benchmark.name] = (table, list_search_tasks(training, table, benchmark.threshold, hits))
+        table, hits = hashes[benchmark.name], folder / f"{gallery.tables[benchmark.name].stem}-hits"
+        searches = list_search_tasks(training.path, table.path, benchmark.threshold, hits, n_variants=table.n_variants)
+        found[benchmark.name] = (table, searches)
     run_parts(search, [*near, *(task for _, some in found.values() for task in some)], engine, on_progress)
-    return Compared(training=training, near=near, benchmarks=found)
+    return Compared(training=training, distinct=distinct, near=near, benchmarks=found)
 
 
 def encode_gallery(gallery: Gallery, encode: Encoder | None) -> dict[str, Vectors]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.clusters import connect
 from linnaea.data.duplicates import THRESHOLD
-from linnaea.data.hashing import HashTable
+from linnaea.data.hashing import DistinctHashes, HashTable
 from linnaea.data.plan import DETAIL
 
 Fate = Literal["keep", "drop", "group"]
@@ -80,15 +80,29 @@ def link_exact(hashes: HashTable, alive: NDArray[np.bool_]) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def link_near(hashes: HashTable, hits: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Pairs within the threshold, as links between pictures; both ends are rows of ``hashes.rows``."""
-    found = [pl.DataFrame(schema=LINK_SCHEMA)]
+def link_near(hashes: DistinctHashes, hits: Iterable[pl.DataFrame], alive: NDArray[np.bool_]) -> pl.DataFrame:
+    """Links between living pictures with near hashes: the first picture with a hash stands for those with the same.
+
+    ``hits`` are pairs of different hashes. Pictures with the very same hash are linked to their first at distance 0,
+    so that ten thousand copies of one picture are ten thousand links and not their square.
+    """
+    rows, number = hashes.table.rows, hashes.number
+    rows, number = rows[alive[rows]], number[alive[rows]]
+    first = np.full(hashes.number.max(initial=-1) + 1, len(alive), dtype=np.int64)
+    np.minimum.at(first, number, rows)
+    twins = rows != first[number]
+    found = [_links(first[number[twins]], rows[twins], np.zeros(int(twins.sum()), dtype=np.int64))]
     for block in hits:
-        first, row = (pl.Series(name, hashes.rows[block[name].to_numpy()]) for name in ("query", "target"))
-        found.append(
-            pl.DataFrame({"first": first, "row": row, "distance": block["distance"]}).with_columns(kind=pl.lit("near"))
-        )
+        one, other = first[block["query"].to_numpy()], first[block["target"].to_numpy()]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        living = high < len(alive)
+        found.append(_links(low[living], high[living], block["distance"].to_numpy()[living]))
     return pl.concat(found)
+
+
+def _links(first: NDArray[np.int64], row: NDArray[np.int64], distance: NDArray[np.int64]) -> pl.DataFrame:
+    table = pl.DataFrame({"first": first, "row": row, "distance": distance}).with_columns(kind=pl.lit("near"))
+    return table.cast(LINK_SCHEMA)  # type: ignore[arg-type]
 
 
 def _is(mask: NDArray[np.bool_], column: str) -> pl.Expr:
@@ -99,12 +113,16 @@ def _drop(links: pl.DataFrame) -> pl.DataFrame:
     """The links to one kept picture of every picture that is dropped.
 
     Rows are taken in order, so that whatever a row may be dropped for has been decided: of a chain a - b - c, whose
-    ends are no copies of one another, b goes and c stays.
+    ends are no copies of one another, b goes and c stays. At distance 0 a row shares the fate of the first.
     """
     dropped: dict[int, tuple[int, int, str]] = {}
     for first, row, distance, kind in links.select(*LINK_SCHEMA).sort("row", "kind", "distance", "first").iter_rows():
-        if first not in dropped and row not in dropped:
+        if row in dropped:
+            continue
+        if first not in dropped:
             dropped[row] = (first, distance, kind)
+        elif distance == 0:
+            dropped[row] = dropped[first]
     rows = [(first, row, distance, kind) for row, (first, distance, kind) in dropped.items()]
     return pl.DataFrame(rows, schema=LINK_SCHEMA, orient="row")
 

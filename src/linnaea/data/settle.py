@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from linnaea.data.compare import TRAINING, Compared, Gallery, compare, encode_gallery
-from linnaea.data.copies import REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
+from linnaea.data.copies import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
 from linnaea.data.duplicates import Encoder
 from linnaea.data.engine import Engine
 from linnaea.data.hashing import iter_hits
@@ -203,7 +203,9 @@ def _settle_copies(
     records: pl.DataFrame, rule: DuplicateRule, compared: Compared, ledger: _Ledger
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Reject copies, and let copies that stay share a group, within no source's scope."""
-    links = [link_near(compared.training, iter_hits(compared.near))]
+    links = [pl.DataFrame(schema=LINK_SCHEMA)]
+    if compared.distinct:
+        links.append(link_near(compared.distinct, iter_hits(compared.near), ledger.alive))
     if rule.exact != "keep":
         links.append(link_exact(compared.training, ledger.alive))
     copies = settle_copies(records, rule, pl.concat(links), ledger.alive)
