@@ -80,6 +80,14 @@ def test_benchmarks_are_kept_out_by_picture_and_by_species(photos: Path, tmp_pat
     assert DataSet.open(tmp_path / "more").taxa["scientific_name"].to_list() == ["Corvus corax"]
 
 
+def test_a_filter_that_matches_nothing_is_said_so(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos / "Corvus_corax", tmp_path / "exam" / "Felis_catus")
+    build(photos, tmp_path / "data", "--benchmark", str(tmp_path / "exam"), "--benchmark-species")
+    assert "none of its 1 names is a species of the sources" in capsys.readouterr().err
+
+
 def test_a_benchmark_is_drawn_from_a_list_of_names(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("Corvus corax\nCorvus monedula\n")
     assert build(photos, tmp_path / "data", "--draw-benchmark", str(tmp_path / "names.txt")) == DONE

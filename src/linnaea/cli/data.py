@@ -1,5 +1,6 @@
 """``linnaea data``: build, check and describe data sets."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -97,6 +98,7 @@ def build(options: Build) -> int:
         say(f"{options.output}: already built from the same input; nothing to do")
     if summary.n_out and not (options.output / "report.html").exists():
         say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
+    _say_settled(options.output)
     return _account(summary, options.output)
 
 
@@ -149,6 +151,18 @@ def _config(options: Build) -> "BuildConfig":
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _say_settled(output: Path) -> None:
+    """What came of names and benchmarks; above all of a filter that matched nothing."""
+    manifest = json.loads((output / "manifest.json").read_text())
+    if names := manifest.get("names"):
+        say("names: " + ", ".join(f"{count:,} {status}" for status, count in names["names"].items()))
+    for name, counts in manifest.get("benchmarks", {}).items():
+        say(f"benchmark {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int)))
+        missing, n_species = len(counts.get("not in the sources", ())), counts.get("species", 0)
+        if missing == n_species > 0:
+            warn(f"benchmark {name}: none of its {n_species} names is a species of the sources; is that right?")
 
 
 def _account(summary: "BuildSummary", output: Path) -> int:

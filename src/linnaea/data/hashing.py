@@ -105,6 +105,8 @@ def run_parts(
     on_progress: Callable[[int, int | None], None],
 ) -> None:
     """Run those tasks whose part is not there yet."""
+    if not tasks:
+        return
     todo = [task for task in tasks if not task.part.exists()]
     total = sum(task.length for task in tasks)
     done = total - sum(task.length for task in todo)

@@ -229,27 +229,25 @@ def _write(
     """Number the taxa that are left, assign the splits, and write everything; the plan last."""
     new_id, taxa = number_taxa(plan, named.taxa)
     plan = plan.with_columns(new_id.gather(plan["taxon_id"]).alias("taxon_id"))
-    rare: set[str] = set()
-    if rule.benchmark is not None:
+    if rule.benchmark is None:
+        plan = assign_splits(plan, taxa, rule)
+    else:
         names = _rare_names(rule.benchmark, named.resolver)
         match = match_species(names, taxa)
-        rare = {taxa[row].scientific_name for row in match.rows}
-    plan = assign_splits(plan, taxa, rule, rare)
-    if rule.benchmark is not None:
+        plan = assign_splits(plan, taxa, rule, {taxa[row].scientific_name for row in match.rows})
         drawn = plan.filter((pl.col("split") == BENCHMARK) & (pl.col("reason") == ""))
         counts["benchmark drawn"] = {
             "names": len(names.forms), "not in the sources": match.unmatched,
             "species": drawn["taxon_id"].n_unique(), "images": drawn.height,
         }  # fmt: skip
-    straddling = plan.filter(pl.col("reason") != "")
     if named.naming:
         write_parquet(named.naming.table.with_columns(new_id).select(*NAMES_SCHEMA), reading.folder / NAMES_FILE)
     write_atomically(reading.folder / COUNTS_FILE, json.dumps(counts, ensure_ascii=False))
-    kept = plan.filter(pl.col("reason") == "")
-    every = [pl.read_parquet(reading.rejects_path), rejects, straddling.select(*REJECT_SCHEMA)]
-    write_plan(kept, pl.concat(every), taxa, reading.folder)
+    straddling = plan.filter(pl.col("reason") != "").select(*REJECT_SCHEMA)
+    every = [pl.read_parquet(reading.rejects_path), rejects, straddling]
+    write_plan(plan.filter(pl.col("reason") == ""), pl.concat(every), taxa, reading.folder)
 
 
 def _rare_names(draw: BenchmarkDraw, resolver: NameResolver | None) -> SpeciesNames:
-    names = read_names(draw.names).names.fill_null("")
+    names = read_names(draw.names, draw.column).names.fill_null("")
     return species_names(names, pl.Series([""] * len(names), dtype=pl.String), resolver)

@@ -29,7 +29,9 @@ class BenchmarkDraw:
     from a list, which training never sees."""
 
     names: Path
-    """A file of names of species: one a line, or a table with a column of names."""
+    """A file of names of species: one a line, or a table."""
+    column: str = ""
+    """Column of the table that holds the names, where it has several."""
     source: str = ""
     """Draw from this source alone, and only species that occur in no other; empty: from all sources together."""
     min_images: int = 30
