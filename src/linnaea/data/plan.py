@@ -12,7 +12,7 @@ from linnaea.data.shards import make_taxa_table, sort_taxa, write_parquet
 from linnaea.storage import atomic_path
 from linnaea.taxonomy.taxon import Taxon
 
-PLAN_SCHEMA: dict[str, Any] = {
+RECORD_SCHEMA: dict[str, Any] = {
     "key": pl.String,
     "split": pl.String,
     "source": pl.String,
@@ -21,10 +21,12 @@ PLAN_SCHEMA: dict[str, Any] = {
     "group": pl.String,
     "facts": pl.String,
     "taxon_id": pl.Int32,
-    "pdq": pl.String,
 }
+"""A row per record as it was read; ``facts`` is JSON, ``taxon_id`` a row of the taxa as the sources give them."""
+
+PLAN_SCHEMA: dict[str, Any] = {**RECORD_SCHEMA, "pdq": pl.String}
 """``records.parquet``: a row per record that goes into a shard's task, sorted by split and key, so that every shard is
-a fair mixture; ``facts`` is JSON; ``pdq`` is null where no hash was asked for."""
+a fair mixture; ``taxon_id`` is a row of ``taxa.parquet``, ``pdq`` is null where no hash was asked for."""
 
 REJECT_SCHEMA: dict[str, Any] = dict.fromkeys(("source", "record_id", "location", "reason"), pl.String)
 

@@ -11,24 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.data.plan import REJECT_SCHEMA, make_key
+from linnaea.data.plan import RECORD_SCHEMA, REJECT_SCHEMA, make_key
 from linnaea.data.shards import taxa_from_table, write_parquet
 from linnaea.data.sources import Record, Rejected, Source
 from linnaea.storage import atomic_path
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
-
-RECORD_SCHEMA: dict[str, Any] = {
-    "key": pl.String,
-    "split": pl.String,
-    "source": pl.String,
-    "record_id": pl.String,
-    "location": pl.String,
-    "group": pl.String,
-    "facts": pl.String,
-    "taxon_id": pl.Int32,
-}
-"""A row per record, sorted by key; ``facts`` is JSON, ``taxon_id`` a row of the taxa as the sources give them."""
 
 Names = tuple[tuple[str, ...], str]
 """A taxon's lineage and common name."""
@@ -48,7 +36,7 @@ class Reading:
 
     @property
     def records_path(self) -> Path:
-        """Written last: where it exists, the sources have been read."""
+        """Sorted by key. Written last: where it exists, the sources have been read."""
         return self.folder / "read" / "records.parquet"
 
     @property
