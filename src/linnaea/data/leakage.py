@@ -1,4 +1,9 @@
-"""Benchmarks that a data set must not contain: their pictures, in any crop, and their species, under any name."""
+"""Benchmarks that a data set must not contain: their pictures, also cropped, and their species, under any name.
+
+Crops are looked for on the benchmark's side: a training picture that is a benchmark's picture with up to 5% cut off
+each side is found. The other way round, a training picture of which the benchmark holds a crop, is found only where
+hardly anything was cut; so is a copy that was mirrored or cut by more. An encoder (``min_cosine``) finds such copies.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
