@@ -60,6 +60,12 @@ def test_resolve_alone_means_the_embedded_checklist() -> None:
     assert make_config(options).names == NamingRule(checklists=("inat",))
 
 
+def test_benchmarks_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    paths = (tmp_path / "birds" / "test", tmp_path / "plants" / "test", tmp_path / "rare.v2")
+    options = Build(output=Path("data"), folder=Path("photos"), benchmark=paths)
+    assert [one.name for one in make_config(options).benchmarks] == [str(paths[0]), str(paths[1]), "rare.v2"]
+
+
 def test_copies_are_dropped_when_asked(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build(photos, tmp_path / "data", "--duplicates", "drop") == SOME_FAILED
     dropped = 13 - len(DataSet.open(tmp_path / "data"))

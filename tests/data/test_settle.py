@@ -294,6 +294,9 @@ def test_a_benchmark_that_holds_nothing_is_an_error_and_one_that_holds_everythin
     (tmp_path / "empty").mkdir()
     with pytest.raises(LinnaeaError, match="would remove nothing"):
         run(root, tmp_path / "data", benchmarks=(Benchmark(name="x", path=tmp_path / "empty"),))
+    (tmp_path / "unfinished" / ".build").mkdir(parents=True)
+    with pytest.raises(LinnaeaError, match="was not finished"):
+        run(root, tmp_path / "another", benchmarks=(Benchmark(name="x", path=tmp_path / "unfinished"),))
     with pytest.raises(LinnaeaError, match="no such benchmark"):
         run(root, tmp_path / "other", benchmarks=(Benchmark(name="x", path=tmp_path / "nowhere"),))
     summary = run(root, tmp_path / "all", benchmarks=(Benchmark(name="x", path=root),))

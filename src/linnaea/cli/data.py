@@ -145,12 +145,18 @@ def _config(options: Build) -> "BuildConfig":
             names=NamingRule(checklists=options.checklist or (("inat",) if options.resolve else ())),
             duplicates=DuplicateRule(exact=options.duplicates, near=options.duplicates),
             benchmarks=tuple(
-                Benchmark(name=path.resolve().stem, path=path, by_taxon=options.benchmark_species)
-                for path in options.benchmark
+                Benchmark(name=name, path=path, by_taxon=options.benchmark_species)
+                for name, path in _name_benchmarks(options.benchmark).items()
             ),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _name_benchmarks(paths: tuple[Path, ...]) -> dict[str, Path]:
+    """Benchmarks by the name of their folder or table; by their path where two have the same."""
+    names = [path.stem if path.is_file() else path.resolve().name for path in paths]
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
 def _say_settled(output: Path) -> None:

@@ -67,9 +67,9 @@ def describe_benchmark(benchmark: Benchmark) -> dict[str, str]:
     Raises:
         LinnaeaError: there is nothing at its path.
     """
-    manifest = benchmark.path / "manifest.json"
-    if manifest.exists():
-        return {"kind": "data set", "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()}
+    if _is_data_set(benchmark.path):
+        directory = DataSet.open(benchmark.path).directory
+        return {"kind": "data set", "sha256": hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest()}
     return _source(benchmark).describe()
 
 
@@ -79,12 +79,16 @@ def read_benchmark(benchmark: Benchmark) -> pl.DataFrame:
     Raises:
         LinnaeaError: there is none.
     """
-    is_data_set = (benchmark.path / "manifest.json").exists()
-    rows = _data_set_pictures(benchmark) if is_data_set else _source_pictures(benchmark)
+    rows = _data_set_pictures(benchmark) if _is_data_set(benchmark.path) else _source_pictures(benchmark)
     table = pl.DataFrame(rows, schema=PICTURES_SCHEMA, orient="row")
     if table.is_empty():
         raise LinnaeaError(f"{benchmark.path}: holds no photographs; benchmark {benchmark.name!r} would remove nothing")
     return table
+
+
+def _is_data_set(path: Path) -> bool:
+    """Also an unfinished one: opening it says so, where its shards would be read as a folder of broken pictures."""
+    return (path / "manifest.json").exists() or (path / ".build").exists()
 
 
 def _source(benchmark: Benchmark) -> Source:
