@@ -27,7 +27,8 @@ from linnaea.data.images import Picture, decode
 THRESHOLDS = (0, 10, 16, 20, 24, 28, 31, 35, 40, 47)
 
 
-def near_copy(picture: Picture, random: np.random.Generator) -> Picture:
+def near_copy(picture: Picture, random: np.random.Generator) -> bytes:
+    """Cut, scaled and saved again: a JPEG."""
     height, width = picture.shape[:2]
     top, bottom, left, right = random.uniform(0, 0.05, 4)
     cut = picture[
@@ -37,7 +38,7 @@ def near_copy(picture: Picture, random: np.random.Generator) -> Picture:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     scaled = cv2.resize(cut, None, fx=scale, fy=scale, interpolation=how)
     quality = int(random.integers(50, 96))
-    return decode(cv2.imencode(".jpg", scaled[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+    return cv2.imencode(".jpg", scaled[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def read(root: Path, paths: list[str]) -> Iterator[Picture]:
@@ -57,7 +58,7 @@ def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> No
     seconds = time.perf_counter() - start
     print(f"benchmark: {n_benchmark:,} pictures x 81 crops hashed, {1000 * seconds / n_benchmark:.2f} ms each")
     plain = hash_benchmark(read(root, benchmark["filepath"].to_list()), (0.0,))
-    planted = hash_training(near_copy(one, random) for one in read(root, benchmark["filepath"].to_list()))
+    planted = hash_training(decode(near_copy(one, random)) for one in read(root, benchmark["filepath"].to_list()))
     start = time.perf_counter()
     others = hash_training(read(root, real["filepath"].to_list()))
     seconds = time.perf_counter() - start

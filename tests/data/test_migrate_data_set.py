@@ -77,6 +77,18 @@ def test_every_picture_follows_its_label(directory: Path, migration: Migration) 
     assert not (directory / PENDING).exists()
 
 
+def test_names_that_were_resolved_follow_their_taxa(directory: Path, migration: Migration) -> None:
+    taxa = pl.read_parquet(directory / "taxa.parquet")["scientific_name"].to_list()
+    numbers = pl.Series([*map(taxa.index, SPECIES), None], dtype=pl.Int32)
+    names = pl.DataFrame({"label": [*SPECIES, "gone"], "taxon_id": numbers})
+    write_parquet(names, directory / "names.parquet")
+    migrate_data_set(directory, migration)
+    after, dataset = pl.read_parquet(directory / "names.parquet"), DataSet.open(directory)
+    found = {label: dataset.taxon(row).scientific_name for label, row in after.drop_nulls().iter_rows()}
+    assert found == {name: MIGRATED[f"{name} 0"] for name in SPECIES}
+    assert after["taxon_id"].null_count() == 1
+
+
 def test_the_history_is_kept_and_a_second_run_changes_nothing(directory: Path, migration: Migration) -> None:
     counts = migrate_data_set(directory, migration)
     history = pl.read_parquet(directory / "taxonomy_history.parquet")

@@ -1,10 +1,24 @@
 """Splits are a function of names alone; groups and held-out taxa stay whole; what the source says stands."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnaea.data.splits import TRAIN, UNSEEN, SplitRule, assign_splits, held_out_name
+from linnaea.data.splits import (
+    BENCHMARK,
+    HELD_BACK,
+    TRAIN,
+    UNSEEN,
+    BenchmarkDraw,
+    SplitRule,
+    assign_splits,
+    held_out_name,
+    is_in_train_small,
+)
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -54,7 +68,9 @@ def test_what_a_split_promises(rows: list[tuple[str, str, str, int]], rule: Spli
 
     names = {number: held_out_name(taxon, rule.unseen_rank) for number, taxon in enumerate(TAXA)}
     kept = kept.with_columns(pl.col("taxon_id").replace_strict(names, return_dtype=pl.String).alias("name"))
-    held_out = set(kept.filter((pl.col("split") == UNSEEN) & (pl.col("given") == ""))["name"]) - {""}
+    asked = done.with_columns(given=plan["split"]).filter((pl.col("given") == UNSEEN) & (pl.col("group") != ""))
+    own = kept.join(asked, on=["source", "group"], how="anti")  # without those that follow their group
+    held_out = set(own.filter((pl.col("split") == UNSEEN) & (pl.col("given") == ""))["name"]) - {""}
     asked_for = set(kept.filter(pl.col("given") == UNSEEN)["name"])
     elsewhere = set(kept.filter(pl.col("split") != UNSEEN)["name"])
     assert not (held_out - asked_for) & elsewhere, "a held-out taxon has no picture elsewhere"
@@ -104,3 +120,55 @@ def test_a_lineage_given_in_part_is_held_out_with_the_full_one() -> None:
     full, part = Taxon.of(kingdom="Animalia", genus="Pica", species="pica"), Taxon.of(genus="Pica", species="pica")
     assert held_out_name(full, Rank.SPECIES) == held_out_name(part, Rank.SPECIES) == "Pica pica"
     assert held_out_name(Taxon.of(family="Corvidae"), Rank.SPECIES) == ""
+
+
+draws = st.builds(
+    BenchmarkDraw, names=st.just(Path("unused")), source=st.sampled_from(("", "a", "b")),
+    min_images=st.sampled_from((2, 3, 5)), n_images=st.sampled_from((1, 2)),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(plans, rules, draws, st.sets(st.sampled_from(["Corvus corax", "Corvus corone", "Pica pica"])), st.booleans())
+def test_what_a_drawn_benchmark_promises(
+    rows: list[tuple[str, str, str, int]], rule: SplitRule, draw: BenchmarkDraw, rare: set[str], across: bool
+) -> None:
+    plan = make_frame(rows)
+    if across:
+        plan = plan.with_columns(scope=pl.when(pl.col("group") == "").then("source").otherwise(pl.lit("")))
+    done = assign_splits(plan, TAXA, replace(rule, benchmark=draw), rare)
+    plain = assign_splits(plan, TAXA, rule)
+    names = {number: held_out_name(taxon, Rank.SPECIES) for number, taxon in enumerate(TAXA)}
+    done = done.with_columns(
+        name=pl.col("taxon_id").replace_strict(names, return_dtype=pl.String), given=plan["split"], plain=plain["split"]
+    )
+    kept = done.filter(pl.col("reason") == "")
+    drawn = done.filter(pl.col("split").is_in([BENCHMARK, HELD_BACK]))
+    for (name,), pictures in drawn.group_by("name"):
+        every = done.filter(pl.col("name") == name)
+        assert name in rare
+        assert pictures.height == every.height >= draw.min_images, "training never sees the species"
+        assert (every["given"] == "").all()
+        assert (pictures["split"] == BENCHMARK).sum() == draw.n_images
+        assert draw.source in ("", *every["source"].unique()) and (not draw.source or every["source"].n_unique() == 1)
+    others = done.filter(~pl.col("split").is_in([BENCHMARK, HELD_BACK]))
+    assert (others["split"] == others["plain"]).all(), "a benchmark moves no other picture"
+    keys = ["group"] if across else ["source", "group"]
+    for _, group in kept.filter(pl.col("group") != "").group_by(keys):
+        if (group["split"] == BENCHMARK).any():
+            assert (group["split"] == BENCHMARK).all(), "a group straddles the benchmark"
+
+
+def test_the_draw_and_train_small_are_the_same_on_every_machine() -> None:
+    """A change of these tables means that everybody's benchmarks change."""
+    plan = make_frame([("museum", "", "", 2)] * 12)
+    rule = SplitRule(benchmark=BenchmarkDraw(names=Path("unused"), min_images=4, n_images=4))
+    drawn = assign_splits(plan, TAXA, rule, {"Pica pica"}).filter(pl.col("split") == BENCHMARK)
+    assert drawn["record_id"].to_list() == ["photo 2", "photo 4", "photo 5", "photo 10"]
+    keys = pl.DataFrame({"key": [f"{'f' * 16}{last}" for last in ("00000000", "19999998", "19999999", "ffffffff")]})
+    assert keys.select(is_in_train_small(pl.col("key")))["key"].to_list() == [True, True, False, False]
+
+
+def test_a_benchmark_cannot_draw_more_than_there_must_be() -> None:
+    with pytest.raises(ValueError, match="not more than min_images"):
+        BenchmarkDraw(names=Path("unused"), min_images=5, n_images=6)

@@ -67,6 +67,8 @@ def progress_bar(title: str, unit: str = "it") -> Iterator[OnProgress]:
         task = progress.add_task(title, total=None, note="")
 
         def on_progress(done: int, total: int | None = None, note: str = "") -> None:
+            if done < progress.tasks[task].completed:  # the next stage
+                progress.reset(task)
             progress.update(task, completed=done, total=total, note=note)
 
         yield on_progress
@@ -82,11 +84,13 @@ class _PlainProgress:
         self._title, self._unit, self._every_s = title, unit, every_s
         self._start = self._last = self._clock()
         self._first_done: int | None = None
+        self._done = 0
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
-        if self._first_done is None:
-            self._first_done = done
         now = self._clock()
+        if self._first_done is None or done < self._done:  # the beginning, or the next stage
+            self._start, self._first_done = now, done
+        self._done = done
         finished = total is not None and done >= total
         if now - self._last < self._every_s and not finished:
             return

@@ -1,5 +1,6 @@
 """``linnaea data``: build, check and describe data sets."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -49,6 +50,19 @@ class Build:
     """Rank at which taxa are held out."""
     seed: int = 0
     """Another seed gives other splits."""
+    resolve: bool = False
+    """Settle names by the embedded checklist (or by --checklist); what it cannot settle stays as the input has it."""
+    checklist: tuple[str, ...] = ()
+    """Settle names by these checklists: names or files, in order of preference."""
+    duplicates: Literal["keep", "drop", "group"] = "keep"
+    """Exact and near copies: keep them all, keep the first, or keep them together in one split."""
+    benchmark: tuple[Path, ...] = ()
+    """Folders, tables or data sets that are tested on elsewhere: copies of their photographs are rejected."""
+    benchmark_species: bool = False
+    """Also reject every photograph of the species of the benchmarks."""
+    draw_benchmark: Path | None = None
+    """A file of species' names: 30 photographs each of those with as many go into a split `benchmark`, the others of
+    these species into `held-back`."""
     short_side: int = 256
     """Short side of the stored photographs at most, in pixels."""
     shard_size: int = 0
@@ -84,6 +98,7 @@ def build(options: Build) -> int:
         say(f"{options.output}: already built from the same input; nothing to do")
     if summary.n_out and not (options.output / "report.html").exists():
         say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
+    _say_settled(options.output)
     return _account(summary, options.output)
 
 
@@ -107,7 +122,10 @@ def _source(options: Build) -> "Source":
 
 def _config(options: Build) -> "BuildConfig":
     from linnaea.data.build import BuildConfig
-    from linnaea.data.splits import SplitRule
+    from linnaea.data.copies import DuplicateRule
+    from linnaea.data.leakage import Benchmark
+    from linnaea.data.naming import NamingRule
+    from linnaea.data.splits import BenchmarkDraw, SplitRule
     from linnaea.taxonomy.ranks import Rank
 
     try:
@@ -117,12 +135,40 @@ def _config(options: Build) -> "BuildConfig":
             unseen=options.unseen,
             unseen_rank=Rank.parse(options.unseen_rank),
             seed=options.seed,
+            benchmark=BenchmarkDraw(names=options.draw_benchmark) if options.draw_benchmark else None,
         )
         return BuildConfig(
-            short_side=options.short_side, shard_size=options.shard_size, captions=options.captions, splits=rule
+            short_side=options.short_side,
+            shard_size=options.shard_size,
+            captions=options.captions,
+            splits=rule,
+            names=NamingRule(checklists=options.checklist or (("inat",) if options.resolve else ())),
+            duplicates=DuplicateRule(exact=options.duplicates, near=options.duplicates),
+            benchmarks=tuple(
+                Benchmark(name=name, path=path, by_taxon=options.benchmark_species)
+                for name, path in _name_benchmarks(options.benchmark).items()
+            ),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _name_benchmarks(paths: tuple[Path, ...]) -> dict[str, Path]:
+    """Benchmarks by the name of their folder or table; by their path where two have the same."""
+    names = [path.stem if path.is_file() else path.resolve().name for path in paths]
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
+
+
+def _say_settled(output: Path) -> None:
+    """What came of names and benchmarks; above all of a filter that matched nothing."""
+    manifest = json.loads((output / "manifest.json").read_text())
+    if names := manifest.get("names"):
+        say("names: " + ", ".join(f"{count:,} {status}" for status, count in names["names"].items()))
+    for name, counts in manifest.get("benchmarks", {}).items():
+        say(f"benchmark {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int)))
+        missing, n_species = len(counts.get("not in the sources", ())), counts.get("species", 0)
+        if missing == n_species > 0:
+            warn(f"benchmark {name}: none of its {n_species} names is a species of the sources; is that right?")
 
 
 def _account(summary: "BuildSummary", output: Path) -> int:

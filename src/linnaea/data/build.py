@@ -1,9 +1,10 @@
-"""From sources to a data set, in three resumable stages: plan, shards, finish.
+"""From sources to a data set, in four resumable stages: read, settle, shards, finish.
 
-*plan* reads every source once and decides, before any pixel is looked at, each record's key, split, taxon and
-shard. *shards* turns each slice of the plan into one tar and one part of the index: a pure function of the
-slice, so it can run anywhere, in any order, twice. *finish* merges the parts. Whatever interrupts a build, the
-same command goes on, and the bytes are those of a build that was never interrupted.
+*read* takes every source once and makes it tables. *settle* decides each record's name, split and shard, and which are
+copies or occur in a benchmark; only where that is asked for it looks at pictures, in parts. *shards* turns each slice
+of the plan into one tar and one part of the index: a pure function of the slice, so it can run anywhere, in any order,
+twice. *finish* merges the parts. Whatever interrupts a build, the same command goes on, and the bytes are those of a
+build that was never interrupted.
 """
 
 import hashlib
@@ -19,9 +20,15 @@ from typing import Any
 import polars as pl
 
 from linnaea import __version__
+from linnaea.data.copies import DuplicateRule
+from linnaea.data.duplicates import Encoder
 from linnaea.data.engine import Engine
 from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, prepare
-from linnaea.data.plan import PLAN_FILE, REJECT_SCHEMA, REJECTS_FILE, TAXA_FILE, make_plan
+from linnaea.data.leakage import Benchmark
+from linnaea.data.naming import NamingRule
+from linnaea.data.plan import DETAIL, NAMES_FILE, PLAN_FILE, REJECT_SCHEMA, REJECTS_FILE, TAXA_FILE
+from linnaea.data.read import Reading, read_sources
+from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, Source, read_location
 from linnaea.data.splits import SplitRule
@@ -56,12 +63,20 @@ class BuildConfig:
     """Samples per shard; 0: 4000, fewer in a small data set."""
     captions: bool = False
     """Also store the texts that open_clip's and BioCLIP's trainers read."""
+    names: NamingRule = field(default_factory=NamingRule)
+    """Whether names are settled by checklists."""
+    duplicates: DuplicateRule = field(default_factory=DuplicateRule)
+    """What becomes of pictures that occur several times."""
+    benchmarks: tuple[Benchmark, ...] = ()
+    """What the data set must not contain."""
     splits: SplitRule = field(default_factory=SplitRule)
     """Shares of the splits where the source names none."""
 
     def __post_init__(self) -> None:
         if self.short_side < 16 or self.shard_size < 0 or not 1 <= self.quality <= 100:
             raise ValueError("short side is at least 16, shard size at least 1 (0: chosen for you), quality 1 to 100")
+        if len({benchmark.name for benchmark in self.benchmarks}) < len(self.benchmarks):
+            raise ValueError("two benchmarks have the same name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +129,11 @@ def build(
     config: BuildConfig,
     engine: Engine,
     on_progress: OnProgress = lambda done, total: None,
+    encode: Encoder | None = None,
 ) -> BuildSummary:
     """Build a data set (DESIGN section 3) in ``directory``, or go on with an interrupted build.
+
+    ``encode`` is for benchmarks that also refuse similar pictures (:attr:`Benchmark.min_cosine`).
 
     Raises:
         LinnaeaError: the folder holds something else or a build from other inputs; another build is at work in
@@ -129,7 +147,8 @@ def build(
         with _alone(directory):
             _remove_partial_files(directory)
             if not (directory / BUILD_DIR / PLAN_FILE).exists():
-                _plan(sources, directory, config)
+                reading = _read(sources, directory)
+                settle(reading, _rules(config, reading.n_records), engine, on_progress, encode)
             tasks = list_tasks(directory, config)
             _run_tasks(tasks, engine, on_progress)
             return _finish(sources, directory, config, tasks, fingerprint)
@@ -149,7 +168,7 @@ def remove_build(directory: Path) -> None:
         return
     with explain_os_errors(directory):
         for name in ("manifest.json", "index.parquet", "licences.parquet", "report.html", "taxonomy_history.parquet",
-                     TAXA_FILE, REJECTS_FILE, PLAN_FILE):  # fmt: skip
+                     TAXA_FILE, REJECTS_FILE, PLAN_FILE, NAMES_FILE):  # fmt: skip
             (directory / name).unlink(missing_ok=True)
         for shard in directory.glob("*/shard-*.tar"):
             shard.unlink()
@@ -159,11 +178,19 @@ def remove_build(directory: Path) -> None:
         shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
 
 
-def _plan(sources: Sequence[Source], directory: Path, config: BuildConfig) -> None:
-    if make_plan(sources, directory / BUILD_DIR, config.splits) == 0:
+def _read(sources: Sequence[Source], directory: Path) -> Reading:
+    reading = read_sources(sources, directory / BUILD_DIR)
+    if reading.n_in == 0:
         remove_build(directory)
         names = ", ".join(source.name for source in sources)
         raise LinnaeaError(f"{names}: holds no photographs; give class folders with photographs or a table with rows")
+    return reading
+
+
+def _rules(config: BuildConfig, n_records: int) -> SettleRules:
+    part_size = config.shard_size or _choose_shard_size(n_records)
+    return SettleRules(names=config.names, duplicates=config.duplicates, benchmarks=config.benchmarks,
+                       splits=config.splits, part_size=part_size)  # fmt: skip
 
 
 def list_tasks(directory: Path, config: BuildConfig) -> list[ShardTask]:
@@ -232,7 +259,7 @@ def _add_sample(writer: ShardWriter, task: ShardTask, record: dict[str, Any], te
     offset = writer.add(record["key"], picture.jpeg, facts, texts)
     place = (record["key"], record["split"], f"{task.name}.tar", offset, len(picture.jpeg))
     origin = (record["taxon_id"], record["source"], record["group"])
-    return (*place, *origin, picture.width, picture.height, picture.sha256)
+    return (*place, *origin, picture.width, picture.height, picture.sha256, record["pdq"])
 
 
 def _texts_by_taxon(taxa_path: Path, plan: pl.DataFrame) -> dict[int, dict[str, str]]:
@@ -257,10 +284,11 @@ def _finish(
     write_parquet(index, directory / "index.parquet")
     write_parquet(rejects.sort("source", "record_id", "reason", "location"), directory / REJECTS_FILE)
     write_parquet(_licences(build_dir / PLAN_FILE, index), directory / "licences.parquet")
-    for name in (TAXA_FILE, PLAN_FILE):
+    for name in (name for name in (TAXA_FILE, PLAN_FILE, NAMES_FILE) if (build_dir / name).exists()):
         with atomic_path(directory / name) as partial:
             shutil.copyfile(build_dir / name, partial)
-    tally = sorted(Counter(rejects["reason"].to_list()).items(), key=lambda item: (-item[1], item[0]))
+    kinds = Counter(reason.partition(DETAIL)[0] for reason in rejects["reason"])
+    tally = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     summary = BuildSummary(n_in=n_in, n_out=index.height, n_rejected=rejects.height, reasons=dict(tally))
     receipts = {f"{task.name}.tar": json.loads(task.receipt_path.read_text()) for task in tasks}
     manifest = {
@@ -268,9 +296,10 @@ def _finish(
         "linnaea": __version__,
         "fingerprint": fingerprint,
         "inputs": [source.describe() for source in sources],
-        "options": asdict(config),
+        "options": _options(config),
         "counts": {"in": summary.n_in, "out": summary.n_out, "rejected": summary.n_rejected},
         "reasons": summary.reasons,
+        **json.loads((build_dir / COUNTS_FILE).read_text()),
         "splits": dict(sorted(Counter(index["split"].to_list()).items())),
         "shards": {name: receipt for name, receipt in receipts.items() if receipt},
     }
@@ -288,8 +317,14 @@ def _licences(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fingerprint(sources: Sequence[Source], config: BuildConfig) -> str:
-    content = {"inputs": [source.describe() for source in sources], "options": asdict(config), "format": 1}
+    inputs = [*(source.describe() for source in sources), describe_rules(_rules(config, 0))]
+    content = {"inputs": inputs, "options": _options(config), "format": 1}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _options(config: BuildConfig) -> dict[str, Any]:
+    options: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return options
 
 
 def _finished_before(directory: Path, fingerprint: str) -> BuildSummary:

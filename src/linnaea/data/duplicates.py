@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from linnaea.data.clusters import connect
 from linnaea.data.hashes import CROP_STEPS, MIN_QUALITY, Hashes, perceptual_hash, variant_hashes
 from linnaea.data.images import Picture
 
@@ -126,13 +127,9 @@ def near_duplicate_groups(hashes: TrainHashes, threshold: int = THRESHOLD) -> Ro
     A picture without near copies is its own group. Low-quality pictures are linked to nothing.
     """
     usable = np.flatnonzero(hashes.quality >= MIN_QUALITY)
-    parent = np.arange(len(hashes), dtype=np.int64)
     bits = hashes.bits[usable]
-    for hits in iter_near(bits, bits, threshold):
-        for a, b in zip(usable[hits.query].tolist(), usable[hits.target].tolist(), strict=True):
-            if a < b:
-                _join(parent, a, b)
-    return np.array([_root(parent, row) for row in range(len(parent))], dtype=np.int64)
+    links = ((usable[hits.query], usable[hits.target]) for hits in iter_near(bits, bits, threshold))
+    return connect(len(hashes), links)
 
 
 def exact_groups(digests: Sequence[str]) -> Rows:
@@ -141,9 +138,14 @@ def exact_groups(digests: Sequence[str]) -> Rows:
     return np.array([first.setdefault(digest, row) for row, digest in enumerate(digests)], dtype=np.int64)
 
 
-def find_exact(train: Sequence[str], benchmark: Sequence[str]) -> pl.DataFrame:
-    """Training rows whose digest (of bytes, or of pixels) occurs in a benchmark: ``train_row, benchmark_row``."""
-    sides = [pl.DataFrame({"digest": list(digests)}, schema={"digest": pl.String}) for digests in (train, benchmark)]
+def find_exact(train: Sequence[str] | pl.Series, benchmark: Sequence[str] | pl.Series) -> pl.DataFrame:
+    """Training rows whose digest (of bytes, or of pixels) occurs in a benchmark: ``train_row, benchmark_row``.
+
+    A null digest (a picture that cannot be read) equals none.
+    """
+    if not len(train) or not len(benchmark):
+        return pl.DataFrame(schema={"train_row": pl.Int64, "benchmark_row": pl.Int64})
+    sides = [pl.DataFrame({"digest": digests}) for digests in (train, benchmark)]
     return (
         sides[0]
         .with_row_index("train_row")
@@ -271,18 +273,6 @@ def _masks(n_bits: int) -> NDArray[np.uint16]:
         [sum(1 << bit for bit in bits) for n in range(n_bits + 1) for bits in combinations(range(16), n)],
         dtype=np.uint16,
     )
-
-
-def _root(parent: Rows, row: int) -> int:
-    while parent[row] != row:
-        parent[row] = parent[parent[row]]
-        row = int(parent[row])
-    return row
-
-
-def _join(parent: Rows, a: int, b: int) -> None:
-    low, high = sorted((_root(parent, a), _root(parent, b)))
-    parent[high] = low
 
 
 Encoder = Callable[[Sequence[Picture]], NDArray[np.float32]]

@@ -20,7 +20,8 @@ _MANIFEST = "manifest.json"
 
 
 def migrate_data_set(directory: Path, migration: Migration, *, output: Path | None = None) -> dict[str, int]:
-    """Carry a data set over: rewrites ``taxa.parquet``, the ids in ``index.parquet``, and ``taxonomy_history.parquet``.
+    """Carry a data set over: rewrites ``taxa.parquet``, the ids in ``index.parquet`` and ``names.parquet``, and
+    ``taxonomy_history.parquet``.
 
     No image is touched. With ``output`` the result is another folder whose shards are hard links. A migration
     that was killed half-way leaves a data set without manifest, which no reader takes for whole; the same command
@@ -46,13 +47,15 @@ def migrate_data_set(directory: Path, migration: Migration, *, output: Path | No
         history = pl.concat([_with_new_ids(earlier, result.new_id), history])
     manifest["taxonomy_migrations"] = [*done, {**versions, "counts": dict(result.counts)}]
     tables = {"taxa": result.taxa, "index": _with_new_ids(index, result.new_id), "taxonomy_history": history}
+    if (directory / "names.parquet").exists():
+        tables["names"] = _with_new_ids(pl.read_parquet(directory / "names.parquet"), result.new_id)
     _stage(directory, tables, manifest)
     finish_pending(directory)
     return dict(result.counts)
 
 
 def _with_new_ids(table: pl.DataFrame, new_id: npt.NDArray[np.int32]) -> pl.DataFrame:
-    return table.with_columns(pl.Series("taxon_id", new_id[table["taxon_id"].to_numpy()], pl.Int32))
+    return table.with_columns(pl.Series("taxon_id", new_id, pl.Int32).gather(table["taxon_id"]))
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

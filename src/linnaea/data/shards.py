@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 
 import polars as pl
 
+from linnaea.data.splits import TRAIN, TRAIN_SMALL, is_in_train_small
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -37,8 +38,10 @@ INDEX_SCHEMA: dict[str, Any] = {
     "width": pl.Int32,
     "height": pl.Int32,
     "sha256": pl.String,
+    "pdq": pl.String,
 }
-"""``index.parquet``: a row per picture; ``offset`` and ``size`` are those of the JPEG inside the shard."""
+"""``index.parquet``: a row per picture; ``offset`` and ``size`` are those of the JPEG inside the shard. ``pdq`` is the
+perceptual hash of the original as 64 hex digits, null where none was asked for (and in data sets built before it)."""
 
 TAXA_SCHEMA: dict[str, Any] = {
     "taxon_id": pl.Int32,
@@ -132,15 +135,19 @@ class DataSet:
             taxa = pl.read_parquet(directory / "taxa.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(f"{directory}: its tables cannot be read ({error}); see `linnaea data check`") from error
+        if "pdq" not in index.columns:
+            index = index.with_columns(pdq=pl.lit(None, pl.String))
         return cls(directory, index, taxa)
 
     def split(self, name: str) -> Self:
-        """The part of the data set in one split.
+        """The part of the data set in one split; ``train-small`` is one of ten pictures of ``train``, by hash.
 
         Raises:
             LinnaeaError: there is no such split.
         """
         part = self.index.filter(pl.col("split") == name)
+        if part.is_empty() and name == TRAIN_SMALL:
+            part = self.index.filter((pl.col("split") == TRAIN) & is_in_train_small(pl.col("key")))
         if part.is_empty():
             there = ", ".join(sorted(self.index["split"].unique()))
             raise LinnaeaError(f"{self.directory}: no split {name!r}; there are {there or 'none'}")

@@ -1,0 +1,149 @@
+"""Copies within a data set: kept, dropped but for one, or kept together so that no split parts them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from linnaea.data.clusters import connect
+from linnaea.data.duplicates import THRESHOLD
+from linnaea.data.hashing import DistinctHashes, HashTable
+from linnaea.data.plan import DETAIL
+
+Fate = Literal["keep", "drop", "group"]
+
+LINK_SCHEMA: dict[str, Any] = {"first": pl.Int64, "row": pl.Int64, "distance": pl.Int64, "kind": pl.String}
+REASON_SCHEMA: dict[str, Any] = {"row": pl.Int64, "reason": pl.String}
+
+_MAX_THRESHOLD = 63
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateRule:
+    """What becomes of pictures that occur several times, in one source or in several.
+
+    ``drop`` keeps the first by key of the pictures that are copies of it; ``group`` gives all of a cluster (with their
+    photographs of the same individual) one group, so that none of them is trained on while another is tested on.
+    A near copy differs in at most ``threshold`` of the 256 bits of its perceptual hash; exact copies are near ones too.
+    """
+
+    exact: Fate = "keep"
+    """Copies by the bytes of the file or by the pixels."""
+    near: Fate = "keep"
+    """Copies that were resized, saved again, slightly changed."""
+    threshold: int = THRESHOLD
+    """Distance of near copies at most, of 256."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= _MAX_THRESHOLD:
+            raise ValueError(f"a threshold for near copies lies between 0 and {_MAX_THRESHOLD}, not {self.threshold}")
+
+    @property
+    def is_on(self) -> bool:
+        return self.exact != "keep" or self.near != "keep"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """What became of the copies."""
+
+    rejected: pl.DataFrame
+    """``row, reason``"""
+    grouped: pl.DataFrame
+    """``row, cluster``: the lowest row of the cluster of every picture that has a copy, or shares a group with one."""
+
+
+def settle_copies(records: pl.DataFrame, rule: DuplicateRule, links: pl.DataFrame, alive: NDArray[np.bool_]) -> Copies:
+    """Apply the rule to the records (sorted by key) that are ``alive``; ``links`` are of :data:`LINK_SCHEMA`."""
+    fate = {"exact": rule.exact, "near": rule.near}
+    links = links.filter(_is(alive, "first") & _is(alive, "row")).with_columns(
+        fate=pl.col("kind").replace_strict(fate, return_dtype=pl.String)
+    )
+    dropped = _drop(links.filter(pl.col("fate") == "drop"))
+    alive = alive.copy()
+    alive[dropped["row"].to_numpy()] = False
+    together = links.filter((pl.col("fate") == "group") & _is(alive, "first") & _is(alive, "row"))
+    return Copies(rejected=_explain(dropped, records), grouped=_group(records, together, alive))
+
+
+def link_exact(hashes: HashTable, alive: NDArray[np.bool_]) -> pl.DataFrame:
+    """Every living picture linked to the first one with the same bytes, and to the first with the same pixels."""
+    rows = pl.Series("row", np.flatnonzero(alive), dtype=pl.Int64)
+    found = [pl.DataFrame(schema=LINK_SCHEMA)]
+    for kind in ("sha256", "pixels"):
+        table = pl.DataFrame({"row": rows, "digest": hashes.digests(kind).filter(pl.Series(alive))}).drop_nulls()
+        linked = table.with_columns(first=pl.col("row").min().over("digest")).filter(pl.col("first") != pl.col("row"))
+        found.append(linked.select("first", "row", distance=pl.lit(0, pl.Int64), kind=pl.lit("exact")))
+    return pl.concat(found)
+
+
+def link_near(hashes: DistinctHashes, hits: Iterable[pl.DataFrame], alive: NDArray[np.bool_]) -> pl.DataFrame:
+    """Links between living pictures with near hashes: the first picture with a hash stands for those with the same.
+
+    ``hits`` are pairs of different hashes. Pictures with the very same hash are linked to their first at distance 0,
+    so that ten thousand copies of one picture are ten thousand links and not their square.
+    """
+    rows, number = hashes.table.rows, hashes.number
+    rows, number = rows[alive[rows]], number[alive[rows]]
+    first = np.full(hashes.number.max(initial=-1) + 1, len(alive), dtype=np.int64)
+    np.minimum.at(first, number, rows)
+    twins = rows != first[number]
+    found = [_links(first[number[twins]], rows[twins], np.zeros(int(twins.sum()), dtype=np.int64))]
+    for block in hits:
+        one, other = first[block["query"].to_numpy()], first[block["target"].to_numpy()]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        living = high < len(alive)
+        found.append(_links(low[living], high[living], block["distance"].to_numpy()[living]))
+    return pl.concat(found)
+
+
+def _links(first: NDArray[np.int64], row: NDArray[np.int64], distance: NDArray[np.int64]) -> pl.DataFrame:
+    table = pl.DataFrame({"first": first, "row": row, "distance": distance}).with_columns(kind=pl.lit("near"))
+    return table.cast(LINK_SCHEMA)  # type: ignore[arg-type]
+
+
+def _is(mask: NDArray[np.bool_], column: str) -> pl.Expr:
+    return pl.col(column).map_batches(lambda rows: pl.Series(mask[rows.to_numpy()]), return_dtype=pl.Boolean)
+
+
+def _drop(links: pl.DataFrame) -> pl.DataFrame:
+    """The links to one kept picture of every picture that is dropped.
+
+    Rows are taken in order, so that whatever a row may be dropped for has been decided: of a chain a - b - c, whose
+    ends are no copies of one another, b goes and c stays. At distance 0 a row shares the fate of the first.
+    """
+    dropped: dict[int, tuple[int, int, str]] = {}
+    for first, row, distance, kind in links.select(*LINK_SCHEMA).sort("row", "kind", "distance", "first").iter_rows():
+        if row in dropped:
+            continue
+        if first not in dropped:
+            dropped[row] = (first, distance, kind)
+        elif distance == 0:
+            dropped[row] = dropped[first]
+    rows = [(first, row, distance, kind) for row, (first, distance, kind) in dropped.items()]
+    return pl.DataFrame(rows, schema=LINK_SCHEMA, orient="row")
+
+
+def _explain(dropped: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
+    kept = records.select("source", "record_id")[dropped["first"]]
+    what = pl.when(pl.col("kind") == "exact").then(pl.lit("is an exact copy")).otherwise(pl.lit("is a near copy"))
+    far = pl.when(pl.col("kind") == "exact").then(pl.lit("")).otherwise(pl.format(", distance {}", "distance"))
+    reason = pl.concat_str(what, pl.lit(f"{DETAIL}of "), "source", pl.lit(" "), "record_id", far)
+    return dropped.hstack(kept).select("row", reason=reason).cast(REASON_SCHEMA)  # type: ignore[arg-type]
+
+
+def _group(records: pl.DataFrame, links: pl.DataFrame, alive: NDArray[np.bool_]) -> pl.DataFrame:
+    """Clusters of copies, and of what shares a group (an individual, an observation) with one of them."""
+    if links.is_empty():
+        return pl.DataFrame(schema={"row": pl.Int64, "cluster": pl.Int64})
+    named = records.select("source", "group").with_row_index("row").cast({"row": pl.Int64})
+    named = named.filter(pl.Series(alive) & (pl.col("group") != ""))
+    named = named.with_columns(first=pl.col("row").min().over("source", "group"))
+    both = [(table["first"].to_numpy(), table["row"].to_numpy()) for table in (links, named)]
+    clusters = connect(records.height, both)
+    copied = np.unique(clusters[links["row"].to_numpy()])
+    rows = np.flatnonzero(np.isin(clusters, copied) & alive)
+    return pl.DataFrame({"row": rows, "cluster": clusters[rows]}, schema={"row": pl.Int64, "cluster": pl.Int64})

@@ -1,0 +1,211 @@
+"""Benchmarks that a data set must not contain: their pictures, also cropped, and their species, under any name.
+
+Crops are looked for on the benchmark's side: a training picture that is a benchmark's picture with up to 5% cut off
+each side is found. The other way round, a training picture of which the benchmark holds a crop, is found only where
+hardly anything was cut; so is a copy that was mirrored or cut by more. An encoder (``min_cosine``) finds such copies.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from linnaea.data.copies import REASON_SCHEMA
+from linnaea.data.duplicates import THRESHOLD, find_exact, find_leaks_by_embedding, match_benchmark_taxa
+from linnaea.data.hashes import CROP_STEPS, variants
+from linnaea.data.hashing import HashTable
+from linnaea.data.naming import UNSURE, NameResolver
+from linnaea.data.plan import DETAIL
+from linnaea.data.shards import DataSet
+from linnaea.data.sources import Source
+from linnaea.data.sources.folder import FolderSource
+from linnaea.data.sources.table import TableSource
+from linnaea.data.splits import BENCHMARK
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import Taxon
+
+Vectors = NDArray[np.float32]
+"""``[N, E]``, rows of length one."""
+
+PICTURES_SCHEMA: dict[str, Any] = dict.fromkeys(("picture", "location", "label", "species"), pl.String)
+"""A benchmark's pictures: what they are called in reasons, where they lie, the label, the species where it is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Pictures that are reported on, wherever else: no copy of them may be trained on."""
+
+    name: str
+    """What reasons and the manifest call it."""
+    path: Path
+    """A folder of photographs (at best class folders), a table, or a data set (its split ``benchmark`` if there is)."""
+    by_image: bool = True
+    """Reject pictures that are copies of one of the benchmark, also cropped by up to 5% a side."""
+    by_taxon: bool = False
+    """Reject every picture of the benchmark's species."""
+    split: str = ""
+    """The split of a data set that is the benchmark."""
+    path_column: str = "filepath"
+    """Column of a table that holds the path, relative to the table's folder."""
+    label_column: str = ""
+    """Column of a table that holds the label; not needed where there are columns named after ranks."""
+    threshold: int = THRESHOLD
+    """Distance of a copy at most, of 256."""
+    min_cosine: float = 0.0
+    """Also reject pictures at least this similar by an encoder that is handed in (0: none are)."""
+
+
+def describe_benchmark(benchmark: Benchmark) -> dict[str, str]:
+    """What identifies a benchmark's content.
+
+    Raises:
+        LinnaeaError: there is nothing at its path.
+    """
+    if _is_data_set(benchmark.path):
+        directory = DataSet.open(benchmark.path).directory
+        return {"kind": "data set", "sha256": hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest()}
+    return _source(benchmark).describe()
+
+
+def read_benchmark(benchmark: Benchmark) -> pl.DataFrame:
+    """Its pictures, a row of :data:`PICTURES_SCHEMA` each; one without a readable name is a picture all the same.
+
+    Raises:
+        LinnaeaError: there is none.
+    """
+    rows = _data_set_pictures(benchmark) if _is_data_set(benchmark.path) else _source_pictures(benchmark)
+    table = pl.DataFrame(rows, schema=PICTURES_SCHEMA, orient="row")
+    if table.is_empty():
+        raise LinnaeaError(f"{benchmark.path}: holds no photographs; benchmark {benchmark.name!r} would remove nothing")
+    return table
+
+
+def _is_data_set(path: Path) -> bool:
+    """Also an unfinished one: opening it says so, where its shards would be read as a folder of broken pictures."""
+    return (path / "manifest.json").exists() or (path / ".build").exists()
+
+
+def _source(benchmark: Benchmark) -> Source:
+    path = benchmark.path
+    if not path.exists():
+        raise LinnaeaError(f"{path}: no such benchmark; give a folder of photographs, a table or a data set")
+    if path.is_dir():
+        return FolderSource(root=path)
+    return TableSource(
+        table=path, root=path.parent, path_column=benchmark.path_column, label_column=benchmark.label_column
+    )
+
+
+def _source_pictures(benchmark: Benchmark) -> Iterable[tuple[str, ...]]:
+    for item in _source(benchmark).records():
+        taxon: Taxon | None = getattr(item, "taxon", None)
+        label = getattr(item, "facts", {}).get("label", "")
+        yield item.record_id, item.location, label, _species(taxon) if taxon else ""
+
+
+def _data_set_pictures(benchmark: Benchmark) -> Iterable[tuple[str, ...]]:
+    dataset = DataSet.open(benchmark.path)
+    splits = set(dataset.index["split"].unique())
+    split = benchmark.split or (BENCHMARK if BENCHMARK in splits else "")
+    part = dataset.split(split) if split else dataset
+    species = [_species(taxon) for taxon in dataset.taxa_list]
+    columns = part.index.select("key", "source", "shard", "offset", "size", "taxon_id")
+    for key, source, shard, offset, size, taxon_id in columns.iter_rows():
+        location = f"{dataset.directory / shard}::{offset}::{size}"
+        yield f"{source} {key}", location, "", species[taxon_id]
+
+
+def _species(taxon: Taxon) -> str:
+    return taxon.scientific_name if taxon.species else ""
+
+
+def find_copies(benchmark: Benchmark, pictures: Sequence[str], training: HashTable, hashes: HashTable,
+                hits: Iterable[pl.DataFrame]) -> pl.DataFrame:  # fmt: skip
+    """Training rows that occur in a benchmark: ``row, reason``, the nearest picture named, with crop and distance."""
+    crops = variants(CROP_STEPS)
+    found: dict[int, tuple[int, int, str]] = {}
+
+    def note(row: int, distance: int, picture: int, how: str) -> None:
+        if row not in found or (distance, picture) < found[row][:2]:
+            found[row] = (distance, picture, how)
+
+    for kind, how in (("sha256", "same bytes"), ("pixels", "same pixels")):
+        for row, picture in find_exact(training.digests(kind), hashes.digests(kind)).iter_rows():
+            note(row, -1, picture, how)
+    for block in hits:
+        for query, target, distance in block.iter_rows():
+            where, variant = divmod(target, hashes.n_variants)
+            how = f"{crops[variant] if variant else 'whole'}, distance {distance}"
+            note(int(training.rows[query]), distance, int(hashes.rows[where]), how)
+    reasons = [
+        (row, f"occurs in benchmark {benchmark.name}{DETAIL}{pictures[picture]}, {how}")
+        for row, (_, picture, how) in sorted(found.items())
+    ]
+    return pl.DataFrame(reasons, schema=REASON_SCHEMA, orient="row")
+
+
+def find_similar(benchmark: Benchmark, pictures: Sequence[str], training: Vectors, vectors: Vectors) -> pl.DataFrame:
+    """Training rows that an encoder takes for a benchmark's picture: ``row, reason``, the most similar one named."""
+    found = find_leaks_by_embedding(training, vectors, benchmark.min_cosine)
+    nearest = found.sort("cosine", "benchmark_row", descending=[True, False]).unique("train_row", keep="first")
+    reasons = [
+        (row, f"is similar to benchmark {benchmark.name}{DETAIL}{pictures[picture]}, cosine {cosine:.3f}")
+        for row, picture, cosine in nearest.sort("train_row").iter_rows()
+    ]
+    return pl.DataFrame(reasons, schema=REASON_SCHEMA, orient="row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeciesNames:
+    """The names of species in all their forms: as written, as read, and as checklists have them."""
+
+    forms: list[set[str]]
+    """For every name, its forms; an empty set where no species is named."""
+    written: list[str]
+    """For every name, how it was written."""
+
+
+def species_names(labels: pl.Series, species: pl.Series, resolver: NameResolver | None) -> SpeciesNames:
+    """The distinct names of ``labels`` and ``species`` (equally long) with their accepted names, where known."""
+    names = pl.DataFrame({"label": labels, "species": species}).unique().sort("label", "species")
+    asked = names.select(pl.when(pl.col("species") != "").then("species").otherwise("label"))["species"]
+    forms = [{name} if name else set[str]() for name in asked]
+    if resolver is not None and len(asked):
+        answers = resolver.resolve(asked)
+        for form, status, rank, name in zip(forms, *answers.select("status", "rank", "scientific_name"), strict=True):
+            if status not in UNSURE and rank == "species":
+                form.add(name)
+    return SpeciesNames(forms=forms, written=[label or one for label, one in names.iter_rows()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeciesMatch:
+    """Which taxa are among the named species."""
+
+    rows: set[int]
+    """Numbers of taxa."""
+    unmatched: list[str]
+    """Names that no taxon has, or that are no species' names: look at them, a filter that matches nothing filters
+    nothing."""
+
+
+def match_species(names: SpeciesNames, taxa: Sequence[Taxon], also: Sequence[Taxon] = ()) -> SpeciesMatch:
+    """Find the named species among ``taxa``; ``also`` are other names of the same rows (as the sources gave them)."""
+    every = {form for forms in names.forms for form in forms}
+    rows: set[int] = set()
+    missing = set(every)
+    for side in (taxa, also):
+        lineages = pl.DataFrame(
+            [taxon.lineage for taxon in side], schema=dict.fromkeys(RANK_LABELS, pl.String), orient="row"
+        )
+        match = match_benchmark_taxa(lineages, every)
+        rows |= {row for row, is_in in enumerate(match.is_in_benchmark) if is_in}
+        missing &= set(match.unmatched)
+    unmatched = [name for name, forms in zip(names.written, names.forms, strict=True) if forms <= missing]
+    return SpeciesMatch(rows=rows, unmatched=unmatched)

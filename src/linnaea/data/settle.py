@@ -1,0 +1,253 @@
+"""The second stage of a build: what each record is called, whether it stays, and in which split it goes.
+
+Nothing is decided that depends on the order of the sources or on who does the work: records are sorted by key, hashes
+and searches are pure functions of slices, and of several reasons against a record the first in this order counts: its
+name, a benchmark's picture, a benchmark's species, a copy.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from linnaea.data.compare import TRAINING, Compared, Gallery, compare, encode_gallery
+from linnaea.data.copies import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
+from linnaea.data.duplicates import Encoder
+from linnaea.data.engine import Engine
+from linnaea.data.hashing import iter_hits
+from linnaea.data.leakage import (
+    Benchmark,
+    SpeciesNames,
+    Vectors,
+    describe_benchmark,
+    find_copies,
+    find_similar,
+    match_species,
+    species_names,
+)
+from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
+from linnaea.data.plan import DETAIL, NAMES_FILE, REJECT_SCHEMA, number_taxa, write_plan
+from linnaea.data.read import Reading
+from linnaea.data.shards import write_parquet
+from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_splits
+from linnaea.errors import LinnaeaError
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.name_tables import read_names
+from linnaea.taxonomy.taxon import Taxon
+
+OnProgress = Callable[[int, int | None], None]
+
+COUNTS_FILE = "settled.json"
+"""What the stage has to say in the manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettleRules:
+    """What decides names, copies, leaks and splits."""
+
+    names: NamingRule
+    duplicates: DuplicateRule
+    benchmarks: tuple[Benchmark, ...]
+    splits: SplitRule
+    part_size: int
+    """Pictures hashed by one task."""
+
+    @property
+    def compares_pictures(self) -> bool:
+        return self.duplicates.is_on or any(benchmark.by_image for benchmark in self.benchmarks)
+
+
+def describe_rules(rules: SettleRules) -> dict[str, Any]:
+    """What identifies the files that rules name: another content is another build. Empty where there are none."""
+    found: dict[str, Any] = {}
+    for benchmark in rules.benchmarks:
+        found[f"benchmark {benchmark.name}"] = describe_benchmark(benchmark)
+    for name in rules.names.checklists:
+        if Path(name).is_file():
+            found[f"checklist {name}"] = _checksum(Path(name))
+    if rules.splits.benchmark is not None:
+        found["names of the benchmark"] = _checksum(rules.splits.benchmark.names)
+    return found
+
+
+def _checksum(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LinnaeaError(f"{path}: {error.strerror}; give a file of names") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """Records with settled names: ``taxon_id`` is a row of ``taxa``, and of ``given``, the sources' own."""
+
+    records: pl.DataFrame
+    taxa: Sequence[Taxon]
+    given: Sequence[Taxon] = ()
+    naming: Naming | None = None
+    resolver: NameResolver | None = None
+
+
+class _Ledger:
+    """Who is still in, and why the others are not: the first reason stands."""
+
+    def __init__(self, n_records: int) -> None:
+        self.alive: NDArray[np.bool_] = np.ones(n_records, dtype=bool)
+        self._reasons = [pl.DataFrame(schema=REASON_SCHEMA)]
+
+    def reject(self, reasons: pl.DataFrame) -> int:
+        """Take out those of the rows (each once) that are still in; returns how many."""
+        still = reasons.filter(pl.Series(self.alive[reasons["row"].to_numpy()], dtype=pl.Boolean))
+        self.alive[still["row"].to_numpy()] = False
+        self._reasons.append(still)
+        return still.height
+
+    def rejects(self, records: pl.DataFrame) -> pl.DataFrame:
+        """The rejected of the records, :data:`linnaea.data.plan.REJECT_SCHEMA`."""
+        reasons = pl.concat(self._reasons)
+        where = records.select("source", "record_id", "location")[reasons["row"]]
+        return where.hstack([reasons["reason"]]).select(*REJECT_SCHEMA)
+
+
+def settle(
+    reading: Reading, rules: SettleRules, engine: Engine, on_progress: OnProgress, encode: Encoder | None = None
+) -> None:
+    """Write the plan, its taxa and rejects, ``names.parquet`` where names are settled, and counts for the manifest.
+
+    Raises:
+        LinnaeaError: a checklist, a list of names or a benchmark cannot be read; a benchmark asks for an encoder and
+            there is none.
+    """
+    named = _name(reading, rules.names)
+    gallery = Gallery.of(reading, rules.benchmarks, rules.part_size)
+    compared = compare(gallery, rules.duplicates, engine, on_progress) if rules.compares_pictures else None
+    encoded = encode_gallery(gallery, encode)
+    ledger, counts = _Ledger(named.records.height), dict[str, Any]()
+    if named.naming:
+        ledger.reject(_unnamed(named.naming))
+        counts["names"] = count_names(named.naming.table)
+    for benchmark in rules.benchmarks:
+        pictures = pl.read_parquet(gallery.tables[benchmark.name])
+        removed = _remove_copies(benchmark, pictures, compared, encoded, ledger)
+        removed |= _remove_species(benchmark, pictures, named, ledger) if benchmark.by_taxon else {}
+        counts.setdefault("benchmarks", {})[benchmark.name] = removed
+    records = named.records.with_columns(scope="source", pdq=pl.lit(None, pl.String))
+    if compared:
+        records = records.with_columns(compared.training.hex(records.height))
+    if compared and rules.duplicates.is_on:
+        records, counts["copies"] = _settle_copies(records, rules.duplicates, compared, ledger)
+    rejects = ledger.rejects(records)
+    plan = records.filter(pl.Series(ledger.alive))
+    _write(reading, plan, rejects, named, rules.splits, counts)
+
+
+def _name(reading: Reading, rule: NamingRule) -> _Named:
+    records, given = pl.read_parquet(reading.records_path), reading.taxa()
+    if not rule.checklists:
+        return _Named(records=records, taxa=given)
+    resolver = NameResolver(rule)
+    naming = settle_names(records, given, resolver, rule)
+    records = records.with_columns(naming.rows.alias("taxon_id"))
+    return _Named(records=records, taxa=naming.taxa, given=naming.given, naming=naming, resolver=resolver)
+
+
+def _unnamed(naming: Naming) -> pl.DataFrame:
+    refused = naming.table.with_row_index("number").filter(pl.col("taken") == "none")
+    reason = pl.format("name is not settled ({})" + DETAIL + "{}: {}", "status", "asked", "note")
+    rows = naming.rows.alias("number").cast(pl.UInt32).to_frame().with_row_index("row")
+    found = rows.join(refused.select("number", reason=reason), on="number", maintain_order="left")
+    return found.select("row", "reason").cast(REASON_SCHEMA)  # type: ignore[arg-type]
+
+
+def _remove_copies(
+    benchmark: Benchmark,
+    pictures: pl.DataFrame,
+    compared: Compared | None,
+    encoded: dict[str, Vectors],
+    ledger: _Ledger,
+) -> dict[str, Any]:
+    """Reject pictures that occur in a benchmark; returns the counts."""
+    counts: dict[str, Any] = {"pictures": pictures.height}
+    names = pictures["picture"].to_list()
+    if compared and benchmark.by_image:
+        hashes, hits = compared.benchmarks[benchmark.name]
+        counts["unreadable"] = int(hashes.digests("sha256").null_count())
+        copies = find_copies(benchmark, names, compared.training, hashes, iter_hits(hits))
+        counts["removed by image"] = ledger.reject(copies)
+    if benchmark.name in encoded:
+        similar = find_similar(benchmark, names, encoded[TRAINING], encoded[benchmark.name])
+        counts["removed by similarity"] = ledger.reject(similar)
+    return counts
+
+
+def _remove_species(benchmark: Benchmark, pictures: pl.DataFrame, named: _Named, ledger: _Ledger) -> dict[str, Any]:
+    """Reject the pictures of a benchmark's species; returns the counts."""
+    names = species_names(pictures["label"], pictures["species"], named.resolver)
+    match = match_species(names, named.taxa, named.given)
+    taxa = pl.Series([taxon.scientific_name for taxon in named.taxa], dtype=pl.String)
+    rows = named.records.select("taxon_id").with_row_index("row").filter(pl.col("taxon_id").is_in(match.rows))
+    what = f"is of a species of benchmark {benchmark.name}{DETAIL}"
+    reasons = rows.select("row", reason=pl.lit(what) + taxa.gather(rows["taxon_id"]))
+    removed = ledger.reject(reasons.cast(REASON_SCHEMA))  # type: ignore[arg-type]
+    return {"removed by species": removed, "species": len(names.forms), "not in the sources": match.unmatched}
+
+
+def _settle_copies(
+    records: pl.DataFrame, rule: DuplicateRule, compared: Compared, ledger: _Ledger
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Reject copies, and let copies that stay share a group, within no source's scope."""
+    links = [pl.DataFrame(schema=LINK_SCHEMA)]
+    if compared.distinct:
+        links.append(link_near(compared.distinct, iter_hits(compared.near), ledger.alive))
+    if rule.exact != "keep":
+        links.append(link_exact(compared.training, ledger.alive))
+    copies = settle_copies(records, rule, pl.concat(links), ledger.alive)
+    counts = {"removed": ledger.reject(copies.rejected), "in groups of copies": copies.grouped.height}
+    counts["groups of copies"] = copies.grouped["cluster"].n_unique()
+    names = records["key"][copies.grouped["cluster"]]
+    grouped = copies.grouped.select("row", named="copies-" + names)
+    joined = (
+        records.with_row_index("row").cast({"row": pl.Int64}).join(grouped, on="row", how="left", maintain_order="left")
+    )
+    is_copy = pl.col("named").is_not_null()
+    records = joined.with_columns(
+        group=pl.coalesce("named", "group"), scope=pl.when(is_copy).then(pl.lit("")).otherwise("scope")
+    )
+    return records.drop("row", "named"), counts
+
+
+def _write(
+    reading: Reading, plan: pl.DataFrame, rejects: pl.DataFrame, named: _Named, rule: SplitRule, counts: dict[str, Any]
+) -> None:
+    """Number the taxa that are left, assign the splits, and write everything; the plan last."""
+    new_id, taxa = number_taxa(plan, named.taxa)
+    plan = plan.with_columns(new_id.gather(plan["taxon_id"]).alias("taxon_id"))
+    if rule.benchmark is None:
+        plan = assign_splits(plan, taxa, rule)
+    else:
+        names = _rare_names(rule.benchmark, named.resolver)
+        match = match_species(names, taxa)
+        plan = assign_splits(plan, taxa, rule, {taxa[row].scientific_name for row in match.rows})
+        drawn = plan.filter((pl.col("split") == BENCHMARK) & (pl.col("reason") == ""))
+        counts["benchmark drawn"] = {
+            "names": len(names.forms), "not in the sources": match.unmatched,
+            "species": drawn["taxon_id"].n_unique(), "images": drawn.height,
+        }  # fmt: skip
+    if named.naming:
+        write_parquet(named.naming.table.with_columns(new_id).select(*NAMES_SCHEMA), reading.folder / NAMES_FILE)
+    write_atomically(reading.folder / COUNTS_FILE, json.dumps(counts, ensure_ascii=False))
+    straddling = plan.filter(pl.col("reason") != "").select(*REJECT_SCHEMA)
+    every = [pl.read_parquet(reading.rejects_path), rejects, straddling]
+    write_plan(plan.filter(pl.col("reason") == ""), pl.concat(every), taxa, reading.folder)
+
+
+def _rare_names(draw: BenchmarkDraw, resolver: NameResolver | None) -> SpeciesNames:
+    names = read_names(draw.names, draw.column).names.fill_null("")
+    return species_names(names, pl.Series([""] * len(names), dtype=pl.String), resolver)

@@ -1,0 +1,102 @@
+"""The words of ``linnaea data build`` about names, copies and benchmarks; by default none of it happens."""
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from linnaea.cli import DONE, FAILED, SOME_FAILED, main
+from linnaea.cli.data import Build
+from linnaea.cli.data import _config as make_config
+from linnaea.data.naming import NamingRule
+from linnaea.data.shards import DataSet
+from linnaea.data.synthetic import SyntheticConfig, synthesize
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of two species in plain names, six photographs each, one of them twice."""
+    drawn = tmp_path_factory.mktemp("drawn") / "photos"
+    synthesize(drawn, SyntheticConfig(n_species=8, n_images=6, size=64), n_workers=1)
+    root = tmp_path_factory.mktemp("named") / "photos"
+    folders = sorted(path for path in drawn.iterdir() if path.is_dir())
+    for folder, name in zip(folders[::4], ("Corvus_monedula", "Corvus_corax"), strict=True):
+        shutil.copytree(folder, root / name)
+    first = min((root / "Corvus_corax").iterdir())
+    shutil.copyfile(first, first.with_name("zz_again.jpg"))
+    return root
+
+
+def build(photos: Path, output: Path, *words: str) -> int:
+    return main(["data", "build", "--folder", str(photos), "--output", str(output), "--workers", "1", *words])
+
+
+def test_by_default_nothing_is_resolved_compared_or_drawn(photos: Path, tmp_path: Path) -> None:
+    assert build(photos, tmp_path / "data") == DONE
+    assert len(DataSet.open(tmp_path / "data")) == 13
+    assert not (tmp_path / "data" / "names.parquet").exists()
+
+
+def test_names_go_through_the_checklists_that_are_named(photos: Path, tmp_path: Path) -> None:
+    checklist = tmp_path / "birds.csv"
+    checklist.write_text(
+        "scientific_name,accepted_name,family\nColoeus monedula,,Corvidae\nCorvus monedula,Coloeus monedula,\n"
+    )
+    assert build(photos, tmp_path / "data", "--checklist", str(checklist)) == DONE
+    names = pl.read_parquet(tmp_path / "data" / "names.parquet")
+    assert names.select("label", "status", "checklist").rows() == [
+        ("Corvus_corax", "unresolved", ""), ("Corvus_monedula", "synonym", "birds")
+    ]  # fmt: skip
+    taxa = DataSet.open(tmp_path / "data").taxa
+    by_label = dict(names.select("label", "taxon_id").iter_rows())
+    assert taxa["scientific_name"][by_label["Corvus_monedula"]] == "Coloeus monedula"
+    assert taxa["scientific_name"][by_label["Corvus_corax"]] == "Corvus corax", "an unresolved name is not lost"
+
+
+def test_resolve_alone_means_the_embedded_checklist() -> None:
+    options = Build(output=Path("data"), folder=Path("photos"), resolve=True)
+    assert make_config(options).names == NamingRule(checklists=("inat",))
+
+
+def test_benchmarks_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    paths = (tmp_path / "birds" / "test", tmp_path / "plants" / "test", tmp_path / "rare.v2")
+    options = Build(output=Path("data"), folder=Path("photos"), benchmark=paths)
+    assert [one.name for one in make_config(options).benchmarks] == [str(paths[0]), str(paths[1]), "rare.v2"]
+
+
+def test_copies_are_dropped_when_asked(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build(photos, tmp_path / "data", "--duplicates", "drop") == SOME_FAILED
+    dropped = 13 - len(DataSet.open(tmp_path / "data"))
+    assert dropped >= 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == f"13 records in = {13 - dropped} images out + {dropped} rejected"
+    assert "1 rejected: is an exact copy" in captured.err
+
+
+def test_benchmarks_are_kept_out_by_picture_and_by_species(photos: Path, tmp_path: Path) -> None:
+    exam = tmp_path / "exam"
+    (exam / "Corvus_monedula").mkdir(parents=True)
+    shutil.copyfile(min((photos / "Corvus_monedula").iterdir()), exam / "Corvus_monedula" / "x.jpg")
+    assert build(photos, tmp_path / "data", "--benchmark", str(exam)) == SOME_FAILED
+    reasons = json.loads((tmp_path / "data" / "manifest.json").read_text())["reasons"]
+    assert set(reasons) == {"occurs in benchmark exam"}
+    assert build(photos, tmp_path / "more", "--benchmark", str(exam), "--benchmark-species") == SOME_FAILED
+    assert DataSet.open(tmp_path / "more").taxa["scientific_name"].to_list() == ["Corvus corax"]
+
+
+def test_a_filter_that_matches_nothing_is_said_so(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos / "Corvus_corax", tmp_path / "exam" / "Felis_catus")
+    build(photos, tmp_path / "data", "--benchmark", str(tmp_path / "exam"), "--benchmark-species")
+    assert "none of its 1 names is a species of the sources" in capsys.readouterr().err
+
+
+def test_a_benchmark_is_drawn_from_a_list_of_names(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("Corvus corax\nCorvus monedula\n")
+    assert build(photos, tmp_path / "data", "--draw-benchmark", str(tmp_path / "names.txt")) == DONE
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["benchmark drawn"]["species"] == 0, "neither has 30 photographs"
+    assert build(photos, tmp_path / "none", "--draw-benchmark", str(tmp_path / "nowhere.txt")) == FAILED
