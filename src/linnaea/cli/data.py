@@ -12,6 +12,7 @@ from linnaea.errors import UsageError
 
 if TYPE_CHECKING:
     from linnaea.data.build import BuildConfig, BuildSummary
+    from linnaea.data.engine import Engine
     from linnaea.data.sources import Source
 
 UnseenRank = Literal["species", "genus", "family"]
@@ -57,8 +58,10 @@ class Build:
     """Also store the texts that open_clip's and BioCLIP's trainers read."""
     workers: int = 0
     """Processes (0: one per core)."""
-    engine: Literal["local"] = "local"
-    """Where the work runs."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the work runs: processes of this machine, or a Ray cluster whose nodes share inputs and output."""
+    ray_address: str = ""
+    """Address of the Ray cluster, host:6379 or auto (default: $RAY_ADDRESS, else this machine)."""
     overwrite: bool = False
     """Remove the data set that is in the output folder, finished or not, and build from the start."""
 
@@ -71,7 +74,6 @@ def build(options: Build) -> int:
     """Run the build and account for every record."""
     from linnaea.data.build import build as run_build
     from linnaea.data.build import remove_build
-    from linnaea.data.engine import LocalEngine
     from linnaea.data.report import write_report
     from linnaea.data.shards import DataSet
 
@@ -79,12 +81,26 @@ def build(options: Build) -> int:
     if options.overwrite:
         remove_build(options.output)
     with progress_bar("building", "images") as on_progress:
-        summary = run_build([source], options.output, config, LocalEngine(options.workers), on_progress)
+        summary = run_build([source], options.output, config, _engine(options), on_progress)
     if summary.already_built:
         say(f"{options.output}: already built from the same input; nothing to do")
     if summary.n_out and not (options.output / "report.html").exists():
         say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
     return _account(summary, options.output)
+
+
+def _engine(options: Build) -> "Engine":
+    if options.engine == "local":
+        if options.ray_address:
+            raise UsageError("--ray-address: needs --engine ray")
+        from linnaea.data.engine import LocalEngine
+
+        return LocalEngine(options.workers)
+    from linnaea.data.ray_engine import RayEngine
+
+    given = (options.output, options.folder, options.table, options.root)
+    must_see = [path for path in given if path is not None]
+    return RayEngine(options.ray_address, n_workers=options.workers, must_see=must_see)
 
 
 def _source(options: Build) -> "Source":
