@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_repair
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import UsageError
 
@@ -172,7 +172,7 @@ def check(options: Check) -> int:
             warn(problem)
             n_problems += 1
     if n_problems:
-        warn(f"{options.directory}: {n_problems} problems; remove the broken shards' data set and build it again")
+        warn(f"{options.directory}: {n_problems} problems; mend them with `linnaea data repair {options.directory}`")
         return FAILED
     shards, taxa = dataset.index["shard"].n_unique(), dataset.taxa.height
     print(f"{len(dataset)} images in {shards} shards, {taxa} taxa: all good")
@@ -259,4 +259,5 @@ COMMANDS: Commands = {
     "stats": (Stats, stats),
     "synthesize": (Synthesize, synthesize),
     **data_download.COMMANDS,
+    **data_repair.COMMANDS,
 }
