@@ -70,9 +70,10 @@ def test_a_node_that_does_not_see_the_files_is_named(tmp_path: Path, monkeypatch
 
 
 @pytest.fixture
-def cluster():  # type: ignore[no-untyped-def]
-    """Three nodes of one core each; the driver's own takes no task, so that any other may die."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Three nodes of one core each, beside a head that takes no task."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # the workers find this module
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80_000_000, "include_dashboard": False}
@@ -119,7 +120,7 @@ def test_a_node_killed_in_mid_build_loses_nothing(cluster, tmp_path: Path) -> No
 
     def kill_a_node(done: int, total: int | None) -> None:
         if not killed and done >= 40:
-            raylet = cluster.worker_nodes and list(cluster.worker_nodes)[0]
+            raylet = next(iter(cluster.worker_nodes))
             for processes in raylet.all_processes.values():
                 for one in processes:
                     os.kill(one.process.pid, signal.SIGKILL)

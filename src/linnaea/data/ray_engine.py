@@ -6,6 +6,7 @@ twice, so what a lost worker or node was doing is simply done again somewhere el
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from linnaea.errors import LinnaeaError
 MAX_LOSSES = 10
 """How often one task may lose its worker or node before the build gives up."""
 
+_NO_MODULE = re.compile(r"No module named '([^']+)'")
 _LOCAL = "local"
 _TASKS_PER_CORE = 2
 _OBJECT_STORE_BYTES = 100_000_000
@@ -170,13 +172,15 @@ def _settle(ray: Any, reference: Any) -> Any:
     """The result of one task, or the error that it ended with."""
     try:
         outcome = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ModuleNotFoundError):
-            raise LinnaeaError(
-                f"a node of the Ray cluster has no module {error.cause.name}; install linnaea on all nodes"
-            ) from error
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
     except ray.exceptions.RayError as error:
+        if missing := _NO_MODULE.search(str(error)):
+            raise LinnaeaError(
+                f"a node of the Ray cluster has no module {missing[1]}; install the same linnaea on all nodes"
+            ) from error
+        cause = getattr(error, "cause", None)
+        if isinstance(error, ray.exceptions.RayTaskError) and isinstance(cause, Exception):
+            if not isinstance(cause, ray.exceptions.RayError):
+                raise cause from None
         raise LinnaeaError(
             f"Ray gave a task up ({type(error).__name__}: it may be lost {MAX_LOSSES} times); if memory ran out give"
             " the nodes fewer cores; run the same command again to go on"

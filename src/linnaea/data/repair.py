@@ -79,7 +79,9 @@ def repair(directory: Path, on_progress: Callable[[int, int | None], None] = lam
         on_progress(done, len(shards))
     mended += _mend_licences(dataset)
     if not _can_be_read(directory / REJECTS_FILE):
-        notes.append(f"{REJECTS_FILE}: is missing or broken; reasons are kept nowhere else, only a new build knows them")
+        notes.append(
+            f"{REJECTS_FILE}: is missing or broken; reasons are kept nowhere else, only a new build knows them"
+        )
     return Repair(mended=tuple(mended), lost=tuple(lost), notes=tuple(notes), n_checked=len(shards))
 
 

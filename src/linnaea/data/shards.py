@@ -131,7 +131,9 @@ class DataSet:
             index = pl.read_parquet(directory / "index.parquet")
             taxa = pl.read_parquet(directory / "taxa.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(f"{directory}: its tables cannot be read ({error}); they cannot be mended, build it again") from error
+            raise LinnaeaError(
+                f"{directory}: its tables cannot be read ({error}); they cannot be mended, build it again"
+            ) from error
         return cls(directory, index, taxa)
 
     def split(self, name: str) -> Self:
