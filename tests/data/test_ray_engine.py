@@ -93,7 +93,7 @@ def test_tasks_results_and_errors(cluster) -> None:  # type: ignore[no-untyped-d
     engine = RayEngine(cluster.address)
     assert sorted(engine.map(square, range(40))) == [n * n for n in range(40)]
     assert list(engine.map(square, [])) == []
-    with pytest.raises(LinnaeaError, match="^three is too much$"):
+    with pytest.raises(LinnaeaError, match=r"^three is too much$"):
         list(engine.map(refuse_three, range(100)))
     with pytest.raises(OSError, match="No space left"):
         list(engine.map(fail_otherwise, range(3)))
@@ -147,6 +147,6 @@ def test_ctrl_c_ends_a_build_on_ray_and_it_goes_on(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode in (130, 0), err
     assert b"Traceback" not in err
-    subprocess.run(command + ["--output", str(tmp_path / "a" / "data")], check=True, capture_output=True)
-    subprocess.run(command + ["--output", str(tmp_path / "b" / "data")], check=True, capture_output=True)
+    subprocess.run([*command, "--output", str(tmp_path / "a" / "data")], check=True, capture_output=True)
+    subprocess.run([*command, "--output", str(tmp_path / "b" / "data")], check=True, capture_output=True)
     assert contents(tmp_path / "a" / "data") == contents(tmp_path / "b" / "data")

@@ -178,9 +178,8 @@ def _settle(ray: Any, reference: Any) -> Any:
                 f"a node of the Ray cluster has no module {missing[1]}; install the same linnaea on all nodes"
             ) from error
         cause = getattr(error, "cause", None)
-        if isinstance(error, ray.exceptions.RayTaskError) and isinstance(cause, Exception):
-            if not isinstance(cause, ray.exceptions.RayError):
-                raise cause from None
+        if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
+            raise cause from None
         raise LinnaeaError(
             f"Ray gave a task up ({type(error).__name__}: it may be lost {MAX_LOSSES} times); if memory ran out give"
             " the nodes fewer cores; run the same command again to go on"

@@ -96,7 +96,7 @@ def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[li
     plan = {record["key"]: record for record in _plan_of(dataset, rows["key"].to_list())}
     old = path.read_bytes() if path.is_file() else b""
     lost: list[Lost] = []
-    with suppress(_GivenUp), atomic_path(path) as partial:
+    with suppress(_GivenUpError), atomic_path(path) as partial:
         with partial.open("wb") as stream:
             writer = ShardWriter(stream)
             for row in rows.iter_rows(named=True):
@@ -111,14 +111,14 @@ def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[li
                     writer.add(row["key"], picture, _facts(record), _texts(dataset, manifest, row["taxon_id"]))
             writer.close()
         if lost:
-            raise _GivenUp
+            raise _GivenUpError
         if sha256_of_file(partial) != manifest["shards"][shard]["sha256"]:
-            raise _GivenUp
+            raise _GivenUpError
         return [], ""
     return lost, "" if lost else f"{shard}: {_why_other_bytes(manifest)}"
 
 
-class _GivenUp(Exception):
+class _GivenUpError(Exception):
     """Leave the file as it was."""
 
 
