@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,8 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises:
         LinnaeaError: the file cannot be written (full disk, no permission).
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # On a shared disk two machines may write the same file at once, under the same process id.
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         with explain_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

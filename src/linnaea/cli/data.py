@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_repair
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import UsageError
 
 if TYPE_CHECKING:
     from linnaea.data.build import BuildConfig, BuildSummary
+    from linnaea.data.engine import Engine
     from linnaea.data.sources import Source
 
 UnseenRank = Literal["species", "genus", "family"]
@@ -71,8 +72,10 @@ class Build:
     """Also store the texts that open_clip's and BioCLIP's trainers read."""
     workers: int = 0
     """Processes (0: one per core)."""
-    engine: Literal["local"] = "local"
-    """Where the work runs."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the work runs: processes of this machine, or a Ray cluster whose nodes share inputs and output."""
+    ray_address: str = ""
+    """Address of the Ray cluster, host:6379 or auto (default: $RAY_ADDRESS, else this machine)."""
     overwrite: bool = False
     """Remove the data set that is in the output folder, finished or not, and build from the start."""
 
@@ -85,7 +88,6 @@ def build(options: Build) -> int:
     """Run the build and account for every record."""
     from linnaea.data.build import build as run_build
     from linnaea.data.build import remove_build
-    from linnaea.data.engine import LocalEngine
     from linnaea.data.report import write_report
     from linnaea.data.shards import DataSet
 
@@ -93,13 +95,27 @@ def build(options: Build) -> int:
     if options.overwrite:
         remove_build(options.output)
     with progress_bar("building", "images") as on_progress:
-        summary = run_build([source], options.output, config, LocalEngine(options.workers), on_progress)
+        summary = run_build([source], options.output, config, _engine(options), on_progress)
     if summary.already_built:
         say(f"{options.output}: already built from the same input; nothing to do")
     if summary.n_out and not (options.output / "report.html").exists():
         say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
     _say_settled(options.output)
     return _account(summary, options.output)
+
+
+def _engine(options: Build) -> "Engine":
+    if options.engine == "local":
+        if options.ray_address:
+            raise UsageError("--ray-address: needs --engine ray")
+        from linnaea.data.engine import LocalEngine
+
+        return LocalEngine(options.workers)
+    from linnaea.data.ray_engine import RayEngine
+
+    given = (options.output, options.folder, options.table, options.root)
+    must_see = [path for path in given if path is not None]
+    return RayEngine(options.ray_address, n_workers=options.workers, must_see=must_see)
 
 
 def _source(options: Build) -> "Source":
@@ -202,7 +218,7 @@ def check(options: Check) -> int:
             warn(problem)
             n_problems += 1
     if n_problems:
-        warn(f"{options.directory}: {n_problems} problems; remove the broken shards' data set and build it again")
+        warn(f"{options.directory}: {n_problems} problems; mend them with `linnaea data repair {options.directory}`")
         return FAILED
     shards, taxa = dataset.index["shard"].n_unique(), dataset.taxa.height
     print(f"{len(dataset)} images in {shards} shards, {taxa} taxa: all good")
@@ -289,4 +305,5 @@ COMMANDS: Commands = {
     "stats": (Stats, stats),
     "synthesize": (Synthesize, synthesize),
     **data_download.COMMANDS,
+    **data_repair.COMMANDS,
 }

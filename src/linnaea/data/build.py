@@ -283,7 +283,7 @@ def _finish(
     n_in = planned.height + sum(task.length for task in tasks)
     write_parquet(index, directory / "index.parquet")
     write_parquet(rejects.sort("source", "record_id", "reason", "location"), directory / REJECTS_FILE)
-    write_parquet(_licences(build_dir / PLAN_FILE, index), directory / "licences.parquet")
+    write_parquet(licence_table(build_dir / PLAN_FILE, index), directory / "licences.parquet")
     for name in (name for name in (TAXA_FILE, PLAN_FILE, NAMES_FILE) if (build_dir / name).exists()):
         with atomic_path(directory / name) as partial:
             shutil.copyfile(build_dir / name, partial)
@@ -308,7 +308,7 @@ def _finish(
     return summary
 
 
-def _licences(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
+def licence_table(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
     """Licence and attribution facts of every stored picture; one column per fact that occurs."""
     plan = pl.read_parquet(plan_path, columns=["key", "facts"]).join(index.select("key", "source"), on="key")
     columns = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]

@@ -1,4 +1,7 @@
-"""Where the stages of a build run: processes of this machine. A stage is a pure function of its task."""
+"""Where the stages of a build run: processes of this machine (a Ray cluster: ``ray_engine``).
+
+A stage is a pure function of its task.
+"""
 
 import multiprocessing
 import os
@@ -75,6 +78,7 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 def _start_worker() -> None:
     """Ctrl-C goes to the whole process group and the parent alone decides what it means; no worker outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # 64 workers with 64 threads each would only wait
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -134,7 +134,9 @@ class DataSet:
             index = pl.read_parquet(directory / "index.parquet")
             taxa = pl.read_parquet(directory / "taxa.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(f"{directory}: its tables cannot be read ({error}); see `linnaea data check`") from error
+            raise LinnaeaError(
+                f"{directory}: its tables cannot be read ({error}); they cannot be mended, build it again"
+            ) from error
         if "pdq" not in index.columns:
             index = index.with_columns(pdq=pl.lit(None, pl.String))
         return cls(directory, index, taxa)

@@ -136,7 +136,7 @@ def confusion_cards(dataset: DataSet, examples: pl.DataFrame) -> list[Card]:
         lines = [pair["truth"], f"taken for {pair['answer']}", f"{pair['times']} of {pair['of']} times",
                  _meeting(pair["lca_height"])]  # fmt: skip
         cards.append(Card(dataset.read(row), f"photograph of {pair['truth']}", lines, "wrong"))
-        other: int = of_class.get(pair["answer"]) or fallback[pair["answer"]]
+        other: int = (of_class if pair["answer"] in of_class else fallback)[pair["answer"]]
         lines = [pair["answer"], "for comparison", examples["truth_common_name"][other]]
         cards.append(Card(dataset.read(other), f"photograph of {pair['answer']}", [line for line in lines if line]))
     return cards

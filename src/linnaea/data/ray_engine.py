@@ -1,0 +1,189 @@
+"""The stages of a build on a Ray cluster: the same tasks, the same bytes as on one machine.
+
+What a task reads and writes lies on a file system that every node sees under the same path; Ray carries only the
+tasks (a folder, a name, a slice of the plan) and their small results. A task leaves whole files or none and may run
+twice, so what a lost worker or node was doing is simply done again somewhere else.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+import linnaea
+from linnaea import __version__
+from linnaea.data.engine import Result, Task
+from linnaea.errors import LinnaeaError
+
+MAX_LOSSES = 10
+"""How often one task may lose its worker or node before the build gives up."""
+
+_NO_MODULE = re.compile(r"No module named '([^']+)'")
+_LOCAL = "local"
+_TASKS_PER_CORE = 2
+_OBJECT_STORE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome(Generic[Result]):
+    """What a task came to: a result, or an error that is meant for a person and must not be tried again."""
+
+    result: Result | None = None
+    error: LinnaeaError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the driver stands: what a worker has to find under the same paths."""
+
+    folder: str
+    """The driver's working folder: relative paths in tasks mean the same on every node."""
+    must_see: tuple[str, ...]
+    version: str
+
+
+class RayEngine:
+    """Runs tasks on a Ray cluster.
+
+    ``address`` is ``host:6379`` or ``auto``; empty: ``$RAY_ADDRESS``, else a cluster of this machine alone
+    (``n_workers`` processes, 0: one per core). ``must_see`` are paths (output, input) that every worker has to find:
+    a node without the shared disk would otherwise reject every record as missing.
+    """
+
+    def __init__(self, address: str = "", *, n_workers: int = 0, must_see: Sequence[Path] = ()) -> None:
+        self.address = address or os.environ.get("RAY_ADDRESS", "") or _LOCAL
+        self.n_workers = n_workers
+        self.must_see = tuple(must_see)
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """Yield results as they come; the first error stops the rest and is raised.
+
+        Raises:
+            LinnaeaError: Ray is not installed, the cluster cannot be reached, a node does not see the files or runs
+                another version, or one task lost its worker :data:`MAX_LOSSES` times; also whatever a task raises.
+        """
+        ray = _import_ray()
+        self._connect(ray)
+        run = ray.remote(num_cpus=1, max_retries=MAX_LOSSES, retry_exceptions=False)(_run)
+        place = ray.put(
+            _Place(
+                folder=str(Path.cwd()),
+                must_see=tuple(str(path.absolute()) for path in self.must_see),
+                version=__version__,
+            )
+        )
+        pending: set[Any] = set()
+        waiting, exhausted = iter(tasks), False
+        try:
+            while not exhausted or pending:
+                limit = _TASKS_PER_CORE * max(1, int(ray.cluster_resources().get("CPU", 1)))
+                while not exhausted and len(pending) < limit:
+                    try:
+                        pending.add(run.remote(place, function, next(waiting)))
+                    except StopIteration:
+                        exhausted = True
+                if not pending:
+                    break
+                done, rest = ray.wait(list(pending), num_returns=1)
+                pending = set(rest)
+                for reference in done:
+                    yield _settle(ray, reference)
+        finally:
+            for reference in pending:
+                with suppress(Exception):
+                    ray.cancel(reference, force=True)
+
+    def _connect(self, ray: Any) -> None:
+        if ray.is_initialized():
+            return
+        here = self.address == _LOCAL
+        resources = {"object_store_memory": _OBJECT_STORE_BYTES} if here else {}
+        if here and self.n_workers:
+            resources["num_cpus"] = self.n_workers
+        try:
+            ray.init(
+                address=self.address,
+                include_dashboard=False if here else None,
+                log_to_driver=False,
+                logging_level="error",
+                runtime_env={"env_vars": _worker_environment()},
+                **resources,
+            )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise LinnaeaError(
+                f"Ray cluster {self.address}: cannot be joined ({reason}); start one with `ray start --head` and give"
+                " its address with --ray-address"
+            ) from error
+
+
+def _import_ray() -> Any:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would tell its makers about every cluster
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise LinnaeaError("Ray is not installed; pip install 'linnaea[ray]', or use --engine local") from None
+    return ray
+
+
+def _worker_environment() -> dict[str, str]:
+    """What makes workers import the driver's own linnaea, with one thread each."""
+    environment = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    root = Path(linnaea.__file__).resolve().parent.parent
+    paths = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
+    paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in paths]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)} if paths else environment
+
+
+def _run(place: _Place, function: Callable[[Task], Result], task: Task) -> _Outcome[Result]:
+    """In a worker: look around, then do one task."""
+    try:
+        _look_around(place)
+        return _Outcome(result=function(task))
+    except LinnaeaError as error:
+        return _Outcome(error=error)
+
+
+def _look_around(place: _Place) -> None:
+    node = socket.gethostname()
+    if __version__ != place.version:
+        raise LinnaeaError(
+            f"node {node}: runs linnaea {__version__}, this is {place.version}; install one version on all nodes"
+        )
+    try:
+        os.chdir(place.folder)
+    except OSError:
+        raise LinnaeaError(
+            f"node {node}: has no folder {place.folder}; start the build from a folder that all nodes share"
+        ) from None
+    for path in place.must_see:
+        if not Path(path).exists():
+            raise LinnaeaError(
+                f"node {node}: does not see {path}; inputs and output must lie on a file system that all nodes share"
+            )
+
+
+def _settle(ray: Any, reference: Any) -> Any:
+    """The result of one task, or the error that it ended with."""
+    try:
+        outcome = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        if missing := _NO_MODULE.search(str(error)):
+            raise LinnaeaError(
+                f"a node of the Ray cluster has no module {missing[1]}; install the same linnaea on all nodes"
+            ) from error
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
+            raise cause from None
+        raise LinnaeaError(
+            f"Ray gave a task up ({type(error).__name__}: it may be lost {MAX_LOSSES} times); if memory ran out give"
+            " the nodes fewer cores; run the same command again to go on"
+        ) from error
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result

@@ -1,0 +1,182 @@
+"""Mend a data set: rebuild exactly the shards that are broken, to the bytes that the manifest vouches for.
+
+A shard is a function of the plan (``records.parquet``), the index and the original photographs. A sample that is still
+whole inside the broken shard is taken from there, so that even a source that is gone need not be a loss; the others are
+made again from their originals. A shard replaces the broken one only if its checksum is the manifest's.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from linnaea.data.build import licence_table, make_texts
+from linnaea.data.images import ImageError, prepare
+from linnaea.data.plan import PLAN_FILE, REJECTS_FILE
+from linnaea.data.shards import DataSet, ShardWriter, sha256_of_file, write_parquet
+from linnaea.data.sources import read_location
+from linnaea.errors import LinnaeaError
+from linnaea.storage import atomic_path
+
+LICENCES_FILE = "licences.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """One record that cannot be had again; its shard stays as it is."""
+
+    shard: str
+    source: str
+    record_id: str
+    location: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """What a repair came to."""
+
+    mended: tuple[str, ...]
+    """Files that are whole again."""
+    lost: tuple[Lost, ...]
+    """Records because of which a shard stays broken."""
+    notes: tuple[str, ...]
+    """What else cannot be mended, a line each."""
+    n_checked: int
+    """Shards looked at."""
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.lost and not self.notes
+
+
+def repair(directory: Path, on_progress: Callable[[int, int | None], None] = lambda done, total: None) -> Repair:
+    """Check every shard of a finished data set and rebuild those that are missing or changed.
+
+    Every shard is replaced in one step: an interrupted repair is gone on with by the same call.
+
+    Raises:
+        LinnaeaError: there is no finished data set, or a table without which nothing can be mended
+            (``index.parquet``, ``taxa.parquet``, ``records.parquet``) cannot be read.
+    """
+    dataset = DataSet.open(directory)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    mended: list[str] = []
+    lost: list[Lost] = []
+    notes: list[str] = []
+    shards = sorted(manifest["shards"].items())
+    for done, (shard, facts) in enumerate(shards, start=1):
+        if not _is_whole(directory / shard, facts):
+            failures, note = _rebuild(dataset, manifest, shard)
+            lost += failures
+            notes += [note] if note else []
+            mended += [] if failures or note else [shard]
+        on_progress(done, len(shards))
+    mended += _mend_licences(dataset)
+    if not _can_be_read(directory / REJECTS_FILE):
+        notes.append(
+            f"{REJECTS_FILE}: is missing or broken; reasons are kept nowhere else, only a new build knows them"
+        )
+    return Repair(mended=tuple(mended), lost=tuple(lost), notes=tuple(notes), n_checked=len(shards))
+
+
+def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == facts["bytes"] and sha256_of_file(path) == facts["sha256"]
+
+
+def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[list[Lost], str]:
+    """Write one shard again; what stands in the way (records, or a note), or nothing where it succeeded."""
+    path = dataset.directory / shard
+    rows = dataset.index.filter(pl.col("shard") == shard).sort("offset")
+    plan = {record["key"]: record for record in _plan_of(dataset, rows["key"].to_list())}
+    old = path.read_bytes() if path.is_file() else b""
+    lost: list[Lost] = []
+    with suppress(_GivenUpError), atomic_path(path) as partial:
+        with partial.open("wb") as stream:
+            writer = ShardWriter(stream)
+            for row in rows.iter_rows(named=True):
+                record = plan.get(row["key"])
+                if record is None:
+                    return [], f"{shard}: sample {row['key']} is not in {PLAN_FILE}; build the data set again"
+                picture = _from_old(old, row) or _from_original(record, row, manifest["options"])
+                if isinstance(picture, str):
+                    origin = {name: record[name] for name in ("source", "record_id", "location")}
+                    lost.append(Lost(shard=shard, **origin, reason=picture))
+                elif not lost:
+                    writer.add(row["key"], picture, _facts(record), _texts(dataset, manifest, row["taxon_id"]))
+            writer.close()
+        if lost:
+            raise _GivenUpError
+        if sha256_of_file(partial) != manifest["shards"][shard]["sha256"]:
+            raise _GivenUpError
+        return [], ""
+    return lost, "" if lost else f"{shard}: {_why_other_bytes(manifest)}"
+
+
+class _GivenUpError(Exception):
+    """Leave the file as it was."""
+
+
+def _why_other_bytes(manifest: dict[str, Any]) -> str:
+    if manifest.get("taxonomy_migrations") and manifest["options"].get("captions"):
+        return "its captions are those of the taxonomy before the migration; build the data set again"
+    return "every photograph is there, but the rebuilt bytes are not the manifest's; build the data set again"
+
+
+def _plan_of(dataset: DataSet, keys: list[str]) -> Iterator[dict[str, Any]]:
+    path = dataset.directory / PLAN_FILE
+    try:
+        plan = pl.scan_parquet(path).filter(pl.col("key").is_in(keys)).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LinnaeaError(
+            f"{path}: cannot be read; without the plan no shard can be rebuilt; build the data set again"
+        ) from error
+    return plan.iter_rows(named=True)
+
+
+def _from_old(old: bytes, row: dict[str, Any]) -> bytes | None:
+    """The sample as the broken shard still holds it, if it does."""
+    data = old[row["offset"] : row["offset"] + row["size"]]
+    return data if hashlib.sha256(data).hexdigest() == row["sha256"] else None
+
+
+def _from_original(record: dict[str, Any], row: dict[str, Any], options: dict[str, Any]) -> bytes | str:
+    """The sample made again, or the reason why it cannot be."""
+    try:
+        data = read_location(record["location"])
+        jpeg = prepare(data, short_side=options["short_side"], quality=options["quality"]).jpeg
+    except ImageError as error:
+        return str(error)
+    if hashlib.sha256(jpeg).hexdigest() != row["sha256"]:
+        return "the original has changed since the build (or was decoded by other versions of libjpeg or OpenCV)"
+    return jpeg
+
+
+def _facts(record: dict[str, Any]) -> dict[str, Any]:
+    return {"source": record["source"], "record_id": record["record_id"], **json.loads(record["facts"])}
+
+
+def _texts(dataset: DataSet, manifest: dict[str, Any], taxon_id: int) -> dict[str, str]:
+    return make_texts(dataset.taxon(taxon_id)) if manifest["options"]["captions"] else {}
+
+
+def _mend_licences(dataset: DataSet) -> list[str]:
+    """Rights and attribution are facts of the plan: the table is made again where it is gone."""
+    path, plan = dataset.directory / LICENCES_FILE, dataset.directory / PLAN_FILE
+    if _can_be_read(path) or not _can_be_read(plan):
+        return []
+    write_parquet(licence_table(plan, dataset.index), path)
+    return [LICENCES_FILE]
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        pl.scan_parquet(path).head(1).collect()
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return True
