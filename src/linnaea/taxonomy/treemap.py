@@ -27,7 +27,8 @@ class Boxes:
     parent: Sequence[int]
     """Place of the parent box, -1 for the outermost."""
     label: Sequence[str]
-    n_species: Sequence[int]
+    size: Sequence[int]
+    """Species below it, or whatever else was counted."""
     n_summed: Sequence[int]
     """Taxa that a box stands for without showing them."""
 
@@ -40,9 +41,19 @@ def count_species(tree: TaxonTree) -> npt.NDArray[np.int64]:
     return np.asarray(before[ends] - before[nodes])
 
 
-def choose_boxes(tree: TaxonTree, top: int, *, most: int = MOST_BOXES, most_children: int = MOST_CHILDREN) -> Boxes:
-    """The boxes of a clade, at most about ``most``: the taxa with most species are opened first."""
-    species = count_species(tree)
+def choose_boxes(
+    tree: TaxonTree,
+    top: int,
+    *,
+    counts: npt.NDArray[np.int64] | None = None,
+    most: int = MOST_BOXES,
+    most_children: int = MOST_CHILDREN,
+) -> Boxes:
+    """The boxes of a clade, at most about ``most``: the largest taxa are opened first.
+
+    ``counts`` [n_nodes] is what makes a taxon large; by default the species at or below it.
+    """
+    species = count_species(tree) if counts is None else counts
     node, parent, label, summed, value = [top], [-1], [_name(tree, top)], [0], [max(int(species[top]), 1)]
     queue = [(-value[0], 0)]
     while queue and len(node) < most:
@@ -70,7 +81,7 @@ def choose_boxes(tree: TaxonTree, top: int, *, most: int = MOST_BOXES, most_chil
     for _, box in queue:  # never opened
         inside = tree.subtree(node[box])
         summed[box] = inside.stop - inside.start - 1
-    return Boxes(node=node, parent=parent, label=label, n_species=value, n_summed=summed)
+    return Boxes(node=node, parent=parent, label=label, size=value, n_summed=summed)
 
 
 def _name(tree: TaxonTree, node: int) -> str:
@@ -127,13 +138,16 @@ def _said(boxes: Boxes) -> str:
     )
 
 
-def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
-    """A plotly figure with a switch between treemap and sunburst."""
+def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle: bool = False) -> Any:
+    """A plotly figure with a switch between treemap and sunburst; with ``icicle`` that comes first.
+
+    ``unit`` is what the sizes of the boxes count.
+    """
     import plotly.graph_objects as go
 
     ids = [str(i) for i in range(len(boxes.node))]
     values = _adding_up(boxes)
-    notes = [_note(tree, boxes, i) for i in range(len(ids))]
+    notes = [_note(tree, boxes, i, unit) for i in range(len(ids))]
     shared = {
         "ids": ids,
         "labels": [*boxes.label],
@@ -145,21 +159,21 @@ def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
         "hovertemplate": "<b>%{label}</b><br>%{customdata}<extra></extra>",
         "marker": {"colors": _colours(boxes), "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
     }
-    figure = go.Figure(
-        [
-            go.Treemap(
-                **shared,
-                tiling={"pad": 2},
-                pathbar={"thickness": 26},
-                textinfo="label",
-                root={"color": "rgba(0,0,0,0)"},
-            ),
-            go.Sunburst(**shared, insidetextorientation="auto", visible=False),
-        ]
+    treemap = go.Treemap(
+        **shared, tiling={"pad": 2}, pathbar={"thickness": 26}, textinfo="label", root={"color": "rgba(0,0,0,0)"}
     )
+    traces = {"treemap": treemap, "sunburst": go.Sunburst(**shared, insidetextorientation="auto")}
+    if icicle:
+        wide = {**shared, "maxdepth": 5}
+        traces = {
+            "icicle": go.Icicle(
+                **wide, tiling={"orientation": "v", "flip": "y", "pad": 1}, pathbar={"thickness": 26}, textinfo="label"
+            )
+        } | traces
+    figure = go.Figure([trace.update(visible=i == 0) for i, trace in enumerate(traces.values())])
     buttons = [
-        {"label": label, "method": "restyle", "args": [{"visible": [i == 0, i == 1]}]}
-        for i, label in enumerate(("treemap", "sunburst"))
+        {"label": label, "method": "restyle", "args": [{"visible": [i == shown for i in range(len(traces))]}]}
+        for shown, label in enumerate(traces)
     ]
     menu = {
         "type": "buttons",
@@ -184,7 +198,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
 
 def _adding_up(boxes: Boxes) -> list[int]:
     """Values of parents at least the sum of their children's (a genus without species counts as one)."""
-    values = list(boxes.n_species)
+    values = list(boxes.size)
     sums = [0] * len(values)
     for i in range(len(values) - 1, -1, -1):
         values[i] = max(values[i], sums[i])
@@ -193,10 +207,10 @@ def _adding_up(boxes: Boxes) -> list[int]:
     return values
 
 
-def _note(tree: TaxonTree, boxes: Boxes, box: int) -> str:
-    node, n = boxes.node[box], boxes.n_species[box]
+def _note(tree: TaxonTree, boxes: Boxes, box: int, unit: str) -> str:
+    node, n = boxes.node[box], boxes.size[box]
     rank = "smaller taxa together" if node < 0 else "" if node == ROOT else RANK_LABELS[tree.rank[node]]
-    return rank if rank == "species" else f"{rank}<br>{n:,} species"
+    return rank if rank == unit else f"{rank}<br>{n:,} {unit}"
 
 
 def _colours(boxes: Boxes) -> list[str]:
