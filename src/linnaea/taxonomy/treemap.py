@@ -164,10 +164,13 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
     )
     traces = {"treemap": treemap, "sunburst": go.Sunburst(**shared, insidetextorientation="auto")}
     if icicle:
-        wide = {**shared, "maxdepth": 5}
         traces = {
             "icicle": go.Icicle(
-                **wide, tiling={"orientation": "v", "flip": "y", "pad": 1}, pathbar={"thickness": 26}, textinfo="label"
+                **{**shared, "maxdepth": 6},
+                tiling={"orientation": "v", "pad": 1},
+                pathbar={"thickness": 26},
+                textinfo="label",
+                textposition="middle center",
             )
         } | traces
     figure = go.Figure([trace.update(visible=i == 0) for i, trace in enumerate(traces.values())])
