@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_export
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import UsageError
 
@@ -267,4 +267,5 @@ COMMANDS: Commands = {
     "stats": (Stats, stats),
     "synthesize": (Synthesize, synthesize),
     **data_download.COMMANDS,
+    **data_export.COMMANDS,
 }

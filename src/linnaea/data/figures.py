@@ -25,7 +25,7 @@ PERMISSION_COLOURS = {"open": GREEN, "non-commercial": AMBER, "closed": "#b9beb6
 ICICLE_WIDTH = 11.0
 ROW_HEIGHTS = (0.5, 0.55, 0.75, 1.0, 1.0, 1.0, 1.0)
 """Inches; the lower rows leave room for names that stand upright."""
-LEANS = (0.0, 0.05, -0.05, 0.09, -0.09)
+LEANS = (0.0, 0.035, -0.035, 0.06, -0.05)
 """Of the hue (0..1) of a class from that of its kingdom."""
 N_CARDS, N_KINGDOMS, CARD_SIDE = 6, 8, 220
 
@@ -145,7 +145,7 @@ def _icicle_colours(counted: CountedTree, lowest: Rank) -> dict[int, tuple[float
 
 def _is_dark(colour: tuple[float, ...]) -> bool:
     red, green, blue = colour
-    return 0.299 * red + 0.587 * green + 0.114 * blue < 0.62
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 0.6
 
 
 def plot_licences(by_source_licence: pl.DataFrame, permissions: Mapping[str, str]) -> "Plot":

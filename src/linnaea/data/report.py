@@ -90,7 +90,6 @@ def _facts(statistics: Statistics, reasons: Mapping[str, int]) -> dict[str, str]
         "with all seven ranks": f"{statistics.share_complete:.0%}",
         "with a common name": f"{statistics.share_common_name:.0%}",
         "taxa that hold half of them": f"{statistics.n_head:,}",
-        "megabytes": f"{statistics.n_bytes / 1e6:,.0f}",
         "rejected": f"{sum(reasons.values()):,}",
     }
 

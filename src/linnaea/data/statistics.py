@@ -147,7 +147,8 @@ def load_licences(dataset: "DataSet") -> pl.DataFrame:
     path = dataset.directory / "licences.parquet"
     if not path.exists():
         return describe_licences(keys)
-    table = keys.join(pl.read_parquet(path).drop("source", strict=False), on="key", how="left", maintain_order="left")
+    here = pl.scan_parquet(path).filter(pl.col("key").is_between(pl.lit(keys["key"].min()), pl.lit(keys["key"].max())))
+    table = keys.join(here.drop("source", strict=False).collect(), on="key", how="left", maintain_order="left")
     if "licence_id" in table.columns and not table["licence_id"].has_nulls():
         return table
     return describe_licences(table.fill_null(""))

@@ -194,7 +194,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
         margin={"t": 44, "l": 4, "r": 4, "b": 4},
         updatemenus=[menu],
         font={"family": "system-ui, sans-serif", "size": 13},
-        uniformtext={"minsize": 9, "mode": "hide"},
+        uniformtext={"minsize": 11 if icicle else 9, "mode": "hide"},
     )
     return figure
 
