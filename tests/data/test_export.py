@@ -163,11 +163,11 @@ def test_one_split_and_one_taxon_alone(dataset_dir: Path, tmp_path: Path) -> Non
     species = dataset.taxa["scientific_name"][0]
     assert 0 < run(dataset_dir, tmp_path / "species", "catalog", within=f"species:{species}") < rows.height
     for wrong in ({"within": "Nothing"}, {"within": "tribe:X"}, {"split": "none"}, {"within": " "}):
-        with pytest.raises(LinnaeaError, match="no taxon|no rank|no split"):
+        with pytest.raises(LinnaeaError, match=r"no taxon|no rank|no split"):
             run(dataset_dir, tmp_path / "wrong", "catalog", **wrong)
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -183,7 +183,7 @@ class Stopping:
                 path = task.output / task.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_name(f".{path.name}.1.partial").write_bytes(b"half")
-                raise Interrupted
+                raise StoppedError
             yield function(task)
 
 
@@ -196,7 +196,7 @@ def test_an_interrupted_export_goes_on_to_the_same_bytes(
     dataset = DataSet.open(dataset_dir)
     export(dataset, tmp_path / "whole", config, LocalEngine(1))
     for after in (0, 2):
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             export(dataset, tmp_path / "cut", config, Stopping(after))
     seen: list[int] = []
     export(dataset, tmp_path / "cut", config, LocalEngine(1), lambda done, total: seen.append(done))
@@ -272,7 +272,7 @@ def contents(folder: Path, *, common_names: bool = True) -> list[tuple[Any, ...]
     )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=st.lists(taxa(), min_size=1, max_size=8))
 def test_a_build_from_an_export_has_the_same_pictures_and_taxa(
     drawn: list[Taxon], tmp_path_factory: pytest.TempPathFactory

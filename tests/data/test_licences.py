@@ -1,10 +1,13 @@
 """However a source writes a licence it is one identifier, and nothing unclear passes for open."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linnaea.cli import DONE, SOME_FAILED, USAGE, main
 from linnaea.data.licences import (
     LicenceRule,
     attribution,
@@ -166,3 +169,24 @@ def test_a_table_of_licences_gets_both_columns_and_only_once() -> None:
     assert described["attribution"][0] == "Photograph by Jane, CC-BY"
     assert describe_licences(described).equals(described)
     assert describe_licences(table.select("key", "source"))["licence_id"].to_list() == ["none-stated"] * 2
+
+
+def test_a_build_rejects_what_the_rule_does_not_allow(photographs: Path, tmp_path: Path) -> None:
+    table = pl.read_csv(photographs / "metadata.csv", infer_schema=False).head(12)
+    stated = ["CC0", "cc-by-nc", "", "http://creativecommons.org/licenses/by/4.0/"] * 3
+    path = tmp_path / "table.csv"
+    table.with_columns(license=pl.Series(stated)).write_csv(path)
+    words = ["data", "build", "--table", str(path), "--root", str(photographs), "--workers", "1"]
+    assert main([*words, "--output", str(tmp_path / "open"), "--licences", "open"]) == SOME_FAILED
+    kept = pl.read_parquet(tmp_path / "open" / "licences.parquet")
+    assert sorted(set(kept["licence_id"])) == ["CC-BY-4.0", "CC0-1.0"]
+    assert kept.height == 6
+    reasons = pl.read_parquet(tmp_path / "open" / "rejects.parquet")["reason"].value_counts()
+    assert dict(reasons.iter_rows()) == {
+        "licence CC-BY-NC is not allowed (allowed: open)": 3,
+        "no licence stated (allowed: open)": 3,
+    }
+    assert main([*words, "--output", str(tmp_path / "any"), "--resize", "squash-224"]) == DONE
+    sizes = pl.read_parquet(tmp_path / "any" / "index.parquet").select("width", "height").unique().rows()
+    assert sizes == [(224, 224)]
+    assert main([*words, "--output", str(tmp_path / "wrong"), "--licences", "opne"]) == USAGE

@@ -13,11 +13,11 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.build import make_texts
-from linnaea.data.shards import DataSet, ShardWriter, iter_members
+from linnaea.data.shards import DataSet, ShardWriter, iter_members, taxa_from_table
 from linnaea.data.sources import LICENCE_FACTS
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS
-from linnaea.taxonomy.taxon import TextType
+from linnaea.taxonomy.taxon import Taxon, TextType
 
 FACTS_COLUMNS = ("record_id", "location", "facts")
 """Columns of ``records.parquet`` that exports need; ``facts`` is JSON."""
@@ -89,8 +89,9 @@ def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
 def write_catalog_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
     """Rows of TreeOfLife-10M's catalog; its ids are filled where a record has them, the common name always."""
     facts = [json.loads(text) if text else {} for text in table["facts"]]
+    common = {number: taxon.caption(TextType.COM) for number, taxon in _taxa(dataset, table).items()}
     rows = [
-        _catalog_row(row, fact, dataset.taxon(row["taxon_id"]).caption(TextType.COM))
+        _catalog_row(row, fact, common[row["taxon_id"]])
         for row, fact in zip(table.iter_rows(named=True), facts, strict=True)
     ]
     pl.DataFrame(rows, schema=dict.fromkeys(CATALOG_COLUMNS, pl.String)).write_csv(path)
@@ -116,14 +117,21 @@ def write_tar_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
     """A WebDataset shard with the texts that open_clip's and BioCLIP's trainers read; the rest as it is stored."""
     shard = dataset.directory / table["shard"][0]
     places = {name: (offset, size) for name, offset, size in iter_members(shard) if name.endswith(".json")}
+    texts = {number: make_texts(taxon) for number, taxon in _taxa(dataset, table).items()}
     with path.open("wb") as stream, shard.open("rb") as stored:
         writer = ShardWriter(stream)
         for row in table.iter_rows(named=True):
             offset, size = places[f"{row['key']}.json"]
             stored.seek(offset)
             facts = json.loads(stored.read(size))
-            writer.add(row["key"], dataset.read(row["row"]), facts, make_texts(dataset.taxon(row["taxon_id"])))
+            writer.add(row["key"], dataset.read(row["row"]), facts, texts[row["taxon_id"]])
         writer.close()
+
+
+def _taxa(dataset: DataSet, table: pl.DataFrame) -> dict[int, Taxon]:
+    """The taxa of a part alone; a data set may have a million."""
+    taxa = dataset.taxa.join(table.select("taxon_id"), on="taxon_id", how="semi")
+    return dict(zip(taxa["taxon_id"], taxa_from_table(taxa), strict=True))
 
 
 def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> int:
