@@ -55,7 +55,7 @@ def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
         [
             Section("In short", [Facts(_facts(statistics, reasons))]),
             Section("Photographs", _photographs(dataset)),
-            Section("The tree", _tree(counted)),
+            Section("The tree", _tree(counted, plots["icicle"])),
             Section("The long tail", _long_tail(statistics, plots["long_tail"])),
             Section("Licences", _licences(statistics)),
             Section(
@@ -103,12 +103,13 @@ def _photographs(dataset: "DataSet") -> list[Block]:
     return [Text(note), *(block for heading, cards in grids for block in (Text(heading), cards))]
 
 
-def _tree(counted: CountedTree) -> list[Block]:
+def _tree(counted: CountedTree, plot: "Plot") -> list[Block]:
     boxes = choose_boxes(counted.tree, ROOT, counts=counted.images, most=MOST_BOXES)
     figure = make_figure(counted.tree, boxes, unit="photographs", icicle=True)
     alt = "the tree of life in this data set, boxes as wide as their number of photographs"
     said = "The width (or area) is the number of photographs. Tap a box to go in, the bar on top to come back."
-    return [Text(f"{said} {_said(boxes)}"), Chart(figure, alt, height=680)]
+    still = Figure(plot, "nested bars of the taxa from kingdom to family, as wide as their number of photographs")
+    return [Text(f"{said} {_said(boxes)}"), Chart(figure, alt, height=680), Details("As a picture", [still])]
 
 
 def _said(boxes: Boxes) -> str:

@@ -166,8 +166,8 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
     if icicle:
         traces = {
             "icicle": go.Icicle(
-                **{**shared, "maxdepth": 6},
-                tiling={"orientation": "v", "pad": 1},
+                **{**shared, "maxdepth": 6, "marker": {**shared["marker"], "line": {"width": 0.3, "color": "white"}}},
+                tiling={"orientation": "v", "pad": 0},
                 pathbar={"thickness": 26},
                 textinfo="label",
                 textposition="middle center",
