@@ -4,7 +4,13 @@ import errno
 import hashlib
 import io
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -203,6 +209,28 @@ def test_an_interrupted_export_goes_on_to_the_same_bytes(
     assert seen[0] > 0  # what was finished is not done again
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
     assert export(dataset, tmp_path / "cut", config, LocalEngine(1)).already_exported
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_killed_export_goes_on_to_the_same_bytes(form: Format, tmp_path: Path) -> None:
+    """kill -9 at random moments, in the parent with its workers, until one run comes through."""
+    source = tmp_path / "photographs"
+    for number in range(1500):
+        picture(source / f"Pica s{number % 40}" / f"{number}.jpg", number)
+    build([FolderSource(root=source)], tmp_path / "data", BuildConfig(shard_size=50), LocalEngine(1))
+    run(tmp_path / "data", tmp_path / "whole", form, part_bytes=500_000_000)
+    words = [sys.executable, "-m", "linnaea", "data", "export", str(tmp_path / "data"), "--format", form,
+             "--output", str(tmp_path / "cut"), "--workers", "2"]  # fmt: skip
+    moments = random.Random(0)
+    for _ in range(12):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(moments.uniform(1.0, 8.0))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
 
 
 def test_workers_change_no_byte(dataset_dir: Path, tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
     ids = [str(i) for i in range(len(boxes.node))]
     values = _adding_up(boxes)
     notes = [_note(tree, boxes, i, unit) for i in range(len(ids))]
+    colours = _colours(boxes)
     shared = {
         "ids": ids,
         "labels": [*boxes.label],
@@ -157,7 +158,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
         "customdata": notes,
         "maxdepth": 3,
         "hovertemplate": "<b>%{label}</b><br>%{customdata}<extra></extra>",
-        "marker": {"colors": _colours(boxes), "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
+        "marker": {"colors": colours, "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
     }
     treemap = go.Treemap(
         **shared, tiling={"pad": 2}, pathbar={"thickness": 26}, textinfo="label", root={"color": "rgba(0,0,0,0)"}
@@ -166,7 +167,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
     if icicle:
         traces = {
             "icicle": go.Icicle(
-                **{**shared, "maxdepth": 6, "marker": {**shared["marker"], "line": {"width": 0.3, "color": "white"}}},
+                **{**shared, "maxdepth": 6, "marker": {"colors": colours, "line": {"width": 0.3, "color": "white"}}},
                 tiling={"orientation": "v", "pad": 0},
                 pathbar={"thickness": 26},
                 textinfo="label",
