@@ -96,8 +96,9 @@ def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[st
 
 
 def _duplicates(manifest: Mapping[str, Any]) -> str:
-    rule = manifest["options"].get("duplicates")
-    said = f"Copies were settled by this rule: `{rule}`." if rule else "Copies were not looked for."
+    rule = manifest["options"].get("duplicates") or {}
+    looked_for = any(rule.get(kind, "keep") != "keep" for kind in ("exact", "near"))
+    said = f"Copies were settled by this rule: `{rule}`." if looked_for else "Copies were not looked for."
     return f"{said} Labels are those of the sources, and as right as these."
 
 
@@ -132,7 +133,8 @@ def _preprocessing(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {
         "What was done to the photographs?": resized,
         "What was done to the names?": (
-            f"Names were settled by this rule: `{options['names']}`." if options.get("names")
+            f"Names were settled by this rule: `{options['names']}`."
+            if (options.get("names") or {}).get("checklists")
             else "Cleaned (white space, authorship, qualifiers); where a source fills ranks they are taken as they are."
         ),
         "Is the raw data kept?": "Not in the data set; `records.parquet` says where each photograph was read.",
