@@ -85,7 +85,7 @@ def test_report_figures_and_datasheet_lie_beside_the_data_set(dataset_dir: Path)
     for heading in ("Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance"):
         assert f"## {heading}" in sheet
     figures = {name: (dataset_dir / "figures" / f"{name}.png").read_bytes() for name in ("icicle", "long_tail")}
-    write_report(dataset, {})
+    assert write_report(dataset, {"no such file": 2}).read_text() == page
     assert {name: (dataset_dir / "figures" / f"{name}.png").read_bytes() for name in figures} == figures
 
 
