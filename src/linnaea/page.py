@@ -10,6 +10,7 @@ A page is a value: sections of blocks. ``Page(...).write(path)`` is the only thi
 """
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -270,8 +271,11 @@ def _image(image: Any, alt: str) -> str:
 def _render_chart(chart: Chart) -> str:
     import plotly.io
 
+    # plotly would draw an id at random: the same page has the same bytes.
+    content = hashlib.sha256(f"{chart.alt}{plotly.io.to_json(chart.figure)}".encode()).hexdigest()
     div = plotly.io.to_html(
         chart.figure,
+        div_id=f"chart-{content[:16]}",
         include_plotlyjs=False,
         full_html=False,
         default_width="100%",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_repair
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_export, data_repair
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import UsageError
 
@@ -66,6 +66,10 @@ class Build:
     these species into `held-back`."""
     short_side: int = 256
     """Short side of the stored photographs at most, in pixels."""
+    resize: Literal["short-side", "squash-224"] = "short-side"
+    """squash-224: 224 x 224 whatever the shape, to the byte as TreeOfLife-10M."""
+    licences: str = "any"
+    """Which licences come in: any, open, non-commercial, or a list such as CC0-1.0,CC-BY; the rest is rejected."""
     shard_size: int = 0
     """Samples per shard (0: 4000, fewer in a small data set, so that every core has work)."""
     captions: bool = False
@@ -140,6 +144,7 @@ def _config(options: Build) -> "BuildConfig":
     from linnaea.data.build import BuildConfig
     from linnaea.data.copies import DuplicateRule
     from linnaea.data.leakage import Benchmark
+    from linnaea.data.licences import LicenceRule
     from linnaea.data.naming import NamingRule
     from linnaea.data.splits import BenchmarkDraw, SplitRule
     from linnaea.taxonomy.ranks import Rank
@@ -155,6 +160,8 @@ def _config(options: Build) -> "BuildConfig":
         )
         return BuildConfig(
             short_side=options.short_side,
+            resize=options.resize,
+            licences=LicenceRule(allow=options.licences),
             shard_size=options.shard_size,
             captions=options.captions,
             splits=rule,
@@ -227,26 +234,40 @@ def check(options: Check) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """Describe a data set: counts per split, source and rank."""
+    """Describe a data set: counts per split, source, rank and licence; how evenly taxa are covered."""
 
     directory: tyro.conf.Positional[Path]
     """Folder of the data set."""
+    json: bool = False
+    """Print everything as one JSON object."""
 
 
 def stats(options: Stats) -> int:
-    """Print the counts as tables."""
+    """Print the counts as tables, or as JSON."""
+    import json
+
     from rich.table import Table
 
     from linnaea.cli.console import results
-    from linnaea.data.report import measure
     from linnaea.data.shards import DataSet
+    from linnaea.data.statistics import measure
 
     statistics = measure(DataSet.open(options.directory))
-    for frame in (statistics.by_split, statistics.by_source, statistics.by_rank):
+    if options.json:
+        print(json.dumps(statistics.as_json(), indent=1, ensure_ascii=False))
+        return DONE
+    for frame in (statistics.by_split, statistics.by_source, statistics.by_rank, statistics.by_licence,
+                  statistics.sizes):  # fmt: skip
         table = Table(*frame.columns)
         for row in frame.iter_rows():
             table.add_row(*map(_show_cell, row))
         results.print(table)
+    quantiles = ", ".join(f"{q:.0%}: {n:,}" for q, n in statistics.images_per_taxon_quantiles.items())
+    print(f"images per taxon: {quantiles}; Gini {statistics.gini:.3f}")
+    print("taxa " + ", ".join(f"{words}: {n:,}" for words, n in statistics.taxa_by_size.items()))
+    print(
+        f"all seven ranks: {statistics.share_complete:.1%} of images; common name: {statistics.share_common_name:.1%}"
+    )
     print(f"{statistics.n_images} images, {statistics.n_taxa} taxa; {statistics.n_head} taxa hold half of the images")
     return DONE
 
@@ -306,4 +327,5 @@ COMMANDS: Commands = {
     "synthesize": (Synthesize, synthesize),
     **data_download.COMMANDS,
     **data_repair.COMMANDS,
+    **data_export.COMMANDS,
 }

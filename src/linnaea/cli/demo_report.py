@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from linnaea.data.report import measure
 from linnaea.data.shards import DataSet
+from linnaea.data.statistics import measure
 from linnaea.evaluate.report import RANK_CAPTION, make_cards, rank_accuracy, score_rows
 from linnaea.evaluate.report_plots import GREEN, plot_ranks
 from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text

@@ -23,14 +23,16 @@ from linnaea import __version__
 from linnaea.data.copies import DuplicateRule
 from linnaea.data.duplicates import Encoder
 from linnaea.data.engine import Engine
-from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, prepare
+from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Resize, prepare, squash
 from linnaea.data.leakage import Benchmark
+from linnaea.data.licences import LicenceRule, describe_licences
 from linnaea.data.naming import NamingRule
 from linnaea.data.plan import DETAIL, NAMES_FILE, PLAN_FILE, REJECT_SCHEMA, REJECTS_FILE, TAXA_FILE
 from linnaea.data.read import Reading, read_sources
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, Source, read_location
+from linnaea.data.sources.licensed import LicensedSource
 from linnaea.data.splits import SplitRule
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path, explain_os_errors, write_atomically
@@ -59,6 +61,10 @@ class BuildConfig:
     """Longest allowed short side of a stored picture, pixels; nothing is enlarged."""
     quality: int = JPEG_QUALITY
     """JPEG quality of resized pictures."""
+    resize: Resize = "short-side"
+    """``squash-224``: as TreeOfLife-10M, 224 x 224 whatever the shape; ``short_side`` and ``quality`` do not count."""
+    licences: LicenceRule = field(default_factory=LicenceRule)
+    """Which licences come in; other records are rejected with the reason."""
     shard_size: int = 0
     """Samples per shard; 0: 4000, fewer in a small data set."""
     captions: bool = False
@@ -139,6 +145,7 @@ def build(
         LinnaeaError: the folder holds something else or a build from other inputs; another build is at work in
             it; there is no record at all; the disk is full.
     """
+    sources = [LicensedSource(source=source, rule=config.licences) for source in sources]
     with explain_os_errors(directory):
         fingerprint = _fingerprint(sources, config)
         if (directory / "manifest.json").exists():
@@ -168,6 +175,7 @@ def remove_build(directory: Path) -> None:
         return
     with explain_os_errors(directory):
         for name in ("manifest.json", "index.parquet", "licences.parquet", "report.html", "taxonomy_history.parquet",
+                     "datasheet.md", "figures/icicle.png", "figures/long_tail.png",
                      TAXA_FILE, REJECTS_FILE, PLAN_FILE, NAMES_FILE):  # fmt: skip
             (directory / name).unlink(missing_ok=True)
         for shard in directory.glob("*/shard-*.tar"):
@@ -254,7 +262,11 @@ def make_shard(task: ShardTask) -> int:
 
 def _add_sample(writer: ShardWriter, task: ShardTask, record: dict[str, Any], texts: dict[str, str]) -> tuple[Any, ...]:
     """Put one record into the shard; returns its row of the index."""
-    picture = prepare(read_location(record["location"]), short_side=task.config.short_side, quality=task.config.quality)
+    config, data = task.config, read_location(record["location"])
+    if config.resize == "squash-224":
+        picture = squash(data)
+    else:
+        picture = prepare(data, short_side=config.short_side, quality=config.quality)
     facts = {"source": record["source"], "record_id": record["record_id"], **json.loads(record["facts"])}
     offset = writer.add(record["key"], picture.jpeg, facts, texts)
     place = (record["key"], record["split"], f"{task.name}.tar", offset, len(picture.jpeg))
@@ -309,11 +321,11 @@ def _finish(
 
 
 def licence_table(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
-    """Licence and attribution facts of every stored picture; one column per fact that occurs."""
+    """Licence and attribution of every stored picture; one column per fact that occurs, and what they come to."""
     plan = pl.read_parquet(plan_path, columns=["key", "facts"]).join(index.select("key", "source"), on="key")
     columns = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
     table = plan.select("key", "source", *columns)
-    return table.drop(name for name in LICENCE_FACTS if not (table[name] != "").any())
+    return describe_licences(table.drop(name for name in LICENCE_FACTS if not (table[name] != "").any()))
 
 
 def _fingerprint(sources: Sequence[Source], config: BuildConfig) -> str:

@@ -1,8 +1,8 @@
 """Pixels on the way in: decode, turn upright, resize, encode. The only place that touches them.
 
 JPEG goes through simplejpeg (libjpeg-turbo with scaled decoding) and OpenCV; everything else, and whatever
-these refuse, through Pillow. Pictures come out as ``uint8`` arrays ``[H, W, 3]`` in RGB, upright by their EXIF
-orientation, transparency on white.
+these refuse, through Pillow. Pictures come out as ``uint8`` arrays ``[H, W, 3]`` in sRGB (a colour profile is
+applied), upright by their EXIF orientation, transparency on white, of an animation the first frame.
 """
 
 import errno
@@ -10,9 +10,11 @@ import hashlib
 import io
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from linnaea.data.colours import to_srgb, transform_to_srgb
 from linnaea.errors import LinnaeaError
 
 Picture = NDArray[np.uint8]
@@ -33,6 +36,12 @@ MAX_BYTES = 1_000_000_000
 
 DEFAULT_SHORT_SIDE = 256
 JPEG_QUALITY = 90
+
+Resize: TypeAlias = Literal["short-side", "squash-224"]
+"""How pictures become small: :func:`prepare` keeps their shape, :func:`squash` does as TreeOfLife-10M did."""
+
+SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
+"""Of TreeOfLife-10M; 100 is what webdataset's writer saves pictures with."""
 
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
@@ -140,6 +149,27 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
     return Prepared(jpeg=jpeg, width=width, height=height, stored_verbatim=False)
 
 
+def squash(data: bytes) -> Prepared:
+    """A picture as TreeOfLife-10M holds it: Pillow's bicubic filter straight to 224 x 224, the shape is lost.
+
+    Nothing else is done, as there: EXIF orientation and colour profiles are not looked at, transparency is dropped,
+    grey and CMYK pictures stay so. Where theirs fails (16-bit, grey with transparency) the picture becomes RGB as in
+    :func:`decode`; where theirs goes on with the grey rest of a truncated file, ours is an error.
+
+    Raises:
+        ImageError: the data is no usable picture.
+    """
+    with _opened(data) as image:
+        if image.mode in ("RGBA", "P"):
+            image = image.convert("RGB")  # noqa: PLW2901
+        elif image.mode not in ("RGB", "L", "CMYK"):
+            image = _to_rgb(image)  # noqa: PLW2901
+        small = image.resize((SQUASHED_SIDE, SQUASHED_SIDE), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=SQUASHED_QUALITY)
+    return Prepared(jpeg=stream.getvalue(), width=SQUASHED_SIDE, height=SQUASHED_SIDE, stored_verbatim=False)
+
+
 def resize_short_side(picture: Picture, short_side: int) -> Picture:
     """Shrink so that the short side has at most ``short_side`` pixels; the aspect ratio is kept, nothing enlarged.
 
@@ -169,6 +199,10 @@ def _decode_plain_jpeg(data: bytes, min_short_side: int | None) -> Picture | Non
         picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
     except ValueError:
         return None
+    profile = _jpeg_profile(data)
+    # The profile of a grey JPEG is about grey alone; decoded to RGB it is left as it is.
+    if profile and colours != "Gray" and transform_to_srgb(profile, "RGB"):
+        picture = np.asarray(to_srgb(Image.fromarray(picture), profile), dtype=np.uint8)
     return _turn_upright(picture, _jpeg_orientation(data))
 
 
@@ -195,6 +229,19 @@ def _jpeg_orientation(data: bytes) -> int:
         return _UPRIGHT
 
 
+def _jpeg_profile(data: bytes) -> bytes:
+    """The colour profile inside a JPEG, empty if there is none; reads its head only."""
+    if b"ICC_PROFILE\0" not in data[:262_144]:
+        return b""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                return image.info.get("icc_profile") or b""
+    except (OSError, ValueError, TypeError, SyntaxError):
+        return b""
+
+
 def _turn_upright(picture: Picture, orientation: int) -> Picture:
     match orientation:
         case 2:
@@ -217,6 +264,13 @@ def _turn_upright(picture: Picture, orientation: int) -> Picture:
 
 
 def _decode_with_pillow(data: bytes) -> Picture:
+    with _opened(data) as image:
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A picture in Pillow's hands, decoded; whatever Pillow says against it becomes a reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -224,7 +278,7 @@ def _decode_with_pillow(data: bytes) -> Picture:
                 _check_size(*image.size)
                 image.seek(0)  # the first frame of an animation
                 image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+                yield image
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -235,14 +289,21 @@ def _decode_with_pillow(data: bytes) -> Picture:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65_535 if values.max(initial=0) > 255 else 255
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+        highest = values.max(initial=0)
+        # Fractions (in floating point alone), bytes, or 16 bits: files do not say which.
+        top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else 65_535
         return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
+    profile = image.info.get("icc_profile") or b""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
+        colours = to_srgb(rgba.convert("RGB"), profile)
+        colours.putalpha(rgba.getchannel("A"))
         white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(white, colours).convert("RGB")
+    if image.mode in ("CMYK", "LAB"):
+        return to_srgb(image, profile)
+    return to_srgb(image.convert("RGB"), b"" if image.mode in ("L", "1") else profile)
 
 
 def _fits_verbatim(data: bytes, short_side: int) -> bool:
@@ -252,7 +313,9 @@ def _fits_verbatim(data: bytes, short_side: int) -> bool:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return False
-    return min(height, width) <= short_side and colours == "YCbCr" and _jpeg_orientation(data) == _UPRIGHT
+    if min(height, width) > short_side or colours != "YCbCr" or _jpeg_orientation(data) != _UPRIGHT:
+        return False
+    return transform_to_srgb(_jpeg_profile(data), "RGB") is None
 
 
 def _check_size(width: int, height: int) -> None:
@@ -277,6 +340,6 @@ def _why_unidentified(data: bytes) -> str:
 
 def _why_broken(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if "truncated" in text or "not processed" in text or isinstance(error, EOFError):
+    if "truncated" in text.lower() or "not processed" in text or isinstance(error, EOFError):
         return "image is truncated"
     return f"image is broken: {text or type(error).__name__}"

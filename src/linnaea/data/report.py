@@ -1,168 +1,158 @@
-"""What is in a data set: statistics per split, source, rank and licence; the long tail; the tree as an icicle."""
+"""The report of a data set: one page that needs no network, its figures as pictures, and the datasheet beside it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import io
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from linnaea.page import Facts, Figure, Page, Section, Table, Text
-from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.data.datasheet import write_datasheet
+from linnaea.data.figures import (
+    CountedTree,
+    count_tree,
+    make_cards,
+    plot_icicle,
+    plot_licences,
+    plot_long_tail,
+)
+from linnaea.data.licences import NONE_STATED
+from linnaea.data.statistics import Statistics, load_licences, measure
+from linnaea.page import Block, Chart, Details, Facts, Figure, Page, Section, Table, Text
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.tree import ROOT
+from linnaea.taxonomy.treemap import Boxes, choose_boxes, make_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
     from linnaea.data.shards import DataSet
 
-GREEN, AMBER, GREY = "#2f6f4f", "#c98a2b", "#8a8f87"
-HEAD_SHARE = 0.5
+MOST_BOXES = 2500
+"""Of the interactive tree: the page stays below 10 MB and quick on a phone for any number of taxa."""
+FIGURE_DPI = 200
+N_EXAMPLES = 3
 
-
-@dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """Counts of a data set; every frame is small enough to print."""
-
-    n_images: int
-    n_bytes: int
-    n_taxa: int
-    by_split: pl.DataFrame
-    """split, images, taxa, shards, bytes"""
-    by_source: pl.DataFrame
-    """source, images, taxa, complete (share of images whose seven ranks are all named)"""
-    by_rank: pl.DataFrame
-    """rank, names (distinct taxa at that rank), images (that are named at least so far), share"""
-    images_per_taxon: pl.Series
-    """Images of each taxon that has any, most first."""
-
-    @property
-    def n_head(self) -> int:
-        """How many of the commonest taxa hold half of the images."""
-        return int((self.images_per_taxon.cum_sum() < HEAD_SHARE * self.n_images).sum()) + 1
-
-
-def measure(dataset: "DataSet") -> Statistics:
-    """Count everything the report shows; one join of index and taxa, a few seconds for ten million images."""
-    index, taxa = dataset.index, dataset.taxa
-    joined = index.select("split", "shard", "source", "size", "taxon_id").join(
-        taxa.select("taxon_id", *RANK_LABELS), on="taxon_id", how="left"
-    )
-    complete = pl.all_horizontal(pl.col(label) != "" for label in RANK_LABELS)
-    images_taxa = (pl.len().alias("images"), pl.col("taxon_id").n_unique().alias("taxa"))
-    by_split = joined.group_by("split").agg(
-        *images_taxa, pl.col("shard").n_unique().alias("shards"), pl.col("size").sum().alias("bytes")
-    )
-    by_source = joined.group_by("source").agg(*images_taxa, complete.mean().alias("complete"))
-    per_taxon = index.group_by("taxon_id").len()["len"].sort(descending=True)
-    return Statistics(
-        n_images=index.height,
-        n_bytes=int(index["size"].sum()),
-        n_taxa=per_taxon.len(),
-        by_split=by_split.sort("split"),
-        by_source=by_source.sort("images", descending=True),
-        by_rank=_count_ranks(joined),
-        images_per_taxon=per_taxon.alias("images"),
-    )
-
-
-def _count_ranks(joined: pl.DataFrame) -> pl.DataFrame:
-    rows = []
-    for depth, label in enumerate(RANK_LABELS):
-        named = joined.filter(pl.col(label) != "")
-        # A name counts once per lineage: homonyms in different kingdoms are different taxa.
-        names = named.select(RANK_LABELS[: depth + 1]).unique().height
-        share = named.height / max(joined.height, 1)
-        rows.append({"rank": label, "names": names, "images": named.height, "share": share})
-    return pl.DataFrame(rows)
+_TAIL_ALT = "photographs of each taxon from the commonest to the rarest, on logarithmic axes"
 
 
 def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
-    """Write ``report.html`` into the data set's folder; ``reasons`` counts the rejects."""
-    statistics = measure(dataset)
-    facts = {
-        "photographs": f"{statistics.n_images:,}",
-        "taxa": f"{statistics.n_taxa:,}",
-        "taxa that hold half of them": f"{statistics.n_head:,}",
-        "megabytes": f"{statistics.n_bytes / 1e6:,.0f}",
-        "rejected": f"{sum(reasons.values()):,}",
-    }
-    rejects = [{"reason": reason, "records": count} for reason, count in reasons.items()]
-    icicle_alt = "nested bars of the taxa from kingdom to family, as wide as their number of photographs"
-    tail_alt = "photographs of each taxon from the commonest to the rarest, falling over several powers of ten"
+    """Write ``report.html``, ``datasheet.md`` and ``figures/*.png``; ``reasons`` counts the rejects. Returns the page.
+
+    Raises:
+        LinnaeaError: a file cannot be written, or a shard cannot be read.
+    """
+    statistics, counted = measure(dataset), count_tree(dataset)
+    plots = {"long_tail": plot_long_tail(statistics.images_per_taxon), "icicle": plot_icicle(counted)}
+    for name, plot in plots.items():
+        write_atomically(dataset.directory / "figures" / f"{name}.png", _png(plot))
+    manifest = json.loads((dataset.directory / "manifest.json").read_text())
+    write_datasheet(dataset.directory, manifest, statistics)
     page = Page(
         dataset.directory.resolve().name,
         "What is in this data set.",
         [
-            Section("In short", [Facts(facts)]),
-            Section("The tree", [Figure(plot_icicle(dataset), icicle_alt, "Width: number of photographs.")]),
-            Section("The long tail", [Figure(plot_long_tail(statistics.images_per_taxon), tail_alt)]),
-            Section("Splits", [Table(statistics.by_split)]),
+            Section("In short", [Facts(_facts(statistics, reasons))]),
+            Section("Photographs", _photographs(dataset)),
+            Section("The tree", _tree(counted, plots["icicle"])),
+            Section("The long tail", _long_tail(statistics, plots["long_tail"])),
+            Section("Licences", _licences(statistics)),
             Section(
                 "Sources", [Table(statistics.by_source, percent=["complete"], caption="complete: all ranks named")]
             ),
             Section(
                 "Ranks", [Table(statistics.by_rank, percent=["share"], caption="names: distinct taxa at the rank")]
             ),
-            Section("Rejects", [Table(rejects) if rejects else Text("None: every record became a photograph.")]),
+            Section("Splits", [Table(statistics.by_split)]),
+            Section("Sizes", [Table(statistics.sizes, "Of the stored pictures: pixels, and bytes of the JPEG.")]),
+            Section("Rejects", _rejects(dataset.directory, reasons)),
         ],
-        footer="Made by `linnaea data build`.",
+        footer="Made by `linnaea data build`. Numbers for machines: `linnaea data stats DIR --json`.",
     )
     path = dataset.directory / "report.html"
     page.write(path)
     return path
 
 
-def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
-    """Images per taxon from the commonest to the rarest, both axes logarithmic."""
-    from matplotlib.figure import Figure as Plot
-
-    figure = Plot(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    counts = images_per_taxon.to_numpy()
-    axes.plot(range(1, len(counts) + 1), counts, color=GREEN, lw=1.8)
-    axes.fill_between(range(1, len(counts) + 1), counts, 0.5, color=GREEN, alpha=0.12, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="taxa, commonest first", ylabel="images", ylim=(0.8, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+def _png(plot: "Plot") -> bytes:
+    stream = io.BytesIO()
+    plot.savefig(stream, format="png", dpi=FIGURE_DPI, facecolor="white", metadata={"Software": None})
+    return stream.getvalue()
 
 
-def plot_icicle(dataset: "DataSet", ranks: Sequence[str] = RANK_LABELS[:5], n_labels: int = 60) -> "Plot":
-    """The tree as an icicle: width is the number of images, one row per rank, the widest taxa named."""
-    from matplotlib.figure import Figure as Plot
-
-    counts = dataset.index.group_by("taxon_id").len("images")
-    lineages = dataset.taxa.select("taxon_id", *ranks).join(counts, on="taxon_id").drop("taxon_id")
-    table = lineages.group_by(ranks).agg(pl.col("images").sum()).sort(ranks)
-    figure = Plot(figsize=(10, 0.62 * len(ranks) + 0.3), layout="constrained")
-    axes = figure.subplots()
-    boxes = [box for depth in range(len(ranks)) for box in _boxes(table, ranks[: depth + 1])]
-    total = int(table["images"].sum())
-    named = {id(box) for box in sorted(boxes, key=lambda box: -box["width"])[:n_labels]}
-    colours = _kingdom_colours([box["name"] for box in boxes if box["depth"] == 0])
-    for box in boxes:
-        shade = 0.95 - 0.12 * box["depth"]
-        axes.barh(-box["depth"], box["width"], left=box["left"], height=0.96, color=colours[box["kingdom"]],
-                  alpha=shade if box["name"] else 0.12, ec="white", lw=0.5)  # fmt: skip
-        if id(box) in named and box["width"] > 0.008 * len(box["name"]) * total:
-            axes.text(box["left"] + box["width"] / 2, -box["depth"], box["name"], ha="center", va="center",
-                      fontsize=8, color="white")  # fmt: skip
-    axes.set_yticks([-depth for depth in range(len(ranks))], ranks)
-    axes.set(xlim=(0, total), xticks=[])
-    axes.spines[:].set_visible(False)
-    return figure
+def _facts(statistics: Statistics, reasons: Mapping[str, int]) -> dict[str, str]:
+    species = statistics.by_rank.filter(pl.col("rank") == "species")["names"].sum()
+    return {
+        "photographs": f"{statistics.n_images:,}",
+        "taxa": f"{statistics.n_taxa:,}",
+        "species": f"{species:,}",
+        "with all seven ranks": f"{statistics.share_complete:.0%}",
+        "with a common name": f"{statistics.share_common_name:.0%}",
+        "taxa that hold half of them": f"{statistics.n_head:,}",
+        "rejected": f"{sum(reasons.values()):,}",
+    }
 
 
-def _boxes(table: pl.DataFrame, ranks: Sequence[str]) -> list[dict[str, Any]]:
-    """One box per taxon at the last of ``ranks``, in depth-first order, so that children lie under parents."""
-    grouped = table.group_by(ranks, maintain_order=True).agg(pl.col("images").sum())
-    left = grouped["images"].cum_sum() - grouped["images"]
-    rows = zip(grouped[ranks[-1]], grouped[ranks[0]], left, grouped["images"], strict=True)
+def _photographs(dataset: "DataSet") -> list[Block]:
+    licences = load_licences(dataset).filter(pl.col("licence_id") != NONE_STATED)
+    grids = make_cards(dataset, dict(licences.select("key", "attribution").iter_rows()))
+    note = (
+        "Drawn at random, each of another taxon. Below a photograph stand its author and licence where they are known."
+    )
+    return [Text(note), *(block for heading, cards in grids for block in (Text(heading), cards))]
+
+
+def _tree(counted: CountedTree, plot: "Plot") -> list[Block]:
+    boxes = choose_boxes(counted.tree, ROOT, counts=counted.images, most=MOST_BOXES)
+    figure = make_figure(counted.tree, boxes, unit="photographs", icicle=True)
+    alt = "the tree of life in this data set, boxes as wide as their number of photographs"
+    said = "The width (or area) is the number of photographs. Tap a box to go in, the bar on top to come back."
+    still = Figure(plot, "nested bars of the taxa from kingdom to family, as wide as their number of photographs")
+    return [Text(f"{said} {_said(boxes)}"), Chart(figure, alt, height=680), Details("As a picture", [still])]
+
+
+def _said(boxes: Boxes) -> str:
+    hidden = sum(boxes.n_summed)
+    if not hidden:
+        return "All taxa are here."
+    shown = sum(node >= 0 for node in boxes.node) - 1
+    return f"Shown are the {shown:,} taxa with most photographs; {hidden:,} smaller ones are summed up."
+
+
+def _long_tail(statistics: Statistics, plot: "Plot") -> list[Block]:
+    quantiles = statistics.images_per_taxon_quantiles
+    few = {f"taxa {words}": f"{n:,}" for words, n in statistics.taxa_by_size.items()}
+    row = {("fewest" if q == 0 else "most" if q == 1 else "median" if q == 0.5 else f"{q:.0%}"): n
+           for q, n in quantiles.items()}  # fmt: skip
+    words = "Gini: 0 where all taxa have the same number of photographs, near 1 where few have nearly all."
     return [
-        {"name": name, "kingdom": kingdom, "depth": len(ranks) - 1, "left": start, "width": width}
-        for name, kingdom, start, width in rows
+        Figure(plot, _TAIL_ALT),
+        Facts({**few, "Gini": f"{statistics.gini:.2f}"}),
+        Table([row], f"Photographs of a taxon: quantiles over the taxa. {words}"),
     ]
 
 
-def _kingdom_colours(kingdoms: Sequence[str]) -> dict[str, str]:
-    palette = (AMBER, GREEN, "#7b4b94", "#2a6f97", "#a4303f", "#5b5f97", "#6a994e")
-    return {kingdom: palette[i % len(palette)] if kingdom else GREY for i, kingdom in enumerate(sorted(set(kingdoms)))}
+def _licences(statistics: Statistics) -> list[Block]:
+    permissions = dict(statistics.by_licence.select("licence", "allows").iter_rows())
+    closed = "all rights reserved, no derivatives, unclear, or none stated"
+    return [
+        Figure(
+            plot_licences(statistics.by_source_licence, permissions),
+            "shares of open, non-commercial and closed licences of each source",
+            f"open: any use, changes too; closed: {closed}. Each photograph's own is in `licences.parquet`.",
+        ),
+        Table(statistics.by_licence, percent=["share"]),
+        Details("Licences of each source", [Table(statistics.by_source_licence)]),
+    ]
+
+
+def _rejects(directory: Path, reasons: Mapping[str, int]) -> list[Block]:
+    if not reasons:
+        return [Text("None: every record became a photograph.")]
+    table = pl.read_parquet(directory / "rejects.parquet")
+    rows = []
+    for reason, count in reasons.items():
+        examples = table.filter(pl.col("reason").str.starts_with(reason)).head(N_EXAMPLES)["record_id"]
+        rows.append({"reason": reason, "records": count, "for example": ", ".join(examples)})
+    return [Table(rows, "Every one of them, with its reason, is in `rejects.parquet`.")]

@@ -27,7 +27,8 @@ class Boxes:
     parent: Sequence[int]
     """Place of the parent box, -1 for the outermost."""
     label: Sequence[str]
-    n_species: Sequence[int]
+    size: Sequence[int]
+    """Species below it, or whatever else was counted."""
     n_summed: Sequence[int]
     """Taxa that a box stands for without showing them."""
 
@@ -40,9 +41,19 @@ def count_species(tree: TaxonTree) -> npt.NDArray[np.int64]:
     return np.asarray(before[ends] - before[nodes])
 
 
-def choose_boxes(tree: TaxonTree, top: int, *, most: int = MOST_BOXES, most_children: int = MOST_CHILDREN) -> Boxes:
-    """The boxes of a clade, at most about ``most``: the taxa with most species are opened first."""
-    species = count_species(tree)
+def choose_boxes(
+    tree: TaxonTree,
+    top: int,
+    *,
+    counts: npt.NDArray[np.int64] | None = None,
+    most: int = MOST_BOXES,
+    most_children: int = MOST_CHILDREN,
+) -> Boxes:
+    """The boxes of a clade, at most about ``most``: the largest taxa are opened first.
+
+    ``counts`` [n_nodes] is what makes a taxon large; by default the species at or below it.
+    """
+    species = count_species(tree) if counts is None else counts
     node, parent, label, summed, value = [top], [-1], [_name(tree, top)], [0], [max(int(species[top]), 1)]
     queue = [(-value[0], 0)]
     while queue and len(node) < most:
@@ -70,7 +81,7 @@ def choose_boxes(tree: TaxonTree, top: int, *, most: int = MOST_BOXES, most_chil
     for _, box in queue:  # never opened
         inside = tree.subtree(node[box])
         summed[box] = inside.stop - inside.start - 1
-    return Boxes(node=node, parent=parent, label=label, n_species=value, n_summed=summed)
+    return Boxes(node=node, parent=parent, label=label, size=value, n_summed=summed)
 
 
 def _name(tree: TaxonTree, node: int) -> str:
@@ -127,13 +138,17 @@ def _said(boxes: Boxes) -> str:
     )
 
 
-def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
-    """A plotly figure with a switch between treemap and sunburst."""
+def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle: bool = False) -> Any:
+    """A plotly figure with a switch between treemap and sunburst; with ``icicle`` that comes first.
+
+    ``unit`` is what the sizes of the boxes count.
+    """
     import plotly.graph_objects as go
 
     ids = [str(i) for i in range(len(boxes.node))]
     values = _adding_up(boxes)
-    notes = [_note(tree, boxes, i) for i in range(len(ids))]
+    notes = [_note(tree, boxes, i, unit) for i in range(len(ids))]
+    colours = _colours(boxes)
     shared = {
         "ids": ids,
         "labels": [*boxes.label],
@@ -143,23 +158,26 @@ def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
         "customdata": notes,
         "maxdepth": 3,
         "hovertemplate": "<b>%{label}</b><br>%{customdata}<extra></extra>",
-        "marker": {"colors": _colours(boxes), "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
+        "marker": {"colors": colours, "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
     }
-    figure = go.Figure(
-        [
-            go.Treemap(
-                **shared,
-                tiling={"pad": 2},
+    treemap = go.Treemap(
+        **shared, tiling={"pad": 2}, pathbar={"thickness": 26}, textinfo="label", root={"color": "rgba(0,0,0,0)"}
+    )
+    traces = {"treemap": treemap, "sunburst": go.Sunburst(**shared, insidetextorientation="auto")}
+    if icicle:
+        traces = {
+            "icicle": go.Icicle(
+                **{**shared, "maxdepth": 6, "marker": {"colors": colours, "line": {"width": 0.3, "color": "white"}}},
+                tiling={"orientation": "v", "pad": 0},
                 pathbar={"thickness": 26},
                 textinfo="label",
-                root={"color": "rgba(0,0,0,0)"},
-            ),
-            go.Sunburst(**shared, insidetextorientation="auto", visible=False),
-        ]
-    )
+                textposition="middle center",
+            )
+        } | traces
+    figure = go.Figure([trace.update(visible=i == 0) for i, trace in enumerate(traces.values())])
     buttons = [
-        {"label": label, "method": "restyle", "args": [{"visible": [i == 0, i == 1]}]}
-        for i, label in enumerate(("treemap", "sunburst"))
+        {"label": label, "method": "restyle", "args": [{"visible": [i == shown for i in range(len(traces))]}]}
+        for shown, label in enumerate(traces)
     ]
     menu = {
         "type": "buttons",
@@ -177,14 +195,14 @@ def make_figure(tree: TaxonTree, boxes: Boxes) -> Any:
         margin={"t": 44, "l": 4, "r": 4, "b": 4},
         updatemenus=[menu],
         font={"family": "system-ui, sans-serif", "size": 13},
-        uniformtext={"minsize": 9, "mode": "hide"},
+        uniformtext={"minsize": 11 if icicle else 9, "mode": "hide"},
     )
     return figure
 
 
 def _adding_up(boxes: Boxes) -> list[int]:
     """Values of parents at least the sum of their children's (a genus without species counts as one)."""
-    values = list(boxes.n_species)
+    values = list(boxes.size)
     sums = [0] * len(values)
     for i in range(len(values) - 1, -1, -1):
         values[i] = max(values[i], sums[i])
@@ -193,10 +211,10 @@ def _adding_up(boxes: Boxes) -> list[int]:
     return values
 
 
-def _note(tree: TaxonTree, boxes: Boxes, box: int) -> str:
-    node, n = boxes.node[box], boxes.n_species[box]
+def _note(tree: TaxonTree, boxes: Boxes, box: int, unit: str) -> str:
+    node, n = boxes.node[box], boxes.size[box]
     rank = "smaller taxa together" if node < 0 else "" if node == ROOT else RANK_LABELS[tree.rank[node]]
-    return rank if rank == "species" else f"{rank}<br>{n:,} species"
+    return rank if rank == unit else f"{rank}<br>{n:,} {unit}"
 
 
 def _colours(boxes: Boxes) -> list[str]:

@@ -1,0 +1,312 @@
+"""A data set in the formats of others: Parquet for the Hub, TreeOfLife-10M's catalog, WebDataset, class folders.
+
+Pictures are copied byte for byte. An export is a list of parts, each a pure function of rows of the index, written
+whole or not at all, in any order, by any number of workers: whatever interrupts it, the same command goes on, and
+the bytes are those of an export that was never interrupted.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from linnaea import __version__
+from linnaea.data.engine import Engine
+from linnaea.data.export_parts import (
+    FACTS_COLUMNS,
+    write_catalog_part,
+    write_folders_part,
+    write_parquet_part,
+    write_tar_part,
+)
+from linnaea.data.shards import DataSet, sha256_of_file
+from linnaea.data.statistics import load_licences
+from linnaea.errors import LinnaeaError
+from linnaea.storage import atomic_path, explain_os_errors, write_atomically
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+OnProgress: TypeAlias = Callable[[int, int | None], None]
+Format: TypeAlias = Literal["parquet", "catalog", "webdataset", "imagefolder"]
+
+STATE_DIR = ".export"
+"""What an unfinished export knows: what it is of, and a receipt for every finished part."""
+MANIFEST = "export.json"
+PART_BYTES = 500_000_000
+CATALOG_ROWS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What is exported, and how."""
+
+    form: Format
+    split: str = ""
+    """One split alone."""
+    within: str = ""
+    """One taxon alone: ``Lepidoptera`` or ``order:Lepidoptera``."""
+    part_bytes: int = PART_BYTES
+    """Photographs of one Parquet file, in bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSummary:
+    """What came of an export."""
+
+    n_images: int
+    n_files: int
+    n_taxa: int
+    already_exported: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartTask:
+    """Some rows of the data set's index, to become one file (or the files of some class folders)."""
+
+    dataset_dir: Path
+    output: Path
+    form: Format
+    name: str
+    """Path of the file below ``output``; of class folders the name of the receipt."""
+    rows: tuple[int, ...]
+
+    @property
+    def receipt_path(self) -> Path:
+        """Written last: where it exists, the part is finished."""
+        return self.output / STATE_DIR / f"{self.name}.json"
+
+
+def export(
+    dataset: DataSet,
+    output: Path,
+    config: ExportConfig,
+    engine: Engine,
+    on_progress: OnProgress = lambda done, total: None,
+) -> ExportSummary:
+    """Export a data set into the folder ``output``, or go on with an interrupted export.
+
+    Raises:
+        LinnaeaError: nothing is selected; the folder holds something else; the disk is full.
+    """
+    with explain_os_errors(output):
+        if output.resolve() == dataset.directory.resolve() or output.resolve().is_relative_to(
+            dataset.directory.resolve()
+        ):
+            raise LinnaeaError(f"{output}: is the data set itself; choose another --output")
+        fingerprint = _fingerprint(dataset, config)
+        if (output / MANIFEST).exists():
+            return _finished_before(output, fingerprint)
+        rows = select_rows(dataset, config)
+        _claim(output, fingerprint)
+        tasks = list_parts(dataset, output, config, rows)
+        _run(tasks, engine, on_progress)
+        return _finish(dataset, output, config, tasks, fingerprint)
+
+
+def select_rows(dataset: DataSet, config: ExportConfig) -> pl.DataFrame:
+    """row, split, shard, size and taxon_id of what is exported, in the order of the index.
+
+    Raises:
+        LinnaeaError: there is no such split or taxon, or nothing is in both.
+    """
+    index = dataset.index.with_row_index("row").select("row", "split", "shard", "size", "taxon_id")
+    if config.split:
+        dataset.split(config.split)
+        index = index.filter(pl.col("split") == config.split)
+    if config.within:
+        index = index.join(_taxa_within(dataset, config.within), on="taxon_id", how="semi")
+    if index.is_empty():
+        raise LinnaeaError(f"{dataset.directory}: no photograph of {config.within} in split {config.split}")
+    return index.sort("row")
+
+
+def _taxa_within(dataset: DataSet, within: str) -> pl.DataFrame:
+    rank, colon, name = within.rpartition(":")
+    name = " ".join(name.replace("_", " ").split())
+    if colon and rank.strip().lower() not in RANK_LABELS:
+        raise LinnaeaError(f"--within {within}: {rank!r} is no rank; one of {', '.join(RANK_LABELS)}")
+    columns = [rank.strip().lower()] if colon else [*RANK_LABELS[:-1], "scientific_name"]
+    columns = ["scientific_name" if column == "species" and " " in name else column for column in columns]
+    there = pl.any_horizontal(pl.col(column).str.to_lowercase() == name.lower() for column in columns)
+    taxa = dataset.taxa.filter(there)
+    if taxa.is_empty() or not name:
+        raise LinnaeaError(f"{dataset.directory}: no taxon {within!r}; `linnaea data stats` shows what there is")
+    return taxa
+
+
+def list_parts(dataset: DataSet, output: Path, config: ExportConfig, rows: pl.DataFrame) -> list[PartTask]:
+    """The parts of an export: a function of the selection alone."""
+    pieces: list[tuple[str, list[int]]] = []
+    match config.form:
+        case "parquet":
+            for split in rows.partition_by("split", maintain_order=True):
+                number = split.select((pl.col("size").cum_sum() - pl.col("size")) // config.part_bytes)["size"]
+                # Parts are numbered without gaps, however large a single photograph is.
+                parts = split.with_columns(part=number.rank("dense") - 1).partition_by("part", maintain_order=True)
+                pieces += [
+                    (f"data/{part['split'][0]}-{i:05d}-of-{len(parts):05d}.parquet", part["row"].to_list())
+                    for i, part in enumerate(parts)
+                ]
+        case "catalog":
+            every = rows["row"].to_list()
+            pieces = [
+                (f"{STATE_DIR}/parts/{start:012d}.csv", every[start : start + CATALOG_ROWS])
+                for start in range(0, len(every), CATALOG_ROWS)
+            ]
+        case "webdataset" | "imagefolder":
+            for part in rows.partition_by("shard", maintain_order=True):
+                shard = part["shard"][0]
+                pieces.append((shard if config.form == "webdataset" else f"{shard}.csv", part["row"].to_list()))
+    return [
+        PartTask(dataset_dir=dataset.directory, output=output, form=config.form, name=name, rows=tuple(numbers))
+        for name, numbers in pieces
+    ]
+
+
+def _run(tasks: Sequence[PartTask], engine: Engine, on_progress: OnProgress) -> None:
+    total = sum(len(task.rows) for task in tasks)
+    todo = [task for task in tasks if not task.receipt_path.exists()]
+    done = total - sum(len(task.rows) for task in todo)
+    on_progress(done, total)
+    for n_images in engine.map(write_part, todo):
+        done += n_images
+        on_progress(done, total)
+
+
+@lru_cache(maxsize=2)
+def _opened(directory: Path, _stamp: int) -> DataSet:
+    """The data set, opened once per worker."""
+    return DataSet.open(directory)
+
+
+def load_facts(dataset: DataSet) -> pl.DataFrame:
+    """What is exported beside names and pictures, a row per row of the index: licence columns and record facts.
+
+    Of the tables only the row groups that hold its keys are read: a part costs the same however large the data set.
+    """
+    licences = load_licences(dataset).drop("source", strict=False)
+    path = dataset.directory / "records.parquet"
+    if not path.exists():
+        return licences.with_columns(pl.lit("").alias(name) for name in FACTS_COLUMNS)
+    keys = dataset.index["key"]
+    here = pl.scan_parquet(path).filter(pl.col("key").is_between(pl.lit(keys.min()), pl.lit(keys.max())))
+    records = here.select("key", *FACTS_COLUMNS).collect()
+    joined = licences.join(records, on="key", how="left", maintain_order="left")
+    return joined.with_columns(pl.col(*FACTS_COLUMNS).fill_null(""))
+
+
+def write_part(task: PartTask) -> int:
+    """Write one part and its receipt; returns how many photographs it holds.
+
+    Raises:
+        LinnaeaError: a shard cannot be read, or the part cannot be written.
+    """
+    manifest = task.dataset_dir / "manifest.json"
+    dataset = _opened(task.dataset_dir, manifest.stat().st_mtime_ns)
+    rows = list(task.rows)
+    path = task.output / task.name
+    table = _describe(dataset, rows)
+    receipt: dict[str, object]
+    if task.form == "imagefolder":
+        receipt = {"files": write_folders_part(dataset, table, task.output)}
+    else:
+        write = {"parquet": write_parquet_part, "catalog": write_catalog_part, "webdataset": write_tar_part}[task.form]
+        with atomic_path(path) as partial:
+            write(dataset, table, partial)
+            receipt = {"bytes": partial.stat().st_size, "sha256": sha256_of_file(partial)}
+    write_atomically(task.receipt_path, json.dumps(receipt))
+    return len(rows)
+
+
+def _describe(dataset: DataSet, rows: list[int]) -> pl.DataFrame:
+    """The rows of the index with names, licence and record facts; ``row`` is the place in the index."""
+    index = dataset.index[rows].with_columns(row=pl.Series(rows, dtype=pl.Int64))
+    names = dataset.taxa.with_columns(pl.col(pl.String).fill_null(""))
+    index = index.join(names, on="taxon_id", how="left", maintain_order="left")
+    facts = load_facts(replace(dataset, index=dataset.index[rows]))
+    return pl.concat([index, facts.drop("key")], how="horizontal")
+
+
+def _finish(
+    dataset: DataSet, output: Path, config: ExportConfig, tasks: Sequence[PartTask], fingerprint: str
+) -> ExportSummary:
+    from linnaea.data.export_card import write_card
+
+    receipts = {task.name: json.loads(task.receipt_path.read_text()) for task in tasks}
+    rows = [row for task in tasks for row in task.rows]
+    selected = replace(dataset, index=dataset.index[rows])
+    if config.form == "catalog":
+        receipts = {"catalog.csv": _join_tables(output / "catalog.csv", [output / task.name for task in tasks])}
+    if config.form == "imagefolder":
+        n_files = sum(receipt["files"] for receipt in receipts.values())
+        receipts = _join_metadata(output, tasks)
+    else:
+        n_files = len(receipts)
+    if config.form in ("parquet", "imagefolder"):
+        write_card(selected, output, config.form)
+    n_taxa = int(selected.index["taxon_id"].n_unique())
+    summary = ExportSummary(n_images=len(rows), n_files=n_files, n_taxa=n_taxa)
+    manifest = {
+        "linnaea": __version__,
+        "fingerprint": fingerprint,
+        "options": asdict(config),
+        "counts": {"images": summary.n_images, "files": summary.n_files, "taxa": summary.n_taxa},
+        "files": receipts,
+    }
+    write_atomically(output / MANIFEST, json.dumps(manifest, indent=1))
+    shutil.rmtree(output / STATE_DIR)
+    return summary
+
+
+def _join_tables(path: Path, parts: Sequence[Path]) -> dict[str, object]:
+    """Write ``parts``, CSV tables with the same head, into one."""
+    with atomic_path(path) as partial:
+        with partial.open("wb") as stream:
+            for number, part in enumerate(parts):
+                content = part.read_bytes()
+                stream.write(content if number == 0 else content.partition(b"\n")[2])
+        return {"bytes": partial.stat().st_size, "sha256": sha256_of_file(partial)}
+
+
+def _join_metadata(output: Path, tasks: Sequence[PartTask]) -> dict[str, dict[str, object]]:
+    """One ``metadata.csv`` per split, where ``datasets`` looks for it."""
+    splits: dict[str, list[Path]] = {}
+    for task in tasks:
+        splits.setdefault(task.name.partition("/")[0], []).append(output / STATE_DIR / "metadata" / task.name)
+    names = {split: f"{split}/metadata.csv" for split in splits}
+    return {name: _join_tables(output / name, splits[split]) for split, name in names.items()}
+
+
+def _fingerprint(dataset: DataSet, config: ExportConfig) -> str:
+    manifest = dataset.directory / "manifest.json"
+    names = sha256_of_file(dataset.directory / "taxa.parquet")  # a change of taxonomy is another export
+    return hashlib.sha256(f"{sha256_of_file(manifest)} {names} {sorted(asdict(config).items())}".encode()).hexdigest()
+
+
+def _claim(output: Path, fingerprint: str) -> None:
+    marker = output / STATE_DIR / "fingerprint"
+    if marker.exists():
+        if marker.read_text() != fingerprint:
+            raise LinnaeaError(
+                f"{output}: holds an unfinished export from another input or options; choose another --output"
+            )
+        for partial in output.rglob(".*.partial"):  # what a writer left that was killed
+            partial.unlink(missing_ok=True)
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise LinnaeaError(f"{output}: is not an empty folder; choose another --output")
+    else:
+        write_atomically(marker, fingerprint)
+
+
+def _finished_before(output: Path, fingerprint: str) -> ExportSummary:
+    manifest = json.loads((output / MANIFEST).read_text())
+    if manifest["fingerprint"] != fingerprint:
+        raise LinnaeaError(f"{output}: holds an export from another input or options; choose another --output")
+    counts = manifest["counts"]
+    return ExportSummary(n_images=counts["images"], n_files=counts["files"], n_taxa=counts["taxa"],
+                         already_exported=True)  # fmt: skip

@@ -1,0 +1,166 @@
+"""One part of an export in each of the formats; every writer is a pure function of the rows it is given.
+
+The rows are those of the index with names, ``licence_id``, ``attribution``, licence facts, and the columns of
+:data:`FACTS_COLUMNS`; ``row`` is the place in the index, where the photograph is read.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from linnaea.data.build import make_texts
+from linnaea.data.shards import DataSet, ShardWriter, iter_members, taxa_from_table
+from linnaea.data.sources import LICENCE_FACTS
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import Taxon, TextType
+
+FACTS_COLUMNS = ("record_id", "location", "facts")
+"""Columns of ``records.parquet`` that exports need; ``facts`` is JSON."""
+
+LABEL_COLUMNS = (*RANK_LABELS, "scientific_name", "common_name")
+PARQUET_COLUMNS = ("key", *LABEL_COLUMNS, "source", "record_id", "group", "width", "height")
+
+CATALOG_COLUMNS = (
+    "split",
+    "treeoflife_id",
+    "eol_content_id",
+    "eol_page_id",
+    "bioscan_part",
+    "bioscan_filename",
+    "inat21_filename",
+    "inat21_cls_name",
+    "inat21_cls_num",
+    *RANK_LABELS,
+    "common",
+)
+"""Of TreeOfLife-10M's catalog.csv, in its order."""
+
+ROW_GROUP_BYTES, MOST_ROWS = 16_000_000, 1000
+"""A row group is what a reader holds at once: small enough to stream, large enough to compress the names."""
+
+_EOL_FILE = r"(\d+)_(\d+)_eol[^/]*$"
+_INAT_CLASS = re.compile(r"^(\d{1,5})_[^_]+(?:_[^_]*){6}$")
+_UNSAFE = re.compile(r"[/\\_\x00-\x1f:*?\"<>|]+")
+_LONGEST_FOLDER = 200
+
+
+def write_parquet_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
+    """Parquet with an ``image`` column of bytes that ``datasets`` and the Hub show as photographs."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    licences = [name for name in ("licence_id", "attribution", *LICENCE_FACTS) if name in table.columns]
+    columns = [*PARQUET_COLUMNS, *licences]
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    numbers = ("width", "height")
+    fields = [(name, pa.int32() if name in numbers else pa.string()) for name in columns]
+    features: dict[str, Any] = {"image": {"_type": "Image"}} | {
+        name: {"dtype": "int32" if name in numbers else "string", "_type": "Value"} for name in columns
+    }
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    schema = pa.schema([("image", image), *fields], metadata=metadata)
+    compression = {**dict.fromkeys(columns, "zstd"), "image.bytes": "none", "image.path": "zstd"}
+    with path.open("wb") as stream, pq.ParquetWriter(stream, schema, compression=compression) as writer:
+        for rows in _row_groups(table):
+            pictures = [
+                {"bytes": dataset.read(row), "path": f"{key}.jpg"} for row, key in rows.select("row", "key").iter_rows()
+            ]
+            arrays = [pa.array(rows[name].fill_null(0 if name in numbers else "").to_list(), type=kind)
+                      for name, kind in fields]  # fmt: skip
+            writer.write_table(pa.Table.from_arrays([pa.array(pictures, type=image), *arrays], schema=schema))
+
+
+def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Slices of at most about :data:`ROW_GROUP_BYTES` of photographs and :data:`MOST_ROWS` rows."""
+    start = n_bytes = 0
+    for row, size in enumerate(table["size"]):
+        if row > start and (n_bytes + size > ROW_GROUP_BYTES or row - start == MOST_ROWS):
+            yield table[start:row]
+            start, n_bytes = row, 0
+        n_bytes += size
+    yield table[start:]
+
+
+def write_catalog_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
+    """Rows of TreeOfLife-10M's catalog; its ids are filled where a record has them, the common name always."""
+    facts = [json.loads(text) if text else {} for text in table["facts"]]
+    common = {number: taxon.caption(TextType.COM) for number, taxon in _taxa(dataset, table).items()}
+    rows = [
+        _catalog_row(row, fact, common[row["taxon_id"]])
+        for row, fact in zip(table.iter_rows(named=True), facts, strict=True)
+    ]
+    pl.DataFrame(rows, schema=dict.fromkeys(CATALOG_COLUMNS, pl.String)).write_csv(path)
+
+
+def _catalog_row(row: Mapping[str, Any], facts: Mapping[str, Any], common: str) -> dict[str, str]:
+    found = {"split": row["split"], "treeoflife_id": row["key"], "common": common}
+    found |= {label: row[label] for label in RANK_LABELS}
+    name, label = row["record_id"].rpartition("/")[2], str(facts.get("label") or "")
+    folder = label if _INAT_CLASS.match(label) else row["location"].rpartition("/")[0].rpartition("/")[2]
+    if eol := re.search(_EOL_FILE, row["record_id"]):
+        found |= {"eol_content_id": eol[1], "eol_page_id": eol[2]}
+    elif "bioscan" in row["source"].lower():
+        found["bioscan_filename"] = name
+    elif inat := _INAT_CLASS.match(folder):
+        found |= {"inat21_filename": name, "inat21_cls_name": folder, "inat21_cls_num": str(int(inat[1]))}
+    # A source that gives a column by its name knows better.
+    found |= {column: str(facts[column]) for column in CATALOG_COLUMNS[1:9] if facts.get(column)}
+    return {column: found.get(column, "") for column in CATALOG_COLUMNS}
+
+
+def write_tar_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
+    """A WebDataset shard with the texts that open_clip's and BioCLIP's trainers read; the rest as it is stored."""
+    shard = dataset.directory / table["shard"][0]
+    places = {name: (offset, size) for name, offset, size in iter_members(shard) if name.endswith(".json")}
+    texts = {number: make_texts(taxon) for number, taxon in _taxa(dataset, table).items()}
+    with path.open("wb") as stream, shard.open("rb") as stored:
+        writer = ShardWriter(stream)
+        for row in table.iter_rows(named=True):
+            offset, size = places[f"{row['key']}.json"]
+            stored.seek(offset)
+            facts = json.loads(stored.read(size))
+            writer.add(row["key"], dataset.read(row["row"]), facts, texts[row["taxon_id"]])
+        writer.close()
+
+
+def _taxa(dataset: DataSet, table: pl.DataFrame) -> dict[int, Taxon]:
+    """The taxa of a part alone; a data set may have a million."""
+    taxa = dataset.taxa.join(table.select("taxon_id"), on="taxon_id", how="semi")
+    return dict(zip(taxa["taxon_id"], taxa_from_table(taxa), strict=True))
+
+
+def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> int:
+    """Files ``SPLIT/<idx>_Kingdom_..._epithet/<key>.jpg``, and their part of the split's ``metadata.csv``."""
+    paths = []
+    for row in table.iter_rows(named=True):
+        relative = f"{folder_name(row['taxon_id'], row)}/{row['key']}.jpg"
+        write_atomically(output / row["split"] / relative, dataset.read(row["row"]), sync=False)
+        paths.append(relative)
+    licences = [name for name in ("licence_id", "attribution", *LICENCE_FACTS) if name in table.columns]
+    metadata = table.with_columns(pl.Series("file_name", paths)).select(
+        "file_name", *LABEL_COLUMNS, "source", "record_id", "group", *licences
+    )
+    target = output / ".export" / "metadata" / f"{table['shard'][0]}.csv"
+    write_atomically(target, metadata.write_csv())
+    return len(paths)
+
+
+def folder_name(taxon_id: int, names: Mapping[str, Any]) -> str:
+    """A class folder as iNat21's: index and seven ranks with ``_`` between them, nothing where a rank is not known.
+
+    What a file system or that form cannot hold becomes ``-``; ``metadata.csv`` has the names letter for letter.
+    """
+    ranks = [_UNSAFE.sub("-", names[label] or "") for label in RANK_LABELS]
+    if not any(ranks):
+        ranks[-1] = _UNSAFE.sub("-", names["common_name"] or "")
+    name = f"{taxon_id:05d}_{'_'.join(ranks)}"
+    while len(name.encode()) > _LONGEST_FOLDER:
+        longest = max(range(len(ranks)), key=lambda place: len(ranks[place]))
+        ranks[longest] = ranks[longest][:-1]
+        name = f"{taxon_id:05d}_{'_'.join(ranks)}"
+    return name
