@@ -7,12 +7,13 @@ exist: with ``rows_at_once`` it is made a block of rows at a time, and once more
 Features are unit vectors; ``logit_scale`` is the factor itself, not its logarithm.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
 LOGITS_AT_ONCE = 4_000_000
@@ -57,14 +58,59 @@ def multi_positive(
     caption. With all groups different it equals :func:`info_nce`.
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once)
-    # A group's mean logit is the product of its two mean vectors: no [B, B] matrix of targets.
+    positive = logit_scale * _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
+    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - positive
+
+
+def rank_positive(
+    image_BE: Float[Tensor, "B E"],
+    caption_UE: Float[Tensor, "U E"],
+    caption_of_B: Int[Tensor, " B"],
+    lineage_BR: Int[Tensor, "B R"],
+    weight_of_rank: Sequence[float],
+    logit_scale: Float[Tensor, ""],
+    *,
+    rows_at_once: int = 0,
+) -> Float[Tensor, ""]:
+    """The weighted mean of :func:`multi_positive` over ranks: relatives share the target, near ones most of it.
+
+    Hierarchical multi-label contrastive learning (arXiv 2204.13207, equation 4) with captions as the second view.
+    ``lineage_BR`` numbers the ancestors at each rank, -1 where a sample has none: there it is its own positive alone.
+    The losses of all ranks have the same denominators, so that they cost one matrix of logits.
+    """
+    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once)
+    alone_B = torch.arange(1, len(lineage_BR) + 1, device=lineage_BR.device)
+    positive = image_BE.new_zeros(())
+    for rank, weight in enumerate(weight_of_rank):
+        if weight:
+            group_B = torch.where(lineage_BR[:, rank] < 0, -alone_B, lineage_BR[:, rank])
+            mean = _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
+            positive = positive + weight / sum(weight_of_rank) * mean
+    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - logit_scale * positive
+
+
+def _mean_cosine_in_groups(
+    image_BE: Float[Tensor, "B E"],
+    caption_UE: Float[Tensor, "U E"],
+    caption_of_B: Int[Tensor, " B"],
+    group_B: Int[Tensor, " B"],
+) -> Float[Tensor, ""]:
+    """Mean over the samples of an image's mean cosine with the captions of its group.
+
+    In a group that is the product of its two mean vectors: no [B, B] matrix of targets.
+    """
     groups, member_B = torch.unique(group_B, return_inverse=True)
     size_G = torch.bincount(member_B, minlength=len(groups)).to(image_BE.dtype)
     empty_GE = image_BE.new_zeros(len(groups), image_BE.shape[1])
     images_GE = empty_GE.index_add(0, member_B, image_BE)
     captions_GE = empty_GE.index_add(0, member_B, caption_UE[caption_of_B])
-    positive = logit_scale * ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
-    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - positive
+    return ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
+
+
+def class_loss(logits_BK: Float[Tensor, "B K"], class_B: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Cross-entropy over the samples that have a class; -1 is none. 0 where no sample has one."""
+    total: Tensor = cross_entropy(logits_BK, class_B, ignore_index=-1, reduction="sum")
+    return total / (class_B >= 0).sum().clamp(min=1)
 
 
 def sigmoid(

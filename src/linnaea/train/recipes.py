@@ -64,6 +64,10 @@ class Feed:
     """0: taxa as frequent as in the data; 1: all equally; between: their numbers to the power of 1 - this."""
     source_balance: float = 0.0
     """The same for the sources of the pictures."""
+    replay: str = ""
+    """Folder of general pictures with captions (WebDataset tars of .jpg and .txt) to train on beside; empty: none."""
+    replay_batch_size: int = 0
+    """Of those, samples per step."""
     exact_resize: bool = False
     """Full decoding and Pillow's bicubic, pixel for pixel as open_clip; several times slower."""
 
@@ -87,8 +91,20 @@ class Descent:
     eps: float = 1e-6
     clip_norm: float = 0.0
     """Largest norm of the gradient; 0: not clipped."""
-    objective: Literal["info_nce", "multi_positive", "sigmoid"] = "info_nce"
-    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives; sigmoid is SigLIP's."""
+    objective: Literal[
+        "info_nce",
+        "multi_positive",
+        "rank_positive",
+        "level_restricted",
+        "sigmoid",
+        "cross_entropy",
+        "hierarchical",
+    ] = "info_nce"
+    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives; rank_positive makes relatives share
+    the target; level_restricted compares within each rank; sigmoid is SigLIP's; cross_entropy has a class for each
+    species and hierarchical for each taxon of each rank, and neither reads captions."""
+    rank_weights: tuple[float, float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 1.0)
+    """Weights of kingdom to species, for rank_positive and level_restricted."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -128,6 +144,10 @@ class Recipe:
             raise ValueError("crop ratio: two numbers above 0, the smaller first")
         if not 1 <= self.descent.accumulate <= self.feed.batch_size:
             raise ValueError("accumulate: at least 1 part, at most as many as there are samples in a batch")
+        if min(self.descent.rank_weights) < 0 or not any(self.descent.rank_weights):
+            raise ValueError("rank weights: seven numbers, none below 0, one at least above")
+        if bool(self.feed.replay) != (self.feed.replay_batch_size >= 2):
+            raise ValueError("replay: a folder and a replay batch size of at least 2, or neither")
         if not 0 <= self.descent.average < 1:
             raise ValueError("average: a decay from 0 (none) to below 1")
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,16 @@ from linnaea.model.load import (
     make_model,
     save_model,
 )
-from linnaea.model.text import make_token_table
+from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.tokenizer import train_bpe
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, fit
+from linnaea.train.heads import make_head_banks, prepare, save_head_banks, take_off
 from linnaea.train.recipes import Recipe, Tower
+from linnaea.train.replay import mix
 
 RECIPE_FILE = "recipe.json"
 
@@ -97,18 +98,6 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
     return dataclasses.replace(model, clip=model.clip.to(where), device=where)
 
 
-def add_logit_bias(model: TaxonModel) -> TaxonModel:
-    """Give a model the bias that the sigmoid loss learns, with SigLIP's start values, unless it has one."""
-    if getattr(model.clip, "logit_bias", None) is not None:
-        return model
-    bias, scale = -10.0, math.log(10)
-    model.clip.logit_bias = torch.nn.Parameter(torch.tensor(bias, device=model.device))
-    with torch.no_grad():
-        model.clip.logit_scale.fill_(scale)  # type: ignore[operator]
-    model_cfg = {**model.model_cfg, "init_logit_bias": bias, "init_logit_scale": scale}
-    return dataclasses.replace(model, model_cfg=model_cfg)
-
-
 def train(
     run: Run,
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
@@ -124,17 +113,22 @@ def train(
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
     model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device)
-    if recipe.descent.objective == "sigmoid":
-        model = add_logit_bias(model)
+    table = make_token_table(
+        model.tokenizer,
+        dataset.taxa_list,
+        recipe.feed.text_types,
+        with_ranks=recipe.descent.objective == "level_restricted",
+    )
+    model = prepare(model, table, recipe.descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
     if recipe.descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
     loader = Loader(dataset, recipe.feed, model.preprocess.image_size, recipe.seed, n_workers=run.n_workers)
-    table = make_token_table(model.tokenizer, dataset.taxa_list, recipe.feed.text_types)
+    feed = mix(loader, recipe.feed, model.tokenizer)
     run.run_dir.mkdir(parents=True, exist_ok=True)
     n_steps = recipe.n_steps(len(dataset))
-    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
+    result = fit(model, feed, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
     if result.finished:
-        _save_result(run, model, dataset, result)
+        _save_result(run, model, dataset, table, result)
     return result
 
 
@@ -193,12 +187,13 @@ def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> l
     return changes
 
 
-def _save_result(run: Run, model: TaxonModel, dataset: DataSet, result: FitResult) -> None:
+def _save_result(run: Run, model: TaxonModel, dataset: DataSet, table: TokenTable, result: FitResult) -> None:
     facts = {
         "linnaea": __version__,
         "recipe": run.recipe_name,
         "text_types": [str(text_type) for text_type in run.recipe.feed.text_types],
         "template": PHOTO_TEMPLATE,
+        "objective": run.recipe.descent.objective,
         "steps": result.step,
         "n_images": len(dataset),
         "n_taxa": dataset.index["taxon_id"].n_unique(),
@@ -207,4 +202,7 @@ def _save_result(run: Run, model: TaxonModel, dataset: DataSet, result: FitResul
     seen = dataset.taxa.filter(dataset.taxa["taxon_id"].is_in(dataset.index["taxon_id"].unique().implode()))
     write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
                   run.model_dir / "taxa.parquet")  # fmt: skip
+    heads = take_off(model)
+    banks = make_head_banks(heads, dataset, table, model.fingerprint)
+    save_head_banks(banks, run.model_dir)
     save_model(dataclasses.replace(model, facts=facts), run.model_dir)
