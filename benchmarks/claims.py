@@ -45,7 +45,7 @@ from linnaea.train.objectives import loss_of_features
 from linnaea.train.recipes import Descent
 
 IMAGE_SIZE, AT_ONCE, PART = 208, 8, 512
-WIDTH, HIDDEN, DROPOUT, BATCH, STEPS = 256, 512, 0.2, 256, 500
+WIDTH, HIDDEN, DROPOUT, BATCH, STEPS = 256, 512, 0.2, 256, 300
 TEXT = TextTower(context_length=56, width=64, layers=2, heads=2)
 DESCENT = Descent(steps=STEPS, lr=2e-3, warmup=50, weight_decay=0.05, clip_norm=1.0)
 SEEDS = (0, 1, 2)
@@ -138,8 +138,11 @@ def load_photographs(photos: Path, output: Path) -> tuple[dict[str, Photographs]
         raise SystemExit(f"{output}: features of {len(features)} of {len(rows)} photographs; run `features` to the end")
     kept = np.array([row["label_status"] == "resolved" for row in rows])
     split = np.array([row["eval_split"] for row in rows])
-    taxon_of = [Taxon.of(row, common_name=row["common_name"]) if keep else None
-                for row, keep in zip(rows, kept, strict=True)]  # fmt: skip
+    species: dict[tuple[str, ...], Taxon] = {}  # one English name each, whatever the sources say
+    taxon_of = []
+    for row, keep in zip(rows, kept, strict=True):
+        taxon = Taxon.of(row, common_name=" ".join(row["common_name"].split())) if keep else None
+        taxon_of.append(taxon and species.setdefault(taxon.lineage, taxon))
     taxa = sort_taxa(taxon for taxon in taxon_of if taxon)
     number_of = {taxon: number for number, taxon in enumerate(taxa)}
     ids = np.array([number_of[taxon] if taxon else -1 for taxon in taxon_of])
