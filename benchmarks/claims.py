@@ -170,7 +170,9 @@ def choose_rows(train: Photographs, species: str) -> np.ndarray:
     sources = np.unique(train.sources[np.isin(train.taxon_ids, few)])
     pool = np.unique(train.taxon_ids[np.isin(train.sources, sources)])
     pool = np.array([number for number in pool if counts[ids == number][0] >= MANY[1] and number not in few])
-    chosen, each = (few, FEW[1]) if species == "few" else ((*few, *rng.permutation(pool)[: MANY[0] - len(few)]), MANY[1])
+    chosen, each = (
+        (few, FEW[1]) if species == "few" else ((*few, *rng.permutation(pool)[: MANY[0] - len(few)]), MANY[1])
+    )
     return np.concatenate([order[train.taxon_ids[order] == number][:each] for number in chosen])
 
 
@@ -205,9 +207,7 @@ def train(cell: Cell, part: Photographs, taxa: list[Taxon], bpe: bytes, seed: in
     """Train one cell for :data:`STEPS` steps."""
     descent = replace(DESCENT, objective=cell.objective)  # type: ignore[arg-type]
     model = make_small_model(cell, part.features.shape[1], bpe, seed)
-    table = make_token_table(
-        model.tokenizer, taxa, cell.text_types, with_ranks=cell.objective == "level_restricted"
-    )
+    table = make_token_table(model.tokenizer, taxa, cell.text_types, with_ranks=cell.objective == "level_restricted")
     model = prepare(model, table, descent, with_replay=False, seed=seed)
     rows = choose_rows(part, cell.species)
     clip, optimizer = model.clip.train(), make_optimizer(model.clip, descent)

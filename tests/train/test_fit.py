@@ -18,8 +18,8 @@ from linnaea.model.text import make_token_table
 from linnaea.train import checkpoints, fit
 from linnaea.train.batches import Loader
 from linnaea.train.checkpoints import list_checkpoints, load_newest
-from linnaea.train.heads import add_logit_bias
 from linnaea.train.fit import Average, MetricsLog, due, make_optimizer, set_learning_rate
+from linnaea.train.heads import add_logit_bias
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipes import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train

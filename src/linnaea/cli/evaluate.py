@@ -55,11 +55,13 @@ def evaluate(options: Evaluate) -> int:
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
     from linnaea.model.load import load_model
+    from linnaea.predict.class_heads import load_class_heads
     from linnaea.storage import write_atomically
 
     whole = DataSet.open(options.data).sources(options.sources)
     dataset = whole.split(options.split)
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
+    heads = load_class_heads(options.model)
     question = Question(
         text_types=options.text_type,
         templates=options.templates,
@@ -70,12 +72,14 @@ def evaluate(options: Evaluate) -> int:
     with progress_bar("encoding images", "images") as on_progress:
         features = encode_dataset(model, dataset, options.output, n_workers=options.workers, on_progress=on_progress)
     with progress_bar("encoding captions", "captions") as on_progress:
-        evaluation = evaluate_features(model, whole, dataset, features, question, on_progress=on_progress)
+        evaluation = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
     write_atomically(options.output / "metrics.json", json.dumps(evaluation.metrics, indent=1))
     title = f"{Path(options.model).parent.name or options.model} on {options.split}"
     examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
     write_parquet(examples, options.output / "examples.parquet")
     report = write_report(options.output, dataset, evaluation.metrics, evaluation.answers, examples, title)
+    if heads and not any(name.endswith("/top1") for name in evaluation.metrics):
+        warn("no image shows a taxon that the class heads know; a model without captions has no zero-shot answers")
     _print_table(evaluation)
     print(f"report: {report}", flush=True)
     return DONE

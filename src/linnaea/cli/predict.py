@@ -105,10 +105,11 @@ def _check_readable(path: Path, read: Any) -> None:
 
 def _load(options: Predict) -> "tuple[TaxonModel, LabelBank]":
     from linnaea.model.load import load_model
+    from linnaea.predict.class_heads import find_species_head
     from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
 
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-    labels = options.labels
+    labels = options.labels or find_species_head(options.model)
     if labels is None:
         folder = Path(options.model)
         labels = next((f for f in (folder, folder / "model") if (f / "taxa.parquet").exists()), None)

@@ -41,7 +41,7 @@ class Train:
 
 def parse(program: str, words: list[str]) -> Train:
     """Options of the recipe that the first word names; its values are the defaults."""
-    listing = "\n".join(f"  {name:<18}{NOTES[name]}" for name in RECIPES)
+    listing = "\n".join(f"  {name:<25}{NOTES[name]}" for name in RECIPES)
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
               f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip
@@ -94,7 +94,8 @@ def train(options: Train) -> int:
 
 
 def make_evaluate(options: Train) -> Callable[[Any], Mapping[str, float]]:
-    """Zero-shot scores of the model in training on one split, among the taxa of that split."""
+    """Zero-shot scores of the model in training on one split, among the taxa of that split; few-shot ones where it
+    sees no captions."""
     from dataclasses import replace
 
     import numpy as np
@@ -114,6 +115,9 @@ def make_evaluate(options: Train) -> Callable[[Any], Mapping[str, float]]:
         good = [row for row, vector in encoded if not isinstance(vector, ImageError)]
         vectors = np.stack([vector for _, vector in encoded if not isinstance(vector, ImageError)])
         readable = replace(part, index=part.index[good])
+        if options.recipe.descent.objective in ("cross_entropy", "hierarchical"):  # captions say nothing to it
+            scores = evaluate_features(now, whole, readable, vectors, Question(shots=(1, 5))).metrics
+            return {f"{options.evaluate_split}/{key}": scores[key] for key in scores if key.endswith("/mean")}
         scores = evaluate_features(now, whole, readable, vectors, Question(shots=(0,))).metrics
         wanted = ("top1", "genus", "chance/top1")
         return {f"{options.evaluate_split}/{key}": scores[f"zero_shot/taxon_com/{key}"] for key in wanted}

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int32
+from numpy import ndarray
 from torch import Tensor, nn
 
 from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
+from linnaea.predict.class_heads import HEADS_FOLDER
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.recipes import Descent
@@ -70,6 +73,12 @@ def add_class_heads(model: TaxonModel, table: TokenTable, ranks: tuple[Rank, ...
     model.clip.add_module(CLASS_HEADS, nn.ModuleDict(heads))
 
 
+def count_classes(lineage_of: Int32[ndarray, "K ranks"], descent: Descent) -> int:
+    """Classes of all heads that an objective has; 0 for one that sees captions."""
+    ranks = RANKS_OF.get(descent.objective, ())
+    return sum(int(lineage_of[:, rank].max(initial=-1)) + 1 for rank in ranks)
+
+
 def class_heads(model: TaxonModel) -> dict[Rank, nn.Module]:
     """The heads that :func:`add_class_heads` gave the model."""
     heads: Any = getattr(model.clip, CLASS_HEADS)
@@ -109,7 +118,7 @@ def take_off(model: TaxonModel) -> dict[Rank, Tensor]:
     """Remove heads and second projection from the model; returns the heads' weights ``[K, E]``."""
     weights = {}
     if hasattr(model.clip, CLASS_HEADS):
-        weights = {rank: head.weight.detach().cpu() for rank, head in class_heads(model).items()}  # type: ignore[union-attr,operator]
+        weights = {rank: head.weight.detach().cpu() for rank, head in class_heads(model).items()}  # type: ignore[operator]
         delattr(model.clip, CLASS_HEADS)
     if hasattr(model.clip, REPLAY_PROJECTION):
         delattr(model.clip, REPLAY_PROJECTION)
@@ -135,6 +144,6 @@ def make_head_banks(
 def save_head_banks(banks: dict[Rank, LabelBank], model_dir: Path) -> None:
     """Write each head to ``heads/<rank>`` of the model's folder."""
     for rank, bank in banks.items():
-        folder = model_dir / "heads" / rank.label
+        folder = model_dir / HEADS_FOLDER / rank.label
         folder.mkdir(parents=True, exist_ok=True)
         bank.save(folder, dtype=np.float32)

@@ -6,7 +6,7 @@ device. The folder holds WebDataset tars as img2dataset leaves them: ``<key>.jpg
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from numpy import ndarray
 from linnaea.data.shards import DataSet, iter_members
 from linnaea.errors import LinnaeaError
 from linnaea.model.tokenizer import tokenize_ragged
-from linnaea.train.batches import Batch, Labels, Loader
-from linnaea.train.recipes import Feed
+from linnaea.train.batches import Batch, Loader
 
 _SEED = 7919
 """Added to the seed, so that replay draws from streams of its own."""
@@ -34,29 +33,22 @@ class MixedBatch(Batch):
     """Tokens of the distinct captions, and for each picture which one is its own."""
 
 
-@dataclass(frozen=True)
-class MixedLoader:
-    """A loader of taxa and one of general pictures, step by step; a pure function of the step, as each of them is."""
+@dataclass(frozen=True, kw_only=True)
+class MixedLoader(Loader):
+    """A loader of taxa with one of general pictures beside it; a pure function of the step, as each of them is."""
 
-    taxa: Loader
     general: Loader
     tokenizer: Any
 
-    def iter_labels(self, first_step: int, n_steps: int) -> Iterator[Labels]:
-        """The labels of the taxa's batches, without pictures."""
-        return self.taxa.iter_labels(first_step, n_steps)
-
     def iter_batches(self, first_step: int, n_steps: int) -> Iterator[MixedBatch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``."""
-        pairs = zip(
-            self.taxa.iter_batches(first_step, n_steps), self.general.iter_batches(first_step, n_steps), strict=True
-        )
-        for batch, other in pairs:
-            captions, caption_of = self._read_captions(other.keys)
+        others = self.general.iter_batches(first_step, n_steps)
+        for batch, other in zip(super().iter_batches(first_step, n_steps), others, strict=True):
+            own = {field.name: getattr(batch, field.name) for field in fields(batch)}
             yield MixedBatch(
-                **{**vars(batch), "unreadable": batch.unreadable + other.unreadable},
+                **{**own, "unreadable": batch.unreadable + other.unreadable},
                 replay_pixels=other.pixels,
-                replay_captions=(captions, caption_of),
+                replay_captions=self._read_captions(other.keys),
             )
 
     def _read_captions(self, keys: tuple[str, ...]) -> tuple[Int64[ndarray, "U T"], Int64[ndarray, " B"]]:
@@ -95,22 +87,24 @@ def open_captioned(folder: Path) -> DataSet:
             rows.append((place, shard, *pictures[key]))
     if not rows:
         raise LinnaeaError(f"{folder}: no captioned pictures to replay; give a folder of tars with .jpg and .txt")
-    columns = {name: pl.String for name in ("key", "shard")} | {name: pl.Int64 for name in ("offset", "size")}
+    columns = dict.fromkeys(("key", "shard"), pl.String) | dict.fromkeys(("offset", "size"), pl.Int64)
     index = pl.DataFrame(rows, schema=columns, orient="row").sort("shard", "offset")
     index = index.with_columns(taxon_id=pl.lit(0, pl.Int32), source=pl.lit("replay"), split=pl.lit("train"))
     return DataSet(folder, index, pl.DataFrame())
 
 
-def mix(loader: Loader, feed: Feed, tokenizer: Any) -> Loader | MixedLoader:
-    """The loader, with general captions beside it where the recipe asks for them."""
-    if not feed.replay:
+def mix(loader: Loader, tokenizer: Any) -> Loader:
+    """The loader, with general captions beside it where its recipe asks for them."""
+    if not loader.feed.replay:
         return loader
-    return MixedLoader(loader, make_replay_loader(loader, feed), tokenizer)
+    own = {field.name: getattr(loader, field.name) for field in fields(loader)}
+    return MixedLoader(**own, general=make_replay_loader(loader), tokenizer=tokenizer)
 
 
-def make_replay_loader(loader: Loader, feed: Feed) -> Loader:
+def make_replay_loader(loader: Loader) -> Loader:
     """A loader of the captioned pictures for the same process, with augmentation as that of the taxa."""
-    plain = replace(feed, batch_size=feed.replay_batch_size, taxon_balance=0.0, source_balance=0.0)
-    return replace(
-        loader, dataset=open_captioned(Path(feed.replay)), feed=plain, seed=loader.seed + _SEED
+    feed = loader.feed
+    plain = replace(
+        feed, batch_size=feed.replay_batch_size, taxon_balance=0.0, source_balance=0.0, replay="", replay_batch_size=0
     )
+    return replace(loader, dataset=open_captioned(Path(feed.replay)), feed=plain, seed=loader.seed + _SEED)

@@ -15,6 +15,7 @@ from linnaea import __version__
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import (
+    HUB_ARCHITECTURES,
     ImageTower,
     ModelConfig,
     TaxonModel,
@@ -24,14 +25,14 @@ from linnaea.model.load import (
     make_model,
     save_model,
 )
-from linnaea.model.text import TokenTable, make_token_table
+from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, fit
-from linnaea.train.heads import make_head_banks, prepare, save_head_banks, take_off
+from linnaea.train.heads import count_classes, make_head_banks, prepare, save_head_banks, take_off
 from linnaea.train.recipes import Recipe, Tower
 from linnaea.train.replay import mix
 
@@ -123,10 +124,10 @@ def train(
     if recipe.descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
     loader = Loader(dataset, recipe.feed, model.preprocess.image_size, recipe.seed, n_workers=run.n_workers)
-    feed = mix(loader, recipe.feed, model.tokenizer)
+    loader = mix(loader, model.tokenizer)
     run.run_dir.mkdir(parents=True, exist_ok=True)
     n_steps = recipe.n_steps(len(dataset))
-    result = fit(model, feed, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
+    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
     if result.finished:
         _save_result(run, model, dataset, table, result)
     return result
@@ -137,19 +138,21 @@ def make_plan(run: Run) -> Plan:
     recipe, dataset = run.recipe, open_part(run)
     tower = recipe.tower
     first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
-    if tower.start in open_clip.list_models():  # no need for its weights
-        model_cfg, tokenizer = open_clip.get_model_config(tower.start), open_clip.get_tokenizer(tower.start)
+    architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
+    if architecture in open_clip.list_models():  # no need for its weights
+        model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
     else:
         model = make_start(tower, dataset, seed=0, device="cpu")
         model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer
     taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
     table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
     n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
+    n_classes = count_classes(number_lineages(dataset.taxa_list), recipe.descent)
     return Plan(
         n_samples=len(dataset),
         n_taxa=dataset.index["taxon_id"].n_unique(),
         n_steps=recipe.n_steps(len(dataset)),
-        costs=estimate_costs(model_cfg, recipe, n_captions, n_tokens),
+        costs=estimate_costs(model_cfg, recipe, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes),
     )
 
 
@@ -202,7 +205,7 @@ def _save_result(run: Run, model: TaxonModel, dataset: DataSet, table: TokenTabl
     seen = dataset.taxa.filter(dataset.taxa["taxon_id"].is_in(dataset.index["taxon_id"].unique().implode()))
     write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
                   run.model_dir / "taxa.parquet")  # fmt: skip
-    heads = take_off(model)
-    banks = make_head_banks(heads, dataset, table, model.fingerprint)
-    save_head_banks(banks, run.model_dir)
-    save_model(dataclasses.replace(model, facts=facts), run.model_dir)
+    weights = take_off(model)
+    final = dataclasses.replace(model, facts=facts)
+    save_head_banks(make_head_banks(weights, dataset, table, final.fingerprint), run.model_dir)
+    save_model(final, run.model_dir)
