@@ -16,14 +16,14 @@ NO_CLASS = -1
 
 def score_class_heads(
     features_NE: Float32[ndarray, "N E"], dataset: DataSet, heads: Mapping[Rank, LabelBank]
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """Accuracy of each rank's head among all its classes, over the images whose taxon there is one of them.
 
     ``class_head/genus/share_answerable`` is the share of images that are counted, of those with a name at the rank: an
     unseen species has no class, though its genus may. Beside it ``top1``, ``chance/top1`` and ``n_classes``. Where no
     image is answerable there is no accuracy.
     """
-    metrics: dict[str, float] = {}
+    metrics: dict[str, int | float] = {}
     for rank, bank in heads.items():
         truth_N, named_N = find_truths(dataset, bank, rank)
         known_N = truth_N != NO_CLASS

@@ -28,8 +28,8 @@ _SEED = 7919
 class MixedBatch(Batch):
     """A step's samples of this process, with general pictures and captions beside them."""
 
-    replay_pixels: UInt8[ndarray, "B 3 S S"]
-    replay_captions: tuple[Int64[ndarray, "U T"], Int64[ndarray, " B"]]
+    replay_pixels: UInt8[ndarray, "R 3 S S"]
+    replay_captions: tuple[Int64[ndarray, "U T"], Int64[ndarray, " R"]]
     """Tokens of the distinct captions, and for each picture which one is its own."""
 
 
@@ -51,7 +51,7 @@ class MixedLoader(Loader):
                 replay_captions=self._read_captions(other.keys),
             )
 
-    def _read_captions(self, keys: tuple[str, ...]) -> tuple[Int64[ndarray, "U T"], Int64[ndarray, " B"]]:
+    def _read_captions(self, keys: tuple[str, ...]) -> tuple[Int64[ndarray, "U T"], Int64[ndarray, " R"]]:
         number_of: dict[str, int] = {}
         texts = [self._read_caption(key) for key in keys]
         caption_of = np.array([number_of.setdefault(text, len(number_of)) for text in texts], np.int64)
