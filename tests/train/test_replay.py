@@ -82,16 +82,15 @@ def test_batches_are_a_function_of_the_step(dataset_dir: Path, general: Path) ->
         assert isinstance(a, MixedBatch)
         assert isinstance(b, MixedBatch)
         assert np.array_equal(a.replay_pixels, b.replay_pixels)
-        assert all(np.array_equal(x, y) for x, y in zip(a.replay_captions, b.replay_captions, strict=True))
+        assert np.array_equal(a.replay_tokens, b.replay_tokens)
     plain = next(Loader(loader.dataset, replace(recipe.feed, replay="", replay_batch_size=0), 32, 0).iter_batches(0, 1))
     assert np.array_equal(plain.pixels, whole[0].pixels)
     assert len(whole[0].replay_pixels) == 4  # type: ignore[attr-defined]
     seen = set()
     for batch in whole[:2]:  # an epoch of eight
-        tokens, caption_of = batch.replay_captions  # type: ignore[attr-defined]
-        known = {tuple(row[row > 0]): caption for caption, row in
-                 zip(CAPTIONS, model.tokenizer(CAPTIONS).numpy(), strict=True)}  # fmt: skip
-        seen |= {known[tuple(tokens[row][tokens[row] > 0])] for row in caption_of}
+        known = {tuple(row): caption for caption, row in
+                 zip(CAPTIONS, model.tokenizer(CAPTIONS).tolist(), strict=True)}  # fmt: skip
+        seen |= {known[tuple(row)] for row in batch.replay_tokens.tolist()}  # type: ignore[attr-defined]
     assert seen == set(CAPTIONS)
 
 
@@ -112,10 +111,8 @@ def test_the_loss_is_the_sum_and_each_part_has_its_projection(dataset_dir: Path,
     whole = compute_loss(model, batch, table, recipe.descent)
     plain = {name: getattr(batch, name) for name in ("pixels", "taxon_ids", "text_types", "keys", "unreadable", "step")}
     alone = compute_loss(model, Batch(**plain), table, recipe.descent)
-    tokens, caption_of = (torch.from_numpy(part) for part in batch.replay_captions)
-    missing = model.clip.context_length - tokens.shape[1]  # type: ignore[operator]
-    text = clip.encode_text(torch.nn.functional.pad(tokens, (0, missing)), normalize=True)  # type: ignore[operator]
-    replayed = open_clip.ClipLoss()(normalize(expected, dim=-1), text[caption_of], clip.logit_scale.exp())  # type: ignore[operator]
+    text = clip.encode_text(torch.from_numpy(batch.replay_tokens), normalize=True)  # type: ignore[operator]
+    replayed = open_clip.ClipLoss()(normalize(expected, dim=-1), text, clip.logit_scale.exp())  # type: ignore[operator]
     assert float(whole.detach()) == pytest.approx(float(alone.detach()) + float(replayed.detach()), rel=1e-5)
     assert torch.autograd.grad(alone, [first, second], allow_unused=True)[1] is None
     both = compute_loss(model, batch, table, recipe.descent)

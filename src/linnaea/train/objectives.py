@@ -138,7 +138,10 @@ def _replay_loss(model: TaxonModel, batch: MixedBatch, descent: Descent) -> Floa
     image_BE = _encode_in_parts(
         model, lambda pixels: encode_replayed(model, normalise_pixels(model, pixels)), pixels_BCHW, descent
     )
-    tokens_UT, caption_of_B = (torch.from_numpy(part).to(model.device) for part in batch.replay_captions)
+    tokens, place = np.unique(batch.replay_tokens, axis=0, return_inverse=True)
+    n_tokens = int(np.flatnonzero(tokens.any(axis=0)).max()) + 1
+    tokens_UT = torch.from_numpy(tokens[:, :n_tokens]).to(model.device)
+    caption_of_B = torch.from_numpy(place.reshape(-1)).to(model.device)
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
     rows = choose_rows_at_once(len(image_BE), len(tokens_UT))
     return info_nce(image_BE, _encode_captions(model, tokens_UT, descent), caption_of_B, scale, rows_at_once=rows)

@@ -29,8 +29,8 @@ class MixedBatch(Batch):
     """A step's samples of this process, with general pictures and captions beside them."""
 
     replay_pixels: UInt8[ndarray, "R 3 S S"]
-    replay_captions: tuple[Int64[ndarray, "U T"], Int64[ndarray, " R"]]
-    """Tokens of the distinct captions, and for each picture which one is its own."""
+    replay_tokens: Int64[ndarray, "R T"]
+    """Each picture's caption, padded with 0 to the context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,12 @@ class MixedLoader(Loader):
             yield MixedBatch(
                 **{**own, "unreadable": batch.unreadable + other.unreadable},
                 replay_pixels=other.pixels,
-                replay_captions=self._read_captions(other.keys),
+                replay_tokens=self._read_captions(other.keys),
             )
 
-    def _read_captions(self, keys: tuple[str, ...]) -> tuple[Int64[ndarray, "U T"], Int64[ndarray, " R"]]:
-        number_of: dict[str, int] = {}
-        texts = [self._read_caption(key) for key in keys]
-        caption_of = np.array([number_of.setdefault(text, len(number_of)) for text in texts], np.int64)
-        tokens = tokenize_ragged(self.tokenizer, list(number_of))
-        return tokens.padded(), caption_of
+    def _read_captions(self, keys: tuple[str, ...]) -> Int64[ndarray, "R T"]:
+        tokens = tokenize_ragged(self.tokenizer, [self._read_caption(key) for key in keys]).padded()
+        return np.pad(tokens, ((0, 0), (0, self.tokenizer.context_length - tokens.shape[1])))
 
     def _read_caption(self, key: str) -> str:
         """The text behind a key (:func:`open_captioned` makes the key the place of the caption)."""
