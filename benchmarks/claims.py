@@ -326,15 +326,14 @@ def by_class_head(model: TaxonModel, table: TokenTable, part: Photographs, vecto
 def run_grid(photos: Path, output: Path, names: Iterable[str], seeds: Iterable[int]) -> None:
     """Every cell with every seed that results.jsonl does not hold yet."""
     results = output / "results.jsonl"
-    done = {(line["cell"], line["seed"]) for line in read_results(output)}
     parts, taxa = load_photographs(photos, output)
     seen = np.unique(parts["train"].taxon_ids)
     bpe = train_bpe((taxa[number].caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for number in seen), 2000)
-    if ("frozen start", 0) not in done:
+    if not is_done(output, "frozen start", 0):
         append(results, {"cell": "frozen start", "seed": 0, "seconds": 0.0, "scores": few_shot_of_start(parts)})
     for seed in seeds:
         for name in names:
-            if (name, seed) in done:
+            if is_done(output, name, seed):  # by now, perhaps by another process
                 continue
             began, cell = time.perf_counter(), CELLS[name]
             own = shuffle_ranks(taxa, seed) if cell.shuffled_ranks else taxa
@@ -346,6 +345,10 @@ def run_grid(photos: Path, output: Path, names: Iterable[str], seeds: Iterable[i
             seconds = round(time.perf_counter() - began, 1)
             append(results, {"cell": name, "seed": seed, "seconds": seconds, "scores": scores})
             print(f"{name} seed {seed}: {seconds} s", flush=True)
+
+
+def is_done(output: Path, cell: str, seed: int) -> bool:
+    return any((line["cell"], line["seed"]) == (cell, seed) for line in read_results(output))
 
 
 def few_shot_of_start(parts: dict[str, Photographs]) -> dict[str, float]:

@@ -124,7 +124,7 @@ def print_tables(results: Results) -> None:
     for title, (cells, columns) in TABLES.items():
         print(f"### {title}\n\n| cell | runs | {' | '.join(columns)} |\n|---|---:|{'---:|' * len(columns)}")
         for cell in cells:
-            n_runs = sum(line["cell"] == cell for line in results)
+            n_runs = len({line["seed"] for line in results if line["cell"] == cell})
             shown = [show(list(scores_of(results, cell, keys).values())) for keys in columns.values()]
             print(f"| {cell} | {n_runs} | {' | '.join(shown)} |")
         print()
