@@ -37,7 +37,7 @@ def test_every_recipe_has_a_note() -> None:
 
 
 def test_the_ablations_differ_in_their_captions_alone() -> None:
-    """Table 3 of the paper: six text types, five alone and their mixture."""
+    """The paper's ablation: five text types alone, and their mixture."""
     ablations = {name: recipe for name, recipe in RECIPES.items() if name.startswith("ablation-text-")}
     assert len(ablations) == 6
     assert {recipe.feed.text_types for recipe in ablations.values()} == {

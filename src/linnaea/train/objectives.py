@@ -52,14 +52,14 @@ def loss_of_features(
 ) -> Float[Tensor, ""]:
     """The recipe's objective for images that are encoded already, as unit vectors.
 
-    This is the one place where objectives are told apart.
+    Here the objectives are told apart; those over one matrix of logits further in :func:`_contrastive`.
     """
     match descent.objective:
         case "cross_entropy" | "hierarchical":
             return _class_losses(model, image_BE, labels, table)
         case "level_restricted":
             return _level_restricted(model, image_BE, labels, table, descent)
-        case _:
+        case "info_nce" | "multi_positive" | "rank_positive" | "sigmoid":
             return _contrastive(model, image_BE, labels, table, descent)
 
 
@@ -124,8 +124,8 @@ def _class_losses(
 ) -> Float[Tensor, ""]:
     """Cross-entropy summed over the ranks that have a head; a sample without a name at a rank is left out there.
 
-    With a head for species alone it is the paper's first baseline, with seven its second (arXiv 2311.18803,
-    section 5.2). The paper publishes no code for either.
+    With a head for species alone it is the paper's first baseline, with seven its second (arXiv 2311.18803).
+    The paper's repository has no code for either.
     """
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
     lineage_BR = _lineages(model, labels, table)

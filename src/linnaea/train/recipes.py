@@ -200,20 +200,20 @@ ABLATION_TEXT = {
        for name in TRAINING_TEXT_TYPES},
     "ablation-text-mixture": BIOCLIP_INAT21,
 }  # fmt: skip
-"""One text type at a time, and their mixture, on a tenth of the tree (section 5.2, table 3).
+"""One text type at a time, and their mixture, on a tenth of the tree (the paper's ablation of text types).
 
 ``linnaea train ablation-text-taxon_com --data TREE_OF_LIFE_1M --output RUN``. The authors used 4 GPUs and 100 epochs;
 zero-shot on Rare Species, asked as trained: com 24.9, sci 22.3, taxon 26.6, sci_com 28.0, taxon_com 30.4; the mixture
 26.1, 24.9, 26.7, 29.5, 30.9. By us: not measured at that size; docs/claims.md has a small grid.
 """
 BASELINE_CROSS_ENTROPY = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="cross_entropy"))
-"""A class for each species in place of captions (section 5.2).
+"""A class for each species in place of captions.
 
 ``linnaea train baseline-cross-entropy --data TREE_OF_LIFE_1M --output RUN``. The paper's mean over ten tasks: 16.5
 1-shot, 26.2 5-shot (CLIP's objective: 44.7, 63.8); quoted from memory. By us: not measured at that size.
 """
 BASELINE_HIERARCHICAL = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="hierarchical"))
-"""Seven heads, one for each rank; their cross-entropies summed (section 5.2).
+"""Seven heads, one for each rank; their cross-entropies summed.
 
 ``linnaea train baseline-hierarchical --data TREE_OF_LIFE_1M --output RUN``. The paper's mean over ten tasks: 19.3
 1-shot, 30.5 5-shot; quoted from memory. By us: not measured at that size.
