@@ -1,8 +1,10 @@
 """From a batch to its loss: both towers, then the objective that the recipe names."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,26 +13,44 @@ from torch.utils.checkpoint import checkpoint
 
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_text
-from linnaea.train.batches import Batch
+from linnaea.train.batches import Batch, Labels
 from linnaea.train.losses import choose_rows_at_once, info_nce, multi_positive, sigmoid
+from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipes import Descent
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def compute_loss(model: TaxonModel, batch: Batch, table: TokenTable, descent: Descent) -> Float[Tensor, ""]:
+def compute_loss(
+    model: TaxonModel, batch: Batch, table: TokenTable, descent: Descent, peers: Peers = ALONE
+) -> Float[Tensor, ""]:
     """The contrastive loss of one batch; each distinct caption is encoded once.
 
     With ``descent.accumulate`` the batch goes through the towers in parts, and a part's activations are made again
-    on the way back (GradCache, arXiv 2101.06983): the loss is over the whole batch and its gradient exact. With
-    BatchNorm each part has statistics of its own.
+    on the way back (GradCache, arXiv 2101.06983), but of the first ``keep_parts``: the loss is over the whole batch
+    and its gradient exact. With BatchNorm each part has statistics of its own.
+
+    With ``peers`` the loss is that of everybody's samples together, and the same on all of them. Each encodes its own
+    pictures and an equal part of the global batch's distinct captions.
     """
-    tokens_UT, caption_of_B = (part.to(model.device) for part in table.batch(batch.taxon_ids, batch.text_types))
+    labels = Labels(*peers.gather_array(np.stack([batch.taxon_ids, batch.text_types], axis=1)).T)
     pixels_BCHW = torch.from_numpy(batch.pixels)
     image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
-    caption_UE = _encode_in_parts(model, lambda tokens: encode_text(model.clip, tokens), tokens_UT, descent)
-    taxon_B = torch.from_numpy(batch.taxon_ids).to(model.device)
-    return _choose_loss(model, image_BE, caption_UE, caption_of_B, taxon_B, descent)
+    tokens_UT, caption_of_B = (part.to(model.device) for part in table.batch(labels.taxon_ids, labels.text_types))
+    caption_UE = _encode_captions(model, tokens_UT, descent, peers)
+    taxon_B = torch.from_numpy(labels.taxon_ids.copy()).to(model.device)
+    return _choose_loss(model, peers.gather(image_BE), caption_UE, caption_of_B, taxon_B, descent, peers)
+
+
+def _encode_captions(
+    model: TaxonModel, tokens_UT: Int[Tensor, "U T"], descent: Descent, peers: Peers
+) -> Float[Tensor, "U E"]:
+    """All captions' vectors, of which each process makes an equal part (the last one fills up with copies)."""
+    share = math.ceil(len(tokens_UT) / peers.size)
+    rows = torch.arange(peers.rank * share, (peers.rank + 1) * share, device=tokens_UT.device)
+    own = tokens_UT[rows.clamp(max=len(tokens_UT) - 1)]
+    encoded = _encode_in_parts(model, lambda tokens: encode_text(model.clip, tokens), own, descent)
+    return peers.gather(encoded)[: len(tokens_UT)]
 
 
 def _choose_loss(
@@ -40,17 +60,18 @@ def _choose_loss(
     caption_of_B: Int[Tensor, " B"],
     taxon_B: Int[Tensor, " B"],
     descent: Descent,
+    peers: Peers,
 ) -> Float[Tensor, ""]:
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    rows = choose_rows_at_once(len(image_BE), len(caption_UE))
+    rows = choose_rows_at_once(len(image_BE) // peers.size, len(caption_UE))
     match descent.objective:
         case "info_nce":
-            return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows)
+            return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows, peers=peers)
         case "multi_positive":
-            return multi_positive(image_BE, caption_UE, caption_of_B, taxon_B, scale, rows_at_once=rows)
+            return multi_positive(image_BE, caption_UE, caption_of_B, taxon_B, scale, rows_at_once=rows, peers=peers)
         case "sigmoid":
             bias: Tensor = model.clip.logit_bias  # type: ignore[assignment]
-            return sigmoid(image_BE, caption_UE, caption_of_B, scale, bias, rows_at_once=rows)
+            return sigmoid(image_BE, caption_UE, caption_of_B, scale, bias, rows_at_once=rows, peers=peers)
 
 
 def _encode_images(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
@@ -66,7 +87,7 @@ def _encode_in_parts(
     def run(part: Tensor) -> Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=descent.precision == "bf16"):
             features = encode(part)
-        return normalize(features.float(), dim=-1)
+        return normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
     if descent.accumulate == 1:
         return run(inputs)
@@ -75,7 +96,9 @@ def _encode_in_parts(
         return nullcontext(), _frozen_statistics(model.clip)
 
     parts = inputs.chunk(descent.accumulate)
-    return torch.cat([checkpoint(run, part, use_reentrant=False, context_fn=contexts) for part in parts])
+    kept, again = parts[: descent.keep_parts], parts[descent.keep_parts :]
+    made_again = [checkpoint(run, part, use_reentrant=False, context_fn=contexts) for part in again]
+    return torch.cat([*(run(part) for part in kept), *made_again])
 
 
 @contextmanager
@@ -96,4 +119,5 @@ def normalise_pixels(model: TaxonModel, pixels_BCHW: Tensor) -> Float[Tensor, "B
     """uint8 to the device, normalised there."""
     mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
     std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
-    return pixels_BCHW.to(model.device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
+    dtype = torch.promote_types(model.clip.logit_scale.dtype, torch.float32)  # type: ignore[arg-type]
+    return pixels_BCHW.to(model.device, non_blocking=True).to(dtype).div_(255).sub_(mean).div_(std)
