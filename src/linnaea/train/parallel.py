@@ -257,7 +257,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
         return torch.nn.utils.clip_grad_norm_(given, largest)
-    norm = torch.stack([whole(gradient.norm()).float() for gradient in gradients]).norm()
+    norm = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
     if largest < math.inf:
         factor = float((largest / (norm + 1e-6)).clamp(max=1.0))
         for gradient in gradients:
