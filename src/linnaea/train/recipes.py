@@ -110,6 +110,16 @@ class Descent:
     """Less memory for more work."""
     accumulate: int = 1
     """Parts in which a batch goes through the towers; the loss is over all of it. Less memory for a third more work."""
+    keep_parts: int = 0
+    """Of these parts as many, the first, keep their activations and need no second pass: as far as memory allows."""
+    compile: bool = False
+    """Compile the towers; goes on without where the machine has no compiler."""
+    layer_decay: float = 1.0
+    """Learning rate of a block as a share of the block's above it; 1: the same everywhere."""
+    freeze: tuple[Literal["image", "text"], ...] = ()
+    """Towers that stay as they are."""
+    lora_rank: int = 0
+    """Train low-rank additions to the blocks' matrices instead of these; merged into them at the end. 0: none."""
     average: float = 0.0
     """Decay of a moving average of the weights, which becomes the model (say 0.999); 0: none."""
     checkpoint_every: int = 200
@@ -147,6 +157,12 @@ class Recipe:
             raise ValueError("rank weights: seven numbers, none below 0, one at least above")
         if bool(self.feed.replay) != (self.feed.replay_batch_size >= 2):
             raise ValueError("replay: a folder and a replay batch size of at least 2, or neither")
+        if not 0 <= self.descent.keep_parts <= self.descent.accumulate:
+            raise ValueError("keep parts: at most as many as accumulate")
+        if not 0 < self.descent.layer_decay <= 1:
+            raise ValueError("layer decay: above 0, at most 1 (none)")
+        if self.descent.lora_rank < 0:
+            raise ValueError("lora rank: 0 (none) or more")
         if not 0 <= self.descent.average < 1:
             raise ValueError("average: a decay from 0 (none) to below 1")
 

@@ -29,10 +29,13 @@ from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.train.adapt import add_low_rank, compile_towers, freeze, merge_low_rank
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
-from linnaea.train.fit import FitResult, fit
+from linnaea.train.fit import FitResult, Place, fit
 from linnaea.train.heads import count_classes, make_head_banks, prepare, save_head_banks, take_off
+from linnaea.train.logs import Meter, find_peak
+from linnaea.train.parallel import ALONE, Peers, Spread
 from linnaea.train.recipes import Recipe, Tower
 from linnaea.train.replay import mix
 
@@ -59,6 +62,8 @@ class Run:
     run_dir: Path
     device: str = "auto"
     n_workers: int = 2
+    spread: Spread = "ddp"
+    wandb: str = ""
 
     @property
     def model_dir(self) -> Path:
@@ -103,10 +108,14 @@ def train(
     run: Run,
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
+    *,
+    peers: Peers = ALONE,
+    on_notice: Callable[[str], None] = lambda text: None,
 ) -> FitResult:
     """Train, or go on with, a run; leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder.
 
-    ``evaluate`` is given the model now and then; what it says goes into the log.
+    ``evaluate`` is given the model now and then; what it says goes into the log. With ``peers`` (see
+    :func:`linnaea.train.parallel.join`) all processes call this alike.
 
     Raises:
         LinnaeaError: see :func:`linnaea.train.fit.fit`; or the data set does not fit the recipe.
@@ -120,17 +129,53 @@ def train(
         recipe.feed.text_types,
         with_ranks=recipe.descent.objective == "level_restricted",
     )
+    _prepare(model, recipe, peers, run.spread, on_notice)
+    # After freezing: what an objective adds always learns.
     model = prepare(model, table, recipe.descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
-    if recipe.descent.grad_checkpointing:
-        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
-    loader = Loader(dataset, recipe.feed, model.preprocess.image_size, recipe.seed, n_workers=run.n_workers)
+    size = model.preprocess.image_size
+    loader = Loader(dataset, recipe.feed, size, recipe.seed, run.n_workers, peers.rank, peers.size)
     loader = mix(loader, model.tokenizer)
     run.run_dir.mkdir(parents=True, exist_ok=True)
+    meter = make_meter(model, loader, table, recipe, peers) if peers.is_first else Meter()
+    place = Place(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb)
     n_steps = recipe.n_steps(len(dataset))
-    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
+    result = fit(
+        model, loader, table, recipe.descent, n_steps, run.run_dir, place=place, evaluate=evaluate, on_step=on_step
+    )
     if result.finished:
-        _save_result(run, model, dataset, table, result)
+        merge_low_rank(result.clip)
+        final = dataclasses.replace(model, clip=result.clip)
+        peers.first_does(lambda: _save_result(run, final, dataset, table, result))
     return result
+
+
+def _prepare(model: TaxonModel, recipe: Recipe, peers: Peers, spread: Spread, on_notice: Callable[[str], None]) -> None:
+    """What of the model learns, and how it is computed."""
+    descent = recipe.descent
+    if descent.grad_checkpointing:
+        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
+    freeze(model.clip, descent.freeze)
+    if descent.lora_rank:
+        if spread == "fsdp" and peers.size > 1:
+            raise peers.stop("low-rank training has little to shard: use --spread ddp with --lora-rank")
+        add_low_rank(model.clip, descent.lora_rank)
+    if descent.compile and (why_not := compile_towers(model.clip, model.device)):
+        on_notice(why_not)
+
+
+def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Recipe, peers: Peers) -> Meter:
+    """For the utilisation in the log: arithmetic of a step as large as the first, and what the devices could do.
+
+    Towers whose arithmetic is not known (not open_clip's plain ones) have no utilisation.
+    """
+    labels = next(iter(dataclasses.replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
+    n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape
+    once = dataclasses.replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
+    try:
+        costs = estimate_costs(model.model_cfg, dataclasses.replace(recipe, descent=once), n_captions, n_tokens)
+    except (TypeError, KeyError, AttributeError, RuntimeError):
+        return Meter()
+    return Meter(step_flops=costs.flops, peak=peers.size * find_peak(model.device, recipe.descent.precision))
 
 
 def make_plan(run: Run) -> Plan:
