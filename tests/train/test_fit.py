@@ -16,12 +16,15 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel, load_model
 from linnaea.model.text import make_token_table
 from linnaea.train import checkpoints, fit
+from linnaea.train.adapt import make_optimizer
 from linnaea.train.batches import Loader
 from linnaea.train.checkpoints import list_checkpoints, load_newest
-from linnaea.train.fit import Average, MetricsLog, due, make_optimizer, set_learning_rate
+from linnaea.train.fit import Average, due, set_learning_rate
+from linnaea.train.heads import add_logit_bias
+from linnaea.train.logs import MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipes import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, add_logit_bias, make_start, open_part, train
+from linnaea.train.run import Run, make_start, open_part, train
 
 SMALL = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200),
@@ -201,7 +204,7 @@ def test_due_counts_first_every_and_last() -> None:
 
 
 def test_a_torn_log_is_mended(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path)
     for step in (1, 2, 3):
         log.write({"step": step, "loss": 1.0})
     with log.path.open("a") as stream:

@@ -1,9 +1,11 @@
 """Recipes are values: valid by construction, complete, and the paper's is the paper's."""
 
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 
+from linnaea.cli import main
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES
 from linnaea.train.recipes import NOTES, RECIPES, Descent, Feed, Recipe
 
@@ -34,6 +36,65 @@ def test_every_recipe_has_a_note() -> None:
     assert all(len(note) > 20 for note in NOTES.values())
 
 
+def test_the_ablations_differ_in_their_captions_alone() -> None:
+    """The paper's ablation: five text types alone, and their mixture."""
+    ablations = {name: recipe for name, recipe in RECIPES.items() if name.startswith("ablation-text-")}
+    assert len(ablations) == 6
+    assert {recipe.feed.text_types for recipe in ablations.values()} == {
+        TRAINING_TEXT_TYPES,
+        *((text_type,) for text_type in TRAINING_TEXT_TYPES),
+    }
+    plain = {
+        replace(recipe, feed=replace(recipe.feed, text_types=TRAINING_TEXT_TYPES)) for recipe in ablations.values()
+    }
+    assert len(plain) == 1
+
+
+def test_bioclip_2_is_bioclip_2() -> None:
+    """arXiv 2505.23883 and its released script: 32 GPUs with 2,816 organisms and 320 general captions each."""
+    recipe = RECIPES["bioclip2-vit-l14"]
+    assert (recipe.tower.start, recipe.tower.pretrained) == ("ViT-L-14", "laion2b_s32b_b82k")
+    assert (recipe.feed.batch_size, recipe.feed.replay_batch_size) == (32 * 2816, 32 * 320)
+    assert (recipe.descent.epochs, recipe.descent.lr, recipe.descent.warmup) == (30, 1e-4, 1875)
+
+
+def test_the_baselines_differ_in_their_objective_alone() -> None:
+    objectives = {"baseline-cross-entropy": "cross_entropy", "baseline-hierarchical": "hierarchical"}
+    mixture = RECIPES["ablation-text-mixture"]
+    for name, objective in objectives.items():
+        assert RECIPES[name].descent.objective == objective
+        assert replace(RECIPES[name], descent=mixture.descent) == mixture
+
+
+DRY_RUN = ("fine-tune", "baseline-hierarchical")
+"""Those that are tried every time; the others among the long tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *DRY_RUN,
+        *(pytest.param(name, marks=pytest.mark.long) for name in RECIPES if name not in DRY_RUN),
+    ],
+)
+def test_a_dry_run_needs_no_weights(
+    name: str, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor the general captions of a replay; the tests run without a network."""
+    words = ["train", name, "--data", str(dataset_dir), "--output", str(tmp_path / "run"), "--dry-run"]
+    assert main([*words, "--batch-size", "16", "--lr", "0.002", "--rank-weights", *"0000011"]) == 0
+    out = capsys.readouterr().out
+    assert "parameters" in out
+    assert "of 16 samples" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_list_shows_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "recipes"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in RECIPES)
+
+
 def test_a_recipe_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         RECIPES["tiny"].seed = 1  # type: ignore[misc]
@@ -58,6 +119,10 @@ def test_steps_or_epochs() -> None:
         ({"batch_size": 4}, {"accumulate": 5}, "accumulate"),
         ({}, {"accumulate": 0}, "accumulate"),
         ({}, {"average": 1.0}, "average"),
+        ({}, {"rank_weights": (0.0,) * 7}, "rank weights"),
+        ({}, {"rank_weights": (-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)}, "rank weights"),
+        ({"replay": "somewhere"}, {}, "replay"),
+        ({"replay_batch_size": 4}, {}, "replay"),
     ],
 )
 def test_what_makes_no_sense_is_refused(feed: dict[str, object], descent: dict[str, object], says: str) -> None:

@@ -102,8 +102,10 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     from linnaea.evaluate.examples import tabulate_examples
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
+    from linnaea.predict.class_heads import load_class_heads
     from linnaea.storage import write_atomically
 
+    heads = load_class_heads(options.model)
     question = Question(
         text_types=options.text_type or (TextType.TAXON_COM,),
         templates=options.templates or "photo",
@@ -118,7 +120,7 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     with progress_bar("encoding images", "images") as on_progress:
         features = encode_dataset(model, dataset, options.output, n_workers=options.workers, on_progress=on_progress)
     with progress_bar("encoding captions", "captions") as on_progress:
-        evaluation = evaluate_features(model, whole, dataset, features, question, on_progress=on_progress)
+        evaluation = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
     findings = _examine(options, model, dataset, features, evaluation)
     metrics = {**evaluation.metrics, **findings.metrics}
     write_atomically(options.output / "metrics.json", json.dumps(metrics, indent=1))
@@ -132,6 +134,8 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
     write_parquet(examples, options.output / "examples.parquet")
     report = write_report(options.output, dataset, metrics, evaluation.answers, examples, title, findings)
+    if heads and not any(name.endswith("/top1") for name in evaluation.metrics):
+        warn("no image shows a taxon that the class heads know; a model without captions has no zero-shot answers")
     _print_table(evaluation)
     print(f"report: {report}", flush=True)
     return evaluation

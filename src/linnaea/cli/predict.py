@@ -198,11 +198,12 @@ def load_model_and_bank(
 ) -> "tuple[TaxonModel, LabelBank]":
     """A model, and the bank of the labels that a user named (``None``: those the model brings)."""
     from linnaea.model.load import load_model
+    from linnaea.predict.class_heads import find_species_head
     from linnaea.predict.labels import LabelBank, load_cached_bank
     from linnaea.predict.predictor import first_folder_with_taxa
 
     model = load_model(name, pretrained=pretrained, device=device)
-    labels = labels or first_folder_with_taxa(name)
+    labels = labels or find_species_head(name) or first_folder_with_taxa(name)
     if labels is None:
         raise LinnaeaError(f"{name}: brings no taxa of its own; give --labels, a data set or a file of names")
     if (labels / "embeddings.npy").exists():

@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -33,7 +34,11 @@ class Train:
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     workers: int = 2
-    """Threads that decode; they never change the result."""
+    """Threads that decode, of each process; they never change the result."""
+    spread: Literal["ddp", "fsdp"] = "ddp"
+    """Under torchrun, what a process has of the model: all of it, or a part (FSDP2) where it does not fit."""
+    wandb: str = ""
+    """Project of Weights & Biases to send the log to; none: stays here."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe]
     """The recipe's values."""
     recipe_name: tyro.conf.Suppress[str] = ""
@@ -41,7 +46,7 @@ class Train:
 
 def parse(program: str, words: list[str]) -> Train:
     """Options of the recipe that the first word names; its values are the defaults."""
-    listing = "\n".join(f"  {name:<18}{NOTES[name]}" for name in RECIPES)
+    listing = "\n".join(f"  {name:<25}{NOTES[name]}" for name in RECIPES)
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
               f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip
@@ -55,9 +60,9 @@ def parse(program: str, words: list[str]) -> Train:
 
 
 def train(options: Train) -> int:
-    """Run the training; Ctrl-C saves first, and ``--resume`` goes on."""
-    from linnaea.train.run import RECIPE_FILE, Run, check_same_recipe, write_recipe
-    from linnaea.train.run import train as run_training
+    """Run the training; Ctrl-C and SIGTERM save first, and ``--resume`` goes on. Under torchrun, on all processes."""
+    from linnaea.train.parallel import join
+    from linnaea.train.run import Run
 
     run = Run(
         recipe_name=options.recipe_name,
@@ -66,35 +71,60 @@ def train(options: Train) -> int:
         run_dir=options.output,
         device=options.device,
         n_workers=options.workers,
+        spread=options.spread,
+        wandb=options.wandb,
     )
-    if options.dry_run:
-        return describe(run, options.throughput)
-    if options.resume:
+    with join(options.device) as peers:
+        if options.dry_run:
+            return peers.first_does(lambda: describe(run, options.throughput))
+        if peers.first_does(lambda: is_done(run, resume=options.resume)):
+            return DONE
+        return run_training(options, run, peers)
+
+
+def is_done(run: Any, *, resume: bool) -> bool:
+    """Whether the run is finished already; otherwise its folder is ready for it."""
+    from linnaea.train.run import RECIPE_FILE, check_same_recipe, write_recipe
+
+    if resume:
         check_same_recipe(run)
         if run.is_finished:
             say(f"{run.run_dir}: the run is finished; its model is {run.model_dir}")
-            return DONE
-    elif (run.run_dir / RECIPE_FILE).exists():
+        return bool(run.is_finished)
+    if (run.run_dir / RECIPE_FILE).exists():
         raise LinnaeaError(f"{run.run_dir}: holds a run already; --resume goes on with it, or choose another --output")
-    else:
-        write_recipe(run)
-    with progress_bar("training", "steps") as on_progress:
+    write_recipe(run)
+    return False
+
+
+def run_training(options: Train, run: Any, peers: Any) -> int:
+    """Train, and say how it goes; only the first process says anything."""
+    from linnaea.train.run import train as train_run
+
+    with progress_bar("training", "steps") if peers.is_first else nullcontext() as on_progress:
 
         def on_step(step: int, total: int, line: dict[str, Any]) -> None:
+            if on_progress is None:
+                return
             on_progress(step, total, f"loss {line['loss']:.3f}, {line['samples_per_s']:.0f} samples/s")
             for sample in line["unreadable"]:
                 warn(f"sample {sample}; another stands in")
 
-        result = run_training(run, on_step, make_evaluate(options) if options.evaluate_split else lambda model: {})
+        evaluate = make_evaluate(options) if options.evaluate_split else lambda model: {}
+        on_notice = warn if peers.is_first else lambda text: None
+        result = train_run(run, on_step, evaluate, peers=peers, on_notice=on_notice)
     if not result.finished:
-        warn(f"stopped after step {result.step}; `linnaea train {options.recipe_name} ... --resume` goes on")
+        if peers.is_first:
+            warn(f"stopped after step {result.step}; `linnaea train {options.recipe_name} ... --resume` goes on")
         return INTERRUPTED
-    print(f"model: {run.model_dir}", flush=True)
+    if peers.is_first:
+        print(f"model: {run.model_dir}", flush=True)
     return SOME_FAILED if result.n_unreadable else DONE
 
 
 def make_evaluate(options: Train) -> Callable[[Any], Mapping[str, float]]:
-    """Zero-shot scores of the model in training on one split, among the taxa of that split."""
+    """Zero-shot scores of the model in training on one split, among the taxa of that split; few-shot ones where it
+    sees no captions."""
     from dataclasses import replace
 
     import numpy as np
@@ -114,6 +144,9 @@ def make_evaluate(options: Train) -> Callable[[Any], Mapping[str, float]]:
         good = [row for row, vector in encoded if not isinstance(vector, ImageError)]
         vectors = np.stack([vector for _, vector in encoded if not isinstance(vector, ImageError)])
         readable = replace(part, index=part.index[good])
+        if options.recipe.descent.objective in ("cross_entropy", "hierarchical"):  # captions say nothing to it
+            scores = evaluate_features(now, whole, readable, vectors, Question(shots=(1, 5))).metrics
+            return {f"{options.evaluate_split}/{key}": scores[key] for key in scores if key.endswith("/mean")}
         scores = evaluate_features(now, whole, readable, vectors, Question(shots=(0,))).metrics
         wanted = ("top1", "genus", "chance/top1")
         return {f"{options.evaluate_split}/{key}": scores[f"zero_shot/taxon_com/{key}"] for key in wanted}

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,12 +17,13 @@ from linnaea.data.shards import DataSet, iter_members, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.few_shot_protocol import FewShotScore, score_few_shot
 from linnaea.evaluate.probes import ProbeName, score_probes
+from linnaea.evaluate.supervised import score_class_heads
 from linnaea.evaluate.tasks.images import TaskImages
 from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers, score_seen
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.labels import LabelBank, read_taxa
-from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -88,9 +89,12 @@ def evaluate_features(
     features_NE: Float32[ndarray, "N E"],
     question: Question,
     *,
+    heads: Mapping[Rank, LabelBank] | None = None,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Evaluation:
     """Score unit vectors of the images of ``dataset``, a split of ``whole``.
+
+    A model with class heads answers with them: its text tower has learnt nothing, and there is no zero-shot.
 
     Raises:
         LinnaeaError: a true taxon is not among the labels asked for.
@@ -98,7 +102,9 @@ def evaluate_features(
     metrics: dict[str, int | float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
     answers: dict[str, ZeroShotAnswers] = {}
     banks: dict[str, LabelBank] = {}
-    if 0 in question.shots and model.has_text:
+    if 0 in question.shots and heads:
+        metrics |= score_class_heads(features_NE, dataset, heads)
+    elif 0 in question.shots and model.has_text:
         truth_N, candidates = find_candidates(whole, dataset, question)
         metrics["n_candidates"] = candidates.height
         templates = read_templates(question.templates)

@@ -311,6 +311,11 @@ def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
                 rows.append({"score": f"zero-shot {text_type}, {measure}", "right": f"{value:.1%}",
                              "chance": _percent(metrics.get(f"{place}/chance/{measure}")),
                              "majority": _percent(metrics.get(f"{place}/majority/{measure}"))})  # fmt: skip
+            case ["class_head", rank, "top1"]:
+                share = metrics[f"class_head/{rank}/share_answerable"]
+                rows.append({"score": f"class head, {rank} ({share:.0%} of images have a class)",
+                             "right": f"{value:.1%}", "chance": _percent(metrics[f"class_head/{rank}/chance/top1"]),
+                             "majority": ""})  # fmt: skip
             case ["few_shot", shots, "mean"]:
                 std = metrics[f"few_shot/{shots}/std"]
                 chance = 1 / metrics[f"few_shot/{shots}/n_classes"]

@@ -50,6 +50,9 @@ this was written (no network), and a guessed one would be worse than none. ``fac
 says which commit it is.
 """
 
+HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.5": "ViT-H-14"}
+"""open_clip's names of their architectures: what can be known of them without their weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTower:

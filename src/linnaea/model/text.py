@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from linnaea.model.tokenizer import RaggedTokens, tokenize_ragged
+from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
 NODES_AT_ONCE = 4096
@@ -275,12 +276,16 @@ def _iter_encoded_plainly(clip: Any, tokens: RaggedTokens, batch_size: int = 256
 class TokenTable:
     """Every caption of every taxon, tokenised once: what training reads instead of a tokenizer.
 
-    ``caption_of[taxon, text type]`` is the number of a distinct caption.
+    ``caption_of[taxon, text type]`` is the number of a distinct caption. Beside it, each taxon's place in the tree.
     """
 
     text_types: tuple[TextType, ...]
     caption_of: Int32[ndarray, "K types"]
     captions: RaggedTokens
+    lineage_of: Int32[ndarray, "K ranks"]
+    """At each rank the number of the taxon's ancestor, counted from 0 in the order of the taxa; -1: no name there."""
+    rank_caption_of: Int32[ndarray, "K ranks"] | None = None
+    """The caption of the ancestor at each rank (its lineage down to there), where those are asked for; -1: none."""
 
     @property
     def n_captions(self) -> int:
@@ -298,7 +303,11 @@ class TokenTable:
 
         ``text_types`` are positions in :attr:`text_types`.
         """
-        numbers, inverse = np.unique(self.caption_of[taxon_ids, text_types], return_inverse=True)
+        return self.distinct(self.caption_of[taxon_ids, text_types])
+
+    def distinct(self, captions: NDArray[np.integer[Any]]) -> tuple[Int[Tensor, "U T"], Int[Tensor, " B"]]:
+        """The tokens of the distinct ones among numbers of captions, and for each number its row of them."""
+        numbers, inverse = np.unique(captions, return_inverse=True)
         return torch.from_numpy(self.captions.padded(numbers)), torch.from_numpy(inverse.astype(np.int64))
 
 
@@ -308,12 +317,39 @@ def make_token_table(
     text_types: Sequence[TextType] = TRAINING_TEXT_TYPES,
     template: str = PHOTO_TEMPLATE,
     *,
+    with_ranks: bool = False,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> TokenTable:
-    """Tokenise the captions of all taxa in all text types, each distinct caption once."""
+    """Tokenise the captions of all taxa in all text types, each distinct caption once.
+
+    ``with_ranks`` adds the captions of their ancestors at every rank.
+    """
     numbers: dict[str, int] = {}
     caption_of = np.empty((len(taxa), len(text_types)), np.int32)
     for row, taxon in enumerate(taxa):
         for column, text_type in enumerate(text_types):
             caption_of[row, column] = numbers.setdefault(taxon.caption(text_type, template), len(numbers))
-    return TokenTable(tuple(text_types), caption_of, tokenize_ragged(tokenizer, list(numbers)))
+    lineage_of = number_lineages(taxa)
+    rank_caption_of = None
+    if with_ranks:
+        rank_caption_of = np.full(lineage_of.shape, -1, np.int32)
+        for row, column in zip(*np.nonzero(lineage_of >= 0), strict=True):
+            caption = taxa[row].at(Rank(column)).caption(TextType.TAXON, template)
+            rank_caption_of[row, column] = numbers.setdefault(caption, len(numbers))
+    return TokenTable(
+        tuple(text_types), caption_of, tokenize_ragged(tokenizer, list(numbers)), lineage_of, rank_caption_of
+    )
+
+
+def number_lineages(taxa: Sequence[Taxon]) -> Int32[ndarray, "K ranks"]:
+    """For each taxon and rank the number of its ancestor there, from 0 in order of appearance; -1: no name there.
+
+    Two taxa have the same ancestor where their lineages agree down to its rank, so homonyms stay apart.
+    """
+    known: list[dict[tuple[str, ...], int]] = [{} for _ in range(N_RANKS)]
+    lineage_of = np.full((len(taxa), N_RANKS), -1, np.int32)
+    for row, taxon in enumerate(taxa):
+        for rank, name in enumerate(taxon.lineage):
+            if name:
+                lineage_of[row, rank] = known[rank].setdefault(taxon.lineage[: rank + 1], len(known[rank]))
+    return lineage_of

@@ -1,67 +1,218 @@
-"""Checkpoints: everything a run needs to go on bit for bit, written whole or not at all."""
+"""Checkpoints: everything a run needs to go on bit for bit, written whole or not at all.
 
-import pickle
+A checkpoint is a folder ``step-<step>`` of PyTorch's distributed format: every process writes its part, and any
+number of processes can read it. They write beside the training. A folder counts once it holds ``complete.json``,
+which the first process writes last, in one move, with the size and checksum of every file.
+"""
+
+import contextlib
+import errno
+import json
 import re
-import zipfile
+import shutil
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, _EmptyStateDictLoadPlanner
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path
+from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.train.parallel import ALONE, Peers
 
 KEEP = 2
-_NAME = re.compile(r"step-(\d{9})\.pt")
+MARK = "complete.json"
+_NAME = re.compile(r"step-(\d{9})")
+_BLOCK = 1 << 22
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write ``step-<step>.pt`` and remove all but the newest :data:`KEEP`.
+class Checkpoints:
+    """The checkpoints of a run: at most one is on its way to the disk while the training goes on."""
 
-    Raises:
-        LinnaeaError: it cannot be written (full disk); the older checkpoints stay.
-    """
-    path = folder / f"step-{step:09d}.pt"
-    with atomic_path(path) as partial:
+    def __init__(self, folder: Path, peers: Peers = ALONE) -> None:
+        self.folder, self.peers = folder, peers
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Whatever happened meanwhile, the one on its way arrives if it can; the reason to leave is not hidden."""
+        with contextlib.suppress(Exception, SystemExit):
+            self.finish()
+        self._pool.shutdown()
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Copy ``state`` now, and write it while the caller goes on; waits for the one before.
+
+        Raises:
+            LinnaeaError: the one before could not be written (full disk); older ones stay.
+        """
+        self.finish()
+        path = self.folder / f"step-{step:09d}"
+        self.peers.first_does(lambda: _make_room(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no process group, where there is one process
+            written = dcp.async_save(dict(state), checkpoint_id=path, process_group=self.peers.background)
+        self._pending = self._pool.submit(self._complete, path, step, written)
+
+    def _complete(self, path: Path, step: int, written: Any) -> None:
+        written.result()
+        if self.peers.is_first:  # its part ends after everybody's
+            files = {file.name: [file.stat().st_size, checksum(file)] for file in _files(path)}
+            facts = {"step": step, "processes": self.peers.size, "files": files}
+            write_atomically(path / MARK, json.dumps(facts))
+            for old in list_checkpoints(self.folder)[:-KEEP]:
+                (old / MARK).unlink()
+                shutil.rmtree(old, ignore_errors=True)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the one on its way is known not to arrive."""
+        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
+
+    def finish(self) -> None:
+        """Wait for the one on its way.
+
+        Raises:
+            LinnaeaError: it could not be written; the message names the last that is whole.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
         try:
-            torch.save(dict(state), partial)
-        except RuntimeError as error:  # torch's writer hides the operating system's reason
-            raise LinnaeaError(f"{path}: cannot be written (is the disk full?); the last checkpoint is kept") from error
-    for old in list_checkpoints(folder)[:-KEEP]:
-        old.unlink()
-    return path
+            pending.result()
+        except (OSError, RuntimeError, LinnaeaError, CheckpointException) as error:
+            raise self.peers.stop(self._explain(error)) from error
+
+    def _explain(self, error: BaseException) -> str:
+        causes = list(_causes(error))
+        full = any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in causes)
+        reason = "the disk is full" if full else f"it cannot be written (is the disk full?): {causes[-1]}"
+        whole = list_checkpoints(self.folder)
+        last = f"the last one, {whole[-1].name}, is intact" if whole else "there is none before it"
+        return f"{self.folder}: a checkpoint was not saved, {reason}; {last}; make room and --resume"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, on whatever process."""
+    yield error
+    if isinstance(error, CheckpointException):
+        for inner, _ in error.failures.values():
+            yield from _causes(inner)
+    if error.__cause__ is not None:
+        yield from _causes(error.__cause__)
+
+
+def _make_room(path: Path) -> None:
+    with explain_os_errors(path):
+        if path.exists():  # half written, by a run that died
+            (path / MARK).unlink(missing_ok=True)
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.name != MARK and not file.name.startswith(f".{MARK}"))
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            value = zlib.crc32(block, value)
+    return value
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and (path / MARK).exists())
 
 
-def load_newest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, or ``None`` where there is none at all; tensors on the CPU.
+def find_newest(folder: Path) -> tuple[int, Path] | None:
+    """Step and folder of the newest checkpoint whose every byte is right, or ``None`` where there is none at all.
 
     Raises:
         LinnaeaError: there are checkpoints, and all of them are broken: starting over must be asked for.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
-        if (state := _load(path)) is not None:
-            return state
+        if (step := _verify(path)) is not None:
+            return step, path
     if paths:
         names = ", ".join(path.name for path in paths)
         raise LinnaeaError(f"{folder}: every checkpoint is broken ({names}); remove them to start from the beginning")
     return None
 
 
-def _load(path: Path) -> dict[str, Any] | None:
-    """The state in a checkpoint, or ``None`` if any byte of it is wrong (torch itself does not look)."""
+def _verify(path: Path) -> int | None:
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error):
+        facts = json.loads((path / MARK).read_text())
+        right = all(
+            (path / name).stat().st_size == size and checksum(path / name) == crc
+            for name, (size, crc) in facts["files"].items()
+        )
+        return int(facts["step"]) if right and facts["files"] else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return state
+
+
+def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers: Peers = ALONE) -> int:
+    """Read the newest checkpoint into the tensors of ``make_state()``, in place; returns its step, 0 without any.
+
+    Raises:
+        LinnaeaError: every checkpoint is broken, or they are of another model.
+    """
+    found = peers.first_does(lambda: find_newest(folder))
+    if found is None:
+        return 0
+    step, path = found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dcp.load(make_state(), checkpoint_id=path, planner=DefaultLoadPlanner(), process_group=peers.background)
+        except (CheckpointException, RuntimeError, ValueError) as error:
+            raise LinnaeaError(f"{path}: is not of this model ({list(_causes(error))[-1]})") from error
+    return step
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """All of the newest whole checkpoint and its ``step``, on the CPU, without a model; ``None`` without any."""
+    found = find_newest(folder)
+    if found is None:
+        return None
+    step, path = found
+    state: dict[str, Any] = {}
+    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reader = dcp.FileSystemReader(path)
+        _load_state_dict(state, storage_reader=reader, planner=_EmptyStateDictLoadPlanner(), no_dist=True)
+    return {**state, "step": step}
+
+
+def optimizer_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """AdamW's step and moments by the names of the parameters; begun with zeros where it has taken no step.
+
+    The settings are not in it: those are of the recipe.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if not optimizer.state[parameter]:
+                optimizer.state[parameter] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                }
+    return {names[parameter]: state for parameter, state in optimizer.state.items()}

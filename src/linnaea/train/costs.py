@@ -44,12 +44,18 @@ class _Tower:
     """Kept once, whatever the batch: copies of weights in low precision."""
 
 
-def estimate_costs(model_cfg: Mapping[str, Any], recipe: Recipe, n_captions: int, n_tokens: int) -> Costs:
+def estimate_costs(
+    model_cfg: Mapping[str, Any], recipe: Recipe, n_captions: int, n_tokens: int, *, n_classes: int = 0
+) -> Costs:
     """Costs of a step with ``n_captions`` distinct captions, the longest of ``n_tokens``, on one device.
 
-    ``model_cfg`` is open_clip's. The towers run on tensors that have a shape and no content.
+    ``model_cfg`` is open_clip's; ``n_classes`` are those of class heads. General pictures that are replayed count with
+    a caption each, of the whole context. The towers run on tensors that have a shape and no content.
     """
-    descent, batch_size = recipe.descent, recipe.feed.batch_size
+    descent, n_replayed = recipe.descent, recipe.feed.replay_batch_size
+    batch_size = recipe.feed.batch_size + n_replayed
+    if n_replayed:
+        n_captions, n_tokens = n_captions + n_replayed, model_cfg["text_cfg"].get("context_length", n_tokens)
     bf16 = descent.precision == "bf16"
     with FakeTensorMode():
         clip = CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()}).train()
@@ -59,15 +65,15 @@ def estimate_costs(model_cfg: Mapping[str, Any], recipe: Recipe, n_captions: int
         texts = _measure(
             clip, lambda x: encode_text(clip, x), lambda n: torch.zeros(n, n_tokens, dtype=torch.int64), bf16
         )
-        n_parameters = sum(parameter.numel() for parameter in clip.parameters())
+        n_parameters = sum(parameter.numel() for parameter in clip.parameters()) + n_classes * model_cfg["embed_dim"]
         n_blocks = max(1, *(len(part) for name, part in clip.named_modules() if name.endswith("resblocks")))
     passes = 3 + (descent.accumulate > 1) + descent.grad_checkpointing
-    joint = 2 * batch_size * n_captions * model_cfg["embed_dim"] * 4
+    joint = 2 * batch_size * (n_captions + n_classes) * model_cfg["embed_dim"] * 4
     n_parts = descent.accumulate
     kept = (images.kept_bytes * batch_size + texts.kept_bytes * n_captions) / n_parts
     if descent.grad_checkpointing:  # one block's activations, and every block's input: a tenth or so of the whole
         kept *= 1 / n_blocks + 0.1
-    logits = 3 * _FLOAT * min(batch_size * n_captions, LOGITS_AT_ONCE)
+    logits = 3 * _FLOAT * (min(batch_size * n_captions, LOGITS_AT_ONCE) + batch_size * n_classes)
     return Costs(
         n_parameters=n_parameters,
         flops=passes * (images.flops * batch_size + texts.flops * n_captions) + joint,

@@ -1,32 +1,46 @@
 """The training loop: one readable function, and the small ones it is made of.
 
-With the same data, recipe and number of torch's threads the CPU makes the same bits every time.
+With the same data, recipe, number of processes and of torch's threads the CPU makes the same bits every time.
 """
 
-import json
+import copy
+import dataclasses
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.storage import write_atomically
+from linnaea.train.adapt import make_optimizer
 from linnaea.train.batches import Batch, Loader
-from linnaea.train.checkpoints import load_newest, save_checkpoint
+from linnaea.train.checkpoints import Checkpoints, optimizer_state, restore_newest
+from linnaea.train.logs import Meter, MetricsLog
 from linnaea.train.objectives import compute_loss
+from linnaea.train.parallel import ALONE, Peers, Spread, assemble, clip_gradients, spread
 from linnaea.train.recipes import Descent
 
 MAX_LOGIT_SCALE = math.log(100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a run takes place, and who watches. What is learnt does not depend on it."""
+
+    peers: Peers = ALONE
+    spread: Spread = "ddp"
+    meter: Meter = field(default_factory=Meter)
+    wandb: str = ""
+    """Project of Weights & Biases; none: not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +50,8 @@ class FitResult:
     step: int
     finished: bool
     n_unreadable: int
+    clip: nn.Module = field(repr=False)
+    """The model, whole also where it was sharded; with ``descent.average`` the averaged one, once finished."""
 
 
 def fit(
@@ -46,89 +62,115 @@ def fit(
     n_steps: int,
     run_dir: Path,
     *,
+    place: Place = Place(),
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
 ) -> FitResult:
     """Train ``model`` in place to ``n_steps``, from the newest checkpoint of ``run_dir`` where there is one.
 
-    On the CPU a run that was interrupted, in whatever way, ends with the same bits as one that was not.
+    On the CPU a run that was interrupted, in whatever way, ends with the same bits as one that was not, if it goes on
+    with as many processes; with another number it differs by the order of sums.
     SIGINT and SIGTERM finish the step, save and return. With ``descent.average`` the model that is evaluated, and
     that a finished run leaves, has the averaged weights; the checkpoints hold both.
 
     Raises:
-        LinnaeaError: the loss is not finite (which step, which samples), or a checkpoint cannot be written.
+        LinnaeaError: the loss is not finite (which step, which samples), a checkpoint cannot be written, or another
+            process is gone.
     """
-    clip, log = model.clip.train(), MetricsLog(run_dir / "metrics.jsonl")
+    peers, seed, clip = place.peers, torch.initial_seed(), model.clip.train()
+    sharded = peers.size > 1 and place.spread == "fsdp"
+    twin = copy.deepcopy(clip) if sharded else clip
+    loss_of = spread(clip, lambda batch: compute_loss(model, batch, table, descent, peers), peers, place.spread)
     optimizer, average = make_optimizer(clip, descent), Average(clip, descent.average)
-    step = restore(run_dir, clip, optimizer, average)
-    log.cut_after(step)
+    step = restore_newest(run_dir / "checkpoints", lambda: make_state(clip, optimizer, average), peers)
     n_unreadable, saved = 0, step
-    with watch_signals() as stopped:
+    with (
+        closing(MetricsLog(run_dir, after=step, silent=not peers.is_first, wandb=place.wandb)) as log,
+        Checkpoints(run_dir / "checkpoints", peers) as checkpoints,
+        watch_signals() as stopped,
+    ):
         batches = iter(loader.iter_batches(step, n_steps))
-        while step < n_steps and not stopped.is_set():
+        while step < n_steps:
+            stops, failed = peers.total(stopped.is_set(), checkpoints.failed)
+            if stops or failed:
+                break
             began = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - began
             lr = set_learning_rate(optimizer, step, n_steps, descent)
-            loss = compute_loss(model, batch, table, descent)
+            seed_step(seed, step, peers)
+            loss = loss_of(batch)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise LinnaeaError(name_bad_batch(step, batch))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(clip.parameters(), descent.clip_norm or math.inf)
-            if not torch.isfinite(norm):
-                raise LinnaeaError(name_bad_batch(step, batch, "gradient"))
-            optimizer.step()
-            with torch.no_grad():
-                clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
+            bad, n_bad = peers.total(not math.isfinite(value), len(batch.unreadable))
+            if bad:
+                raise peers.stop(name_bad_batch(step, batch, peers))
+            norm = make_gradient(loss, clip, optimizer, descent)
+            if peers.total(not math.isfinite(norm))[0]:
+                raise peers.stop(name_bad_batch(step, batch, peers, "gradient"))
+            descend(clip, optimizer, peers)
             step += 1
             average.update(clip, step)
-            n_unreadable += len(batch.unreadable)
+            n_unreadable += int(n_bad)
             seconds = time.perf_counter() - began
             line = {
                 "step": step,
                 "loss": value,
                 "lr": lr,
                 "logit_scale": model.logit_scale,
-                "gradient_norm": float(norm),
-                "samples_per_s": round(len(batch.keys) / seconds, 1),
+                "gradient_norm": norm,
+                "samples_per_s": round(len(batch.keys) * peers.size / seconds, 1),
+                "mfu": place.meter.utilisation(seconds),
                 "data_wait": round(waited / seconds, 4),
-                "unreadable": list(batch.unreadable),
+                "unreadable": peers.collect_lines(batch.unreadable) if n_bad else [],
             }
             if due(step, descent.evaluate_every, n_steps):
                 with average.swapped_in(clip):
-                    line |= {f"evaluate/{name}": score for name, score in evaluate(model).items()}
-            if due(step, descent.log_every, n_steps) or batch.unreadable:
+                    scores = evaluate_whole(evaluate, model, twin, peers)
+                line |= {f"evaluate/{name}": score for name, score in scores.items()}
+            if due(step, descent.log_every, n_steps) or n_bad:
                 log.write(line)
             on_step(step, n_steps, line)
             if due(step, descent.checkpoint_every, n_steps):
-                save_state(run_dir, step, clip, optimizer, average)
+                checkpoints.save(step, make_state(clip, optimizer, average))
                 saved = step
-    if saved != step:
-        save_state(run_dir, step, clip, optimizer, average)
+        if saved != step and not checkpoints.failed:
+            checkpoints.save(step, make_state(clip, optimizer, average))
+        checkpoints.finish()
     if step >= n_steps:
         average.replace(clip)
-    clip.eval()
-    return FitResult(step=step, finished=step >= n_steps, n_unreadable=n_unreadable)
+    if sharded:
+        assemble(clip, twin)
+    return FitResult(step=step, finished=step >= n_steps, n_unreadable=n_unreadable, clip=twin.eval())
+
+
+def make_gradient(loss: Tensor, clip: nn.Module, optimizer: torch.optim.Optimizer, descent: Descent) -> float:
+    """The gradient of the loss, clipped; returns its norm before that."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(clip_gradients(clip.parameters(), descent.clip_norm or math.inf))
+
+
+def descend(clip: nn.Module, optimizer: torch.optim.Optimizer, peers: Peers) -> None:
+    """One step of the optimiser, and what has to be put right after it."""
+    optimizer.step()
+    with torch.no_grad():
+        clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
+    peers.average_statistics(clip)
+
+
+def evaluate_whole(
+    evaluate: Callable[[TaxonModel], Mapping[str, float]], model: TaxonModel, twin: nn.Module, peers: Peers
+) -> Mapping[str, float]:
+    """What ``evaluate`` says of the model on the first process, while the others wait; ``twin`` is it, unsharded."""
+    if twin is not model.clip:
+        assemble(model.clip, twin)
+        model = dataclasses.replace(model, clip=twin.eval())
+    return peers.first_does(lambda: evaluate(model))
 
 
 def due(step: int, every: int, last: int) -> bool:
     """Whether something that happens every so many steps happens now; always at the first and the last."""
     return step in (1, last) or (every > 0 and step % every == 0)
-
-
-def make_optimizer(clip: torch.nn.Module, descent: Descent) -> torch.optim.AdamW:
-    """AdamW with open_clip's two groups: no decay on gains, biases, norms and the logit scale."""
-    decayed: list[torch.nn.Parameter] = []
-    free: list[torch.nn.Parameter] = []
-    for name, parameter in clip.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        exempt = parameter.ndim < 2 or any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
-        (free if exempt else decayed).append(parameter)
-    groups = [{"params": free, "weight_decay": 0.0}, {"params": decayed, "weight_decay": descent.weight_decay}]
-    return torch.optim.AdamW(groups, lr=descent.lr, betas=(descent.beta1, descent.beta2), eps=descent.eps)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, n_steps: int, descent: Descent) -> float:
@@ -139,15 +181,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, n_steps: int,
         progress = (step - descent.warmup) / max(n_steps - descent.warmup, 1)
         lr = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))) * descent.lr
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("share", 1.0)
     return lr
 
 
-def name_bad_batch(step: int, batch: Batch, what: str = "loss") -> str:
+def seed_step(seed: int, step: int, peers: Peers) -> None:
+    """Make what is random in a step, dropout say, a function of it: no generator's state has to be saved."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, peers.rank]).generate_state(1)[0]))
+
+
+def name_bad_batch(step: int, batch: Batch, peers: Peers = ALONE, what: str = "loss") -> str:
     """One line that finds a non-finite loss again."""
-    keys = ", ".join(batch.keys[:5])
+    first = ", ".join(key for keys in peers.collect(batch.keys[:5]) for key in keys)
     return (
-        f"the {what} at step {step + 1} is not finite; samples {keys} ... ({len(batch.keys)} in all);"
+        f"the {what} at step {step + 1} is not finite; samples {first} ... ({len(batch.keys) * peers.size} in all);"
         " lower --lr or raise --warmup, the last checkpoint is intact"
     )
 
@@ -158,14 +205,14 @@ class Average:
     The first steps count more than the decay says (``(1 + step) / (10 + step)``), or the random start would linger.
     """
 
-    def __init__(self, clip: torch.nn.Module, decay: float) -> None:
+    def __init__(self, clip: nn.Module, decay: float) -> None:
         self.decay = decay
         self.state: dict[str, Tensor] = {name: value.clone() for name, value in self._of(clip).items()}
 
-    def _of(self, clip: torch.nn.Module) -> dict[str, Tensor]:
+    def _of(self, clip: nn.Module) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in clip.state_dict().items()} if self.decay else {}
 
-    def update(self, clip: torch.nn.Module, step: int) -> None:
+    def update(self, clip: nn.Module, step: int) -> None:
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, value in self._of(clip).items():
             if value.is_floating_point():
@@ -173,13 +220,13 @@ class Average:
             else:
                 self.state[name].copy_(value)
 
-    def replace(self, clip: torch.nn.Module) -> None:
+    def replace(self, clip: nn.Module) -> None:
         """Make the average the model."""
         if self.decay:
             clip.load_state_dict(self.state)
 
     @contextmanager
-    def swapped_in(self, clip: torch.nn.Module) -> Iterator[None]:
+    def swapped_in(self, clip: nn.Module) -> Iterator[None]:
         """The averaged model, in evaluation mode; then the trained one again."""
         before = {name: value.clone() for name, value in self._of(clip).items()}
         self.replace(clip)
@@ -192,34 +239,10 @@ class Average:
             clip.train()
 
 
-def save_state(
-    run_dir: Path, step: int, clip: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average
-) -> None:
-    """A checkpoint of all that the next step is a function of; BatchNorm's statistics are in the model's state."""
-    state = {
-        "step": step,
-        "model": clip.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.state,
-        "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    save_checkpoint(run_dir / "checkpoints", step, state)
-
-
-def restore(run_dir: Path, clip: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> int:
-    """Put the newest checkpoint into model, optimizer and average; returns its step, 0 where there is none."""
-    state = load_newest(run_dir / "checkpoints")
-    if state is None:
-        return 0
-    clip.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    for name, value in state["average"].items():
-        average.state[name].copy_(value)
-    torch.set_rng_state(state["torch_rng"])
-    if len(state["cuda_rng"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return int(state["step"])
+def make_state(clip: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> dict[str, Any]:
+    """All that the next step is a function of, besides its number; BatchNorm's statistics are in the model's state."""
+    state: dict[str, Any] = {"model": clip.state_dict(), "optimizer": optimizer_state(clip, optimizer)}
+    return {**state, "average": average.state} if average.state else state
 
 
 @contextmanager
@@ -241,28 +264,3 @@ def watch_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class MetricsLog:
-    """``metrics.jsonl``: one JSON object a line, each with at least ``step`` and ``loss``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, line: dict[str, Any]) -> None:
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-
-    def cut_after(self, step: int) -> None:
-        """Drop a torn last line, and the lines of steps that will be taken again."""
-        if not self.path.exists():
-            return
-        kept = []
-        for text in self.path.read_text().splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if line["step"] <= step:
-                kept.append(text)
-        write_atomically(self.path, "".join(f"{text}\n" for text in kept))

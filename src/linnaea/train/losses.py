@@ -5,15 +5,21 @@ its weight, InfoNCE equals CLIP's over ``[B, B]``, in value and gradient, at les
 exist: with ``rows_at_once`` it is made a block of rows at a time, and once more on the way back.
 
 Features are unit vectors; ``logit_scale`` is the factor itself, not its logarithm.
+
+With ``peers`` the features are those of the global batch, and everything is computed by everybody but the logits: of
+these each process makes its own rows' against all columns. What goes between processes is a number per row and column.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
+
+from linnaea.train.parallel import ALONE, Peers
 
 LOGITS_AT_ONCE = 4_000_000
 """Logits that :func:`choose_rows_at_once` lets exist at a time: 16 MB in float32."""
@@ -31,13 +37,14 @@ def info_nce(
     logit_scale: Float[Tensor, ""],
     *,
     rows_at_once: int = 0,
+    peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
     """CLIP's symmetric InfoNCE (arXiv 2103.00020, figure 3; 2311.18803, section 3.1).
 
     Sample ``b`` pairs image ``b`` with caption ``caption_of_B[b]``; every other sample is a negative, also one of
     the same caption.
     """
-    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once)
+    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
     own_B = logit_scale * (image_BE * caption_UE[caption_of_B]).sum(dim=1)
     return 0.5 * ((over_captions_B - own_B).mean() + (over_images_U[caption_of_B] - own_B).mean())
 
@@ -50,21 +57,68 @@ def multi_positive(
     logit_scale: Float[Tensor, ""],
     *,
     rows_at_once: int = 0,
+    peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
     """InfoNCE in which samples of one group are no negatives but share the target (UniCL, arXiv 2204.03610).
 
     The target of an image is uniform over the samples of its group (a taxon, at whatever rank); likewise for a
     caption. With all groups different it equals :func:`info_nce`.
     """
-    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once)
-    # A group's mean logit is the product of its two mean vectors: no [B, B] matrix of targets.
+    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
+    positive = logit_scale * _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
+    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - positive
+
+
+def rank_positive(
+    image_BE: Float[Tensor, "B E"],
+    caption_UE: Float[Tensor, "U E"],
+    caption_of_B: Int[Tensor, " B"],
+    lineage_BR: Int[Tensor, "B R"],
+    weight_of_rank: Sequence[float],
+    logit_scale: Float[Tensor, ""],
+    *,
+    rows_at_once: int = 0,
+    peers: Peers = ALONE,
+) -> Float[Tensor, ""]:
+    """The weighted mean of :func:`multi_positive` over ranks: relatives share the target, near ones most of it.
+
+    Hierarchical multi-label contrastive learning (arXiv 2204.13207, equation 4) with captions as the second view.
+    ``lineage_BR`` numbers the ancestors at each rank, -1 where a sample has none: there it is its own positive alone.
+    The losses of all ranks have the same denominators, so that they cost one matrix of logits.
+    """
+    over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
+    alone_B = torch.arange(1, len(lineage_BR) + 1, device=lineage_BR.device)
+    positive = image_BE.new_zeros(())
+    for rank, weight in enumerate(weight_of_rank):
+        if weight:
+            group_B = torch.where(lineage_BR[:, rank] < 0, -alone_B, lineage_BR[:, rank])
+            mean = _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
+            positive = positive + weight / sum(weight_of_rank) * mean
+    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - logit_scale * positive
+
+
+def _mean_cosine_in_groups(
+    image_BE: Float[Tensor, "B E"],
+    caption_UE: Float[Tensor, "U E"],
+    caption_of_B: Int[Tensor, " B"],
+    group_B: Int[Tensor, " B"],
+) -> Float[Tensor, ""]:
+    """Mean over the samples of an image's mean cosine with the captions of its group.
+
+    In a group that is the product of its two mean vectors: no [B, B] matrix of targets.
+    """
     groups, member_B = torch.unique(group_B, return_inverse=True)
     size_G = torch.bincount(member_B, minlength=len(groups)).to(image_BE.dtype)
     empty_GE = image_BE.new_zeros(len(groups), image_BE.shape[1])
     images_GE = empty_GE.index_add(0, member_B, image_BE)
     captions_GE = empty_GE.index_add(0, member_B, caption_UE[caption_of_B])
-    positive = logit_scale * ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
-    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - positive
+    return ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
+
+
+def class_loss(logits_BK: Float[Tensor, "B K"], class_B: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Cross-entropy over the samples that have a class; -1 is none. 0 where no sample has one."""
+    total: Tensor = cross_entropy(logits_BK, class_B, ignore_index=-1, reduction="sum")
+    return total / (class_B >= 0).sum().clamp(min=1)
 
 
 def sigmoid(
@@ -75,6 +129,7 @@ def sigmoid(
     logit_bias: Float[Tensor, ""],
     *,
     rows_at_once: int = 0,
+    peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
     """SigLIP's loss (arXiv 2303.15343, algorithm 1): every pair is its own yes or no.
 
@@ -86,12 +141,15 @@ def sigmoid(
     def cost(rows_RE: Tensor, columns_UE: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         return (softplus(scale * rows_RE @ columns_UE.T + bias) @ count_U).sum()
 
-    blocks = torch.split(image_BE, rows_at_once or len(image_BE))
+    spread = peers.size > 1 and len(image_BE) % peers.size == 0
+    rows_BE = peers.own(image_BE) if spread else image_BE
+    blocks = torch.split(rows_BE, rows_at_once or len(rows_BE))
     if len(blocks) == 1:
-        negative = cost(image_BE, caption_UE, logit_scale, logit_bias)
+        negative = cost(rows_BE, caption_UE, logit_scale, logit_bias)
     else:
         costs = [checkpoint(cost, rows, caption_UE, logit_scale, logit_bias, use_reentrant=False) for rows in blocks]
         negative = torch.stack(costs).sum()
+    negative = peers.sum(negative) if spread else negative
     own_B = logit_scale * (image_BE * caption_UE[caption_of_B]).sum(dim=1) + logit_bias
     loss: Tensor = (negative - own_B.sum()) / len(image_BE)
     return loss
@@ -103,11 +161,17 @@ def log_sum_exp(
     caption_of_B: Int[Tensor, " B"],
     logit_scale: Float[Tensor, ""],
     rows_at_once: int = 0,
+    peers: Peers = ALONE,
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " U"]]:
     """For every image the logarithm of its summed exponential logits over all samples' captions, and the reverse.
 
-    Rows and columns need not be of the same samples: across processes, rows are one's own and columns everybody's.
+    Rows and columns need not be of the same samples: across processes, each takes an equal part of the rows against
+    all columns (where they do not divide, everybody takes all).
     """
+    if peers.size > 1 and len(image_BE) % peers.size == 0:
+        rows = peers.own(image_BE)
+        over_captions, over_images_U = log_sum_exp(rows, caption_UE, caption_of_B, logit_scale, rows_at_once)
+        return peers.gather(over_captions), peers.gather(over_images_U[None]).logsumexp(dim=0)
     weight_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype).log()
     if rows_at_once and rows_at_once < len(image_BE):
         both: tuple[Tensor, Tensor] = _BlockwiseLogSumExp.apply(

@@ -1,8 +1,10 @@
 """From a batch to its loss: both towers, then the objective that the recipe names."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,46 +13,182 @@ from torch.utils.checkpoint import checkpoint
 
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_text
-from linnaea.train.batches import Batch
-from linnaea.train.losses import choose_rows_at_once, info_nce, multi_positive, sigmoid
+from linnaea.taxonomy.ranks import Rank
+from linnaea.train.batches import Batch, Labels
+from linnaea.train.heads import class_heads, encode_replayed
+from linnaea.train.losses import (
+    choose_rows_at_once,
+    class_loss,
+    info_nce,
+    multi_positive,
+    rank_positive,
+    sigmoid,
+)
+from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipes import Descent
+from linnaea.train.replay import MixedBatch
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def compute_loss(model: TaxonModel, batch: Batch, table: TokenTable, descent: Descent) -> Float[Tensor, ""]:
-    """The contrastive loss of one batch; each distinct caption is encoded once.
+def compute_loss(
+    model: TaxonModel, batch: Batch, table: TokenTable, descent: Descent, peers: Peers = ALONE
+) -> Float[Tensor, ""]:
+    """The loss of one batch; each distinct caption is encoded once.
 
     With ``descent.accumulate`` the batch goes through the towers in parts, and a part's activations are made again
-    on the way back (GradCache, arXiv 2101.06983): the loss is over the whole batch and its gradient exact. With
-    BatchNorm each part has statistics of its own.
+    on the way back (GradCache, arXiv 2101.06983), but of the first ``keep_parts``: the loss is over the whole batch
+    and its gradient exact. With BatchNorm each part has statistics of its own.
+
+    With ``peers`` the loss is that of everybody's samples together, and the same on all of them. Each encodes its own
+    pictures and an equal part of the global batch's distinct captions.
+
+    A batch with general captions beside the taxa (:class:`linnaea.train.replay.MixedBatch`) adds their InfoNCE,
+    through a projection of their own; the two losses are summed and share text tower and logit scale.
     """
-    tokens_UT, caption_of_B = (part.to(model.device) for part in table.batch(batch.taxon_ids, batch.text_types))
     pixels_BCHW = torch.from_numpy(batch.pixels)
     image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
-    caption_UE = _encode_in_parts(model, lambda tokens: encode_text(model.clip, tokens), tokens_UT, descent)
-    taxon_B = torch.from_numpy(batch.taxon_ids).to(model.device)
-    return _choose_loss(model, image_BE, caption_UE, caption_of_B, taxon_B, descent)
+    labels = Labels(*peers.gather_array(np.stack([batch.taxon_ids, batch.text_types], axis=1)).T.copy())
+    loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
+    if isinstance(batch, MixedBatch):
+        loss = loss + _replay_loss(model, batch, descent, peers)
+    return loss
 
 
-def _choose_loss(
+def loss_of_features(
     model: TaxonModel,
     image_BE: Float[Tensor, "B E"],
-    caption_UE: Float[Tensor, "U E"],
-    caption_of_B: Int[Tensor, " B"],
-    taxon_B: Int[Tensor, " B"],
+    labels: Labels,
+    table: TokenTable,
     descent: Descent,
+    peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    rows = choose_rows_at_once(len(image_BE), len(caption_UE))
+    """The recipe's objective for images that are encoded already, as unit vectors.
+
+    Here the objectives are told apart; those over one matrix of logits further in :func:`_contrastive`.
+    """
     match descent.objective:
-        case "info_nce":
-            return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows)
+        case "cross_entropy" | "hierarchical":
+            return _class_losses(model, image_BE, labels, table)
+        case "level_restricted":
+            return _level_restricted(model, image_BE, labels, table, descent, peers)
+        case "info_nce" | "multi_positive" | "rank_positive" | "sigmoid":
+            return _contrastive(model, image_BE, labels, table, descent, peers)
+
+
+def _contrastive(
+    model: TaxonModel,
+    image_BE: Float[Tensor, "B E"],
+    labels: Labels,
+    table: TokenTable,
+    descent: Descent,
+    peers: Peers = ALONE,
+) -> Float[Tensor, ""]:
+    tokens_UT, caption_of_B = (part.to(model.device) for part in table.batch(labels.taxon_ids, labels.text_types))
+    caption_UE = _encode_captions(model, tokens_UT, descent, peers)
+    scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
+    rows = choose_rows_at_once(len(image_BE) // peers.size, len(caption_UE))
+    match descent.objective:
         case "multi_positive":
-            return multi_positive(image_BE, caption_UE, caption_of_B, taxon_B, scale, rows_at_once=rows)
+            taxon_B = torch.from_numpy(labels.taxon_ids).to(model.device)
+            return multi_positive(image_BE, caption_UE, caption_of_B, taxon_B, scale, rows_at_once=rows, peers=peers)
+        case "rank_positive":
+            lineage_BR = _lineages(model, labels, table)
+            weights = descent.rank_weights
+            return rank_positive(
+                image_BE, caption_UE, caption_of_B, lineage_BR, weights, scale, rows_at_once=rows, peers=peers
+            )
         case "sigmoid":
             bias: Tensor = model.clip.logit_bias  # type: ignore[assignment]
-            return sigmoid(image_BE, caption_UE, caption_of_B, scale, bias, rows_at_once=rows)
+            return sigmoid(image_BE, caption_UE, caption_of_B, scale, bias, rows_at_once=rows, peers=peers)
+        case _:
+            return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows, peers=peers)
+
+
+def _level_restricted(
+    model: TaxonModel,
+    image_BE: Float[Tensor, "B E"],
+    labels: Labels,
+    table: TokenTable,
+    descent: Descent,
+    peers: Peers = ALONE,
+) -> Float[Tensor, ""]:
+    """At each rank the images against the captions of that rank alone; what shares a taxon there is no negative.
+
+    Level-restricted contrastive learning (arXiv 2606.21838), as far as its abstract and model card say: comparisons
+    within a level, so that a genus is no negative of its own species, and every level with a weight of its own. The
+    lowest level has the drawn captions; those above are lineages down to their rank.
+    """
+    if table.rank_caption_of is None:
+        raise ValueError("level_restricted needs a table with the captions of ranks")
+    lineages, captions = table.lineage_of[labels.taxon_ids], table.rank_caption_of[labels.taxon_ids].copy()
+    captions[:, Rank.SPECIES] = table.caption_of[labels.taxon_ids, labels.text_types]
+    levels = [(rank, weight) for rank, weight in enumerate(descent.rank_weights) if weight]
+    members = [np.flatnonzero((lineages[:, rank] >= 0) | (rank == Rank.SPECIES)) for rank, _ in levels]
+    wanted = np.concatenate([captions[rows, rank] for (rank, _), rows in zip(levels, members, strict=True)])
+    tokens_UT, place = table.distinct(wanted)
+    caption_UE = _encode_captions(model, tokens_UT.to(model.device), descent, peers)
+    scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
+    places = torch.split(place.to(model.device), [len(rows) for rows in members])
+    loss = image_BE.new_zeros(())
+    for (rank, weight), rows, place_B in zip(levels, members, places, strict=True):
+        if len(rows) == 0:
+            continue
+        own_U, caption_of_B = torch.unique(place_B, return_inverse=True)
+        group = labels.taxon_ids if rank == Rank.SPECIES else lineages[:, rank]
+        images = image_BE[torch.from_numpy(rows).to(model.device)]
+        group_B = torch.from_numpy(group[rows].astype(np.int64)).to(model.device)
+        at_once = choose_rows_at_once(len(images) // peers.size, len(own_U))
+        part = multi_positive(
+            images, caption_UE[own_U], caption_of_B, group_B, scale, rows_at_once=at_once, peers=peers
+        )
+        loss = loss + weight / sum(descent.rank_weights) * part
+    return loss
+
+
+def _class_losses(
+    model: TaxonModel, image_BE: Float[Tensor, "B E"], labels: Labels, table: TokenTable
+) -> Float[Tensor, ""]:
+    """Cross-entropy summed over the ranks that have a head; a sample without a name at a rank is left out there.
+
+    With a head for species alone it is the paper's first baseline, with seven its second (arXiv 2311.18803).
+    The paper's repository has no code for either.
+    """
+    scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
+    lineage_BR = _lineages(model, labels, table)
+    losses = [class_loss(scale * head(image_BE), lineage_BR[:, rank]) for rank, head in class_heads(model).items()]
+    return torch.stack(losses).sum()
+
+
+def _replay_loss(model: TaxonModel, batch: MixedBatch, descent: Descent, peers: Peers) -> Float[Tensor, ""]:
+    pixels_BCHW = torch.from_numpy(batch.replay_pixels)
+    own_BE = _encode_in_parts(
+        model, lambda pixels: encode_replayed(model, normalise_pixels(model, pixels)), pixels_BCHW, descent
+    )
+    image_BE = peers.gather(own_BE)
+    tokens, place = np.unique(peers.gather_array(batch.replay_tokens), axis=0, return_inverse=True)
+    n_tokens = int(np.flatnonzero(tokens.any(axis=0)).max()) + 1
+    tokens_UT = torch.from_numpy(tokens[:, :n_tokens]).to(model.device)
+    caption_of_B = torch.from_numpy(place.reshape(-1)).to(model.device)
+    scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
+    rows = choose_rows_at_once(len(image_BE) // peers.size, len(tokens_UT))
+    caption_UE = _encode_captions(model, tokens_UT, descent, peers)
+    return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows, peers=peers)
+
+
+def _lineages(model: TaxonModel, labels: Labels, table: TokenTable) -> Int[Tensor, "B R"]:
+    return torch.from_numpy(table.lineage_of[labels.taxon_ids].astype(np.int64)).to(model.device)
+
+
+def _encode_captions(
+    model: TaxonModel, tokens_UT: Int[Tensor, "U T"], descent: Descent, peers: Peers
+) -> Float[Tensor, "U E"]:
+    """All captions' vectors, of which each process makes an equal part (the last one fills up with copies)."""
+    share = math.ceil(len(tokens_UT) / peers.size)
+    rows = torch.arange(peers.rank * share, (peers.rank + 1) * share, device=tokens_UT.device)
+    own = tokens_UT[rows.clamp(max=len(tokens_UT) - 1)]
+    encoded = _encode_in_parts(model, lambda tokens: encode_text(model.clip, tokens), own, descent)
+    return peers.gather(encoded)[: len(tokens_UT)]
 
 
 def _encode_images(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
@@ -66,7 +204,7 @@ def _encode_in_parts(
     def run(part: Tensor) -> Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=descent.precision == "bf16"):
             features = encode(part)
-        return normalize(features.float(), dim=-1)
+        return normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
     if descent.accumulate == 1:
         return run(inputs)
@@ -75,7 +213,9 @@ def _encode_in_parts(
         return nullcontext(), _frozen_statistics(model.clip)
 
     parts = inputs.chunk(descent.accumulate)
-    return torch.cat([checkpoint(run, part, use_reentrant=False, context_fn=contexts) for part in parts])
+    kept, again = parts[: descent.keep_parts], parts[descent.keep_parts :]
+    made_again = [checkpoint(run, part, use_reentrant=False, context_fn=contexts) for part in again]
+    return torch.cat([*(run(part) for part in kept), *made_again])
 
 
 @contextmanager
@@ -96,4 +236,5 @@ def normalise_pixels(model: TaxonModel, pixels_BCHW: Tensor) -> Float[Tensor, "B
     """uint8 to the device, normalised there."""
     mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
     std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
-    return pixels_BCHW.to(model.device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
+    dtype = torch.promote_types(model.clip.logit_scale.dtype, torch.float32)  # type: ignore[arg-type]
+    return pixels_BCHW.to(model.device, non_blocking=True).to(dtype).div_(255).sub_(mean).div_(std)

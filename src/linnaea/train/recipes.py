@@ -3,8 +3,7 @@
 A variant is ``dataclasses.replace`` of another. No torch here: recipes are read to print help.
 """
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
@@ -64,6 +63,10 @@ class Feed:
     """0: taxa as frequent as in the data; 1: all equally; between: their numbers to the power of 1 - this."""
     source_balance: float = 0.0
     """The same for the sources of the pictures."""
+    replay: str = ""
+    """Folder of general pictures with captions (WebDataset tars of .jpg and .txt) to train on beside; empty: none."""
+    replay_batch_size: int = 0
+    """Of those, samples per step."""
     exact_resize: bool = False
     """Full decoding and Pillow's bicubic, pixel for pixel as open_clip; several times slower."""
 
@@ -87,14 +90,36 @@ class Descent:
     eps: float = 1e-6
     clip_norm: float = 0.0
     """Largest norm of the gradient; 0: not clipped."""
-    objective: Literal["info_nce", "multi_positive", "sigmoid"] = "info_nce"
-    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives; sigmoid is SigLIP's."""
+    objective: Literal[
+        "info_nce",
+        "multi_positive",
+        "rank_positive",
+        "level_restricted",
+        "sigmoid",
+        "cross_entropy",
+        "hierarchical",
+    ] = "info_nce"
+    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives; rank_positive makes relatives share
+    the target; level_restricted compares within each rank; sigmoid is SigLIP's; cross_entropy has a class for each
+    species and hierarchical for each taxon of each rank, and neither reads captions."""
+    rank_weights: tuple[float, float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 1.0)
+    """Weights of kingdom to species, for rank_positive and level_restricted."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
     """Less memory for more work."""
     accumulate: int = 1
     """Parts in which a batch goes through the towers; the loss is over all of it. Less memory for a third more work."""
+    keep_parts: int = 0
+    """Of these parts as many, the first, keep their activations and need no second pass: as far as memory allows."""
+    compile: bool = False
+    """Compile the towers; goes on without where the machine has no compiler."""
+    layer_decay: float = 1.0
+    """Learning rate of a block as a share of the block's above it; 1: the same everywhere."""
+    freeze: tuple[Literal["image", "text"], ...] = ()
+    """Towers that stay as they are."""
+    lora_rank: int = 0
+    """Train low-rank additions to the blocks' matrices instead of these; merged into them at the end. 0: none."""
     average: float = 0.0
     """Decay of a moving average of the weights, which becomes the model (say 0.999); 0: none."""
     checkpoint_every: int = 200
@@ -128,6 +153,16 @@ class Recipe:
             raise ValueError("crop ratio: two numbers above 0, the smaller first")
         if not 1 <= self.descent.accumulate <= self.feed.batch_size:
             raise ValueError("accumulate: at least 1 part, at most as many as there are samples in a batch")
+        if min(self.descent.rank_weights) < 0 or not any(self.descent.rank_weights):
+            raise ValueError("rank weights: seven numbers, none below 0, one at least above")
+        if bool(self.feed.replay) != (self.feed.replay_batch_size >= 2):
+            raise ValueError("replay: a folder and a replay batch size of at least 2, or neither")
+        if not 0 <= self.descent.keep_parts <= self.descent.accumulate:
+            raise ValueError("keep parts: at most as many as accumulate")
+        if not 0 < self.descent.layer_decay <= 1:
+            raise ValueError("layer decay: above 0, at most 1 (none)")
+        if self.descent.lora_rank < 0:
+            raise ValueError("lora rank: 0 (none) or more")
         if not 0 <= self.descent.average < 1:
             raise ValueError("average: a decay from 0 (none) to below 1")
 
@@ -141,12 +176,14 @@ TINY = Recipe(
     feed=Feed(batch_size=256, crop_scale=(0.6, 1.0), flip=True),
     descent=Descent(steps=160, lr=2e-3, warmup=20, weight_decay=0.05, clip_norm=1.0, checkpoint_every=100),
 )
-SMALL = dataclasses.replace(
+"""The demo's model. ``linnaea train tiny --data DATA --output RUN``; minutes on two cores; score: ``docs/log.md``."""
+SMALL = replace(
     TINY,
     tower=Tower(image_size=96, backbone="resnet18", width=192, text_layers=2, n_merges=2000),
     feed=Feed(batch_size=128, crop_scale=(0.5, 1.0), flip=True),
     descent=Descent(epochs=8.0, lr=1e-3, warmup=60, weight_decay=0.05, clip_norm=1.0),
 )
+"""From nothing on some thousand photographs. ``linnaea train small --data DATA --output RUN``; not measured."""
 BIOCLIP_VIT_B16 = Recipe(
     tower=Tower(start="ViT-B-16", pretrained="openai"),
     feed=Feed(batch_size=32_768),
@@ -163,15 +200,108 @@ BIOCLIP_VIT_B16 = Recipe(
         checkpoint_every=300,
     ),
 )
+"""BioCLIP on TreeOfLife-10M (arXiv 2311.18803, section 4.1).
 
-RECIPES: dict[str, Recipe] = {"tiny": TINY, "small": SMALL, "bioclip-vit-b16": BIOCLIP_VIT_B16}
+``torchrun --nproc-per-node 8 -m linnaea train bioclip-vit-b16 --data TREE_OF_LIFE_10M --output RUN``. The authors took
+4 days on 8 A100-80GB and score 38.1 zero-shot on Rare Species (mean of ten tasks 39.4). By us: not measured.
+"""
+BIOCLIP_INAT21 = replace(BIOCLIP_VIT_B16, feed=Feed(batch_size=16_384))
+"""The same on iNat21 alone.
+
+``linnaea train bioclip-inat21 --data INAT21 --output RUN``. The authors took 2 days on 4 A100, chose epoch 65 by the
+validation loss and score 21.3 zero-shot on Rare Species (mean of ten tasks 31.7). By us: not measured.
+"""
+ABLATION_TEXT = {
+    **{f"ablation-text-{name}": replace(BIOCLIP_INAT21, feed=Feed(batch_size=16_384, text_types=(name,)))
+       for name in TRAINING_TEXT_TYPES},
+    "ablation-text-mixture": BIOCLIP_INAT21,
+}  # fmt: skip
+"""One text type at a time, and their mixture, on a tenth of the tree (the paper's ablation of text types).
+
+``linnaea train ablation-text-taxon_com --data TREE_OF_LIFE_1M --output RUN``. The authors used 4 GPUs and 100 epochs;
+zero-shot on Rare Species, asked as trained: com 24.9, sci 22.3, taxon 26.6, sci_com 28.0, taxon_com 30.4; the mixture
+26.1, 24.9, 26.7, 29.5, 30.9. By us: not measured at that size; docs/claims.md has a small grid.
+"""
+BASELINE_CROSS_ENTROPY = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="cross_entropy"))
+"""A class for each species in place of captions.
+
+``linnaea train baseline-cross-entropy --data TREE_OF_LIFE_1M --output RUN``. The paper's mean over ten tasks: 16.5
+1-shot, 26.2 5-shot (CLIP's objective: 44.7, 63.8); quoted from memory. By us: not measured at that size.
+"""
+BASELINE_HIERARCHICAL = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="hierarchical"))
+"""Seven heads, one for each rank; their cross-entropies summed.
+
+``linnaea train baseline-hierarchical --data TREE_OF_LIFE_1M --output RUN``. The paper's mean over ten tasks: 19.3
+1-shot, 30.5 5-shot; quoted from memory. By us: not measured at that size.
+"""
+BIOCLIP2_VIT_L14 = Recipe(
+    tower=Tower(start="ViT-L-14", pretrained="laion2b_s32b_b82k"),
+    feed=Feed(batch_size=90_112, replay="replay", replay_batch_size=10_240),
+    descent=replace(BIOCLIP_VIT_B16.descent, epochs=30.0, warmup=1875),
+)
+"""BioCLIP 2 on TreeOfLife-200M, with general captions replayed (arXiv 2505.23883).
+
+``torchrun ... -m linnaea train bioclip2-vit-l14 --data TREE_OF_LIFE_200M --replay LAION_TARS --output RUN``. The
+authors took 10 days on 32 H100-80GB and score 76.8 zero-shot on Rare Species (mean of ten tasks 55.6). By us: not
+measured.
+"""
+FINE_TUNE = Recipe(
+    tower=Tower(start="bioclip"),
+    feed=Feed(batch_size=64, crop_scale=(0.4, 1.0), flip=True, colour_jitter=0.2, taxon_balance=0.5),
+    descent=Descent(
+        epochs=10.0,
+        lr=1e-5,
+        warmup=50,
+        weight_decay=0.2,
+        clip_norm=1.0,
+        objective="multi_positive",
+        average=0.99,
+        checkpoint_every=100,
+    ),
+)
+"""A published model made to fit a few thousand photographs of one's own; low rate, strong augmentation.
+
+``linnaea train fine-tune --data MINE --output RUN`` (``--start bioclip-2`` or ``--start ViT-B-32 --pretrained
+laion2b_s34b_b79k`` for another start). Samples of one taxon are no negatives, since a batch holds many of few taxa. On
+a GPU add ``--precision bf16``. Cost: ``--dry-run``; score: not measured (no published weights where this was written).
+"""
+
+RECIPES: dict[str, Recipe] = {
+    "tiny": TINY,
+    "small": SMALL,
+    "fine-tune": FINE_TUNE,
+    "bioclip-vit-b16": BIOCLIP_VIT_B16,
+    "bioclip-inat21": BIOCLIP_INAT21,
+    "bioclip2-vit-l14": BIOCLIP2_VIT_L14,
+    "baseline-cross-entropy": BASELINE_CROSS_ENTROPY,
+    "baseline-hierarchical": BASELINE_HIERARCHICAL,
+    **ABLATION_TEXT,
+}
+
+_ABLATION_SCORES = {"com": "24.9", "sci": "22.3", "taxon": "26.6", "sci_com": "28.0", "taxon_com": "30.4",
+                    "mixture": "26.1 to 30.9"}  # fmt: skip
 
 NOTES: dict[str, str] = {
     "tiny": "1.5 M parameters from nothing at 64 px, for the demo: minutes on 2 cores (figures: docs/log.md)",
-    "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU",
+    "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU; not measured",
+    "fine-tune": "BioCLIP (or --start another) on a few thousand photographs of one's own, one GPU or a CPU;"
+    " not measured",
     "bioclip-vit-b16": (
         "the paper's settings (arXiv 2311.18803, section 4.1): OpenAI's ViT-B/16, global batch 32,768, 100 epochs;"
         " the authors took 4 days on 8 A100-80GB and score 38.1 zero-shot on Rare Species. Not run by us."
     ),
+    "bioclip-inat21": "the same on iNat21 alone, batch 16,384; the authors took 2 days on 4 A100 and score 21.3 on"
+    " Rare Species. Not run by us.",
+    "bioclip2-vit-l14": "BioCLIP 2 (arXiv 2505.23883): LAION's ViT-L/14, batch 90,112 and 10,240 general captions"
+    " (--replay DIR); 10 days on 32 H100, 76.8 on Rare Species. Not run by us.",
+    "baseline-cross-entropy": "the paper's baseline: a class per species, no captions; published mean of ten tasks 16.5"
+    " 1-shot and 26.2 5-shot. Not run by us at that size.",
+    "baseline-hierarchical": "the paper's baseline: seven heads, one a rank; published mean of ten tasks 19.3 1-shot"
+    " and 30.5 5-shot. Not run by us at that size.",
+    **{
+        f"ablation-text-{name}": f"captions: {name}; 100 epochs of a tenth of the tree, batch 16,384; published"
+        f" zero-shot on Rare Species, asked as trained: {score}. Not run by us at that size."
+        for name, score in _ABLATION_SCORES.items()
+    },
 }
 """What each recipe is for, its cost and its score; only what was measured or published."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from linnaea import __version__
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import (
+    HUB_ARCHITECTURES,
     ImageTower,
     ModelConfig,
     TaxonModel,
@@ -25,14 +25,19 @@ from linnaea.model.load import (
     make_model,
     save_model,
 )
-from linnaea.model.text import make_token_table
+from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.train.adapt import add_low_rank, compile_towers, freeze, merge_low_rank
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
-from linnaea.train.fit import FitResult, fit
+from linnaea.train.fit import FitResult, Place, fit
+from linnaea.train.heads import count_classes, make_head_banks, prepare, save_head_banks, take_off
+from linnaea.train.logs import Meter, find_peak
+from linnaea.train.parallel import ALONE, Peers, Spread
 from linnaea.train.recipes import Recipe, Tower
+from linnaea.train.replay import mix
 
 RECIPE_FILE = "recipe.json"
 
@@ -57,6 +62,8 @@ class Run:
     run_dir: Path
     device: str = "auto"
     n_workers: int = 2
+    spread: Spread = "ddp"
+    wandb: str = ""
 
     @property
     def model_dir(self) -> Path:
@@ -97,26 +104,18 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
     return dataclasses.replace(model, clip=model.clip.to(where), device=where)
 
 
-def add_logit_bias(model: TaxonModel) -> TaxonModel:
-    """Give a model the bias that the sigmoid loss learns, with SigLIP's start values, unless it has one."""
-    if getattr(model.clip, "logit_bias", None) is not None:
-        return model
-    bias, scale = -10.0, math.log(10)
-    model.clip.logit_bias = torch.nn.Parameter(torch.tensor(bias, device=model.device))
-    with torch.no_grad():
-        model.clip.logit_scale.fill_(scale)  # type: ignore[operator]
-    model_cfg = {**model.model_cfg, "init_logit_bias": bias, "init_logit_scale": scale}
-    return dataclasses.replace(model, model_cfg=model_cfg)
-
-
 def train(
     run: Run,
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
+    *,
+    peers: Peers = ALONE,
+    on_notice: Callable[[str], None] = lambda text: None,
 ) -> FitResult:
     """Train, or go on with, a run; leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder.
 
-    ``evaluate`` is given the model now and then; what it says goes into the log.
+    ``evaluate`` is given the model now and then; what it says goes into the log. With ``peers`` (see
+    :func:`linnaea.train.parallel.join`) all processes call this alike.
 
     Raises:
         LinnaeaError: see :func:`linnaea.train.fit.fit`; or the data set does not fit the recipe.
@@ -124,18 +123,59 @@ def train(
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
     model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device)
-    if recipe.descent.objective == "sigmoid":
-        model = add_logit_bias(model)
-    if recipe.descent.grad_checkpointing:
-        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
-    loader = Loader(dataset, recipe.feed, model.preprocess.image_size, recipe.seed, n_workers=run.n_workers)
-    table = make_token_table(model.tokenizer, dataset.taxa_list, recipe.feed.text_types)
+    table = make_token_table(
+        model.tokenizer,
+        dataset.taxa_list,
+        recipe.feed.text_types,
+        with_ranks=recipe.descent.objective == "level_restricted",
+    )
+    _prepare(model, recipe, peers, run.spread, on_notice)
+    # After freezing: what an objective adds always learns.
+    model = prepare(model, table, recipe.descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
+    size = model.preprocess.image_size
+    loader = Loader(dataset, recipe.feed, size, recipe.seed, run.n_workers, peers.rank, peers.size)
+    loader = mix(loader, model.tokenizer)
     run.run_dir.mkdir(parents=True, exist_ok=True)
+    meter = make_meter(model, loader, table, recipe, peers) if peers.is_first else Meter()
+    place = Place(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb)
     n_steps = recipe.n_steps(len(dataset))
-    result = fit(model, loader, table, recipe.descent, n_steps, run.run_dir, evaluate=evaluate, on_step=on_step)
+    result = fit(
+        model, loader, table, recipe.descent, n_steps, run.run_dir, place=place, evaluate=evaluate, on_step=on_step
+    )
     if result.finished:
-        _save_result(run, model, dataset, result)
+        merge_low_rank(result.clip)
+        final = dataclasses.replace(model, clip=result.clip)
+        peers.first_does(lambda: _save_result(run, final, dataset, table, result))
     return result
+
+
+def _prepare(model: TaxonModel, recipe: Recipe, peers: Peers, spread: Spread, on_notice: Callable[[str], None]) -> None:
+    """What of the model learns, and how it is computed."""
+    descent = recipe.descent
+    if descent.grad_checkpointing:
+        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
+    freeze(model.clip, descent.freeze)
+    if descent.lora_rank:
+        if spread == "fsdp" and peers.size > 1:
+            raise peers.stop("low-rank training has little to shard: use --spread ddp with --lora-rank")
+        add_low_rank(model.clip, descent.lora_rank)
+    if descent.compile and (why_not := compile_towers(model.clip, model.device)):
+        on_notice(why_not)
+
+
+def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Recipe, peers: Peers) -> Meter:
+    """For the utilisation in the log: arithmetic of a step as large as the first, and what the devices could do.
+
+    Towers whose arithmetic is not known (not open_clip's plain ones) have no utilisation.
+    """
+    labels = next(iter(dataclasses.replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
+    n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape
+    once = dataclasses.replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
+    try:
+        costs = estimate_costs(model.model_cfg, dataclasses.replace(recipe, descent=once), n_captions, n_tokens)
+    except (TypeError, KeyError, AttributeError, RuntimeError):
+        return Meter()
+    return Meter(step_flops=costs.flops, peak=peers.size * find_peak(model.device, recipe.descent.precision))
 
 
 def make_plan(run: Run) -> Plan:
@@ -143,19 +183,21 @@ def make_plan(run: Run) -> Plan:
     recipe, dataset = run.recipe, open_part(run)
     tower = recipe.tower
     first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
-    if tower.start in open_clip.list_models():  # no need for its weights
-        model_cfg, tokenizer = open_clip.get_model_config(tower.start), open_clip.get_tokenizer(tower.start)
+    architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
+    if architecture in open_clip.list_models():  # no need for its weights
+        model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
     else:
         model = make_start(tower, dataset, seed=0, device="cpu")
         model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer
     taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
     table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
     n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
+    n_classes = count_classes(number_lineages(dataset.taxa_list), recipe.descent)
     return Plan(
         n_samples=len(dataset),
         n_taxa=dataset.index["taxon_id"].n_unique(),
         n_steps=recipe.n_steps(len(dataset)),
-        costs=estimate_costs(model_cfg, recipe, n_captions, n_tokens),
+        costs=estimate_costs(model_cfg, recipe, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes),
     )
 
 
@@ -193,12 +235,13 @@ def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> l
     return changes
 
 
-def _save_result(run: Run, model: TaxonModel, dataset: DataSet, result: FitResult) -> None:
+def _save_result(run: Run, model: TaxonModel, dataset: DataSet, table: TokenTable, result: FitResult) -> None:
     facts = {
         "linnaea": __version__,
         "recipe": run.recipe_name,
         "text_types": [str(text_type) for text_type in run.recipe.feed.text_types],
         "template": PHOTO_TEMPLATE,
+        "objective": run.recipe.descent.objective,
         "steps": result.step,
         "n_images": len(dataset),
         "n_taxa": dataset.index["taxon_id"].n_unique(),
@@ -207,4 +250,7 @@ def _save_result(run: Run, model: TaxonModel, dataset: DataSet, result: FitResul
     seen = dataset.taxa.filter(dataset.taxa["taxon_id"].is_in(dataset.index["taxon_id"].unique().implode()))
     write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
                   run.model_dir / "taxa.parquet")  # fmt: skip
-    save_model(dataclasses.replace(model, facts=facts), run.model_dir)
+    weights = take_off(model)
+    final = dataclasses.replace(model, facts=facts)
+    save_head_banks(make_head_banks(weights, dataset, table, final.fingerprint), run.model_dir)
+    save_model(final, run.model_dir)

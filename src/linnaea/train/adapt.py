@@ -1,0 +1,124 @@
+"""What of a model learns, and how fast: frozen towers, low-rank additions, a rate for every layer; compilation."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import parametrize
+
+from linnaea.train.parallel import iter_blocks
+from linnaea.train.recipes import Descent
+
+_BLOCK = re.compile(r"(.*\b(?:resblocks|blocks))\.(\d+)\.")
+_JOINT = ("logit_scale", "logit_bias")
+
+
+def freeze(clip: nn.Module, towers: Sequence[Literal["image", "text"]]) -> None:
+    """Let the parameters of these towers, projection included, have no gradient."""
+    for name, parameter in clip.named_parameters():
+        if name not in _JOINT and ("image" if name.startswith("visual.") else "text") in towers:
+            parameter.requires_grad_(False)
+
+
+class LowRank(nn.Module):
+    """A matrix plus the product of two thin ones (LoRA, arXiv 2106.09685); at first that product is zero.
+
+    The product counts ``1 / sqrt(rank)`` (rank-stabilised, arXiv 2312.03732), so that a rate suits all ranks.
+    """
+
+    def __init__(self, weight: Float[Tensor, "out in"], rank: int) -> None:
+        super().__init__()
+        n_out, n_in = weight.shape
+        self.down = nn.Parameter(torch.randn(rank, n_in, device=weight.device) / math.sqrt(n_in))
+        self.up = nn.Parameter(torch.zeros(n_out, rank, device=weight.device))
+        self._share = 1 / math.sqrt(rank)
+
+    def forward(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+        return weight + self._share * (self.up @ self.down).to(weight.dtype)
+
+
+def add_low_rank(clip: nn.Module, rank: int) -> None:
+    """Freeze the towers, and give each matrix of their blocks a low-rank addition that learns.
+
+    Matrices of frozen towers get none; the logit scale goes on learning.
+    """
+    trained = {id(parameter) for parameter in clip.parameters() if parameter.requires_grad}
+    for name, parameter in clip.named_parameters():
+        parameter.requires_grad_(name in _JOINT)
+    for block in iter_blocks(clip):
+        for module in list(block.modules()):
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if parameter.ndim == 2 and id(parameter) in trained:
+                    parametrize.register_parametrization(module, name, LowRank(parameter.detach(), rank))
+
+
+def merge_low_rank(clip: nn.Module) -> None:
+    """Make the additions part of the matrices: the model has its plain form again."""
+    for module in list(clip.modules()):
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+
+def layer_rates(clip: nn.Module, decay: float) -> dict[str, float]:
+    """For each parameter its share of the learning rate: 1 at a tower's top, ``decay`` less for each block below.
+
+    What lies before the first block has one less still; projections, last norms and the logit scale have 1 (the rule
+    of BEiT, arXiv 2106.08254).
+    """
+    names = [name for name, _ in clip.named_parameters()]
+    depth: dict[str, int] = {}
+    for name in names:
+        if found := _BLOCK.match(name):
+            depth[found[1]] = max(depth.get(found[1], 0), int(found[2]) + 1)
+    text = next((n for stack, n in depth.items() if not stack.startswith("visual.")), 0)
+    image = next((n for stack, n in depth.items() if stack.startswith("visual.")), 0)
+    rates = {}
+    for name in names:
+        if found := _BLOCK.match(name):
+            below = depth[found[1]] - 1 - int(found[2])
+        elif any(word in name for word in ("embedding", "conv1", "ln_pre", "patch_embed", "cls_token", "pos_embed")):
+            below = image if name.startswith("visual.") else text
+        else:
+            below = 0
+        rates[name] = decay**below
+    return rates
+
+
+def make_optimizer(clip: nn.Module, descent: Descent) -> torch.optim.AdamW:
+    """AdamW with open_clip's two groups, no decay on gains, biases, norms and the logit scale; split by layer's rate.
+
+    A group's ``share`` is that of the learning rate.
+    """
+    rates = layer_rates(clip, descent.layer_decay)
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in clip.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        exempt = parameter.ndim < 2 or any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
+        # Sharded and whole tensors cannot be updated in one call.
+        groups.setdefault((not exempt, rates[name], isinstance(parameter, DTensor)), []).append(parameter)
+    parts: list[dict[str, Any]] = [
+        {"params": groups[key], "weight_decay": descent.weight_decay if key[0] else 0.0, "share": key[1]}
+        for key in sorted(groups)
+    ]
+    return torch.optim.AdamW(parts, lr=descent.lr, betas=(descent.beta1, descent.beta2), eps=descent.eps)
+
+
+def compile_towers(clip: Any, device: torch.device) -> str:
+    """Compile both towers in place; returns why not, in one line, where the machine has no compiler that works."""
+    try:
+        probe = torch.compile(lambda x: torch.nn.functional.gelu(x) * 2 + 1)
+        probe(torch.ones(64, device=device))
+    except Exception as error:  # whatever a tool chain can die of
+        return f"not compiled, as no compiler works here ({str(error).strip().splitlines()[0][:120]})"
+    clip.visual.compile()
+    text = getattr(clip, "text", clip)
+    if isinstance(getattr(text, "transformer", None), nn.Module):
+        text.transformer.compile(dynamic=True)  # captions come in any number and length
+    return ""

@@ -1,0 +1,277 @@
+"""Many processes, one run: who they are, what they tell each other, and how a model is spread over them.
+
+Started by ``torchrun``; gloo between CPUs, nccl between GPUs. Nothing in a model or in an objective knows of it: an
+objective is given everybody's features and its gradient finds the way back to whoever made them.
+
+The rule of all gradients here: every process computes the same loss L of the global batch. :meth:`Peers.gather` and
+:meth:`Peers.sum` add up on the way back what all processes ask for, which is ``size`` times the gradient of L, and
+the mean over processes, which DDP and FSDP take of parameters' gradients, is that of L.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from linnaea.errors import LinnaeaError
+
+Spread = Literal["ddp", "fsdp"]
+"""ddp: every process has the whole model; fsdp (FSDP2): a part of every block's weights, gradients and moments."""
+
+T = TypeVar("T")
+
+_LOST = ("connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "peer", "socket")
+"""What gloo and nccl say when somebody is gone."""
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The processes of a run, seen from one of them."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    background: Any = field(default=None, repr=False)
+    """A process group of its own for what happens beside the training (saving): messages must not mix."""
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def own(self, value: Tensor) -> Tensor:
+        """This process's equal part of rows that all have; the length must divide."""
+        share = len(value) // self.size
+        return value[self.rank * share : (self.rank + 1) * share]
+
+    def gather(self, value: Tensor) -> Tensor:
+        """Everybody's rows, in the order of ranks (equally many of each); differentiable."""
+        return value if self.size == 1 else _Gather.apply(value, self)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over processes; differentiable."""
+        return value if self.size == 1 else self.gather(value[None]).sum(dim=0)
+
+    def gather_array(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Everybody's rows of an array of numbers, equally many of each."""
+        if self.size == 1:
+            return values
+        together: NDArray[np.int64] = self.gather(torch.from_numpy(values).to(self.device)).cpu().numpy()
+        return together
+
+    def total(self, *values: float | int | bool) -> list[float]:
+        """Sums over processes, in one message."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(numbers)
+        return [float(number) for number in numbers]
+
+    def collect(self, value: T) -> list[T]:
+        """Everybody's object, in the order of ranks."""
+        found: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
+    def collect_lines(self, lines: Iterable[str]) -> list[str]:
+        """Everybody's lines, one after the other."""
+        return [line for part in self.collect(list(lines)) for line in part]
+
+    def first_does(self, work: Callable[[], T]) -> T:
+        """The first process does it; all have its answer. If it fails, all stop, and the first says why."""
+        if self.size == 1:
+            return work()
+        answer: list[Any] = [None, ""]
+        failure: LinnaeaError | None = None
+        if self.is_first:
+            try:
+                answer[0] = work()
+            except LinnaeaError as error:
+                failure, answer[1] = error, str(error)
+        dist.broadcast_object_list(answer, src=0)
+        if failure:
+            raise failure
+        if answer[1]:
+            raise SystemExit(1)
+        result: T = answer[0]
+        return result
+
+    def stop(self, message: str) -> LinnaeaError | SystemExit:
+        """What to raise where all processes stop for the same reason: the first says it, the others are silent."""
+        return LinnaeaError(message) if self.is_first else SystemExit(1)
+
+    def wait(self) -> None:
+        """Until everybody is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def average_statistics(self, clip: nn.Module) -> None:
+        """Make BatchNorm's running statistics the mean over processes: each has seen its own part of the batch."""
+        if self.size == 1:
+            return
+        for name, value in clip.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                dist.all_reduce(value)
+                value.div_(self.size)
+
+
+ALONE = Peers()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, peers: Peers) -> Tensor:
+        ctx.peers = peers
+        parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(peers.size)]
+        dist.all_gather(parts, value.detach().contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        if gradient.is_cuda:
+            own = torch.empty_like(ctx.peers.own(gradient))
+            dist.reduce_scatter_tensor(own, gradient.contiguous())
+            return own, None
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return ctx.peers.own(total), None
+
+
+@contextmanager
+def join(device: str = "auto") -> Iterator[Peers]:
+    """The processes that ``torchrun`` started; :data:`ALONE` without it.
+
+    On a machine with GPUs each process takes the one of its number, unless ``device`` says ``cpu``.
+
+    Raises:
+        LinnaeaError: another process of the run is gone, or there are more processes than GPUs on this machine.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        yield ALONE
+        return
+    cuda = torch.cuda.is_available() and device in ("auto", "cuda")
+    where = torch.device("cpu")
+    if cuda:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise LinnaeaError(
+                f"process {local} has no GPU: this machine has {torch.cuda.device_count()}; lower --nproc-per-node"
+            )
+        torch.cuda.set_device(local)
+        where = torch.device("cuda", local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        background = dist.new_group(backend="gloo")
+        peers = Peers(dist.get_rank(), dist.get_world_size(), where, background)
+        with explain_lost(peers):
+            yield peers
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def explain_lost(peers: Peers) -> Iterator[None]:
+    """Turn the network's complaint about a process that died into one line.
+
+    Raises:
+        LinnaeaError: another process is gone.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError) as error:
+        if isinstance(error, LinnaeaError) or not any(word in str(error).lower() for word in _LOST):
+            raise
+        raise LinnaeaError(
+            f"process {peers.rank} of {peers.size}: another process of this run is gone (killed, out of memory or"
+            " failed: see its own message); the last checkpoint is intact, and --resume goes on from it"
+        ) from error
+
+
+class _WholeStep(nn.Module):
+    """From a batch to its loss, as one module: what DDP and FSDP wrap, so that no model needs to know of them."""
+
+    def __init__(self, clip: nn.Module, loss_of: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.clip, self._loss_of = clip, loss_of
+
+    def forward(self, batch: Any) -> Tensor:
+        return self._loss_of(batch)
+
+
+def spread(clip: nn.Module, loss_of: Callable[[Any], Tensor], peers: Peers, how: Spread) -> Callable[[Any], Tensor]:
+    """``loss_of``, with the gradients of ``clip`` averaged over processes on the way back.
+
+    With ``fsdp`` the weights of ``clip`` become sharded in place: make the optimizer after this.
+    """
+    if peers.size == 1:
+        return loss_of
+    whole = _WholeStep(clip, loss_of)
+    if how == "ddp":
+        # Unused parameters are looked for, as an objective may leave a tower idle, and because buckets then keep their
+        # order: otherwise DDP rearranges them after the first step, and a resumed run would add in another order.
+        return DistributedDataParallel(
+            whole, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+    mesh = dist.init_device_mesh(peers.device.type, (peers.size,))
+    scalars = {parameter for parameter in clip.parameters() if parameter.ndim == 0}  # FSDP2 takes none
+    for block in iter_blocks(clip):
+        fully_shard(block, mesh=mesh)
+    fully_shard(whole, mesh=mesh, ignored_params=scalars)
+    for scalar in scalars:
+        if scalar.requires_grad:
+            scalar.register_post_accumulate_grad_hook(lambda parameter: _average(parameter.grad, peers))
+    return whole
+
+
+def _average(gradient: Tensor | None, peers: Peers) -> None:
+    if gradient is not None:
+        dist.all_reduce(gradient)
+        gradient /= peers.size
+
+
+def iter_blocks(clip: nn.Module) -> Iterator[nn.Module]:
+    """The towers' transformer blocks (open_clip's, timm's)."""
+    for name, module in clip.named_modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential) and name.rsplit(".", 1)[-1] in ("resblocks", "blocks"):
+            yield from module
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """Scale the gradients so that their norm over everything is at most ``largest``; returns the norm before.
+
+    Like ``torch.nn.utils.clip_grad_norm_``, which does not take sharded and whole ones together.
+    """
+    given = list(parameters)
+    gradients = [parameter.grad for parameter in given if parameter.grad is not None]
+    if not any(isinstance(gradient, DTensor) for gradient in gradients):
+        return torch.nn.utils.clip_grad_norm_(given, largest)
+    norm = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
+    if largest < math.inf:
+        factor = float((largest / (norm + 1e-6)).clamp(max=1.0))
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return norm
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor of which every process has a part, put together; all must ask. Any other tensor is itself."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def assemble(sharded: nn.Module, twin: nn.Module) -> None:
+    """Copy the weights of a sharded model into a whole one of the same kind; all processes must ask."""
+    own = twin.state_dict()
+    for name, value in sharded.state_dict().items():
+        own[name].copy_(whole(value))

@@ -1,0 +1,107 @@
+"""Experience replay: general pictures with captions, a fixed number in every step beside the taxa.
+
+BioCLIP 2 (arXiv 2505.23883) keeps what CLIP knew that way: 320 pictures of LAION-2B to 2,816 of organisms on every
+device. The folder holds WebDataset tars as img2dataset leaves them: ``<key>.jpg`` and ``<key>.txt`` side by side.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64, UInt8
+from numpy import ndarray
+
+from linnaea.data.shards import DataSet, iter_members
+from linnaea.errors import LinnaeaError
+from linnaea.model.tokenizer import tokenize_ragged
+from linnaea.train.batches import Batch, Loader
+
+_SEED = 7919
+"""Added to the seed, so that replay draws from streams of its own."""
+
+
+@dataclass(frozen=True)
+class MixedBatch(Batch):
+    """A step's samples of this process, with general pictures and captions beside them."""
+
+    replay_pixels: UInt8[ndarray, "R 3 S S"]
+    replay_tokens: Int64[ndarray, "R T"]
+    """Each picture's caption, padded with 0 to the context."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedLoader(Loader):
+    """A loader of taxa with one of general pictures beside it; a pure function of the step, as each of them is."""
+
+    general: Loader
+    tokenizer: Any
+
+    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[MixedBatch]:
+        """Yield the batches of steps ``first_step`` to ``n_steps``."""
+        others = self.general.iter_batches(first_step, n_steps)
+        for batch, other in zip(super().iter_batches(first_step, n_steps), others, strict=True):
+            own = {field.name: getattr(batch, field.name) for field in fields(batch)}
+            yield MixedBatch(
+                **{**own, "unreadable": batch.unreadable + other.unreadable},
+                replay_pixels=other.pixels,
+                replay_tokens=self._read_captions(other.keys),
+            )
+
+    def _read_captions(self, keys: tuple[str, ...]) -> Int64[ndarray, "R T"]:
+        tokens = tokenize_ragged(self.tokenizer, [self._read_caption(key) for key in keys]).padded()
+        return np.pad(tokens, ((0, 0), (0, self.tokenizer.context_length - tokens.shape[1])))
+
+    def _read_caption(self, key: str) -> str:
+        """The text behind a key (:func:`open_captioned` makes the key the place of the caption)."""
+        shard, offset, size, _ = key.split("|", 3)
+        with (self.general.dataset.directory / shard).open("rb") as stream:
+            data = os.pread(stream.fileno(), int(size), int(offset))
+        return " ".join(data.decode("utf-8", "replace").split())
+
+
+def open_captioned(folder: Path) -> DataSet:
+    """The captioned pictures of a folder of tars as a data set of one taxon; a key is its caption's place.
+
+    Raises:
+        LinnaeaError: there is no pair of picture and caption.
+    """
+    rows = []
+    for path in sorted(folder.glob("**/*.tar")):
+        shard = str(path.relative_to(folder))
+        pictures, captions = {}, {}
+        for name, offset, size in iter_members(path):
+            key, _, ending = name.rpartition(".")
+            if ending in ("jpg", "jpeg", "png", "webp"):
+                pictures[key] = offset, size
+            elif ending == "txt":
+                captions[key] = offset, size
+        for key in pictures.keys() & captions.keys():
+            place = "|".join((shard, *map(str, captions[key]), key))
+            rows.append((place, shard, *pictures[key]))
+    if not rows:
+        raise LinnaeaError(f"{folder}: no captioned pictures to replay; give a folder of tars with .jpg and .txt")
+    columns = dict.fromkeys(("key", "shard"), pl.String) | dict.fromkeys(("offset", "size"), pl.Int64)
+    index = pl.DataFrame(rows, schema=columns, orient="row").sort("shard", "offset")
+    index = index.with_columns(taxon_id=pl.lit(0, pl.Int32), source=pl.lit("replay"), split=pl.lit("train"))
+    return DataSet(folder, index, pl.DataFrame())
+
+
+def mix(loader: Loader, tokenizer: Any) -> Loader:
+    """The loader, with general captions beside it where its recipe asks for them."""
+    if not loader.feed.replay:
+        return loader
+    own = {field.name: getattr(loader, field.name) for field in fields(loader)}
+    return MixedLoader(**own, general=make_replay_loader(loader), tokenizer=tokenizer)
+
+
+def make_replay_loader(loader: Loader) -> Loader:
+    """A loader of the captioned pictures for the same process, with augmentation as that of the taxa."""
+    feed = loader.feed
+    plain = replace(
+        feed, batch_size=feed.replay_batch_size, taxon_balance=0.0, source_balance=0.0, replay="", replay_batch_size=0
+    )
+    return replace(loader, dataset=open_captioned(Path(feed.replay)), feed=plain, seed=loader.seed + _SEED)
