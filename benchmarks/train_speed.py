@@ -20,7 +20,6 @@ from typing import Any
 import open_clip
 import torch
 import webdataset
-from loader_speed import make_data
 from open_clip.model import CLIP
 
 from linnaea.data.shards import DataSet
@@ -31,6 +30,7 @@ from linnaea.train.adapt import compile_towers, make_optimizer
 from linnaea.train.batches import Loader
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipes import Descent, Feed
+from loader_speed import make_data
 
 MODELS: dict[str, dict[str, Any]] = {
     "w192": {
