@@ -262,8 +262,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     given = list(parameters)
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
-        return torch.nn.utils.clip_grad_norm_(given, largest)
-    norm = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
+        plain: Tensor = torch.nn.utils.clip_grad_norm_(given, largest)
+        return plain
+    norm: Tensor = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
     if largest < math.inf:
         factor = float((largest / (norm + 1e-6)).clamp(max=1.0))
         for gradient in gradients:
@@ -275,7 +276,7 @@ def whole(value: Tensor) -> Tensor:
     """A tensor of which every process has a part, put together; all must ask. Any other tensor is itself."""
     if not isinstance(value, DTensor):
         return value
-    together: Tensor = value.full_tensor()  # type: ignore[no-untyped-call]
+    together: Tensor = value.full_tensor()
     return together
 
 
