@@ -3,45 +3,75 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
-from linnaea.train import checkpoints
-from linnaea.train.checkpoints import list_checkpoints, load_newest, save_checkpoint
+from linnaea.train.checkpoints import KEEP, MARK, Checkpoints, list_checkpoints, load_newest, restore_newest
+
+
+def save(folder: Path, *steps: int) -> None:
+    with Checkpoints(folder) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, {"tensor": torch.full((1000,), 0.1 * step)})
+            checkpoints.finish()
+
+
+def newest(folder: Path) -> int:
+    state = load_newest(folder)
+    assert state is not None
+    assert torch.equal(state["tensor"], torch.full((1000,), 0.1 * state["step"]))
+    return int(state["step"])
+
+
+def part_of(path: Path) -> Path:
+    return next(path.glob("*.distcp"))
+
+
+def test_what_is_saved_is_the_state_at_that_moment(tmp_path: Path) -> None:
+    """Though it is written while the training goes on."""
+    tensor = torch.zeros(1_000_000)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"tensor": tensor})
+        tensor += 1
+    found = torch.ones(1_000_000)
+    assert restore_newest(tmp_path, lambda: {"tensor": found}) == 1
+    assert not found.any()
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        save_checkpoint(tmp_path, step, {"step": step, "tensor": torch.ones(3) * step})
-    newest = list_checkpoints(tmp_path)
-    assert len(newest) == checkpoints.KEEP
-    newest[-1].write_bytes(newest[-1].read_bytes()[:200])
-    state = load_newest(tmp_path)
-    assert state is not None
-    assert state["step"] == 2
+    save(tmp_path, 1, 2, 3)
+    kept = list_checkpoints(tmp_path)
+    assert len(kept) == KEEP
+    part_of(kept[-1]).write_bytes(part_of(kept[-1]).read_bytes()[:200])
+    assert newest(tmp_path) == 2
 
 
 def test_one_wrong_bit_in_a_tensor_is_seen(tmp_path: Path) -> None:
-    """torch.load does not look at the checksums in its files."""
-    for step in (1, 2):
-        save_checkpoint(tmp_path, step, {"step": step, "tensor": torch.full((1000,), 0.1 * step)})
-    newest = list_checkpoints(tmp_path)[-1]
-    content = bytearray(newest.read_bytes())
-    place = content.index(torch.tensor([0.2]).numpy().tobytes() * 100) + 50 * 4
-    content[place] ^= 1
-    newest.write_bytes(bytes(content))
-    assert torch.load(newest, weights_only=True)["step"] == 2
-    state = load_newest(tmp_path)
-    assert state is not None
-    assert state["step"] == 1
+    save(tmp_path, 1, 2)
+    part = part_of(list_checkpoints(tmp_path)[-1])
+    content = bytearray(part.read_bytes())
+    content[content.index(torch.tensor([0.2]).numpy().tobytes() * 100) + 200] ^= 1
+    part.write_bytes(bytes(content))
+    assert newest(tmp_path) == 1
+
+
+def test_without_its_mark_a_checkpoint_does_not_count(tmp_path: Path) -> None:
+    """What a kill -9 during the writing leaves; the same step is saved again over it."""
+    save(tmp_path, 1, 2)
+    (tmp_path / "step-000000002" / MARK).unlink()
+    assert newest(tmp_path) == 1
+    save(tmp_path, 2)
+    assert newest(tmp_path) == 2
 
 
 def test_where_all_are_broken_a_run_does_not_start_over_unasked(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 5, {"step": 5})
-    list_checkpoints(tmp_path)[0].write_bytes(b"")
-    with pytest.raises(LinnaeaError, match=r"every checkpoint is broken \(step-000000005\.pt\)"):
+    save(tmp_path, 5)
+    part_of(list_checkpoints(tmp_path)[0]).write_bytes(b"")
+    with pytest.raises(LinnaeaError, match=r"every checkpoint is broken \(step-000000005\)"):
         load_newest(tmp_path)
 
 
@@ -49,10 +79,15 @@ def test_without_any_there_is_none(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "nowhere") is None
 
 
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    with pytest.raises(LinnaeaError, match="is not of this model"):
+        restore_newest(tmp_path, lambda: {"other": torch.zeros(3)})
+
+
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    for step in (90, 100, 1000):
-        save_checkpoint(tmp_path, step, {"step": step})
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000100.pt", "step-000001000.pt"]
+    save(tmp_path, 90, 100, 1000)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000100", "step-000001000"]
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -60,18 +95,16 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool
 ) -> None:
     """Also where torch's writer reports it as an error of its own."""
-    save_checkpoint(tmp_path, 1, {"step": 1})
+    save(tmp_path, 1)
 
-    def full(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def full(*args: Any) -> None:
         raise RuntimeError("unexpected pos 4 vs 0") if hidden else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.torch, "save", full)
-        with pytest.raises(LinnaeaError, match="disk") as caught:
-            save_checkpoint(tmp_path, 2, {"step": 2})
+    with monkeypatch.context() as patch, Checkpoints(tmp_path) as checkpoints:
+        patch.setattr(filesystem, "_write_item", full)
+        checkpoints.save(2, {"tensor": torch.zeros(3)})
+        with pytest.raises(LinnaeaError, match=r"disk.*full.*step-000000001, is intact") as caught:
+            checkpoints.finish()
     assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.pt"]
-    state = load_newest(tmp_path)
-    assert state is not None
-    assert state["step"] == 1
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000001"]
+    assert newest(tmp_path) == 1

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel, load_model
 from linnaea.model.text import make_token_table
-from linnaea.train import checkpoints, fit
+from linnaea.train import fit
 from linnaea.train.adapt import make_optimizer
 from linnaea.train.batches import Loader
 from linnaea.train.checkpoints import list_checkpoints, load_newest
@@ -162,19 +163,20 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(dataset_dir, tmp_path / "run")
-    save, calls = torch.save, []
 
-    def full(state: Any, path: Path) -> None:
-        calls.append(path)
-        save(state, path)
-        if len(calls) == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def on_step(step: int, total: int, line: dict[str, Any]) -> None:
+        if step == 10:  # from now on
+            monkeypatch.setattr(filesystem, "_write_item", full)
 
-    monkeypatch.setattr(checkpoints.torch, "save", full)
-    with pytest.raises(LinnaeaError, match="disk is full"):
-        train(run)
-    assert [path.name for path in list_checkpoints(run.run_dir / "checkpoints")][-1] == "step-000000005.pt"
+    with pytest.raises(LinnaeaError, match=r"the disk is full; the last one, step-000000005, is intact"):
+        train(run, on_step)
+    monkeypatch.undo()
+    assert [path.name for path in list_checkpoints(run.run_dir / "checkpoints")][-1] == "step-000000005"
     assert train(run).finished
+
+
+def full(*args: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_weight_decay_spares_what_open_clip_spares(dataset_dir: Path, tmp_path: Path) -> None:
@@ -223,15 +225,16 @@ def start(dataset_dir: Path, recipe: Recipe) -> tuple[TaxonModel, Any, Any]:
 
 
 @pytest.mark.parametrize("objective", ["info_nce", "multi_positive", "sigmoid"])
-@pytest.mark.parametrize("accumulate", [1, 2, 5, 16])
+@pytest.mark.parametrize(("accumulate", "keep"), [(2, 0), (5, 3), (16, 1), (4, 4)])
 def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(
-    dataset_dir: Path, objective: Any, accumulate: int
+    dataset_dir: Path, objective: Any, accumulate: int, keep: int
 ) -> None:
     model, batch, table = start(dataset_dir, SMALL)
     found = []
-    for parts in (1, accumulate):
+    for parts, kept in ((1, 0), (accumulate, keep)):
         model.clip.zero_grad()
-        loss = compute_loss(model, batch, table, replace(SMALL.descent, objective=objective, accumulate=parts))
+        descent = replace(SMALL.descent, objective=objective, accumulate=parts, keep_parts=kept)
+        loss = compute_loss(model, batch, table, descent)
         loss.backward()
         gradients = {name: p.grad.clone() for name, p in model.clip.named_parameters() if p.grad is not None}
         found.append((float(loss.detach()), gradients))

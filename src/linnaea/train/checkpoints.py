@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, _EmptyStateDictLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from linnaea.errors import LinnaeaError
 from linnaea.storage import explain_os_errors, write_atomically
@@ -61,7 +63,7 @@ class Checkpoints:
         self.peers.first_does(lambda: _make_room(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there is no process group, where there is one process
-            written = dcp.async_save(dict(state), checkpoint_id=path, process_group=self.peers.background)
+            written = async_save(dict(state), checkpoint_id=path, process_group=self.peers.background)
         self._pending = self._pool.submit(self._complete, path, step, written)
 
     def _complete(self, path: Path, step: int, written: Any) -> None:
@@ -179,7 +181,7 @@ def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dcp.load(make_state(), checkpoint_id=path, planner=DefaultLoadPlanner(), process_group=peers.background)
+            load(make_state(), checkpoint_id=path, planner=DefaultLoadPlanner(), process_group=peers.background)
         except (CheckpointException, RuntimeError, ValueError) as error:
             raise LinnaeaError(f"{path}: is not of this model ({list(_causes(error))[-1]})") from error
     return step
@@ -192,12 +194,11 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         return None
     step, path = found
     state: dict[str, Any] = {}
-    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reader = dcp.FileSystemReader(path)
-        _load_state_dict(state, storage_reader=reader, planner=_EmptyStateDictLoadPlanner(), no_dist=True)
+        reader = FileSystemReader(path)
+        planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
+        _load_state_dict(state, storage_reader=reader, planner=planner, no_dist=True)
     return {**state, "step": step}
 
 
@@ -206,7 +207,7 @@ def optimizer_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) ->
 
     The settings are not in it: those are of the recipe.
     """
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if not optimizer.state[parameter]:

@@ -10,6 +10,7 @@ the mean over processes, which DDP and FSDP take of parameters' gradients, is th
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -221,17 +223,21 @@ def spread(clip: nn.Module, loss_of: Callable[[Any], Tensor], peers: Peers, how:
     if how == "ddp":
         # Unused parameters are looked for, as an objective may leave a tower idle, and because buckets then keep their
         # order: otherwise DDP rearranges them after the first step, and a resumed run would add in another order.
-        return DistributedDataParallel(
-            whole, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
-    mesh = dist.init_device_mesh(peers.device.type, (peers.size,))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the word for broadcast_buffers that older ones do not know
+            return DistributedDataParallel(
+                whole, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+    mesh = init_device_mesh(peers.device.type, (peers.size,))
     scalars = {parameter for parameter in clip.parameters() if parameter.ndim == 0}  # FSDP2 takes none
     for block in iter_blocks(clip):
         fully_shard(block, mesh=mesh)
     fully_shard(whole, mesh=mesh, ignored_params=scalars)
     for scalar in scalars:
         if scalar.requires_grad:
-            scalar.register_post_accumulate_grad_hook(lambda parameter: _average(parameter.grad, peers))
+            scalar.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                lambda parameter: _average(parameter.grad, peers)
+            )
     return whole
 
 
@@ -256,8 +262,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     given = list(parameters)
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
-        return torch.nn.utils.clip_grad_norm_(given, largest)
-    norm = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
+        plain: Tensor = torch.nn.utils.clip_grad_norm_(given, largest)
+        return plain
+    norm: Tensor = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
     if largest < math.inf:
         factor = float((largest / (norm + 1e-6)).clamp(max=1.0))
         for gradient in gradients:
@@ -267,7 +274,10 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
 
 def whole(value: Tensor) -> Tensor:
     """A tensor of which every process has a part, put together; all must ask. Any other tensor is itself."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    together: Tensor = value.full_tensor()
+    return together
 
 
 def assemble(sharded: nn.Module, twin: nn.Module) -> None:
