@@ -107,7 +107,7 @@ def judge(results: Results, better: str, other: str, column: str) -> str:
         return list(scores_of(results, name, COLUMNS[text or column]).values())
 
     a, b = values(better), values(other)
-    if len(a) < 2 or len(b) < 2:
+    if len(a) < 3 or len(b) < 3:
         return "| not enough runs | |"
     gap = mean(a) - mean(b)
     error = (stdev(a) ** 2 / len(a) + stdev(b) ** 2 / len(b)) ** 0.5
