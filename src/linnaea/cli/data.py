@@ -1,6 +1,7 @@
 """``linnaea data``: build, check and describe data sets."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ UnseenRank = Literal["species", "genus", "family"]
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """Build a data set from a folder of class folders, or from a table of photographs."""
+    """Build a data set from a folder of class folders, a table of photographs, or sources named in a configuration."""
 
     output: Path
     """Folder of the data set; the same command goes on with an interrupted build."""
@@ -29,6 +30,8 @@ class Build:
     """A folder with one folder of photographs per class."""
     table: Path | None = None
     """A CSV, TSV or Parquet table with a row per photograph."""
+    config: Path | None = None
+    """A TOML file with sources and options (docs/sources); other options of the build are then not looked at."""
     root: Path | None = None
     """Folder that the paths of the table are relative to (default: the table's own)."""
     path_column: str = "filepath"
@@ -84,8 +87,8 @@ class Build:
     """Remove the data set that is in the output folder, finished or not, and build from the start."""
 
     def __post_init__(self) -> None:
-        if (self.folder is None) == (self.table is None):
-            raise ValueError("give either --folder or --table")
+        if sum(given is not None for given in (self.folder, self.table, self.config)) != 1:
+            raise ValueError("give either --folder or --table, or --config")
 
 
 def build(options: Build) -> int:
@@ -95,11 +98,11 @@ def build(options: Build) -> int:
     from linnaea.data.report import write_report
     from linnaea.data.shards import DataSet
 
-    source, config = _source(options), _config(options)
+    sources, config = _read_inputs(options)
     if options.overwrite:
         remove_build(options.output)
     with progress_bar("building", "images") as on_progress:
-        summary = run_build([source], options.output, config, _engine(options), on_progress)
+        summary = run_build(sources, options.output, config, _engine(options, sources), on_progress)
     if summary.already_built:
         say(f"{options.output}: already built from the same input; nothing to do")
     if summary.n_out and not (options.output / "report.html").exists():
@@ -108,7 +111,16 @@ def build(options: Build) -> int:
     return _account(summary, options.output)
 
 
-def _engine(options: Build) -> "Engine":
+def _read_inputs(options: Build) -> "tuple[Sequence[Source], BuildConfig]":
+    if options.config is None:
+        return [_source(options)], _config(options)
+    from linnaea.data.config import read_config
+
+    content = read_config(options.config)
+    return content.sources, content.build
+
+
+def _engine(options: Build, sources: "Sequence[Source]") -> "Engine":
     if options.engine == "local":
         if options.ray_address:
             raise UsageError("--ray-address: needs --engine ray")
@@ -117,8 +129,8 @@ def _engine(options: Build) -> "Engine":
         return LocalEngine(options.workers)
     from linnaea.data.ray_engine import RayEngine
 
-    given = (options.output, options.folder, options.table, options.root)
-    must_see = [path for path in given if path is not None]
+    of_sources = (value for source in sources for value in vars(source).values() if isinstance(value, Path))
+    must_see = [options.output, *dict.fromkeys(of_sources)]
     return RayEngine(options.ray_address, n_workers=options.workers, must_see=must_see)
 
 

@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import cattrs
+from cattrs import override
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn
 
 from linnaea.data.build import BuildConfig
 from linnaea.data.sources import Source
@@ -141,6 +143,11 @@ def _make_converter(folder: Path) -> cattrs.Converter:
     converter.register_structure_hook(bool, lambda value, _: _exactly(value, bool))
     converter.register_structure_hook(int, lambda value, _: _exactly(value, int))
     converter.register_structure_hook(float, lambda value, _: float(_exactly(value, int, float)))
+    for kind in KINDS.values():  # what only a program can give is not for a file
+        unset = {name: override(omit=True) for name, hint in get_type_hints(kind).items() if _is_callable(hint)}
+        if unset:
+            hook = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **unset)  # type: ignore[arg-type]
+            converter.register_structure_hook(kind, hook)
     converter.register_structure_hook(Rank, lambda value, _: Rank.parse(_text(value)))
     return converter
 

@@ -13,7 +13,14 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.data.sources import Record, Rejected
-from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, need, normal, read_blocks
+from linnaea.data.sources.normal import (
+    ROWS_AT_ONCE,
+    describe_files,
+    iter_records,
+    need,
+    normal,
+    read_whole,
+)
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.taxonomy.checklist_archives import fill_columns
 from linnaea.taxonomy.checklist_darwin_core import ArchivePart, describe_archive
@@ -65,13 +72,14 @@ class DarwinCoreSource:
 
     @cached_property
     def _occurrences(self) -> pl.DataFrame:
-        return pl.concat([fill_columns(block, "_id", *_TERMS) for block in _read_part(self._parts[0])]).unique(
-            "_id", keep="first", maintain_order=True
-        )
+        blocks = [fill_columns(block, "_id", *_TERMS) for block in _read_part(self._parts[0])]
+        if not blocks:
+            raise LinnaeaError(f"{self._parts[0].path}: holds no row")
+        return pl.concat(blocks).unique("_id", keep="first", maintain_order=True)
 
     @cached_property
     def _files(self) -> pl.DataFrame:
-        table = pl.concat(list(read_blocks(self.images)), how="diagonal")
+        table = read_whole(self.images)
         need(table, self.images, "identifier", "path")
         full = pl.when(pl.col("path").str.starts_with("/")).then("path").otherwise(
             pl.lit(f"{self.images.parent}/") + pl.col("path")

@@ -17,7 +17,15 @@ import polars as pl
 
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.folder import iter_files
-from linnaea.data.sources.normal import describe_files, iter_records, missing_file, need, normal, read_blocks
+from linnaea.data.sources.normal import (
+    describe_files,
+    iter_records,
+    missing_file,
+    need,
+    normal,
+    read_blocks,
+    read_whole,
+)
 from linnaea.errors import UsageError
 from linnaea.taxonomy.checklist_archives import fill_columns, with_lineage
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -78,7 +86,7 @@ class EolSource:
     def _files(self) -> pl.DataFrame:
         """``EOL content ID`` and ``path``."""
         if self.images.is_file():
-            table = pl.concat(list(read_blocks(self.images)), how="diagonal")
+            table = read_whole(self.images)
             need(table, self.images, CONTENT, "path")
             inside = self.images.parent
             full = (
@@ -96,7 +104,7 @@ class EolSource:
     @cached_property
     def _pages(self) -> pl.DataFrame:
         """Of every page: the seven ranks, the name and the English name."""
-        table = pl.concat(list(read_blocks(self.taxa, separator="\t")), how="diagonal")
+        table = read_whole(self.taxa, separator="\t")
         need(table, self.taxa, "taxonID", "parentNameUsageID", "taxonRank", "eolID")
         table = fill_columns(
             table, "taxonID", "parentNameUsageID", "taxonRank", "canonicalName", "scientificName", "eolID"
@@ -121,7 +129,7 @@ class EolSource:
         empty = pl.DataFrame(schema={PAGE: pl.String, "common_name": pl.String})
         if self.vernaculars is None:
             return empty
-        table = pl.concat(list(read_blocks(self.vernaculars)), how="diagonal")
+        table = read_whole(self.vernaculars)
         need(table, self.vernaculars, "page_id", "vernacular_string", "language_code")
         table = fill_columns(table, "page_id", "vernacular_string", "language_code", "is_preferred_by_eol")
         english = table.filter(pl.col("language_code").is_in(["eng", "en"]) & (pl.col("vernacular_string") != ""))

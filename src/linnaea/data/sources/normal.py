@@ -117,6 +117,18 @@ def read_blocks(path: Path, *, separator: str = "", rows_at_once: int = ROWS_AT_
         raise LinnaeaError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from error
 
 
+def read_whole(path: Path, *, separator: str = "") -> pl.DataFrame:
+    """As :func:`read_blocks`, at once; for the smaller tables that others are joined with.
+
+    Raises:
+        LinnaeaError: there is no such file, it is no table, or it has no row.
+    """
+    blocks = list(read_blocks(path, separator=separator))
+    if not blocks:
+        raise LinnaeaError(f"{path}: holds no row")
+    return pl.concat(blocks, how="diagonal")
+
+
 def need(block: pl.DataFrame, path: Path, *columns: str) -> None:
     """Raise a :class:`UsageError` that names the missing columns and those there are."""
     if missing := [column for column in columns if column not in block.columns]:
