@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class PlainTable(TokenTable):
         return (tokens, own) if self.shares else (tokens[own], torch.arange(len(own)))
 
 
+def make_plain(table: TokenTable, *, trims: bool, shares: bool) -> PlainTable:
+    return PlainTable(**{one.name: getattr(table, one.name) for one in fields(table)}, trims=trims, shares=shares)
+
+
 def make_run(data: Path, output: Path, recipe: Recipe = SMALL, **options: Any) -> Run:
     return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu", **options)
 
@@ -87,7 +91,7 @@ def measure(
     """Loss and gradients of the first global batch, our way."""
     model, batch, table = start(data, dtype, peers)
     chunked, trims, shares = switches
-    plain = PlainTable(table.text_types, table.caption_of, table.captions, trims=trims, shares=shares)
+    plain = make_plain(table, trims=trims, shares=shares)
     descent = Descent(objective=objective)
     loss_of = spread(model.clip, lambda b: compute_loss(model, b, plain, descent, peers), peers, how)
     with blocks_of(20 if chunked else 10**9):
@@ -102,9 +106,7 @@ def measure(
 def measure_open_clip(data: Path, dtype: torch.dtype, peers: Peers = ALONE) -> tuple[float, dict[str, Tensor]]:
     """The same by open_clip's own loss, model and text tower; in a process's own part with its gathering."""
     model, batch, table = start(data, dtype, peers)
-    tokens, _ = PlainTable(table.text_types, table.caption_of, table.captions, trims=False, shares=False).batch(
-        batch.taxon_ids, batch.text_types
-    )
+    tokens, _ = make_plain(table, trims=False, shares=False).batch(batch.taxon_ids, batch.text_types)
     image = model.clip.encode_image(normalise_pixels(model, torch.from_numpy(batch.pixels)), normalize=True)
     text = model.clip.encode_text(tokens, normalize=True)
     many = {"local_loss": True, "gather_with_grad": True, "rank": peers.rank, "world_size": peers.size}

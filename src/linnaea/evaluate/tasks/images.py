@@ -88,6 +88,7 @@ def open_task(
             "width": [0] * len(files),
             "height": [0] * len(files),
             "sha256": hashes,
+            "pdq": [None] * len(files),
         },
         schema=INDEX_SCHEMA,
     )
