@@ -211,6 +211,20 @@ class DataSet:
     def taxon(self, taxon_id: int) -> Taxon:
         return self.taxa_list[taxon_id]
 
+    def iter_facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and facts of every sample of this part, from the shards; shards that are not there are passed over."""
+        wanted = set(self.index["key"])
+        for shard in sorted(set(self.index["shard"])):
+            path = self.directory / shard
+            if not path.is_file():
+                continue
+            with path.open("rb") as stream:
+                for name, offset, size in iter_members(path):
+                    key, _, ending = name.partition(".")
+                    if ending == "json" and key in wanted:
+                        stream.seek(offset)
+                        yield key, json.loads(stream.read(size))
+
     def __getstate__(self) -> dict[str, Any]:
         return {"directory": self.directory, "index": self.index, "taxa": self.taxa, "_files": {}}
 

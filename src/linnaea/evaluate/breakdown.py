@@ -1,6 +1,5 @@
 """Where a model is good and where it is not: per class, per clade, per domain; and what it takes for what."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ import polars as pl
 from jaxtyping import Bool
 from numpy import ndarray
 
-from linnaea.data.shards import DataSet, iter_members
+from linnaea.data.shards import DataSet
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -18,18 +17,8 @@ DOMAIN = "domain"
 
 def read_domains(dataset: DataSet, fact: str = DOMAIN) -> list[str]:
     """The domain of each image, from its facts in the shards; where no image has any, its source."""
-    shards = dict.fromkeys(dataset.index["shard"])
-    if not all((dataset.directory / shard).is_file() for shard in shards):
-        return dataset.index["source"].to_list()
-    found: dict[str, str] = {}
-    for shard in shards:
-        with (dataset.directory / shard).open("rb") as stream:
-            for name, offset, size in iter_members(dataset.directory / shard):
-                key, _, ending = name.partition(".")
-                if ending == "json":
-                    stream.seek(offset)
-                    if value := json.loads(stream.read(size)).get(fact):
-                        found[key] = " ".join(str(value).split())
+    values = ((key, " ".join(str(facts.get(fact) or "").split())) for key, facts in dataset.iter_facts())
+    found = {key: value for key, value in values if value}
     if not found:
         return dataset.index["source"].to_list()
     return [found.get(key, "not stated") for key in dataset.index["key"]]

@@ -1,6 +1,5 @@
 """A model's scores on one split: which candidates, which captions, which protocols."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from linnaea.data.shards import DataSet, iter_members, taxa_from_table
+from linnaea.data.shards import DataSet, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.few_shot_protocol import FewShotScore, score_few_shot
 from linnaea.evaluate.probes import ProbeName, score_probes
@@ -166,14 +165,9 @@ def read_raw_labels(dataset: DataSet) -> dict[int, str]:
         return dict(dataset.raw_labels)
     wanted = dict(zip(dataset.index["key"], dataset.index["taxon_id"], strict=True))
     counts: dict[int, Counter[str]] = {}
-    for shard in sorted(set(dataset.index["shard"])):
-        with (dataset.directory / shard).open("rb") as stream:
-            for name, offset, size in iter_members(dataset.directory / shard):
-                key, _, ending = name.partition(".")
-                if ending == "json" and key in wanted:
-                    stream.seek(offset)
-                    label = " ".join(json.loads(stream.read(size)).get("label", "").split())
-                    counts.setdefault(wanted[key], Counter())[label] += 1
+    for key, facts in dataset.iter_facts():
+        label = " ".join(facts.get("label", "").split())
+        counts.setdefault(wanted[key], Counter())[label] += 1
     return {number: min(labels, key=lambda label: (-labels[label], label)) for number, labels in counts.items()}
 
 

@@ -40,11 +40,13 @@ def write_report(
     t-SNE, where there is one, also goes into ``tsne.png``.
     """
     findings = findings or Findings()
+    # Labels that name no rank (a task's raw ones) have no tree, and nothing to calibrate rank by rank.
+    ranked = findings.beliefs is not None and bool(findings.beliefs.counted_NR.any())
     form = next(iter(answers), "")
     sections = [Section("At a glance", [Facts(_facts(metrics)), *_in_words(metrics, form)])]
     if answers:
         sections.append(_ranks(metrics, form))
-        if findings.beliefs is not None:
+        if ranked:
             right = [bool(value) for value in examples["right"]]
             tree = Chart(plot_tree(findings.truth, right), "treemap of life coloured by the share of right answers",
                          TREE_CAPTION, height=600)  # fmt: skip
@@ -52,7 +54,7 @@ def write_report(
             sections.append(Section("Where in the tree of life", [tree, clades]))
         sections.append(_photographs(dataset, examples))
         sections.append(_classes(examples))
-        if findings.beliefs is not None:
+        if ranked:
             sections += [_calibration(metrics, findings), _assertions(metrics), _open_set(metrics, findings)]
         if findings.domains is not None and findings.domains.height > 1:
             sections.append(Section("Domains", [Table(findings.domains, DOMAIN_CAPTION, percent=RANK_LABELS)]))

@@ -1,10 +1,11 @@
 """A task's photographs as a data set: read where they lie, with the pixels as published, labels raw and resolved."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -46,6 +47,10 @@ class TaskImages(DataSet):
             return path.read_bytes()
         except OSError as error:
             raise LinnaeaError(f"{path}: {error.strerror}") from error
+
+    def iter_facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """None: original files come with their label alone."""
+        return iter(())
 
 
 def open_task(
