@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from linnaea.cli import main
 from linnaea.data.build import BuildConfig, build
-from linnaea.data.config import read_config
+from linnaea.data.config import KINDS, read_config
 from linnaea.data.engine import LocalEngine
 from linnaea.data.sources import Record, Rejected, Source, read_location
 from linnaea.data.sources.bioscan import BioscanSource
@@ -661,3 +661,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = read_config(path)
     with pytest.raises(LinnaeaError, match=r"gone\.tab: no such file"):
         build(config.sources, tmp_path / "out", config.build, LocalEngine(1))
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "sources").glob("*.toml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_worked_examples_are_valid(example: Path, tmp_path: Path) -> None:
+    text = example.read_text()
+    for word in ("photos", "birds", "rare-species"):
+        (tmp_path / word).mkdir()
+    config = read_config(write(tmp_path / example.name, text))
+    assert len(config.sources) == text.count("[[sources]]")
+
+
+def test_every_kind_has_a_worked_example() -> None:
+    assert set(KINDS) <= {example.stem for example in EXAMPLES}
