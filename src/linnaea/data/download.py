@@ -187,13 +187,16 @@ class _Table:
                 yield from file.iter_batches(BATCH_ROWS)
             return
         options = pa.csv.ConvertOptions(column_types={name: pa.string() for name in self.columns})
-        parse = pa.csv.ParseOptions(delimiter=_separator(self.path), newlines_in_values=True)
+        plain = self.path.suffix.lower() == ".txt"  # Darwin Core Archives quote nothing
+        parse = pa.csv.ParseOptions(
+            delimiter=_separator(self.path), quote_char=False if plain else '"', newlines_in_values=not plain
+        )
         with pa.csv.open_csv(self.path, parse_options=parse, convert_options=options) as reader:
             yield from reader
 
 
 def _separator(path: Path) -> str:
-    return "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    return "\t" if path.suffix.lower() in (".tsv", ".tab", ".txt") else ","
 
 
 def _first_line(error: Exception) -> str:
