@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "data": "build, check and describe data sets",
     "train": "train a model after a recipe",
     "evaluate": "zero-shot and few-shot scores of a model",
+    "compare": "evaluations side by side, with published numbers and error bars",
     "list": "list recipes, models, checklists",
     "doctor": "check this installation",
     "demo": "the whole way once, on a synthetic tree of life",

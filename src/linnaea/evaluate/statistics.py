@@ -4,6 +4,7 @@ Images of one class (or one observation) resemble one another: where ``group_N``
 which widens the intervals as it should.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -70,7 +71,7 @@ def bootstrap_mean(
 
 def compare_paired(
     first_N: Shaped[ndarray, "N"],  # noqa: F821
-    second_N: Shaped[ndarray, "N"],  # noqa: F821
+    second_N: Shaped[ndarray, "M"],  # noqa: F821
     *,
     group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
     level: float = 0.95,
@@ -113,6 +114,16 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     distance = max(abs(only_first - only_second) - 1, 0) / sqrt(n)
     return float(erfc(distance / sqrt(2)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that among all of them the chance of a single false alarm stays bounded (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
 
 
 def _group_sums(
