@@ -85,6 +85,15 @@ def test_other_images_are_no_pair(pair: list[Path], tmp_path: Path) -> None:
     assert compare_runs(read_runs([pair[0], elsewhere])).is_empty()
 
 
+def test_other_images_than_published_are_another_task(pair: list[Path]) -> None:
+    facts = json.loads((pair[0] / "run.json").read_text())
+    (pair[0] / "run.json").write_text(json.dumps(facts | {"as_published": False}))
+    runs = read_runs([pair[0]])
+    tables = wide_tables(pl.concat([tabulate_scores(runs), read_published()]))
+    assert runs[0].what == "fungi (other images)"
+    assert not any("published" in table["from"] for table in tables.values())
+
+
 def test_published_rows_stand_beside_ours_of_the_same_captions(pair: list[Path]) -> None:
     scores = pl.concat([tabulate_scores(read_runs(pair)), read_published()])
     table = wide_tables(scores)["zero-shot"]
@@ -92,7 +101,7 @@ def test_published_rows_stand_beside_ours_of_the_same_captions(pair: list[Path])
     assert values["BioCLIP"] == pytest.approx(40.7)
     assert values["BioCLIP 2"] == pytest.approx(83.8)
     assert values["weak"] == pytest.approx(100 * scores.filter(pl.col("model") == "weak")["value"][0])
-    assert table.columns == ["model", "", "fungi"]
+    assert table.columns == ["model", "from", "fungi"]
 
 
 def test_the_command_writes_tables_and_a_page(

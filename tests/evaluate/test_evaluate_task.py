@@ -109,6 +109,9 @@ def test_so_it_is_on_real_photographs(trained: Path, shared: Path, tmp_path: Pat
     assert run_task(trained, tmp_path, tmp_path / "out", "--text-type", "asis") == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["n_images"] >= 40
+    examples = pl.read_parquet(tmp_path / "out" / "examples.parquet")
+    right = (examples["few_shot_5_right"].fill_null(0) * examples["few_shot_5_asked"]).sum()
+    assert right / examples["few_shot_5_asked"].sum() == pytest.approx(metrics["few_shot/5/mean"])
     for name, value in naive_scores(trained / "model", tmp_path).items():
         assert metrics[name] == pytest.approx(value, abs=1e-9), name
 

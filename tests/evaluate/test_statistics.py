@@ -69,6 +69,15 @@ def test_a_clear_difference_is_found_and_none_is_not() -> None:
         compare_paired(first, first[:-1])
 
 
+def test_weights_count_askings() -> None:
+    values, weights = np.array([0.5, 1.0, 0.0]), np.array([2, 1, 0])
+    assert bootstrap_mean(values, weight_N=weights).mean == pytest.approx(2 / 3)
+    many = np.repeat([1.0, 0.0], 200)
+    assert bootstrap_mean(many, weight_N=np.full(400, 3)) == bootstrap_mean(many)
+    with pytest.raises(ValueError, match="no value"):
+        bootstrap_mean(values, weight_N=np.zeros(3))
+
+
 def test_holm_is_stricter_with_more_tests() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []

@@ -92,6 +92,7 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     from linnaea.evaluate.examples import tabulate_examples
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
+    from linnaea.evaluate.tasks.images import TaskImages
     from linnaea.storage import write_atomically
 
     question = Question(
@@ -112,7 +113,8 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     write_atomically(options.output / "metrics.json", json.dumps(evaluation.metrics, indent=1))
     what = options.task or f"{options.split} of {dataset.directory.resolve().name}"
     facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
-             "templates": question.templates, "text_types": [str(form) for form in question.text_types]}  # fmt: skip
+             "templates": question.templates, "text_types": [str(form) for form in question.text_types],
+             "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
     write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
     title = f"{Path(options.model).parent.name or options.model} on {options.task or options.split}"
     examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)

@@ -88,7 +88,8 @@ def evaluate_task(options: "Evaluate", task: "Task", model: "TaxonModel") -> Map
         metrics = {"n_images": len(images), "n_classes": n_classes} | _score_beyond_species(
             options, task, model, images
         )
-        facts = {"model": options.model, "fingerprint": model.fingerprint, "what": task.name, "task": task.name}
+        facts = {"model": options.model, "fingerprint": model.fingerprint, "what": task.name, "task": task.name,
+                 "as_published": images.as_published}  # fmt: skip
         write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
         show_table(("score", "value"), [(name, f"{value:.4g}") for name, value in metrics.items()], right=("value",))
     if images.n_missing:

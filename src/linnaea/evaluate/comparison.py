@@ -48,8 +48,9 @@ class Run:
 
     @property
     def what(self) -> str:
-        """The task, or the split of the data set."""
-        return str(self.facts.get("what") or "evaluated images")
+        """The task, or the split of the data set; a task with other images than published is not that task."""
+        what = str(self.facts.get("what") or "evaluated images")
+        return what if self.facts.get("as_published", True) else f"{what} (other images)"
 
     @cached_property
     def examples(self) -> pl.DataFrame | None:
@@ -119,9 +120,10 @@ def tabulate_scores(runs: Sequence[Run]) -> pl.DataFrame:
         common = {"what": run.what, "model": run.label, "ours": True, "source": str(run.folder)}
         for score, column in run.columns.items():
             assert run.examples is not None
-            right = run.examples[column].drop_nulls().cast(pl.Float64).to_numpy()
+            asked = run.examples.select(pl.col(column).cast(pl.Float64), w=_weight(run.examples, column)).drop_nulls()
+            right = asked[column].to_numpy()
             if len(right):
-                interval = bootstrap_mean(right)
+                interval = bootstrap_mean(right, weight_N=asked["w"].to_numpy())
                 shots = score.removesuffix("-shot") if score.endswith("-shot") else ""
                 mean = run.metrics.get(f"few_shot/{shots}/mean") if shots else interval.mean
                 std = run.metrics.get(f"few_shot/{shots}/std") if shots else None
@@ -129,6 +131,14 @@ def tabulate_scores(runs: Sequence[Run]) -> pl.DataFrame:
                                       "std": std, "n_images": len(right)})  # fmt: skip
         rows += [common | row for row in _scores_without_examples(run)]
     return pl.DataFrame(rows, schema=SCORES_SCHEMA)
+
+
+def _weight(examples: pl.DataFrame, column: str) -> pl.Expr:
+    """How often each image was asked."""
+    asked = column.removesuffix("right") + "asked"
+    return (pl.col(asked) if column.startswith("few_shot_") and asked in examples.columns else pl.lit(1)).cast(
+        pl.Float64
+    )
 
 
 def _scores_without_examples(run: Run) -> list[dict[str, Any]]:
@@ -176,13 +186,17 @@ def _compare_pair(first: Run, second: Run) -> list[dict[str, Any]]:
         assert first.examples is not None
         assert second.examples is not None
         row: dict[str, Any] = {"score": score, "what": first.what, "first": first.label, "second": second.label}
-        one = first.examples.select("key", a=first.columns[score])
+        one = first.examples.select("key", a=first.columns[score], w=_weight(first.examples, first.columns[score]))
         other = second.examples.select("key", b=second.columns[score])
         both = one.join(other, on="key", how="inner").drop_nulls()
+        if one[:, "a"].null_count() == one.height and other[:, "b"].null_count() == other.height:
+            continue  # no class has so many images
         if one["key"].n_unique() < one.height or set(one["key"]) != set(other["key"]) or both.is_empty():
             rows.append(row | {"verdict": "not the same images"})
             continue
-        found = compare_paired(both["a"].cast(pl.Float64).to_numpy(), both["b"].cast(pl.Float64).to_numpy())
+        found = compare_paired(
+            both["a"].cast(pl.Float64).to_numpy(), both["b"].cast(pl.Float64).to_numpy(), weight_N=both["w"].to_numpy()
+        )
         rows.append(
             row
             | {"difference": found.difference.mean, "low": found.difference.low, "high": found.difference.high}
@@ -194,9 +208,9 @@ def _compare_pair(first: Run, second: Run) -> list[dict[str, Any]]:
 
 def published_score(score: str, what: str) -> str:
     """The published score that one of ours stands beside, ``""`` if none: zero-shot has the task's own captions."""
-    if not score.startswith("zero-shot, "):
-        return score
     task = TASKS.get(what)
+    if not score.startswith("zero-shot, "):
+        return score if task else ""
     return "zero-shot" if task and score == f"zero-shot, {task.text_type}" else ""
 
 
@@ -212,7 +226,8 @@ def wide_tables(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
     ]
     shown = scores.with_columns(under=pl.Series(under, dtype=pl.String))
     tables = {}
-    for name in shown.unique("score", maintain_order=True)["score"]:
+    names = shown.unique("score", maintain_order=True)["score"].to_list()
+    for name in sorted(names, key=lambda name: name != "zero-shot"):  # beside the published ones: first
         part = shown.filter((pl.col("score") == name) | ((pl.col("under") == name) & (name != "")))
         whats = part.filter("ours")["what"].unique()
         part = part.filter(pl.col("what").is_in(whats.to_list()))
@@ -224,7 +239,7 @@ def wide_tables(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
         for model, own in part.group_by(["model", "ours"], maintain_order=True):
             values = dict(own.select("what", "value").iter_rows())
             cells = {what: None if values.get(what) is None else 100 * values[what] for what in columns}
-            rows.append({"model": model[0], "": "ours" if model[1] else "published", **cells})
+            rows.append({"model": model[0], "from": "ours" if model[1] else "published", **cells})
         frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(columns).cast(pl.Float64))
         whole = pl.all_horizontal(pl.col(columns).is_not_null())
         mean = pl.when(whole).then(pl.mean_horizontal(columns)).alias("mean")
@@ -245,18 +260,28 @@ def published_tables() -> dict[str, pl.DataFrame]:
     return tables
 
 
+def pairs_in_points(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The table of pairs for people: differences in points, p-values with two digits."""
+    return pairs.select(
+        "what", "score", "first", "second",
+        (pl.col("difference") * 100).alias("difference"), (pl.col("low") * 100).alias("low"),
+        (pl.col("high") * 100).alias("high"), "only_first", "only_second",
+        pl.col("p_value").map_elements(_two_digits, return_dtype=pl.String),
+        pl.col("p_adjusted").map_elements(_two_digits, return_dtype=pl.String), "n_images", "verdict",
+    )  # fmt: skip
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}"
+
+
 def as_markdown(tables: Mapping[str, pl.DataFrame], pairs: pl.DataFrame) -> str:
     """The tables as Markdown, percent with one decimal."""
     parts = ["# Comparison", ""]
     for name, table in tables.items():
         parts += [f"## {name} (%)", "", *_markdown_rows(table), ""]
     if pairs.height:
-        small = pairs.select(
-            "what", "score", "first", "second",
-            (100 * pl.col("difference")).alias("difference (points)"),
-            (100 * pl.col("low")).alias("low"), (100 * pl.col("high")).alias("high"), "p_adjusted", "verdict",
-        )  # fmt: skip
-        parts += ["## Differences between our runs", "", *_markdown_rows(small), ""]
+        parts += ["## Differences between our runs (points)", "", *_markdown_rows(pairs_in_points(pairs)), ""]
     return "\n".join(parts)
 
 
@@ -272,9 +297,7 @@ def format_cell(value: object) -> str:
             return ""
         case float() if np.isnan(value):
             return ""
-        case float() if 0 < abs(value) < 0.001:
-            return f"{value:.0e}"
         case float():
-            return f"{value:.3f}" if abs(value) < 0.1 else f"{value:.1f}"
+            return f"{value:.1f}"
         case _:
             return str(value).replace("|", "/")

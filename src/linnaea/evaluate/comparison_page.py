@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.evaluate.comparison import format_cell
+from linnaea.evaluate.comparison import format_cell, pairs_in_points
 from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text
 
 COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
@@ -49,7 +49,7 @@ def write_comparison(
         blocks.append(Table(_in_tenths(table), caption="Percent."))
         sections.append(Section(name[0].upper() + name[1:], blocks))
     if pairs.height:
-        cells = [{column: format_cell(value) for column, value in row.items()} for row in _points(pairs)]
+        cells = _in_tenths(pairs_in_points(pairs))
         sections.append(Section("Every pair", [Table(cells, caption="Differences in points, second minus first.")]))
     everything: list[Block] = [Details(source, [Table(_in_tenths(table))]) for source, table in published.items()]
     sections.append(Section("All published numbers, by source", everything))
@@ -70,11 +70,6 @@ def _verdicts(pairs: pl.DataFrame) -> list[Block]:
         span = f"{100 * row['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
         lines.append(f"{row['what']}, {row['score']}: {row['second']} against {row['first']} {span}: {row['verdict']}.")
     return [Text("\n\n".join(lines[:MOST_ROWS]))] if lines else []
-
-
-def _points(pairs: pl.DataFrame) -> list[dict[str, Any]]:
-    shares = ("difference", "low", "high")
-    return list(pairs.with_columns(pl.col(shares) * 100).iter_rows(named=True))
 
 
 def plot_scores(scores: pl.DataFrame) -> Any:
