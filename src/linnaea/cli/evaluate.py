@@ -26,7 +26,7 @@ class Evaluate:
     data: Path | None = None
     """Folder of a data set; or --task."""
     task: str = ""
-    """A published task (linnaea list tasks), or all of them."""
+    """A published task (linnaea list tasks), all of them, or folder: any folder with a folder per class."""
     root: Path | None = None
     """Folder into which the task's data set was unpacked; for --task all a folder with one folder per task."""
     output: Path
@@ -111,7 +111,8 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     with progress_bar("encoding captions", "captions") as on_progress:
         evaluation = evaluate_features(model, whole, dataset, features, question, on_progress=on_progress)
     write_atomically(options.output / "metrics.json", json.dumps(evaluation.metrics, indent=1))
-    what = options.task or f"{options.split} of {dataset.directory.resolve().name}"
+    place = dataset.directory.resolve().name
+    what = f"folder {place}" if options.task == "folder" else options.task or f"{options.split} of {place}"
     facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
              "templates": question.templates, "text_types": [str(form) for form in question.text_types],
              "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
