@@ -3,6 +3,10 @@
 import csv
 import json
 import random
+import subprocess
+import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +113,9 @@ def test_so_it_is_on_real_photographs(trained: Path, shared: Path, tmp_path: Pat
     assert run_task(trained, tmp_path, tmp_path / "out", "--text-type", "asis") == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["n_images"] >= 40
+    examples = pl.read_parquet(tmp_path / "out" / "examples.parquet")
+    right = (examples["few_shot_5_right"].fill_null(0) * examples["few_shot_5_asked"]).sum()
+    assert right / examples["few_shot_5_asked"].sum() == pytest.approx(metrics["few_shot/5/mean"])
     for name, value in naive_scores(trained / "model", tmp_path).items():
         assert metrics[name] == pytest.approx(value, abs=1e-9), name
 
@@ -136,6 +143,108 @@ def test_all_tasks_go_on_past_those_that_are_missing(
     assert rows["reason"].null_count() == 1, "every missing task has a reason"
     assert (tmp_path / "out" / "fungi" / "metrics.json").exists()
     assert "fungi" in capsys.readouterr().out
+
+
+def test_any_folder_of_class_folders_is_a_task(trained: Path, album: Path, tmp_path: Path) -> None:
+    listing = pl.read_csv(album / "labels.csv", infer_schema=False)
+    for file, label in listing.select("FILE_NAME", "CATEGORY").iter_rows():
+        (tmp_path / "mine" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / label / file).symlink_to(album / "images" / file)
+    words = ["evaluate", str(trained), "--task", "folder", "--root", str(tmp_path / "mine"), "--text-type", "asis"]
+    assert main([*words, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert run_task(trained, album, tmp_path / "album", "--text-type", "asis") == 0
+    ours, same = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("out", "album"))
+    assert ours["zero_shot/asis/top1"] == same["zero_shot/asis/top1"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["what"] == "folder mine"
+
+
+def make_beyond_species(root: Path, photographs: Path) -> None:
+    """Small folders in the layouts of the tasks beyond species, four classes of six photographs."""
+    folders = sorted(path for path in photographs.iterdir() if path.is_dir())
+    images = [(number, path) for number, folder in enumerate(folders[:4]) for path in sorted(folder.rglob("*.jpg"))[:6]]
+    lines: dict[str, list[str]] = {"newt/newt2021_labels.csv": ["id,task,task_cluster,task_subcluster,label,split"]}
+    for split in ("train", "test"):
+        lines[f"fishnet/{split}.csv"] = [",".join([*"abcdefghijklmn", "FeedingPath", "Tropical", "Temperate",
+                                                   "Subtropical", "Boreal", "Polar", "freshwater", "saltwater",
+                                                   "brackish"])]  # fmt: skip
+    for place, (number, path) in enumerate(images):
+        name, split = f"{place}.jpg", "train" if place % 2 else "test"
+        for target in (f"plantdoc-transfer/{split}/c{number}", f"herbarium19/small-train/c{number}",
+                       f"awa2/JPEGImages/c{number}", "newt/newt2021_images", "fishnet/Image_Library/x"):  # fmt: skip
+            (root / target).mkdir(parents=True, exist_ok=True)
+            (root / target / name).symlink_to(path)
+        lines["newt/newt2021_labels.csv"].append(f"{place},t{number // 2},appearance,,{number % 2},{split}")
+        cells = [str(i) for i in range(14)]
+        cells[3], cells[12] = name, "x"
+        known = ["pelagic" if number % 2 else "benthic", *(["1", "0"] * 4)]
+        lines[f"fishnet/{split}.csv"].append(",".join([*cells, *known]))
+    lines["herbarium19/old-classes.txt"] = ["c0", "c1"]
+    lines |= {"awa2/classes.txt": [f"{i}\tc{i}" for i in range(4)], "awa2/predicates.txt": ["1\ta", "2\tb", "3\tc"],
+              "awa2/predicate-matrix-binary.txt": ["0 0 1", "1 0 1", "0 1 1", "1 1 1"],
+              "awa2/trainclasses.txt": ["c0", "c1", "c2"], "awa2/testclasses.txt": ["c3"]}  # fmt: skip
+    for file, content in lines.items():
+        (root / file).write_text("\n".join(content) + "\n")
+
+
+def test_tasks_beyond_species_run_from_their_folders(
+    trained: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from linnaea.evaluate import beyond_species
+
+    monkeypatch.setattr(beyond_species, "score_pairs", partial(beyond_species.score_pairs, n_runs=1, n_draws=2))
+    monkeypatch.setattr("linnaea.evaluate.tasks.protocols.score_pairs", beyond_species.score_pairs)
+    make_beyond_species(tmp_path, photographs)
+    scores = {"plantdoc-transfer": "transfer/mean", "herbarium19": "discovery/all/mean",
+              "awa2": "traits/first_two/mean", "newt": "pairs/mean", "fishnet": "traits/at_zero/mean"}  # fmt: skip
+    for task, score in scores.items():
+        words = ["--task", task, "--root", str(tmp_path / task), "--output", str(tmp_path / "out" / task)]
+        assert main(["evaluate", str(trained), *words, "--device", "cpu", "--workers", "1"]) == 0
+        metrics = json.loads((tmp_path / "out" / task / "metrics.json").read_text())
+        assert 0 <= metrics[score] <= 1, task
+        assert all(isinstance(value, int | float) for value in metrics.values())
+    assert main(["compare", str(tmp_path / "out"), "--output", str(tmp_path / "compared")]) == 0
+    assert "37.4" in (tmp_path / "compared" / "compare.md").read_text(), "DINOv2 on FishNet stands beside it"
+    (tmp_path / "herbarium19" / "old-classes.txt").unlink()
+    words = ["--task", "herbarium19", "--root", str(tmp_path / "herbarium19"), "--output", str(tmp_path / "out" / "h")]
+    assert main(["evaluate", str(trained), *words, "--device", "cpu"]) == 1
+
+
+@pytest.mark.long
+def test_encoding_goes_on_after_kill_9(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
+    from linnaea.data.shards import DataSet
+    from linnaea.evaluate import features
+    from linnaea.model.load import load_model
+
+    code = f"""
+import time
+from pathlib import Path
+from linnaea.data.shards import DataSet
+from linnaea.evaluate import features
+from linnaea.model.load import load_model
+features.SAVE_EVERY = 8
+encode = features.iter_encoded_images
+def slowly(*args, **options):
+    for item in encode(*args, **options):
+        time.sleep(0.02)
+        yield item
+features.iter_encoded_images = slowly
+data = DataSet.open(Path({str(dataset_dir)!r})).split("train")
+features.encode_dataset(load_model({str(trained)!r}, device="cpu"), data, Path({str(tmp_path / "cache")!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    state = tmp_path / "cache" / "features.json"
+    deadline = time.monotonic() + 90
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    model, data = load_model(str(trained), device="cpu"), DataSet.open(dataset_dir).split("train")
+    done = json.loads(state.read_text())["done"]
+    assert 0 < done < len(data)
+    seen: list[tuple[int, int | None]] = []
+    again = features.encode_dataset(model, data, tmp_path / "cache", on_progress=lambda *a: seen.append(a))
+    assert seen[0][0] == done + 1, "what was done is not done again"
+    assert np.allclose(again, features.encode_dataset(model, data, tmp_path / "fresh"), atol=1e-6)
 
 
 def test_wrong_words_are_usage_errors(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,22 @@ def test_separate_classes_are_told_apart_from_one_image() -> None:
     assert answers.tolist() == np.repeat(np.arange(4), 5).tolist()
 
 
+def test_memory_of_few_shot_is_that_of_a_block() -> None:
+    """400 classes x 12,000 queries x 512 as one tensor of differences would be 9.8 GB."""
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(400), 5)
+    support = unit(rng.normal(size=(2000, 512))).astype(np.float32)
+    query = np.tile(support, (6, 1))
+    tracemalloc.start()
+    answers = simple_shot(support, label, query, 400)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert (answers == np.tile(label, 6)).mean() > 0.9
+
+
 def make_bank(taxa: list[Taxon], seed: int = 0) -> LabelBank:
     table = make_taxa_table(taxa)
     vectors = unit(np.random.default_rng(seed).normal(size=(table.height, 12))).astype(np.float32)

@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "data": "build, check and describe data sets",
     "train": "train a model after a recipe",
     "evaluate": "zero-shot and few-shot scores of a model",
+    "compare": "evaluations side by side, with published numbers and error bars",
     "serve": "a web page and a REST service over a model",
     "list": "list recipes, models, checklists",
     "doctor": "check this installation",

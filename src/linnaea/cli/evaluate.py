@@ -30,7 +30,7 @@ class Evaluate:
     data: Path | None = None
     """Folder of a data set; or --task."""
     task: str = ""
-    """A published task (linnaea list tasks), or all of them."""
+    """A published task (linnaea list tasks), all of them, or folder: any folder with a folder per class."""
     root: Path | None = None
     """Folder into which the task's data set was unpacked; for --task all a folder with one folder per task."""
     output: Path
@@ -102,6 +102,7 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     from linnaea.evaluate.examples import tabulate_examples
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
+    from linnaea.evaluate.tasks.images import TaskImages
     from linnaea.predict.class_heads import load_class_heads
     from linnaea.storage import write_atomically
 
@@ -124,9 +125,11 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     findings = _examine(options, model, dataset, features, evaluation)
     metrics = {**evaluation.metrics, **findings.metrics}
     write_atomically(options.output / "metrics.json", json.dumps(metrics, indent=1))
-    what = options.task or f"{options.split} of {dataset.directory.resolve().name}"
+    folder = dataset.directory.resolve().name
+    what = f"folder {folder}" if options.task == "folder" else options.task or f"{options.split} of {folder}"
     facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
-             "templates": question.templates, "text_types": [str(form) for form in question.text_types]}  # fmt: skip
+             "templates": question.templates, "text_types": [str(form) for form in question.text_types],
+             "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
     write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
     place = Path(options.model)
     name = (place.parent if place.name == "model" else place).name or options.model

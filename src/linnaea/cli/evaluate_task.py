@@ -34,15 +34,16 @@ class Outcome:
 
 def evaluate_tasks(options: "Evaluate") -> int:
     """Evaluate one task, or all that are there; those that are not become rows with a reason."""
-    from linnaea.evaluate.tasks import TASKS
+    from linnaea.evaluate.tasks import FOLDER, TASKS
     from linnaea.model.load import load_model
 
     assert options.root is not None
     if options.task != ALL:
-        if options.task not in TASKS:
-            raise UsageError(f"--task {options.task}: there is no such task; all, or one of {', '.join(TASKS)}")
+        known = {**TASKS, FOLDER.name: FOLDER}
+        if options.task not in known:
+            raise UsageError(f"--task {options.task}: there is no such task; all, or one of {', '.join(known)}")
         model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-        evaluate_task(options, TASKS[options.task], model)
+        evaluate_task(options, known[options.task], model)
         return DONE
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
     outcomes = [_try_task(options, task, model) for task in TASKS.values()]
@@ -88,7 +89,8 @@ def evaluate_task(options: "Evaluate", task: "Task", model: "TaxonModel") -> Map
         metrics = {"n_images": len(images), "n_classes": n_classes} | _score_beyond_species(
             options, task, model, images
         )
-        facts = {"model": options.model, "fingerprint": model.fingerprint, "what": task.name, "task": task.name}
+        facts = {"model": options.model, "fingerprint": model.fingerprint, "what": task.name, "task": task.name,
+                 "as_published": images.as_published}  # fmt: skip
         write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
         show_table(("score", "value"), [(name, f"{value:.4g}") for name, value in metrics.items()], right=("value",))
     if images.n_missing:
@@ -100,7 +102,9 @@ def evaluate_task(options: "Evaluate", task: "Task", model: "TaxonModel") -> Map
     return metrics
 
 
-def _score_beyond_species(options: "Evaluate", task: "Task", model: "TaxonModel", images: object) -> dict[str, float]:
+def _score_beyond_species(
+    options: "Evaluate", task: "Task", model: "TaxonModel", images: object
+) -> dict[str, int | float]:
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.tasks.images import TaskImages
     from linnaea.evaluate.tasks.protocols import score_task
@@ -116,7 +120,7 @@ def _score_beyond_species(options: "Evaluate", task: "Task", model: "TaxonModel"
             on_progress=on_progress,
         )
     with progress_bar(f"{task.name}: fitting", "fits") as on_progress:
-        return score_task(task, images, features, on_progress=on_progress)
+        return score_task(task, images, features, n_jobs=options.workers, on_progress=on_progress)
 
 
 KEY_SCORES = (

@@ -34,7 +34,7 @@ class Tasks:
 
 def tasks(_: Tasks) -> int:
     """Name of each task, its size, what it shows, where to get it."""
-    from linnaea.evaluate.tasks import TASKS
+    from linnaea.evaluate.tasks import FOLDER, TASKS
 
     rows = [
         (
@@ -46,7 +46,7 @@ def tasks(_: Tasks) -> int:
             task.licence,
             task.citation,
         )
-        for task in TASKS.values()
+        for task in (*TASKS.values(), FOLDER)
     ]
     columns = ("task", "images", "classes", "what it is", "where to get it", "licence", "to cite")
     show_table(columns, rows, right=("images", "classes"))

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 
+from linnaea.errors import LinnaeaError
 from linnaea.predict.few_shot import simple_shot
 
 N_RUNS = 3
@@ -113,10 +114,15 @@ def answer_pairs(
     *,
     seed: int = 0,
     n_draws: int = 100,
+    n_jobs: int = 1,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
     """One of NeWT's binary tasks: features centred and normalised, scaled, an SVM by random search.
 
-    100 draws of C (log-uniform, 1e-3 to 10), gamma (1e-4 to 1e-3) and one of four kernels, five-fold.
+    100 draws of C (log-uniform, 1e-3 to 10), gamma (1e-4 to 1e-3) and one of four kernels, five-fold (fewer folds
+    where an answer has fewer than five training images).
+
+    Raises:
+        LinnaeaError: an answer has fewer than two training images.
     """
     from scipy.stats import loguniform
     from sklearn.model_selection import RandomizedSearchCV
@@ -130,8 +136,13 @@ def answer_pairs(
         "svc__kernel": ["rbf", "linear", "sigmoid", "poly"],
         "svc__gamma": loguniform(1e-4, 1e-3),
     }
+    _, counts = np.unique(label_S, return_counts=True)
+    if len(counts) < 2 or counts.min() < 2:
+        raise LinnaeaError(f"a yes-or-no question with {counts.tolist()} training images per answer; two are needed")
     pipeline = make_pipeline(StandardScaler(), SVC())
-    search = RandomizedSearchCV(pipeline, space, n_iter=n_draws, random_state=seed)
+    search = RandomizedSearchCV(
+        pipeline, space, n_iter=n_draws, random_state=seed, n_jobs=n_jobs, cv=min(5, int(counts.min()))
+    )
     search.fit(_unit(train_SE - centre), label_S)
     return np.asarray(search.predict(_unit(test_QE - centre)))
 
@@ -144,6 +155,7 @@ def score_pairs(
     *,
     n_runs: int = N_RUNS,
     n_draws: int = 100,
+    n_jobs: int = 1,
     on_progress: OnProgress = lambda done, total: None,
 ) -> tuple[RunScore, dict[str, float]]:
     """Accuracy over the test images of all tasks together, per run; and each task's own, of the first run."""
@@ -154,7 +166,9 @@ def score_pairs(
         right: list[ndarray] = []
         for number, name in enumerate(names):
             train, test = (tasks == name) & is_train_N, (tasks == name) & ~is_train_N
-            said = answer_pairs(features_NE[train], label_N[train], features_NE[test], seed=run, n_draws=n_draws)
+            said = answer_pairs(
+                features_NE[train], label_N[train], features_NE[test], seed=run, n_draws=n_draws, n_jobs=n_jobs
+            )
             right.append(said == label_N[test])
             if run == 0:
                 own[name] = float(right[-1].mean())

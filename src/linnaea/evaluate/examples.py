@@ -17,7 +17,8 @@ def tabulate_examples(
 
     The columns of :func:`~linnaea.evaluate.zero_shot.tabulate` for the first caption form; ``answer``, ``right`` and
     ``truth_place`` again with the form's name at the end for each further one (``right_sci``); and for each number of
-    shots the share of folds in which the image was a query and right (``few_shot_5_right``, null where it never was).
+    shots in how many folds the image was a query (``few_shot_5_asked``), and the share of these in which it was right
+    (``few_shot_5_right``, null where it never was one).
     """
     forms = iter(answers.items())
     if first := next(forms, None):
@@ -31,8 +32,12 @@ def tabulate_examples(
         table = table.hstack(more.rename({name: f"{name}_{form}" for name in more.columns}))
     for score in few_shot:
         if score.n_classes:
-            table = table.with_columns(_share_right(score))
+            table = table.with_columns(_share_right(score), _n_asked(score))
     return table
+
+
+def _n_asked(score: FewShotScore) -> pl.Series:
+    return pl.Series(f"few_shot_{score.n_shots}_asked", (score.right_FN >= 0).sum(axis=0), pl.Int32)
 
 
 def _share_right(score: FewShotScore) -> pl.Series:

@@ -4,6 +4,7 @@ Images of one class (or one observation) resemble one another: where ``group_N``
 which widens the intervals as it should.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -50,29 +51,35 @@ def bootstrap_mean(
     value_N: Shaped[ndarray, "N"],  # noqa: F821
     *,
     group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
+    weight_N: Shaped[ndarray, "N"] | None = None,  # noqa: F821
     level: float = 0.95,
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> Interval:
     """Mean of ``value_N`` with its percentile bootstrap interval (Efron 1979); groups are drawn whole.
 
+    ``weight_N`` says how often an image was asked (the folds of few-shot): the mean is that of all askings.
+
     Raises:
-        ValueError: there is no value.
+        ValueError: there is no value, or no weight above zero.
     """
     values = np.asarray(value_N, np.float64)
-    if not len(values):
+    weights = np.ones_like(values) if weight_N is None else np.asarray(weight_N, np.float64)
+    if not weights.any():
         raise ValueError("no value to take a mean of")
-    sums, counts = _group_sums(values, group_N)
+    sums, counts = _group_sums(values * weights, weights, group_N)
     means = _draw_means(sums, counts, n_draws, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean=float(values.mean()), low=float(low), high=float(high), level=level)
+    mean = float(sums.sum() / counts.sum())
+    return Interval(mean=mean, low=float(low), high=float(high), level=level)
 
 
 def compare_paired(
     first_N: Shaped[ndarray, "N"],  # noqa: F821
-    second_N: Shaped[ndarray, "N"],  # noqa: F821
+    second_N: Shaped[ndarray, "M"],  # noqa: F821
     *,
     group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
+    weight_N: Shaped[ndarray, "N"] | None = None,  # noqa: F821
     level: float = 0.95,
     n_draws: int = N_DRAWS,
     seed: int = 0,
@@ -91,7 +98,9 @@ def compare_paired(
     only_first, only_second = int((first > second).sum()), int((second > first).sum())
     return Comparison(
         n=len(first),
-        difference=bootstrap_mean(second - first, group_N=group_N, level=level, n_draws=n_draws, seed=seed),
+        difference=bootstrap_mean(
+            second - first, group_N=group_N, weight_N=weight_N, level=level, n_draws=n_draws, seed=seed
+        ),
         only_first=only_first,
         only_second=only_second,
         p_value=mcnemar(only_first, only_second),
@@ -115,14 +124,26 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(erfc(distance / sqrt(2)))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that among all of them the chance of a single false alarm stays bounded (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
 def _group_sums(
     values: Float64[ndarray, "N"],  # noqa: F821
+    weights: Float64[ndarray, "N"],  # noqa: F821
     group_N: Int[ndarray, "N"] | None,  # noqa: F821
 ) -> tuple[Float64[ndarray, "G"], Float64[ndarray, "G"]]:  # noqa: F821
     if group_N is None:
-        return values, np.ones_like(values)
+        there = weights > 0
+        return values[there], weights[there]
     _, place = np.unique(group_N, return_inverse=True)
-    return np.bincount(place, weights=values), np.bincount(place).astype(np.float64)
+    return np.bincount(place, weights=values), np.bincount(place, weights=weights)
 
 
 def _draw_means(

@@ -212,5 +212,16 @@ _TASKS = (
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TASKS})
 """Every task by name: the first paper's ten in the order of its table, then the others."""
 
+FOLDER = Task(
+    name="folder",
+    title="A folder",
+    note="your own photographs, one folder per class; its name is the label",
+    citation="",
+    where="your own disk",
+    licence="",
+    read=layouts.read_folders,
+)
+"""Not one of :data:`TASKS`: the protocol of theirs, asked of any folder of class folders."""
+
 PAPER_TASKS = tuple(TASKS)[:10]
 """The ten whose mean BioCLIP reports."""

@@ -33,6 +33,8 @@ class TaskImages(DataSet):
     """Rows as the index: ``task``, ``cluster``, ``trait/NAME``, where the task has them."""
     n_resolved: int = 0
     """Classes whose label names a taxon that is known."""
+    as_published: bool = False
+    """Whether images and classes are as many as published, as far as we know the counts."""
     n_missing: int = 0
     """Listed images that are not there."""
 
@@ -104,6 +106,7 @@ def open_task(
         raw_labels={number[label]: label for label in taxa},
         extra=there.select(column for column in there.columns if "/" in column or column in ("task", "cluster")),
         n_resolved=sum(any(taxon.lineage) for taxon in taxa.values()),
+        as_published=not _differences(task, root, table, there),
         n_missing=table.height - there.height,
     )
 
@@ -112,8 +115,13 @@ def _check(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame, all
     """Compare with what was published: the checksum of the list, the images, the classes."""
     if there.is_empty():
         raise LinnaeaError(f"{root}: none of the {table.height:,} listed images is there (first: {table['file'][0]})")
-    if allow_different:
-        return
+    if not allow_different and (wrong := _differences(task, root, table, there)):
+        raise LinnaeaError(
+            f"{root}: holds {', '.join(wrong)} for task {task.name}; see {task.where}, or --allow-different to go on"
+        )
+
+
+def _differences(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame) -> list[str]:
     found = {"images": there.height, "classes": there["label"].n_unique()}
     wanted = {"images": task.n_images, "classes": task.n_classes}
     wrong = [f"{found[name]:,} {name} instead of {n:,}" for name, n in wanted.items() if n not in (None, found[name])]
@@ -121,10 +129,7 @@ def _check(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame, all
         wrong = [f"{table.height - there.height:,} of {table.height:,} listed images are missing"]
     if task.label_sha256 and _hash(root / task.label_file) != task.label_sha256:
         wrong.append(f"{task.label_file} is another version (its checksum differs)")
-    if wrong:
-        raise LinnaeaError(
-            f"{root}: holds {', '.join(wrong)} for task {task.name}; see {task.where}, or --allow-different to go on"
-        )
+    return wrong
 
 
 def _class_names(table: pl.DataFrame) -> dict[str, Taxon | None]:

@@ -37,8 +37,9 @@ def score_task(
     images: TaskImages,
     features_NE: Float32[ndarray, "N E"],
     *,
+    n_jobs: int = 1,
     on_progress: OnProgress = lambda done, total: None,
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """Flat metrics of a task of protocol ``transfer``, ``pairs``, ``traits`` or ``discovery``.
 
     Raises:
@@ -48,7 +49,7 @@ def score_task(
         case "transfer":
             return _transfer(images, features_NE)
         case "pairs":
-            return _pairs(images, features_NE, on_progress)
+            return _pairs(images, features_NE, n_jobs, on_progress)
         case "traits":
             return _traits(task, images, features_NE, on_progress)
         case "discovery":
@@ -57,7 +58,7 @@ def score_task(
             raise ValueError(f"task {task.name}: protocol {task.protocol} is scored as classes")
 
 
-def _flat(place: str, score: RunScore) -> dict[str, float]:
+def _flat(place: str, score: RunScore) -> dict[str, int | float]:
     return {f"{place}/mean": score.mean, f"{place}/std": score.std}
 
 
@@ -72,14 +73,16 @@ def _labels(images: TaskImages) -> Int64[ndarray, "N"]:  # noqa: F821
     return images.index["taxon_id"].to_numpy().astype(np.int64)
 
 
-def _transfer(images: TaskImages, features: ndarray) -> dict[str, float]:
+def _transfer(images: TaskImages, features: ndarray) -> dict[str, int | float]:
     train, label = _is_train(images), _labels(images)
     return _flat("transfer", score_transfer(features[train], label[train], features[~train], label[~train]))
 
 
-def _pairs(images: TaskImages, features: ndarray, on_progress: OnProgress) -> dict[str, float]:
+def _pairs(images: TaskImages, features: ndarray, n_jobs: int, on_progress: OnProgress) -> dict[str, int | float]:
     tasks = images.extra["task"].to_list()
-    score, own = score_pairs(features, _labels(images), _is_train(images), tasks, on_progress=on_progress)
+    score, own = score_pairs(
+        features, _labels(images), _is_train(images), tasks, n_jobs=n_jobs, on_progress=on_progress
+    )
     clusters = dict(zip(tasks, images.extra["cluster"], strict=True))
     table = pl.DataFrame({"cluster": [clusters[name] for name in own], "right": list(own.values())})
     by_cluster = table.group_by("cluster").mean().sort("cluster").iter_rows()
@@ -87,7 +90,7 @@ def _pairs(images: TaskImages, features: ndarray, on_progress: OnProgress) -> di
     return {"n_tasks": len(own)} | _flat("pairs", score) | mean_of_clusters
 
 
-def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnProgress) -> dict[str, float]:
+def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnProgress) -> dict[str, int | float]:
     """``traits/mean`` compares logits with 0.5, as published; ``traits/at_zero/mean`` probabilities with a half."""
     trait_NA = images.extra.select(column for column in images.extra.columns if column.startswith(TRAIT)).to_numpy()
     train = _is_train(images)
@@ -103,13 +106,13 @@ def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnPr
             else:
                 scores.setdefault(f"traits/{name}", []).append(share_all_right(said, trait_NA[~train]))
         on_progress(run + 1, N_RUNS)
-    metrics: dict[str, float] = {"n_traits": trait_NA.shape[1], "n_test": int((~train).sum())}
+    metrics: dict[str, int | float] = {"n_traits": trait_NA.shape[1], "n_test": int((~train).sum())}
     for place, values in scores.items():
         metrics |= _flat(place.rstrip("/"), RunScore(runs=tuple(values)))
     return metrics
 
 
-def _discovery(images: TaskImages, features: ndarray) -> dict[str, float]:
+def _discovery(images: TaskImages, features: ndarray) -> dict[str, int | float]:
     old = _read_old_classes(images.directory / OLD_CLASSES)
     names = [images.raw_labels[number] for number in range(len(images.raw_labels))]
     if unknown := old - set(names):
@@ -117,7 +120,7 @@ def _discovery(images: TaskImages, features: ndarray) -> dict[str, float]:
     is_old = np.array([name in old for name in names])
     if is_old.all() or not is_old.any():
         raise LinnaeaError(f"{images.directory / OLD_CLASSES}: must name some of the classes, not all")
-    metrics: dict[str, float] = {"n_old_classes": int(is_old.sum())}
+    metrics: dict[str, int | float] = {"n_old_classes": int(is_old.sum())}
     for name, score in score_discovery(features, _labels(images), is_old).items():
         metrics |= _flat(f"discovery/{name}", score)
     return metrics

@@ -1,0 +1,303 @@
+"""Several runs and the published numbers in one table; which differences between our runs are more than chance."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.evaluate.statistics import bootstrap_mean, compare_paired, holm
+from linnaea.evaluate.tasks import TASKS
+
+SCORES_SCHEMA = {
+    "score": pl.String, "what": pl.String, "model": pl.String, "ours": pl.Boolean, "value": pl.Float64,
+    "low": pl.Float64, "high": pl.Float64, "std": pl.Float64, "n_images": pl.Int64, "source": pl.String,
+}  # fmt: skip
+"""``value`` and its bounds are shares; ``std`` is over folds or runs; bounds are a 95% bootstrap over images."""
+
+PAIRS_SCHEMA = {
+    "score": pl.String, "what": pl.String, "first": pl.String, "second": pl.String, "difference": pl.Float64,
+    "low": pl.Float64, "high": pl.Float64, "only_first": pl.Int64, "only_second": pl.Int64, "p_value": pl.Float64,
+    "p_adjusted": pl.Float64, "n_images": pl.Int64, "verdict": pl.String,
+}  # fmt: skip
+"""``difference`` is second minus first; ``p_adjusted`` is Holm's over all pairs of the table."""
+
+ALPHA = 0.05
+BEYOND_SPECIES = {
+    "traits": "traits/mean", "pairs": "pairs/mean", "discovery": "discovery/all/mean", "transfer": "transfer/mean",
+}  # fmt: skip
+BEYOND = "beyond species"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What ``linnaea evaluate`` left in a folder."""
+
+    label: str
+    folder: Path
+    metrics: Mapping[str, int | float]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def what(self) -> str:
+        """The task, or the split of the data set; a task with other images than published is not that task."""
+        what = str(self.facts.get("what") or "evaluated images")
+        return what if self.facts.get("as_published", True) else f"{what} (other images)"
+
+    @cached_property
+    def examples(self) -> pl.DataFrame | None:
+        """The table of single images, where there is one."""
+        path = self.folder / "examples.parquet"
+        try:
+            return pl.read_parquet(path) if path.exists() else None
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise LinnaeaError(f"{path}: cannot be read ({error})") from error
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """Score -> column of :attr:`examples` that says what was right."""
+        if self.examples is None:
+            return {}
+        forms = list(dict.fromkeys(name.split("/")[1] for name in self.metrics if name.startswith("zero_shot/")))
+        columns = {f"zero-shot, {form}": f"right_{form}" if i else "right" for i, form in enumerate(forms)}
+        shots = [name.split("_")[2] for name in self.examples.columns if name.startswith("few_shot_")]
+        columns |= {f"{n}-shot": f"few_shot_{n}_right" for n in shots}
+        return {score: column for score, column in columns.items() if column in self.examples.columns}
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs in folders of ``linnaea evaluate``; one of ``--task all`` holds a run per task.
+
+    Raises:
+        LinnaeaError: a folder holds no run.
+    """
+    labels = [folder.resolve().name for folder in folders]
+    runs = []
+    for folder, name in zip(folders, labels, strict=True):
+        label = name if labels.count(name) == 1 else str(folder)
+        inner = sorted(path.parent for path in folder.glob("*/metrics.json"))
+        found = [folder] if (folder / "metrics.json").exists() else inner
+        if not found:
+            raise LinnaeaError(f"{folder}: holds no metrics.json; give folders that `linnaea evaluate` wrote")
+        runs += [_read_run(path, label) for path in found]
+    return runs
+
+
+def _read_run(folder: Path, label: str) -> Run:
+    facts: dict[str, Any] = {}
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        if (folder / "run.json").exists():
+            facts = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise LinnaeaError(f"{folder}: cannot be read ({error})") from error
+    return Run(label=label, folder=folder, metrics=metrics, facts=facts)
+
+
+def read_published() -> pl.DataFrame:
+    """The published scores that ship with us, as rows of :data:`SCORES_SCHEMA`, each with the table it stands in."""
+    text = files("linnaea.evaluate").joinpath("published.csv").read_text(encoding="utf-8")
+    rows = [
+        {"score": row["score"], "what": row["task"], "model": row["model"], "ours": False,
+         "value": float(row["percent"]) / 100, "source": row["source"]}
+        for row in csv.DictReader(text.splitlines())
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=SCORES_SCHEMA)
+
+
+def tabulate_scores(runs: Sequence[Run]) -> pl.DataFrame:
+    """Every score of every run, rows of :data:`SCORES_SCHEMA`."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        common = {"what": run.what, "model": run.label, "ours": True, "source": str(run.folder)}
+        for score, column in run.columns.items():
+            assert run.examples is not None
+            asked = run.examples.select(pl.col(column).cast(pl.Float64), w=_weight(run.examples, column)).drop_nulls()
+            right = asked[column].to_numpy()
+            if len(right):
+                interval = bootstrap_mean(right, weight_N=asked["w"].to_numpy())
+                shots = score.removesuffix("-shot") if score.endswith("-shot") else ""
+                mean = run.metrics.get(f"few_shot/{shots}/mean") if shots else interval.mean
+                std = run.metrics.get(f"few_shot/{shots}/std") if shots else None
+                rows.append(common | {"score": score, "value": mean, "low": interval.low, "high": interval.high,
+                                      "std": std, "n_images": len(right)})  # fmt: skip
+        rows += [common | row for row in _scores_without_examples(run)]
+    return pl.DataFrame(rows, schema=SCORES_SCHEMA)
+
+
+def _weight(examples: pl.DataFrame, column: str) -> pl.Expr:
+    """How often each image was asked."""
+    asked = column.removesuffix("right") + "asked"
+    return (pl.col(asked) if column.startswith("few_shot_") and asked in examples.columns else pl.lit(1)).cast(
+        pl.Float64
+    )
+
+
+def _scores_without_examples(run: Run) -> list[dict[str, Any]]:
+    rows = []
+    for name, value in run.metrics.items():
+        match name.split("/"):
+            case ["probe", probe, "mean"]:
+                score = {"knn": "k-NN", "linear": "linear probe"}.get(probe, probe)
+            case [protocol, *_] if BEYOND_SPECIES.get(protocol) == name:
+                score = BEYOND
+                if run.facts.get("task") == "awa2":  # the published score is of the first two attributes
+                    continue
+            case ["traits", "first_two", "mean"]:
+                score = BEYOND
+            case _:
+                continue
+        std = run.metrics.get(name.removesuffix("mean") + "std")
+        rows.append({"score": score, "value": value, "std": std, "n_images": run.metrics.get("n_images")})
+    return rows
+
+
+def compare_runs(
+    runs: Sequence[Run], *, on_progress: Callable[[int, int | None], None] = lambda done, total: None
+) -> pl.DataFrame:
+    """Every pair of runs on the same images, score by score, rows of :data:`PAIRS_SCHEMA`.
+
+    Images are paired by their key; runs of other images are no pair, and a row says so.
+    """
+    pairs = [pair for pair in combinations(runs, 2) if pair[0].what == pair[1].what]
+    rows: list[dict[str, Any]] = []
+    for number, (first, second) in enumerate(pairs):
+        rows += _compare_pair(first, second)
+        on_progress(number + 1, len(pairs))
+    tested = [row for row in rows if "p_value" in row]
+    for row, adjusted in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
+        apart = (row["low"] > 0 or row["high"] < 0) and adjusted < ALPHA
+        better = row["second"] if row["difference"] > 0 else row["first"]
+        row |= {"p_adjusted": adjusted, "verdict": f"{better} is better" if apart else "within the error bars"}
+    return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
+
+
+def _compare_pair(first: Run, second: Run) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for score in first.columns.keys() & second.columns.keys():
+        assert first.examples is not None
+        assert second.examples is not None
+        row: dict[str, Any] = {"score": score, "what": first.what, "first": first.label, "second": second.label}
+        one = first.examples.select("key", a=first.columns[score], w=_weight(first.examples, first.columns[score]))
+        other = second.examples.select("key", b=second.columns[score])
+        both = one.join(other, on="key", how="inner").drop_nulls()
+        if one[:, "a"].null_count() == one.height and other[:, "b"].null_count() == other.height:
+            continue  # no class has so many images
+        if one["key"].n_unique() < one.height or set(one["key"]) != set(other["key"]) or both.is_empty():
+            rows.append(row | {"verdict": "not the same images"})
+            continue
+        found = compare_paired(
+            both["a"].cast(pl.Float64).to_numpy(), both["b"].cast(pl.Float64).to_numpy(), weight_N=both["w"].to_numpy()
+        )
+        rows.append(
+            row
+            | {"difference": found.difference.mean, "low": found.difference.low, "high": found.difference.high}
+            | {"only_first": found.only_first, "only_second": found.only_second, "p_value": found.p_value}
+            | {"n_images": found.n}
+        )
+    return sorted(rows, key=lambda row: str(row["score"]))
+
+
+def published_score(score: str, what: str) -> str:
+    """The published score that one of ours stands beside, ``""`` if none: zero-shot has the task's own captions."""
+    task = TASKS.get(what)
+    if not score.startswith("zero-shot, "):
+        return score if task else ""
+    return "zero-shot" if task and score == f"zero-shot, {task.text_type}" else ""
+
+
+def wide_tables(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """For every score a table: a row per model, ours first, a column per task or data set of ours, values in percent.
+
+    Published rows stand below where they have one of these; ``mean`` is that of models which have all. Our zero-shot
+    with the published captions stands with the published ones under ``zero-shot``.
+    """
+    under = [
+        published_score(score, what) if ours else score
+        for score, what, ours in scores.select("score", "what", "ours").iter_rows()
+    ]
+    shown = scores.with_columns(under=pl.Series(under, dtype=pl.String))
+    tables = {}
+    names = shown.unique("score", maintain_order=True)["score"].to_list()
+    for name in sorted(names, key=lambda name: name != "zero-shot"):  # beside the published ones: first
+        part = shown.filter((pl.col("score") == name) | ((pl.col("under") == name) & (name != "")))
+        whats = part.filter("ours")["what"].unique()
+        part = part.filter(pl.col("what").is_in(whats.to_list()))
+        if part.is_empty():
+            continue
+        order = {what: place for place, what in enumerate([*TASKS])}
+        columns = sorted(whats, key=lambda what: (order.get(what, len(order)), what))
+        rows = []
+        for model, own in part.group_by(["model", "ours"], maintain_order=True):
+            values = dict(own.select("what", "value").iter_rows())
+            cells = {what: None if values.get(what) is None else 100 * values[what] for what in columns}
+            rows.append({"model": model[0], "from": "ours" if model[1] else "published", **cells})
+        frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(columns).cast(pl.Float64))
+        whole = pl.all_horizontal(pl.col(columns).is_not_null())
+        mean = pl.when(whole).then(pl.mean_horizontal(columns)).alias("mean")
+        tables[name] = frame.with_columns(mean) if len(columns) > 1 else frame
+    return tables
+
+
+def published_tables() -> dict[str, pl.DataFrame]:
+    """All published numbers, a table per source: a row per model, a column per task and score, in percent."""
+    tables = {}
+    for (source,), part in read_published().group_by(["source"], maintain_order=True):
+        named = part.with_columns(
+            column=pl.when(pl.col("score").is_in(["zero-shot", BEYOND])).then("what")
+            .otherwise(pl.concat_str("what", "score", separator=", ")),
+            percent=100 * pl.col("value"),
+        )  # fmt: skip
+        tables[str(source)] = named.pivot("column", index="model", values="percent")
+    return tables
+
+
+def pairs_in_points(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The table of pairs for people: differences in points, p-values with two digits."""
+    return pairs.select(
+        "what", "score", "first", "second",
+        (pl.col("difference") * 100).alias("difference"), (pl.col("low") * 100).alias("low"),
+        (pl.col("high") * 100).alias("high"), "only_first", "only_second",
+        pl.col("p_value").map_elements(_two_digits, return_dtype=pl.String),
+        pl.col("p_adjusted").map_elements(_two_digits, return_dtype=pl.String), "n_images", "verdict",
+    )  # fmt: skip
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def as_markdown(tables: Mapping[str, pl.DataFrame], pairs: pl.DataFrame) -> str:
+    """The tables as Markdown, percent with one decimal."""
+    parts = ["# Comparison", ""]
+    for name, table in tables.items():
+        parts += [f"## {name} (%)", "", *_markdown_rows(table), ""]
+    if pairs.height:
+        parts += ["## Differences between our runs (points)", "", *_markdown_rows(pairs_in_points(pairs)), ""]
+    return "\n".join(parts)
+
+
+def _markdown_rows(table: pl.DataFrame) -> list[str]:
+    head = [f"| {' | '.join(table.columns)} |", f"|{'|'.join('---' for _ in table.columns)}|"]
+    return head + [f"| {' | '.join(map(format_cell, row))} |" for row in table.iter_rows()]
+
+
+def format_cell(value: object) -> str:
+    """Text of a cell: numbers with what they can bear, bars kept out of the columns."""
+    match value:
+        case None:
+            return ""
+        case float() if np.isnan(value):
+            return ""
+        case float():
+            return f"{value:.1f}"
+        case _:
+            return str(value).replace("|", "/")

@@ -1,0 +1,102 @@
+"""The comparison as a page: scores with error bars beside the published ones, and what of it is more than chance."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from linnaea.evaluate.comparison import format_cell, pairs_in_points
+from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text
+
+COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
+GREY = "#9aa19a"
+MOST_ROWS = 24
+
+READING = (
+    "Bars of error are 95% bootstrap intervals over images. Two runs on the same images are compared image by image:"
+    " the interval of the difference by paired bootstrap, the p-value by McNemar's test, adjusted after Holm for the"
+    " number of comparisons on this page. A difference counts where its interval excludes zero and the adjusted"
+    " p-value is below 0.05.\n\nPublished numbers come without single answers, so no test is possible; they are for"
+    " orientation. They were measured by their authors on their copies of the data."
+)
+
+
+def write_comparison(
+    folder: Path,
+    scores: pl.DataFrame,
+    pairs: pl.DataFrame,
+    tables: Mapping[str, pl.DataFrame],
+    published: Mapping[str, pl.DataFrame],
+) -> Path:
+    """Write ``compare.html`` into ``folder``; arguments are those that :mod:`linnaea.evaluate.comparison` makes."""
+    ours = scores.filter("ours")
+    facts = Facts(
+        {
+            "models": ours["model"].n_unique(),
+            "tasks and data sets": ours["what"].n_unique(),
+            "differences tested": pairs["p_value"].count(),
+            "beyond the error bars": pairs.filter(pl.col("verdict").str.ends_with("is better")).height,
+        }
+    )
+    sections = [Section("At a glance", [facts, *_verdicts(pairs), Details("How to read this", [Text(READING)])])]
+    for name, table in tables.items():
+        part = ours.filter((pl.col("score") == name) & pl.col("value").is_not_null())
+        blocks: list[Block] = []
+        if part.height:
+            figure = plot_scores(part)
+            blocks.append(Figure(figure, f"share right with error bars: {name}", "Right answers, 95% intervals."))
+        blocks.append(Table(_in_tenths(table), caption="Percent."))
+        sections.append(Section(name[0].upper() + name[1:], blocks))
+    if pairs.height:
+        cells = _in_tenths(pairs_in_points(pairs))
+        sections.append(Section("Every pair", [Table(cells, caption="Differences in points, second minus first.")]))
+    everything: list[Block] = [Details(source, [Table(_in_tenths(table))]) for source, table in published.items()]
+    sections.append(Section("All published numbers, by source", everything))
+    page = Page("Comparison", ", ".join(ours["model"].unique(maintain_order=True)), sections,
+                footer="Made by `linnaea compare`.")  # fmt: skip
+    page.write(folder / "compare.html")
+    return folder / "compare.html"
+
+
+def _in_tenths(table: pl.DataFrame) -> list[dict[str, str]]:
+    return [{column: format_cell(value) for column, value in row.items()} for row in table.iter_rows(named=True)]
+
+
+def _verdicts(pairs: pl.DataFrame) -> list[Block]:
+    lines = []
+    for row in pairs.filter(pl.col("p_value").is_not_null()).iter_rows(named=True):
+        low, high = sorted((100 * row["low"], 100 * row["high"]))
+        span = f"{100 * row['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
+        lines.append(f"{row['what']}, {row['score']}: {row['second']} against {row['first']} {span}: {row['verdict']}.")
+    return [Text("\n\n".join(lines[:MOST_ROWS]))] if lines else []
+
+
+def plot_scores(scores: pl.DataFrame) -> Any:
+    """A dot with its interval per task and model, models in their colours."""
+    from matplotlib.figure import Figure as Plot
+
+    whats = scores["what"].unique(maintain_order=True).to_list()[:MOST_ROWS]
+    models = scores["model"].unique(maintain_order=True).to_list()
+    plot = Plot(figsize=(7.2, 1.1 + 0.22 * len(whats) * max(len(models), 2)), layout="constrained")
+    axes = plot.subplots()
+    for number, model in enumerate(models):
+        for row in scores.filter(pl.col("model") == model).iter_rows(named=True):
+            if row["what"] in whats:
+                shift = (number - (len(models) - 1) / 2) * 0.7 / max(len(models), 2)
+                place = whats.index(row["what"]) + shift
+                colour = COLOURS[number % len(COLOURS)]
+                if row["low"] is not None:
+                    axes.hlines(place, 100 * row["low"], 100 * row["high"], color=colour, lw=2)
+                label = model if row["what"] == whats[0] else None
+                axes.plot(100 * row["value"], place, "o", ms=6, color=colour, label=label)
+    axes.set_yticks(range(len(whats)), whats)
+    axes.set_ylim(len(whats) - 0.4, -0.6)
+    axes.set(xlabel="right (%)")
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", color="#e3e3e3")
+    axes.set_axisbelow(True)
+    if len(models) > 1:
+        plot.legend(loc="outside upper left", ncols=min(len(models), 3), frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return plot

@@ -1,0 +1,123 @@
+"""Runs side by side: paired by image, beside numbers that somebody published."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from linnaea.cli import main
+from linnaea.evaluate.comparison import BEYOND, compare_runs, read_published, read_runs, tabulate_scores, wide_tables
+from linnaea.evaluate.tasks import TASKS
+
+
+def make_run(folder: Path, what: str, right: np.ndarray, keys: list[str] | None = None, task: str = "") -> Path:
+    folder.mkdir(parents=True)
+    metrics = {"n_images": len(right), "zero_shot/asis/top1": float(right.mean()),
+               "few_shot/1/mean": 0.4, "few_shot/1/std": 0.02}  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "run.json").write_text(json.dumps({"model": "m", "what": what, "task": task}))
+    names = keys or [f"{i}" for i in range(len(right))]
+    table = pl.DataFrame({"key": names, "right": right, "few_shot_1_right": np.where(right, 0.5, 0.3)})
+    table.write_parquet(folder / "examples.parquet")
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    weak = rng.random(1000) < 0.3
+    strong = weak | (rng.random(1000) < 0.2)
+    return [make_run(tmp_path / "weak", "fungi", weak, task="fungi"),
+            make_run(tmp_path / "strong", "fungi", strong, task="fungi")]  # fmt: skip
+
+
+def test_published_numbers_are_the_verified_ones() -> None:
+    published = read_published()
+    assert published["source"].null_count() == 0
+    known = {*TASKS, "camera-trap", "mean-of-ten", "mean-of-bioclip-2", "mean-beyond-species"}
+    assert set(published["what"]) <= known
+    models = {name.split(" (")[0] for name in published["model"]}
+    assert {
+        "BioCLIP",
+        "BioCLIP 2",
+        "SigLIP",
+        "DINOv2",
+        "Supervised-IN21K",
+        "CLIP ViT-B/16",
+        "OpenCLIP ViT-B/16",
+    } <= models
+
+
+def test_published_rows_agree_with_their_means() -> None:
+    """A slip in copying a table would show."""
+    rows = read_published().filter(pl.col("score").is_in(["zero-shot", BEYOND]))
+    for (model, source, _), part in rows.group_by(["model", "source", "score"]):
+        means = part.filter(pl.col("what").str.starts_with("mean"))
+        if means.height:
+            values = part.filter(~pl.col("what").str.starts_with("mean"))["value"]
+            assert values.mean() == pytest.approx(means["value"].item(), abs=0.0011), (model, source)
+
+
+def test_published_numbers_are_those_of_the_reference(shared: Path) -> None:
+    text = (shared / "reference" / "bioclip.md").read_text()
+    for value in read_published()["value"]:
+        number = f"{100 * value:.2f}".rstrip("0").rstrip(".")
+        assert number in text, number
+
+
+def test_a_difference_is_found_pair_by_pair(pair: list[Path]) -> None:
+    table = compare_runs(read_runs(pair))
+    row = table.row(by_predicate=pl.col("score") == "zero-shot, asis", named=True)
+    assert row["verdict"] == "strong is better"
+    assert row["only_first"] == 0
+    assert 0 < row["low"] < row["difference"] < row["high"]
+    same = compare_runs(read_runs([pair[0], pair[0]]))
+    assert set(same["verdict"]) == {"within the error bars"}
+
+
+def test_other_images_are_no_pair(pair: list[Path], tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", "fungi", np.ones(5, bool), keys=list("abcde"))
+    table = compare_runs(read_runs([pair[0], other]))
+    assert set(table["verdict"]) == {"not the same images"}
+    elsewhere = make_run(tmp_path / "elsewhere", "plankton", np.ones(1000, bool))
+    assert compare_runs(read_runs([pair[0], elsewhere])).is_empty()
+
+
+def test_other_images_than_published_are_another_task(pair: list[Path]) -> None:
+    facts = json.loads((pair[0] / "run.json").read_text())
+    (pair[0] / "run.json").write_text(json.dumps(facts | {"as_published": False}))
+    runs = read_runs([pair[0]])
+    tables = wide_tables(pl.concat([tabulate_scores(runs), read_published()]))
+    assert runs[0].what == "fungi (other images)"
+    assert not any("published" in table["from"] for table in tables.values())
+
+
+def test_published_rows_stand_beside_ours_of_the_same_captions(pair: list[Path]) -> None:
+    scores = pl.concat([tabulate_scores(read_runs(pair)), read_published()])
+    table = wide_tables(scores)["zero-shot"]
+    values = dict(table.select("model", "fungi").iter_rows())
+    assert values["BioCLIP"] == pytest.approx(40.7)
+    assert values["BioCLIP 2"] == pytest.approx(83.8)
+    assert values["weak"] == pytest.approx(100 * scores.filter(pl.col("model") == "weak")["value"][0])
+    assert table.columns == ["model", "from", "fungi"]
+
+
+def test_the_command_writes_tables_and_a_page(
+    pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *map(str, pair), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "BioCLIP 2" in said.out
+    assert "strong is better" in said.err
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert "arXiv 2505.23883" in page
+    assert "Supervised-IN21K" in page
+    assert "strong is better" in (tmp_path / "out" / "compare.md").read_text()
+    assert pl.read_csv(tmp_path / "out" / "scores.csv").height > 170
+    assert main(["compare", str(tmp_path), "--output", str(tmp_path / "x")]) in (0, 1)
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(tmp_path / "empty"), "--output", str(tmp_path / "x")]) == 1
+    assert "linnaea evaluate" in capsys.readouterr().err
+    assert main(["compare", "--output", str(tmp_path / "x")]) == 2
