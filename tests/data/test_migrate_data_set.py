@@ -1,7 +1,6 @@
 """A data set in a new taxonomy: labels follow, no image is touched, and a killed migration is never taken for whole."""
 
 import json
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +13,6 @@ from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.migrate import Migration
 from linnaea.taxonomy.taxon import Taxon
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "taxonomy"))
 from test_changes import CORVIDS, checklist
 
 SPECIES = ("Corvus monedula", "Corvus corone", "Corvus cornix", "Pica pica")

@@ -65,6 +65,8 @@ class MetricsLog:
         self._boards: list[Any] = []
         if silent:
             return
+        with explain_os_errors(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
         self.cut_after(after)
         if importlib.util.find_spec("tensorboard"):
             self._boards.append(_TensorBoard(run_dir / "tensorboard", after))
