@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from test_changes import CORVIDS, checklist
 
 from linnaea.data import migrate as module
 from linnaea.data.migrate import PENDING, finish_pending, migrate_data_set
@@ -12,8 +13,6 @@ from linnaea.data.shards import TAXA_SCHEMA, DataSet, make_taxa_table, write_par
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.migrate import Migration
 from linnaea.taxonomy.taxon import Taxon
-
-from test_changes import CORVIDS, checklist
 
 SPECIES = ("Corvus monedula", "Corvus corone", "Corvus cornix", "Pica pica")
 OLD = checklist(*(f"{CORVIDS} {name}" for name in SPECIES), synonyms={"Pica hudsonia": "Pica pica"})
