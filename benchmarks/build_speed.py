@@ -10,7 +10,7 @@ output (short side 256, quality 90). Ours is the whole build: reading the folder
 index, licences, manifest. All ways start their processes inside the clock, and take turns on the same files.
 
 ``--records`` measures memory instead: the peak of a build of so many records (the same few tiny pictures over and
-over), and of ten times fewer.
+over, under as many names), and of ten times fewer.
 """
 
 import argparse
@@ -134,12 +134,17 @@ print(summary.n_out, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def measure_memory(scratch: Path, n_records: int) -> None:
+    drawn = []
     for number in range(10):
-        picture = np.full((32, 32, 3), 20 * number, np.uint8)
-        (scratch / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
+        drawn.append(scratch / f"{number}.jpg")
+        drawn[-1].write_bytes(cv2.imencode(".jpg", np.full((32, 32, 3), 20 * number, np.uint8))[1].tobytes())
+    for number in range(n_records):
+        folder = scratch / f"photographs/{number // 1000:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        os.link(drawn[number % 10], folder / f"{number:09d}.jpg")
     for n_rows in (n_records // 10, n_records):
         table = scratch / f"table-{n_rows}.csv"
-        rows = (f"{'./' * (number // 10 % 500)}{number % 10}.jpg,Genus species{number % 7},{number}\n"
+        rows = (f"photographs/{number // 1000:04d}/{number:09d}.jpg,Genus species{number % 7},{number}\n"
                 for number in range(n_rows))  # fmt: skip
         table.write_text("path,label,source\n" + "".join(rows))
         command = [sys.executable, "-c", MEMORY, str(table)]

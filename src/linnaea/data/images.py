@@ -46,6 +46,7 @@ SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_MAX_SIDE = 65_500
+_LEAST_LINEAR_SCALE = 1 / 1.6
 _UPRIGHT = 1
 _PASSING_ERRORS = {
     errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM
@@ -173,14 +174,17 @@ def squash(data: bytes) -> Prepared:
 def resize_short_side(picture: Picture, short_side: int) -> Picture:
     """Shrink so that the short side has at most ``short_side`` pixels; the aspect ratio is kept, nothing enlarged.
 
-    Area interpolation, bit-identical with and without SIMD in OpenCV (cubic is not).
+    To less than 1/1.6 of its size the picture is averaged by area; above, where that blurs and takes six times as
+    long, it is sampled linearly: both as near to Pillow's bicubic filter as the other where they meet. Both are
+    bit-identical with and without SIMD in OpenCV (cubic is not).
     """
     height, width = picture.shape[:2]
     scale = short_side / min(height, width)
     if scale >= 1:
         return picture
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    filter_ = cv2.INTER_LINEAR_EXACT if scale > _LEAST_LINEAR_SCALE else cv2.INTER_AREA
+    return np.asarray(cv2.resize(picture, size, interpolation=filter_), dtype=np.uint8)
 
 
 def _decode_plain_jpeg(data: bytes, min_short_side: int | None) -> Picture | None:
