@@ -41,7 +41,7 @@ def name(rows: list[tuple[str, Taxon]], resolver: NameResolver, **rule: str) -> 
         {"facts": [json.dumps({"label": label} if label else {}) for label, _ in rows],
          "taxon_id": pl.Series([taxa.index(taxon) for _, taxon in rows], dtype=pl.Int32)}
     )  # fmt: skip
-    return settle_names(records, taxa, resolver, NamingRule(checklists=("x",), **rule))  # type: ignore[arg-type]
+    return settle_names(records.lazy(), taxa, resolver, NamingRule(checklists=("x",), **rule))  # type: ignore[arg-type]
 
 
 def settled(naming: Naming) -> list[Taxon]:

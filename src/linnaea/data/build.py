@@ -322,9 +322,11 @@ def _finish(
 
 def licence_table(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
     """Licence and attribution of every stored picture; one column per fact that occurs, and what they come to."""
-    plan = pl.read_parquet(plan_path, columns=["key", "facts"]).join(index.select("key", "source"), on="key")
     columns = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
-    table = plan.select("key", "source", *columns)
+    facts = (
+        pl.scan_parquet(plan_path).select("key", *columns).collect(engine="streaming")
+    )  # the JSON is never held whole
+    table = facts.join(index.select("key", "source"), on="key").select("key", "source", *LICENCE_FACTS)
     return describe_licences(table.drop(name for name in LICENCE_FACTS if not (table[name] != "").any()))
 
 

@@ -86,10 +86,10 @@ class NameResolver:
         )
 
 
-def settle_names(records: pl.DataFrame, taxa: Sequence[Taxon], resolver: NameResolver, rule: NamingRule) -> Naming:
+def settle_names(records: pl.LazyFrame, taxa: Sequence[Taxon], resolver: NameResolver, rule: NamingRule) -> Naming:
     """Settle the names of records (columns ``facts`` and ``taxon_id``, a row of ``taxa``)."""
     label = pl.col("facts").str.json_path_match("$.label").fill_null("").alias("label")
-    pairs = records.select(label, "taxon_id")
+    pairs = records.select(label, "taxon_id").collect(engine="streaming")
     names = pairs.group_by("label", "taxon_id").len("records")
     lineages = pl.DataFrame(
         [(number, *taxon.lineage, taxon.common_name, taxon.scientific_name) for number, taxon in enumerate(taxa)],

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet
 
 from linnaea.data.shards import make_taxa_table, sort_taxa, write_parquet
 from linnaea.storage import atomic_path
@@ -35,7 +36,8 @@ DETAIL = " -- "
 
 PLAN_FILE, TAXA_FILE, REJECTS_FILE, NAMES_FILE = "records.parquet", "taxa.parquet", "rejects.parquet", "names.parquet"
 
-_ROW_GROUP = 16_384  # a task reads its slice alone, not the plan
+ROW_GROUP = 16_384
+"""A task reads its slice alone, not the plan."""
 
 
 def make_key(source: str, record_id: str) -> str:
@@ -43,13 +45,22 @@ def make_key(source: str, record_id: str) -> str:
     return hashlib.blake2b(f"{source}\0{record_id}".encode(), digest_size=12).hexdigest()
 
 
-def write_plan(plan: pl.DataFrame, rejects: pl.DataFrame, taxa: Sequence[Taxon], folder: Path) -> None:
-    """Write the plan with its taxa (in the order of their ids) and rejects; the plan itself last."""
+def write_plan(plan: Iterable[pl.DataFrame], rejects: pl.DataFrame, taxa: Sequence[Taxon], folder: Path) -> None:
+    """Write the plan (tables sorted by split and key) with its taxa (in the order of their ids) and rejects.
+
+    The plan itself comes last.
+    """
     write_parquet(make_taxa_table(taxa), folder / TAXA_FILE)
     write_parquet(rejects.select(*REJECT_SCHEMA), folder / REJECTS_FILE)
-    with atomic_path(folder / PLAN_FILE) as partial:
-        plan = plan.select(*PLAN_SCHEMA).sort("split", "key")
-        plan.write_parquet(partial, compression="zstd", row_group_size=_ROW_GROUP)
+    write_frames(plan, PLAN_SCHEMA, folder / PLAN_FILE)
+
+
+def write_frames(frames: Iterable[pl.DataFrame], schema: dict[str, Any], path: Path) -> None:
+    """Write tables one after the other into one file; no two of them are in memory at once."""
+    empty = pl.DataFrame(schema=schema).to_arrow()
+    with atomic_path(path) as partial, pyarrow.parquet.ParquetWriter(partial, empty.schema, compression="zstd") as out:
+        for frame in frames:
+            out.write_table(frame.select(*schema).to_arrow().cast(empty.schema), row_group_size=ROW_GROUP)
 
 
 def number_taxa(plan: pl.DataFrame, taxa: Sequence[Taxon]) -> tuple[pl.Series, list[Taxon]]:

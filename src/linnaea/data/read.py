@@ -1,20 +1,22 @@
 """The first stage of a build: every source once, into tables that the later stages work on.
 
 Reading decides nothing but what is no record at all: a record that occurs twice, a split whose name no folder can bear.
+Its memory does not grow with the number of records: they are sorted on disk.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from linnaea.data.plan import RECORD_SCHEMA, REJECT_SCHEMA, make_key
+from linnaea.data.plan import RECORD_SCHEMA, REJECT_SCHEMA, make_key, write_frames
 from linnaea.data.shards import taxa_from_table, write_parquet
 from linnaea.data.sources import Record, Rejected, Source
-from linnaea.storage import atomic_path
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
@@ -23,8 +25,10 @@ Names = tuple[tuple[str, ...], str]
 
 _GIVEN_SCHEMA: dict[str, Any] = dict.fromkeys((*RANK_LABELS, "common_name"), pl.String)
 
-_ROW_GROUP = 16_384  # a task reads its slice alone, not the whole table
-_CHUNK = 50_000
+_CHUNK, _PART = 8_192, 32_768
+"""Rows kept as Python's tuples (a thousand bytes each), and as columns (a few hundred), before they go to disk."""
+
+_KEY_BITS = 32  # of a key's first eight hexadecimal digits
 _SPLIT_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
@@ -60,6 +64,13 @@ class Reading:
         """The distinct taxa as the sources give them, in order of appearance."""
         return taxa_from_table(pl.read_parquet(self.taxa_path))
 
+    def at(self, rows: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
+        """Some columns of some records, by their numbers in the table, in that order."""
+        numbered = pl.scan_parquet(self.records_path).select(columns).with_row_index("row")
+        found = numbered.filter(pl.col("row").is_in(rows.implode())).collect(engine="streaming")
+        wanted = pl.DataFrame({"row": rows.cast(pl.UInt32)})
+        return wanted.join(found, on="row", maintain_order="left").select(columns)
+
 
 def count_rows(path: Path) -> int:
     """The rows of a Parquet file, without reading them."""
@@ -71,35 +82,60 @@ def read_sources(sources: Sequence[Source], folder: Path) -> Reading:
     reading = Reading(folder=folder)
     if reading.records_path.exists():
         return reading
-    records, rejects, taxa = _read(sources)
-    twice = ~records["key"].is_first_distinct()
-    bad_split = ~records["split"].str.contains(_SPLIT_NAME) & (records["split"] != "")
-    refused = [
-        rejects,
-        _rejected(records.filter(twice), pl.lit("occurs twice (same source and record id)")),
-        _rejected(
-            records.filter(bad_split & ~twice),
-            pl.format("split '{}' cannot be the name of a folder (letters, digits, - and _)", "split"),
-        ),
-    ]
+    unsorted = folder / "read" / "unsorted"
+    shutil.rmtree(unsorted, ignore_errors=True)
+    unsorted.mkdir(parents=True)
+    n_records, rejects, taxa = _read(sources, unsorted)
+    refused = [rejects]
     lineages = [(*lineage, common_name) for lineage, common_name in taxa]
-    write_parquet(pl.concat(refused), reading.rejects_path)
     write_parquet(pl.DataFrame(lineages, schema=_GIVEN_SCHEMA, orient="row"), reading.taxa_path)
-    with atomic_path(reading.records_path) as partial:
-        kept = records.filter(~twice & ~bad_split).sort("key")
-        kept.write_parquet(partial, compression="zstd", row_group_size=_ROW_GROUP)
+
+    def sift() -> Iterator[pl.DataFrame]:
+        for records in _iter_sorted(unsorted, n_records):
+            kept, without = _sift(records)
+            refused.append(without)
+            yield kept
+        write_parquet(pl.concat(refused), reading.rejects_path)  # before the records, which are the last to be there
+
+    write_frames(sift(), RECORD_SCHEMA, reading.records_path)
+    shutil.rmtree(unsorted)
     return reading
 
 
+def _sift(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The records to go on with, and the rejects."""
+    twice = ~records["key"].is_first_distinct()
+    bad_split = ~records["split"].str.contains(_SPLIT_NAME) & (records["split"] != "")
+    folder = pl.format("split '{}' cannot be the name of a folder (letters, digits, - and _)", "split")
+    refused = [
+        _rejected(records.filter(twice), pl.lit("occurs twice (same source and record id)")),
+        _rejected(records.filter(bad_split & ~twice), folder),
+    ]
+    return records.filter(~twice & ~bad_split), pl.concat(refused)
+
+
+def _iter_sorted(folder: Path, n_records: int) -> Iterator[pl.DataFrame]:
+    """The records by key, in ranges of keys: keys are hashes, so ranges of one width hold about as many records."""
+    parts = sorted(folder.glob("*.parquet"))
+    n_ranges = 1 + n_records // _PART
+    ends = ["", *(f"{number * 2**_KEY_BITS // n_ranges:08x}" for number in range(1, n_ranges)), "g"]
+    for first, end in pairwise(ends):
+        lazy = pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=RECORD_SCHEMA)
+        inside = lazy.filter((pl.col("key") >= first) & (pl.col("key") < end))
+        yield inside.collect().sort("key", maintain_order=True)
+
+
 class _Rows:
-    """Rows on their way into a table, kept as columns: a hundred bytes each instead of a thousand."""
+    """Rows on their way into a table."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema, self._rows = schema, list[tuple[Any, ...]]()
         self._frames = [pl.DataFrame(schema=schema)]
+        self.n_held = 0
 
     def add(self, row: tuple[Any, ...]) -> None:
         self._rows.append(row)
+        self.n_held += 1
         if len(self._rows) == _CHUNK:
             self._flush()
 
@@ -107,23 +143,38 @@ class _Rows:
         self._frames.append(pl.DataFrame(self._rows, schema=self._schema, orient="row"))
         self._rows.clear()
 
-    def table(self) -> pl.DataFrame:
+    def take(self) -> pl.DataFrame:
+        """The rows; none is held any more."""
         self._flush()
-        return pl.concat(self._frames, rechunk=True)
+        table = pl.concat(self._frames, rechunk=True)
+        self._frames, self.n_held = [pl.DataFrame(schema=self._schema)], 0
+        return table
 
 
-def _read(sources: Iterable[Source]) -> tuple[pl.DataFrame, pl.DataFrame, list[Names]]:
-    """Every record, with ``taxon_id`` a row of the list of taxa in order of appearance; and every reject."""
+def _read(sources: Iterable[Source], folder: Path) -> tuple[int, pl.DataFrame, list[Names]]:
+    """Write every record into parts, each sorted by key; returns their number, the rejects and the taxa.
+
+    ``taxon_id`` is a row of the list of taxa, which is in order of appearance.
+    """
     numbers: dict[Names, int] = {}
-    records, rejects = _Rows(RECORD_SCHEMA), _Rows(REJECT_SCHEMA)
-    for source in sources:
-        for item in source.records():
-            if isinstance(item, Rejected):
-                rejects.add((item.source, item.record_id, item.location, item.reason))
-            else:
-                names = (item.taxon.lineage, item.taxon.common_name)  # authorships make no other taxon
-                records.add(_row(item, numbers.setdefault(names, len(numbers))))
-    return records.table(), rejects.table(), list(numbers)
+    records, rejects, n_records = _Rows(RECORD_SCHEMA), _Rows(REJECT_SCHEMA), 0
+    for item in (item for source in sources for item in source.records()):
+        if isinstance(item, Rejected):
+            rejects.add((item.source, item.record_id, item.location, item.reason))
+            continue
+        names = (item.taxon.lineage, item.taxon.common_name)  # authorships make no other taxon
+        records.add(_row(item, numbers.setdefault(names, len(numbers))))
+        n_records += 1
+        if records.n_held == _PART:
+            _write_part(records.take(), folder, n_records)
+    _write_part(records.take(), folder, n_records)
+    return n_records, rejects.take(), list(numbers)
+
+
+def _write_part(records: pl.DataFrame, folder: Path, n_records: int) -> None:
+    """Row groups by key: who wants a range of keys reads a few of them."""
+    part = folder / f"{n_records:012d}.parquet"
+    records.sort("key", maintain_order=True).write_parquet(part, compression="lz4", row_group_size=_PART // 32)
 
 
 def _row(record: Record, taxon: int) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ name, a benchmark's picture, a benchmark's species, a copy.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from linnaea.data.leakage import (
     species_names,
 )
 from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
-from linnaea.data.plan import DETAIL, NAMES_FILE, REJECT_SCHEMA, number_taxa, write_plan
+from linnaea.data.plan import DETAIL, NAMES_FILE, ROW_GROUP, number_taxa, write_plan
 from linnaea.data.read import Reading
 from linnaea.data.shards import write_parquet
 from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_splits
@@ -45,6 +45,9 @@ OnProgress = Callable[[int, int | None], None]
 
 COUNTS_FILE = "settled.json"
 """What the stage has to say in the manifest."""
+
+_DECISIVE = ("key", "split", "source", "record_id", "group", "taxon_id")
+"""The columns that decide; the others (a path and facts, most of the bytes) stay on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +112,9 @@ class _Ledger:
         self._reasons.append(still)
         return still.height
 
-    def rejects(self, records: pl.DataFrame) -> pl.DataFrame:
-        """The rejected of the records, :data:`linnaea.data.plan.REJECT_SCHEMA`."""
-        reasons = pl.concat(self._reasons)
-        where = records.select("source", "record_id", "location")[reasons["row"]]
-        return where.hstack([reasons["reason"]]).select(*REJECT_SCHEMA)
+    def reasons(self) -> pl.DataFrame:
+        """:data:`linnaea.data.copies.REASON_SCHEMA`, a row per rejected record."""
+        return pl.concat(self._reasons)
 
 
 def settle(
@@ -143,17 +144,16 @@ def settle(
         records = records.with_columns(compared.training.hex(records.height))
     if compared and rules.duplicates.is_on:
         records, counts["copies"] = _settle_copies(records, rules.duplicates, compared, ledger)
-    rejects = ledger.rejects(records)
-    plan = records.filter(pl.Series(ledger.alive))
-    _write(reading, plan, rejects, named, rules.splits, counts)
+    plan = records.with_row_index("record").filter(pl.Series(ledger.alive))
+    _write(reading, plan, ledger.reasons(), named, rules.splits, counts)
 
 
 def _name(reading: Reading, rule: NamingRule) -> _Named:
-    records, given = pl.read_parquet(reading.records_path), reading.taxa()
+    records, given = pl.read_parquet(reading.records_path, columns=list(_DECISIVE)), reading.taxa()
     if not rule.checklists:
         return _Named(records=records, taxa=given)
     resolver = NameResolver(rule)
-    naming = settle_names(records, given, resolver, rule)
+    naming = settle_names(pl.scan_parquet(reading.records_path), given, resolver, rule)
     records = records.with_columns(naming.rows.alias("taxon_id"))
     return _Named(records=records, taxa=naming.taxa, given=naming.given, naming=naming, resolver=resolver)
 
@@ -224,9 +224,13 @@ def _settle_copies(
 
 
 def _write(
-    reading: Reading, plan: pl.DataFrame, rejects: pl.DataFrame, named: _Named, rule: SplitRule, counts: dict[str, Any]
+    reading: Reading, plan: pl.DataFrame, reasons: pl.DataFrame, named: _Named, rule: SplitRule, counts: dict[str, Any]
 ) -> None:
-    """Number the taxa that are left, assign the splits, and write everything; the plan last."""
+    """Number the taxa that are left, assign the splits, and write everything; the plan last.
+
+    ``plan`` are the records that are left, with the number of the ``record`` in the table on disk; ``reasons`` are why
+    the others are not.
+    """
     new_id, taxa = number_taxa(plan, named.taxa)
     plan = plan.with_columns(new_id.gather(plan["taxon_id"]).alias("taxon_id"))
     if rule.benchmark is None:
@@ -243,9 +247,23 @@ def _write(
     if named.naming:
         write_parquet(named.naming.table.with_columns(new_id).select(*NAMES_SCHEMA), reading.folder / NAMES_FILE)
     write_atomically(reading.folder / COUNTS_FILE, json.dumps(counts, ensure_ascii=False))
-    straddling = plan.filter(pl.col("reason") != "").select(*REJECT_SCHEMA)
-    every = [pl.read_parquet(reading.rejects_path), rejects, straddling]
-    write_plan(plan.filter(pl.col("reason") == ""), pl.concat(every), taxa, reading.folder)
+    straddling = plan.filter(pl.col("reason") != "").select(pl.col("record").alias("row"), "reason")
+    reasons = pl.concat([reasons, straddling.cast(REASON_SCHEMA)])  # type: ignore[arg-type]
+    rejects = reading.at(reasons["row"], ("source", "record_id", "location")).with_columns(reasons["reason"])
+    rejects = pl.concat([pl.read_parquet(reading.rejects_path), rejects])
+    write_plan(_iter_plan(reading, plan.filter(pl.col("reason") == "")), rejects, taxa, reading.folder)
+
+
+def _iter_plan(reading: Reading, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The plan by split and key, in slices, with what stayed on disk: its rows are in the order of their keys."""
+    decided = plan.select("record", "split", "group", "taxon_id", "pdq")
+    whole = pl.scan_parquet(reading.records_path).select("key", "source", "record_id", "location", "facts")
+    for split in sorted(decided["split"].unique()):
+        for some in decided.filter(pl.col("split") == split).iter_slices(ROW_GROUP):
+            first, last = int(some["record"][0]), int(some["record"][-1])
+            span = whole.slice(first, last - first + 1).with_row_index("record", offset=first)
+            wanted = pl.col("record").is_in(some["record"].implode())
+            yield some.hstack(span.filter(wanted).drop("record").collect(engine="streaming"))
 
 
 def _rare_names(draw: BenchmarkDraw, resolver: NameResolver | None) -> SpeciesNames:
