@@ -27,8 +27,17 @@ from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Re
 from linnaea.data.leakage import Benchmark
 from linnaea.data.licences import LicenceRule, describe_licences
 from linnaea.data.naming import NamingRule
-from linnaea.data.plan import DETAIL, NAMES_FILE, PLAN_FILE, REJECT_SCHEMA, REJECTS_FILE, TAXA_FILE
-from linnaea.data.read import Reading, read_sources
+from linnaea.data.plan import (
+    DETAIL,
+    NAMES_FILE,
+    PLAN_FILE,
+    REJECT_SCHEMA,
+    REJECTS_FILE,
+    ROW_GROUP,
+    TAXA_FILE,
+    write_frames,
+)
+from linnaea.data.read import Reading, count_rows, read_sources
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, Source, read_location
@@ -106,6 +115,10 @@ class ShardTask:
     start: int
     length: int
     config: BuildConfig
+
+    @property
+    def split(self) -> str:
+        return self.name.partition("/")[0]
 
     @property
     def tar_path(self) -> Path:
@@ -289,19 +302,26 @@ def _finish(
     sources: Sequence[Source], directory: Path, config: BuildConfig, tasks: list[ShardTask], fingerprint: str
 ) -> BuildSummary:
     build_dir = directory / BUILD_DIR
-    index = pl.concat([pl.DataFrame(schema=INDEX_SCHEMA), *(pl.read_parquet(task.index_path) for task in tasks)])
+    stored, index_path = Counter[str](), directory / "index.parquet"
+
+    def index() -> Iterator[pl.DataFrame]:
+        for task in tasks:
+            part = pl.read_parquet(task.index_path)
+            stored.update({task.split: part.height} if part.height else {})
+            yield part
+
+    write_frames(index(), INDEX_SCHEMA, index_path)
     planned = pl.read_parquet(build_dir / REJECTS_FILE)
     rejects = pl.concat([planned, *(pl.read_parquet(task.rejects_path) for task in tasks)])
     n_in = planned.height + sum(task.length for task in tasks)
-    write_parquet(index, directory / "index.parquet")
     write_parquet(rejects.sort("source", "record_id", "reason", "location"), directory / REJECTS_FILE)
-    write_parquet(licence_table(build_dir / PLAN_FILE, index), directory / "licences.parquet")
+    write_licences(build_dir / PLAN_FILE, index_path, directory / "licences.parquet")
     for name in (name for name in (TAXA_FILE, PLAN_FILE, NAMES_FILE) if (build_dir / name).exists()):
         with atomic_path(directory / name) as partial:
             shutil.copyfile(build_dir / name, partial)
     kinds = Counter(reason.partition(DETAIL)[0] for reason in rejects["reason"])
     tally = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    summary = BuildSummary(n_in=n_in, n_out=index.height, n_rejected=rejects.height, reasons=dict(tally))
+    summary = BuildSummary(n_in=n_in, n_out=stored.total(), n_rejected=rejects.height, reasons=dict(tally))
     receipts = {f"{task.name}.tar": json.loads(task.receipt_path.read_text()) for task in tasks}
     manifest = {
         "format": 1,
@@ -312,7 +332,7 @@ def _finish(
         "counts": {"in": summary.n_in, "out": summary.n_out, "rejected": summary.n_rejected},
         "reasons": summary.reasons,
         **json.loads((build_dir / COUNTS_FILE).read_text()),
-        "splits": dict(sorted(Counter(index["split"].to_list()).items())),
+        "splits": dict(sorted(stored.items())),
         "shards": {name: receipt for name, receipt in receipts.items() if receipt},
     }
     write_atomically(directory / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -320,14 +340,34 @@ def _finish(
     return summary
 
 
-def licence_table(plan_path: Path, index: pl.DataFrame) -> pl.DataFrame:
-    """Licence and attribution of every stored picture; one column per fact that occurs, and what they come to."""
-    columns = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
-    facts = (
-        pl.scan_parquet(plan_path).select("key", *columns).collect(engine="streaming")
-    )  # the JSON is never held whole
-    table = facts.join(index.select("key", "source"), on="key").select("key", "source", *LICENCE_FACTS)
-    return describe_licences(table.drop(name for name in LICENCE_FACTS if not (table[name] != "").any()))
+def write_licences(plan_path: Path, index_path: Path, path: Path) -> None:
+    """Write licence and attribution of every stored picture; one column per fact that occurs, and what they come to.
+
+    Plan and index are in the same order, and are read side by side.
+
+    Raises:
+        LinnaeaError: they are not of one data set.
+    """
+    facts = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
+    plan = pl.scan_parquet(plan_path).select("key", "source", *facts)
+    occurs = plan.select((pl.col(name) != "").any() for name in LICENCE_FACTS).collect(engine="streaming")
+    columns = ["key", "source", *(name for name in LICENCE_FACTS if occurs[name][0])]
+    keys, n_planned = pl.scan_parquet(index_path).select("key"), count_rows(plan_path)
+    n_written = 0
+
+    def rows() -> Iterator[pl.DataFrame]:
+        nonlocal n_written
+        for first in range(0, n_planned, ROW_GROUP):
+            planned = plan.slice(first, ROW_GROUP).select(columns).collect()
+            stored = planned.join(
+                keys.slice(n_written, ROW_GROUP).collect(), on="key", how="semi", maintain_order="left"
+            )
+            n_written += stored.height
+            yield describe_licences(stored)
+
+    write_frames(rows(), dict.fromkeys((*columns, "licence_id", "attribution"), pl.String), path)
+    if n_written != count_rows(index_path):
+        raise LinnaeaError(f"{index_path}: holds pictures that {plan_path} does not plan; build the data set again")
 
 
 def _fingerprint(sources: Sequence[Source], config: BuildConfig) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,23 @@ def write_plan(plan: Iterable[pl.DataFrame], rejects: pl.DataFrame, taxa: Sequen
 
 
 def write_frames(frames: Iterable[pl.DataFrame], schema: dict[str, Any], path: Path) -> None:
-    """Write tables one after the other into one file; no two of them are in memory at once."""
+    """Write tables one after the other into one file; few of them are in memory at once."""
     empty = pl.DataFrame(schema=schema).to_arrow()
     with atomic_path(path) as partial, pyarrow.parquet.ParquetWriter(partial, empty.schema, compression="zstd") as out:
-        for frame in frames:
+        for frame in _gather(frames):
             out.write_table(frame.select(*schema).to_arrow().cast(empty.schema), row_group_size=ROW_GROUP)
+
+
+def _gather(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Small tables together, until they fill a row group."""
+    held: list[pl.DataFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(one.height for one in held) >= ROW_GROUP:
+            yield pl.concat(held)
+            held.clear()
+    if held:
+        yield pl.concat(held)
 
 
 def number_taxa(plan: pl.DataFrame, taxa: Sequence[Taxon]) -> tuple[pl.Series, list[Taxon]]:

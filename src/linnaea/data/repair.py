@@ -15,10 +15,10 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.data.build import licence_table, make_texts
+from linnaea.data.build import make_texts, write_licences
 from linnaea.data.images import ImageError, prepare
 from linnaea.data.plan import PLAN_FILE, REJECTS_FILE
-from linnaea.data.shards import DataSet, ShardWriter, sha256_of_file, write_parquet
+from linnaea.data.shards import DataSet, ShardWriter, sha256_of_file
 from linnaea.data.sources import read_location
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
@@ -170,7 +170,7 @@ def _mend_licences(dataset: DataSet) -> list[str]:
     path, plan = dataset.directory / LICENCES_FILE, dataset.directory / PLAN_FILE
     if _can_be_read(path) or not _can_be_read(plan):
         return []
-    write_parquet(licence_table(plan, dataset.index), path)
+    write_licences(plan, dataset.directory / "index.parquet", path)
     return [LICENCES_FILE]
 
 

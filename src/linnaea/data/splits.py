@@ -124,12 +124,14 @@ def assign_splits(
         ).iter_rows()
     ]
     plan = plan.with_columns(pl.Series("split", chosen, dtype=pl.String))
-    return plan.with_columns(_straddling()).drop("by_hash", "name", "of_group", "scope")
+    return _straddling(plan).drop("by_hash", "name", "of_group", "scope")
 
 
-def _straddling() -> pl.Expr:
+def _straddling(plan: pl.DataFrame) -> pl.DataFrame:
     """Why no split can take a picture: ``reason``."""
     grouped = pl.col("group") != ""
+    if not plan.select(grouped.any()).item():
+        return plan.with_columns(reason=pl.lit(""))
     reasons = pl.lit("")
     whole = (HELD_BACK, UNSEEN, BENCHMARK)  # the last one is kept where a group holds several
     for number, split in enumerate(whole):
@@ -140,7 +142,8 @@ def _straddling() -> pl.Expr:
         reasons = pl.when(straddles).then(pl.lit(f"its group holds a picture of {what}")).otherwise(reasons)
     # Only a group of copies has an empty scope: of an individual's photographs each may stay where its source put it.
     elsewhere = (pl.col("scope") == "") & grouped & (pl.col("split") != pl.col("of_group")) & ~pl.col("by_hash")
-    return pl.when(elsewhere).then(pl.lit("a copy of it is in another split")).otherwise(reasons).alias("reason")
+    found = pl.when(elsewhere).then(pl.lit("a copy of it is in another split")).otherwise(reasons)
+    return plan.with_columns(found.alias("reason"))
 
 
 def _follow_group(plan: pl.DataFrame) -> pl.DataFrame:
