@@ -1,10 +1,11 @@
 """Time and memory of a build's first two stages without their pictures: read, names, copies, leaks, splits, the plan.
 
     python benchmarks/settle_scale.py --records 200000
+    python benchmarks/settle_scale.py --records 1000000 --plain
 
 Records are drawn (50,000 species at most, an observation of two pictures each); the parts that hashing would leave are
 written beforehand: random hashes, of which a tenth is a near copy of another record, and a benchmark of 1,000 pictures
-with 81 hashes each, of which half occur among the records.
+with 81 hashes each, of which half occur among the records. ``--plain`` compares no pictures, as a build by default.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from linnaea.data.hashes import CROP_STEPS
 from linnaea.data.hashing import PART_SCHEMA, list_hash_tasks
 from linnaea.data.leakage import Benchmark
 from linnaea.data.naming import NamingRule
-from linnaea.data.read import count_rows, read_sources
+from linnaea.data.read import Reading, count_rows, read_sources
 from linnaea.data.settle import SettleRules, settle
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources import Record
@@ -33,7 +34,7 @@ from linnaea.data.splits import SplitRule
 from linnaea.taxonomy.checklist import load_checklist
 from linnaea.taxonomy.taxon import Taxon
 
-PART = 4_000
+PART, N_BENCHMARK = 4_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -74,34 +75,41 @@ def flip(hashes: np.ndarray, n_bits: int, random: np.random.Generator) -> np.nda
     return hashes
 
 
+def plant_copies(reading: Reading, n: int, exam: Path) -> tuple[Benchmark, ...]:
+    """Hashes of the records and of a benchmark, some near each other; returns the benchmark."""
+    random = np.random.default_rng(0)
+    own, n_copies = random.integers(0, 2**64, (n, 4), dtype=np.uint64), n // 10
+    own[:n_copies] = flip(own[n_copies : 2 * n_copies].copy(), 10, random)
+    crops = random.integers(0, 2**64, (N_BENCHMARK, 81, 4), dtype=np.uint64)
+    crops[::2, 40] = flip(own[-N_BENCHMARK // 2 :].copy(), 10, random)
+    pl.DataFrame(
+        {"filepath": [f"{row}.jpg" for row in range(N_BENCHMARK)], "scientific_name": "Pica pica"}
+    ).write_parquet(exam)
+    benchmark = Benchmark(name="exam", path=exam)
+    gallery = Gallery.of(reading, (benchmark,), PART)
+    write_parts(gallery, TRAINING, (0.0,), own[:, None])
+    write_parts(gallery, "exam", CROP_STEPS, crops)
+    return (benchmark,)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--names", action="store_true", help="settle names by the embedded checklist too")
+    parser.add_argument("--plain", action="store_true", help="neither copies nor benchmarks")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    n, n_benchmark, random = options.records, 1_000, np.random.default_rng(0)
+    n = options.records
     taxa = load_checklist("inat").taxa.filter(pl.col("species") != "").select("family", "genus", "species")
     species = taxa.gather_every(max(1, taxa.height // 50_000))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         reading = read_sources([Drawn(n, species)], Path(folder))
         print(f"read    {n:,} records: {time.perf_counter() - start:.1f} s, {_peak()}")
-        own, exam = random.integers(0, 2**64, (n, 4), dtype=np.uint64), Path(folder) / "exam.parquet"
-        n_copies = n // 10
-        own[:n_copies] = flip(own[n_copies : 2 * n_copies].copy(), 10, random)
-        crops = random.integers(0, 2**64, (n_benchmark, 81, 4), dtype=np.uint64)
-        crops[::2, 40] = flip(own[-n_benchmark // 2 :].copy(), 10, random)
-        pl.DataFrame(
-            {"filepath": [f"{row}.jpg" for row in range(n_benchmark)], "scientific_name": "Pica pica"}
-        ).write_parquet(exam)
-        benchmark = Benchmark(name="exam", path=exam)
-        gallery = Gallery.of(reading, (benchmark,), PART)
-        write_parts(gallery, TRAINING, (0.0,), own[:, None])
-        write_parts(gallery, "exam", CROP_STEPS, crops)
+        benchmarks = () if options.plain else plant_copies(reading, n, Path(folder) / "exam.parquet")
         rules = SettleRules(
-            names=NamingRule(checklists=("inat",) if options.names else ()), duplicates=DuplicateRule(near="group"),
-            benchmarks=(benchmark,), splits=SplitRule(), part_size=PART,
+            names=NamingRule(checklists=("inat",) if options.names else ()), benchmarks=benchmarks, splits=SplitRule(),
+            duplicates=DuplicateRule(near="keep" if options.plain else "group"), part_size=PART,
         )  # fmt: skip
         start = time.perf_counter()
         settle(reading, rules, LocalEngine(options.workers), lambda done, total: None)
