@@ -2,12 +2,14 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path, cache_dir, write_atomically
+from linnaea.storage import atomic_path, cache_dir, remove_partial_files, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -40,3 +42,24 @@ def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
 def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
     assert cache_dir() == tmp_path
+
+
+def test_what_the_killed_left_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
+    script = "import sys, os; from linnaea.storage import atomic_path; from pathlib import Path\n" \
+             "with atomic_path(Path(sys.argv[1])) as partial: partial.touch(); print('.', flush=True); input(); os._exit(9)"  # fmt: skip
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / name / "a.json")], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
+        for name in ("dies", "lives")
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+    writers[0].kill()
+    writers[0].wait()
+    (tmp_path / ".old.png.elsewhere.1.partial").touch()
+    remove_partial_files(tmp_path)
+    left = [path.parent.name for path in tmp_path.rglob("*.partial")]
+    writers[1].kill()
+    writers[1].wait()
+    assert left == ["lives"]

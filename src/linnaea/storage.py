@@ -48,6 +48,25 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def remove_partial_files(directory: Path) -> None:
+    """Remove what writers left in a folder that were killed; what a living process of this machine writes stays."""
+    here = socket.gethostname()
+    for partial in directory.rglob(".*.partial"):
+        host, _, process = partial.name.removesuffix(".partial").rpartition(".")
+        if not (host.endswith(f".{here}") and process.isdecimal() and _lives(int(process))):
+            partial.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return process != os.getpid()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -44,7 +44,7 @@ from linnaea.data.sources import LICENCE_FACTS, Source, read_location
 from linnaea.data.sources.licensed import LicensedSource
 from linnaea.data.splits import SplitRule
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path, explain_os_errors, write_atomically
+from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
 OnProgress = Callable[[int, int | None], None]
@@ -165,7 +165,7 @@ def build(
             return _finished_before(directory, fingerprint)
         _claim(directory, fingerprint)
         with _alone(directory):
-            _remove_partial_files(directory)
+            remove_partial_files(directory)
             if not (directory / BUILD_DIR / PLAN_FILE).exists():
                 reading = _read(sources, directory)
                 settle(reading, _rules(config, reading.n_records), engine, on_progress, encode)
@@ -193,7 +193,7 @@ def remove_build(directory: Path) -> None:
             (directory / name).unlink(missing_ok=True)
         for shard in directory.glob("*/shard-*.tar"):
             shard.unlink()
-        _remove_partial_files(directory)
+        remove_partial_files(directory)
         for folder in (path for path in directory.iterdir() if path.is_dir() and not any(path.iterdir())):
             folder.rmdir()
         shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
@@ -388,6 +388,7 @@ def _finished_before(directory: Path, fingerprint: str) -> BuildSummary:
             f"{directory}: holds a data set built from other inputs or options; choose another --output or --overwrite"
         )
     shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
+    remove_partial_files(directory)  # of a page or a picture, which come after the build
     counts = manifest["counts"]
     DataSet.open(directory)
     return BuildSummary(n_in=counts["in"], n_out=counts["out"], n_rejected=counts["rejected"],
@@ -422,9 +423,3 @@ def _alone(directory: Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
-
-
-def _remove_partial_files(directory: Path) -> None:
-    """What a writer left that was killed."""
-    for partial in directory.rglob(".*.partial"):
-        partial.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from linnaea.data.export_parts import (
 from linnaea.data.shards import DataSet, sha256_of_file
 from linnaea.data.statistics import load_licences
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path, explain_os_errors, write_atomically
+from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 OnProgress: TypeAlias = Callable[[int, int | None], None]
@@ -295,8 +295,7 @@ def _claim(output: Path, fingerprint: str) -> None:
             raise LinnaeaError(
                 f"{output}: holds an unfinished export from another input or options; choose another --output"
             )
-        for partial in output.rglob(".*.partial"):  # what a writer left that was killed
-            partial.unlink(missing_ok=True)
+        remove_partial_files(output)
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise LinnaeaError(f"{output}: is not an empty folder; choose another --output")
     else:

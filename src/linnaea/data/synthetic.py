@@ -19,7 +19,7 @@ import simplejpeg
 from linnaea.data.drawing import ORNAMENTS, Traits, draw_photograph
 from linnaea.data.engine import LocalEngine
 from linnaea.errors import LinnaeaError
-from linnaea.storage import write_atomically
+from linnaea.storage import remove_partial_files, write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
@@ -274,8 +274,7 @@ def _draw_all(
     for n_images in LocalEngine(n_workers).map(_draw_species, tasks):
         done += n_images
         on_progress(done, total)
-    for left_behind in directory.glob("*/.*.partial"):  # by a run that was killed
-        left_behind.unlink(missing_ok=True)
+    remove_partial_files(directory)
 
 
 def _draw_species(task: _DrawTask) -> int:
