@@ -45,8 +45,15 @@ def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_the_killed_left_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
-    script = "import sys, os; from linnaea.storage import atomic_path; from pathlib import Path\n" \
-             "with atomic_path(Path(sys.argv[1])) as partial: partial.touch(); print('.', flush=True); input(); os._exit(9)"  # fmt: skip
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from linnaea.storage import atomic_path
+        with atomic_path(Path(sys.argv[1])) as partial:
+            partial.touch()
+            print("writing", flush=True)
+            input()
+    """
     writers = [
         subprocess.Popen([sys.executable, "-c", script, str(tmp_path / name / "a.json")], stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE, text=True)
