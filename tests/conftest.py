@@ -1,7 +1,10 @@
 """What many tests need: a small tree of life on disk, a data set of it, a model that costs nothing."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +69,29 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared (real photographs and name lists) is not here")
     return folder
+
+
+BROWSER_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """Chromium; an indirect parameter is the width of its window, pixels."""
+    driver_path = shutil.which("chromedriver")
+    if driver_path is None or not shutil.which("chromium"):
+        pytest.skip("Chromium with its driver is not here")
+    from selenium import webdriver
+
+    width = getattr(request, "param", 1100)
+    options = webdriver.ChromeOptions()
+    for flag in (*BROWSER_FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    driver.set_window_size(width, 900)
+    yield driver
+    driver.quit()

@@ -1,6 +1,5 @@
 """The web page in a real browser: photographs in, lineages out, on a desk and on a phone."""
 
-import shutil
 import socket
 import threading
 import time
@@ -9,14 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    DRIVER is None or not shutil.which("chromium"), reason="Chromium with its driver is not here"
-)
-
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +31,6 @@ def address(trained: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     thread.join(10)
-
-
-@pytest.fixture
-def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    from selenium import webdriver
-
-    width = getattr(request, "param", 1100)
-    options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"):
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 def wait_for(condition: Any, seconds: float = 30) -> None:

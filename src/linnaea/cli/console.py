@@ -95,17 +95,19 @@ class _PlainProgress:
         if now - self._last < self._every_s and not finished:
             return
         self._last = now
-        rate = (done - self._first_done) / max(now - self._start, 1e-6)
         of = f"/{total:,}" if total is not None else ""
-        eta = ""
-        if total is not None and rate > 0:
-            minutes, seconds = divmod(round((total - done) / rate), 60)
-            eta = f", ETA {minutes}:{seconds:02d}"
-        print(
-            f"{self._title} {done:,}{of} ({rate:,.1f} {self._unit}/s{eta}) {note}".rstrip(),
-            file=sys.stderr,
-            flush=True,
-        )
+        speed = self._speed(done - self._first_done, now - self._start, None if total is None else total - done)
+        print(f"{self._title} {done:,}{of}{speed} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def _speed(self, n_done: int, seconds: float, n_left: int | None) -> str:
+        """In brackets the rate and the time that is left; nothing where nothing was seen to be done."""
+        if n_done <= 0:
+            return ""
+        rate = n_done / max(seconds, 1e-6)
+        if n_left is None:
+            return f" ({rate:,.1f} {self._unit}/s)"
+        minutes, rest = divmod(round(n_left / rate), 60)
+        return f" ({rate:,.1f} {self._unit}/s, ETA {minutes}:{rest:02d})"
 
 
 def say(message: str) -> None:

@@ -93,7 +93,7 @@ def plot_scores(scores: pl.DataFrame) -> Any:
     axes.set_yticks(range(len(whats)), whats)
     axes.set_ylim(len(whats) - 0.4, -0.6)
     axes.set(xlabel="right (%)")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.04 * axes.get_xlim()[1])
     axes.grid(axis="x", color="#e3e3e3")
     axes.set_axisbelow(True)
     if len(models) > 1:

@@ -303,6 +303,9 @@ STRUCTURE_TEXT = (
 )
 
 
+PROBE_NAMES = {"knn": "k nearest neighbours", "linear": "linear probe", "ridge": "ridge regression"}
+
+
 def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
     """The metrics as rows of text: score, right, chance, majority."""
     rows = []
@@ -322,6 +325,10 @@ def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
                 std = metrics[f"few_shot/{shots}/std"]
                 chance = 1 / metrics[f"few_shot/{shots}/n_classes"]
                 rows.append({"score": f"{shots}-shot (SimpleShot, 5 folds)", "right": f"{value:.1%} ± {std:.1%}",
+                             "chance": _percent(chance), "majority": ""})  # fmt: skip
+            case ["probe", probe, "mean"]:
+                std, chance = metrics[f"probe/{probe}/std"], 1 / metrics[f"probe/{probe}/n_classes"]
+                rows.append({"score": f"{PROBE_NAMES[probe]} (3 splits)", "right": f"{value:.1%} ± {std:.1%}",
                              "chance": _percent(chance), "majority": ""})  # fmt: skip
     return rows
 

@@ -124,6 +124,7 @@ def encode_captions(
     numbers = np.array([number_of.setdefault(caption, len(number_of)) for caption in captions], np.int64)
     vectors = np.empty((len(number_of), model.width), np.float32)
     done = 0
+    on_progress(done, len(number_of))
     for rows, features in iter_encoded_tree(model.clip, tokenize_ragged(model.tokenizer, list(number_of))):
         vectors[rows] = normalize(features.float(), dim=-1).cpu().numpy()
         done += len(rows)
