@@ -9,6 +9,7 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.model import encode
+from linnaea.model.load import load_model
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.outputs import COLUMNS
 
@@ -141,6 +142,22 @@ def test_regions_need_a_place(photographs: Path, bank: Path, trained: Path, tmp_
     assert predict(photographs, bank, trained, out, "--lat", "52.5", "--lon", "13.4") == 2
     assert predict(photographs, bank, trained, out, *berlin[:-1], "May") == 2
     assert predict(photographs, bank, trained, out, "--prior", str(regions), "--lat", "99", "--lon", "0") == 2
+
+
+def test_every_run_leaves_a_line_of_where_its_answers_come_from(
+    photographs: Path, bank: Path, trained: Path, tmp_path: Path
+) -> None:
+    log, bad = tmp_path / "logs" / "runs.jsonl", tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    assert predict(photographs, bank, trained, tmp_path / "a.csv", "--log", str(log)) == 0
+    words = ["--model", str(trained / "model"), "--labels", str(bank), "--top-k", "2", "--log", str(log)]
+    assert main(["predict", str(min(photographs.rglob("*.jpg"))), str(bad), *words]) == 3
+    first, second = map(json.loads, log.read_text().splitlines())
+    assert (first["photographs"], first["failed"], first["output"]) == (3, 0, str(tmp_path / "a.csv"))
+    assert (second["photographs"], second["failed"], second["output"]) == (2, 1, None)
+    assert first["question"]["model"] == second["question"]["model"] == load_model(str(trained / "model")).fingerprint
+    assert first["question"] != second["question"], "another number of answers was asked for"
+    assert set(first) >= {"started", "seconds", "linnaea", "packages", "command", "machine"}
 
 
 def test_detections_go_in_and_come_out_in_megadetectors_form(

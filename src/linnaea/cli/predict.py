@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +81,8 @@ class Predict:
     """Caption form of the labels."""
     format: Form | None = None
     """Default: by the ending of --output, or a table."""
+    log: Path | None = None
+    """File to which the run is appended as a JSON line: command, versions, model, labels, options, counts."""
     output: Path | None = None
     """File to write; the same command goes on with an interrupted one. Default: standard output."""
     batch_size: int = 32
@@ -105,10 +108,13 @@ class Predict:
 def predict(options: Predict) -> int:
     """Answer for every photograph; those that cannot be read become rows with a reason."""
     form = _choose_form(options)
+    from linnaea.predict.provenance import append_run
+
     if not options.model:
         raise LinnaeaError(
             "no model: give --model, a folder that `linnaea train` left or a name such as bioclip (from the hub)"
         )
+    started = datetime.now(UTC)
     inputs = _list_inputs(options)
     if len(inputs) == 1:
         _check_readable(inputs[0])
@@ -120,8 +126,14 @@ def predict(options: Predict) -> int:
         n_asked = len(predictor.bank)
         say(f"calibrated with {calibration.n_labels:,} labels, asked about {n_asked:,}: the confidence may be off")
     if options.output is None:
-        return _print_answers(predictor, form, inputs)
-    return _write_answers(options.output, form, inputs, predictor, question)
+        failed = _print_answers(predictor, form, inputs)
+    else:
+        failed = _write_answers(options.output, form, inputs, predictor, question)
+    if options.log is not None:
+        output = str(options.output) if options.output else None
+        facts = {"model": options.model, "output": output, "photographs": len(inputs), "failed": len(failed)}
+        append_run(options.log, {**facts, "question": question}, started)
+    return report_failed(failed, len(inputs))
 
 
 def _choose_form(options: Predict) -> Form:
@@ -304,7 +316,8 @@ def _month(date: str) -> int:
     return int(words[1])
 
 
-def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> int:
+def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> list[str]:
+    """Returns what failed, a line each."""
     from linnaea.predict.outputs import WRITERS, rows_of
 
     failed: list[str] = []
@@ -319,7 +332,7 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") ->
         _print_table(rows())
     else:
         WRITERS[form](sys.stdout, rows())
-    return report_failed(failed, len(inputs))
+    return failed
 
 
 def _print_table(rows: "Iterator[Row]") -> None:
@@ -343,7 +356,8 @@ def _print_table(rows: "Iterator[Row]") -> None:
 
 def _write_answers(
     output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, Any]
-) -> int:
+) -> list[str]:
+    """Returns what failed, a line each."""
     from linnaea.predict.outputs import Journal, rows_of
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -361,7 +375,7 @@ def _write_answers(
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(output, form, names)
     print(f"{len(inputs)} photographs: {output}", flush=True)
-    return report_failed(failed, len(inputs))
+    return failed
 
 
 def _iter_unfinished(inputs: "list[Input]", done: set[str], batch_size: int) -> "Iterator[Input]":

@@ -29,6 +29,9 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.train.parallel import ALONE, Peers
 
+# One process has no process group, and needs none; the warning comes from a thread of PyTorch's, any time later.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+
 KEEP = 2
 MARK = "complete.json"
 _NAME = re.compile(r"step-(\d{9})")
@@ -61,9 +64,7 @@ class Checkpoints:
         self.finish()
         path = self.folder / f"step-{step:09d}"
         self.peers.first_does(lambda: _make_room(path))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is no process group, where there is one process
-            written = async_save(dict(state), checkpoint_id=path, process_group=self.peers.background)
+        written = async_save(dict(state), checkpoint_id=path, process_group=self.peers.background)
         self._pending = self._pool.submit(self._complete, path, step, written)
 
     def _complete(self, path: Path, step: int, written: Any) -> None:
