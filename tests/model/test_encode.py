@@ -118,7 +118,7 @@ def test_blocks_of_names_change_nothing(model: TaxonModel, monkeypatch: pytest.M
     seen: list[tuple[int, int | None]] = []
     blocks = encode_names(model, names, templates, on_progress=lambda done, total: seen.append((done, total)))
     np.testing.assert_allclose(blocks, whole, atol=1e-5)
-    assert [done for done, _ in seen] == [3, 6, 9, 11]
+    assert [done for done, _ in seen] == [0, 3, 6, 9, 11]
     assert {total for _, total in seen} == {11}
     with pytest.raises(ValueError, match="template"):
         encode_names(model, names, ())

@@ -124,7 +124,6 @@ def encode_captions(
     numbers = np.array([number_of.setdefault(caption, len(number_of)) for caption in captions], np.int64)
     vectors = np.empty((len(number_of), model.width), np.float32)
     done = 0
-    on_progress(done, len(number_of))
     for rows, features in iter_encoded_tree(model.clip, tokenize_ragged(model.tokenizer, list(number_of))):
         vectors[rows] = normalize(features.float(), dim=-1).cpu().numpy()
         done += len(rows)
@@ -159,6 +158,7 @@ def encode_names(
     if not templates:
         raise ValueError("give at least one template")
     means = np.empty((len(names), model.width), np.float32)
+    on_progress(0, len(names))
     per_block = max(CAPTIONS_AT_ONCE // len(templates), 1)
     for start in range(0, len(names), per_block):
         block = names[start : start + per_block]
