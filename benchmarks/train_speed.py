@@ -72,7 +72,7 @@ def ours(
 ) -> Callable[[], None]:
     model = make_model(name)
     table = make_token_table(model.tokenizer, dataset.taxa_list)
-    part = PartTable(table.text_types, table.caption_of, table.captions, trims=trims, shares=shares)
+    part = PartTable(**vars(table), trims=trims, shares=shares)
     batches = Loader(dataset, Feed(batch_size=batch), model.preprocess.image_size, 0).iter_batches(0, 10**9)
     optimizer = make_optimizer(model.clip, descent)
     if compiled and (why_not := compile_towers(model.clip, model.device)):
