@@ -189,15 +189,22 @@ class _BlockwiseLogSumExp(torch.autograd.Function):
     def forward(
         ctx: Any, rows_BE: Tensor, columns_UE: Tensor, weight_U: Tensor, scale: Tensor, rows_at_once: int
     ) -> tuple[Tensor, Tensor]:
-        over_columns, largest_U = [], rows_BE.new_full((len(columns_UE),), -torch.inf)
+        over_columns_B, largest_U = rows_BE.new_empty(len(rows_BE)), rows_BE.new_full((len(columns_UE),), -torch.inf)
         sum_U = torch.zeros_like(largest_U)  # of exp(logit - largest), over the rows so far
-        for rows in torch.split(rows_BE, rows_at_once):
-            logits = (scale * rows) @ columns_UE.T
+        # Two buffers for all blocks: new ones would leave holes between what stays, which the heap never closes.
+        buffer, scratch = (rows_BE.new_empty(rows_at_once, len(columns_UE)) for _ in range(2))
+        for start in range(0, len(rows_BE), rows_at_once):
+            rows = rows_BE[start : start + rows_at_once]
+            logits, exponentials = buffer[: len(rows)], scratch[: len(rows)]
+            torch.mm(scale * rows, columns_UE.T, out=logits)
             larger_U = torch.maximum(largest_U, logits.amax(dim=0))
-            sum_U = sum_U * (largest_U - larger_U).exp() + (logits - larger_U).exp_().sum(dim=0)
+            added_U = torch.sub(logits, larger_U, out=exponentials).exp_().sum(dim=0)
+            sum_U = sum_U * (largest_U - larger_U).exp() + added_U
             largest_U = larger_U
-            over_columns.append(logits.add_(weight_U).logsumexp(dim=1))
-        over_columns_B, over_rows_U = torch.cat(over_columns), largest_U + sum_U.log()
+            largest = logits.add_(weight_U).amax(dim=1, keepdim=True)
+            sums = torch.sub(logits, largest, out=exponentials).exp_().sum(dim=1)
+            over_columns_B[start : start + rows_at_once] = sums.log() + largest[:, 0]
+        over_rows_U = largest_U + sum_U.log()
         ctx.save_for_backward(rows_BE, columns_UE, weight_U, scale, over_columns_B, over_rows_U)
         ctx.rows_at_once = rows_at_once
         return over_columns_B, over_rows_U
@@ -206,13 +213,17 @@ class _BlockwiseLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient_B, gradient_U = gradients
         rows_BE, columns_UE, weight_U, scale, over_columns_B, over_rows_U = ctx.saved_tensors
-        to_rows, to_columns, to_scale = [], torch.zeros_like(columns_UE), torch.zeros_like(scale)
-        parts = (torch.split(part, ctx.rows_at_once) for part in (rows_BE, over_columns_B, gradient_B))
-        for rows, over_columns, gradient in zip(*parts, strict=True):
-            logits = (scale * rows) @ columns_UE.T
-            to_logits = (logits + weight_U).sub_(over_columns[:, None]).exp_().mul_(gradient[:, None])
-            to_logits.addcmul_(logits.sub_(over_rows_U).exp_(), gradient_U)
-            to_rows.append(scale * (to_logits @ columns_UE))
+        to_rows, to_columns, to_scale = torch.empty_like(rows_BE), torch.zeros_like(columns_UE), torch.zeros_like(scale)
+        buffer, scratch = (rows_BE.new_empty(ctx.rows_at_once, len(columns_UE)) for _ in range(2))
+        for start in range(0, len(rows_BE), ctx.rows_at_once):
+            some = slice(start, start + ctx.rows_at_once)
+            rows, to_own = rows_BE[some], to_rows[some]
+            logits, to_logits = buffer[: len(rows)], scratch[: len(rows)]
+            torch.mm(scale * rows, columns_UE.T, out=logits)
+            torch.add(logits, weight_U, out=to_logits).sub_(over_columns_B[some, None]).exp_()
+            to_logits.mul_(gradient_B[some, None]).addcmul_(logits.sub_(over_rows_U).exp_(), gradient_U)
+            torch.mm(to_logits, columns_UE, out=to_own)
+            to_scale += (to_own * rows).sum()
+            to_own.mul_(scale)
             to_columns.addmm_(to_logits.T, scale * rows)
-            to_scale += (to_rows[-1] * rows).sum() / scale
-        return torch.cat(to_rows), to_columns, None, to_scale, None
+        return to_rows, to_columns, None, to_scale, None
