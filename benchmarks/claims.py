@@ -132,10 +132,18 @@ def read_rows(photos: Path) -> list[dict[str, str]]:
 
 def load_photographs(photos: Path, output: Path) -> tuple[dict[str, Photographs], list[Taxon]]:
     """Every split's photographs whose species is certain, features standardised by the training ones; all taxa."""
-    rows = read_rows(photos)
     features = np.concatenate([np.load(path) for path in sorted((output / "parts").glob("*.npy"))])
-    if len(features) != len(rows):
-        raise SystemExit(f"{output}: features of {len(features)} of {len(rows)} photographs; run `features` to the end")
+    if len(features) != len(read_rows(photos)):
+        raise SystemExit(f"{output}: features of {len(features):,} photographs only; run `features` to the end")
+    parts, taxa = divide_photographs(photos, features)
+    train = parts["train"].features
+    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0) + 1e-6
+    return {name: replace(part, features=(part.features - mean) / deviation) for name, part in parts.items()}, taxa
+
+
+def divide_photographs(photos: Path, features: np.ndarray) -> tuple[dict[str, Photographs], list[Taxon]]:
+    """Features of all rows of metadata.csv, by split, where the species is certain; and all taxa."""
+    rows = read_rows(photos)
     kept = np.array([row["label_status"] == "resolved" for row in rows])
     split = np.array([row["eval_split"] for row in rows])
     species: dict[tuple[str, ...], Taxon] = {}  # one English name each, whatever the sources say
@@ -146,8 +154,6 @@ def load_photographs(photos: Path, output: Path) -> tuple[dict[str, Photographs]
     taxa = sort_taxa(taxon for taxon in taxon_of if taxon)
     number_of = {taxon: number for number, taxon in enumerate(taxa)}
     ids = np.array([number_of[taxon] if taxon else -1 for taxon in taxon_of])
-    train = features[kept & (split == "train")]
-    features = (features - train.mean(axis=0)) / (train.std(axis=0) + 1e-6)
     sources = np.array([row["source"] for row in rows])
     parts = {}
     for name in np.unique(split):

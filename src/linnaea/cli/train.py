@@ -110,9 +110,13 @@ def run_training(options: Train, run: Any, peers: Any) -> int:
             for sample in line["unreadable"]:
                 warn(f"sample {sample}; another stands in")
 
+        def on_view(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress(done, total, "pictures encoded")
+
         evaluate = make_evaluate(options) if options.evaluate_split else lambda model: {}
         on_notice = warn if peers.is_first else lambda text: None
-        result = train_run(run, on_step, evaluate, peers=peers, on_notice=on_notice)
+        result = train_run(run, on_step, evaluate, peers=peers, on_notice=on_notice, on_view=on_view)
     if not result.finished:
         if peers.is_first:
             warn(f"stopped after step {result.step}; `linnaea train {options.recipe_name} ... --resume` goes on")

@@ -112,16 +112,19 @@ def raise_if_passing(error: OSError, path: Path) -> None:
         raise LinnaeaError(f"{path}: {error.strerror}; run the same command again when it has passed") from error
 
 
-def decode(data: bytes, *, min_short_side: int | None = None) -> Picture:
+def decode(data: bytes, *, min_short_side: int | None = None, scratch: NDArray[np.uint8] | None = None) -> Picture:
     """Decode a picture: upright, RGB, ``[H, W, 3]`` uint8.
 
     With ``min_short_side`` a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its
     short side stays at least that long: faster, and the resize that follows has several times less to do.
 
+    The picture may lie in ``scratch`` where it fits, and then lasts until that is used again: fresh memory costs a
+    tenth of the time.
+
     Raises:
         ImageError: the data is no picture, truncated, or too large.
     """
-    if data.startswith(_JPEG_MAGIC) and (picture := _decode_plain_jpeg(data, min_short_side)) is not None:
+    if data.startswith(_JPEG_MAGIC) and (picture := _decode_plain_jpeg(data, min_short_side, scratch)) is not None:
         return picture
     return _decode_with_pillow(data)
 
@@ -187,7 +190,9 @@ def resize_short_side(picture: Picture, short_side: int) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=filter_), dtype=np.uint8)
 
 
-def _decode_plain_jpeg(data: bytes, min_short_side: int | None) -> Picture | None:
+def _decode_plain_jpeg(
+    data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None = None
+) -> Picture | None:
     """The fast path; ``None`` where Pillow has to look (CMYK, odd files, errors to be explained)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -198,7 +203,10 @@ def _decode_plain_jpeg(data: bytes, min_short_side: int | None) -> Picture | Non
         return None
     target: dict[str, Any] = {}
     if scale := _decoding_scale(min(height, width), min_short_side):
-        target = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
+        height, width = -(-height // scale), -(-width // scale)
+        target = {"min_height": height, "min_width": width}
+    if scratch is not None and 3 * height * width <= scratch.size:
+        target["buffer"] = scratch
     try:
         picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
     except ValueError:

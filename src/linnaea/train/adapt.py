@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import parametrize
 
+from linnaea.errors import LinnaeaError
 from linnaea.train.parallel import iter_blocks
 from linnaea.train.recipes import Descent
 
 _BLOCK = re.compile(r"(.*\b(?:resblocks|blocks))\.(\d+)\.")
+_STEM = re.compile(r"embedding|visual\.conv1|ln_pre|patch_embed|cls_token|pos_embed|conv_stem|trunk\.(conv1|bn1)\.")
+"""Parameters before the first block of a tower."""
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _JOINT = ("logit_scale", "logit_bias")
 
 
@@ -23,6 +27,33 @@ def freeze(clip: nn.Module, towers: Sequence[Literal["image", "text"]]) -> None:
     for name, parameter in clip.named_parameters():
         if name not in _JOINT and ("image" if name.startswith("visual.") else "text") in towers:
             parameter.requires_grad_(False)
+
+
+def freeze_blocks(clip: nn.Module, n_blocks: int) -> None:
+    """Freeze the first blocks of the image tower, and what lies before them.
+
+    Raises:
+        LinnaeaError: the tower has fewer blocks, or none of a kind we know.
+    """
+    found = 0
+    for name, parameter in clip.named_parameters():
+        if not name.startswith("visual."):
+            continue
+        block = _BLOCK.match(name)
+        found = max(found, int(block[2]) + 1) if block else found
+        if int(block[2]) < n_blocks if block else _STEM.search(name):
+            parameter.requires_grad_(False)
+    if found < n_blocks:
+        raise LinnaeaError(f"--freeze-blocks {n_blocks}: the image tower has {found} blocks that can be told apart")
+
+
+def set_training(clip: nn.Module) -> None:
+    """Training mode, except for BatchNorm whose gains are frozen: that keeps its statistics too."""
+    clip.train()
+    for module in clip.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, BATCH_NORMS) and own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
 
 
 class LowRank(nn.Module):
@@ -82,7 +113,7 @@ def layer_rates(clip: nn.Module, decay: float) -> dict[str, float]:
     for name in names:
         if found := _BLOCK.match(name):
             below = depth[found[1]] - 1 - int(found[2])
-        elif any(word in name for word in ("embedding", "conv1", "ln_pre", "patch_embed", "cls_token", "pos_embed")):
+        elif _STEM.search(name):
             below = image if name.startswith("visual.") else text
         else:
             below = 0

@@ -33,6 +33,8 @@ AREA_FROM = 1.5
 BATCHES_AHEAD = 2
 SAMPLES_AT_ONCE = 16
 """What one task of a thread decodes."""
+_SCRATCH_BYTES = 2 << 20
+"""Holds a picture of 800 x 800 pixels; larger ones have memory of their own."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Loader:
         """The labels of the batches of :meth:`iter_batches`, without their pictures."""
         for step in range(first_step, n_steps):
             rows = self.rows_at(step)
-            yield Labels(self._taxon_ids[rows], self._draw_text_types(step, len(rows)))
+            yield Labels(self._taxon_ids[rows], self.draw_text_types(step, len(rows)))
 
     def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``, decoded ahead by threads."""
@@ -202,29 +204,45 @@ class Loader:
         rows = self.rows_at(step)
         first = step * self.feed.batch_size + self.rank * len(rows)
         pixels = np.empty((len(rows), 3, self.image_size, self.image_size), np.uint8)
-        tasks = [
+        return _Pending(step, pixels, self._submit_rows(pool, rows, first, pixels))
+
+    def _submit_rows(
+        self, pool: ThreadPoolExecutor, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
+    ) -> list[Future[Any]]:
+        return [
             pool.submit(self._fill, rows[i : i + SAMPLES_AT_ONCE], first + i, pixels[i : i + SAMPLES_AT_ONCE])
             for i in range(0, len(rows), SAMPLES_AT_ONCE)
         ]
-        return _Pending(step, pixels, tasks)
+
+    def fill_all(
+        self, pool: ThreadPoolExecutor, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
+    ) -> NDArray[np.int64]:
+        """Load ``rows`` into ``pixels``, augmented as the samples ``first`` and on; returns the rows really taken."""
+        parts = [task.result() for task in self._submit_rows(pool, rows, first, pixels)]
+        return np.array([row for taken, _ in parts for row in taken])
+
+    def taxon_ids_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the samples of these rows are."""
+        return self._taxon_ids[rows]
 
     def _fill(
         self, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
     ) -> tuple[list[int], list[str]]:
         """Load ``rows`` into ``pixels``; returns the rows that it really took, and what could not be read."""
         taken, unreadable = [], []
+        scratch = _Scratch.make(self.image_size)
         for i, row in enumerate(rows):
-            used, picture, complaints = self._load(int(row), first + i)
-            pixels[i] = picture.transpose(2, 0, 1)
+            used, picture, complaints = self._load(int(row), first + i, scratch)
+            cv2.split(picture, list(pixels[i]))  # several times as fast as a transposed copy
             taken.append(used)
             unreadable += complaints
         return taken, unreadable
 
-    def _load(self, row: int, place: int) -> tuple[int, Picture, list[str]]:
+    def _load(self, row: int, place: int, scratch: "_Scratch") -> tuple[int, Picture, list[str]]:
         unreadable: list[str] = []
         while len(unreadable) < MAX_REPLACEMENTS:
             try:
-                return row, self._augment(self.dataset.read(row), place), unreadable
+                return row, self._augment(self.dataset.read(row), place, scratch), unreadable
             except (ImageError, LinnaeaError) as error:
                 unreadable.append(f"{self.dataset.index['key'][row]}: {error}")
                 row = int(make_rng(self.seed, _REPLACE, place, len(unreadable)).integers(len(self.dataset)))
@@ -232,15 +250,16 @@ class Loader:
             f"{self.dataset.directory}: {MAX_REPLACEMENTS} samples in a row cannot be read; {unreadable[-1]}"
         )
 
-    def _augment(self, data: bytes, place: int) -> Picture:
+    def _augment(self, data: bytes, place: int, scratch: "_Scratch") -> Picture:
         """A random resized crop (the distribution of torchvision's and open_clip's), then flip and colours."""
         rng, feed = make_rng(self.seed, _AUGMENT, place), self.feed
         smallest = None if feed.exact_resize else math.ceil(self.image_size / math.sqrt(feed.crop_scale[0]))
-        picture = decode(data, min_short_side=smallest)
+        picture = decode(data, min_short_side=smallest, scratch=scratch.decoded)
         top, left, height, width = random_crop(rng, picture.shape[:2], feed.crop_scale, feed.crop_ratio)
-        small = resize(picture[top : top + height, left : left + width], self.image_size, exact=feed.exact_resize)
+        crop = picture[top : top + height, left : left + width]
+        small = resize(crop, self.image_size, exact=feed.exact_resize, out=scratch.resized)
         if feed.flip and rng.random() < 0.5:
-            small = small[:, ::-1]
+            small = np.asarray(cv2.flip(small, 1), np.uint8)
         return jitter_colours(rng, small, feed.colour_jitter) if feed.colour_jitter else small
 
     def _collect(self, pending: "_Pending") -> Batch:
@@ -250,12 +269,12 @@ class Loader:
             step=pending.step,
             pixels=pending.pixels,
             taxon_ids=self._taxon_ids[rows],
-            text_types=self._draw_text_types(pending.step, len(rows)),
+            text_types=self.draw_text_types(pending.step, len(rows)),
             keys=tuple(self.dataset.index["key"].gather(rows)),
             unreadable=tuple(line for _, lines in parts for line in lines),
         )
 
-    def _draw_text_types(self, step: int, n_samples: int) -> NDArray[np.int64]:
+    def draw_text_types(self, step: int, n_samples: int) -> NDArray[np.int64]:
         """Of one's own part of the global batch: the same for a sample whatever the number of processes."""
         n_types = len(self.feed.text_types)
         if self.feed.text_per_batch:
@@ -273,17 +292,29 @@ class _Pending:
     tasks: list[Future[tuple[list[int], list[str]]]]
 
 
-def resize(picture: Picture, side: int, *, exact: bool = False) -> Picture:
+@dataclass(frozen=True)
+class _Scratch:
+    """Memory that one picture after the other goes through."""
+
+    decoded: UInt8[ndarray, " N"]
+    resized: UInt8[ndarray, "S S 3"]
+
+    @classmethod
+    def make(cls, image_size: int) -> "_Scratch":
+        return cls(np.empty(_SCRATCH_BYTES, np.uint8), np.empty((image_size, image_size, 3), np.uint8))
+
+
+def resize(picture: Picture, side: int, *, exact: bool = False, out: Picture | None = None) -> Picture:
     """Stretch to a square: linear; by area where it shrinks a lot; or ``exact``, as open_clip (Pillow's bicubic).
 
     Linear skips pixels, and aliases, where a picture shrinks to less than about two thirds; scaled decoding leaves
-    little of that to do. Area takes six times longer.
+    little of that to do. Area takes six times longer. The result may lie in ``out``.
     """
     if exact:
         return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), np.uint8)
     shrinks_a_lot = min(picture.shape[:2]) > AREA_FROM * side
     method = cv2.INTER_AREA if shrinks_a_lot else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=method), np.uint8)
+    return np.asarray(cv2.resize(picture, (side, side), dst=out, interpolation=method), np.uint8)
 
 
 def random_crop(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.train.adapt import make_optimizer
+from linnaea.train.adapt import make_optimizer, set_training
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.checkpoints import Checkpoints, optimizer_state, restore_newest
 from linnaea.train.logs import Meter, MetricsLog
@@ -77,7 +77,8 @@ def fit(
         LinnaeaError: the loss is not finite (which step, which samples), a checkpoint cannot be written, or another
             process is gone.
     """
-    peers, seed, clip = place.peers, torch.initial_seed(), model.clip.train()
+    peers, seed, clip = place.peers, torch.initial_seed(), model.clip
+    set_training(clip)
     sharded = peers.size > 1 and place.spread == "fsdp"
     twin = copy.deepcopy(clip) if sharded else clip
     loss_of = spread(clip, lambda batch: compute_loss(model, batch, table, descent, peers), peers, place.spread)
@@ -236,7 +237,7 @@ class Average:
         finally:
             if before:
                 clip.load_state_dict(before)
-            clip.train()
+            set_training(clip)
 
 
 def make_state(clip: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> dict[str, Any]:

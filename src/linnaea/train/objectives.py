@@ -14,8 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_text
 from linnaea.taxonomy.ranks import Rank
+from linnaea.train.adapt import BATCH_NORMS
 from linnaea.train.batches import Batch, Labels
+from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.heads import class_heads, encode_replayed
+from linnaea.train.locked import VectorBatch
 from linnaea.train.losses import (
     choose_rows_at_once,
     class_loss,
@@ -27,8 +30,6 @@ from linnaea.train.losses import (
 from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipes import Descent
 from linnaea.train.replay import MixedBatch
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def compute_loss(
@@ -46,8 +47,11 @@ def compute_loss(
     A batch with general captions beside the taxa (:class:`linnaea.train.replay.MixedBatch`) adds their InfoNCE,
     through a projection of their own; the two losses are summed and share text tower and logit scale.
     """
-    pixels_BCHW = torch.from_numpy(batch.pixels)
-    image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
+    if isinstance(batch, VectorBatch):
+        image_BE = torch.from_numpy(batch.vectors).to(model.device)
+    else:
+        pixels_BCHW = torch.from_numpy(batch.pixels)
+        image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
     labels = Labels(*peers.gather_array(np.stack([batch.taxon_ids, batch.text_types], axis=1)).T.copy())
     loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
     if isinstance(batch, MixedBatch):
@@ -69,7 +73,7 @@ def loss_of_features(
     """
     match descent.objective:
         case "cross_entropy" | "hierarchical":
-            return _class_losses(model, image_BE, labels, table)
+            return _class_losses(model, image_BE, labels, table, descent)
         case "level_restricted":
             return _level_restricted(model, image_BE, labels, table, descent, peers)
         case "info_nce" | "multi_positive" | "rank_positive" | "sigmoid":
@@ -147,16 +151,20 @@ def _level_restricted(
 
 
 def _class_losses(
-    model: TaxonModel, image_BE: Float[Tensor, "B E"], labels: Labels, table: TokenTable
+    model: TaxonModel, image_BE: Float[Tensor, "B E"], labels: Labels, table: TokenTable, descent: Descent
 ) -> Float[Tensor, ""]:
-    """Cross-entropy summed over the ranks that have a head; a sample without a name at a rank is left out there.
+    """Cross-entropy summed over the ranks that have a head, with ``class_weights``; a sample without a name at a rank
+    is left out there.
 
     With a head for species alone it is the paper's first baseline, with seven its second (arXiv 2311.18803).
     The paper's repository has no code for either.
     """
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
     lineage_BR = _lineages(model, labels, table)
-    losses = [class_loss(scale * head(image_BE), lineage_BR[:, rank]) for rank, head in class_heads(model).items()]
+    losses = [
+        descent.class_weights[rank] * class_loss(scale * head(image_BE), lineage_BR[:, rank])
+        for rank, head in class_heads(model).items()
+    ]
     return torch.stack(losses).sum()
 
 
@@ -192,7 +200,9 @@ def _encode_captions(
 
 
 def _encode_images(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
-    features: Tensor = model.clip.encode_image(normalise_pixels(model, pixels_BCHW))  # type: ignore[operator]
+    images_BCHW = normalise_pixels(model, pixels_BCHW).contiguous(memory_format=torch.channels_last)
+    with FastDepthwise() if has_depthwise(model.clip) else nullcontext():
+        features: Tensor = model.clip.encode_image(images_BCHW)  # type: ignore[operator]
     return features
 
 
@@ -221,7 +231,7 @@ def _encode_in_parts(
 @contextmanager
 def _frozen_statistics(clip: nn.Module) -> Iterator[None]:
     """BatchNorm normalises by its batch as before, but does not count it into its running statistics again."""
-    norms = [module for module in clip.modules() if isinstance(module, _BATCH_NORMS)]
+    norms = [module for module in clip.modules() if isinstance(module, BATCH_NORMS)]
     before = [(module.momentum, module.num_batches_tracked) for module in norms]
     for module in norms:  # both, since timm's subclasses look at either
         module.momentum, module.num_batches_tracked = 0.0, None

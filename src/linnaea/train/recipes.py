@@ -21,10 +21,14 @@ class Tower:
     """Input of a new image tower, pixels."""
     backbone: str = ""
     """timm architecture of a new image tower; empty: a vision transformer."""
+    backbone_weights: str = ""
+    """File of trained weights for the backbone (torch's or safetensors); empty: it starts from nothing."""
     patch_size: int = 8
     """Patch of a new vision transformer, pixels."""
     width: int = 128
     """Width of both towers of a new model, and of the joint space."""
+    text_width: int = 0
+    """Width of the new text tower, where it is another; 0: the same."""
     image_layers: int = 4
     """Layers of a new vision transformer."""
     text_layers: int = 2
@@ -67,6 +71,9 @@ class Feed:
     """Folder of general pictures with captions (WebDataset tars of .jpg and .txt) to train on beside; empty: none."""
     replay_batch_size: int = 0
     """Of those, samples per step."""
+    cached_views: int = 0
+    """With a frozen image tower: augmented views of each picture that are encoded once, before the first step; the
+    steps read their vectors. 0: pictures are read and encoded in every step."""
     exact_resize: bool = False
     """Full decoding and Pillow's bicubic, pixel for pixel as open_clip; several times slower."""
 
@@ -104,6 +111,8 @@ class Descent:
     species and hierarchical for each taxon of each rank, and neither reads captions."""
     rank_weights: tuple[float, float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 1.0)
     """Weights of kingdom to species, for rank_positive and level_restricted."""
+    class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -117,7 +126,9 @@ class Descent:
     layer_decay: float = 1.0
     """Learning rate of a block as a share of the block's above it; 1: the same everywhere."""
     freeze: tuple[Literal["image", "text"], ...] = ()
-    """Towers that stay as they are."""
+    """Towers that stay as they are, statistics of BatchNorm included."""
+    freeze_blocks: int = 0
+    """Of the image tower's blocks (stages, in timm's convolutional ones) as many, from the pixels on, stay as they are."""
     lora_rank: int = 0
     """Train low-rank additions to the blocks' matrices instead of these; merged into them at the end. 0: none."""
     average: float = 0.0
@@ -155,6 +166,8 @@ class Recipe:
             raise ValueError("accumulate: at least 1 part, at most as many as there are samples in a batch")
         if min(self.descent.rank_weights) < 0 or not any(self.descent.rank_weights):
             raise ValueError("rank weights: seven numbers, none below 0, one at least above")
+        if min(self.descent.class_weights) < 0 or not any(self.descent.class_weights):
+            raise ValueError("class weights: seven numbers, none below 0, one at least above")
         if bool(self.feed.replay) != (self.feed.replay_batch_size >= 2):
             raise ValueError("replay: a folder and a replay batch size of at least 2, or neither")
         if not 0 <= self.descent.keep_parts <= self.descent.accumulate:
@@ -163,6 +176,8 @@ class Recipe:
             raise ValueError("layer decay: above 0, at most 1 (none)")
         if self.descent.lora_rank < 0:
             raise ValueError("lora rank: 0 (none) or more")
+        if self.feed.cached_views < 0 or (self.feed.cached_views and "image" not in self.descent.freeze):
+            raise ValueError("cached views: 0, or more with a frozen image tower (--freeze image)")
         if not 0 <= self.descent.average < 1:
             raise ValueError("average: a decay from 0 (none) to below 1")
 
@@ -184,6 +199,53 @@ SMALL = replace(
     descent=Descent(epochs=8.0, lr=1e-3, warmup=60, weight_decay=0.05, clip_norm=1.0),
 )
 """From nothing on some thousand photographs. ``linnaea train small --data DATA --output RUN``; not measured."""
+NANO_EYE = Recipe(
+    tower=Tower(
+        image_size=160,
+        backbone="tf_efficientnet_lite1",
+        backbone_weights="efficientnet-lite1-77cc7160.pth",
+        width=256,
+        text_width=128,
+        text_layers=3,
+        context_length=64,
+        n_merges=4000,
+    ),
+    feed=Feed(batch_size=128, crop_scale=(0.3, 1.0), flip=True, colour_jitter=0.3),
+    descent=Descent(
+        epochs=12.0,
+        lr=6e-4,
+        warmup=130,
+        weight_decay=0.05,
+        clip_norm=1.0,
+        objective="hierarchical",
+        class_weights=(0.0, 0.0, 0.1, 0.1, 0.3, 0.3, 1.0),
+        layer_decay=0.75,
+        average=0.998,
+        precision="bf16",
+    ),
+)
+NANO = Recipe(
+    tower=Tower(start="nano-eye"),
+    feed=Feed(
+        batch_size=512,
+        crop_scale=(0.3, 1.0),
+        flip=True,
+        colour_jitter=0.3,
+        cached_views=3,
+        text_types=(TextType.TAXON_COM, TextType.TAXON_COM, *TRAINING_TEXT_TYPES),
+    ),
+    descent=Descent(
+        epochs=40.0,
+        lr=2e-3,
+        warmup=100,
+        weight_decay=0.05,
+        clip_norm=1.0,
+        objective="level_restricted",
+        freeze=("image",),
+        average=0.998,
+        precision="bf16",
+    ),
+)
 BIOCLIP_VIT_B16 = Recipe(
     tower=Tower(start="ViT-B-16", pretrained="openai"),
     feed=Feed(batch_size=32_768),
@@ -269,6 +331,8 @@ a GPU add ``--precision bf16``. Cost: ``--dry-run``; score: not measured (no pub
 RECIPES: dict[str, Recipe] = {
     "tiny": TINY,
     "small": SMALL,
+    "nano-eye": NANO_EYE,
+    "nano": NANO,
     "fine-tune": FINE_TUNE,
     "bioclip-vit-b16": BIOCLIP_VIT_B16,
     "bioclip-inat21": BIOCLIP_INAT21,
@@ -284,6 +348,8 @@ _ABLATION_SCORES = {"com": "24.9", "sci": "22.3", "taxon": "26.6", "sci_com": "2
 NOTES: dict[str, str] = {
     "tiny": "1.5 M parameters from nothing at 64 px, for the demo: minutes on 2 cores (figures: docs/log.md)",
     "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU; not measured",
+    "nano-eye": "to be written",
+    "nano": "to be written",
     "fine-tune": "BioCLIP (or --start another) on a few thousand photographs of one's own, one GPU or a CPU;"
     " not measured",
     "bioclip-vit-b16": (

@@ -14,6 +14,7 @@ import torch
 from linnaea import __version__
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.errors import LinnaeaError
+from linnaea.model.backbone import backbone_preprocess, load_backbone
 from linnaea.model.load import (
     HUB_ARCHITECTURES,
     ImageTower,
@@ -29,14 +30,15 @@ from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
-from linnaea.train.adapt import add_low_rank, compile_towers, freeze, merge_low_rank
+from linnaea.train.adapt import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, Place, fit
 from linnaea.train.heads import count_classes, make_head_banks, prepare, save_head_banks, take_off
+from linnaea.train.locked import encode_views, lock
 from linnaea.train.logs import Meter, find_peak
 from linnaea.train.parallel import ALONE, Peers, Spread
-from linnaea.train.recipes import Recipe, Tower
+from linnaea.train.recipes import RECIPES, Recipe, Tower
 from linnaea.train.replay import mix
 
 RECIPE_FILE = "recipe.json"
@@ -81,10 +83,13 @@ def open_part(run: Run) -> DataSet:
 
 def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> TaxonModel:
     """The model before its first step: published weights, or a new one with a vocabulary of the data's names."""
+    if tower.start in RECIPES and not Path(tower.start).is_dir():
+        raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
     if tower.start:
         return load_model(tower.start, pretrained=tower.pretrained or None, device=device)
     taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
     bpe = train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
+    text_width = tower.text_width or tower.width
     config = ModelConfig(
         embed_dim=tower.width,
         image=ImageTower(
@@ -95,11 +100,14 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
             timm_model_name=tower.backbone,
         ),
         text=TextTower(
-            context_length=tower.context_length, width=tower.width, layers=tower.text_layers, heads=tower.width // 32
+            context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
         ),
         n_merges=tower.n_merges,
     )
-    model = make_model(config, bpe, seed=seed)
+    preprocess = backbone_preprocess(tower.backbone, tower.image_size) if tower.backbone_weights else None
+    model = make_model(config, bpe, seed=seed, preprocess=preprocess)
+    if tower.backbone_weights:
+        load_backbone(model.clip, Path(tower.backbone_weights))
     where = choose_device(device)
     return dataclasses.replace(model, clip=model.clip.to(where), device=where)
 
@@ -111,6 +119,7 @@ def train(
     *,
     peers: Peers = ALONE,
     on_notice: Callable[[str], None] = lambda text: None,
+    on_view: Callable[[int, int], None] = lambda done, total: None,
 ) -> FitResult:
     """Train, or go on with, a run; leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder.
 
@@ -136,7 +145,11 @@ def train(
     loader = Loader(dataset, recipe.feed, size, recipe.seed, run.n_workers, peers.rank, peers.size)
     loader = mix(loader, model.tokenizer)
     run.run_dir.mkdir(parents=True, exist_ok=True)
-    meter = make_meter(model, loader, table, recipe, peers) if peers.is_first else Meter()
+    if recipe.feed.cached_views:
+        peers.first_does(lambda: encode_views(model, loader, run.run_dir, on_view))
+        loader, meter = lock(loader, run.run_dir), Meter()
+    else:
+        meter = make_meter(model, loader, table, recipe, peers) if peers.is_first else Meter()
     place = Place(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb)
     n_steps = recipe.n_steps(len(dataset))
     result = fit(
@@ -155,6 +168,7 @@ def _prepare(model: TaxonModel, recipe: Recipe, peers: Peers, spread: Spread, on
     if descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
     freeze(model.clip, descent.freeze)
+    freeze_blocks(model.clip, descent.freeze_blocks)
     if descent.lora_rank:
         if spread == "fsdp" and peers.size > 1:
             raise peers.stop("low-rank training has little to shard: use --spread ddp with --lora-rank")
@@ -181,13 +195,13 @@ def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Rec
 def make_plan(run: Run) -> Plan:
     """Reckon what a run would take, without taking a step or fetching any weights."""
     recipe, dataset = run.recipe, open_part(run)
-    tower = recipe.tower
+    tower = RECIPES[recipe.tower.start].tower if recipe.tower.start in RECIPES else recipe.tower
     first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
     architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
     if architecture in open_clip.list_models():  # no need for its weights
         model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
     else:
-        model = make_start(tower, dataset, seed=0, device="cpu")
+        model = make_start(dataclasses.replace(tower, backbone_weights=""), dataset, seed=0, device="cpu")
         model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer
     taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
     table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)

@@ -1,0 +1,98 @@
+"""Locked-image tuning: with a frozen image tower every picture is encoded once, and names learn in minutes on a CPU.
+
+LiT (arXiv 2111.07991) keeps the image tower as it is and trains the text tower against it. The vectors of some
+augmented views of each picture are made first, and kept in the run's folder; what follows reads no pictures.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.model.encode import encode_pixels
+from linnaea.model.load import TaxonModel
+from linnaea.storage import atomic_path
+from linnaea.train.batches import Batch, Loader
+
+VIEWS_FOLDER = "vectors"
+_PART = 2048
+"""Samples in a file of vectors: what an interruption loses."""
+
+
+@dataclass(frozen=True)
+class VectorBatch(Batch):
+    """A step's samples of this process whose pictures are encoded already; ``pixels`` has a shape and no memory."""
+
+    vectors: Float32[ndarray, "B E"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorLoader(Loader):
+    """A loader that yields vectors in place of pixels: of view ``epoch % V`` of each sample."""
+
+    vectors_VNE: Float32[ndarray, "V N E"]
+    taken_VN: Int64[ndarray, "V N"]
+    """The rows whose pictures were encoded: another's, where a sample could not be read."""
+
+    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[VectorBatch]:
+        """Yield the batches of steps ``first_step`` to ``n_steps``."""
+        n_views, n_samples = self.taken_VN.shape
+        for step in range(first_step, n_steps):
+            rows = self.rows_at(step)
+            start = step * self.feed.batch_size + self.rank * len(rows)
+            views = np.arange(start, start + len(rows)) // n_samples % n_views
+            taken = self.taken_VN[views, rows]
+            yield VectorBatch(
+                step=step,
+                pixels=np.broadcast_to(np.uint8(0), (len(rows), 3, self.image_size, self.image_size)),
+                taxon_ids=self.taxon_ids_of(taken),
+                text_types=self.draw_text_types(step, len(rows)),
+                keys=tuple(self.dataset.index["key"].gather(taken)),
+                unreadable=(),
+                vectors=self.vectors_VNE[views, rows],
+            )
+
+
+def encode_views(
+    model: TaxonModel, loader: Loader, run_dir: Path, on_progress: Callable[[int, int], None] = lambda done, all_: None
+) -> None:
+    """Encode ``feed.cached_views`` augmented views of every sample, part by part; parts that exist are kept."""
+    parts, n_samples = _parts(loader, run_dir), len(loader.dataset)
+    total = loader.feed.cached_views * n_samples
+    with ThreadPoolExecutor(loader.n_workers) as pool:
+        for done, (path, view, rows) in enumerate(parts):
+            if path.exists():
+                continue
+            pixels = np.empty((len(rows), 3, loader.image_size, loader.image_size), np.uint8)
+            taken = loader.fill_all(pool, rows, view * n_samples + int(rows[0]), pixels)
+            vectors = encode_pixels(model, pixels)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as partial, partial.open("wb") as stream:
+                np.savez(stream, vectors=vectors, taken=taken)
+            on_progress(min((done + 1) * _PART, total), total)
+
+
+def lock(loader: Loader, run_dir: Path) -> VectorLoader:
+    """The loader over the vectors that :func:`encode_views` left."""
+    found = [np.load(path) for path, _, _ in _parts(loader, run_dir)]
+    shape = loader.feed.cached_views, len(loader.dataset)
+    own = {field.name: getattr(loader, field.name) for field in fields(loader)}
+    return VectorLoader(
+        **own,
+        vectors_VNE=np.concatenate([part["vectors"] for part in found]).reshape(*shape, -1),
+        taken_VN=np.concatenate([part["taken"] for part in found]).reshape(shape),
+    )
+
+
+def _parts(loader: Loader, run_dir: Path) -> list[tuple[Path, int, NDArray[np.int64]]]:
+    n_samples = len(loader.dataset)
+    return [
+        (run_dir / VIEWS_FOLDER / f"{view}-{start:09d}.npz", view, np.arange(start, min(start + _PART, n_samples)))
+        for view in range(loader.feed.cached_views)
+        for start in range(0, n_samples, _PART)
+    ]

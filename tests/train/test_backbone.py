@@ -1,0 +1,193 @@
+"""Towers that start from trained weights: these load, what is frozen stays, and low precision keeps its gradient."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from linnaea.errors import LinnaeaError
+from linnaea.model.load import load_model
+from linnaea.train.adapt import freeze_blocks, set_training
+from linnaea.train.depthwise import FastDepthwise, has_depthwise
+from linnaea.train.fit import FitResult
+from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.run import Run, make_start, open_part, train
+
+BACKBONE = "test_efficientnet"
+RECIPE = Recipe(
+    tower=Tower(image_size=32, backbone=BACKBONE, width=64, text_layers=1, text_width=32, context_length=48,
+                n_merges=200),
+    feed=Feed(batch_size=8),
+    descent=Descent(steps=4, lr=1e-3, warmup=1, checkpoint_every=2),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the backbone with names of another port and a classifier behind them."""
+    torch.manual_seed(5)
+    state = timm.create_model(BACKBONE, num_classes=7).state_dict()
+    path = tmp_path_factory.mktemp("weights") / "other.pth"
+    torch.save({f"port.{i}": value for i, value in enumerate(state.values())}, path)
+    return path
+
+
+def make_run(data: Path, output: Path, recipe: Recipe) -> Run:
+    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
+
+
+def with_weights(path: Path) -> Recipe:
+    return replace(RECIPE, tower=replace(RECIPE.tower, backbone_weights=str(path)))
+
+
+def start(dataset_dir: Path, recipe: Recipe) -> Any:
+    return make_start(recipe.tower, open_part(make_run(dataset_dir, Path("unused"), recipe)), seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_weights_of_another_port_load_in_their_order(
+    dataset_dir: Path, weights: Path, tmp_path: Path, ending: str
+) -> None:
+    given = torch.load(weights, weights_only=True)
+    path = weights
+    if ending == ".safetensors":  # which has no order: the names are timm's
+        path = tmp_path / "own.safetensors"
+        names = timm.create_model(BACKBONE, num_classes=7).state_dict()
+        from safetensors.torch import save_file
+
+        save_file(dict(zip(names, given.values(), strict=True)), path)
+    model = start(dataset_dir, with_weights(path))
+    trunk = model.clip.visual.trunk.state_dict()
+    for mine, wanted in zip(trunk.values(), given.values(), strict=False):
+        assert torch.equal(mine, wanted)
+    assert model.preprocess.mean == tuple(timm.models.get_pretrained_cfg(BACKBONE).mean)
+    assert model.clip.encode_text(torch.zeros(1, 48, dtype=torch.int64)).shape == (1, 64)
+
+
+@pytest.mark.parametrize("content", ["missing", "broken", "another"])
+def test_unusable_weights_are_one_clear_line(dataset_dir: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.pth"
+    if content == "broken":
+        path.write_bytes(b"no weights at all")
+    if content == "another":
+        torch.save(timm.create_model("test_vit").state_dict(), path)
+    with pytest.raises(LinnaeaError, match="weights") as raised:
+        start(dataset_dir, with_weights(path))
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_frozen_blocks_stay_with_their_statistics_and_the_rest_learns(
+    dataset_dir: Path, weights: Path, tmp_path: Path
+) -> None:
+    recipe = with_weights(weights)
+    recipe = replace(recipe, descent=replace(recipe.descent, freeze_blocks=2, average=0.5, evaluate_every=1))
+    train(make_run(dataset_dir, tmp_path, recipe), evaluate=lambda model: {})
+    before = start(dataset_dir, recipe).clip.visual.state_dict()
+    after = load_model(str(tmp_path), device="cpu").clip.visual.state_dict()
+    frozen = ("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0.", "trunk.blocks.1.")
+    learnt = 0
+    for name, value in before.items():
+        same = torch.equal(value, after[name])
+        if name.startswith(frozen):
+            assert same, name
+        elif value.is_floating_point():
+            learnt += not same
+    assert learnt > 20
+
+
+def test_too_many_blocks_to_freeze_is_an_error(dataset_dir: Path) -> None:
+    clip = start(dataset_dir, RECIPE).clip
+    with pytest.raises(LinnaeaError, match="blocks"):
+        freeze_blocks(clip, 99)
+
+
+def test_a_frozen_tower_keeps_its_running_statistics(dataset_dir: Path) -> None:
+    clip = start(dataset_dir, RECIPE).clip
+    for parameter in clip.visual.parameters():
+        parameter.requires_grad_(False)
+    set_training(clip)
+    before = {name: value.clone() for name, value in clip.visual.state_dict().items()}
+    clip.encode_image(torch.randn(4, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in clip.visual.state_dict().items())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_depthwise_gradients_are_those_of_the_plain_way(stride: int, kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 16, kernel, stride=stride, padding=kernel // 2, groups=16, bias=False)
+    assert has_depthwise(layer)
+    images = torch.randn(2, 16, 12, 12).to(memory_format=torch.channels_last)
+    found = {}
+    for way in ("float32", "fast"):
+        own = images.clone().requires_grad_(True)
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "fast"), FastDepthwise():
+            result = layer(own)
+        assert result.dtype == (torch.bfloat16 if way == "fast" else torch.float32)
+        (result.float() * torch.linspace(0, 1, result.numel()).view_as(result)).sum().backward()
+        found[way] = result.float(), own.grad, layer.weight.grad.clone()
+    for plain, fast in zip(found["float32"], found["fast"], strict=True):
+        assert (plain - fast).norm() < 0.01 * plain.norm()
+
+
+def test_vectors_of_a_frozen_tower_are_those_of_its_pictures(dataset_dir: Path, tmp_path: Path) -> None:
+    locked = replace(
+        RECIPE,
+        feed=replace(RECIPE.feed, cached_views=1),
+        descent=replace(RECIPE.descent, freeze=("image",), log_every=1, steps=3),
+    )
+    each_step = replace(locked, feed=replace(RECIPE.feed, cached_views=0))
+    n_samples = len(open_part(make_run(dataset_dir, tmp_path, RECIPE)))
+    assert 3 * RECIPE.feed.batch_size <= n_samples  # within one epoch a view's augmentation differs from a step's
+    losses = {}
+    for name, recipe in (("cached", locked), ("read", each_step)):
+        plain = replace(recipe, feed=replace(recipe.feed, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)))
+        lines: list[float] = []
+        train(
+            make_run(dataset_dir, tmp_path / name, plain),
+            lambda step, total, line, lines=lines: lines.append(line["loss"]),  # type: ignore[misc]
+        )
+        losses[name] = lines
+    assert np.allclose(losses["cached"], losses["read"], atol=1e-4)
+
+
+def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path: Path) -> None:
+    recipe = replace(
+        RECIPE,
+        feed=replace(RECIPE.feed, cached_views=2, flip=True),
+        descent=replace(RECIPE.descent, freeze=("image",), steps=6),
+    )
+    train(make_run(dataset_dir, tmp_path / "whole", recipe))
+    stop_while_encoding, stop_at_step_3 = make_run(dataset_dir, tmp_path / "parts", recipe), 3
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(stop_while_encoding, on_view=stop)
+
+    def at_step(step: int, total: int, line: dict[str, Any]) -> None:
+        if step == stop_at_step_3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(stop_while_encoding, at_step)
+    result: FitResult = train(stop_while_encoding)
+    assert result.finished
+    whole, parts = (load_model(str(tmp_path / name), device="cpu").fingerprint for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_cached_views_want_a_frozen_tower() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        replace(RECIPE, feed=replace(RECIPE.feed, cached_views=1))
