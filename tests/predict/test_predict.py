@@ -311,7 +311,7 @@ def test_kill_9_and_the_same_command_give_the_same_file(photographs: Path, train
     ("words", "code", "says"),
     [
         (["--model", "no-such-model"], 1, "no model 'no-such-model'"),
-        ([], 1, "no model: give --model"),
+        (["--model", "bioclap"], 1, "did you mean bioclip"),
         (["--model", "MODEL", "--labels", "nowhere.csv"], 1, "nowhere.csv: no such file"),
         (["--model", "MODEL", "--format", "parquet"], 2, "needs --output"),
         (["--model", "MODEL", "--rank", "tribe"], 2, "tribe"),

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from linnaea.errors import LinnaeaError
+from linnaea.model.backbone import at_image_size
 from linnaea.model.load import load_model
 from linnaea.train.adapt import freeze_blocks, set_training
 from linnaea.train.depthwise import FastDepthwise, has_depthwise
@@ -186,6 +187,21 @@ def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path
     assert result.finished
     whole, parts = (load_model(str(tmp_path / name), device="cpu").fingerprint for name in ("whole", "parts"))
     assert whole == parts
+
+
+def test_a_convolutional_tower_takes_pictures_of_another_size(dataset_dir: Path, tmp_path: Path) -> None:
+    train(make_run(dataset_dir, tmp_path / "small", RECIPE))
+    larger = replace(RECIPE, tower=Tower(start=str(tmp_path / "small"), resize_to=64))
+    train(make_run(dataset_dir, tmp_path / "large", larger))
+    model = load_model(str(tmp_path / "large"), device="cpu")
+    assert model.preprocess.image_size == 64
+    assert model.model_cfg["vision_cfg"]["image_size"] == 64
+
+
+def test_a_transformer_keeps_its_size(dataset_dir: Path) -> None:
+    model = start(dataset_dir, replace(RECIPE, tower=replace(RECIPE.tower, backbone="", patch_size=16)))
+    with pytest.raises(LinnaeaError, match="one size"):
+        at_image_size(model, 64)
 
 
 def test_cached_views_want_a_frozen_tower() -> None:

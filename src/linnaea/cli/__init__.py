@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "labels": "encode the taxa to choose from once, for many predictions",
     "data": "build, check and describe data sets",
     "train": "train a model after a recipe",
+    "pack": "make of a trained model a small folder to hand on",
     "evaluate": "zero-shot and few-shot scores of a model",
     "compare": "evaluations side by side, with published numbers and error bars",
     "serve": "a web page and a REST service over a model",

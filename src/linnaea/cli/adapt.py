@@ -9,6 +9,7 @@ import tyro
 from linnaea.cli import Commands
 from linnaea.cli.console import progress_bar, report_failed, say
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class Adapt:
     """A folder with one folder of photographs per class, named after the taxon."""
     output: Path
     """Folder of the head."""
-    model: str = ""
-    """Folder or name of the model."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the classes."""
     device: str = "auto"
@@ -48,8 +49,6 @@ def adapt(options: Adapt) -> int:
     from linnaea.predict.adapt import fit_head
     from linnaea.predict.labels import LabelBank, make_bank
 
-    if not options.model:
-        raise LinnaeaError("no model: give --model, a folder that `linnaea train` left or a name such as bioclip")
     records, failed = _read(options.folder)
     model = load_model(options.model, device=options.device)
     good, vectors = _encode(options, model, records, failed)

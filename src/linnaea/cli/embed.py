@@ -13,6 +13,7 @@ import tyro
 from linnaea.cli import Commands
 from linnaea.cli.console import progress_bar, report_failed, say
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
@@ -32,8 +33,8 @@ class Embed:
     """Photographs, folders of them (with all below), or patterns."""
     output: Path
     """File to write: .parquet, .jsonl, or .npy (its file names then lie beside it, in .files.csv)."""
-    model: str = ""
-    """Folder or name of the model."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     pretrained: str | None = None
     """open_clip's tag, where the model is an architecture's name."""
     device: str = "auto"
@@ -62,10 +63,6 @@ def embed(options: Embed) -> int:
     from linnaea.predict.inputs import list_images
     from linnaea.storage import atomic_path
 
-    if not options.model:
-        raise LinnaeaError(
-            "no model: give --model, a folder that `linnaea train` left or a name such as bioclip (from the hub)"
-        )
     paths = list_images(options.images)
     if not paths:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")

@@ -8,6 +8,7 @@ import tyro
 from linnaea.cli import Commands
 from linnaea.cli.console import progress_bar, report_failed
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import DEFAULT_MODEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,8 @@ class MakeIndex:
     """Photographs, folders of them, patterns, tars, videos."""
     output: Path
     """Folder of the index."""
-    model: str = ""
-    """Folder or name of the model."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     batch_size: int = 32
@@ -38,8 +39,6 @@ def index(options: MakeIndex) -> int:
     from linnaea.predict.inputs import list_inputs
     from linnaea.predict.search import Index, update_index
 
-    if not options.model:
-        raise LinnaeaError("no model: give --model, a folder that `linnaea train` left or a name such as bioclip")
     inputs = list_inputs(options.images)
     if not inputs:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")

@@ -12,6 +12,7 @@ import tyro
 from linnaea.cli import Commands
 from linnaea.cli.console import progress_bar, report_failed, results, say, warn
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Predict:
 
     images: tyro.conf.Positional[tuple[str, ...]]
     """Photographs, folders of them, patterns, tars, videos, http addresses."""
-    model: str = ""
-    """Folder or name of the model."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     labels: Path | None = None
     """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
     rank: RankOption = "species"
@@ -110,10 +111,6 @@ def predict(options: Predict) -> int:
     form = _choose_form(options)
     from linnaea.predict.provenance import append_run
 
-    if not options.model:
-        raise LinnaeaError(
-            "no model: give --model, a folder that `linnaea train` left or a name such as bioclip (from the hub)"
-        )
     started = datetime.now(UTC)
     inputs = _list_inputs(options)
     if len(inputs) == 1:
@@ -210,16 +207,18 @@ def load_model_and_bank(
 ) -> "tuple[TaxonModel, LabelBank]":
     """A model, and the bank of the labels that a user named (``None``: those the model brings)."""
     from linnaea.model.load import load_model
-    from linnaea.predict.class_heads import find_species_head
+    from linnaea.predict.class_heads import CLASS_HEAD, find_own_labels
     from linnaea.predict.labels import LabelBank, load_cached_bank
-    from linnaea.predict.predictor import first_folder_with_taxa
 
     model = load_model(name, pretrained=pretrained, device=device)
-    labels = labels or find_species_head(name) or first_folder_with_taxa(name)
+    own = find_own_labels(name)
+    labels = labels or own
     if labels is None:
         raise LinnaeaError(f"{name}: brings no taxa of its own; give --labels, a data set or a file of names")
     if (labels / "embeddings.npy").exists():
         bank = LabelBank.open(labels)
+        if labels == own and bank.facts["text_type"] not in (text_type, CLASS_HEAD):
+            return model, load_cached_bank(model, bank.taxa, text_type)
         if bank.facts.get("model") != model.fingerprint:
             raise LinnaeaError(f"{labels}: was built with another model; build it again with `linnaea labels build`")
         return model, bank

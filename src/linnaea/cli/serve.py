@@ -8,14 +8,15 @@ import tyro  # noqa: F401 - every command's module brings its parser
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import DEFAULT_MODEL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
     """Serve predictions: a web page at /, REST at /predict, OpenAPI at /openapi.json."""
 
-    model: str = ""
-    """Folder or name of the model."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     labels: Path | None = None
     """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
     regions: Path | None = None
@@ -57,8 +58,6 @@ def serve(options: Serve) -> int:
     from linnaea.predict.priors import Regions
     from linnaea.serve.service import Limits
 
-    if not options.model:
-        raise LinnaeaError("no model: give --model, a folder that `linnaea train` left or a name such as bioclip")
     model, bank = load_model_and_bank(options.model, options.labels, device=options.device)
     predictor = Predictor(model=model, bank=bank, batch_size=options.batch_size, n_workers=options.workers)
     limits = Limits(

@@ -2,16 +2,19 @@
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from open_clip.model import set_model_preprocess_cfg
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from linnaea.errors import LinnaeaError
+from linnaea.model.load import TaxonModel
 from linnaea.model.preprocess import Preprocess
 
 
@@ -42,6 +45,21 @@ def backbone_preprocess(architecture: str, image_size: int) -> Preprocess:
     if known is None:
         return Preprocess(image_size=image_size)
     return Preprocess(image_size=image_size, mean=tuple(known.mean), std=tuple(known.std))
+
+
+def at_image_size(model: TaxonModel, image_size: int) -> TaxonModel:
+    """The same weights with another input: convolutions take pictures of any size (``image_size`` pixels a side).
+
+    Raises:
+        LinnaeaError: the tower is a transformer, whose positions are those of one size.
+    """
+    trunk: Any = getattr(model.clip.visual, "trunk", None)
+    if trunk is None or getattr(trunk, "pos_embed", None) is not None:
+        raise LinnaeaError(f"{model.name}: its image tower has one size of input alone; only convolutional ones change")
+    vision = {**model.model_cfg["vision_cfg"], "image_size": image_size}
+    preprocess = replace(model.preprocess, image_size=image_size)
+    set_model_preprocess_cfg(model.clip, {**preprocess.as_open_clip(), "size": image_size})
+    return replace(model, preprocess=preprocess, model_cfg={**model.model_cfg, "vision_cfg": vision})
 
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ A model folder is open_clip's own (``open_clip_config.json`` and ``open_clip_mod
 ``linnaea.json`` with what we know of it. open_clip loads it as ``local-dir:DIR``.
 """
 
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -26,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import bundled_models, find_model_folder
 from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, vocabulary_size
 from linnaea.storage import atomic_path, write_atomically
@@ -165,7 +167,7 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def load_model(name: str, *, pretrained: str | None = None, device: str = "auto") -> TaxonModel:
-    """Load a model: a folder, a name of ours (``bioclip``), ``hf-hub:org/repo``, or an open_clip architecture.
+    """Load a model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``), ``hf-hub:org/repo``, or an open_clip architecture.
 
     An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
     ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and
@@ -181,9 +183,8 @@ def load_model(name: str, *, pretrained: str | None = None, device: str = "auto"
         with _explain_failure(name):
             return load_timm(name, pretrained, where)
     identifier = HUB_MODELS.get(name, name)
-    folder = Path(identifier.removeprefix("local-dir:"))
-    if folder.is_dir():
-        return _load_folder(folder / "model" if (folder / "model" / CONFIG_FILE).exists() else folder, where)
+    if folder := find_model_folder(identifier):
+        return dataclasses.replace(_load_folder(folder, where), name=name)
     if identifier.startswith(HUB):
         return _load_hub(name, identifier, where)
     if identifier in open_clip.list_models():
@@ -194,7 +195,7 @@ def load_model(name: str, *, pretrained: str | None = None, device: str = "auto"
 def _explain_unknown(name: str) -> str:
     if name.startswith(("local-dir:", ".", "/", "~")) or "\\" in name:
         return f"no model {name!r}: no such folder; give the folder that `linnaea train` left, or a name like bioclip"
-    near = difflib.get_close_matches(name, [*HUB_MODELS, *open_clip.list_models()], n=3)
+    near = difflib.get_close_matches(name, [*bundled_models(), *HUB_MODELS, *open_clip.list_models()], n=3)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near

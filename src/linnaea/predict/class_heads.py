@@ -6,10 +6,13 @@ Their products with an image's unit vector, times the model's logit scale, are t
 
 from pathlib import Path
 
-from linnaea.predict.labels import FACTS_FILE, LabelBank
+from linnaea.model.folders import LABELS_FOLDER, find_model_folder
+from linnaea.predict.labels import FACTS_FILE, TAXA_FILE, LabelBank
 from linnaea.taxonomy.ranks import Rank
 
 HEADS_FOLDER = "heads"
+CLASS_HEAD = "class head"
+"""The ``text_type`` of a bank that is one."""
 
 
 def load_class_heads(model: str | Path) -> dict[Rank, LabelBank]:
@@ -18,14 +21,17 @@ def load_class_heads(model: str | Path) -> dict[Rank, LabelBank]:
     Raises:
         LinnaeaError: a head is broken.
     """
-    for folder in (Path(model), Path(model) / "model"):
-        if (folder / HEADS_FOLDER).is_dir():
-            places = {rank: folder / HEADS_FOLDER / rank.label for rank in Rank}
-            return {rank: LabelBank.open(place) for rank, place in places.items() if (place / FACTS_FILE).exists()}
-    return {}
+    folder = find_model_folder(str(model))
+    places = {} if folder is None else {rank: folder / HEADS_FOLDER / rank.label for rank in Rank}
+    return {rank: LabelBank.open(place) for rank, place in places.items() if (place / FACTS_FILE).exists()}
 
 
-def find_species_head(model: str | Path) -> Path | None:
-    """The folder of the head for species, if the model has one."""
-    places = (Path(model) / HEADS_FOLDER, Path(model) / "model" / HEADS_FOLDER)
-    return next((place / "species" for place in places if (place / "species" / FACTS_FILE).exists()), None)
+def find_own_labels(model: str) -> Path | None:
+    """What a model brings to answer with: its head for species, or its label bank, or its taxa."""
+    folder = find_model_folder(model)
+    if folder is None:
+        return None
+    for place in (folder / HEADS_FOLDER / Rank.SPECIES.label, folder / LABELS_FOLDER):
+        if (place / FACTS_FILE).exists():
+            return place
+    return folder if (folder / TAXA_FILE).exists() else None

@@ -135,9 +135,3 @@ def _decided(answer: Guess | tuple[str, float]) -> Answer:
 def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
     same = [guess.taxon for guess in before[:1]] == [guess.taxon for guess in after[:1]]
     return "same" if same else "changed"
-
-
-def first_folder_with_taxa(model: str) -> Path | None:
-    """The model folder (or the run's ``model/``) that brings taxa of its own."""
-    folder = Path(model)
-    return next((place for place in (folder, folder / "model") if (place / "taxa.parquet").exists()), None)

@@ -24,9 +24,9 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names
 from linnaea.model.load import load_model
 from linnaea.model.preprocess import OPENAI_MEAN, OPENAI_STD
+from linnaea.predict.class_heads import find_own_labels
 from linnaea.predict.classifier import Guess, guess_at_rank
 from linnaea.predict.labels import LabelBank, make_bank, read_taxa
-from linnaea.predict.predictor import first_folder_with_taxa
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank
 from linnaea.predict.restrict import keep_rows
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -127,7 +127,7 @@ class TreeOfLifeClassifier(BaseClassifier):
         self.txt_embeddings = self.get_txt_embeddings()
 
     def _open_bank(self, labels: Path | str | None) -> LabelBank:
-        place = Path(labels) if labels is not None else first_folder_with_taxa(self.model_str)
+        place = Path(labels) if labels is not None else find_own_labels(self.model_str)
         if place is None:
             return self._fetch_published_bank()
         if place.suffix == ".npy":

@@ -19,7 +19,7 @@ from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.predict.class_heads import HEADS_FOLDER
+from linnaea.predict.class_heads import CLASS_HEAD, HEADS_FOLDER
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.recipes import Descent
@@ -136,7 +136,7 @@ def make_head_banks(
         classes, first = classes[classes >= 0], first[classes >= 0]
         taxa = [dataset.taxon(int(taxon_id)).at(rank) for taxon_id in seen[first]]
         order = sorted(range(len(taxa)), key=lambda number: taxa[number].lineage)
-        facts = {"model": fingerprint, "text_type": "class head", "rank": rank.label}
+        facts = {"model": fingerprint, "text_type": CLASS_HEAD, "rank": rank.label}
         banks[rank] = LabelBank(make_taxa_table(taxa), weight_KE.numpy()[classes[order]], facts)
     return banks
 

@@ -17,6 +17,8 @@ class Tower:
     """Model to start from (open_clip name, hub, folder); empty: a new one with a vocabulary of its own."""
     pretrained: str = ""
     """open_clip's tag of the start weights."""
+    resize_to: int = 0
+    """Input of the start's image tower, pixels, where it is convolutional and shall have another; 0: as it is."""
     image_size: int = 64
     """Input of a new image tower, pixels."""
     backbone: str = ""

@@ -14,7 +14,7 @@ import torch
 from linnaea import __version__
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.errors import LinnaeaError
-from linnaea.model.backbone import backbone_preprocess, load_backbone
+from linnaea.model.backbone import at_image_size, backbone_preprocess, load_backbone
 from linnaea.model.load import (
     HUB_ARCHITECTURES,
     ImageTower,
@@ -86,7 +86,8 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
     if tower.start in RECIPES and not Path(tower.start).is_dir():
         raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
     if tower.start:
-        return load_model(tower.start, pretrained=tower.pretrained or None, device=device)
+        model = load_model(tower.start, pretrained=tower.pretrained or None, device=device)
+        return at_image_size(model, tower.resize_to) if tower.resize_to else model
     taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
     bpe = train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
     text_width = tower.text_width or tower.width
@@ -184,9 +185,11 @@ def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Rec
     """
     labels = next(iter(dataclasses.replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
     n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape
+    n_classes = count_classes(table.lineage_of, recipe.descent)
     once = dataclasses.replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
+    plain = dataclasses.replace(recipe, descent=once)
     try:
-        costs = estimate_costs(model.model_cfg, dataclasses.replace(recipe, descent=once), n_captions, n_tokens)
+        costs = estimate_costs(model.model_cfg, plain, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes)
     except (TypeError, KeyError, AttributeError, RuntimeError):
         return Meter()
     return Meter(step_flops=costs.flops, peak=peers.size * find_peak(model.device, recipe.descent.precision))

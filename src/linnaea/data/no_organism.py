@@ -1,0 +1,174 @@
+"""Pictures that show no organism, drawn: walls, cloth, sky, pages, charts, rooms, lights. Each a function of its seed.
+
+They teach a model where recognition begins (``linnaea labels calibrate --no-organism``), and test whether it knows.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from linnaea.data.images import Picture
+from linnaea.storage import write_atomically
+
+WORDS = (
+    "invoice total amount date station platform north exit please queue here price list open closed page chapter table"
+    " figure result number street school office meeting report budget version update system error network"
+).split()
+
+
+def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> list[Path]:
+    """Write ``n`` pictures as JPEG; their kinds take turns."""
+    paths = []
+    for number in range(n):
+        kind = KINDS[number % len(KINDS)]
+        picture = draw(kind.__name__, np.random.default_rng([seed, number]), size)
+        path = folder / f"{number:05d}-{kind.__name__}.jpg"
+        write_atomically(path, simplejpeg.encode_jpeg(picture, quality=88, colorspace="RGB"), sync=False)
+        paths.append(path)
+    return paths
+
+
+def draw(kind: str, rng: np.random.Generator, size: int) -> Picture:
+    """One picture of a kind (:data:`KINDS`), blurred and noisy as a photograph is."""
+    scene = next(one for one in KINDS if one.__name__ == kind)(rng, size).astype(np.float32)
+    scene = cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.3, 1.2)))
+    light = 1 + rng.uniform(-0.3, 0.3) * np.linspace(-1, 1, size)[:, None, None]
+    noisy = scene * light + rng.normal(0, rng.uniform(1, 8), scene.shape)
+    return np.ascontiguousarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def _colour(rng: np.random.Generator, low: float = 0, high: float = 255) -> NDArray[np.float64]:
+    grey = rng.uniform(low, high)
+    return np.clip(grey + rng.normal(0, 35, 3), 0, 255)
+
+
+def _canvas(rng: np.random.Generator, size: int, low: float = 0, high: float = 255) -> NDArray[np.float32]:
+    return np.tile(_colour(rng, low, high).astype(np.float32), (size, size, 1))
+
+
+def _paper(rng: np.random.Generator, size: int, low: float, high: float) -> Picture:
+    """A canvas that letters can be put on."""
+    return _canvas(rng, size, low, high).astype(np.uint8)
+
+
+def _ink(rng: np.random.Generator, low: float = 0, high: float = 255) -> tuple[float, ...]:
+    return tuple(map(float, _colour(rng, low, high)))
+
+
+def wall(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Plaster, concrete, rust: noise of several sizes."""
+    total = np.zeros((size, size), np.float32)
+    for octave in range(2, 8):
+        grid = rng.normal(0, 1, (2**octave, 2**octave)).astype(np.float32)
+        total += cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC) * rng.uniform(0.2, 1) / octave
+    return _canvas(rng, size, 60, 200) + total[..., None] * rng.uniform(5, 50) * rng.uniform(0.6, 1, 3)
+
+
+def cloth(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Woven threads, stripes or checks."""
+    x, y = np.meshgrid(np.arange(size), np.arange(size))
+    angle, period = rng.uniform(0, np.pi), rng.uniform(3, 40)
+    along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    waves = np.sin(2 * np.pi * along / period) + rng.integers(0, 2) * np.sin(2 * np.pi * across / period)
+    hard = np.sign(waves) if rng.random() < 0.5 else waves
+    return _canvas(rng, size, 50, 200) + hard[..., None] * rng.uniform(10, 60) * rng.uniform(0.3, 1, 3)
+
+
+def bricks(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Bricks or tiles with joints."""
+    scene = _canvas(rng, size, 120, 220)
+    height = int(rng.integers(12, 50))
+    width, joint = int(height * rng.uniform(1, 2.6)), int(rng.integers(1, 4))
+    base = _colour(rng, 60, 180)
+    for row in range(size // height + 1):
+        shift = (row % 2) * width // 2
+        for column in range(-1, size // width + 1):
+            left, top = column * width + shift, row * height
+            shade = tuple(map(float, (base + rng.normal(0, 12)).clip(0, 255)))
+            cv2.rectangle(scene, (left + joint, top + joint), (left + width - joint, top + height - joint), shade, -1)
+    return scene
+
+
+def sky(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """A gradient with soft clouds, or water."""
+    ramp = np.linspace(0, 1, size)[:, None, None]
+    scene = (1 - ramp) * _colour(rng, 90, 220) + ramp * _colour(rng, 120, 250)
+    clouds = cv2.resize(rng.normal(0, 1, (6, 4)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(scene + clouds.clip(0, 2)[..., None] * rng.uniform(0, 60), np.float32)
+
+
+def page(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Lines of print or a sign."""
+    dark = rng.random() < 0.2
+    scene = _paper(rng, size, *((0, 60) if dark else (190, 255)))
+    ink, scale = _ink(rng, *((180, 255) if dark else (0, 80))), float(rng.uniform(0.25, 1.4))
+    step = int(14 * scale + rng.integers(6, 16))
+    for top in range(step, size, step):
+        line = " ".join(rng.choice(WORDS, 9))
+        cv2.putText(scene, line, (int(rng.integers(2, 20)), top), cv2.FONT_HERSHEY_SIMPLEX, scale, ink,
+                    1 + int(scale > 0.8), cv2.LINE_AA)  # fmt: skip
+    return scene.astype(np.float32)
+
+
+def chart(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Bars or curves on a screen."""
+    scene = _canvas(rng, size, 180, 255)
+    if rng.random() < 0.5:
+        n = int(rng.integers(3, 12))
+        for i, height in enumerate(rng.uniform(0.1, 0.9, n)):
+            left = (i * size // n + 4, size - int(height * size))
+            cv2.rectangle(scene, left, ((i + 1) * size // n - 4, size - 10), _ink(rng), -1)
+    for _ in range(int(rng.integers(1, 5))):
+        heights = size / 2 + np.cumsum(rng.normal(0, size / 25, 30))
+        points = np.stack([np.linspace(0, size, 30), heights], axis=1)
+        cv2.polylines(scene, [points.astype(np.int32)], isClosed=False, color=_ink(rng, 0, 150), thickness=2)
+    return scene
+
+
+def room(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """A room in perspective, with window, table and shelves."""
+    scene = _canvas(rng, size, 120, 230)
+    low, high = size * rng.uniform(0.2, 0.35), size * rng.uniform(0.6, 0.8)
+    back = np.array([[low, low], [high, low], [high, high], [low, high]])
+    outer = np.array([[0, 0], [size, 0], [size, size], [0, size]])
+    for i in range(4):
+        j = (i + 1) % 4
+        side = np.array([outer[i], outer[j], back[j], back[i]], np.int32)
+        cv2.fillPoly(scene, [side], _ink(rng, 60, 220))
+    for _ in range(int(rng.integers(2, 8))):
+        left, top = (int(v) for v in rng.uniform(0, size * 0.8, 2))
+        far = left + int(rng.uniform(15, 110)), top + int(rng.uniform(15, 110))
+        cv2.rectangle(scene, (left, top), far, _ink(rng), -1)
+        cv2.rectangle(scene, (left, top), far, _ink(rng, 0, 120), 1)
+    return scene
+
+
+def lights(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Out-of-focus lights in the dark."""
+    scene = _canvas(rng, size, 0, 60)
+    for _ in range(int(rng.integers(5, 60))):
+        centre = tuple(int(v) for v in rng.uniform(0, size, 2))
+        cv2.circle(scene, centre, int(rng.uniform(2, 24)), _ink(rng, 120, 255), -1, cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.5, 4))), np.float32)
+
+
+def machine(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Metal with discs, bars and screws."""
+    scene = wall(rng, size) if rng.random() < 0.5 else _canvas(rng, size, 60, 200)
+    scene = np.ascontiguousarray(scene, np.float32)
+    for _ in range(int(rng.integers(3, 10))):
+        centre, radius = tuple(int(v) for v in rng.uniform(0, size, 2)), int(rng.uniform(5, 60))
+        cv2.circle(scene, centre, radius, _ink(rng), int(rng.choice([-1, 2, 5])), cv2.LINE_AA)
+        ends = [tuple(int(v) for v in rng.uniform(0, size, 2)) for _ in range(2)]
+        cv2.line(scene, ends[0], ends[1], _ink(rng), int(rng.integers(2, 14)), cv2.LINE_AA)
+    return scene
+
+
+KINDS: tuple[Callable[[np.random.Generator, int], NDArray[Any]], ...] = (
+    wall, cloth, bricks, sky, page, chart, room, lights, machine,
+)  # fmt: skip

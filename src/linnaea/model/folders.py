@@ -1,0 +1,27 @@
+"""Where a model's files lie: in a folder of the user's, in the folder of a run, or in this package. No torch here."""
+
+from pathlib import Path
+
+DEFAULT_MODEL = "nano"
+"""The model that comes with the package (docs/nano.md)."""
+LABELS_FOLDER = "labels"
+"""A model's own label bank, where it brings one."""
+
+_BUNDLED = {"nano": Path(__file__).parent / "nano"}
+
+
+def bundled_models() -> dict[str, Path]:
+    """Name and folder of the models that came with this installation."""
+    return {name: folder for name, folder in _BUNDLED.items() if folder.is_dir()}
+
+
+def find_model_folder(name: str) -> Path | None:
+    """The folder with the files of a model: bundled, a folder, or the ``model/`` of a run; ``None`` if it is no folder.
+
+    A folder of the user's that bears a bundled model's name is the user's.
+    """
+    folder = Path(name.removeprefix("local-dir:"))
+    if not folder.is_dir():
+        return bundled_models().get(name)
+    inner = folder / "model"
+    return inner if (inner / "open_clip_config.json").exists() else folder
