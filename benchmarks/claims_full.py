@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from claims import (
     Photographs,
     by_seen_species,
@@ -22,7 +23,6 @@ from claims import (
     zero_shot,
 )
 from claims_table import MAIN
-
 from linnaea.evaluate.few_shot_protocol import score_few_shot
 from linnaea.evaluate.hierarchy import score_ranks
 from linnaea.model.encode import iter_encoded_images

@@ -168,20 +168,20 @@ def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path
     train(make_run(dataset_dir, tmp_path / "whole", recipe))
     stop_while_encoding, stop_at_step_3 = make_run(dataset_dir, tmp_path / "parts", recipe), 3
 
-    class Stop(Exception):
+    class StopNowError(Exception):
         pass
 
     def stop(*_: Any) -> None:
-        raise Stop
+        raise StopNowError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopNowError):
         train(stop_while_encoding, on_view=stop)
 
     def at_step(step: int, total: int, line: dict[str, Any]) -> None:
         if step == stop_at_step_3:
-            raise Stop
+            raise StopNowError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopNowError):
         train(stop_while_encoding, at_step)
     result: FitResult = train(stop_while_encoding)
     assert result.finished

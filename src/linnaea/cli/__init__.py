@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "data": "build, check and describe data sets",
     "train": "train a model after a recipe",
     "pack": "make of a trained model a small folder to hand on",
+    "export": "a model for ONNX Runtime, to run without PyTorch",
     "evaluate": "zero-shot and few-shot scores of a model",
     "compare": "evaluations side by side, with published numbers and error bars",
     "serve": "a web page and a REST service over a model",

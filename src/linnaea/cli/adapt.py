@@ -14,7 +14,7 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
 if TYPE_CHECKING:
     from linnaea.data.sources import Record
-    from linnaea.model.load import TaxonModel
+    from linnaea.model.encoder import Encoder
     from linnaea.page import Page
     from linnaea.predict.adapt import Fitted, Validation
     from linnaea.predict.labels import LabelBank
@@ -45,12 +45,12 @@ def adapt(options: Adapt) -> int:
     import numpy as np
 
     from linnaea.data.shards import make_taxa_table
-    from linnaea.model.load import load_model
+    from linnaea.model.encoder import open_encoder
     from linnaea.predict.adapt import fit_head
     from linnaea.predict.labels import LabelBank, make_bank
 
     records, failed = _read(options.folder)
-    model = load_model(options.model, device=options.device)
+    model = open_encoder(options.model, device=options.device)
     good, vectors = _encode(options, model, records, failed)
     if not good:
         raise LinnaeaError(f"{options.folder}: no photograph can be read ({failed[0]})")
@@ -82,9 +82,7 @@ def _read(folder: Path) -> "tuple[list[Record], list[str]]":
     return records, failed
 
 
-def _encode(
-    options: Adapt, model: "TaxonModel", records: "list[Record]", failed: list[str]
-) -> "tuple[list[Record], Any]":
+def _encode(options: Adapt, model: "Encoder", records: "list[Record]", failed: list[str]) -> "tuple[list[Record], Any]":
     import numpy as np
 
     from linnaea.data.images import ImageError

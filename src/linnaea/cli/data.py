@@ -332,11 +332,38 @@ def synthesize(options: Synthesize) -> int:
     return DONE
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrawNothing:
+    """Draw pictures that show no organism: walls, cloth, pages, rooms, lights (`labels calibrate --no-organism`)."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder to draw into."""
+    images: int = 400
+    """How many."""
+    size: int = 256
+    """Width and height, pixels."""
+    seed: int = 0
+    """Another seed draws other pictures."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.size < 16:
+            raise ValueError("--images is at least 1 and --size at least 16")
+
+
+def draw_nothing(options: DrawNothing) -> int:
+    """Draw; the same seed gives the same pictures."""
+    from linnaea.data.no_organism import write_pictures
+
+    print(f"{len(write_pictures(options.directory, options.images, seed=options.seed, size=options.size))} pictures")
+    return DONE
+
+
 COMMANDS: Commands = {
     "build": (Build, build),
     "check": (Check, check),
     "stats": (Stats, stats),
     "synthesize": (Synthesize, synthesize),
+    "no-organism": (DrawNothing, draw_nothing),
     **data_download.COMMANDS,
     **data_repair.COMMANDS,
     **data_export.COMMANDS,

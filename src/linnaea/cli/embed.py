@@ -16,7 +16,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from linnaea.model.load import TaxonModel
+    from linnaea.model.encoder import Encoder
 
 Add: TypeAlias = Callable[[str, Any, str], None]
 """Takes a file name, its vector (``None`` where it failed) and the reason."""
@@ -59,14 +59,14 @@ def embed(options: Embed) -> int:
     """Write a row for every photograph, in the order given; those that cannot be read have a reason, no vector."""
     from linnaea.data.images import ImageError
     from linnaea.model.encode import iter_encoded_images
-    from linnaea.model.load import load_model
+    from linnaea.model.encoder import open_encoder
     from linnaea.predict.inputs import list_images
     from linnaea.storage import atomic_path
 
     paths = list_images(options.images)
     if not paths:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
+    model = open_encoder(options.model, pretrained=options.pretrained, device=options.device)
     encoded = iter_encoded_images(
         model,
         ((str(path), path) for path in paths),
@@ -93,7 +93,7 @@ def embed(options: Embed) -> int:
 
 
 @contextmanager
-def _write_npy(partial: Path, output: Path, model: "TaxonModel", n_rows: int) -> Iterator[Add]:
+def _write_npy(partial: Path, output: Path, model: "Encoder", n_rows: int) -> Iterator[Add]:
     """float32 ``[N, E]``, NaN where a photograph failed; file names and reasons in a CSV file beside it."""
     import numpy as np
 
@@ -118,7 +118,7 @@ def _write_npy(partial: Path, output: Path, model: "TaxonModel", n_rows: int) ->
 
 
 @contextmanager
-def _write_jsonl(partial: Path, output: Path, model: "TaxonModel", n_rows: int) -> Iterator[Add]:
+def _write_jsonl(partial: Path, output: Path, model: "Encoder", n_rows: int) -> Iterator[Add]:
     """One object a line; ``embedding`` is null where a photograph failed."""
     with partial.open("w", encoding="utf-8") as stream:
 
@@ -131,7 +131,7 @@ def _write_jsonl(partial: Path, output: Path, model: "TaxonModel", n_rows: int) 
 
 
 @contextmanager
-def _write_parquet(partial: Path, output: Path, model: "TaxonModel", n_rows: int) -> Iterator[Add]:
+def _write_parquet(partial: Path, output: Path, model: "Encoder", n_rows: int) -> Iterator[Add]:
     """Columns as in JSON lines; the file's own metadata says which model."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -164,7 +164,7 @@ def _status(vector: Any) -> str:
     return "failed" if vector is None else "ok"
 
 
-Writer: TypeAlias = Callable[[Path, Path, "TaxonModel", int], AbstractContextManager[Add]]
+Writer: TypeAlias = Callable[[Path, Path, "Encoder", int], AbstractContextManager[Add]]
 WRITERS: dict[str, Writer] = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".npy": _write_npy}
 
 

@@ -35,14 +35,14 @@ class MakeIndex:
 
 def index(options: MakeIndex) -> int:
     """Add what is new or changed."""
-    from linnaea.model.load import load_model
+    from linnaea.model.encoder import open_encoder
     from linnaea.predict.inputs import list_inputs
     from linnaea.predict.search import Index, update_index
 
     inputs = list_inputs(options.images)
     if not inputs:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    model = load_model(options.model, device=options.device)
+    model = open_encoder(options.model, device=options.device)
     with progress_bar("indexing", "images") as on_progress:
         failed = update_index(
             model,

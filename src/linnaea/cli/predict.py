@@ -18,7 +18,7 @@ from linnaea.taxonomy.taxon import TextType
 if TYPE_CHECKING:
     import polars as pl
 
-    from linnaea.model.load import TaxonModel
+    from linnaea.model.encoder import Encoder
     from linnaea.predict.exchange import Row
     from linnaea.predict.inputs import Input
     from linnaea.predict.labels import LabelBank
@@ -204,13 +204,13 @@ def load_model_and_bank(
     text_type: TextType = TextType.TAXON_COM,
     pretrained: str | None = None,
     device: str = "auto",
-) -> "tuple[TaxonModel, LabelBank]":
+) -> "tuple[Encoder, LabelBank]":
     """A model, and the bank of the labels that a user named (``None``: those the model brings)."""
-    from linnaea.model.load import load_model
+    from linnaea.model.encoder import open_encoder
     from linnaea.predict.class_heads import CLASS_HEAD, find_own_labels
     from linnaea.predict.labels import LabelBank, load_cached_bank
 
-    model = load_model(name, pretrained=pretrained, device=device)
+    model = open_encoder(name, pretrained=pretrained, device=device)
     own = find_own_labels(name)
     labels = labels or own
     if labels is None:

@@ -12,7 +12,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
-    from linnaea.model.load import TaxonModel
+    from linnaea.model.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Search:
 
 def search(options: Search) -> int:
     """Print the best first: score and file."""
-    from linnaea.model.load import load_model
+    from linnaea.model.encoder import open_encoder
     from linnaea.predict.search import Index
 
     index = Index.open(options.index)
@@ -57,7 +57,7 @@ def search(options: Search) -> int:
         pairs = sorted(index.iter_pairs(options.near_duplicates), key=lambda pair: -pair[2])
         show_table(("score", "first", "second"), [(f"{score:.3f}", a, b) for a, b, score in pairs], right={"score"})
         return DONE
-    model = load_model(options.model or index.facts["name"], device=options.device)
+    model = open_encoder(options.model or index.facts["name"], device=options.device)
     if model.fingerprint != index.facts["model"]:
         raise LinnaeaError(f"{options.index}: is the index of another model, {index.facts['name']}; give that --model")
     hits = index.nearest(_query(options, model), options.top_k)
@@ -65,7 +65,7 @@ def search(options: Search) -> int:
     return DONE
 
 
-def _query(options: Search, model: "TaxonModel") -> Any:
+def _query(options: Search, model: "Encoder") -> Any:
     from linnaea.model.encode import encode_captions, encode_taxa, iter_encoded_images
     from linnaea.taxonomy.resolve import resolve_one
 

@@ -16,9 +16,10 @@ from linnaea.data.images import Picture
 from linnaea.storage import write_atomically
 
 WORDS = (
-    "invoice total amount date station platform north exit please queue here price list open closed page chapter table"
-    " figure result number street school office meeting report budget version update system error network"
-).split()
+    "invoice", "total", "amount", "date", "station", "platform", "north", "exit", "please", "queue", "here",
+    "price", "list", "open", "closed", "page", "chapter", "table", "figure", "result", "number", "street",
+    "school", "office", "meeting", "report", "budget", "version", "update", "system", "error", "network",
+)  # fmt: skip
 
 
 def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> list[Path]:
@@ -35,7 +36,7 @@ def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> l
 
 def draw(kind: str, rng: np.random.Generator, size: int) -> Picture:
     """One picture of a kind (:data:`KINDS`), blurred and noisy as a photograph is."""
-    scene = next(one for one in KINDS if one.__name__ == kind)(rng, size).astype(np.float32)
+    scene: NDArray[Any] = next(one for one in KINDS if one.__name__ == kind)(rng, size).astype(np.float32)
     scene = cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.3, 1.2)))
     light = 1 + rng.uniform(-0.3, 0.3) * np.linspace(-1, 1, size)[:, None, None]
     noisy = scene * light + rng.normal(0, rng.uniform(1, 8), scene.shape)
@@ -47,7 +48,7 @@ def _colour(rng: np.random.Generator, low: float = 0, high: float = 255) -> NDAr
     return np.clip(grey + rng.normal(0, 35, 3), 0, 255)
 
 
-def _canvas(rng: np.random.Generator, size: int, low: float = 0, high: float = 255) -> NDArray[np.float32]:
+def _canvas(rng: np.random.Generator, size: int, low: float = 0, high: float = 255) -> NDArray[Any]:
     return np.tile(_colour(rng, low, high).astype(np.float32), (size, size, 1))
 
 
@@ -60,7 +61,7 @@ def _ink(rng: np.random.Generator, low: float = 0, high: float = 255) -> tuple[f
     return tuple(map(float, _colour(rng, low, high)))
 
 
-def wall(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def wall(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Plaster, concrete, rust: noise of several sizes."""
     total = np.zeros((size, size), np.float32)
     for octave in range(2, 8):
@@ -69,17 +70,17 @@ def wall(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return _canvas(rng, size, 60, 200) + total[..., None] * rng.uniform(5, 50) * rng.uniform(0.6, 1, 3)
 
 
-def cloth(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def cloth(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Woven threads, stripes or checks."""
     x, y = np.meshgrid(np.arange(size), np.arange(size))
     angle, period = rng.uniform(0, np.pi), rng.uniform(3, 40)
     along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     waves = np.sin(2 * np.pi * along / period) + rng.integers(0, 2) * np.sin(2 * np.pi * across / period)
     hard = np.sign(waves) if rng.random() < 0.5 else waves
-    return _canvas(rng, size, 50, 200) + hard[..., None] * rng.uniform(10, 60) * rng.uniform(0.3, 1, 3)
+    return np.asarray(_canvas(rng, size, 50, 200) + hard[..., None] * rng.uniform(10, 60) * rng.uniform(0.3, 1, 3))
 
 
-def bricks(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def bricks(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Bricks or tiles with joints."""
     scene = _canvas(rng, size, 120, 220)
     height = int(rng.integers(12, 50))
@@ -94,7 +95,7 @@ def bricks(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return scene
 
 
-def sky(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def sky(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """A gradient with soft clouds, or water."""
     ramp = np.linspace(0, 1, size)[:, None, None]
     scene = (1 - ramp) * _colour(rng, 90, 220) + ramp * _colour(rng, 120, 250)
@@ -102,7 +103,7 @@ def sky(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return np.asarray(scene + clouds.clip(0, 2)[..., None] * rng.uniform(0, 60), np.float32)
 
 
-def page(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def page(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Lines of print or a sign."""
     dark = rng.random() < 0.2
     scene = _paper(rng, size, *((0, 60) if dark else (190, 255)))
@@ -115,7 +116,7 @@ def page(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return scene.astype(np.float32)
 
 
-def chart(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def chart(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Bars or curves on a screen."""
     scene = _canvas(rng, size, 180, 255)
     if rng.random() < 0.5:
@@ -130,7 +131,7 @@ def chart(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return scene
 
 
-def room(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def room(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """A room in perspective, with window, table and shelves."""
     scene = _canvas(rng, size, 120, 230)
     low, high = size * rng.uniform(0.2, 0.35), size * rng.uniform(0.6, 0.8)
@@ -148,7 +149,7 @@ def room(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return scene
 
 
-def lights(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def lights(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Out-of-focus lights in the dark."""
     scene = _canvas(rng, size, 0, 60)
     for _ in range(int(rng.integers(5, 60))):
@@ -157,7 +158,7 @@ def lights(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.5, 4))), np.float32)
 
 
-def machine(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def machine(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """Metal with discs, bars and screws."""
     scene = wall(rng, size) if rng.random() < 0.5 else _canvas(rng, size, 60, 200)
     scene = np.ascontiguousarray(scene, np.float32)

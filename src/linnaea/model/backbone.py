@@ -30,10 +30,8 @@ def load_backbone(clip: Any, path: Path) -> None:
     """
     trunk = clip.visual.trunk
     wanted, given = trunk.state_dict(), _read_weights(path)
-    if wanted.keys() <= given.keys():
-        found = [given[name] for name in wanted]
-    else:  # the classifier comes last
-        found = list(given.values())[: len(wanted)]
+    # The classifier comes last.
+    found = [given[name] for name in wanted] if wanted.keys() <= given.keys() else list(given.values())[: len(wanted)]
     if [value.shape for value in found] != [value.shape for value in wanted.values()]:
         raise LinnaeaError(f"{path}: its weights are not those of the backbone; give the file of this architecture")
     trunk.load_state_dict(dict(zip(wanted, found, strict=True)))
@@ -44,7 +42,12 @@ def backbone_preprocess(architecture: str, image_size: int) -> Preprocess:
     known = timm.models.get_pretrained_cfg(architecture)
     if known is None:
         return Preprocess(image_size=image_size)
-    return Preprocess(image_size=image_size, mean=tuple(known.mean), std=tuple(known.std))
+    return Preprocess(image_size=image_size, mean=_triple(known.mean), std=_triple(known.std))
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    first, second, third = values
+    return float(first), float(second), float(third)
 
 
 def at_image_size(model: TaxonModel, image_size: int) -> TaxonModel:

@@ -7,49 +7,30 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
-from torch.nn.functional import normalize
 
 from linnaea.data.images import ImageError, Picture, decode, read_image_file
-from linnaea.model.load import TaxonModel
-from linnaea.model.text import iter_encoded_tree
-from linnaea.model.tokenizer import tokenize_ragged
+from linnaea.model.encoder import Encoder
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
 Photograph: TypeAlias = Path | bytes | Callable[[int | None], Picture]
 """A file, its bytes, or what makes the picture; see :func:`iter_encoded_images`."""
 
-CPU_IMAGES_AT_ONCE = 8
-"""What fits a CPU's caches: for EfficientNet-Lite1, channels last, 1.6 to 2.7 times as fast as 32; ViTs do not care."""
-
 CAPTIONS_AT_ONCE = 200_000
 """Captions tokenised together: enough that relatives meet."""
 
 
-@torch.inference_mode()
 def encode_pixels(
-    model: TaxonModel, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True
+    model: Encoder, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True
 ) -> Float32[ndarray, "B E"]:
     """Unit vectors of a batch of pixels that :meth:`Preprocess.pixels` made; without ``unit``, at their own length."""
-    model.clip.eval()
-    mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
-    std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
-    at_once = CPU_IMAGES_AT_ONCE if model.device.type == "cpu" else len(pixels_BCHW)
-    parts = []
-    for start in range(0, len(pixels_BCHW), at_once):
-        images = (
-            torch.from_numpy(pixels_BCHW[start : start + at_once]).to(model.device).float().div(255).sub(mean).div(std)
-        )
-        features = model.clip.encode_image(images.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
-        parts.append((normalize(features.float(), dim=-1) if unit else features.float()).cpu())
-    return np.asarray(torch.cat(parts).numpy())
+    return model.encode_pixels(pixels_BCHW, unit=unit)
 
 
 def iter_encoded_images(
-    model: TaxonModel,
+    model: Encoder,
     items: Iterable[tuple[Key, Photograph]],
     *,
     batch_size: int = 64,
@@ -101,16 +82,15 @@ def _ahead(
         yield key, future.result()
 
 
-def _encode_batch(model: TaxonModel, batch: list[tuple[Key, Any]], unit: bool) -> Iterator[tuple[Key, Any]]:
+def _encode_batch(model: Encoder, batch: list[tuple[Key, Any]], unit: bool) -> Iterator[tuple[Key, Any]]:
     good = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
     vectors = iter(encode_pixels(model, np.stack(good), unit=unit) if good else ())
     for key, loaded in batch:
         yield key, loaded if isinstance(loaded, ImageError) else next(vectors)
 
 
-@torch.inference_mode()
 def encode_captions(
-    model: TaxonModel,
+    model: Encoder,
     captions: Sequence[str],
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -119,20 +99,13 @@ def encode_captions(
 
     The vectors do not depend on what else is encoded beyond the rounding of float32 sums (1e-6).
     """
-    model.clip.eval()
     number_of: dict[str, int] = {}
     numbers = np.array([number_of.setdefault(caption, len(number_of)) for caption in captions], np.int64)
-    vectors = np.empty((len(number_of), model.width), np.float32)
-    done = 0
-    for rows, features in iter_encoded_tree(model.clip, tokenize_ragged(model.tokenizer, list(number_of))):
-        vectors[rows] = normalize(features.float(), dim=-1).cpu().numpy()
-        done += len(rows)
-        on_progress(done, len(number_of))
-    return vectors[numbers]
+    return model.encode_captions(list(number_of), on_progress)[numbers]
 
 
 def encode_taxa(
-    model: TaxonModel,
+    model: Encoder,
     taxa: Sequence[Taxon],
     text_type: TextType,
     templates: Sequence[str] = (PHOTO_TEMPLATE,),
@@ -144,7 +117,7 @@ def encode_taxa(
 
 
 def encode_names(
-    model: TaxonModel,
+    model: Encoder,
     names: Sequence[str],
     templates: Sequence[str] = (PHOTO_TEMPLATE,),
     *,

@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+CONFIG_FILE, WEIGHTS_FILE, FACTS_FILE, BPE_FILE = (
+    "open_clip_config.json", "open_clip_model.safetensors", "linnaea.json", "bpe.txt.gz",
+)  # fmt: skip
+ONNX_FACTS_FILE = "onnx.json"
+"""Of an exported model (:mod:`linnaea.model.onnx`)."""
 DEFAULT_MODEL = "nano"
 """The model that comes with the package (docs/nano.md)."""
 LABELS_FOLDER = "labels"
@@ -24,4 +29,4 @@ def find_model_folder(name: str) -> Path | None:
     if not folder.is_dir():
         return bundled_models().get(name)
     inner = folder / "model"
-    return inner if (inner / "open_clip_config.json").exists() else folder
+    return inner if (inner / CONFIG_FILE).exists() else folder

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,6 +20,8 @@ from typing import Any
 import open_clip
 import torch
 from huggingface_hub import hf_hub_download
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
 from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
@@ -27,14 +29,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.folders import bundled_models, find_model_folder
+from linnaea.model.encoder import Encoder
+from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, WEIGHTS_FILE, bundled_models, find_model_folder
+from linnaea.model.forward import captions_to_vectors, pixels_to_vectors
 from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, vocabulary_size
 from linnaea.storage import atomic_path, write_atomically
 
-CONFIG_FILE, WEIGHTS_FILE, FACTS_FILE, BPE_FILE = (
-    "open_clip_config.json", "open_clip_model.safetensors", "linnaea.json", "bpe.txt.gz",
-)  # fmt: skip
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """What open_clip reads as weights. Without any it would go on with random ones, and warn."""
 
@@ -109,7 +110,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaxonModel:
+class TaxonModel(Encoder):
     """A CLIP model with all that is needed to use it."""
 
     name: str
@@ -148,6 +149,14 @@ class TaxonModel:
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def encode_pixels(self, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True) -> Float32[ndarray, "B E"]:
+        return pixels_to_vectors(self.clip, self.preprocess, self.device, pixels_BCHW, unit=unit)
+
+    def encode_captions(
+        self, captions: Sequence[str], on_progress: Callable[[int, int | None], None]
+    ) -> Float32[ndarray, "K E"]:
+        return captions_to_vectors(self.clip, self.tokenizer, captions, self.width, on_progress)
+
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.clip.parameters())
 
@@ -167,7 +176,8 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def load_model(name: str, *, pretrained: str | None = None, device: str = "auto") -> TaxonModel:
-    """Load a model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``), ``hf-hub:org/repo``, or an open_clip architecture.
+    """Load a model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``),
+    ``hf-hub:org/repo``, or an open_clip architecture.
 
     An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
     ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and

@@ -8,9 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from open_clip.transform import image_transform
 from PIL import Image
-from torchvision.transforms import ToTensor
 
 from linnaea.errors import LinnaeaError
 
@@ -76,6 +74,10 @@ class Preprocess:
 
     @cached_property
     def _steps(self) -> list[Any]:
+        """open_clip's own, where ours (below) do not do."""
+        from open_clip.transform import image_transform
+        from torchvision.transforms import ToTensor
+
         full = image_transform(
             self.image_size,
             is_train=False,
@@ -90,9 +92,24 @@ class Preprocess:
     def pixels(self, picture: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "3 S S"]:
         """RGB pixels as the tower takes them, up to (not with) open_clip's ``ToTensor``: the same bits."""
         image: Any = Image.fromarray(picture)
-        for step in self._steps:
-            image = step(image)
+        if self.resize_mode == "longest":
+            for step in self._steps:
+                image = step(image)
+        else:
+            image = self._to_square(image)
         return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+
+    def _to_square(self, image: Image.Image) -> Image.Image:
+        """As torchvision's ``Resize`` and ``CenterCrop``, which open_clip uses; they would import PyTorch."""
+        side = self.image_size
+        method = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
+        if self.resize_mode == "squash":
+            return image.resize((side, side), method) if image.size != (side, side) else image
+        width, height = image.size
+        new = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+        small = image.resize(new, method) if new != image.size else image
+        left, top = round((new[0] - side) / 2), round((new[1] - side) / 2)
+        return small.crop((left, top, left + side, top + side))
 
     @property
     def enough_short_side(self) -> int:

@@ -20,7 +20,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.load import FACTS_FILE as MODEL_FACTS_FILE
+from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank

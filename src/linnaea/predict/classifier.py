@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -68,8 +67,7 @@ def _cosines(image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any]) -> Flo
         return np.asarray(image_BE @ vectors_KE.T, np.float32)
     products = np.empty((len(image_BE), len(vectors_KE)), np.float32)
     for start in range(0, len(vectors_KE), TAXA_AT_ONCE):
-        # Torch converts ten times faster than NumPy.
-        block = torch.from_numpy(vectors_KE[start : start + TAXA_AT_ONCE]).float().numpy()
+        block = to_float32(vectors_KE[start : start + TAXA_AT_ONCE])
         products[:, start : start + TAXA_AT_ONCE] = image_BE @ block.T
     return products
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.load import TaxonModel
+from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
 from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored
 from linnaea.predict.decide import decide_calibrated
@@ -64,7 +63,7 @@ class Answer:
 class Predictor:
     """A model, the taxa it may answer with, and what is asked."""
 
-    model: TaxonModel
+    model: Encoder
     bank: LabelBank
     asked: Asked = Asked()
     weights_of: WeightsOf | None = None

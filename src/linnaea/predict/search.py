@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
-from torch.nn.functional import normalize
 
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.load import TaxonModel
+from linnaea.model.encoder import Encoder
 from linnaea.predict.inputs import Input
+from linnaea.predict.labels import to_float32
 from linnaea.storage import explain_os_errors, write_atomically
 
 VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
@@ -79,7 +78,8 @@ class Index:
     def vectors(self, start: int, stop: int) -> Float32[ndarray, "N E"]:
         """Unit vectors of the photographs ``start`` to ``stop``."""
         block = np.ascontiguousarray(self._stored[self.rows[start:stop]])
-        return np.asarray(normalize(torch.from_numpy(block).float(), dim=-1).numpy())  # rounding made them no unit
+        vectors = to_float32(block)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))  # rounding made them no unit
 
     def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10) -> list[Hit]:
         """The photographs nearest to a unit vector, best first; equal ones in the order they came in."""
@@ -107,7 +107,7 @@ class Index:
 
 
 def update_index(
-    model: TaxonModel,
+    model: Encoder,
     inputs: Iterable[Input],
     directory: Path,
     *,
@@ -153,7 +153,7 @@ def _stamp(one: Input) -> list[int]:
     return [facts.st_size, facts.st_mtime_ns] if facts else []
 
 
-def _claim(model: TaxonModel, directory: Path) -> list[dict[str, Any]]:
+def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
     """What an index has already, with torn ends cut off; a new index where there is none."""
     facts_path = directory / FACTS_FILE
     if not facts_path.exists():

@@ -47,13 +47,14 @@ def freeze_blocks(clip: nn.Module, n_blocks: int) -> None:
         raise LinnaeaError(f"--freeze-blocks {n_blocks}: the image tower has {found} blocks that can be told apart")
 
 
-def set_training(clip: nn.Module) -> None:
-    """Training mode, except for BatchNorm whose gains are frozen: that keeps its statistics too."""
+def set_training(clip: nn.Module) -> nn.Module:
+    """Training mode (in place), except for BatchNorm whose gains are frozen: that keeps its statistics too."""
     clip.train()
     for module in clip.modules():
         own = list(module.parameters(recurse=False))
         if isinstance(module, BATCH_NORMS) and own and not any(parameter.requires_grad for parameter in own):
             module.eval()
+    return clip
 
 
 class LowRank(nn.Module):

@@ -1,8 +1,8 @@
 """Depthwise convolutions in bfloat16 on a CPU, with a way back that is not slower than all the rest.
 
-oneDNN's gradient of a depthwise convolution in bfloat16 takes up to a hundred times as long as in float32 (with stride
-2), and most of the step of an EfficientNet. Here the forward pass and, without stride, the gradient of the input stay in
-bfloat16; the gradient of the weights is made in float32. ``benchmarks/depthwise_speed.py`` has the figures.
+oneDNN's gradient of a depthwise convolution in bfloat16 takes up to a hundred times as long as in float32 (with
+stride 2), and most of the step of an EfficientNet. Here the forward pass and, without stride, the gradient of the input
+stay in bfloat16; the gradient of the weights is made in float32. ``benchmarks/depthwise_speed.py`` has the figures.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class FastDepthwise(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.conv2d and not kwargs and len(args) == 7 and _applies(*args):
             images_BCHW, weight, _, stride, padding = args[:5]
-            return _Depthwise.apply(images_BCHW, weight, _pair(stride), _pair(padding))  # type: ignore[no-untyped-call]
+            return _Depthwise.apply(images_BCHW, weight, _pair(stride), _pair(padding))
         return func(*args, **(kwargs or {}))
 
 
@@ -51,7 +51,7 @@ class _Depthwise(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         images_BCHW, weight = ctx.saved_tensors
         wants_images, wants_weight = ctx.needs_input_grad[:2]
         has_stride = ctx.stride != [1, 1]

@@ -77,8 +77,7 @@ def fit(
         LinnaeaError: the loss is not finite (which step, which samples), a checkpoint cannot be written, or another
             process is gone.
     """
-    peers, seed, clip = place.peers, torch.initial_seed(), model.clip
-    set_training(clip)
+    peers, seed, clip = place.peers, torch.initial_seed(), set_training(model.clip)
     sharded = peers.size > 1 and place.spread == "fsdp"
     twin = copy.deepcopy(clip) if sharded else clip
     loss_of = spread(clip, lambda batch: compute_loss(model, batch, table, descent, peers), peers, place.spread)

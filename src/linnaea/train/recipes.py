@@ -3,6 +3,7 @@
 A variant is ``dataclasses.replace`` of another. No torch here: recipes are read to print help.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -130,7 +131,7 @@ class Descent:
     freeze: tuple[Literal["image", "text"], ...] = ()
     """Towers that stay as they are, statistics of BatchNorm included."""
     freeze_blocks: int = 0
-    """Of the image tower's blocks (stages, in timm's convolutional ones) as many, from the pixels on, stay as they are."""
+    """Of the image tower's blocks (stages, in timm's convolutional ones) as many, the first, stay as they are."""
     lora_rank: int = 0
     """Train low-rank additions to the blocks' matrices instead of these; merged into them at the end. 0: none."""
     average: float = 0.0
@@ -154,34 +155,44 @@ class Recipe:
     """Seed of weights, order and augmentation."""
 
     def __post_init__(self) -> None:
-        if self.feed.batch_size < 2:
-            raise ValueError("a contrastive batch needs at least 2 samples")
-        if self.descent.steps <= 0 and self.descent.epochs <= 0:
-            raise ValueError("give steps or epochs above 0")
-        if not self.feed.text_types:
-            raise ValueError("give at least one text type")
-        if not 0 < self.feed.crop_scale[0] <= self.feed.crop_scale[1] <= 1:
-            raise ValueError("crop scale: two shares of the picture, above 0, at most 1, the smaller first")
-        if not 0 < self.feed.crop_ratio[0] <= self.feed.crop_ratio[1]:
-            raise ValueError("crop ratio: two numbers above 0, the smaller first")
-        if not 1 <= self.descent.accumulate <= self.feed.batch_size:
-            raise ValueError("accumulate: at least 1 part, at most as many as there are samples in a batch")
-        if min(self.descent.rank_weights) < 0 or not any(self.descent.rank_weights):
-            raise ValueError("rank weights: seven numbers, none below 0, one at least above")
-        if min(self.descent.class_weights) < 0 or not any(self.descent.class_weights):
-            raise ValueError("class weights: seven numbers, none below 0, one at least above")
-        if bool(self.feed.replay) != (self.feed.replay_batch_size >= 2):
-            raise ValueError("replay: a folder and a replay batch size of at least 2, or neither")
-        if not 0 <= self.descent.keep_parts <= self.descent.accumulate:
-            raise ValueError("keep parts: at most as many as accumulate")
-        if not 0 < self.descent.layer_decay <= 1:
-            raise ValueError("layer decay: above 0, at most 1 (none)")
-        if self.descent.lora_rank < 0:
-            raise ValueError("lora rank: 0 (none) or more")
-        if self.feed.cached_views < 0 or (self.feed.cached_views and "image" not in self.descent.freeze):
-            raise ValueError("cached views: 0, or more with a frozen image tower (--freeze image)")
-        if not 0 <= self.descent.average < 1:
-            raise ValueError("average: a decay from 0 (none) to below 1")
+        for is_wrong, what in self._checks():
+            if is_wrong:
+                raise ValueError(what)
+
+    def _checks(self) -> Iterator[tuple[bool, str]]:
+        feed, descent = self.feed, self.descent
+        yield feed.batch_size < 2, "a contrastive batch needs at least 2 samples"
+        yield descent.steps <= 0 and descent.epochs <= 0, "give steps or epochs above 0"
+        yield not feed.text_types, "give at least one text type"
+        yield (
+            not 0 < feed.crop_scale[0] <= feed.crop_scale[1] <= 1,
+            "crop scale: two shares of the picture, above 0, at most 1, the smaller first",
+        )
+        yield (
+            not 0 < feed.crop_ratio[0] <= feed.crop_ratio[1],
+            "crop ratio: two numbers above 0, the smaller first",
+        )
+        yield (
+            not 1 <= descent.accumulate <= feed.batch_size,
+            "accumulate: at least 1 part, at most as many as there are samples in a batch",
+        )
+        for name, weights in (("rank", descent.rank_weights), ("class", descent.class_weights)):
+            yield (
+                min(weights) < 0 or not any(weights),
+                f"{name} weights: seven numbers, none below 0, one at least above",
+            )
+        yield (
+            bool(feed.replay) != (feed.replay_batch_size >= 2),
+            "replay: a folder and a replay batch size of at least 2, or neither",
+        )
+        yield not 0 <= descent.keep_parts <= descent.accumulate, "keep parts: at most as many as accumulate"
+        yield not 0 < descent.layer_decay <= 1, "layer decay: above 0, at most 1 (none)"
+        yield min(descent.lora_rank, descent.freeze_blocks) < 0, "lora rank and freeze blocks: 0 (none) or more"
+        yield (
+            feed.cached_views < 0 or (feed.cached_views > 0 and "image" not in descent.freeze),
+            "cached views: 0, or more with a frozen image tower (--freeze image)",
+        )
+        yield not 0 <= descent.average < 1, "average: a decay from 0 (none) to below 1"
 
     def n_steps(self, n_samples: int) -> int:
         """Steps for a data set of ``n_samples``."""

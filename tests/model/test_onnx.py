@@ -1,0 +1,124 @@
+"""Exported models: the same vectors and answers, without PyTorch, and small where asked."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linnaea.cli import main
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import encode_captions, encode_pixels
+from linnaea.model.encoder import open_encoder
+from linnaea.model.load import load_model
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+CONVOLUTIONAL = ["small", "--backbone", "test_efficientnet", "--image-size", "32", "--width", "64", "--n-merges", "200"]
+NO_TORCH = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "open_clip", "timm"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+from linnaea.cli import main
+code = main(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module", params=["transformer", "convolutional"])
+def packed(request: pytest.FixtureRequest, trained: Path, dataset_dir: Path,
+           tmp_path_factory: pytest.TempPathFactory) -> Path:  # fmt: skip
+    """A packed model of either kind, with its label bank."""
+    folder = tmp_path_factory.mktemp(request.param)
+    run = trained
+    if request.param == "convolutional":
+        run = folder / "run"
+        words = [*CONVOLUTIONAL, "--text-layers", "1", "--batch-size", "8", "--steps", "3"]
+        assert main(["train", *words, "--data", str(dataset_dir), "--output", str(run)]) == 0
+    assert main(["pack", str(run), "--output", str(folder / "packed")]) == 0
+    return folder / "packed"
+
+
+@pytest.fixture(scope="module")
+def exported(packed: Path) -> Path:
+    assert main(["export", str(packed), "--output", str(packed.parent / "onnx")]) == 0
+    return packed.parent / "onnx"
+
+
+def run_without_torch(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", NO_TORCH, *words], check=False, capture_output=True, text=True)
+
+
+def pixels_of(folder: Path, n: int = 70) -> np.ndarray:
+    side = load_model(str(folder), device="cpu").preprocess.image_size
+    return np.random.default_rng(0).integers(0, 255, (n, 3, side, side), np.uint8)
+
+
+def test_vectors_are_the_models(packed: Path, exported: Path) -> None:
+    model, copy = load_model(str(packed), device="cpu"), open_encoder(str(exported))
+    assert copy.fingerprint == model.fingerprint
+    assert copy.logit_scale == pytest.approx(model.logit_scale)
+    pixels = pixels_of(packed)
+    for unit in (True, False):
+        np.testing.assert_allclose(
+            encode_pixels(copy, pixels, unit=unit), encode_pixels(model, pixels, unit=unit), atol=1e-4
+        )
+    captions = ["a photo of Puma concolor.", "Aves", "a photo of Puma concolor."]
+    np.testing.assert_allclose(encode_captions(copy, captions), encode_captions(model, captions), atol=1e-4)
+
+
+def test_eight_bits_are_a_quarter_and_nearly_the_same(packed: Path, exported: Path, tmp_path: Path) -> None:
+    assert main(["export", str(packed), "--output", str(tmp_path), "--int8"]) == 0
+    whole, small = (encode_pixels(open_encoder(str(folder)), pixels_of(packed)) for folder in (exported, tmp_path))
+    assert (whole * small).sum(axis=1).min() > 0.995
+    assert (tmp_path / "text.onnx").stat().st_size < 0.5 * (exported / "text.onnx").stat().st_size
+
+
+def test_predictions_without_pytorch_are_those_with(
+    packed: Path, exported: Path, photographs: Path, tmp_path: Path
+) -> None:
+    pictures = sorted(map(str, photographs.rglob("*.jpg")))[:6]
+    rows = {}
+    for name, folder in (("torch", packed), ("onnx", exported)):
+        command = ["predict", *pictures, "--model", str(folder), "--output", str(tmp_path / f"{name}.csv")]
+        if name == "torch":
+            assert main(command) == 0
+        else:
+            done = run_without_torch(*command)
+            assert done.returncode == 0, done.stderr
+        rows[name] = list(csv.DictReader((tmp_path / f"{name}.csv").open()))
+    assert len(rows["torch"]) == len(rows["onnx"]) >= 6
+    for ours, theirs in zip(rows["torch"], rows["onnx"], strict=True):
+        assert float(ours.pop("score")) == pytest.approx(float(theirs.pop("score")), abs=1e-4)
+        assert ours == theirs
+
+
+def test_new_names_without_pytorch_are_one_clear_line(exported: Path, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("Puma concolor\n")
+    words = [str(next(photographs.rglob("*.jpg"))), "--model", str(exported), "--labels", str(tmp_path / "names.txt")]
+    done = run_without_torch("predict", *words)
+    assert done.returncode == 1
+    assert "tokenizer" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("damage", ["no facts", "no image", "broken image"])
+def test_a_damaged_export_is_one_clear_line(exported: Path, tmp_path: Path, damage: str) -> None:
+    for name in ("onnx.json", "image.onnx"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    if damage == "no facts":
+        (tmp_path / "onnx.json").write_text(json.dumps({"preprocess": 3}))
+    elif damage == "no image":
+        (tmp_path / "image.onnx").unlink()
+    else:
+        (tmp_path / "image.onnx").write_bytes(b"no graph")
+    with pytest.raises(LinnaeaError, match="export") as raised:
+        encode_pixels(open_encoder(str(tmp_path)), np.zeros((1, 3, 32, 32), np.uint8))
+    assert "\n" not in str(raised.value)
