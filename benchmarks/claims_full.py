@@ -1,7 +1,6 @@
 """Scores of fully fine-tuned models by the questions of claims.py: the cells of its grid that matter most, in full.
 
-    linnaea train nano --data DATA --output DIR/info_nce --backbone-weights WEIGHTS.pth --objective info_nce \\
-        --image-size 96 --epochs 4 --lr 7e-4 --warmup 50 --average 0.99       # and the other objectives alike
+    linnaea train nano-base --data DATA --output DIR/info_nce --backbone-weights WEIGHTS.pth --objective info_nce
     python benchmarks/claims_full.py --photos ../shared/species-images DIR/info_nce DIR/cross_entropy ...
 
 DATA is the data set that ``linnaea data build`` makes of the photographs with their fixed split (docs/claims.md).

@@ -8,11 +8,21 @@ from pathlib import Path
 from linnaea.cli import DONE, Commands, main
 from linnaea.cli.console import say
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import DEFAULT_MODEL, bundled_models
+
+
+SAMPLES = (
+    ("sklearn", "datasets/images/flower.jpg"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ("skimage", "data/chelsea.png"),
+)
+"""Package, and where its photograph lies; what is not installed is passed over."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The whole way once: draw a tree of life, build, train, evaluate, predict, report."""
+    """The whole way once: name what is on photographs; draw a tree of life, build, train, evaluate, predict, report."""
 
     output: Path = Path("runs/demo")
     """Folder for everything the demo makes; an interrupted demo goes on where it stopped."""
@@ -27,6 +37,8 @@ def demo(options: Demo) -> int:
     folder = options.output
     photographs, data, run = folder / "photographs", folder / "data", folder / "run"
     model = run / "model"
+    if DEFAULT_MODEL in bundled_models():
+        step("predict", copy_sample_photographs(folder / "samples"), "--rank", "auto")
     step("data", "synthesize", photographs)
     table = photographs / "metadata.csv"
     columns = ["--path-column", "filepath", "--label-column", "scientific_name", "--split-column", "split"]
@@ -51,6 +63,22 @@ def step(*words: str | Path) -> None:
     say(f"\n$ linnaea {shlex.join(command)}")
     if (code := main(command)) != DONE:
         raise LinnaeaError(f"the demo stopped: `linnaea {shlex.join(command)}` ended with {code}")
+
+
+def copy_sample_photographs(target: Path) -> Path:
+    """Openly licensed photographs that installed packages carry: a flower, a temple, a person, a cat."""
+    import shutil
+    from importlib.resources import files
+
+    target.mkdir(parents=True, exist_ok=True)
+    for package, path in SAMPLES:
+        try:
+            source = Path(str(files(package) / path))
+        except ModuleNotFoundError:
+            continue
+        if source.exists():
+            shutil.copyfile(source, target / source.name)
+    return target
 
 
 def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Path:

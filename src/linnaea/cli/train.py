@@ -91,7 +91,7 @@ def is_done(run: Any, *, resume: bool) -> bool:
         if run.is_finished:
             say(f"{run.run_dir}: the run is finished; its model is {run.model_dir}")
         return bool(run.is_finished)
-    if (run.run_dir / RECIPE_FILE).exists():
+    if (run.run_dir / RECIPE_FILE).exists() or (run.run_dir / "checkpoints").exists():
         raise LinnaeaError(f"{run.run_dir}: holds a run already; --resume goes on with it, or choose another --output")
     write_recipe(run)
     return False

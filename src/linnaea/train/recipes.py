@@ -212,9 +212,9 @@ SMALL = replace(
     descent=Descent(epochs=8.0, lr=1e-3, warmup=60, weight_decay=0.05, clip_norm=1.0),
 )
 """From nothing on some thousand photographs. ``linnaea train small --data DATA --output RUN``; not measured."""
-NANO_EYE = Recipe(
+NANO_BASE = Recipe(
     tower=Tower(
-        image_size=160,
+        image_size=96,
         backbone="tf_efficientnet_lite1",
         backbone_weights="efficientnet-lite1-77cc7160.pth",
         width=256,
@@ -223,20 +223,40 @@ NANO_EYE = Recipe(
         context_length=64,
         n_merges=4000,
     ),
-    feed=Feed(batch_size=128, crop_scale=(0.3, 1.0), flip=True, colour_jitter=0.3),
+    feed=Feed(batch_size=128, crop_scale=(0.4, 1.0), flip=True, colour_jitter=0.3),
     descent=Descent(
-        epochs=12.0,
-        lr=6e-4,
-        warmup=130,
+        epochs=4.0,
+        lr=7e-4,
+        warmup=50,
         weight_decay=0.05,
         clip_norm=1.0,
-        objective="hierarchical",
-        class_weights=(0.0, 0.0, 0.1, 0.1, 0.3, 0.3, 1.0),
+        objective="cross_entropy",
         layer_decay=0.75,
-        average=0.998,
+        average=0.99,
         precision="bf16",
+        checkpoint_every=100,
     ),
 )
+"""First of three steps to the bundled model: a class for each species, at 96 pixels, from ImageNet's weights.
+
+``linnaea train nano-base --data DATA --output BASE --backbone-weights FILE``; the whole way: ``docs/nano.md``.
+"""
+NANO_EYE = Recipe(
+    tower=Tower(start="nano-base", resize_to=160),
+    feed=Feed(batch_size=128, crop_scale=(0.3, 1.0), flip=True, colour_jitter=0.3),
+    descent=replace(
+        NANO_BASE.descent,
+        epochs=8.0,
+        lr=6e-4,
+        warmup=130,
+        objective="hierarchical",
+        class_weights=(0.0, 0.0, 0.1, 0.1, 0.3, 0.3, 1.0),
+        freeze_blocks=3,
+        average=0.998,
+        checkpoint_every=50,
+    ),
+)
+"""Second step: classes of all ranks, at 160 pixels. ``linnaea train nano-eye --start BASE --data DATA --output EYE``."""
 NANO = Recipe(
     tower=Tower(start="nano-eye"),
     feed=Feed(
@@ -244,11 +264,11 @@ NANO = Recipe(
         crop_scale=(0.3, 1.0),
         flip=True,
         colour_jitter=0.3,
-        cached_views=3,
+        cached_views=1,
         text_types=(TextType.TAXON_COM, TextType.TAXON_COM, *TRAINING_TEXT_TYPES),
     ),
     descent=Descent(
-        epochs=40.0,
+        epochs=36.0,
         lr=2e-3,
         warmup=100,
         weight_decay=0.05,
@@ -259,6 +279,9 @@ NANO = Recipe(
         precision="bf16",
     ),
 )
+"""Third step: the names, against the vectors of the image tower. ``linnaea train nano --start EYE --data DATA --output
+NANO``, then ``linnaea pack NANO``. Scores: ``docs/nano.md``.
+"""
 BIOCLIP_VIT_B16 = Recipe(
     tower=Tower(start="ViT-B-16", pretrained="openai"),
     feed=Feed(batch_size=32_768),
@@ -344,6 +367,7 @@ a GPU add ``--precision bf16``. Cost: ``--dry-run``; score: not measured (no pub
 RECIPES: dict[str, Recipe] = {
     "tiny": TINY,
     "small": SMALL,
+    "nano-base": NANO_BASE,
     "nano-eye": NANO_EYE,
     "nano": NANO,
     "fine-tune": FINE_TUNE,
@@ -361,8 +385,9 @@ _ABLATION_SCORES = {"com": "24.9", "sci": "22.3", "taxon": "26.6", "sci_com": "2
 NOTES: dict[str, str] = {
     "tiny": "1.5 M parameters from nothing at 64 px, for the demo: minutes on 2 cores (figures: docs/log.md)",
     "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU; not measured",
-    "nano-eye": "to be written",
-    "nano": "to be written",
+    "nano-base": "the bundled model, first step: species as classes at 96 px, from ImageNet's weights (docs/nano.md)",
+    "nano-eye": "second step: classes of all ranks at 160 px (--start a run of nano-base)",
+    "nano": "third step: names against a frozen image tower (--start a run of nano-eye)",
     "fine-tune": "BioCLIP (or --start another) on a few thousand photographs of one's own, one GPU or a CPU;"
     " not measured",
     "bioclip-vit-b16": (

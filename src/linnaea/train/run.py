@@ -198,7 +198,7 @@ def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Rec
 def make_plan(run: Run) -> Plan:
     """Reckon what a run would take, without taking a step or fetching any weights."""
     recipe, dataset = run.recipe, open_part(run)
-    tower = RECIPES[recipe.tower.start].tower if recipe.tower.start in RECIPES else recipe.tower
+    tower = _first_tower(recipe.tower)
     first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
     architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
     if architecture in open_clip.list_models():  # no need for its weights
@@ -216,6 +216,14 @@ def make_plan(run: Run) -> Plan:
         n_steps=recipe.n_steps(len(dataset)),
         costs=estimate_costs(model_cfg, recipe, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes),
     )
+
+
+def _first_tower(tower: Tower) -> Tower:
+    """What a chain of recipes begins with, at the size that it ends with."""
+    if tower.start not in RECIPES:
+        return tower
+    first = _first_tower(RECIPES[tower.start].tower)
+    return dataclasses.replace(first, image_size=tower.resize_to or first.image_size)
 
 
 def write_recipe(run: Run) -> None:
