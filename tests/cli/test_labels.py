@@ -80,6 +80,22 @@ def test_a_change_of_taxonomy_encodes_only_the_captions_that_changed(
     assert LabelBank.open(bank).taxa["family"].to_list() == ["Erebidae", "Corvidae", "Paridae"], "the old one stays"
 
 
+def test_a_bank_stays_whole_until_the_new_one_is_written(
+    bank: Path, taxa: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = LabelBank.open(bank)
+    names, vectors = before.taxa["scientific_name"].to_list(), before.vectors.copy()
+    monkeypatch.setattr("linnaea.predict.labels.np.save", full_disk)
+    assert main(["labels", "update", str(bank), "--taxa", str(taxa), "--model", str(trained / "model")]) == 1
+    after = LabelBank.open(bank)
+    assert after.taxa["scientific_name"].to_list() == names
+    assert (after.vectors == vectors).all()
+    assert sorted(path.name for path in bank.iterdir()) == ["bank.json", "embeddings.npy", "taxa.parquet"]
+
+
 def test_a_clade_of_the_embedded_checklist(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--within", "genus:Pica", "--output", str(tmp_path / "bank"), "--model", str(trained / "model")]
     assert main(["labels", "build", *words]) == 0

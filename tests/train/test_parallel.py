@@ -28,6 +28,7 @@ from linnaea.model.text import TokenTable, make_token_table
 from linnaea.train import losses
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.checkpoints import list_checkpoints, load_newest
+from linnaea.train.heads import prepare
 from linnaea.train.objectives import compute_loss, normalise_pixels
 from linnaea.train.parallel import ALONE, Peers, clip_gradients, join, spread, whole
 from linnaea.train.recipes import Descent, Feed, Recipe, Tower
@@ -41,7 +42,9 @@ SMALL = Recipe(
 WITH_BATCH_NORM = replace(SMALL, tower=replace(SMALL.tower, backbone="test_resnet"))
 SWITCHES = list(product((False, True), repeat=3))
 """Logits in blocks, captions trimmed, captions shared."""
-OBJECTIVES = ("info_nce", "multi_positive", "sigmoid")
+OBJECTIVES = (
+    "info_nce", "multi_positive", "rank_positive", "level_restricted", "sigmoid", "cross_entropy", "hierarchical",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def start(data: Path, dtype: torch.dtype, peers: Peers) -> tuple[TaxonModel, Bat
     model.clip.logit_bias = torch.nn.Parameter(torch.tensor(-3.0, dtype=dtype))
     loader = Loader(dataset, SMALL.feed, 32, 0, rank=peers.rank, world_size=peers.size)
     batch = next(iter(loader.iter_batches(0, 1)))
-    return model, batch, make_token_table(model.tokenizer, dataset.taxa_list, SMALL.feed.text_types)
+    return model, batch, make_token_table(model.tokenizer, dataset.taxa_list, SMALL.feed.text_types, with_ranks=True)
 
 
 @contextmanager
@@ -93,6 +96,8 @@ def measure(
     chunked, trims, shares = switches
     plain = make_plain(table, trims=trims, shares=shares)
     descent = Descent(objective=objective)
+    model = prepare(model, table, descent, with_replay=False, seed=0)
+    model.clip.to(dtype)
     loss_of = spread(model.clip, lambda b: compute_loss(model, b, plain, descent, peers), peers, how)
     with blocks_of(20 if chunked else 10**9):
         loss = loss_of(batch)

@@ -10,7 +10,6 @@ from linnaea.cli.console import say
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL, bundled_models
 
-
 SAMPLES = (
     ("sklearn", "datasets/images/flower.jpg"),
     ("sklearn", "datasets/images/china.jpg"),

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table, write_parquet
+from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
 from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names, encode_taxa
@@ -88,11 +88,15 @@ class LabelBank:
         return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
     def save(self, directory: Path, *, dtype: type[np.floating[Any]] = np.float16) -> None:
-        """Write the bank; its facts come last, and without them there is no bank."""
-        (directory / FACTS_FILE).unlink(missing_ok=True)
-        write_parquet(self.taxa, directory / TAXA_FILE)
-        with atomic_path(directory / VECTORS_FILE) as partial, partial.open("wb") as stream:
-            np.save(stream, np.asarray(self.vectors, dtype))
+        """Write the bank; its facts come last, and without them there is no bank.
+
+        A bank that is there stays whole until all of the new one is written.
+        """
+        with atomic_path(directory / VECTORS_FILE) as vectors, atomic_path(directory / TAXA_FILE) as taxa:
+            self.taxa.write_parquet(taxa, compression="zstd", statistics=True)
+            with vectors.open("wb") as stream:
+                np.save(stream, np.asarray(self.vectors, dtype))
+            (directory / FACTS_FILE).unlink(missing_ok=True)
         write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
 
     @classmethod

@@ -256,7 +256,10 @@ NANO_EYE = Recipe(
         checkpoint_every=50,
     ),
 )
-"""Second step: classes of all ranks, at 160 pixels. ``linnaea train nano-eye --start BASE --data DATA --output EYE``."""
+"""Second step: classes of all ranks, at 160 pixels.
+
+``linnaea train nano-eye --start BASE --data DATA --output EYE``; the whole way: ``docs/nano.md``.
+"""
 NANO = Recipe(
     tower=Tower(start="nano-eye"),
     feed=Feed(
