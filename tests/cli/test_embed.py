@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_one_line(
     output = tmp_path / "v.npy"
     (tmp_path / "nothing").mkdir()
     cases = [
-        ((pictures, "--output", output), FAILED, "give --model"),
+        ((pictures, "--output", output, "--model", "nanoo"), FAILED, "no model 'nanoo'"),
         ((pictures, "--output", output, "--model", "bioclipp"), FAILED, "did you mean bioclip"),
         ((tmp_path / "nothing", "--output", output, "--model", model_dir), FAILED, "no photographs"),
         ((pictures / "no.jpg", "--output", output, "--model", model_dir), FAILED, "no such file"),

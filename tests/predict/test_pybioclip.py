@@ -194,7 +194,7 @@ def test_the_hubs_bank_is_fetched_where_there_are_no_labels(
     vectors = np.random.default_rng(0).normal(size=(width, 4)).astype(np.float32)
     np.save(published, vectors / np.linalg.norm(vectors, axis=0))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    monkeypatch.setattr(pybioclip, "first_folder_with_taxa", lambda name: None)
+    monkeypatch.setattr(pybioclip, "find_own_labels", lambda name: None)
     monkeypatch.setitem(pybioclip.TOL_MODELS, model, "imageomics/TreeOfLife-10M")
     classifier = TreeOfLifeClassifier(model_str=model)
     assert asked == [("imageomics/TreeOfLife-10M", f"embeddings/{name}") for name in (NAMES_FILE, ARRAY_FILE)]

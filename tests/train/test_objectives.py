@@ -14,16 +14,18 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from linnaea.cli import main
-from linnaea.data.shards import DataSet
+from linnaea.data.shards import DataSet, make_taxa_table
+from linnaea.errors import LinnaeaError
 from linnaea.evaluate.supervised import find_truths, score_class_heads
 from linnaea.model.encode import encode_captions, encode_pixels
 from linnaea.model.load import TaxonModel, load_model
 from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.predict.class_heads import load_class_heads
+from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.train.batches import Batch, Labels, Loader
-from linnaea.train.heads import CLASS_HEADS, class_heads, prepare, take_off
+from linnaea.train.heads import CLASS_HEADS, TEACHERS, add_teachers, class_heads, prepare, start_class_heads, take_off
 from linnaea.train.losses import class_loss, info_nce, multi_positive, rank_positive
 from linnaea.train.objectives import compute_loss, loss_of_features
 from linnaea.train.recipes import Descent, Feed, Recipe, Tower
@@ -243,6 +245,78 @@ def test_class_heads_resume_bit_for_bit(dataset_dir: Path, tmp_path: Path) -> No
     train(parted)
     for rank, bank in load_class_heads(whole.run_dir).items():
         assert np.array_equal(bank.vectors, load_class_heads(parted.run_dir)[rank].vectors)
+
+
+def test_class_heads_start_from_those_of_the_run_before(dataset_dir: Path, tmp_path: Path) -> None:
+    first = make_run(dataset_dir, tmp_path / "first", objective="hierarchical")
+    train(first)
+    still = {"objective": "hierarchical", "steps": 1, "lr": 0.0, "weight_decay": 0.0, "average": 0.0}
+    known = make_run(dataset_dir, tmp_path / "known", **still)
+    tower = replace(known.recipe.tower, start=str(first.run_dir))
+    train(replace(known, recipe=replace(known.recipe, tower=tower)))
+    old, new = load_class_heads(first.run_dir), load_class_heads(known.run_dir)
+    assert set(old) == set(new) == set(Rank)
+    for rank in Rank:
+        assert np.allclose(old[rank].vectors, new[rank].vectors, atol=2e-3)
+
+
+def test_class_heads_of_another_width_are_left(dataset_dir: Path) -> None:
+    recipe = replace(TINY, descent=replace(TINY.descent, objective="cross_entropy"))
+    dataset = open_part(make_run(dataset_dir, Path("unused")))
+    model = make_start(recipe.tower, dataset, seed=0, device="cpu")
+    table = make_token_table(model.tokenizer, dataset.taxa_list, with_ranks=True)
+    model = prepare(model, table, recipe.descent, with_replay=False, seed=0)
+    taxa = [taxon for taxon in dataset.taxa_list if taxon.species][:2]
+
+    def bank(width: int) -> dict[Rank, LabelBank]:
+        vectors = np.eye(2, width, dtype=np.float16)
+        return {Rank.SPECIES: LabelBank(make_taxa_table(taxa), vectors, {})}
+
+    assert start_class_heads(model, dataset, table, bank(model.width + 1)) == 0
+    assert start_class_heads(model, dataset, table, bank(model.width)) == 2
+    assert start_class_heads(model, dataset, table, {}) == 0
+
+
+def test_heads_teach_the_captions(dataset_dir: Path) -> None:
+    """The loss gains, at each rank, the cross-entropy of captions over the known classes' vectors, by its formula."""
+    descent = replace(TINY.descent, objective="level_restricted", rank_weights=(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0))
+    dataset = open_part(make_run(dataset_dir, Path("unused")))
+    model = make_start(TINY.tower, dataset, seed=0, device="cpu")
+    table = make_token_table(model.tokenizer, dataset.taxa_list, with_ranks=True)
+    batch = next(Loader(dataset, TINY.feed, 32, 0).iter_batches(0, 1))
+    labels = Labels(batch.taxon_ids, batch.text_types)
+    taxa = sorted({taxon.at(Rank.SPECIES) for taxon in dataset.taxa_list if taxon.species}, key=lambda t: t.lineage)
+    taxa.remove(dataset.taxon(int(batch.taxon_ids[0])).at(Rank.SPECIES))
+    vectors = np.random.default_rng(0).normal(size=(len(taxa), model.width)).astype(np.float32)
+    image_BE = normalize(torch.randn(len(batch.taxon_ids), model.width), dim=-1)
+    plain = loss_of_features(model, image_BE, labels, table, descent)
+    add_teachers(model, dataset, table, {Rank.SPECIES: LabelBank(make_taxa_table(taxa), vectors, {})})
+    taught = loss_of_features(model, image_BE, labels, table, replace(descent, teach=0.7))
+    unit = normalize(torch.from_numpy(vectors), dim=-1)
+    number_of = {taxon.lineage: number for number, taxon in enumerate(taxa)}
+    costs = []
+    for taxon_id, text_type in zip(labels.taxon_ids, labels.text_types, strict=True):
+        taxon = dataset.taxon(int(taxon_id)).at(Rank.SPECIES)
+        if taxon.species and taxon.lineage in number_of:
+            words = dataset.taxon(int(taxon_id)).caption(TINY.feed.text_types[text_type], PHOTO_TEMPLATE)
+            text = torch.from_numpy(encode_captions(model, [words]))
+            scores = model.clip.logit_scale.exp().detach() * (text @ unit.T)[0]  # type: ignore[operator]
+            costs.append(torch.logsumexp(scores, 0) - scores[number_of[taxon.lineage]])
+    assert 0 < len(costs) < len(batch.taxon_ids)
+    expected = plain + 0.7 * torch.stack(costs).mean() / 1.5
+    assert torch.allclose(taught, expected, rtol=1e-4)
+    assert not hasattr(take_off(model) or model.clip, TEACHERS)
+
+
+def test_teaching_wants_a_run_with_heads(dataset_dir: Path, tmp_path: Path) -> None:
+    first = make_run(dataset_dir, tmp_path / "first", steps=1)
+    train(first)
+    run = make_run(dataset_dir, tmp_path / "second", steps=1, objective="level_restricted", teach=1.0)
+    tower = replace(run.recipe.tower, start=str(first.run_dir))
+    with pytest.raises(LinnaeaError, match="class heads"):
+        train(replace(run, recipe=replace(run.recipe, tower=tower)))
+    with pytest.raises(ValueError, match="level_restricted"):
+        make_run(dataset_dir, tmp_path / "third", teach=1.0)
 
 
 def test_a_saved_head_answers_as_the_trained_one(dataset_dir: Path, tmp_path: Path) -> None:

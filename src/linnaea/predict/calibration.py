@@ -39,6 +39,8 @@ FEWEST = 50
 """Photographs below which nothing is fitted."""
 _TINY = np.float32(1e-38)
 _LOWEST, _HIGHEST = 0.02, 50.0
+MOST_SHARPENED = 1.5
+"""Where next to no photograph is wrong at a rank, the likelihood alone would make that rank certain of everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +195,7 @@ def fit_calibration(
     calibration = Calibration(temperature=1 / sharpness, n_images=len(image_NE), n_labels=len(bank))
     scale = logit_scale / calibration.temperature
     siblings, energies = _collect(image_NE, group_NR, bank, scale)
-    fitted = tuple(1.0 if own is None else _solve(own.slope) for own in siblings)
+    fitted = tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in siblings)
     quantiles = np.quantile(energies[known], np.linspace(0, 1, N_QUANTILES))
     least = float(np.quantile(energies[known], LEAST_SHARE))
     if nothing_ME is not None and len(nothing_ME):

@@ -7,13 +7,15 @@ any other, and are taken off again before the model is saved: what is left is a 
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 from numpy import ndarray
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
@@ -24,7 +26,7 @@ from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.recipes import Descent
 
-CLASS_HEADS, REPLAY_PROJECTION = "class_heads", "replay_projection"
+CLASS_HEADS, REPLAY_PROJECTION, TEACHERS = "class_heads", "replay_projection", "teachers"
 RANKS_OF: dict[str, tuple[Rank, ...]] = {"cross_entropy": (Rank.SPECIES,), "hierarchical": tuple(Rank)}
 """The ranks that have a head, for the objectives that have heads; the others see the captions."""
 
@@ -120,8 +122,9 @@ def take_off(model: TaxonModel) -> dict[Rank, Tensor]:
     if hasattr(model.clip, CLASS_HEADS):
         weights = {rank: head.weight.detach().cpu() for rank, head in class_heads(model).items()}  # type: ignore[operator]
         delattr(model.clip, CLASS_HEADS)
-    if hasattr(model.clip, REPLAY_PROJECTION):
-        delattr(model.clip, REPLAY_PROJECTION)
+    for name in (REPLAY_PROJECTION, TEACHERS):
+        if hasattr(model.clip, name):
+            delattr(model.clip, name)
     return weights
 
 
@@ -139,6 +142,55 @@ def make_head_banks(
         facts = {"model": fingerprint, "text_type": CLASS_HEAD, "rank": rank.label}
         banks[rank] = LabelBank(make_taxa_table(taxa), weight_KE.numpy()[classes[order]], facts)
     return banks
+
+
+def start_class_heads(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]) -> int:
+    """Set the heads' classes that another run's heads know to the weights learned there; returns how many."""
+    n_known = 0
+    for rank, head in class_heads(model).items():
+        weight = cast(Tensor, head.weight)
+        classes, vectors = _find_known(rank, weight.shape[1], dataset, table, banks)
+        weight.data[classes] = vectors.to(weight)
+        n_known += len(classes)
+    return n_known
+
+
+def add_teachers(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]) -> None:
+    """Let another run's heads teach the captions: their unit vectors by rank, zero where a class is not known there.
+
+    Raises:
+        LinnaeaError: none of them knows a taxon of the data set.
+    """
+    weights, n_known = nn.Module(), 0
+    for rank in banks:
+        classes, vectors = _find_known(rank, model.width, dataset, table, banks)
+        unit_KE = torch.zeros(int(table.lineage_of[:, rank].max(initial=-1)) + 1, model.width)
+        unit_KE[classes] = normalize(vectors, dim=-1)
+        weights.register_buffer(rank.label, unit_KE.to(model.device), persistent=False)
+        n_known += len(classes)
+    if not n_known:
+        raise LinnaeaError("teach needs --start with a run that had class heads of these taxa")
+    model.clip.add_module(TEACHERS, weights)
+
+
+def teachers(model: TaxonModel) -> dict[Rank, Tensor]:
+    """The vectors ``[K, E]`` that :func:`add_teachers` gave the model, if it did."""
+    module = getattr(model.clip, TEACHERS, None)
+    return {Rank.parse(label): unit_KE for label, unit_KE in module.named_buffers()} if module is not None else {}
+
+
+def _find_known(
+    rank: Rank, width: int, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]
+) -> tuple[NDArray[np.int64], Float32[Tensor, "K E"]]:
+    """Numbers of the classes that a bank has a vector for, and the vectors."""
+    if rank not in banks or banks[rank].vectors.shape[1] != width:
+        return np.empty(0, np.int64), torch.empty(0, width)
+    row_of = {taxon.lineage: row for row, taxon in enumerate(banks[rank].taxa_list)}
+    numbers, first = np.unique(table.lineage_of[:, rank], return_index=True)
+    numbers, first = numbers[numbers >= 0].astype(np.int64), first[numbers >= 0]
+    rows = np.array([row_of.get(dataset.taxon(int(taxon_id)).at(rank).lineage, -1) for taxon_id in first], np.int64)
+    vectors = np.asarray(banks[rank].vectors[rows[rows >= 0]], dtype=np.float32)
+    return numbers[rows >= 0], torch.from_numpy(vectors)
 
 
 def save_head_banks(banks: dict[Rank, LabelBank], model_dir: Path) -> None:

@@ -17,7 +17,7 @@ from linnaea.taxonomy.ranks import Rank
 from linnaea.train.adapt import BATCH_NORMS
 from linnaea.train.batches import Batch, Labels
 from linnaea.train.depthwise import FastDepthwise, has_depthwise
-from linnaea.train.heads import class_heads, encode_replayed
+from linnaea.train.heads import class_heads, encode_replayed, teachers
 from linnaea.train.locked import VectorBatch
 from linnaea.train.losses import (
     choose_rows_at_once,
@@ -121,7 +121,8 @@ def _level_restricted(
 
     Level-restricted contrastive learning (arXiv 2606.21838), as far as its abstract and model card say: comparisons
     within a level, so that a genus is no negative of its own species, and every level with a weight of its own. The
-    lowest level has the drawn captions; those above are lineages down to their rank.
+    lowest level has the drawn captions; those above are lineages down to their rank. With ``teach`` the class heads
+    of an earlier run tell each level's captions where their taxa lie.
     """
     if table.rank_caption_of is None:
         raise ValueError("level_restricted needs a table with the captions of ranks")
@@ -134,7 +135,7 @@ def _level_restricted(
     caption_UE = _encode_captions(model, tokens_UT.to(model.device), descent, peers)
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
     places = torch.split(place.to(model.device), [len(rows) for rows in members])
-    loss = image_BE.new_zeros(())
+    loss, taught = image_BE.new_zeros(()), teachers(model)
     for (rank, weight), rows, place_B in zip(levels, members, places, strict=True):
         if len(rows) == 0:
             continue
@@ -146,8 +147,21 @@ def _level_restricted(
         part = multi_positive(
             images, caption_UE[own_U], caption_of_B, group_B, scale, rows_at_once=at_once, peers=peers
         )
+        if descent.teach and Rank(rank) in taught:
+            classes = torch.from_numpy(lineages[rows, rank].astype(np.int64)).to(model.device)
+            part = part + descent.teach * _teaching(caption_UE[place_B], taught[Rank(rank)], classes, scale)
         loss = loss + weight / sum(descent.rank_weights) * part
     return loss
+
+
+def _teaching(
+    caption_BE: Float[Tensor, "B E"], unit_KE: Float[Tensor, "K E"], class_B: Int[Tensor, " B"], scale: Tensor
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each caption over the vectors of all classes of its rank, so that a name comes to lie where
+    the class lies; captions of a class that has no vector are left out, and so is that class."""
+    known_K = unit_KE.any(dim=1)
+    logits_BK = (scale * caption_BE @ unit_KE.T).masked_fill(~known_K, -torch.inf)
+    return class_loss(logits_BK, torch.where(known_K[class_B.clamp(min=0)], class_B, -1))
 
 
 def _class_losses(

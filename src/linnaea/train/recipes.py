@@ -116,6 +116,8 @@ class Descent:
     """Weights of kingdom to species, for rank_positive and level_restricted."""
     class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
+    teach: float = 0.0
+    """Weight of what class heads of the run that it starts from tell the captions, with level_restricted."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -175,6 +177,10 @@ class Recipe:
         yield (
             not 1 <= descent.accumulate <= feed.batch_size,
             "accumulate: at least 1 part, at most as many as there are samples in a batch",
+        )
+        yield (
+            bool(descent.teach) and descent.objective != "level_restricted",
+            "teach: with the objective level_restricted",
         )
         for name, weights in (("rank", descent.rank_weights), ("class", descent.class_weights)):
             yield (

@@ -28,13 +28,23 @@ from linnaea.model.load import (
 )
 from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
+from linnaea.predict.class_heads import load_class_heads
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.train.adapt import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, Place, fit
-from linnaea.train.heads import count_classes, make_head_banks, prepare, save_head_banks, take_off
+from linnaea.train.heads import (
+    RANKS_OF,
+    add_teachers,
+    count_classes,
+    make_head_banks,
+    prepare,
+    save_head_banks,
+    start_class_heads,
+    take_off,
+)
 from linnaea.train.locked import encode_views, lock
 from linnaea.train.logs import Meter, find_peak
 from linnaea.train.parallel import ALONE, Peers, Spread
@@ -142,6 +152,11 @@ def train(
     _prepare(model, recipe, peers, run.spread, on_notice)
     # After freezing: what an objective adds always learns.
     model = prepare(model, table, recipe.descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
+    banks = load_class_heads(recipe.tower.start) if recipe.tower.start else {}
+    if recipe.descent.objective in RANKS_OF:
+        start_class_heads(model, dataset, table, banks)
+    if recipe.descent.teach:
+        add_teachers(model, dataset, table, banks)
     size = model.preprocess.image_size
     loader = Loader(dataset, recipe.feed, size, recipe.seed, run.n_workers, peers.rank, peers.size)
     loader = mix(loader, model.tokenizer)
