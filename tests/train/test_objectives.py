@@ -278,7 +278,7 @@ def test_class_heads_of_another_width_are_left(dataset_dir: Path) -> None:
 
 
 def test_heads_teach_the_captions(dataset_dir: Path) -> None:
-    """The loss gains, at each rank, the cross-entropy of captions over the known classes' vectors, by its formula."""
+    """The loss gains, at each rank, the mean distance of captions to their classes' vectors where known, by its formula."""
     descent = replace(TINY.descent, objective="level_restricted", rank_weights=(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0))
     dataset = open_part(make_run(dataset_dir, Path("unused")))
     model = make_start(TINY.tower, dataset, seed=0, device="cpu")
@@ -300,12 +300,32 @@ def test_heads_teach_the_captions(dataset_dir: Path) -> None:
         if taxon.species and taxon.lineage in number_of:
             words = dataset.taxon(int(taxon_id)).caption(TINY.feed.text_types[text_type], PHOTO_TEMPLATE)
             text = torch.from_numpy(encode_captions(model, [words]))
-            scores = model.clip.logit_scale.exp().detach() * (text @ unit.T)[0]  # type: ignore[operator]
-            costs.append(torch.logsumexp(scores, 0) - scores[number_of[taxon.lineage]])
+            costs.append(1 - text[0] @ unit[number_of[taxon.lineage]])
     assert 0 < len(costs) < len(batch.taxon_ids)
     expected = plain + 0.7 * torch.stack(costs).mean() / 1.5
     assert torch.allclose(taught, expected, rtol=1e-4)
     assert not hasattr(take_off(model) or model.clip, TEACHERS)
+
+
+def test_a_new_text_tower_learns_beside_an_old_image_tower(dataset_dir: Path, tmp_path: Path) -> None:
+    """A run's image tower and heads go on; vocabulary and text tower are new, and as wide as asked."""
+    first = make_run(dataset_dir, tmp_path / "first", objective="hierarchical", steps=2)
+    train(first)
+    names = tmp_path / "names.csv"
+    names.write_text("kingdom,phylum,class,order,family,genus,species\n" + "".join(
+        f"Animalia,Chordata,Aves,Xyz,Xyzidae,Xyzus,xyz{'abc'[number]}\n" for number in range(3)
+    ))  # fmt: skip
+    run = make_run(
+        dataset_dir, tmp_path / "second", steps=2, objective="level_restricted", teach=1.0, freeze=("image",)
+    )
+    tower = replace(run.recipe.tower, start=str(first.run_dir), new_text=True, text_width=64, vocabulary=str(names))
+    run = replace(run, recipe=replace(run.recipe, tower=tower))
+    assert train(run).finished
+    old, new = (load_model(str(r.model_dir), device="cpu") for r in (first, run))
+    assert new.model_cfg["text_cfg"]["width"] == 64
+    assert len(new.tokenizer.encode("xyzidae")) < len(old.tokenizer.encode("xyzidae"))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, old.preprocess.image_size, old.preprocess.image_size, 3))
+    assert np.array_equal(*(encode_pixels(m, pixels.astype(np.uint8)) for m in (old, new)))
 
 
 def test_teaching_wants_a_run_with_heads(dataset_dir: Path, tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ class TextTower:
     no_causal_mask: bool = False
     """Bidirectional, padding and all; such a tower always needs its full context."""
 
+    def as_open_clip(self, vocab_size: int) -> dict[str, Any]:
+        """``text_cfg`` of ``open_clip_config.json``, with a vocabulary beside it."""
+        return {**asdict(self), "vocab_size": vocab_size, "tokenizer_kwargs": {"bpe_path": BPE_FILE}}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -105,8 +109,7 @@ class ModelConfig:
             }
         else:
             vision = {key: value for key, value in image.items() if key != "timm_model_name"}
-        text = {**asdict(self.text), "vocab_size": vocab_size, "tokenizer_kwargs": {"bpe_path": BPE_FILE}}
-        return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": text}
+        return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": self.text.as_open_clip(vocab_size)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +234,24 @@ def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Pr
         model_cfg=model_cfg,
         bpe=bpe,
     )
+
+
+def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0) -> TaxonModel:
+    """The same image tower and logit scale with a new text tower and vocabulary; the same seed gives the same weights.
+
+    Raises:
+        LinnaeaError: the model is none of open_clip's CLIP.
+    """
+    if not isinstance(model.clip, CLIP):
+        raise LinnaeaError(f"{model.name}: only a plain CLIP model can have a new text tower")
+    model_cfg = {**model.model_cfg, "text_cfg": text.as_open_clip(vocabulary_size(bpe))}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        clip = CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
+    clip.visual, clip.logit_scale = model.clip.visual, model.clip.logit_scale
+    set_model_preprocess_cfg(clip, {**model.preprocess.as_open_clip(), "size": model.preprocess.image_size})
+    tokenizer = make_tokenizer(bpe, text.context_length)
+    return dataclasses.replace(model, clip=clip.to(model.device), tokenizer=tokenizer, model_cfg=model_cfg, bpe=bpe)
 
 
 def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None) -> None:

@@ -149,19 +149,21 @@ def _level_restricted(
         )
         if descent.teach and Rank(rank) in taught:
             classes = torch.from_numpy(lineages[rows, rank].astype(np.int64)).to(model.device)
-            part = part + descent.teach * _teaching(caption_UE[place_B], taught[Rank(rank)], classes, scale)
+            part = part + descent.teach * _teaching(caption_UE[place_B], taught[Rank(rank)], classes)
         loss = loss + weight / sum(descent.rank_weights) * part
     return loss
 
 
 def _teaching(
-    caption_BE: Float[Tensor, "B E"], unit_KE: Float[Tensor, "K E"], class_B: Int[Tensor, " B"], scale: Tensor
+    caption_BE: Float[Tensor, "B E"], unit_KE: Float[Tensor, "K E"], class_B: Int[Tensor, " B"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each caption over the vectors of all classes of its rank, so that a name comes to lie where
-    the class lies; captions of a class that has no vector are left out, and so is that class."""
-    known_K = unit_KE.any(dim=1)
-    logits_BK = (scale * caption_BE @ unit_KE.T).masked_fill(~known_K, -torch.inf)
-    return class_loss(logits_BK, torch.where(known_K[class_B.clamp(min=0)], class_B, -1))
+    """Mean of 1 - cosine between each caption and its class's vector, so that a name comes to lie where the class lies.
+
+    Captions of a class that has no vector are left out.
+    """
+    known_B = (class_B >= 0) & unit_KE.any(dim=1)[class_B.clamp(min=0)]
+    distance_B = 1 - (caption_BE * unit_KE[class_B.clamp(min=0)]).sum(dim=1)
+    return (distance_B * known_B).sum() / known_B.sum().clamp(min=1)
 
 
 def _class_losses(

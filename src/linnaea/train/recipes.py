@@ -38,8 +38,12 @@ class Tower:
     """Layers of the new text tower."""
     context_length: int = 64
     """Tokens of the new text tower."""
+    new_text: bool = False
+    """Give the start model, too, a new text tower and a new vocabulary."""
     n_merges: int = 1000
     """Merges of the new vocabulary."""
+    vocabulary: str = ""
+    """Checklist (name or file) whose species' names make the new vocabulary; empty: the taxa of the data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,8 @@ class Descent:
     class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
     teach: float = 0.0
-    """Weight of what class heads of the run that it starts from tell the captions, with level_restricted."""
+    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads of
+    the run that it starts from."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -267,29 +272,40 @@ NANO_EYE = Recipe(
 ``linnaea train nano-eye --start BASE --data DATA --output EYE``; the whole way: ``docs/nano.md``.
 """
 NANO = Recipe(
-    tower=Tower(start="nano-eye"),
+    tower=Tower(
+        start="nano-eye",
+        resize_to=208,
+        new_text=True,
+        text_width=256,
+        text_layers=4,
+        n_merges=6000,
+        vocabulary="inat",
+    ),
     feed=Feed(
         batch_size=512,
         crop_scale=(0.3, 1.0),
         flip=True,
         colour_jitter=0.3,
         cached_views=1,
-        text_types=(TextType.TAXON_COM, TextType.TAXON_COM, *TRAINING_TEXT_TYPES),
+        text_types=(*4 * (TextType.TAXON_COM,), *TRAINING_TEXT_TYPES),
     ),
     descent=Descent(
-        epochs=36.0,
-        lr=2e-3,
-        warmup=100,
+        epochs=12.0,
+        lr=1.5e-3,
+        warmup=30,
         weight_decay=0.05,
         clip_norm=1.0,
         objective="level_restricted",
+        teach=10.0,
         freeze=("image",),
-        average=0.998,
+        average=0.98,
         precision="bf16",
+        checkpoint_every=25,
     ),
 )
-"""Third step: the names, against the vectors of the image tower. ``linnaea train nano --start EYE --data DATA --output
-NANO``, then ``linnaea pack NANO``. Scores: ``docs/nano.md``.
+"""Third step: a new text tower learns the names, against the vectors of the image tower and of its class heads.
+
+``linnaea train nano --start EYE --data DATA --output NANO``, then ``linnaea pack NANO``. Scores: ``docs/nano.md``.
 """
 BIOCLIP_VIT_B16 = Recipe(
     tower=Tower(start="ViT-B-16", pretrained="openai"),

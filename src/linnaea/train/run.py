@@ -12,7 +12,7 @@ import open_clip
 import torch
 
 from linnaea import __version__
-from linnaea.data.shards import DataSet, write_parquet
+from linnaea.data.shards import DataSet, taxa_from_table, write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.model.backbone import at_image_size, backbone_preprocess, load_backbone
 from linnaea.model.load import (
@@ -24,12 +24,15 @@ from linnaea.model.load import (
     choose_device,
     load_model,
     make_model,
+    renew_text,
     save_model,
 )
 from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
+from linnaea.predict.labels import taxa_of_checklist
 from linnaea.storage import write_atomically
+from linnaea.taxonomy.checklist import load_checklist
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.train.adapt import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
 from linnaea.train.batches import Loader
@@ -95,12 +98,14 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
     """The model before its first step: published weights, or a new one with a vocabulary of the data's names."""
     if tower.start in RECIPES and not Path(tower.start).is_dir():
         raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
+    text_width = tower.text_width or tower.width
+    text = TextTower(
+        context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
+    )
     if tower.start:
         model = load_model(tower.start, pretrained=tower.pretrained or None, device=device)
-        return at_image_size(model, tower.resize_to) if tower.resize_to else model
-    taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
-    bpe = train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
-    text_width = tower.text_width or tower.width
+        model = at_image_size(model, tower.resize_to) if tower.resize_to else model
+        return renew_text(model, text, make_vocabulary(tower, dataset), seed=seed) if tower.new_text else model
     config = ModelConfig(
         embed_dim=tower.width,
         image=ImageTower(
@@ -110,17 +115,24 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
             patch_size=tower.patch_size,
             timm_model_name=tower.backbone,
         ),
-        text=TextTower(
-            context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
-        ),
+        text=text,
         n_merges=tower.n_merges,
     )
     preprocess = backbone_preprocess(tower.backbone, tower.image_size) if tower.backbone_weights else None
-    model = make_model(config, bpe, seed=seed, preprocess=preprocess)
+    model = make_model(config, make_vocabulary(tower, dataset), seed=seed, preprocess=preprocess)
     if tower.backbone_weights:
         load_backbone(model.clip, Path(tower.backbone_weights))
     where = choose_device(device)
     return dataclasses.replace(model, clip=model.clip.to(where), device=where)
+
+
+def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
+    """A vocabulary for :func:`linnaea.model.tokenizer.train_bpe`: of the names of a checklist, or of the data set."""
+    if tower.vocabulary:
+        taxa = taxa_from_table(taxa_of_checklist(load_checklist(tower.vocabulary)))
+    else:
+        taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
+    return train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
 
 
 def train(
