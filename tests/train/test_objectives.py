@@ -324,7 +324,8 @@ def test_a_new_text_tower_learns_beside_an_old_image_tower(dataset_dir: Path, tm
     old, new = (load_model(str(r.model_dir), device="cpu") for r in (first, run))
     assert new.model_cfg["text_cfg"]["width"] == 64
     assert len(new.tokenizer.encode("xyzidae")) < len(old.tokenizer.encode("xyzidae"))
-    pixels = np.random.default_rng(0).integers(0, 256, (2, old.preprocess.image_size, old.preprocess.image_size, 3))
+    side = old.preprocess.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, side, side))
     assert np.array_equal(*(encode_pixels(m, pixels.astype(np.uint8)) for m in (old, new)))
 
 
