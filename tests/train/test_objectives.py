@@ -278,7 +278,7 @@ def test_class_heads_of_another_width_are_left(dataset_dir: Path) -> None:
 
 
 def test_heads_teach_the_captions(dataset_dir: Path) -> None:
-    """The loss gains, at each rank, the mean distance of captions to their classes' vectors where known, by its formula."""
+    """The loss gains, at each rank, the mean distance of captions to known classes' vectors, by its formula."""
     descent = replace(TINY.descent, objective="level_restricted", rank_weights=(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0))
     dataset = open_part(make_run(dataset_dir, Path("unused")))
     model = make_start(TINY.tower, dataset, seed=0, device="cpu")

@@ -121,8 +121,8 @@ class Descent:
     class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
     teach: float = 0.0
-    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads of
-    the run that it starts from."""
+    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads
+    of the run that it starts from."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
