@@ -120,9 +120,13 @@ class Descent:
     """Weights of kingdom to species, for rank_positive and level_restricted."""
     class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
+    label_smoothing: float = 0.0
+    """With cross_entropy and hierarchical: the share of the target that is spread over all classes."""
+    cutmix: float = 0.0
+    """With these two: the share of the steps in which a box of each picture is another's, and as much of its loss."""
     teach: float = 0.0
-    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads of
-    the run that it starts from."""
+    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads
+    of the run that it starts from."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -187,6 +191,14 @@ class Recipe:
             bool(descent.teach) and descent.objective != "level_restricted",
             "teach: with the objective level_restricted",
         )
+        has_classes = descent.objective in ("cross_entropy", "hierarchical")
+        yield not 0 <= descent.label_smoothing < 1, "label smoothing: from 0 (none) to below 1"
+        yield not 0 <= descent.cutmix <= 1, "cutmix: a share of the steps, from 0 (none) to 1"
+        yield (
+            bool(descent.label_smoothing or descent.cutmix) and not has_classes,
+            "label smoothing and cutmix: with the objective cross_entropy or hierarchical",
+        )
+        yield bool(descent.cutmix and feed.cached_views), "cutmix: of pictures, not of cached views"
         for name, weights in (("rank", descent.rank_weights), ("class", descent.class_weights)):
             yield (
                 min(weights) < 0 or not any(weights),
