@@ -104,6 +104,18 @@ def test_class_loss_leaves_out_what_has_no_class() -> None:
     assert torch.autograd.grad(nothing, logits)[0].abs().sum() == 0
 
 
+def test_smoothed_labels_give_every_class_a_share() -> None:
+    logits = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ours = class_loss(logits, torch.tensor([2, -1, 0, -1, 1]), 0.3)
+    naive = torch.zeros((), dtype=torch.float64)
+    for i, own in ((0, 2), (2, 0), (4, 1)):
+        for k in range(3):
+            target = 0.3 / 3 + (0.7 if k == own else 0.0)
+            naive = naive + target * (logits[i].exp().sum().log() - logits[i][k]) / 3
+    assert_same(ours, naive, (logits,))
+    assert float(class_loss(logits, torch.full((5,), -1), 0.3).detach()) == 0.0
+
+
 TAXA = [
     Taxon.of(kingdom="Animalia", order="Passeriformes", family="Corvidae", genus="Pica", species="pica"),
     Taxon.of(kingdom="Animalia", order="Passeriformes", family="Corvidae", genus="Pica", species="hudsonia"),
