@@ -100,12 +100,17 @@ def main_scores() -> None:
     empty = given.output / "no-organism"
     if not empty.exists():
         write_pictures(empty, N_EMPTY, seed=EMPTY_SEED)
-    folders = {"drawn pictures": empty, "pictures of things": copy_shipped(given.output / "things")}
+    things = copy_shipped(given.output / "things")
+    empties = []
     print("\nAsked to be sure, all labels as candidates\n")
     print_head("split", "asked", "answered", "right (95% interval)", *(f"{rank} or deeper" for rank in RANKS))
-    for split in ("test", "unseen"):
+    for split, what, folder in (("test", "drawn pictures", empty), ("unseen", "pictures of things", things)):
         words = "--split", split, "--species-only", "--labels", given.model, "--shots", "0"
-        m = ask(f"sure-{split}", *words)
+        m = ask(f"sure-{split}", *words, "--no-organism", str(folder))
+        empties += [
+            (what, int(m["open_set/no_organism/n_images"]), m["open_set/no_organism/recognised"]),
+            (f"photographs of `{split}`", int(m["n_images"]), m["open_set/organism/recognised"]),
+        ]
         for asked in (0.8, 0.9, 0.95):
             place = f"auto/{asked}"
             right, low, high = (100 * m[f"{place}/{end}"] for end in ("right", "right_low", "right_high"))
@@ -114,12 +119,8 @@ def main_scores() -> None:
             print_row(split, f"{asked:g}", answered, f"{right:.1f} ({low:.1f}–{high:.1f})", *reached)
     print("\nNo organism recognised\n")
     print_head("pictures", "how many", "abstained, %")
-    for what, folder in folders.items():
-        m = ask(f"empty-{folder.name}", *words, "--no-organism", str(folder))
-        print_row(
-            what, int(m["open_set/no_organism/n_images"]), f"{100 - 100 * m['open_set/no_organism/recognised']:.1f}"
-        )
-    print_row("photographs of `unseen`", int(m["n_images"]), f"{100 - 100 * m['open_set/organism/recognised']:.1f}")
+    for what, n_images, recognised in empties:
+        print_row(what, n_images, f"{100 * (1 - recognised):.1f}")
 
 
 if __name__ == "__main__":
