@@ -118,14 +118,14 @@ OURS = """
 from pathlib import Path
 import torch
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.load import load_model
+from linnaea.model.encoder import open_encoder
 from linnaea.predict.classifier import guess_at_all_ranks, iter_scored
 from linnaea.predict.inputs import bytes_input, list_inputs
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import Predictor
 from linnaea.taxonomy.ranks import RANK_LABELS
 
-model = load_model(sys.argv[1], device="cpu", precision=sys.argv[3])
+model = open_encoder(sys.argv[1], device="cpu", precision=sys.argv[3])
 bank = LabelBank.open(Path(sys.argv[2]))
 bank.starts
 predictor = Predictor(model=model, bank=bank)
@@ -307,11 +307,11 @@ def part_end(sides: dict[str, Child], images: list[str], rounds: int) -> None:
 def part_agree(tower: Path, images: list[str], n_taxa: int, n_banks: int) -> None:
     """Random banks are as hard as it gets: among so many random vectors the best two are often nearly equal."""
     from linnaea.model.encode import iter_encoded_images
-    from linnaea.model.load import load_model
+    from linnaea.model.encoder import open_encoder
 
     vectors = {}
     for precision in ("float32", "bf16"):
-        model = load_model(str(tower), device="cpu", precision=precision)
+        model = open_encoder(str(tower), device="cpu", precision=precision)
         start = time.perf_counter()
         found = [vector for _, vector in iter_encoded_images(model, [(name, Path(name)) for name in images])]
         vectors[precision] = np.stack(found)
@@ -359,6 +359,7 @@ def main() -> None:
     parser.add_argument("--n-agree", type=int, default=200)
     parser.add_argument("--banks", type=int, default=3)
     parser.add_argument("--n-memory", type=int, default=10_000)
+    parser.add_argument("--n-peer-memory", type=int, default=1_000)
     parser.add_argument("--folder", type=Path, help="keep towers, bank and drawn photographs there, for another run")
     options = parser.parse_args()
     python = os.environ.get("PYBIOCLIP_PYTHON", sys.executable)
@@ -396,7 +397,7 @@ def main() -> None:
             part_agree(tower, images[: options.n_agree], options.taxa, options.banks)
         if "memory" in options.parts:
             peer, mine = Child(python, PEER, str(tiny), str(published)), ours(tiny, "float32")
-            part_memory(peer, mine, 1_000, options.n_memory)
+            part_memory(peer, mine, options.n_peer_memory, options.n_memory)
             mine.close()
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from linnaea.errors import LinnaeaError
-from linnaea.model import precision
+from linnaea.model import load, precision
 from linnaea.model.encoder import open_encoder
 from linnaea.model.load import TaxonModel, load_model, save_model
+from linnaea.model.pointwise import multiply_pointwise
 from linnaea.model.precision import choose_precision, lower_to_bf16
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
@@ -74,3 +75,34 @@ def test_an_exported_model_has_the_precision_it_was_exported_with(tmp_path: Path
     (tmp_path / "onnx.json").write_text("{}")
     with pytest.raises(LinnaeaError, match="runs as it was exported"):
         open_encoder(str(tmp_path), precision="bf16")
+
+
+def test_the_other_way_to_multiply_gives_the_same_vectors(
+    model: TaxonModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(model, tmp_path)
+    monkeypatch.setattr(load, "is_worth_it", lambda device: True)
+    plain, other = load_model(str(tmp_path), device="cpu"), open_encoder(str(tmp_path), device="cpu")
+    np.testing.assert_allclose(other.encode_pixels(PIXELS), plain.encode_pixels(PIXELS), atol=2e-6)
+    assert other.fingerprint == plain.fingerprint
+    names = {type(module).__name__ for module in other.clip.visual.modules()}  # type: ignore[attr-defined]
+    assert {"_PointwiseLinear", "_PointwiseAttention"} <= names, "the test has a case"
+    assert not any("Pointwise" in type(module).__name__ for module in plain.clip.modules())
+
+
+def test_attention_that_is_asked_for_more_takes_the_usual_way() -> None:
+    """Weights, a mask, other keys: what image towers never ask for."""
+    attention = torch.nn.MultiheadAttention(16, 2, batch_first=True).eval()
+    x, keys, mask = torch.rand(2, 5, 16), torch.rand(2, 3, 16), torch.rand(5, 5)
+    with torch.inference_mode():
+        expected = [
+            attention(x, x, x),
+            attention(x, keys, keys),
+            attention(x, x, x, need_weights=False, attn_mask=mask),
+        ]
+        plain = attention(x, x, x, need_weights=False)
+        multiply_pointwise(attention)
+        got = [attention(x, x, x), attention(x, keys, keys), attention(x, x, x, need_weights=False, attn_mask=mask)]
+        torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], plain[0])
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other)

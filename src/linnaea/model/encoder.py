@@ -66,6 +66,6 @@ def open_encoder(
         if precision == "bf16":
             raise LinnaeaError(f"{name}: an exported model runs as it was exported; leave out --precision bf16")
         return load_onnx(folder)
-    from linnaea.model.load import load_model
+    from linnaea.model.load import load_model, prepare_for_photographs
 
-    return load_model(name, pretrained=pretrained, device=device, precision=precision)
+    return prepare_for_photographs(load_model(name, pretrained=pretrained, device=device, precision=precision))

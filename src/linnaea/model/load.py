@@ -40,6 +40,7 @@ from linnaea.model.folders import (
     find_model_folder,
 )
 from linnaea.model.forward import captions_to_vectors, pixels_to_vectors
+from linnaea.model.pointwise import is_worth_it, multiply_pointwise
 from linnaea.model.precision import choose_precision, lower_to_bf16
 from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, vocabulary_size
@@ -216,6 +217,16 @@ def _lower(model: TaxonModel, precision: Precision) -> TaxonModel:
     known_as = model.fingerprint
     lower_to_bf16(getattr(model.clip, "visual", model.clip))
     return dataclasses.replace(model, precision=chosen, known_as=known_as)
+
+
+def prepare_for_photographs(model: TaxonModel) -> TaxonModel:
+    """The model with the fastest products that its processor has for photographs; its image tower is changed in place.
+
+    Vectors stay the same but for the rounding of float32 sums. Training and evaluation go without.
+    """
+    if model.precision == "float32" and is_worth_it(model.device):
+        multiply_pointwise(getattr(model.clip, "visual", model.clip))
+    return model
 
 
 def _load(name: str, pretrained: str | None, where: torch.device) -> TaxonModel:
