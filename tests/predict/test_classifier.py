@@ -204,3 +204,16 @@ def test_probabilities_of_a_bank_in_8_bits_are_those_of_its_vectors(
 
 def test_a_row_of_zeros_in_8_bits_stays_zero() -> None:
     assert (np.asarray(Int8Rows.of(np.zeros((2, 4), np.float32))) == 0).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 40), st.integers(0, 99), st.booleans())
+def test_the_largest_are_those_of_a_sort(n: int, k: int, stretch: int, seed: int, ties: bool) -> None:
+    row = np.random.default_rng(seed).normal(size=n).astype(np.float32)
+    if ties:  # as probabilities that underflow
+        row = np.maximum(row, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "STRETCH", stretch)
+        found = classifier._largest(row, min(k, n))
+    assert len(set(found.tolist())) == min(k, n)
+    assert sorted(row[found]) == sorted(row)[-min(k, n) :]

@@ -20,6 +20,8 @@ MAX_CELLS = 32_000_000
 TAXA_AT_ONCE = 32_768
 """Vectors of a bank in fp16 or 8 bits that are converted at once."""
 
+STRETCH = 1_024
+"""See :func:`_largest`."""
 STAYS_MAPPED = 256_000_000
 """Bytes of a mapped bank that may stay in memory; see :func:`_release`."""
 
@@ -147,12 +149,24 @@ def guess_at_all_ranks(
     return {rank: _name_best(sums_of[rank], bank, rank, top_k) for rank in Rank}
 
 
+def _largest(row_K: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Where the ``k`` largest are, in any order; several times as fast as a partition of the whole of a long row.
+
+    The ``k`` largest are at least as large as the ``k``-th of the largest of each stretch: few other values are.
+    """
+    n_stretches = len(row_K) // STRETCH
+    if n_stretches < k:
+        return np.asarray(np.argpartition(row_K, -k)[-k:], np.int64)
+    largest = row_K[: n_stretches * STRETCH].reshape(n_stretches, STRETCH).max(axis=1)
+    candidates = np.flatnonzero(row_K >= np.partition(largest, -k)[-k])
+    return np.asarray(candidates[np.argpartition(row_K[candidates], -k)[-k:]], np.int64)
+
+
 def _name_best(sums: NDArray[np.float32], bank: LabelBank, rank: Rank, top_k: int) -> list[list[Guess]]:
     k = min(top_k, sums.shape[1])
-    best = np.argpartition(sums, -k, axis=1)[:, -k:]
     guesses = []
-    for row, candidates in zip(sums, best, strict=True):
-        ordered = sorted(candidates.tolist(), key=lambda number: (-row[number], number))
+    for row in sums:
+        ordered = sorted(_largest(row, k).tolist(), key=lambda number: (-row[number], number))
         named = [(bank.group(rank, number), float(row[number])) for number in ordered]
         guesses.append([Guess(taxon, taxon.rank, score) for taxon, score in named if taxon is not None])
     return guesses
