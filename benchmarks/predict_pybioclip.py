@@ -20,6 +20,7 @@ it draws no progress bar; both are as its users do it. Version 2.1.5 fails where
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -363,6 +364,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep towers, bank and drawn photographs there, for another run")
     options = parser.parse_args()
     python = os.environ.get("PYBIOCLIP_PYTHON", sys.executable)
+    if "PYBIOCLIP_PYTHON" not in os.environ and importlib.util.find_spec("bioclip") is None:
+        print("(set PYBIOCLIP_PYTHON to measure against pybioclip; see the top of this file)")
+        options.parts = [part for part in options.parts if part == "agree"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         tower, tiny = folder / "vit-b16", folder / "tiny"
