@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -134,3 +135,16 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(
 
 def _no_space(*_: object, **__: object) -> str:
     raise OSError(28, "No space left on device")
+
+
+def test_bf16_is_asked_for_and_written_down(model_dir: Path, pictures: Path, tmp_path: Path) -> None:
+    """Nearly the vectors of float32, which is the default: on every machine the same."""
+    plain, low = tmp_path / "plain.parquet", tmp_path / "low.parquet"
+    command = ["embed", str(pictures), "--model", str(model_dir), "--device", "cpu"]
+    assert main([*command, "--output", str(plain)]) == SOME_FAILED
+    assert main([*command, "--output", str(low), "--precision", "bf16"]) == SOME_FAILED
+    a, b = (np.stack(pl.read_parquet(path)["embedding"].drop_nulls().to_list()) for path in (plain, low))
+    assert 0 < np.linalg.norm(a - b, axis=1).max() < 0.02
+    said = [pq.read_schema(path).metadata[b"linnaea.precision"] for path in (plain, low)]
+    assert said == [b"float32", b"bf16"]
+    assert main([*command, "--output", str(low), "--precision", "int8"]) == USAGE

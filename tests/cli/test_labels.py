@@ -219,3 +219,19 @@ def test_a_page_shows_every_photograph(photographs: Path, bank: Path, trained: P
     page = out.read_text()
     assert page.count("data:image/jpeg") == 3
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_bank_in_8_bits_is_half_the_size_and_stays_so(
+    photographs: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "few.txt").write_text("Pica pica\nBubo bubo\n")
+    (tmp_path / "more.txt").write_text("Abies alba\n")
+    model, bank = ["--model", str(trained / "model")], tmp_path / "bank"
+    build = ["labels", "build", "--taxa", str(tmp_path / "few.txt"), "--output", str(bank), *model]
+    assert main([*build, "--vectors", "int8"]) == 0
+    assert main(["labels", "append", str(bank), "--taxa", str(tmp_path / "more.txt"), *model]) == 0
+    capsys.readouterr()
+    assert main(["labels", "show", str(bank)]) == 0
+    assert ", int8, text type taxon_com" in capsys.readouterr().out
+    assert len(LabelBank.open(bank)) == 3
+    assert main(["predict", str(photographs), "--labels", str(bank), *model, "--precision", "bf16"]) == 0

@@ -15,6 +15,7 @@ from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict import classifier, labels
 from linnaea.predict.classifier import iter_probabilities, sum_to_all_ranks, sum_to_rank
+from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
@@ -97,6 +98,7 @@ from resource import RUSAGE_SELF, getrusage
 import numpy as np
 from linnaea.predict.classifier import guess_at_rank, iter_probabilities
 from linnaea.predict.decide import decide
+from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 before, start = getrusage(RUSAGE_SELF).ru_maxrss, time.perf_counter()
@@ -162,3 +164,56 @@ def test_a_bank_cut_short_is_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "bank" / "embeddings.npy", np.zeros((3, 16), np.float16))
     with pytest.raises(LinnaeaError, match="12 taxa, but 3 vectors"):
         LabelBank.open(tmp_path / "bank")
+
+
+def test_a_bank_in_8_bits_reads_as_float32(tmp_path: Path) -> None:
+    """Saved, opened, indexed in any way, saved again: half a step of rounding from the vectors, and no further."""
+    bank = make_bank(300, width=64)
+    bank.save(tmp_path / "small", dtype=np.int8)
+    opened = LabelBank.open(tmp_path / "small")
+    assert isinstance(opened.vectors, Int8Rows)
+    assert opened.vectors.nbytes == 300 * (64 + 4)
+    everything = np.asarray(opened.vectors)
+    assert everything.dtype == np.float32
+    step = np.abs(bank.vectors).max(axis=1, keepdims=True) / 127
+    assert (np.abs(everything - bank.vectors) <= 0.501 * step).all()
+    for rows in (slice(5, 90), np.array([3, 200, 7]), np.arange(300) % 2 == 0, 17):
+        np.testing.assert_array_equal(opened.vectors[rows], everything[rows])
+    opened.save(tmp_path / "again", dtype=opened.vectors.dtype.type)
+    again = LabelBank.open(tmp_path / "again")
+    np.testing.assert_allclose(np.asarray(again.vectors), everything, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stays", [0, 10**9])
+def test_probabilities_of_a_bank_in_8_bits_are_those_of_its_vectors(
+    stays: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its pages are given back after every block, as a large bank's are."""
+    bank = make_bank(500, width=64)
+    for dtype in (np.int8, np.float16):
+        bank.save(tmp_path / "bank", dtype=dtype)
+        opened = LabelBank.open(tmp_path / "bank")
+        monkeypatch.setattr(classifier, "STAYS_MAPPED", stays)
+        monkeypatch.setattr(classifier, "TAXA_AT_ONCE", 77)
+        plain = LabelBank(opened.taxa, np.array(opened.vectors, np.float32), {})
+        images = unit(np.random.default_rng(1).normal(size=(9, 64))).astype(np.float32)
+        got = np.concatenate(list(iter_probabilities(images, opened, 50.0)))
+        expected = np.concatenate(list(iter_probabilities(images, plain, 50.0)))
+        np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_a_row_of_zeros_in_8_bits_stays_zero() -> None:
+    assert (np.asarray(Int8Rows.of(np.zeros((2, 4), np.float32))) == 0).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 40), st.integers(0, 99), st.booleans())
+def test_the_largest_are_those_of_a_sort(n: int, k: int, stretch: int, seed: int, ties: bool) -> None:
+    row = np.random.default_rng(seed).normal(size=n).astype(np.float32)
+    if ties:  # as probabilities that underflow
+        row = np.maximum(row, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "STRETCH", stretch)
+        found = classifier._largest(row, min(k, n))
+    assert len(set(found.tolist())) == min(k, n)
+    assert sorted(row[found]) == sorted(row)[-min(k, n) :]

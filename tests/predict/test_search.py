@@ -1,6 +1,8 @@
 """One's own photographs, found again: the index equals a plain product, grows at its end, survives a kill."""
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_captions, iter_encoded_images
 from linnaea.model.load import TaxonModel, load_model
-from linnaea.predict import search
+from linnaea.predict import approximate, search
 from linnaea.predict.inputs import list_inputs
 from linnaea.predict.search import Index, update_index
 
@@ -128,3 +130,71 @@ def test_the_commands(trained: Path, folder: Path, tmp_path: Path, capsys: pytes
     assert main(["search", index, "--taxon", "zzzz qqqq"]) == 1
     assert main(["search", index, "--image", str(folder / "bad.jpg")]) == 1
     assert main(["search", str(folder), "--text", "a"]) == 1
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Index:
+    """An index of 4,000 vectors around 200 centres, two of which do not count."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((200, 32))
+    vectors = centres[random.integers(0, 200, 4000)] + 0.5 * random.standard_normal((4000, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "index.json").write_text(json.dumps({"model": "none", "name": "none", "width": 32}))
+    (folder / "vectors.f16").write_bytes(vectors.astype(np.float16).tobytes())
+    lines = [
+        {"name": f"{number}.jpg", "stamp": [], "reason": "broken" if number in (7, 9) else ""} for number in range(4000)
+    ]
+    (folder / "photographs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Index.open(folder)
+
+
+def test_many_photographs_are_searched_in_lists_and_little_is_missed(
+    large: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(search, "EXACT_UP_TO", 1000)
+    monkeypatch.setattr(approximate, "ROWS_AT_ONCE", 512)
+    queries = large.vectors(0, len(large))[::97]
+    found = 0
+    for query in queries:
+        truth, hits = large.nearest(query, 10, exact=True), large.nearest(query, 10)
+        score_of = {hit.name: hit.score for hit in large.nearest(query, len(large), exact=True)}
+        assert hits[0] == truth[0], "the photograph itself"
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert all(hit.score == pytest.approx(score_of[hit.name], abs=1e-6) for hit in hits), "scores are exact"
+        found += len({hit.name for hit in hits} & {hit.name for hit in truth})
+    assert found >= 0.95 * 10 * len(queries)
+
+
+def test_lists_are_made_once_and_again_when_the_index_changed(large: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(search, "EXACT_UP_TO", 1000)
+    made: list[int] = []
+    large.approximate(lambda done, total: made.append(done))
+    assert made[-1] == len(large)
+    n_calls = len(made)
+    large.approximate(lambda done, total: made.append(done))
+    assert len(made) == n_calls
+    (first,) = large.directory.glob("nearest-*.faiss")
+    with (large.directory / "photographs.jsonl").open("a") as lines:
+        lines.write(json.dumps({"name": "5.jpg", "stamp": [1], "reason": ""}) + "\n")
+    with (large.directory / "vectors.f16").open("ab") as vectors:
+        vectors.write(np.asarray(large.vectors(3, 4), np.float16).tobytes())
+    changed = Index.open(large.directory)
+    hits = changed.nearest(large.vectors(3, 4)[0], 2)
+    assert {hit.name for hit in hits} == {"3.jpg", "5.jpg"}
+    assert [path != first for path in large.directory.glob("nearest-*.faiss")] == [True], "the old lists are gone"
+    (second,) = large.directory.glob("nearest-*.faiss")
+    second.write_bytes(second.read_bytes()[:1000])
+    assert changed.nearest(large.vectors(3, 4)[0], 2) == hits, "a damaged file is made again"
+
+
+def test_without_faiss_many_photographs_are_one_line(large: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(search, "EXACT_UP_TO", 1000)
+    query = large.vectors(0, 1)[0]
+    with pytest.raises(LinnaeaError, match=r"3,998 photographs needs faiss: pip install 'linnaea\[search\]'.*--exact"):
+        large.nearest(query)
+    assert large.nearest(query, 1, exact=True)[0].name == "0.jpg"

@@ -58,7 +58,7 @@ def adapt(options: Adapt) -> int:
     row_of = {taxon: row for row, taxon in enumerate(bank.taxa_list)}
     labels = np.array([row_of[record.taxon] for record in good], np.int64)
     try:
-        fitted = fit_head(vectors, labels, bank.vectors, model.logit_scale)
+        fitted = fit_head(vectors, labels, np.asarray(bank.vectors), model.logit_scale)
     except ValueError as error:
         raise LinnaeaError(f"{options.folder}: {error}") from error
     facts = {"model": model.fingerprint, "text_type": str(options.text_type), "templates": [PHOTO_TEMPLATE],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from linnaea.cli import DONE, Commands
+from linnaea.cli.console import progress_bar
 from linnaea.cli.tables import show_table
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.taxon import TextType
@@ -37,6 +38,8 @@ class Search:
     """Caption form for --taxon."""
     top_k: int = 10
     """How many photographs."""
+    exact: bool = False
+    """Compare all, also where there are more than a million (otherwise faiss finds most of the nearest)."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -50,6 +53,7 @@ class Search:
 def search(options: Search) -> int:
     """Print the best first: score and file."""
     from linnaea.model.encoder import open_encoder
+    from linnaea.predict.approximate import EXACT_UP_TO
     from linnaea.predict.search import Index
 
     index = Index.open(options.index)
@@ -60,7 +64,10 @@ def search(options: Search) -> int:
     model = open_encoder(options.model or index.facts["name"], device=options.device)
     if model.fingerprint != index.facts["model"]:
         raise LinnaeaError(f"{options.index}: is the index of another model, {index.facts['name']}; give that --model")
-    hits = index.nearest(_query(options, model), options.top_k)
+    if len(index) > EXACT_UP_TO and not options.exact:
+        with progress_bar("preparing the search", "photographs") as on_progress:
+            index.approximate(on_progress)
+    hits = index.nearest(_query(options, model), options.top_k, exact=options.exact)
     show_table(("score", "photograph"), [(f"{hit.score:.3f}", hit.name) for hit in hits], right={"score"})
     return DONE
 

@@ -1,6 +1,10 @@
-"""Where a model's files lie: in a folder of the user's, in the folder of a run, or in this package. No torch here."""
+"""Where a model's files lie: in a folder of the user's, in the folder of a run, or in this package.
+
+And the words that say how to load one. No torch here, and no NumPy: ``linnaea --help`` reads this.
+"""
 
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 CONFIG_FILE, WEIGHTS_FILE, FACTS_FILE, BPE_FILE = (
     "open_clip_config.json", "open_clip_model.safetensors", "linnaea.json", "bpe.txt.gz",
@@ -9,6 +13,8 @@ ONNX_FACTS_FILE = "onnx.json"
 """Of an exported model (:mod:`linnaea.model.onnx`)."""
 DEFAULT_MODEL = "nano"
 """The model that comes with the package (docs/nano.md)."""
+Precision: TypeAlias = Literal["auto", "float32", "bf16"]
+"""What the image tower multiplies in. ``auto``: bf16 where the device does so natively, float32 elsewhere."""
 LABELS_FOLDER = "labels"
 """A model's own label bank, where it brings one."""
 

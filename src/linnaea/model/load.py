@@ -30,8 +30,18 @@ from torch import Tensor
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
-from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, WEIGHTS_FILE, bundled_models, find_model_folder
+from linnaea.model.folders import (
+    BPE_FILE,
+    CONFIG_FILE,
+    FACTS_FILE,
+    WEIGHTS_FILE,
+    Precision,
+    bundled_models,
+    find_model_folder,
+)
 from linnaea.model.forward import captions_to_vectors, pixels_to_vectors
+from linnaea.model.pointwise import is_worth_it, multiply_pointwise
+from linnaea.model.precision import choose_precision, lower_to_bf16
 from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, vocabulary_size
 from linnaea.storage import atomic_path, write_atomically
@@ -126,6 +136,9 @@ class TaxonModel(Encoder):
     """What ``linnaea.json`` says: captions it was trained on, provenance."""
     bpe: bytes | None = field(default=None, repr=False)
     """The vocabulary file, where the model has one of its own."""
+    precision: str = "float32"
+    known_as: str = field(default="", repr=False)
+    """The fingerprint of the weights in float32, where these were rounded since: banks and indexes know that."""
 
     @property
     def width(self) -> int:
@@ -145,6 +158,8 @@ class TaxonModel(Encoder):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of weights, preprocessing and vocabulary: equal models embed equally."""
+        if self.known_as:
+            return self.known_as
         digest = hashlib.sha256(json.dumps([dict(self.model_cfg), asdict(self.preprocess)], sort_keys=True).encode())
         digest.update(self.bpe or b"")
         for name, value in sorted(self.clip.state_dict().items()):
@@ -178,7 +193,9 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def load_model(name: str, *, pretrained: str | None = None, device: str = "auto") -> TaxonModel:
+def load_model(
+    name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
+) -> TaxonModel:
     """Load a model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``),
     ``hf-hub:org/repo``, or an open_clip architecture.
 
@@ -189,7 +206,30 @@ def load_model(name: str, *, pretrained: str | None = None, device: str = "auto"
     Raises:
         LinnaeaError: there is no such model, it is broken, or it cannot be downloaded.
     """
-    where = choose_device(device)
+    return _lower(_load(name, pretrained, choose_device(device)), precision)
+
+
+def _lower(model: TaxonModel, precision: Precision) -> TaxonModel:
+    """The model with its image tower, which is changed, at that precision."""
+    chosen = choose_precision(precision, model.device)
+    if chosen == model.precision:
+        return model
+    known_as = model.fingerprint
+    lower_to_bf16(getattr(model.clip, "visual", model.clip))
+    return dataclasses.replace(model, precision=chosen, known_as=known_as)
+
+
+def prepare_for_photographs(model: TaxonModel) -> TaxonModel:
+    """The model with the fastest products that its processor has for photographs; its image tower is changed in place.
+
+    Vectors stay the same but for the rounding of float32 sums. Training and evaluation go without.
+    """
+    if model.precision == "float32" and is_worth_it(model.device):
+        multiply_pointwise(getattr(model.clip, "visual", model.clip))
+    return model
+
+
+def _load(name: str, pretrained: str | None, where: torch.device) -> TaxonModel:
     if name.startswith(TIMM):
         from linnaea.model.image_only import load_timm
 

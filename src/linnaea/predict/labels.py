@@ -24,6 +24,7 @@ from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
+from linnaea.predict.int8 import Int8Rows
 from linnaea.storage import atomic_path, cache_dir, write_atomically
 from linnaea.taxonomy.checklist import Checklist
 from linnaea.taxonomy.names import taxon_from_label
@@ -43,7 +44,8 @@ class LabelBank:
     """Taxa and their unit vectors ``[K, E]``; row ``i`` of both belong together, rows are in depth-first order."""
 
     taxa: pl.DataFrame
-    vectors: NDArray[Any]
+    vectors: NDArray[Any] | Int8Rows
+    """float32, fp16 or 8 bits; ``vectors[rows]`` and ``np.asarray(vectors)`` are arrays whichever it is."""
     facts: dict[str, Any]
     """Model fingerprint, text type, templates."""
 
@@ -87,7 +89,7 @@ class LabelBank:
         taxon = self.taxon(int(self.starts[rank][number]))
         return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
-    def save(self, directory: Path, *, dtype: type[np.floating[Any]] = np.float16) -> None:
+    def save(self, directory: Path, *, dtype: type[np.floating[Any] | np.int8] = np.float16) -> None:
         """Write the bank; its facts come last, and without them there is no bank.
 
         A bank that is there stays whole until all of the new one is written.
@@ -95,7 +97,8 @@ class LabelBank:
         with atomic_path(directory / VECTORS_FILE) as vectors, atomic_path(directory / TAXA_FILE) as taxa:
             self.taxa.write_parquet(taxa, compression="zstd", statistics=True)
             with vectors.open("wb") as stream:
-                np.save(stream, np.asarray(self.vectors, dtype))
+                rounded = Int8Rows.of(self.vectors).packed if dtype is np.int8 else np.asarray(self.vectors, dtype)
+                np.save(stream, rounded)
             (directory / FACTS_FILE).unlink(missing_ok=True)
         write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
 
@@ -108,13 +111,13 @@ class LabelBank:
         """
         try:
             taxa = pl.read_parquet(directory / TAXA_FILE)
-            vectors = np.load(directory / VECTORS_FILE, mmap_mode="c")
+            stored = np.load(directory / VECTORS_FILE, mmap_mode="c")
             facts = json.loads((directory / FACTS_FILE).read_text())
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(f"{directory}: is no label bank ({error}); see `linnaea labels build`") from error
-        if len(vectors) != taxa.height:
-            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {len(vectors)} vectors; build the bank again")
-        return cls(taxa, vectors, facts)
+        if len(stored) != taxa.height:
+            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {len(stored)} vectors; build the bank again")
+        return cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts)
 
 
 def make_bank(
@@ -153,7 +156,8 @@ def update_bank(
     known = {taxon.caption(text_type): row for row, taxon in enumerate(bank.taxa_list)}
     captions = [taxon.caption(text_type) for taxon in taxa_from_table(taxa)]
     rows = np.array([known.get(caption, -1) for caption in captions], np.int64)
-    vectors = np.empty((len(rows), bank.vectors.shape[1]), bank.vectors.dtype)
+    dtype = np.float32 if isinstance(bank.vectors, Int8Rows) else bank.vectors.dtype
+    vectors = np.empty((len(rows), bank.vectors.shape[1]), dtype)
     vectors[rows >= 0] = bank.vectors[rows[rows >= 0]]
     new = np.flatnonzero(rows < 0)
     if len(new):
@@ -188,12 +192,19 @@ def load_cached_bank(
     return LabelBank.open(folder)
 
 
-def to_float32(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Vectors of a bank for arithmetic. PyTorch, where it is there already, converts ten times faster than NumPy."""
+def to_float32(vectors: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Vectors of a bank for arithmetic. PyTorch, where it is there already, converts ten times faster than NumPy.
+
+    ``out`` of the same shape, used again and again, saves what the system takes to hand out new memory: most of it.
+    """
+    if out is None:
+        out = np.empty(vectors.shape, np.float32)
     torch = sys.modules.get("torch")
     if torch is None:
-        return vectors.astype(np.float32)
-    return np.asarray(torch.from_numpy(vectors).float().numpy(), np.float32)
+        np.copyto(out, vectors)
+    else:
+        torch.from_numpy(out).copy_(torch.from_numpy(vectors))
+    return out
 
 
 def hash_taxa(taxa: pl.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """An index of one's own photographs: by text, by taxon, by another photograph; and near copies among them.
 
+Up to a million photographs are compared one by one; more go through :mod:`linnaea.predict.approximate`.
+
 The index only grows at its end: a file of vectors and a file with a line per photograph. What was killed in the middle
 goes on where both agree, a photograph that changed is added again and its old line no longer counts.
 """
@@ -20,6 +22,7 @@ from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
+from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
 from linnaea.predict.inputs import Input
 from linnaea.predict.labels import to_float32
 from linnaea.storage import explain_os_errors, write_atomically
@@ -77,19 +80,41 @@ class Index:
 
     def vectors(self, start: int, stop: int) -> Float32[ndarray, "N E"]:
         """Unit vectors of the photographs ``start`` to ``stop``."""
-        block = np.ascontiguousarray(self._stored[self.rows[start:stop]])
-        vectors = to_float32(block)
+        return self._vectors_of(self.rows[start:stop])
+
+    def _vectors_of(self, rows: NDArray[np.int64]) -> Float32[ndarray, "N E"]:
+        vectors = to_float32(np.ascontiguousarray(self._stored[rows]))
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))  # rounding made them no unit
 
-    def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10) -> list[Hit]:
-        """The photographs nearest to a unit vector, best first; equal ones in the order they came in."""
+    def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10, *, exact: bool = False) -> list[Hit]:
+        """The photographs nearest to a unit vector, best first; equal ones in the order they came in.
+
+        Among more than :data:`linnaea.predict.approximate.EXACT_UP_TO` some may be missed, unless ``exact``; the
+        scores are exact in either case.
+
+        Raises:
+            LinnaeaError: there are so many, and faiss is not installed.
+        """
         k = min(top_k, len(self))
         if not k:
             return []
-        scores = np.concatenate([self.vectors(start, start + ROWS_AT_ONCE) @ query_E for start in self._starts()])
-        best = np.argpartition(-scores, k - 1)[:k]
-        order = sorted(best.tolist(), key=lambda number: (-scores[number], number))
-        return [Hit(name=self.names[number], score=float(scores[number])) for number in order]
+        if exact or len(self) <= EXACT_UP_TO:
+            numbers = np.arange(len(self))
+            scores = np.concatenate([self.vectors(start, start + ROWS_AT_ONCE) @ query_E for start in self._starts()])
+        else:
+            numbers = self.approximate().candidates(query_E, CANDIDATES * k)
+            scores = self._vectors_of(self.rows[numbers]) @ query_E
+        order = np.lexsort((numbers, -scores))[:k]
+        return [Hit(name=self.names[numbers[place]], score=float(scores[place])) for place in order]
+
+    def approximate(self, on_progress: OnProgress = lambda done, total: None) -> Approximate:
+        """Inverted lists over the index; made where they are not there yet, a minute per million photographs.
+
+        Raises:
+            LinnaeaError: faiss is not installed.
+        """
+        width = int(self.facts["width"])
+        return open_approximate(self.directory, self.rows, width, self.vectors, on_progress)
 
     def iter_pairs(self, at_least: float) -> Iterator[tuple[str, str, float]]:
         """Pairs of photographs whose cosine is at least that: near copies and bursts."""
