@@ -1,10 +1,11 @@
 """Samples per second of training: ours against open_clip's step, same model, batch, shards and precision, one run.
 
-    python benchmarks/train_speed.py [--model w192|b32] [--batch 64] [--rounds 3] [--precision float32 bf16]
+    python benchmarks/train_speed.py [--model w192|b32] [--batch 64] [--rounds 3] [--precision float32] [--ways trimmed]
 
 open_clip's side is ``open_clip_train``'s: its transform and the webdataset reader feed ``encode_image``,
 ``encode_text`` in full context, ``ClipLoss`` and AdamW. Ours is what ``linnaea train`` does. Between them each saving
 alone: captions trimmed, captions shared, both, and both compiled. The order alternates; the median round counts.
+``b32`` is ViT-B/32 (towers of width 768 and 512): 2.4 GB and seconds a step for each way, so choose few of them.
 """
 
 import argparse
@@ -40,6 +41,16 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "b32": open_clip.get_model_config("ViT-B-32"),
 }
+
+OURS = {
+    "ours, no saving": {"trims": False, "shares": False, "compiled": False},
+    "trimmed": {"trims": True, "shares": False, "compiled": False},
+    "shared": {"trims": False, "shares": True, "compiled": False},
+    "trimmed and shared": {"trims": True, "shares": True, "compiled": False},
+    "and compiled": {"trims": True, "shares": True, "compiled": True},
+}
+WAYS = [*OURS]
+"""Beside open_clip's, which always runs."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,10 @@ def ours(
 
 def peers(name: str, dataset: DataSet, descent: Descent, batch: int) -> Callable[[], None]:
     model = make_model(name)
-    optimizer, loss = make_optimizer(model.clip, descent), open_clip.ClipLoss()
+    groups = [{key: group[key] for key in ("params", "weight_decay")}
+              for group in make_optimizer(model.clip, descent).param_groups]  # fmt: skip
+    optimizer = torch.optim.AdamW(groups, lr=descent.lr, betas=(descent.beta1, descent.beta2), eps=descent.eps)
+    loss = open_clip.ClipLoss()
     names = {row: dataset.taxon(taxon) for row, taxon in enumerate(dataset.index["taxon_id"])}
     captions = {
         key: names[row].caption(make_token_table(model.tokenizer, [names[row]]).text_types[-1], "a photo of {}.")
@@ -128,25 +142,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--data", type=Path, help="a data set; else one is drawn at 256 pixels")
     parser.add_argument("--precision", nargs="+", default=["float32", "bf16"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        dataset = DataSet.open(make_data(Path(scratch))).split("train")
+        dataset = DataSet.open(options.data or make_data(Path(scratch))).split("train")
         for precision in options.precision:
             descent = Descent(precision=precision)
             common = (options.model, dataset, descent, options.batch)
-            ways = {
-                "open_clip": peers(*common),
-                "ours, no saving": ours(*common, trims=False, shares=False, compiled=False),
-                "trimmed": ours(*common, trims=True, shares=False, compiled=False),
-                "shared": ours(*common, trims=False, shares=True, compiled=False),
-                "trimmed and shared": ours(*common, trims=True, shares=True, compiled=False),
-                "and compiled": ours(*common, trims=True, shares=True, compiled=True),
-            }
+            savings = {way: ours(*common, **OURS[way]) for way in options.ways if way in OURS}
+            ways = {"open_clip": peers(*common), **savings}
             found: dict[str, list[float]] = {way: [] for way in ways}
             for step in ways.values():  # warm up, compile
-                step()
-                step()
+                for _ in range(options.warm_up):
+                    step()
             for way, _ in zip(cycle(ways), range(options.rounds * len(ways)), strict=False):
                 began = time.perf_counter()
                 for _ in range(options.steps):

@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from linnaea.cli import main
+from linnaea.data.shards import DataSet
 from linnaea.train.checkpoints import load_newest
 
 
@@ -34,23 +37,100 @@ def train_command(data: Path, output: Path, *more: str) -> list[str]:
             "--checkpoint-every", "7", "--log-every", "1", "--warmup", "5", "--device", "cpu", *more]  # fmt: skip
 
 
+def start(data: Path, output: Path, n_processes: int, *more: str) -> list[subprocess.Popen[bytes]]:
+    """The processes of a run, as torchrun starts them; the run goes on where there is one."""
+    resume = ["--resume"] if (output / "recipe.json").exists() else []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common["WORLD_SIZE"] = str(n_processes)
+    return [
+        subprocess.Popen(
+            train_command(data, output, *resume, *more), env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for rank in range(n_processes)
+    ]  # fmt: skip
+
+
+def last_step(run: Path) -> int:
+    log = run / "metrics.jsonl"
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def kill_at(processes: list[subprocess.Popen[bytes]], run: Path, step: int, delay: float) -> None:
+    """SIGKILL to all some time after the step; what was logged before they were started does not count."""
+    log = run / "metrics.jsonl"
+    before = log.stat().st_mtime_ns if log.exists() else 0
+    while not log.exists() or log.stat().st_mtime_ns == before or last_step(run) < step:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.003)
+    time.sleep(delay)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+
+
+def finish(processes: list[subprocess.Popen[bytes]]) -> None:
+    assert [process.wait(timeout=120) for process in processes] == [0] * len(processes)
+
+
 @pytest.mark.long
-def test_kill_9_at_random_moments_changes_nothing(dataset_dir: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(train_command(dataset_dir, tmp_path / "whole"), check=True, capture_output=True, env=environment)
+def test_kill_9_at_random_steps_changes_nothing(dataset_dir: Path, tmp_path: Path) -> None:
+    """With another number of workers each time: the same bits."""
+    finish(start(dataset_dir, tmp_path / "whole", 1))
     rng = random.Random(0)
-    for round_ in range(4):
+    for round_ in range(3):
         output = tmp_path / f"killed-{round_}"
-        for _ in range(3):
-            resume = ["--resume", "--workers", str(rng.randint(1, 4))] if (output / "recipe.json").exists() else []
-            process = subprocess.Popen(train_command(dataset_dir, output, *resume), env=environment,
-                                       stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
-            time.sleep(rng.uniform(3, 9))
-            process.kill()
-            process.wait()
-        resume = ["--resume"] if (output / "recipe.json").exists() else []
-        subprocess.run(train_command(dataset_dir, output, *resume), check=True, capture_output=True, env=environment)
+        for step in sorted(rng.sample(range(2, 24), 3)):
+            workers = ("--workers", str(rng.randint(1, 4)))
+            kill_at(start(dataset_dir, output, 1, *workers), output, step, rng.uniform(0, 0.03))
+            assert not (output / "model").exists()
+        finish(start(dataset_dir, output, 1))
         assert_same(tmp_path / "whole", output)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("numbers", [(2, 1), (1, 2), (2, 1, 2)])
+def test_kill_9_with_other_numbers_of_processes(numbers: tuple[int, ...], dataset_dir: Path, tmp_path: Path) -> None:
+    """The curve of the loss is the uninterrupted run's to 1e-4, whoever goes on after a kill at a random step."""
+    finish(start(dataset_dir, tmp_path / "whole", 1))
+    rng, output = random.Random(sum(numbers)), tmp_path / "killed"
+    for n_processes, step in zip(numbers, sorted(rng.sample(range(8, 24), len(numbers) - 1)), strict=False):
+        kill_at(start(dataset_dir, output, n_processes), output, step, rng.uniform(0, 0.03))
+    finish(start(dataset_dir, output, numbers[-1]))
+    logs = [(run / "metrics.jsonl").read_text().splitlines() for run in (tmp_path / "whole", output)]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert len(losses[0]) == len(losses[1]) == 30
+    assert max(abs(a - b) for a, b in zip(*losses, strict=True)) <= 1e-4
+
+
+def test_a_corrupt_shard_is_named_and_the_run_goes_on(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of one shard is gone, and another is overwritten in the middle."""
+    shutil.copytree(dataset_dir, tmp_path / "data")
+    index = DataSet.open(tmp_path / "data").split("train").index
+    cut, spoilt = (tmp_path / "data" / shard for shard in sorted(set(index["shard"]))[:2])
+    os.truncate(cut, cut.stat().st_size // 2)
+    lost = index.filter((index["shard"] == str(cut.relative_to(tmp_path / "data")))
+                        & (index["offset"] + index["size"] > cut.stat().st_size))  # fmt: skip
+    other = index.filter(index["shard"] == str(spoilt.relative_to(tmp_path / "data"))).row(1, named=True)
+    with spoilt.open("r+b") as stream:
+        stream.seek(other["offset"])
+        stream.write(bytes(other["size"]))
+    words = train_command(tmp_path / "data", tmp_path / "run", "--steps", "6")[3:]
+    assert main(words) == 3
+    err = capsys.readouterr().err
+    assert f"sample {other['key']}: " in err
+    assert f"{cut}: ends before sample {lost['key'][0]}; see `linnaea data check`; another stands in" in err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    named = {line.partition(":")[0] for part in lines for line in part["unreadable"]}
+    assert named == {other["key"], *lost["key"]}
+    assert (tmp_path / "run" / "model" / "open_clip_model.safetensors").exists()
 
 
 def test_ctrl_c_saves_and_resume_goes_on(dataset_dir: Path, tmp_path: Path) -> None:

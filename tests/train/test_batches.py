@@ -13,7 +13,16 @@ from torchvision.transforms import RandomResizedCrop
 
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
-from linnaea.train.batches import Loader, balanced_counts, epoch_order, make_rng, random_crop, resize
+from linnaea.train.batches import (
+    Loader,
+    balanced_counts,
+    draw_uniforms,
+    epoch_order,
+    jitter_colours,
+    make_rng,
+    random_crop,
+    resize,
+)
 from linnaea.train.recipes import Feed
 
 FEED = Feed(batch_size=8, crop_scale=(0.5, 1.0), flip=True, colour_jitter=0.2)
@@ -107,12 +116,42 @@ def test_an_odd_batch_does_not_divide(train: DataSet) -> None:
         Loader(train, replace(FEED, batch_size=9), 32, seed=0, world_size=2)
 
 
+@given(first=st.integers(0, 2**45), n=st.integers(1, 20), n_drawn=st.integers(1, 9))
+def test_a_places_numbers_are_its_own_however_many_are_drawn(first: int, n: int, n_drawn: int) -> None:
+    together = draw_uniforms(7, 1, first, n, n_drawn)
+    alone = [draw_uniforms(7, 1, first + i, 1, n_drawn)[0] for i in range(n)]
+    assert (together == np.array(alone)).all()
+    assert len(np.unique(together)) == together.size
+    assert (together >= 0).all()
+    assert (together < 1).all()
+
+
+def test_places_streams_and_seeds_have_uniform_numbers_that_do_not_meet() -> None:
+    parts = [draw_uniforms(seed, stream, 0, 1000, 7) for seed in range(3) for stream in range(3)]
+    assert len(np.unique(np.concatenate(parts))) == 9 * 7000
+    assert all(scipy.stats.kstest(part[:, i], "uniform").pvalue > 1e-4 for part in parts for i in range(7))
+
+
+@given(st.lists(st.floats(0, 0.999), min_size=3, max_size=3), st.floats(0.05, 0.6))
+def test_colours_change_by_their_three_factors(drawn: list[float], strength: float) -> None:
+    """Brightness, then saturation about a pixel's grey, then contrast about the mean grey: a step at a time."""
+    picture = np.random.default_rng(0).integers(60, 160, (9, 11, 3), dtype=np.uint8)
+    brightness, contrast, saturation = (1 + strength * (2 * number - 1) for number in drawn)
+    values = picture * brightness
+    grey = values @ [0.299, 0.587, 0.114]
+    values = grey[..., None] + saturation * (values - grey[..., None])
+    values = grey.mean() + contrast * (values - grey.mean())
+    assert np.abs(jitter_colours(drawn, picture, strength) - values.clip(0, 255)).max() <= 1.0
+    assert (jitter_colours([0.5, 0.5, 0.5], picture, strength) == picture).all()
+
+
 def test_crops_have_torchvisions_distribution() -> None:
     """Area and aspect ratio of our crops and of the reference's, two-sample Kolmogorov-Smirnov."""
     import torch
 
     scale, ratio, shape = (0.3, 1.0), (0.75, 4 / 3), (120, 160)
-    ours = np.array([random_crop(make_rng(0, 1, i), shape, scale, ratio) for i in range(3000)])
+    drawn = draw_uniforms(0, 1, 0, 3000, 22).tolist()
+    ours = np.array([random_crop(drawn[i], shape, scale, ratio) for i in range(3000)])
     torch.manual_seed(0)
     picture = torch.empty(3, *shape)
     theirs = np.array([RandomResizedCrop.get_params(picture, list(scale), list(ratio)) for _ in range(3000)])
@@ -176,7 +215,9 @@ def test_exact_resize_is_open_clips_crop_pixel_for_pixel() -> None:
     from torchvision.transforms.functional import resized_crop
 
     picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    top, left, height, width = random_crop(make_rng(0, 1, 2), picture.shape[:2], (0.5, 1.0), (0.75, 4 / 3))
+    top, left, height, width = random_crop(
+        draw_uniforms(0, 1, 0, 1, 22)[0].tolist(), picture.shape[:2], (0.5, 1.0), (0.75, 4 / 3)
+    )
     theirs = resized_crop(
         Image.fromarray(picture), top, left, height, width, [32, 32], InterpolationMode.BICUBIC, antialias=True
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
@@ -187,6 +188,25 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     monkeypatch.undo()
     assert [path.name for path in list_checkpoints(run.run_dir / "checkpoints")][-1] == "step-000000005"
     assert train(run).finished
+
+
+def test_a_full_disk_at_the_end_loses_no_step(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the writer of the model's weights says is no OSError; the run goes on from its last checkpoint."""
+    run = make_run(dataset_dir, tmp_path / "run")
+
+    def no_space(*args: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch, pytest.raises(LinnaeaError, match=r"safetensors: the disk is full; free some"):
+        patch.setattr("linnaea.model.load.save_file", no_space)
+        train(run)
+    assert not run.is_finished
+    steps: list[int] = []
+    assert train(run, lambda step, total, line: steps.append(step)).finished
+    assert not steps
+    assert run.is_finished
 
 
 def full(*args: Any) -> None:

@@ -28,6 +28,7 @@ from linnaea.model.text import TokenTable, make_token_table
 from linnaea.train import losses
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.checkpoints import list_checkpoints, load_newest
+from linnaea.train.cutmix import mix_batch
 from linnaea.train.heads import prepare
 from linnaea.train.objectives import compute_loss, normalise_pixels
 from linnaea.train.parallel import ALONE, Peers, clip_gradients, join, spread, whole
@@ -89,13 +90,14 @@ def blocks_of(numbers: int) -> Any:
 
 def measure(
     data: Path, peers: Peers, dtype: torch.dtype, switches: tuple[bool, ...] = (False, True, True), how: Any = "ddp",
-    objective: Any = "info_nce",
+    objective: Any = "info_nce", mixes: bool = False,
 ) -> tuple[float, dict[str, Tensor]]:  # fmt: skip
     """Loss and gradients of the first global batch, our way."""
     model, batch, table = start(data, dtype, peers)
     chunked, trims, shares = switches
     plain = make_plain(table, trims=trims, shares=shares)
-    descent = Descent(objective=objective)
+    descent = Descent(objective=objective, label_smoothing=0.1 if mixes else 0.0)
+    batch = mix_batch(batch, 1.0, 0) if mixes else batch
     model = prepare(model, table, descent, with_replay=False, seed=0)
     model.clip.to(dtype)
     loss_of = spread(model.clip, lambda b: compute_loss(model, b, plain, descent, peers), peers, how)
@@ -127,6 +129,7 @@ def find_parity(data: Path, peers: Peers) -> dict[Any, Any]:
         found[dtype, switches] = measure(data, peers, dtype, switches)
     for objective in OBJECTIVES:
         found[objective] = measure(data, peers, torch.float64, objective=objective)
+    found["mixed"] = measure(data, peers, torch.float64, objective="hierarchical", mixes=True)
     theirs = measure_open_clip(data, torch.float64, peers)[0]
     found["open_clip"] = peers.total(theirs)[0] / peers.size
     return found
@@ -281,6 +284,12 @@ def test_every_objective_is_the_same_whatever_the_number_of_processes(
     alone = measure(dataset_dir, ALONE, torch.float64, objective=objective)
     for size in (2, 4):
         assert_near(found.facts[0][size][objective], alone, loss=1e-10, gradient=1e-10, absolute=True)
+
+
+def test_mixed_pictures_have_the_same_loss_whatever_the_number_of_processes(found: Found, dataset_dir: Path) -> None:
+    alone = measure(dataset_dir, ALONE, torch.float64, objective="hierarchical", mixes=True)
+    for size in (2, 4):
+        assert_near(found.facts[0][size]["mixed"], alone, loss=1e-10, gradient=1e-10, absolute=True)
 
 
 def test_a_sharded_model_has_the_same_gradient(found: Found, dataset_dir: Path) -> None:

@@ -45,6 +45,7 @@ SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
 
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_MARKER, _JPEG_SCAN = 0xFF, 0xDA
 _JPEG_MAX_SIDE = 65_500
 _LEAST_LINEAR_SCALE = 1 / 1.6
 _UPRIGHT = 1
@@ -211,11 +212,12 @@ def _decode_plain_jpeg(
         picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
     except ValueError:
         return None
-    profile = _jpeg_profile(data)
+    head = _jpeg_head(data)
+    profile = _jpeg_profile(head)
     # The profile of a grey JPEG is about grey alone; decoded to RGB it is left as it is.
     if profile and colours != "Gray" and transform_to_srgb(profile, "RGB"):
         picture = np.asarray(to_srgb(Image.fromarray(picture), profile), dtype=np.uint8)
-    return _turn_upright(picture, _jpeg_orientation(data))
+    return _turn_upright(picture, _jpeg_orientation(head))
 
 
 def _decoding_scale(short_side: int, min_short_side: int | None) -> int:
@@ -228,9 +230,23 @@ def _decoding_scale(short_side: int, min_short_side: int | None) -> int:
     return next((scale for scale in (8, 4, 2) if short_side >= scale * min_short_side), 0)
 
 
+def _jpeg_head(data: bytes) -> bytes:
+    """A JPEG up to its first scan: what describes it, a small part of its bytes; all of it where no scan is found.
+
+    It consists of segments: 0xFF, its kind, then its length in two bytes, which count too.
+    """
+    place, last, kind = 2, len(data) - 4, 0
+    while kind != _JPEG_SCAN:
+        if place > last or data[place] != _JPEG_MARKER:
+            return data
+        kind = data[place + 1]
+        place += 2 + (data[place + 2] << 8 | data[place + 3])
+    return data[:place]
+
+
 def _jpeg_orientation(data: bytes) -> int:
-    """The EXIF orientation (1 to 8) of a JPEG; reads its head only."""
-    if b"Exif" not in data[:65_536]:
+    """The EXIF orientation (1 to 8) of a JPEG from its head."""
+    if b"Exif" not in data:
         return _UPRIGHT
     try:
         with warnings.catch_warnings():
@@ -242,8 +258,8 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _jpeg_profile(data: bytes) -> bytes:
-    """The colour profile inside a JPEG, empty if there is none; reads its head only."""
-    if b"ICC_PROFILE\0" not in data[:262_144]:
+    """The colour profile of a JPEG from its head, empty if there is none."""
+    if b"ICC_PROFILE\0" not in data:
         return b""
     try:
         with warnings.catch_warnings():
@@ -325,9 +341,10 @@ def _fits_verbatim(data: bytes, short_side: int) -> bool:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return False
-    if min(height, width) > short_side or colours != "YCbCr" or _jpeg_orientation(data) != _UPRIGHT:
+    head = _jpeg_head(data)
+    if min(height, width) > short_side or colours != "YCbCr" or _jpeg_orientation(head) != _UPRIGHT:
         return False
-    return transform_to_srgb(_jpeg_profile(data), "RGB") is None
+    return transform_to_srgb(_jpeg_profile(head), "RGB") is None
 
 
 def _check_size(width: int, height: int) -> None:

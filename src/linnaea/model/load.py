@@ -6,9 +6,11 @@ A model folder is open_clip's own (``open_clip_config.json`` and ``open_clip_mod
 
 import dataclasses
 import difflib
+import errno
 import hashlib
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from numpy import ndarray
 from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -312,7 +315,11 @@ def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None 
         model.tokenizer.save_pretrained(str(directory))
     weights = {name: _shrink(value.detach().cpu(), dtype) for name, value in model.clip.state_dict().items()}
     with atomic_path(directory / WEIGHTS_FILE) as partial:
-        save_file(weights, partial)
+        try:
+            save_file(weights, partial)
+        except SafetensorError as error:  # says "... (os error 28)", and is no OSError
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
         partial.chmod((directory / CONFIG_FILE).stat().st_mode)  # safetensors gives files to their owner alone
 
 

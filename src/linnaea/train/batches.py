@@ -33,6 +33,12 @@ AREA_FROM = 1.5
 BATCHES_AHEAD = 2
 SAMPLES_AT_ONCE = 16
 """What one task of a thread decodes."""
+_TRIES = 10
+"""Of a crop, as in torchvision."""
+_PLACE, _FLIP, _COLOURS, _N_DRAWN = 2 * _TRIES, 2 * _TRIES + 2, 2 * _TRIES + 3, 2 * _TRIES + 6
+"""Where in a sample's numbers those of each purpose begin, after two for each try of a crop."""
+_GREY = np.array([0.299, 0.587, 0.114])
+"""What red, green and blue give to grey."""
 _SCRATCH_BYTES = 2 << 20
 """Holds a picture of 800 x 800 pixels; larger ones have memory of their own."""
 
@@ -69,6 +75,23 @@ class Batch:
 def make_rng(seed: int, stream: int, *place: int) -> np.random.Generator:
     """Random numbers that depend on these integers alone."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *place])))
+
+
+def draw_uniforms(seed: int, stream: int, first: int, n: int, n_drawn: int) -> NDArray[np.float64]:
+    """``n_drawn`` numbers from 0 to below 1 for each of ``n`` places from ``first`` on; each place has its own.
+
+    They come from one generator that counts (Philox), set to where those of the first place begin: a generator for
+    each place takes as long as a tenth of the decoding.
+    """
+    n_blocks = -(-n_drawn // 4)  # a count makes four numbers
+    key = np.random.SeedSequence([seed, stream]).generate_state(2, np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=int(first) * n_blocks))
+    return generator.random((n, 4 * n_blocks))[:, :n_drawn]
+
+
+def empty_pixels(n: int, side: int) -> UInt8[ndarray, "n 3 S S"]:
+    """Memory for pictures; the colours of a pixel lie side by side, as decoders and ``channels_last`` have them."""
+    return np.empty((n, side, side, 3), np.uint8).transpose(0, 3, 1, 2)
 
 
 def epoch_order(
@@ -210,7 +233,7 @@ class Loader:
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> "_Pending":
         rows = self.rows_at(step)
         first = step * self.feed.batch_size + self.rank * len(rows)
-        pixels = np.empty((len(rows), 3, self.image_size, self.image_size), np.uint8)
+        pixels = empty_pixels(len(rows), self.image_size)
         return _Pending(step, pixels, self._submit_rows(pool, rows, first, pixels))
 
     def _submit_rows(
@@ -224,7 +247,10 @@ class Loader:
     def fill_all(
         self, pool: ThreadPoolExecutor, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
     ) -> NDArray[np.int64]:
-        """Load ``rows`` into ``pixels``, augmented as the samples ``first`` and on; returns the rows really taken."""
+        """Load ``rows`` into ``pixels`` (of :func:`empty_pixels`), augmented as the samples ``first`` and on.
+
+        Returns the rows really taken.
+        """
         parts = [task.result() for task in self._submit_rows(pool, rows, first, pixels)]
         return np.array([row for taken, _ in parts for row in taken])
 
@@ -238,18 +264,22 @@ class Loader:
         """Load ``rows`` into ``pixels``; returns the rows that it really took, and what could not be read."""
         taken, unreadable = [], []
         scratch = _Scratch.make(self.image_size)
-        for i, row in enumerate(rows):
-            used, picture, complaints = self._load(int(row), first + i, scratch)
-            cv2.split(picture, list(pixels[i]))  # several times as fast as a transposed copy
+        drawn = draw_uniforms(self.seed, _AUGMENT, first, len(rows), _N_DRAWN).tolist()
+        pictures = pixels.transpose(0, 2, 3, 1)
+        for i, row in enumerate(rows.tolist()):
+            used, complaints = self._load(row, first + i, drawn[i], scratch, pictures[i])
             taken.append(used)
             unreadable += complaints
         return taken, unreadable
 
-    def _load(self, row: int, place: int, scratch: "_Scratch") -> tuple[int, Picture, list[str]]:
+    def _load(
+        self, row: int, place: int, drawn: list[float], scratch: "_Scratch", out: Picture
+    ) -> tuple[int, list[str]]:
         unreadable: list[str] = []
         while len(unreadable) < MAX_REPLACEMENTS:
             try:
-                return row, self._augment(self.dataset.read(row), place, scratch), unreadable
+                self._augment(self.dataset.read(row), drawn, scratch, out)
+                return row, unreadable
             except (ImageError, LinnaeaError) as error:
                 unreadable.append(f"{self.dataset.index['key'][row]}: {error}")
                 row = int(make_rng(self.seed, _REPLACE, place, len(unreadable)).integers(len(self.dataset)))
@@ -257,17 +287,20 @@ class Loader:
             f"{self.dataset.directory}: {MAX_REPLACEMENTS} samples in a row cannot be read; {unreadable[-1]}"
         )
 
-    def _augment(self, data: bytes, place: int, scratch: "_Scratch") -> Picture:
-        """A random resized crop (the distribution of torchvision's and open_clip's), then flip and colours."""
-        rng, feed = make_rng(self.seed, _AUGMENT, place), self.feed
+    def _augment(self, data: bytes, drawn: list[float], scratch: "_Scratch", out: Picture) -> None:
+        """A random resized crop (the distribution of torchvision's and open_clip's), then colours and flip."""
+        feed = self.feed
         smallest = None if feed.exact_resize else math.ceil(self.image_size / math.sqrt(feed.crop_scale[0]))
         picture = decode(data, min_short_side=smallest, scratch=scratch.decoded)
-        top, left, height, width = random_crop(rng, picture.shape[:2], feed.crop_scale, feed.crop_ratio)
+        top, left, height, width = random_crop(drawn, picture.shape[:2], feed.crop_scale, feed.crop_ratio)
         crop = picture[top : top + height, left : left + width]
-        small = resize(crop, self.image_size, exact=feed.exact_resize, out=scratch.resized)
-        if feed.flip and rng.random() < 0.5:
-            small = np.asarray(cv2.flip(small, 1), np.uint8)
-        return jitter_colours(rng, small, feed.colour_jitter) if feed.colour_jitter else small
+        flips, jitters = feed.flip and drawn[_FLIP] < 0.5, feed.colour_jitter > 0
+        small = resize(crop, self.image_size, exact=feed.exact_resize, out=scratch.resized if flips or jitters else out)
+        if jitters:
+            drawn_colours = drawn[_COLOURS:]
+            small = jitter_colours(drawn_colours, small, feed.colour_jitter, out=scratch.coloured if flips else out)
+        if flips:
+            cv2.flip(small, 1, dst=out)
 
     def _collect(self, pending: "_Pending") -> Batch:
         parts = [task.result() for task in pending.tasks]
@@ -305,51 +338,63 @@ class _Scratch:
 
     decoded: UInt8[ndarray, " N"]
     resized: UInt8[ndarray, "S S 3"]
+    coloured: UInt8[ndarray, "S S 3"]
 
     @classmethod
     def make(cls, image_size: int) -> "_Scratch":
-        return cls(np.empty(_SCRATCH_BYTES, np.uint8), np.empty((image_size, image_size, 3), np.uint8))
+        small = (np.empty((image_size, image_size, 3), np.uint8) for _ in range(2))
+        return cls(np.empty(_SCRATCH_BYTES, np.uint8), *small)
 
 
 def resize(picture: Picture, side: int, *, exact: bool = False, out: Picture | None = None) -> Picture:
     """Stretch to a square: linear; by area where it shrinks a lot; or ``exact``, as open_clip (Pillow's bicubic).
 
     Linear skips pixels, and aliases, where a picture shrinks to less than about two thirds; scaled decoding leaves
-    little of that to do. Area takes six times longer. The result may lie in ``out``.
+    little of that to do. Area takes six times longer. The result lies in ``out`` where that is given.
     """
     if exact:
-        return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), np.uint8)
+        small = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), np.uint8)
+        if out is None:
+            return small
+        np.copyto(out, small)
+        return out
     shrinks_a_lot = min(picture.shape[:2]) > AREA_FROM * side
     method = cv2.INTER_AREA if shrinks_a_lot else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (side, side), dst=out, interpolation=method), np.uint8)
 
 
 def random_crop(
-    rng: np.random.Generator, shape: tuple[int, ...], scale: tuple[float, float], ratio: tuple[float, float]
+    drawn: Sequence[float], shape: tuple[int, ...], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
     """Top, left, height, width of a crop: area uniform in ``scale``, aspect ratio log-uniform in ``ratio``.
 
-    Ten tries, then the largest centred crop within ``ratio``, as torchvision's ``RandomResizedCrop``.
+    Ten tries, then the largest centred crop within ``ratio``, as torchvision's ``RandomResizedCrop``. ``drawn`` are
+    22 numbers from 0 to below 1.
     """
     height, width = shape
-    log_ratio = math.log(ratio[0]), math.log(ratio[1])
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(*log_ratio))
+    least, log_ratio = scale[0], math.log(ratio[0])
+    range_, log_range = scale[1] - least, math.log(ratio[1]) - log_ratio
+    for i in range(0, 2 * _TRIES, 2):
+        area = height * width * (least + range_ * drawn[i])
+        aspect = math.exp(log_ratio + log_range * drawn[i + 1])
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+            return int(drawn[_PLACE] * (height - h + 1)), int(drawn[_PLACE + 1] * (width - w + 1)), h, w
     aspect = min(max(width / height, ratio[0]), ratio[1])
     w, h = (width, round(width / aspect)) if width / height < aspect else (round(height * aspect), height)
     w, h = min(w, width), min(h, height)
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def jitter_colours(rng: np.random.Generator, picture: Picture, strength: float) -> Picture:
-    """Random brightness, contrast and saturation, each by a factor within ``1 +- strength``."""
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
-    values = picture.astype(np.float32) * brightness
-    grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
-    values = grey[..., None] + saturation * (values - grey[..., None])
-    values = grey.mean() + contrast * (values - grey.mean())
-    return np.asarray(values.clip(0, 255), np.uint8)
+def jitter_colours(drawn: Sequence[float], picture: Picture, strength: float, out: Picture | None = None) -> Picture:
+    """Random brightness, contrast and saturation, each by a factor within ``1 +- strength``; ``drawn`` are three.
+
+    All three are linear, so that one matrix does them: a pixel moves from its own grey by the saturation, and from
+    the picture's mean grey by the contrast.
+    """
+    brightness, contrast, saturation = (1 + strength * (2 * number - 1) for number in drawn)
+    mean = float(_GREY @ cv2.mean(picture)[:3])
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * _GREY)
+    matrix[:, 3] = (1 - contrast) * brightness * mean
+    return np.asarray(cv2.transform(picture, matrix, dst=out), np.uint8)

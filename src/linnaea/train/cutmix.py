@@ -53,7 +53,7 @@ def mix_batch(batch: Batch, chance: float, seed: int) -> Batch:
     if box is None:
         return batch
     partners = np.minimum(np.arange(n) ^ 1, n - 1)
-    pixels, rows, columns = batch.pixels.copy(), slice(box.top, box.bottom), slice(box.left, box.right)
+    pixels, rows, columns = batch.pixels.copy("K"), slice(box.top, box.bottom), slice(box.left, box.right)
     pixels[:, :, rows, columns] = batch.pixels[partners, :, rows, columns]
     own_share = 1 - box.area / side**2
     return replace(batch, pixels=pixels, partner_ids=batch.taxon_ids[partners], own_share=own_share)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from linnaea.model.encode import encode_pixels
 from linnaea.model.load import TaxonModel
 from linnaea.storage import atomic_path
-from linnaea.train.batches import Batch, Loader
+from linnaea.train.batches import Batch, Loader, empty_pixels
 
 VIEWS_FOLDER = "vectors"
 _PART = 2048
@@ -68,7 +68,7 @@ def encode_views(
         for done, (path, view, rows) in enumerate(parts):
             if path.exists():
                 continue
-            pixels = np.empty((len(rows), 3, loader.image_size, loader.image_size), np.uint8)
+            pixels = empty_pixels(len(rows), loader.image_size)
             taken = loader.fill_all(pool, rows, view * n_samples + int(rows[0]), pixels)
             vectors = encode_pixels(model, pixels)
             path.parent.mkdir(parents=True, exist_ok=True)
