@@ -1,36 +1,10 @@
 """The web page in a real browser: photographs in, lineages out, on a desk and on a phone."""
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture(scope="module")
-def address(trained: Path) -> Iterator[str]:
-    import uvicorn
-
-    from linnaea.cli.predict import load_model_and_bank
-    from linnaea.predict.predictor import Predictor
-    from linnaea.serve.app import make_app
-
-    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    app = make_app(Predictor(model=model, bank=bank))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(10)
 
 
 def wait_for(condition: Any, seconds: float = 30) -> None:
@@ -41,11 +15,11 @@ def wait_for(condition: Any, seconds: float = 30) -> None:
 
 
 @pytest.mark.parametrize("browser", [1100, 500], indirect=True)
-def test_photographs_become_cards_and_a_table(browser: Any, address: str, photographs: Path, tmp_path: Path) -> None:
+def test_photographs_become_cards_and_a_table(browser: Any, served: str, photographs: Path, tmp_path: Path) -> None:
     bad = tmp_path / "<b>bad.jpg"
     bad.write_text("no picture")
     files = [*sorted(photographs.rglob("*.jpg"))[:9], bad]
-    browser.get(address)
+    browser.get(served)
     browser.find_element("id", "files").send_keys("\n".join(map(str, files)))
     wait_for(lambda: "10 photographs, 1 cannot be read" in browser.find_element("id", "status").text)
     cards = browser.find_elements("tag name", "article")
@@ -67,9 +41,9 @@ def test_photographs_become_cards_and_a_table(browser: Any, address: str, photog
 
 
 def test_the_asked_confidence_moves_the_answer_without_asking_again(
-    browser: Any, address: str, photographs: Path
+    browser: Any, served: str, photographs: Path
 ) -> None:
-    browser.get(address)
+    browser.get(served)
     browser.find_element("id", "files").send_keys(str(min(photographs.rglob("*.jpg"))))
     wait_for(lambda: browser.find_elements("tag name", "article"))
     move = "const c = document.getElementById('confidence'); c.value = arguments[0]; c.oninput();"
@@ -81,8 +55,8 @@ def test_the_asked_confidence_moves_the_answer_without_asking_again(
     assert browser.find_element("id", "sure").text == "99%"
 
 
-def test_clades_are_completed(browser: Any, address: str) -> None:
-    browser.get(address)
+def test_clades_are_completed(browser: Any, served: str) -> None:
+    browser.get(served)
     browser.find_element("id", "within").send_keys("ani")
     wait_for(lambda: browser.execute_script("return document.querySelectorAll('#clades option').length > 0"))
     first = browser.execute_script("return document.querySelector('#clades option').value")
