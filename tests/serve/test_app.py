@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from linnaea.cli.predict import load_model_and_bank
 from linnaea.data.images import ImageError
 from linnaea.predict.inputs import file_input
 from linnaea.predict.predictor import Predictor
@@ -28,12 +27,6 @@ from linnaea.serve.service import Limits, Service, TooSlowError
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 LIMITS = Limits(file_bytes=200_000, request_bytes=500_000, files=5, waiting=4, seconds=10)
-
-
-@pytest.fixture(scope="module")
-def predictor(trained: Path) -> Predictor:
-    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
-    return Predictor(model=model, bank=bank, batch_size=4)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,12 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from linnaea.cli.predict import load_model_and_bank
 from linnaea.predict.predictor import Predictor
 from linnaea.serve.app import make_app
 from linnaea.serve.service import Limits
@@ -23,12 +21,6 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F", "YCbCr", 
 
 Upload = tuple[str, bytes]
 """File name and content."""
-
-
-@pytest.fixture(scope="module")
-def predictor(trained: Path) -> Predictor:
-    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
-    return Predictor(model=model, bank=bank, batch_size=4)
 
 
 @pytest.fixture(scope="module")
