@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from linnaea.cli import main
+from linnaea.cli.predict import load_model_and_bank
 from linnaea.data.images import ImageError
 from linnaea.predict.inputs import file_input
 from linnaea.predict.predictor import Predictor
@@ -303,6 +306,22 @@ def test_a_model_that_fails_does_not_end_the_service(
         return vector
 
     assert np.linalg.norm(asyncio.run(both())) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_head_of_ones_own_is_served(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    for folder in sorted(path for path in photographs.iterdir() if path.is_dir())[:3]:
+        shutil.copytree(folder, tmp_path / "mine" / folder.name)
+    name = str(trained / "model")
+    assert main(["adapt", str(tmp_path / "mine"), "--output", str(tmp_path / "head"), "--model", name]) == 0
+    model, bank = load_model_and_bank(name, tmp_path / "head", device="cpu")
+    mine = Predictor(model=model, bank=bank)
+    paths = sorted((tmp_path / "mine").rglob("*.jpg"))[:5]
+    with TestClient(make_app(mine)) as client:
+        answers = post(client, paths, top_k=3).raise_for_status().json()
+    assert answers["n_labels"] == 3
+    for got, answer in zip(answers["results"], mine.answer(file_input(path) for path in paths), strict=True):
+        names = [taxon["name"] for taxon in got["alternatives"]]
+        assert names == [guess.taxon.scientific_name for guess in answer.guesses]
 
 
 def test_make_app_is_an_application(predictor: Predictor) -> None:
