@@ -134,6 +134,12 @@ def test_calibration_is_learnt_kept_and_used(
     assert all(rank in out for rank in RANK_LABELS)
     assert main([*ask, str(tmp_path / "after.csv")]) == DONE
     assert (tmp_path / "before.csv").read_text() != (tmp_path / "after.csv").read_text()
+    words = ["evaluate", model, "--data", str(dataset_dir), "--split", "train", "--shots", "0", "--device", "cpu"]
+    assert main([*words, "--labels", str(bank), "--output", str(tmp_path / "with")]) == DONE
+    assert main([*words, "--labels", str(dataset_dir), "--output", str(tmp_path / "without")]) == DONE
+    fitted = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("with", "without")]
+    assert [metrics["calibration/fitted"] for metrics in fitted] == [1, 0]
+    assert fitted[0]["calibration/nll/species"] < fitted[1]["calibration/nll/species"]
 
 
 def test_a_bank_of_another_model_is_not_calibrated(

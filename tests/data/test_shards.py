@@ -4,6 +4,7 @@ import io
 import pickle
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -104,3 +105,16 @@ def test_a_split_reads_its_own_rows(dataset_dir: Path) -> None:
         keys = part.index["key"].to_list()
         row = dataset.index.with_row_index().filter(pl.col("key") == keys[-1])["index"][0]
         assert part.read(len(part) - 1) == dataset.read(row)
+
+
+def test_photographs_named_to_the_species(dataset_dir: Path) -> None:
+    whole = DataSet.open(dataset_dir)
+    some = whole.index["taxon_id"].unique().sort()[:2]
+    blunt = replace(whole, taxa=whole.taxa.with_columns(
+        species=pl.when(pl.col("taxon_id").is_in(some.implode())).then(pl.lit("")).otherwise("species")
+    ))  # fmt: skip
+    part = blunt.to_species()
+    assert 0 < len(part) < len(whole)
+    assert not set(part.index["taxon_id"]) & set(some)
+    with pytest.raises(LinnaeaError, match="no photograph of this part is named to the species"):
+        replace(whole, taxa=whole.taxa.with_columns(species=pl.lit(""))).to_species()

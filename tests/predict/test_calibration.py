@@ -1,6 +1,7 @@
 """Calibration keeps the tree whole, finds what was done to the logits, and says when there is nothing to see."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,19 +136,48 @@ def test_pictures_of_nothing_are_told_apart() -> None:
     nothing = unit(rng.normal(size=(60, WIDTH)))
     groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:30])
-    energies = [np.concatenate([b.energy_B for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
-                for v in (images, nothing[30:])]  # fmt: skip
-    assert learnt.recognises(energies[0]).mean() >= 0.95
-    assert learnt.recognises(energies[1]).mean() <= 0.2
-    evidence = learnt.evidence_of(np.sort(energies[0]))
+    weighed = [np.concatenate([learnt.weigh(b) for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
+               for v in (images, nothing[30:])]  # fmt: skip
+    assert learnt.recognises(weighed[0]).mean() >= 0.95
+    assert learnt.recognises(weighed[1]).mean() <= 0.2
+    evidence = learnt.evidence_of(np.sort(weighed[0]))
     assert (np.diff(evidence) >= 0).all()
     assert 0 <= evidence[0] <= evidence[-1] <= 1
+
+
+def test_a_direction_parts_what_energy_cannot() -> None:
+    """Pictures of nothing that lie as near to the labels as organisms do, but on their own side."""
+    bank = make_bank()
+    rng = np.random.default_rng(6)
+    side = np.zeros(WIDTH)
+    side[0] = 0.6
+    rows = np.arange(400) % len(bank)
+    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)) + side)
+    nothing = unit(bank.vectors[rng.integers(len(bank), size=200)] + rng.normal(scale=0.08, size=(200, WIDTH)) - side)
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
+    learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:100])
+    of_energy = replace(learnt, organism=())
+    kept = {}
+    for name, one in (("learnt", learnt), ("energy", of_energy)):
+        known, other = (
+            np.concatenate([one.weigh(b) for b in iter_scored(v, bank, 60.0)]) for v in (images, nothing[100:])
+        )
+        kept[name] = float((other >= np.quantile(known, 0.05)).mean())
+    assert kept["learnt"] <= 0.1
+    assert kept["energy"] >= 0.5
+    again = Calibration.of_json(json.loads(json.dumps(learnt.to_json())))
+    assert again == learnt
+    (block,) = iter_scored(images[:1, 1:].copy(), LabelBank(bank.taxa, bank.vectors[:, 1:], {}), 60.0)
+    with pytest.raises(LinnaeaError, match="another width"):
+        learnt.weigh(block)
 
 
 def test_an_abstention_says_why_and_how_near_it_was() -> None:
     bank = make_bank()
     p = np.full((2, len(bank)), 1 / len(bank), np.float32)
-    block = Scored(p, np.array([0.1, 0.9], np.float32), np.array([0.1, 0.9], np.float32))
+    block = Scored(
+        p, np.array([0.1, 0.9], np.float32), np.array([0.1, 0.9], np.float32), np.zeros((2, WIDTH), np.float32)
+    )
     calibration = Calibration(evidence=(0.5, 0.7, 0.9), least_evidence=0.5)
     (nothing, score), (unsure, nearest) = decide_calibrated(block, bank, calibration, 0.9)
     assert nothing.startswith(NOTHING)

@@ -25,7 +25,7 @@ from linnaea.train.heads import add_logit_bias
 from linnaea.train.logs import MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipes import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import RECIPE_FILE, Run, check_same_recipe, make_start, open_part, train, write_recipe
 
 SMALL = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200),
@@ -139,6 +139,20 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(dataset_dir: Path, tmp
         stream.write('{"step": 9, "lo')
     assert train(died).finished
     assert_same(whole, died)
+
+
+def test_a_run_of_a_version_that_knew_fewer_settings_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
+    run = make_run(dataset_dir, tmp_path / "run")
+    run.run_dir.mkdir()
+    write_recipe(run)
+    path = run.run_dir / RECIPE_FILE
+    known = json.loads(path.read_text())
+    del known["descent"]["cutmix"], known["feed"]["cached_views"]
+    path.write_text(json.dumps(known))
+    check_same_recipe(run)
+    mixing = replace(SMALL, descent=replace(SMALL.descent, objective="hierarchical", cutmix=0.5))
+    with pytest.raises(LinnaeaError, match=r"descent.cutmix: 0.0 -> 0.5"):
+        check_same_recipe(replace(run, recipe=mixing))
 
 
 def test_a_loss_that_is_not_finite_names_step_and_samples(

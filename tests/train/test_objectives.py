@@ -104,6 +104,18 @@ def test_class_loss_leaves_out_what_has_no_class() -> None:
     assert torch.autograd.grad(nothing, logits)[0].abs().sum() == 0
 
 
+def test_smoothed_labels_give_every_class_a_share() -> None:
+    logits = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ours = class_loss(logits, torch.tensor([2, -1, 0, -1, 1]), 0.3)
+    naive = torch.zeros((), dtype=torch.float64)
+    for i, own in ((0, 2), (2, 0), (4, 1)):
+        for k in range(3):
+            target = 0.3 / 3 + (0.7 if k == own else 0.0)
+            naive = naive + target * (logits[i].exp().sum().log() - logits[i][k]) / 3
+    assert_same(ours, naive, (logits,))
+    assert float(class_loss(logits, torch.full((5,), -1), 0.3).detach()) == 0.0
+
+
 TAXA = [
     Taxon.of(kingdom="Animalia", order="Passeriformes", family="Corvidae", genus="Pica", species="pica"),
     Taxon.of(kingdom="Animalia", order="Passeriformes", family="Corvidae", genus="Pica", species="hudsonia"),
@@ -278,7 +290,7 @@ def test_class_heads_of_another_width_are_left(dataset_dir: Path) -> None:
 
 
 def test_heads_teach_the_captions(dataset_dir: Path) -> None:
-    """The loss gains, at each rank, the mean distance of captions to their classes' vectors where known, by its formula."""
+    """The loss gains, at each rank, the mean distance of captions to known classes' vectors, by its formula."""
     descent = replace(TINY.descent, objective="level_restricted", rank_weights=(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0))
     dataset = open_part(make_run(dataset_dir, Path("unused")))
     model = make_start(TINY.tower, dataset, seed=0, device="cpu")
@@ -324,7 +336,8 @@ def test_a_new_text_tower_learns_beside_an_old_image_tower(dataset_dir: Path, tm
     old, new = (load_model(str(r.model_dir), device="cpu") for r in (first, run))
     assert new.model_cfg["text_cfg"]["width"] == 64
     assert len(new.tokenizer.encode("xyzidae")) < len(old.tokenizer.encode("xyzidae"))
-    pixels = np.random.default_rng(0).integers(0, 256, (2, old.preprocess.image_size, old.preprocess.image_size, 3))
+    side = old.preprocess.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, side, side))
     assert np.array_equal(*(encode_pixels(m, pixels.astype(np.uint8)) for m in (old, new)))
 
 

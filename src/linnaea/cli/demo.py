@@ -12,9 +12,10 @@ from linnaea.model.folders import DEFAULT_MODEL, bundled_models
 
 SAMPLES = (
     ("sklearn", "datasets/images/flower.jpg"),
-    ("sklearn", "datasets/images/china.jpg"),
-    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
     ("skimage", "data/chelsea.png"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/brick.png"),
 )
 """Package, and where its photograph lies; what is not installed is passed over."""
 
@@ -65,7 +66,7 @@ def step(*words: str | Path) -> None:
 
 
 def copy_sample_photographs(target: Path) -> Path:
-    """Openly licensed photographs that installed packages carry: a flower, a temple, a person, a cat."""
+    """Openly licensed photographs that installed packages carry: a flower, a cat; a temple, a cup, a wall."""
     import shutil
     from importlib.resources import files
 

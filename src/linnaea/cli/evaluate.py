@@ -48,7 +48,10 @@ class Evaluate:
     candidates: Literal["split", "all"] = "split"
     """Candidates: the taxa of the evaluated split, or all taxa of the evaluated sources."""
     labels: Path | None = None
-    """Candidates from a file, a bank or another data set instead; every truth must be among them."""
+    """Candidates from a file, a bank, a model's folder or name, or another data set instead; every truth must be among
+    them. A bank's calibration counts where this model made it."""
+    species_only: bool = False
+    """Leave out photographs (and candidates of the data set) whose name does not go down to the species."""
     shots: tuple[int, ...] = (0, 1, 5)
     """0 is zero-shot; others are SimpleShot with that many images a class, five folds."""
     probe: tuple[Literal["knn", "linear", "ridge"], ...] = ()
@@ -89,6 +92,7 @@ def evaluate(options: Evaluate) -> int:
 
         return evaluate_tasks(options)
     whole = DataSet.open(options.data).sources(options.sources)
+    whole = whole.to_species() if options.species_only else whole
     dataset = whole.split(options.split)
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
     score(options, model, whole, dataset)
@@ -103,7 +107,7 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     from linnaea.evaluate.features import encode_dataset
     from linnaea.evaluate.report import write_report
     from linnaea.evaluate.tasks.images import TaskImages
-    from linnaea.predict.class_heads import load_class_heads
+    from linnaea.predict.class_heads import find_own_labels, load_class_heads
     from linnaea.storage import write_atomically
 
     heads = load_class_heads(options.model)
@@ -111,7 +115,7 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
         text_types=options.text_type or (TextType.TAXON_COM,),
         templates=options.templates or "photo",
         candidates=options.candidates,
-        labels=options.labels,
+        labels=options.labels and (find_own_labels(str(options.labels)) or options.labels),
         shots=options.shots,
         probes=options.probe,
         seen=options.seen,

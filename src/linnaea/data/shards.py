@@ -170,6 +170,18 @@ class DataSet:
             )
         return replace(self, index=self.index.filter(pl.col("source").is_in(names)))
 
+    def to_species(self) -> Self:
+        """The part whose names go down to the species.
+
+        Raises:
+            LinnaeaError: there is none.
+        """
+        named = self.taxa.filter(pl.col("species") != "")["taxon_id"]
+        part = self.index.filter(pl.col("taxon_id").is_in(named.implode()))
+        if part.is_empty():
+            raise LinnaeaError(f"{self.directory}: no photograph of this part is named to the species")
+        return replace(self, index=part)
+
     def __len__(self) -> int:
         return self.index.height
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import open_clip
@@ -21,7 +21,8 @@ from linnaea.evaluate.tasks.images import TaskImages
 from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers, score_seen
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
-from linnaea.predict.labels import LabelBank, read_taxa
+from linnaea.predict.calibration import KEY as CALIBRATION
+from linnaea.predict.labels import FACTS_FILE, LabelBank, read_taxa
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
@@ -110,7 +111,8 @@ def evaluate_features(
         for form in question.text_types:
             captions = make_captions(form, candidates, whole)
             vectors = encode_names(model, captions, templates, on_progress=on_progress)
-            bank = banks[form] = LabelBank(candidates, vectors, {"text_type": str(form)})
+            facts = {"text_type": str(form), **_calibration_of(question.labels, model, form)}
+            bank = banks[form] = LabelBank(candidates, vectors, facts)
             answers[form] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
             scored = score_answers(answers[form])
             metrics |= {f"zero_shot/{form}/{name}": value for name, value in scored.items()}
@@ -130,6 +132,15 @@ def evaluate_features(
             place = f"probe/{probe.probe}"
             metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes}
     return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
+
+
+def _calibration_of(labels: Path | None, model: TaxonModel, form: CaptionForm) -> dict[str, Any]:
+    """The calibration of a bank whose vectors this model made of these captions; nothing of any other file."""
+    if labels is None or not (labels / FACTS_FILE).exists():
+        return {}
+    facts = LabelBank.open(labels).facts
+    is_ours = facts.get("model") == model.fingerprint and facts.get("text_type") == str(form)
+    return {CALIBRATION: facts[CALIBRATION]} if is_ours and CALIBRATION in facts else {}
 
 
 def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821

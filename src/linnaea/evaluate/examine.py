@@ -14,6 +14,7 @@ from linnaea.evaluate.breakdown import per_clade, per_domain, read_domains
 from linnaea.evaluate.brittleness import revise, score_brittleness, shuffle
 from linnaea.evaluate.hierarchy import score_consistency, score_distances
 from linnaea.evaluate.trust import (
+    EVIDENCE,
     Beliefs,
     Evidence,
     collect_beliefs,
@@ -126,33 +127,29 @@ def _trust(
         uncalibrated = collect_beliefs(*asked, Calibration())
         raw = score_calibration(uncalibrated) | score_assertions(uncalibrated, class_N)
         metrics |= {f"uncalibrated/{name}": value for name, value in raw.items()}
-    scale = model.logit_scale / (calibration or Calibration()).temperature
-    known, unknown = score_evidence(features_NE, bank, scale), {}
+    how = model.logit_scale, calibration or Calibration()
+    known, unknown = score_evidence(features_NE, bank, *how), {}
     for rank in (Rank.SPECIES, Rank.FAMILY):
         if (held := hold_out(bank, group, rank)) is not None:
             small, out = held
-            evidence = score_evidence(features_NE, small, scale)
+            evidence = score_evidence(features_NE, small, *how)
             inside, outside = _part(evidence, ~out), _part(evidence, out)
             place = f"open_set/{rank.label}"
             metrics |= {f"{place}/{name}": value for name, value in compare_evidence(inside, outside).items()}
             unknown[f"{rank.label} without a label"] = outside
     if nothing_ME is not None:
-        nothing = score_evidence(nothing_ME, bank, scale)
+        nothing = score_evidence(nothing_ME, bank, *how)
         metrics |= {f"open_set/no_organism/{name}": value for name, value in compare_evidence(known, nothing).items()}
         metrics["open_set/no_organism/n_images"] = len(nothing_ME)
         if calibration is not None:
-            metrics["open_set/no_organism/recognised"] = float(calibration.recognises(nothing.energy).mean())
-            metrics["open_set/organism/recognised"] = float(calibration.recognises(known.energy).mean())
+            metrics["open_set/no_organism/recognised"] = float(calibration.recognises(nothing.calibrated).mean())
+            metrics["open_set/organism/recognised"] = float(calibration.recognises(known.calibrated).mean())
         unknown["no organism"] = nothing
     return Findings(metrics=metrics, beliefs=beliefs, uncalibrated=uncalibrated, known=known, unknown=unknown)
 
 
 def _part(evidence: Evidence, chosen: ndarray) -> Evidence:
-    return Evidence(
-        max_probability=evidence.max_probability[chosen],
-        energy=evidence.energy[chosen],
-        max_cosine=evidence.max_cosine[chosen],
-    )
+    return Evidence(**{name: getattr(evidence, name)[chosen] for name in EVIDENCE})
 
 
 def _brittleness(

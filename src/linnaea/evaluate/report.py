@@ -17,7 +17,7 @@ from linnaea.evaluate.report_plots import (
     plot_reliability,
     plot_tree,
 )
-from linnaea.evaluate.trust import CONFIDENCES
+from linnaea.evaluate.trust import CONFIDENCES, EVIDENCE
 from linnaea.evaluate.tsne import plot_interactive, plot_levels
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text
@@ -211,11 +211,11 @@ def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section
     for place, name in names.items():
         if f"open_set/{place}/auroc/energy" in metrics:
             row: dict[str, object] = {"photographs of": name}
-            for score in ("max_probability", "energy", "max_cosine"):
+            for score in EVIDENCE:
                 row[score.replace("_", " ")] = round(metrics[f"open_set/{place}/auroc/{score}"], 3)
                 row[f"{score.replace('_', ' ')}, passes"] = metrics[f"open_set/{place}/fpr95/{score}"]
             rows.append(row)
-    shares = [f"{score}, passes" for score in ("max probability", "energy", "max cosine")]
+    shares = [f"{score}, passes" for score in (name.replace("_", " ") for name in EVIDENCE)]
     blocks: list[Block] = [Table(rows, OPEN_CAPTION, percent=shares)]
     if findings.known is not None and findings.unknown:
         figure = plot_evidence(findings.known, findings.unknown)

@@ -4,7 +4,7 @@ Everything is measured as ``linnaea predict`` answers, calibration included, in 
 is kept per image is a few numbers per rank, never a row of probabilities.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -80,7 +80,7 @@ def collect_beliefs(
             truth_p[rows, rank] = np.where(group == UNKNOWN, 0, sums[np.arange(len(rows)), group])
             square[rows, rank] = np.einsum("bk,bk->b", sums, sums)
             best_NR[rows, rank], right[rows, rank] = best, best == group
-        recognised = calibration.recognises(block.energy_B)
+        recognised = calibration.recognises(calibration.weigh(block))
         for number, wanted in enumerate(CONFIDENCES):
             for row, guess in zip(rows, decide(probability, bank, wanted, recognised), strict=True):
                 if guess is not None and guess.rank is not None:
@@ -234,24 +234,34 @@ def fpr95(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Three scores of how likely an image shows one of the labels."""
+    """Scores of how likely an image shows one of the labels."""
 
     max_probability: NDArray[np.float32]
     energy: NDArray[np.float32]
     max_cosine: NDArray[np.float32]
+    calibrated: NDArray[np.float32]
+    """What the calibration goes by (:meth:`linnaea.predict.calibration.Calibration.weigh`)."""
 
 
-def score_evidence(image_NE: Float32[ndarray, "N E"], bank: LabelBank, scale: float) -> Evidence:
-    """The scores of each image; ``scale`` is the factor on cosines, temperature included."""
-    blocks = [(b.probability_BK.max(axis=1), b.energy_B, b.max_cosine_B) for b in iter_scored(image_NE, bank, scale)]
-    probability, energy, cosine = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    return Evidence(max_probability=probability, energy=energy, max_cosine=cosine)
+EVIDENCE = tuple(part.name for part in fields(Evidence))
+"""The names of the scores."""
+
+
+def score_evidence(
+    image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float, calibration: Calibration
+) -> Evidence:
+    """The scores of each image, at the calibration's temperature."""
+    blocks = [
+        (b.probability_BK.max(axis=1), b.energy_B, b.max_cosine_B, calibration.weigh(b))
+        for b in iter_scored(image_NE, bank, logit_scale / calibration.temperature)
+    ]
+    return Evidence(**dict(zip(EVIDENCE, map(np.concatenate, zip(*blocks, strict=True)), strict=True)))
 
 
 def compare_evidence(known: Evidence, unknown: Evidence) -> dict[str, float]:
     """``auroc/energy``, ``fpr95/energy`` and so on."""
     metrics: dict[str, float] = {}
-    for name in ("max_probability", "energy", "max_cosine"):
+    for name in EVIDENCE:
         metrics[f"auroc/{name}"] = auroc(getattr(known, name), getattr(unknown, name))
         metrics[f"fpr95/{name}"] = fpr95(getattr(known, name), getattr(unknown, name))
     return metrics

@@ -4,12 +4,13 @@ Three numbers are learnt, in this order. A *temperature* divides all logits (Guo
 Neural Networks", ICML 2017). A *sharpness* per rank then raises the share that a taxon has within its parent to a
 power, so that each rank is as sure as it is right, and the probabilities of all ranks still add up along the lineage:
 ``q(child) = q(parent) p(child)^s / sum over siblings p^s``. Both minimise the likelihood of the truth and are convex
-in one unknown. Last, the *evidence* of known photographs (their energies): a photograph that shows less of it than
-nearly all of them shows none of the organisms.
+in one unknown. Last, the *evidence* of known photographs: one that shows less of it than nearly all of them shows no
+organism. Where pictures without organisms were there to learn from, it is what a logistic regression on vector and
+energy says; otherwise the energy alone, which tells them apart much less well (docs/log.md).
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
-from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.classifier import Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.storage import write_atomically
@@ -50,10 +51,13 @@ class Calibration:
     temperature: float = 1.0
     sharpness: tuple[float, ...] = (1.0,) * N_RANKS
     """Per rank, kingdom first."""
+    organism: tuple[float, ...] = ()
+    """Weights ``[E + 1]`` of vector and energy that part known photographs from pictures that show no organism; empty:
+    there were none of these to learn from."""
     evidence: tuple[float, ...] = ()
-    """Quantiles of the energies of known photographs, lowest first; without any, everything is an organism."""
+    """Quantiles of the evidence (:meth:`weigh`) of known photographs, lowest first; without any, all are organisms."""
     least_evidence: float = float("-inf")
-    """Energy below which a photograph shows no organism among the labels."""
+    """Evidence below which a photograph shows no organism."""
     n_images: int = 0
     n_labels: int = 0
 
@@ -76,6 +80,7 @@ class Calibration:
             return cls(
                 temperature=float(facts["temperature"]),
                 sharpness=tuple(map(float, facts["sharpness"])),
+                organism=tuple(map(float, facts.get("organism", ()))),
                 evidence=tuple(map(float, facts["evidence"])),
                 least_evidence=float("-inf") if least is None else float(least),
                 n_images=int(facts["n_images"]),
@@ -86,15 +91,27 @@ class Calibration:
                 f"calibration: cannot be read ({error!r}); run `linnaea labels calibrate` again"
             ) from None
 
-    def evidence_of(self, energy_B: Float[ndarray, "B"]) -> NDArray[np.float64]:  # noqa: F821
+    def weigh(self, block: Scored) -> Float32[ndarray, "B"]:  # noqa: F821
+        """Each image's evidence of an organism: what the learnt weights say, or else its energy.
+
+        Raises:
+            LinnaeaError: the weights are those of another model.
+        """
+        if not self.organism:
+            return block.energy_B
+        if len(self.organism) != block.image_BE.shape[1] + 1:
+            raise LinnaeaError("calibration: belongs to a model of another width; run `linnaea labels calibrate` again")
+        return np.asarray(_signs(block) @ np.array(self.organism, np.float32), np.float32)
+
+    def evidence_of(self, weighed_B: Float[ndarray, "B"]) -> NDArray[np.float64]:  # noqa: F821
         """The share of known photographs with less evidence, 0 to 1; 1 for all where nothing was learnt."""
         if not self.evidence:
-            return np.ones(len(energy_B))
-        return np.asarray(np.interp(energy_B, self.evidence, np.linspace(0, 1, len(self.evidence))), np.float64)
+            return np.ones(len(weighed_B))
+        return np.asarray(np.interp(weighed_B, self.evidence, np.linspace(0, 1, len(self.evidence))), np.float64)
 
-    def recognises(self, energy_B: Float[ndarray, "B"]) -> Bool[ndarray, "B"]:  # noqa: F821
+    def recognises(self, weighed_B: Float[ndarray, "B"]) -> Bool[ndarray, "B"]:  # noqa: F821
         """Whether an image shows an organism at all."""
-        return np.asarray(energy_B >= self.least_evidence)
+        return np.asarray(weighed_B >= self.least_evidence)
 
 
 def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:
@@ -194,14 +211,35 @@ def fit_calibration(
     sharpness = _solve(lambda s: _slope_of_logits(image_NE[known], rows, bank, logit_scale, s))
     calibration = Calibration(temperature=1 / sharpness, n_images=len(image_NE), n_labels=len(bank))
     scale = logit_scale / calibration.temperature
-    siblings, energies = _collect(image_NE, group_NR, bank, scale)
-    fitted = tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in siblings)
-    quantiles = np.quantile(energies[known], np.linspace(0, 1, N_QUANTILES))
-    least = float(np.quantile(energies[known], LEAST_SHARE))
     if nothing_ME is not None and len(nothing_ME):
-        nothing = np.concatenate([block.energy_B for block in iter_scored(nothing_ME, bank, scale)])
-        least = _divide(energies[known], nothing)
+        calibration = replace(
+            calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (image_NE, nothing_ME)))
+        )
+    siblings, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
+    fitted = tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in siblings)
+    quantiles = np.quantile(weighed[known], np.linspace(0, 1, N_QUANTILES))
+    least = float(np.quantile(weighed[known], LEAST_SHARE))
+    if nothing_ME is not None and len(nothing_ME):
+        nothing = np.concatenate([calibration.weigh(block) for block in iter_scored(nothing_ME, bank, scale)])
+        least = _divide(weighed[known], nothing)
     return replace(calibration, sharpness=fitted, evidence=tuple(map(float, quantiles)), least_evidence=least)
+
+
+def _signs(block: Scored) -> Float32[ndarray, "B E1"]:
+    """Of an organism: vectors, and energies that weigh as much as all of a vector's numbers together."""
+    weight = np.float32(np.sqrt(block.image_BE.shape[1]))
+    return np.concatenate([block.image_BE, weight * block.energy_B[:, None]], axis=1)
+
+
+def _part_from_nothing(organisms: Iterator[Scored], nothing: Iterator[Scored]) -> tuple[float, ...]:
+    """Weights of a logistic regression between the two, each as heavy as the other."""
+    from sklearn.linear_model import LogisticRegression
+
+    shown, empty = (np.concatenate([_signs(block) for block in blocks]) for blocks in (organisms, nothing))
+    truth = np.repeat([1, 0], [len(shown), len(empty)])
+    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000)
+    fitted = model.fit(np.concatenate([shown, empty]), truth)
+    return tuple(round(float(weight), 5) for weight in fitted.coef_[0])
 
 
 def _slope_of_logits(
@@ -246,14 +284,18 @@ class _Siblings:
 
 
 def _collect(
-    image_NE: Float32[ndarray, "N E"], group_NR: Int[ndarray, "N 7"], bank: LabelBank, scale: float
+    image_NE: Float32[ndarray, "N E"],
+    group_NR: Int[ndarray, "N 7"],
+    bank: LabelBank,
+    calibration: Calibration,
+    scale: float,
 ) -> tuple[list[_Siblings | None], NDArray[np.float32]]:
-    """For each rank the siblings of the true taxa (none where every parent has one child), and all energies."""
+    """For each rank the siblings of the true taxa (none where every parent has one child), and all evidence."""
     parts: list[list[tuple[NDArray[np.float32], int]]] = [[] for _ in Rank]
-    energies, start = [], 0
+    weighed, start = [], 0
     for block in iter_scored(image_NE, bank, scale):
         sums = sum_to_all_ranks(block.probability_BK, bank)
-        energies.append(block.energy_B)
+        weighed.append(calibration.weigh(block))
         for image, groups in enumerate(group_NR[start : start + len(block.energy_B)]):
             for rank in Rank:
                 low, high = 0, len(bank)
@@ -266,7 +308,7 @@ def _collect(
                 if groups[rank] != UNKNOWN and last - first > 1:
                     parts[rank].append((sums[rank][image, first:last].copy(), int(groups[rank] - first)))
         start += len(block.energy_B)
-    return [_join(part) for part in parts], np.concatenate(energies)
+    return [_join(part) for part in parts], np.concatenate(weighed)
 
 
 def _join(parts: list[tuple[NDArray[np.float32], int]]) -> _Siblings | None:
@@ -293,7 +335,7 @@ def _solve(slope: Callable[[float], tuple[float, float]]) -> float:
 
 
 def _divide(organisms: Float[ndarray, "N"], nothing: Float[ndarray, "M"]) -> float:  # noqa: F821
-    """The energy that parts the two best (both kinds count alike), but loses at most a twentieth of the organisms."""
+    """The evidence that parts the two best (both kinds count alike), but loses at most a twentieth of the organisms."""
     edges = np.unique(np.concatenate([organisms, nothing]))
     lost = np.searchsorted(np.sort(organisms), edges) / len(organisms)
     found_out = np.searchsorted(np.sort(nothing), edges) / len(nothing)

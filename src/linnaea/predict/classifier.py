@@ -37,13 +37,16 @@ class Scored:
     """``logsumexp(scale * cosine) / scale``: about the largest cosine, the higher the more labels are near (Liu et
     al., "Energy-based out-of-distribution detection", NeurIPS 2020, with the sign turned)."""
     max_cosine_B: Float32[ndarray, "B"]  # noqa: F821
+    image_BE: Float32[ndarray, "B E"]
+    """The images themselves."""
 
 
 def iter_scored(image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float) -> Iterator[Scored]:
     """Softmax over the bank's taxa in blocks of images, so that memory does not grow with their number."""
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
-        logits = _cosines(image_NE[start : start + step], bank.vectors)
+        images = image_NE[start : start + step]
+        logits = _cosines(images, bank.vectors)
         largest = logits.max(axis=1, keepdims=True)
         logits -= largest
         logits *= logit_scale
@@ -51,7 +54,7 @@ def iter_scored(image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale:
         total = logits.sum(axis=1, keepdims=True)
         logits /= total
         energy = largest + np.log(total) / np.float32(logit_scale)
-        yield Scored(logits, energy[:, 0], largest[:, 0])
+        yield Scored(logits, energy[:, 0], largest[:, 0], images)
 
 
 def iter_probabilities(

@@ -30,8 +30,8 @@ def decide_calibrated(
     probability = calibrate_probabilities(block.probability_BK, bank, calibration)
     if weight_BK is not None:
         probability = apply_prior(probability, weight_BK)
-    recognised = calibration.recognises(block.energy_B)
-    evidence = calibration.evidence_of(block.energy_B)
+    weighed = calibration.weigh(block)
+    recognised, evidence = calibration.recognises(weighed), calibration.evidence_of(weighed)
     highest = sum_to_all_ranks(probability, bank)[Rank.KINGDOM].max(axis=1)
     answers: list[Guess | tuple[str, float]] = []
     for image, guess in enumerate(decide(probability, bank, confidence, recognised)):

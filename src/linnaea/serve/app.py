@@ -305,7 +305,7 @@ def _answer(
         after = guess_at_rank(probability, bank, rank, 1)[0]
         prior = "same" if [g.taxon for g in before] == [g.taxon for g in after] else "changed"
     (path,) = likeliest_paths(probability, bank)
-    known = bool(calibration.recognises(block.energy_B)[0])
+    known = bool(calibration.recognises(calibration.weigh(block))[0])
     sure = [guess for guess in path if known and guess.score >= confidence]
     return Answer(
         file_name=name,

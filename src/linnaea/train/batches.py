@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,10 @@ class Labels:
     taxon_ids: Int64[ndarray, " B"]
     text_types: Int64[ndarray, " B"]
     """Positions in the recipe's text types."""
+    partner_ids: Int64[ndarray, " B"] | None = None
+    """With CutMix: what a part of the picture is (:mod:`linnaea.train.cutmix`)."""
+    own_share: float = 1.0
+    """The part of the picture that is not its partner's."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class Batch:
     keys: tuple[str, ...]
     unreadable: tuple[str, ...]
     """Samples that could not be read, with the reason; others stand in for them."""
+    partner_ids: Int64[ndarray, " B"] | None = field(default=None, kw_only=True)
+    own_share: float = field(default=1.0, kw_only=True)
+    """Both as in :class:`Labels`."""
 
 
 def make_rng(seed: int, stream: int, *place: int) -> np.random.Generator:

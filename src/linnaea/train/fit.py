@@ -24,6 +24,7 @@ from linnaea.model.text import TokenTable
 from linnaea.train.adapt import make_optimizer, set_training
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.checkpoints import Checkpoints, optimizer_state, restore_newest
+from linnaea.train.cutmix import mix_batch
 from linnaea.train.logs import Meter, MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.parallel import ALONE, Peers, Spread, assemble, clip_gradients, spread
@@ -99,7 +100,7 @@ def fit(
             waited = time.perf_counter() - began
             lr = set_learning_rate(optimizer, step, n_steps, descent)
             seed_step(seed, step, peers)
-            loss = loss_of(batch)
+            loss = loss_of(mix_batch(batch, descent.cutmix, seed))
             value = float(loss.detach())
             bad, n_bad = peers.total(not math.isfinite(value), len(batch.unreadable))
             if bad:

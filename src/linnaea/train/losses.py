@@ -115,9 +115,14 @@ def _mean_cosine_in_groups(
     return ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
 
 
-def class_loss(logits_BK: Float[Tensor, "B K"], class_B: Int[Tensor, " B"]) -> Float[Tensor, ""]:
-    """Cross-entropy over the samples that have a class; -1 is none. 0 where no sample has one."""
-    total: Tensor = cross_entropy(logits_BK, class_B, ignore_index=-1, reduction="sum")
+def class_loss(
+    logits_BK: Float[Tensor, "B K"], class_B: Int[Tensor, " B"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the samples that have a class; -1 is none. 0 where no sample has one.
+
+    With ``label_smoothing`` that share of the target is uniform over all classes (arXiv 1512.00567, section 7).
+    """
+    total: Tensor = cross_entropy(logits_BK, class_B, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing)
     return total / (class_B >= 0).sum().clamp(min=1)
 
 

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
+from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
@@ -52,11 +53,18 @@ def compute_loss(
     else:
         pixels_BCHW = torch.from_numpy(batch.pixels)
         image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
-    labels = Labels(*peers.gather_array(np.stack([batch.taxon_ids, batch.text_types], axis=1)).T.copy())
+    labels = _gather_labels(batch, peers)
     loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
     if isinstance(batch, MixedBatch):
         loss = loss + _replay_loss(model, batch, descent, peers)
     return loss
+
+
+def _gather_labels(batch: Batch, peers: Peers) -> Labels:
+    """What the samples of all processes are."""
+    mixed = () if batch.partner_ids is None else (batch.partner_ids,)
+    own = np.stack([batch.taxon_ids, batch.text_types, *mixed], axis=1)
+    return Labels(*peers.gather_array(own).T.copy(), own_share=batch.own_share)
 
 
 def loss_of_features(
@@ -97,7 +105,7 @@ def _contrastive(
             taxon_B = torch.from_numpy(labels.taxon_ids).to(model.device)
             return multi_positive(image_BE, caption_UE, caption_of_B, taxon_B, scale, rows_at_once=rows, peers=peers)
         case "rank_positive":
-            lineage_BR = _lineages(model, labels, table)
+            lineage_BR = _lineages(model, labels.taxon_ids, table)
             weights = descent.rank_weights
             return rank_positive(
                 image_BE, caption_UE, caption_of_B, lineage_BR, weights, scale, rows_at_once=rows, peers=peers
@@ -170,17 +178,22 @@ def _class_losses(
     model: TaxonModel, image_BE: Float[Tensor, "B E"], labels: Labels, table: TokenTable, descent: Descent
 ) -> Float[Tensor, ""]:
     """Cross-entropy summed over the ranks that have a head, with ``class_weights``; a sample without a name at a rank
-    is left out there.
+    is left out there. Of mixed pictures it is the mean over what they are mixed of, by area.
 
     With a head for species alone it is the paper's first baseline, with seven its second (arXiv 2311.18803).
     The paper's repository has no code for either.
     """
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    lineage_BR = _lineages(model, labels, table)
-    losses = [
-        descent.class_weights[rank] * class_loss(scale * head(image_BE), lineage_BR[:, rank])
-        for rank, head in class_heads(model).items()
-    ]
+    targets = [(labels.own_share, _lineages(model, labels.taxon_ids, table))]
+    if labels.partner_ids is not None:
+        targets.append((1 - labels.own_share, _lineages(model, labels.partner_ids, table)))
+    losses = []
+    for rank, head in class_heads(model).items():
+        logits_BK = scale * head(image_BE)
+        losses += [
+            descent.class_weights[rank] * share * class_loss(logits_BK, lineage_BR[:, rank], descent.label_smoothing)
+            for share, lineage_BR in targets
+        ]
     return torch.stack(losses).sum()
 
 
@@ -200,8 +213,8 @@ def _replay_loss(model: TaxonModel, batch: MixedBatch, descent: Descent, peers: 
     return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows, peers=peers)
 
 
-def _lineages(model: TaxonModel, labels: Labels, table: TokenTable) -> Int[Tensor, "B R"]:
-    return torch.from_numpy(table.lineage_of[labels.taxon_ids].astype(np.int64)).to(model.device)
+def _lineages(model: TaxonModel, taxon_ids: Int64[ndarray, " B"], table: TokenTable) -> Int[Tensor, "B R"]:
+    return torch.from_numpy(table.lineage_of[taxon_ids].astype(np.int64)).to(model.device)
 
 
 def _encode_captions(

@@ -71,7 +71,8 @@ class Feed:
     shuffle_window: int = 0
     """Samples within which the order is shuffled after the shards are (0: all; network storage wants less)."""
     taxon_balance: float = 0.0
-    """0: taxa as frequent as in the data; 1: all equally; between: their numbers to the power of 1 - this."""
+    """0: taxa as frequent as in the data; 1: all equally; between: their numbers to the power of 1 - this. Below 0:
+    those with many pictures even more, so that species seen once or twice cost less of the time."""
     source_balance: float = 0.0
     """The same for the sources of the pictures."""
     replay: str = ""
@@ -120,9 +121,13 @@ class Descent:
     """Weights of kingdom to species, for rank_positive and level_restricted."""
     class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
+    label_smoothing: float = 0.0
+    """With cross_entropy and hierarchical: the share of the target that is spread over all classes."""
+    cutmix: float = 0.0
+    """With these two: the share of the steps in which a box of each picture is another's, and as much of its loss."""
     teach: float = 0.0
-    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads of
-    the run that it starts from."""
+    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads
+    of the run that it starts from."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -187,6 +192,14 @@ class Recipe:
             bool(descent.teach) and descent.objective != "level_restricted",
             "teach: with the objective level_restricted",
         )
+        has_classes = descent.objective in ("cross_entropy", "hierarchical")
+        yield not 0 <= descent.label_smoothing < 1, "label smoothing: from 0 (none) to below 1"
+        yield not 0 <= descent.cutmix <= 1, "cutmix: a share of the steps, from 0 (none) to 1"
+        yield (
+            bool(descent.label_smoothing or descent.cutmix) and not has_classes,
+            "label smoothing and cutmix: with the objective cross_entropy or hierarchical",
+        )
+        yield bool(descent.cutmix and feed.cached_views), "cutmix: of pictures, not of cached views"
         for name, weights in (("rank", descent.rank_weights), ("class", descent.class_weights)):
             yield (
                 min(weights) < 0 or not any(weights),
@@ -225,7 +238,7 @@ SMALL = replace(
 """From nothing on some thousand photographs. ``linnaea train small --data DATA --output RUN``; not measured."""
 NANO_BASE = Recipe(
     tower=Tower(
-        image_size=96,
+        image_size=128,
         backbone="tf_efficientnet_lite1",
         backbone_weights="efficientnet-lite1-77cc7160.pth",
         width=256,
@@ -234,40 +247,41 @@ NANO_BASE = Recipe(
         context_length=64,
         n_merges=4000,
     ),
-    feed=Feed(batch_size=128, crop_scale=(0.4, 1.0), flip=True, colour_jitter=0.3),
+    feed=Feed(batch_size=128, crop_scale=(0.3, 1.0), flip=True, colour_jitter=0.3),
     descent=Descent(
-        epochs=4.0,
-        lr=7e-4,
+        epochs=5.0,
+        lr=8e-4,
         warmup=50,
         weight_decay=0.05,
         clip_norm=1.0,
-        objective="cross_entropy",
+        objective="hierarchical",
+        class_weights=(0.0, 0.0, 0.1, 0.1, 0.3, 0.3, 1.0),
         layer_decay=0.75,
-        average=0.99,
+        freeze_blocks=3,
+        average=0.995,
         precision="bf16",
         checkpoint_every=100,
     ),
 )
-"""First of three steps to the bundled model: a class for each species, at 96 pixels, from ImageNet's weights.
+"""First of three steps to the bundled model: classes of all ranks, at 128 pixels, from ImageNet's weights.
 
 ``linnaea train nano-base --data DATA --output BASE --backbone-weights FILE``; the whole way: ``docs/nano.md``.
 """
 NANO_EYE = Recipe(
-    tower=Tower(start="nano-base", resize_to=160),
-    feed=Feed(batch_size=128, crop_scale=(0.3, 1.0), flip=True, colour_jitter=0.3),
+    tower=Tower(start="nano-base", resize_to=192),
+    feed=replace(NANO_BASE.feed, taxon_balance=-0.25),
     descent=replace(
         NANO_BASE.descent,
-        epochs=8.0,
-        lr=6e-4,
+        epochs=12.0,
+        lr=5e-4,
         warmup=130,
-        objective="hierarchical",
-        class_weights=(0.0, 0.0, 0.1, 0.1, 0.3, 0.3, 1.0),
-        freeze_blocks=3,
+        label_smoothing=0.1,
+        cutmix=0.4,
         average=0.998,
         checkpoint_every=50,
     ),
 )
-"""Second step: classes of all ranks, at 160 pixels.
+"""Second step: the same at 192 pixels, with CutMix and smoothed labels.
 
 ``linnaea train nano-eye --start BASE --data DATA --output EYE``; the whole way: ``docs/nano.md``.
 """
@@ -410,8 +424,8 @@ _ABLATION_SCORES = {"com": "24.9", "sci": "22.3", "taxon": "26.6", "sci_com": "2
 NOTES: dict[str, str] = {
     "tiny": "1.5 M parameters from nothing at 64 px, for the demo: minutes on 2 cores (figures: docs/log.md)",
     "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU; not measured",
-    "nano-base": "the bundled model, first step: species as classes at 96 px, from ImageNet's weights (docs/nano.md)",
-    "nano-eye": "second step: classes of all ranks at 160 px (--start a run of nano-base)",
+    "nano-base": "the bundled model, first step: classes of all ranks at 128 px, from ImageNet weights (docs/nano.md)",
+    "nano-eye": "second step: the same at 192 px (--start a run of nano-base)",
     "nano": "third step: names against a frozen image tower (--start a run of nano-eye)",
     "fine-tune": "BioCLIP (or --start another) on a few thousand photographs of one's own, one GPU or a CPU;"
     " not measured",

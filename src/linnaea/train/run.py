@@ -264,8 +264,8 @@ def check_same_recipe(run: Run) -> None:
         before = json.loads((run.run_dir / RECIPE_FILE).read_text())
     except (OSError, ValueError) as error:
         raise LinnaeaError(f"{run.run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
-    now = json.loads(json.dumps(_describe(run)))
-    changed = sorted(_changes(before, now))
+    now, plain = (json.loads(json.dumps(part)) for part in (_describe(run), dataclasses.asdict(Recipe())))
+    changed = sorted(_changes(_complete(before, plain), now))
     if changed:
         raise LinnaeaError(
             f"{run.run_dir}: was started with other settings ({'; '.join(changed)}); choose another --output"
@@ -274,6 +274,12 @@ def check_same_recipe(run: Run) -> None:
 
 def _describe(run: Run) -> dict[str, Any]:
     return {"recipe": run.recipe_name, "data": str(run.data_dir.resolve()), **dataclasses.asdict(run.recipe)}
+
+
+def _complete(before: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """With the settings that did not exist when the run was started, as they do nothing."""
+    parts = {key: _complete(before[key], part) for key, part in plain.items() if isinstance(before.get(key), dict)}
+    return plain | before | parts
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
