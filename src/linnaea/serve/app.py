@@ -201,7 +201,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
 
 def _ready(bank: LabelBank) -> LabelBank:
     """Small banks become float32 once, instead of with every photograph."""
-    if bank.vectors.nbytes * 2 > EXACT_BYTES:
+    if 4 * len(bank) * bank.vectors.shape[1] > EXACT_BYTES:
         return bank
     return LabelBank(bank.taxa, np.asarray(bank.vectors, np.float32), bank.facts)
 
