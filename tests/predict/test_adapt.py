@@ -52,6 +52,22 @@ def test_where_names_say_nothing_the_head_decides() -> None:
     assert (answers == new_labels).mean() > 0.95, "the weights are those of a bank"
 
 
+def test_a_few_photographs_are_no_reason_for_certainty() -> None:
+    """All are answered rightly in validation, at any temperature; the answers are not therefore 100% sure."""
+    sure = []
+    for n_each in (4, 40):
+        images, labels = make_photographs(6, n_each, 0.05)
+        text = unit(np.random.default_rng(9).normal(size=(6, 24)))
+        fitted = fit_head(images, labels, text, 50.0)
+        assert (fitted.best.answers == labels).all()
+        new, _ = make_photographs(6, 40, 0.05)
+        logits = 50.0 * new @ fitted.weights_KE.T
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        sure.append(float((exponents.max(axis=1) / exponents.sum(axis=1)).mean()))
+    assert 0.8 < sure[0] < 0.99
+    assert sure[0] < sure[1] < 0.9999
+
+
 def test_where_photographs_are_noise_names_decide() -> None:
     images, labels = make_photographs(5, 3, 0.02)
     text = np.stack([images[labels == n].mean(axis=0) for n in range(5)])

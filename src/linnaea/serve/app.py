@@ -4,7 +4,6 @@ Nothing is fetched on behalf of a caller, nothing is kept, and the page loads no
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -32,7 +31,7 @@ from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.predictor import Predictor
 from linnaea.predict.priors import Place, Regions, apply_prior
 from linnaea.predict.restrict import keep_clades
-from linnaea.serve.intake import BUSY, COME_BACK, LimitBody
+from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
@@ -113,14 +112,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
                   description="Taxa on photographs, with probabilities at every rank.")  # fmt: skip
     app.add_middleware(LimitBody, limits=limits)
 
-    @app.middleware("http")
-    async def count(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
-        start = time.monotonic()
-        response = await respond(request)
-        answered.labels(response.status_code).inc()
-        seconds.observe(time.monotonic() - start)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+    app.add_middleware(Count, answered=answered, seconds=seconds)
 
     @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
     def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:

@@ -1,8 +1,10 @@
-"""What comes in is bounded before it is read: each request's bytes, those of all together, and their number."""
+"""What comes in is bounded before it is read (each request's bytes, all requests' bytes and number), and counted."""
 
 import asyncio
+import time
 
 from fastapi.responses import JSONResponse
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from linnaea.serve.service import Limits
@@ -83,3 +85,25 @@ class LimitBody:
 
 class _RefusedError(Exception):
     """Ends the reading of a body."""
+
+
+class Count:
+    """Counts and times requests, refused ones too; no more than that per request, as a full server refuses many."""
+
+    def __init__(self, app: ASGIApp, answered: Counter, seconds: Histogram) -> None:
+        self.app, self.answered, self.seconds = app, answered, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.monotonic()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.answered.labels(message["status"]).inc()
+                self.seconds.observe(time.monotonic() - start)
+                message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        await self.app(scope, receive, counted)

@@ -120,14 +120,12 @@ class Service:
         return np.asarray(preprocess.pixels(decode(data, min_short_side=enough, max_pixels=limit)), np.uint8)
 
     def _work(self) -> None:
+        """Batches of 1, 2, 4 ...: for every size there is, PyTorch keeps memory of its own."""
         while (first := self._jobs.get()) is not None:
             batch = [first]
-            while len(batch) < self.predictor.batch_size:
-                try:
-                    more = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
+            n_here = min(self._jobs.qsize() + 1, self.predictor.batch_size)
+            for _ in range((1 << n_here.bit_length() >> 1) - 1):
+                if (more := self._jobs.get()) is None:  # nothing comes after it
                     self._run(batch)
                     return
                 batch.append(more)
