@@ -308,6 +308,27 @@ def test_a_model_that_fails_does_not_end_the_service(
     assert np.linalg.norm(asyncio.run(both())) == pytest.approx(1, abs=1e-5)
 
 
+def test_batches_come_in_few_sizes(predictor: Predictor, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch keeps memory for every size it has seen."""
+    whole = service_module.encode_pixels
+    sizes: list[int] = []
+
+    def spy(model: Any, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return whole(model, pixels)
+
+    monkeypatch.setattr(service_module, "encode_pixels", spy)
+
+    async def many() -> None:
+        service = Service(predictor, Limits())
+        await asyncio.gather(*(service.encode(path.read_bytes()) for path in pictures[:13]))
+        await asyncio.to_thread(service.close)
+
+    asyncio.run(many())
+    assert sum(sizes) == 13
+    assert set(sizes) <= {1, 2, 4}
+
+
 def test_a_head_of_ones_own_is_served(trained: Path, photographs: Path, tmp_path: Path) -> None:
     for folder in sorted(path for path in photographs.iterdir() if path.is_dir())[:3]:
         shutil.copytree(folder, tmp_path / "mine" / folder.name)

@@ -94,7 +94,8 @@ class Clade(BaseModel):
 
 def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None) -> FastAPI:
     """The application; one process serves one model."""
-    limits, predictor = limits or Limits(), replace(predictor, bank=_ready(predictor.bank))
+    limits = limits or Limits()
+    predictor = replace(predictor, bank=_ready(predictor.bank))
     registry = CollectorRegistry()
     seen = Counter("linnaea_photographs", "Photographs, by what became of them", ["status"], registry=registry)
     answered = Counter("linnaea_requests", "Requests, by status", ["code"], registry=registry)
