@@ -194,6 +194,7 @@ def test_detections_go_in_and_come_out_in_megadetectors_form(
     assert failed["detections"] is None
     (detection,) = good["detections"]
     assert detection["bbox"] == [0.1, 0.1, 0.5, 0.5]
+    assert detection["conf"] == 0.9, "the detector's"
     scores = [score for _, score in detection["classifications"]]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) == 2

@@ -42,6 +42,16 @@ def test_models_and_banks_in_folders_are_found(tmp_path: Path, capsys: pytest.Ca
     assert set(listing.COMMANDS) == {"recipes", "tasks", "models", "banks", "checklists"}
 
 
+def test_the_model_of_the_package_is_listed_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, here in ((tmp_path, True), (tmp_path / "not there", False)):
+        monkeypatch.setattr("linnaea.model.folders._BUNDLED", {"nano": folder})
+        assert main(["list", "models", str(tmp_path)]) == DONE
+        rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        assert (["nano", "this package", "yes"] in rows) is here
+
+
 def test_a_good_installation_is_good(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.doctor(Doctor()) == DONE
     out = capsys.readouterr().out

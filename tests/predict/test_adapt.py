@@ -11,6 +11,8 @@ import pytest
 from linnaea.cli import main
 from linnaea.predict import adapt
 from linnaea.predict.adapt import fit_head
+from linnaea.predict.calibration import Calibration, read_calibration, write_calibration
+from linnaea.predict.labels import LabelBank
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -48,6 +50,22 @@ def test_where_names_say_nothing_the_head_decides() -> None:
     new, new_labels = make_photographs(6, 40, 0.15)
     answers = (50.0 * new @ fitted.weights_KE.T).argmax(axis=1)
     assert (answers == new_labels).mean() > 0.95, "the weights are those of a bank"
+
+
+def test_a_few_photographs_are_no_reason_for_certainty() -> None:
+    """All are answered rightly in validation, at any temperature; the answers are not therefore 100% sure."""
+    sure = []
+    for n_each in (4, 40):
+        images, labels = make_photographs(6, n_each, 0.05)
+        text = unit(np.random.default_rng(9).normal(size=(6, 24)))
+        fitted = fit_head(images, labels, text, 50.0)
+        assert (fitted.best.answers == labels).all()
+        new, _ = make_photographs(6, 40, 0.05)
+        logits = 50.0 * new @ fitted.weights_KE.T
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        sure.append(float((exponents.max(axis=1) / exponents.sum(axis=1)).mean()))
+    assert 0.8 < sure[0] < 0.99
+    assert sure[0] < sure[1] < 0.9999
 
 
 def test_where_photographs_are_noise_names_decide() -> None:
@@ -107,3 +125,24 @@ def test_the_command_gives_a_bank_that_predict_takes(
     right = [row["genus"] in row["file_name"] for row in table.iter_rows(named=True)]
     assert np.mean(right) > 0.5, "on photographs that were fitted"
     assert main(["adapt", str(tmp_path / "nothing"), "--output", str(head), *model]) == 1
+    (tmp_path / "more.txt").write_text("Pica pica\n")
+    assert main(["labels", "append", str(head), "--taxa", str(tmp_path / "more.txt"), *model]) == 1
+    assert "adapt again" in capsys.readouterr().err
+
+
+def test_a_models_calibration_is_not_its_heads(photographs: Path, trained: Path, tmp_path: Path) -> None:
+    """What the model learnt about its own labels, here that nothing shows any, says nothing about other classes."""
+    model, mine, head = tmp_path / "model", tmp_path / "mine", tmp_path / "head"
+    shutil.copytree(trained / "model", model)
+    write_calibration(model, Calibration(temperature=9.0, evidence=(8.0, 9.0), least_evidence=9.0, n_labels=12))
+    for folder in sorted(path for path in photographs.iterdir() if path.is_dir())[:3]:
+        shutil.copytree(folder, mine / folder.name)
+    assert main(["adapt", str(mine), "--output", str(head), "--model", str(model)]) == 0
+    auto = ["predict", str(mine), "--model", str(model), "--rank", "auto", "--confidence", "0.34"]
+    assert main([*auto, "--output", str(tmp_path / "own.csv")]) == 0
+    assert set(pl.read_csv(tmp_path / "own.csv")["status"]) == {"abstained"}
+    assert main([*auto, "--labels", str(head), "--output", str(tmp_path / "head.csv")]) == 0
+    assert "ok" in set(pl.read_csv(tmp_path / "head.csv")["status"])
+    learnt = read_calibration(LabelBank.open(head).facts)
+    assert learnt is not None
+    assert (learnt.temperature, learnt.n_images, learnt.n_labels) == (1.0, 24, 3)

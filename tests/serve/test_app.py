@@ -1,19 +1,24 @@
 """The service answers everybody: with taxa, or with a status and one line that say what is wrong."""
 
 import asyncio
+import io
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from linnaea.cli import main
 from linnaea.cli.predict import load_model_and_bank
 from linnaea.data.images import ImageError
 from linnaea.predict.inputs import file_input
@@ -21,16 +26,10 @@ from linnaea.predict.predictor import Predictor
 from linnaea.predict.priors import Regions, make_regions
 from linnaea.serve import service as service_module
 from linnaea.serve.app import make_app
-from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
+from linnaea.serve.service import Limits, Service, TooSlowError
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 LIMITS = Limits(file_bytes=200_000, request_bytes=500_000, files=5, waiting=4, seconds=10)
-
-
-@pytest.fixture(scope="module")
-def predictor(trained: Path) -> Predictor:
-    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
-    return Predictor(model=model, bank=bank, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +107,8 @@ def test_a_bad_photograph_among_good_ones_is_a_row(client: TestClient, pictures:
         (None, {"top_k": "0"}, 422, "greater than"),
         (None, {"lat": "95", "lon": "0"}, 422, "less than or equal"),
         (None, {"lat": "50", "lon": "9"}, 422, "no file of regions"),
+        (None, {"lat": "50"}, 422, "go together"),
+        (None, {"within": "x" * 101}, 422, "101 characters"),
         (None, {"within": [f"genus:G{n}" for n in range(17)]}, 422, "17 clades"),
     ],
 )
@@ -197,23 +198,74 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return go
 
 
+async def post_at_once(predictor: Predictor, limits: Limits, bodies: list[list[bytes]], go: Callable[[], Any]) -> Any:
+    """The answers of requests that come together; ``go`` is called once all have come."""
+    app = make_app(predictor, limits=limits)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        jobs = [
+            asyncio.create_task(client.post("/predict", files=[("files", ("a.jpg", data)) for data in body]))
+            for body in bodies
+        ]
+        await asyncio.sleep(1)
+        n_waiting = app.state.service.n_waiting
+        go()
+        answers = await asyncio.gather(*jobs)
+        again = await client.post("/predict", files=[("files", ("a.jpg", bodies[0][0]))])
+        return answers, n_waiting, again
+
+
 def test_a_full_queue_says_come_back(predictor: Predictor, pictures: list[Path], slow: threading.Event) -> None:
     data = pictures[0].read_bytes()
+    limits = Limits(waiting=6, files=10, seconds=8)
+    answers, n_waiting, again = asyncio.run(post_at_once(predictor, limits, [[data]] * 4 + [[data] * 3] * 20, slow.set))
+    codes = [answer.status_code for answer in answers]
+    assert codes == [200] * 4 + [429] * 20, "all of a request's photographs find room, or none"
+    assert n_waiting == 4
+    assert answers[-1].headers["retry-after"] == "2"
+    assert "try again" in answers[-1].json()["detail"]
+    assert again.status_code == 200, "what was refused holds no room"
+    slow.clear()
+    answers, n_waiting, _ = asyncio.run(post_at_once(predictor, limits, [[data] * 8], slow.set))
+    assert answers[0].status_code == 200, "an idle server takes any request that is allowed"
+    assert n_waiting == 8
 
-    async def many() -> list[Any]:
-        service = Service(predictor, Limits(waiting=3, seconds=8))
-        jobs = [asyncio.create_task(service.encode(data)) for _ in range(30)]
-        await asyncio.sleep(1)
-        slow.set()
-        results = await asyncio.gather(*jobs, return_exceptions=True)
-        await asyncio.to_thread(service.close)
-        return results
 
-    results = asyncio.run(many())
-    busy = [one for one in results if isinstance(one, BusyError)]
-    assert busy
-    assert len(results) - len(busy) >= 3
-    assert all(isinstance(one, np.ndarray | BusyError) for one in results)
+def test_all_requests_together_hold_a_bounded_number_of_bytes(
+    predictor: Predictor, pictures: list[Path], slow: threading.Event
+) -> None:
+    data = pictures[0].read_bytes()
+    limits = Limits(bytes_under_way=3 * len(data) + 2_000, seconds=8)
+    answers, _, again = asyncio.run(post_at_once(predictor, limits, [[data]] * 10, slow.set))
+    codes = [answer.status_code for answer in answers]
+    assert 200 in codes
+    assert codes.count(429) >= 7
+    assert set(codes) == {200, 429}
+    assert again.status_code == 200
+    answers, _, _ = asyncio.run(post_at_once(predictor, limits, [[data] * 9], slow.set))
+    assert answers[0].status_code == 200, "alone, any request that is allowed"
+
+
+def test_too_large_a_photograph_among_others_is_a_row(client: TestClient, pictures: list[Path]) -> None:
+    parts = [("files", ("large.jpg", b"x" * 200_001)), ("files", ("good.jpg", pictures[0].read_bytes()))]
+    results = client.post("/predict", files=parts).raise_for_status().json()["results"]
+    assert [one["status"] == "failed" for one in results] == [True, False]
+    assert "at most 200,000" in results[0]["reason"]
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any, **options: Any) -> Any:
+        raise AssertionError("decoded")
+
+    stream = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(stream, "JPEG")
+    monkeypatch.setattr("linnaea.data.images.simplejpeg.decode_jpeg", never)
+    with TestClient(make_app(predictor, limits=Limits(pixels=119_999))) as client:
+        answer = client.post("/predict", files=[("files", ("a.jpg", stream.getvalue()))])
+    assert answer.status_code == 415
+    assert "too large: 400 x 300 pixels" in answer.json()["detail"]
 
 
 def test_a_slow_answer_is_given_up(predictor: Predictor, pictures: list[Path], slow: threading.Event) -> None:
@@ -254,6 +306,43 @@ def test_a_model_that_fails_does_not_end_the_service(
         return vector
 
     assert np.linalg.norm(asyncio.run(both())) == pytest.approx(1, abs=1e-5)
+
+
+def test_batches_come_in_few_sizes(predictor: Predictor, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch keeps memory for every size it has seen."""
+    whole = service_module.encode_pixels
+    sizes: list[int] = []
+
+    def spy(model: Any, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return whole(model, pixels)
+
+    monkeypatch.setattr(service_module, "encode_pixels", spy)
+
+    async def many() -> None:
+        service = Service(predictor, Limits())
+        await asyncio.gather(*(service.encode(path.read_bytes()) for path in pictures[:13]))
+        await asyncio.to_thread(service.close)
+
+    asyncio.run(many())
+    assert sum(sizes) == 13
+    assert set(sizes) <= {1, 2, 4}
+
+
+def test_a_head_of_ones_own_is_served(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    for folder in sorted(path for path in photographs.iterdir() if path.is_dir())[:3]:
+        shutil.copytree(folder, tmp_path / "mine" / folder.name)
+    name = str(trained / "model")
+    assert main(["adapt", str(tmp_path / "mine"), "--output", str(tmp_path / "head"), "--model", name]) == 0
+    model, bank = load_model_and_bank(name, tmp_path / "head", device="cpu")
+    mine = Predictor(model=model, bank=bank)
+    paths = sorted((tmp_path / "mine").rglob("*.jpg"))[:5]
+    with TestClient(make_app(mine)) as client:
+        answers = post(client, paths, top_k=3).raise_for_status().json()
+    assert answers["n_labels"] == 3
+    for got, answer in zip(answers["results"], mine.answer(file_input(path) for path in paths), strict=True):
+        names = [taxon["name"] for taxon in got["alternatives"]]
+        assert names == [guess.taxon.scientific_name for guess in answer.guesses]
 
 
 def test_make_app_is_an_application(predictor: Predictor) -> None:

@@ -47,6 +47,8 @@ def adapt(options: Adapt) -> int:
     from linnaea.data.shards import make_taxa_table
     from linnaea.model.encoder import open_encoder
     from linnaea.predict.adapt import fit_head
+    from linnaea.predict.calibration import KEY as CALIBRATION
+    from linnaea.predict.calibration import Calibration
     from linnaea.predict.labels import LabelBank, make_bank
 
     records, failed = _read(options.folder)
@@ -61,8 +63,10 @@ def adapt(options: Adapt) -> int:
         fitted = fit_head(vectors, labels, np.asarray(bank.vectors), model.logit_scale)
     except ValueError as error:
         raise LinnaeaError(f"{options.folder}: {error}") from error
+    # The model's calibration is for its own labels; the head's temperature was chosen with the head.
+    own_word = Calibration(n_images=len(good), n_labels=len(bank)).to_json()
     facts = {"model": model.fingerprint, "text_type": str(options.text_type), "templates": [PHOTO_TEMPLATE],
-             "adapted": {"photographs": len(good), **vars(fitted.best.choice)}}  # fmt: skip
+             "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
     head = LabelBank(bank.taxa, fitted.weights_KE, facts)
     head.save(options.output, dtype=np.float32)
     _report(head, labels, fitted, options.output)

@@ -10,6 +10,7 @@ from linnaea.cli import DONE, SOME_FAILED, Commands
 from linnaea.cli.console import progress_bar, warn
 from linnaea.cli.labels_calibrate import Calibrate, calibrate
 from linnaea.errors import UsageError
+from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class Build:
 
     output: Path
     """Folder of the bank."""
-    model: str
-    """Folder or name of the model."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     taxa: Path | None = None
     """The taxa: a data set, a table with columns named after ranks, or a file with a name per line."""
     checklist: str = ""
@@ -83,7 +84,7 @@ class Append:
     """Folder of the bank."""
     taxa: Path
     """The taxa to add: a data set, a table with columns named after ranks, or a file with a name per line."""
-    model: str
+    model: str = DEFAULT_MODEL
     """Folder or name of the model the bank was built with."""
     output: Path | None = None
     """Folder of the new bank; without it the bank itself is changed."""
@@ -109,7 +110,7 @@ class Update:
 
     bank: tyro.conf.Positional[Path]
     """Folder of the bank."""
-    model: str
+    model: str = DEFAULT_MODEL
     """Folder or name of the model the bank was built with."""
     taxa: Path | None = None
     """The taxa as they are now (a data set that was migrated, a table) ..."""

@@ -62,10 +62,12 @@ class Models:
 
 
 def models(options: Models) -> int:
-    """Published models (and whether their weights are here) and model folders."""
+    """The models of this package, published models (and whether their weights are here), and model folders."""
+    from linnaea.model.folders import bundled_models
     from linnaea.model.load import HUB_MODELS
 
-    rows = [
+    rows = [(name, "this package", "yes") for name in bundled_models()]
+    rows += [
         (name, source, "yes" if _is_cached(source) else "no, is fetched on first use")
         for name, source in HUB_MODELS.items()
     ]

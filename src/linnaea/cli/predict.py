@@ -13,6 +13,7 @@ from linnaea.cli import Commands
 from linnaea.cli.console import progress_bar, report_failed, results, say, warn
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
@@ -175,7 +176,6 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
     """The predictor, and all that its answers depend on."""
     from linnaea.predict.labels import hash_taxa
     from linnaea.predict.predictor import Asked, Predictor
-    from linnaea.taxonomy.ranks import Rank
 
     model, whole = load_model_and_bank(
         options.model,
@@ -344,21 +344,27 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") ->
 
 
 def _print_table(rows: "Iterator[Row]") -> None:
+    """Names are never cut; of the lineage there is what the terminal has room for, the family first."""
+    from rich import box
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("photograph", "answer", "common name", "rank", "probability", "lineage")
+    ranks = ("family", "order", "class", "phylum", "kingdom")[: max(0, (results.width - 75) // 15)]
+    columns = [Column("photograph", max_width=24), Column("answer", no_wrap=True), Column("common name", max_width=24),
+               Column("rank", no_wrap=True), Column("probability", no_wrap=True, justify="right")]  # fmt: skip
+    table = Table(*columns, *(Column(rank, no_wrap=True) for rank in ranks), box=box.SIMPLE_HEAD, pad_edge=False)
     last = ""
     for row in rows:
         name = Path(row["file_name"]).name if row["file_name"] != last else ""
         last = row["file_name"]
         if row["status"] != "ok":
-            table.add_row(escape(name), f"[dim]{row['status']}: {escape(row['reason'])}[/]", "", "", "", "")
+            table.add_row(escape(name), f"[dim]{row['status']}[/]", f"[dim]{escape(row['reason'])}[/]")
             continue
-        lineage = [row[label] for label in ("kingdom", "phylum", "class", "order", "family") if row[label]]
-        answer = row["species"] or row["genus"] or (lineage[-1] if lineage else row["common_name"])
-        words = (name, answer, row["common_name"], row["rank"], f"{row['score']:.1%}", " > ".join(lineage))
-        table.add_row(*map(escape, words))
+        named = [row[label] for label in reversed(RANK_LABELS[: Rank.SPECIES]) if row[label]]
+        answer = row["species"] or (named[0] if named else row["common_name"])
+        common = row["common_name"] if row["common_name"] != answer else ""
+        lineage = (row[rank] if row[rank] != answer else "" for rank in ranks)
+        table.add_row(*map(escape, (name, answer, common, row["rank"], f"{row['score']:.1%}", *lineage)))
     results.print(table)
 
 

@@ -1,5 +1,6 @@
 """``linnaea serve``: a model as a REST service with a web page."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,9 @@ def serve(options: Serve) -> int:
         waiting=options.max_waiting,
         seconds=options.timeout,
     )
+    # Threads hand on the interpreter when asked for this long: at the default, 5 ms, the model would wait for the
+    # network at every one of its hundreds of operations.
+    sys.setswitchinterval(0.0005)
     app = make_app(predictor, limits=limits, regions=Regions.open(options.regions) if options.regions else None)
     say(f"{model.name}, {len(bank):,} taxa: http://{options.host}:{options.port}")
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=10)

@@ -46,6 +46,8 @@ SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_MARKER, _JPEG_SCAN = 0xFF, 0xDA
+_POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+"""Pillow would run Ghostscript on what a stranger sends."""
 _JPEG_MAX_SIDE = 65_500
 _LEAST_LINEAR_SCALE = 1 / 1.6
 _UPRIGHT = 1
@@ -113,21 +115,29 @@ def raise_if_passing(error: OSError, path: Path) -> None:
         raise LinnaeaError(f"{path}: {error.strerror}; run the same command again when it has passed") from error
 
 
-def decode(data: bytes, *, min_short_side: int | None = None, scratch: NDArray[np.uint8] | None = None) -> Picture:
+def decode(
+    data: bytes,
+    *,
+    min_short_side: int | None = None,
+    scratch: NDArray[np.uint8] | None = None,
+    max_pixels: int | None = None,
+) -> Picture:
     """Decode a picture: upright, RGB, ``[H, W, 3]`` uint8.
 
     With ``min_short_side`` a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its
     short side stays at least that long: faster, and the resize that follows has several times less to do.
 
     The picture may lie in ``scratch`` where it fits, and then lasts until that is used again: fresh memory costs a
-    tenth of the time.
+    tenth of the time. More than ``max_pixels`` (else :data:`MAX_PIXELS`) by the file's own word are refused undecoded.
 
     Raises:
         ImageError: the data is no picture, truncated, or too large.
     """
-    if data.startswith(_JPEG_MAGIC) and (picture := _decode_plain_jpeg(data, min_short_side, scratch)) is not None:
-        return picture
-    return _decode_with_pillow(data)
+    if data.startswith(_JPEG_MAGIC):
+        picture = _decode_plain_jpeg(data, min_short_side, scratch, max_pixels)
+        if picture is not None:
+            return picture
+    return _decode_with_pillow(data, max_pixels)
 
 
 def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int = JPEG_QUALITY) -> Prepared:
@@ -192,14 +202,14 @@ def resize_short_side(picture: Picture, short_side: int) -> Picture:
 
 
 def _decode_plain_jpeg(
-    data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None = None
+    data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None, max_pixels: int | None
 ) -> Picture | None:
     """The fast path; ``None`` where Pillow has to look (CMYK, odd files, errors to be explained)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    _check_size(width, height)
+    _check_size(width, height, max_pixels)
     if colours not in ("YCbCr", "RGB", "Gray"):
         return None
     target: dict[str, Any] = {}
@@ -291,19 +301,21 @@ def _turn_upright(picture: Picture, orientation: int) -> Picture:
     return np.ascontiguousarray(turned)
 
 
-def _decode_with_pillow(data: bytes) -> Picture:
-    with _opened(data) as image:
+def _decode_with_pillow(data: bytes, max_pixels: int | None) -> Picture:
+    with _opened(data, max_pixels) as image:
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """A picture in Pillow's hands, decoded; whatever Pillow says against it becomes a reason."""
+    if data.startswith(_POSTSCRIPT_MAGIC):
+        raise ImageError("is no photograph (PostScript)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                _check_size(*image.size)
+                _check_size(*image.size, max_pixels)
                 image.seek(0)  # the first frame of an animation
                 image.load()
                 yield image
@@ -347,9 +359,10 @@ def _fits_verbatim(data: bytes, short_side: int) -> bool:
     return transform_to_srgb(_jpeg_profile(head), "RGB") is None
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"too large: {width} x {height} pixels (limit {MAX_PIXELS:,})")
+def _check_size(width: int, height: int, max_pixels: int | None) -> None:
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if width * height > limit:
+        raise ImageError(f"too large: {width} x {height} pixels (limit {limit:,})")
     if width == 0 or height == 0:
         raise ImageError("has no pixels")
 

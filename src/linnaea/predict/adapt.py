@@ -38,7 +38,8 @@ class Validation:
 
     choice: Choice
     nll: float
-    """Mean negative logarithm of the probability of the truth."""
+    """Mean negative logarithm of the probability of the truth, where one in n + 2 of the n names is reckoned wrong
+    (Laplace's rule of succession): a few photographs that are all answered rightly are no reason for certainty."""
     answers: Int[ndarray, " N"]
     """The class answered for each photograph that was validated, -1 for the others."""
 
@@ -125,15 +126,18 @@ def _iter_validations(
         for mix in MIXES:
             for scale in SCALES if mix else SCALES[:1]:
                 logits_NK = (1 - mix) * zero_NK + mix * scale * fitted_NK
-                nll = float(_nll(logits_NK, label_N)[validated_N].mean())
+                nll = float(_nll(logits_NK[validated_N], label_N[validated_N]).mean())
                 answers = np.where(validated_N, logits_NK.argmax(axis=1), -1)
                 yield Validation(choice=Choice(ridge=ridge, scale=scale, mix=mix), nll=nll, answers=answers)
 
 
 def _nll(logits_NK: Float[ndarray, "N K"], label_N: Int[ndarray, " N"]) -> Float[ndarray, " N"]:
+    """See :class:`Validation`; a wrong name may be that of any class."""
     top = logits_NK.max(axis=1)
     log_sum = top + np.log(np.exp(logits_NK - top[:, None]).sum(axis=1))
-    return np.asarray(log_sum - logits_NK[np.arange(len(label_N)), label_N])
+    wrong = 1 / (len(label_N) + 2)
+    truth = logits_NK[np.arange(len(label_N)), label_N]
+    return np.asarray(log_sum - (1 - wrong) * truth - wrong * logits_NK.mean(axis=1))
 
 
 def _ridge(

@@ -79,7 +79,13 @@ def write_megadetector(stream: Writable, rows: Iterable[Row]) -> None:
                 number = numbers.setdefault(name, str(len(numbers)))
                 descriptions[number] = _description(row)
                 scores.append([number, row["score"]])
-            detection = {"category": "1", "conf": 1.0, "bbox": list(_box(of_one[0])), "classifications": scores}
+            seen = of_one[0]["detection_confidence"]
+            detection = {
+                "category": "1",
+                "conf": 1.0 if seen is None else seen,
+                "bbox": list(_box(of_one[0])),
+                "classifications": scores,
+            }
             image["detections"].append(detection)
         images.append(image)
     content = {

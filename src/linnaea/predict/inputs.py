@@ -8,7 +8,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Input:
     """The part of the picture that is meant."""
     detection: int = -1
     """Number of the detection in its picture, where the input is one."""
+    detection_confidence: float | None = None
+    """The detector's, that there is an animal at all."""
 
 
 def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
@@ -222,8 +224,10 @@ class Detections:
                 found.append(_failing(str(path), f"no detections: {image.get('failure') or 'the file has none'}", path))
                 continue
             for number, detection in enumerate(image["detections"]):
-                if str(detection.get("category")) in animals and float(detection.get("conf", 0)) >= threshold:
-                    found.append(_crop(path, number, _read_box(detection["bbox"])))
+                confidence = float(detection.get("conf", 0))
+                if str(detection.get("category")) in animals and confidence >= threshold:
+                    crop = _crop(path, number, _read_box(detection["bbox"]))
+                    found.append(replace(crop, detection_confidence=confidence))
         return found
 
 

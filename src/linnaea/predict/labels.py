@@ -148,10 +148,12 @@ def update_bank(
     Returns the new bank and how many captions were encoded. Appending, and following a change of taxonomy, are this.
 
     Raises:
-        LinnaeaError: the bank was built with another model.
+        LinnaeaError: the bank was built with another model, or from photographs instead of names.
     """
     if bank.facts.get("model") != model.fingerprint:
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
+    if "adapted" in bank.facts or bank.facts["text_type"] not in set(TextType):
+        raise LinnaeaError("the bank is a head made from photographs: names alone add no class to it; adapt again")
     text_type = TextType(bank.facts["text_type"])
     known = {taxon.caption(text_type): row for row, taxon in enumerate(bank.taxa_list)}
     captions = [taxon.caption(text_type) for taxon in taxa_from_table(taxa)]

@@ -32,11 +32,14 @@ COLUMNS = (
     "reason",
     "prior",
     "bbox",
+    "detection_confidence",
 )
 """``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``. ``prior`` says, where there
 was one, whether it ``changed`` the first answer or left it the ``same``. ``bbox``, of a detected part: left, top, width
-and height as shares of the picture.
+and height as shares of the picture; ``detection_confidence`` is the detector's.
 """
+
+NUMBERS = ("score", "detection_confidence")
 
 ROWS_AT_ONCE = 50_000
 
@@ -57,12 +60,13 @@ def make_row(file_name: str, guess: Guess) -> Row:
         "reason": "",
         "prior": "",
         "bbox": "",
+        "detection_confidence": None,
     }
 
 
 def make_empty_row(file_name: str, status: str, reason: str) -> Row:
     """A photograph without an answer, and why."""
-    empty = {**dict.fromkeys(COLUMNS, ""), "file_name": printable(file_name), "score": None}
+    empty = {**dict.fromkeys(COLUMNS, ""), "file_name": printable(file_name), **dict.fromkeys(NUMBERS)}
     return {**empty, "status": status, "reason": printable(reason)}
 
 
@@ -73,7 +77,8 @@ def rows_of(answer: Answer) -> list[Row]:
     if not rows:
         score = None if answer.score is None else float(f"{answer.score:.7g}")
         rows = [make_empty_row(answer.input.name, answer.status, answer.reason) | {"score": score}]
-    return [row | {"prior": answer.prior, "bbox": box} for row in rows]
+    confidence = answer.input.detection_confidence
+    return [row | {"prior": answer.prior, "bbox": box, "detection_confidence": confidence} for row in rows]
 
 
 def printable(text: str) -> str:
@@ -102,7 +107,7 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
 
 
 def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
-    schema = {name: pl.Float64 if name == "score" else pl.String for name in COLUMNS}
+    schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in COLUMNS}
     tables = [pl.DataFrame(schema=schema)]
     while block := list(islice(rows, ROWS_AT_ONCE)):
         tables.append(pl.DataFrame(block, schema=schema))

@@ -63,11 +63,16 @@ class Found:
 
 
 def keep_rows(bank: LabelBank, rows: Rows) -> LabelBank:
-    """The bank with only these rows (ascending); probabilities are then among them alone."""
+    """The bank with only these rows (ascending); probabilities are then among them alone.
+
+    A clade is one range of rows, whose vectors are not copied.
+    """
     if len(rows) == len(bank):
         return bank
     taxa = bank.taxa[rows].with_columns(taxon_id=pl.int_range(len(rows), dtype=pl.Int32))
-    return LabelBank(taxa, bank.vectors[rows], bank.facts | {"kept": len(rows), "of": len(bank)})
+    one_range = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+    vectors = bank.vectors[rows[0] : rows[-1] + 1] if one_range else bank.vectors[rows]
+    return LabelBank(taxa, vectors, bank.facts | {"kept": len(rows), "of": len(bank)})
 
 
 def keep_clades(bank: LabelBank, within: Sequence[str] = (), exclude: Sequence[str] = ()) -> LabelBank:

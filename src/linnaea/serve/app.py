@@ -4,8 +4,7 @@ Nothing is fetched on behalf of a caller, nothing is kept, and the page loads no
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -14,13 +13,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
 from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from linnaea import __version__
 from linnaea.data.images import ImageError
@@ -28,16 +27,21 @@ from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import Calibration, calibrate_probabilities
 from linnaea.predict.classifier import Guess, guess_at_rank, iter_scored, likeliest_paths
 from linnaea.predict.decide import NOTHING
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.predictor import Predictor
 from linnaea.predict.priors import Place, Regions, apply_prior
 from linnaea.predict.restrict import keep_clades
+from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 CLADES_AT_MOST = 16
 """Clades in one request's ``within`` and ``exclude``."""
 
+CACHED_BANKS_BYTES = 1_000_000_000
+"""What the banks of the clades that were asked for lately may take."""
+NAME_AT_MOST = 100
+"""Characters of a clade."""
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -91,6 +95,7 @@ class Clade(BaseModel):
 def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None) -> FastAPI:
     """The application; one process serves one model."""
     limits = limits or Limits()
+    predictor = replace(predictor, bank=_ready(predictor.bank))
     registry = CollectorRegistry()
     seen = Counter("linnaea_photographs", "Photographs, by what became of them", ["status"], registry=registry)
     answered = Counter("linnaea_requests", "Requests, by status", ["code"], registry=registry)
@@ -106,27 +111,17 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
 
     app = FastAPI(title="Linnaea", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
                   description="Taxa on photographs, with probabilities at every rank.")  # fmt: skip
-    app.add_middleware(LimitBody, limit=limits.request_bytes)
+    app.add_middleware(LimitBody, limits=limits)
 
-    @app.middleware("http")
-    async def count(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
-        start = time.monotonic()
-        response = await respond(request)
-        answered.labels(response.status_code).inc()
-        seconds.observe(time.monotonic() - start)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+    app.add_middleware(Count, answered=answered, seconds=seconds)
 
-    @lru_cache(maxsize=64)
+    @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
     def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:
         return keep_clades(predictor.bank, within, exclude)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> HTMLResponse:
-        text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
-        text = text.replace("{{model}}", escape(model_name))
-        text = text.replace("{{labels}}", f"{len(predictor.bank):,}").replace("{{place}}", "" if regions else "hidden")
-        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+        return _page(model_name, len(predictor.bank), with_place=regions is not None)
 
     @app.get("/health")
     def health() -> dict[str, Any]:
@@ -139,7 +134,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
 
     @app.get("/taxa", responses=_errors(422))
     def taxa(
-        q: Annotated[str, Query(max_length=100)] = "", limit: Annotated[int, Query(ge=1, le=100)] = 12
+        q: Annotated[str, Query(max_length=NAME_AT_MOST)] = "", limit: Annotated[int, Query(ge=1, le=100)] = 12
     ) -> list[Clade]:
         """Taxa whose name begins with ``q`` (then those that hold it), the largest first."""
         return complete(clades, q, limit)
@@ -159,25 +154,25 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     ) -> Answers:
         """Name the organisms; a photograph that cannot be read is a row with a reason.
 
-        A request with one photograph that is no picture is refused (415), as it would have no answer at all.
+        A request with one photograph that is no picture is refused (415), as it would have no answer at all; so is one
+        with a single photograph that is too large (413).
         """
         asked = _check(rank, [*(within or []), *(exclude or [])], len(photographs), limits)
+        place = _place(lat, lon, month, regions)
         bank = await _restricted(bank_of, within or [], exclude or [])
-        place = Place(lat=lat, lon=lon, month=month) if lat is not None and lon is not None else None
-        if place is not None and regions is None:
-            raise HTTPException(422, "this server has no file of regions; leave out lat and lon")
         weights = await run_in_threadpool(regions.weights, bank, place) if regions and place else None
         service: Service = request.app.state.service
+        among = replace(predictor, bank=bank)
 
         async def answer(upload: UploadFile) -> Answer:
             name = upload.filename or ""
-            vector = await _encode(service, await upload.read(), name, alone=len(photographs) == 1)
+            vector = await _encode(service, upload, name, alone=len(photographs) == 1)
             if isinstance(vector, Answer):
                 return vector
-            among = replace(predictor, bank=bank)
-            return await run_in_threadpool(_answer, name, vector, among, asked, confidence, top_k, weights)
+            return await service.score(_answer, name, vector, among, asked, confidence, top_k, weights)
 
-        results = await asyncio.gather(*map(answer, photographs))
+        with service.room_for(len(photographs)):
+            results = await gather(answer(photograph) for photograph in photographs)
         for result in results:
             seen.labels(result.status).inc()
         return Answers(model=model_name, n_labels=len(bank), results=results)
@@ -186,7 +181,39 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     async def one_line(request: Request, error: LinnaeaError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=422)
 
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> JSONResponse:
+        return JSONResponse({"detail": BUSY}, status_code=429, headers=COME_BACK)
+
+    @app.exception_handler(TooSlowError)
+    async def slow(request: Request, error: TooSlowError) -> JSONResponse:
+        return JSONResponse({"detail": f"no answer within {limits.seconds:g} s; try again"}, 503, headers=COME_BACK)
+
     return app
+
+
+def _ready(bank: LabelBank) -> LabelBank:
+    """Small banks become float32 once, instead of with every photograph."""
+    if 4 * len(bank) * bank.vectors.shape[1] > EXACT_BYTES:
+        return bank
+    return LabelBank(bank.taxa, np.asarray(bank.vectors, np.float32), bank.facts)
+
+
+def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
+    text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
+    text = text.replace("{{model}}", escape(model_name)).replace("{{labels}}", f"{n_labels:,}")
+    text = text.replace("{{place}}", "" if with_place else "hidden")
+    return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+
+
+def _place(lat: float | None, lon: float | None, month: int, regions: Regions | None) -> Place | None:
+    if (lat is None) != (lon is None):
+        raise HTTPException(422, "lat and lon go together")
+    if lat is None or lon is None:
+        return None
+    if regions is None:
+        raise HTTPException(422, "this server has no file of regions; leave out lat and lon")
+    return Place(lat=lat, lon=lon, month=month)
 
 
 def _public_name(name: str) -> str:
@@ -208,6 +235,8 @@ def _check(rank: str, clades: list[str], n_files: int, limits: Limits) -> Rank:
         raise HTTPException(413, f"{n_files} photographs in one request; at most {limits.files}")
     if len(clades) > CLADES_AT_MOST:
         raise HTTPException(422, f"{len(clades)} clades in one request; at most {CLADES_AT_MOST}")
+    if too_long := next((clade for clade in clades if len(clade) > NAME_AT_MOST), ""):
+        raise HTTPException(422, f"{too_long[:40]!r}...: {len(too_long):,} characters; at most {NAME_AT_MOST}")
     try:
         return Rank.parse(rank)
     except ValueError as error:
@@ -221,28 +250,39 @@ async def _restricted(
     return await run_in_threadpool(bank_of, *words)
 
 
-async def _encode(service: Service, data: bytes, name: str, *, alone: bool) -> Any:
+async def gather(jobs: Iterable[Awaitable[Answer]]) -> list[Answer]:
+    """The answers in order; where one raises, the others are not worked on any more."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _encode(service: Service, upload: UploadFile, name: str, *, alone: bool) -> Any:
     """The vector of a photograph, or the row that says why there is none.
 
     Raises:
-        HTTPException: the server is busy, or the request's only photograph is no picture.
+        HTTPException: the request's only photograph is no picture, or too large.
+        BusyError: too much is waiting.
+        TooSlowError: it took too long.
     """
-    if len(data) > service.limits.file_bytes:
-        raise HTTPException(413, f"{name[:100]}: {len(data):,} bytes; at most {service.limits.file_bytes:,}")
+    code, limit = 415, service.limits.file_bytes
     try:
+        if upload.size is not None and upload.size > limit:
+            code = 413
+            raise ImageError(f"{upload.size:,} bytes; at most {limit:,}")
+        data = await upload.read()
         if not data:
             raise ImageError("file is empty")
         return await service.encode(data)
     except ImageError as error:
         if alone:
-            raise HTTPException(415, f"{name[:100]}: {error}") from error
+            raise HTTPException(code, f"{name[:100]}: {error}") from error
         return Answer(
             file_name=name, status="failed", reason=str(error), answer=None, path=[], alternatives=[], prior=""
         )
-    except BusyError:
-        raise HTTPException(429, "too many photographs are waiting; try again", headers={"Retry-After": "2"}) from None
-    except TooSlowError:
-        raise HTTPException(503, f"no answer within {service.limits.seconds:g} s; try again") from None
 
 
 def _answer(
@@ -300,44 +340,3 @@ def complete(clades: pl.DataFrame, text: str, limit: int) -> list[Clade]:
     found = clades.filter(holds).with_columns(first=begins).sort("first", descending=True, maintain_order=True)
     rows = found.head(limit).select("rank", "name", "n").iter_rows()
     return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in rows]
-
-
-class LimitBody:
-    """Refuses a request whose body is longer than ``limit`` bytes, by its header or while it comes in (413)."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if length.isdigit() and int(length) > self.limit:
-            await self._refuse(scope, receive, send)
-            return
-        n_bytes = 0
-
-        async def counted() -> Message:
-            nonlocal n_bytes
-            message = await receive()
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > self.limit:
-                raise ValueError("too long")
-            return message
-
-        async def unless_too_long(message: Message) -> None:
-            if n_bytes <= self.limit:  # else whatever the application makes of the error is not what happened
-                await send(message)
-
-        try:
-            await self.app(scope, counted, unless_too_long)
-        except ValueError:
-            if n_bytes <= self.limit:
-                raise
-        if n_bytes > self.limit:
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = f"the request is longer than {self.limit:,} bytes; send fewer or smaller photographs"
-        await JSONResponse({"detail": detail}, status_code=413)(scope, receive, send)

@@ -3,17 +3,20 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linnaea.data.images import ImageError, decode
+from linnaea.data.images import decode
 from linnaea.model.encode import encode_pixels
 from linnaea.predict.predictor import Predictor
+
+Result = TypeVar("Result")
 
 
 class BusyError(Exception):
@@ -34,8 +37,11 @@ class Limits:
     pixels: int = 100_000_000
     """Width times height."""
     waiting: int = 256
-    """Photographs in the queue, of all requests together."""
+    """Photographs under way, of all requests together; and requests."""
+    bytes_under_way: int = 500_000_000
+    """Of all requests together, on their way in or being answered."""
     seconds: float = 60.0
+    """For one photograph, from its arrival to its vector."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +55,44 @@ class Service:
 
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
         self.predictor, self.limits = predictor, limits
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=limits.waiting)
-        self._decoders = asyncio.Semaphore(max(2, predictor.n_workers))
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=max(limits.waiting, limits.files))
+        self._n_waiting = 0
+        # Few threads for each: PyTorch and OpenBLAS keep memory for every thread that ever called them.
+        self._decoders = ThreadPoolExecutor(max(2, predictor.n_workers), "decode")
+        self._scorers = ThreadPoolExecutor(max(2, predictor.n_workers), "score")
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
     @property
     def n_waiting(self) -> int:
-        return self._jobs.qsize()
+        """Photographs that are being read, encoded, or wait for it."""
+        return self._n_waiting
+
+    @contextmanager
+    def room_for(self, n_photographs: int) -> Iterator[None]:
+        """All of a request's photographs find room, or none does; an idle server always has room for one request.
+
+        Raises:
+            BusyError: too much is waiting.
+        """
+        if self._n_waiting and self._n_waiting + n_photographs > self.limits.waiting:
+            raise BusyError
+        self._n_waiting += n_photographs
+        try:
+            yield
+        finally:
+            self._n_waiting -= n_photographs
 
     def close(self) -> None:
         """Finish what waits, then stop."""
         self._jobs.put(None)
         self._thread.join()
+        self._decoders.shutdown()
+        self._scorers.shutdown()
+
+    async def score(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """What becomes of a vector, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._scorers, function, *arguments)
 
     async def encode(self, data: bytes) -> NDArray[np.float32]:
         """The unit vector of one photograph.
@@ -71,38 +102,30 @@ class Service:
             BusyError: too much is waiting.
             TooSlowError: it took longer than ``limits.seconds``.
         """
-        if self._jobs.full():
-            raise BusyError
-        async with self._decoders:
-            pixels = await asyncio.to_thread(self._decode, data)
-        job = _Job(pixels, Future())
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            raise BusyError from None
+        result: Future[NDArray[np.float32]] = Future()
         try:
             async with asyncio.timeout(self.limits.seconds):
-                return await asyncio.wrap_future(job.result)
+                pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, data)
+                self._jobs.put_nowait(_Job(pixels, result))
+                return await asyncio.wrap_future(result)
+        except queue.Full:
+            raise BusyError from None
         except TimeoutError:
-            job.result.cancel()
+            result.cancel()
             raise TooSlowError from None
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
         preprocess = self.predictor.model.preprocess
-        picture = decode(data, min_short_side=preprocess.enough_short_side)
-        if picture.shape[0] * picture.shape[1] > self.limits.pixels:
-            raise ImageError(f"too large: {picture.shape[1]} x {picture.shape[0]} pixels")
-        return np.asarray(preprocess.pixels(picture), np.uint8)
+        enough, limit = preprocess.enough_short_side, self.limits.pixels
+        return np.asarray(preprocess.pixels(decode(data, min_short_side=enough, max_pixels=limit)), np.uint8)
 
     def _work(self) -> None:
+        """Batches of 1, 2, 4 ...: for every size there is, PyTorch keeps memory of its own."""
         while (first := self._jobs.get()) is not None:
             batch = [first]
-            while len(batch) < self.predictor.batch_size:
-                try:
-                    more = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
+            n_here = min(self._jobs.qsize() + 1, self.predictor.batch_size)
+            for _ in range((1 << n_here.bit_length() >> 1) - 1):
+                if (more := self._jobs.get()) is None:  # nothing comes after it
                     self._run(batch)
                     return
                 batch.append(more)

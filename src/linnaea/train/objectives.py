@@ -64,7 +64,8 @@ def _gather_labels(batch: Batch, peers: Peers) -> Labels:
     """What the samples of all processes are."""
     mixed = () if batch.partner_ids is None else (batch.partner_ids,)
     own = np.stack([batch.taxon_ids, batch.text_types, *mixed], axis=1)
-    return Labels(*peers.gather_array(own).T.copy(), own_share=batch.own_share)
+    taxon_ids, text_types, *partner_ids = peers.gather_array(own).T.copy()
+    return Labels(taxon_ids, text_types, partner_ids[0] if partner_ids else None, batch.own_share)
 
 
 def loss_of_features(
