@@ -304,7 +304,7 @@ NANO = Recipe(
         text_types=(*4 * (TextType.TAXON_COM,), *TRAINING_TEXT_TYPES),
     ),
     descent=Descent(
-        epochs=24.0,
+        epochs=20.0,
         lr=2e-3,
         warmup=40,
         weight_decay=0.05,

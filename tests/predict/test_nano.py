@@ -1,0 +1,88 @@
+"""The bundled model: small, whole, offline; it names what it knows and abstains where there is nothing."""
+
+import shutil
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from linnaea.cli import DONE, main
+from linnaea.data.no_organism import write_pictures
+from linnaea.model.encode import encode_captions
+from linnaea.model.folders import LABELS_FOLDER, bundled_models
+from linnaea.model.load import load_model
+from linnaea.predict.calibration import read_calibration
+from linnaea.predict.labels import LabelBank
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+
+NANO = bundled_models()["nano"]
+MOST_BYTES = 25_000_000
+
+
+def test_it_is_small() -> None:
+    assert sum(path.stat().st_size for path in NANO.rglob("*") if path.is_file()) <= MOST_BYTES
+
+
+def test_open_clip_loads_it_from_wherever_it_lies(tmp_path: Path) -> None:
+    import open_clip
+    import torch
+
+    elsewhere = tmp_path / "moved"
+    shutil.copytree(NANO, elsewhere)
+    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{elsewhere}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{elsewhere}", bpe_path=str(elsewhere / "bpe.txt.gz"))
+    captions = ["a photo of Animalia Chordata Aves Passeriformes Corvidae Pica pica with common name Magpie."]
+    with torch.inference_mode():
+        theirs = clip.eval().encode_text(tokenizer(captions), normalize=True).numpy()
+    ours = encode_captions(load_model("nano", device="cpu"), captions)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_its_labels_are_its_own_and_calibrated() -> None:
+    model, bank = load_model("nano", device="cpu"), LabelBank.open(NANO / LABELS_FOLDER)
+    assert bank.facts["model"] == model.fingerprint
+    calibration = read_calibration(bank.facts)
+    assert calibration is not None
+    assert calibration.n_labels == len(bank)
+    assert len(calibration.organism) == model.width + 1
+    rows = [0, len(bank) // 2, len(bank) - 1]
+    captions = [PHOTO_TEMPLATE.replace("{}", bank.taxon(row).caption(TextType.TAXON_COM)) for row in rows]
+    np.testing.assert_allclose(encode_captions(model, captions), bank.vectors[rows].astype(np.float32), atol=1e-3)
+
+
+def test_its_labels_are_the_species_of_the_research_set(shared: Path) -> None:
+    table = pl.read_csv(shared / "species-images" / "metadata.csv", infer_schema=False).fill_null("")
+    species = set(table.filter(pl.col("label_status") == "resolved").select(RANK_LABELS).rows())
+    assert set(LabelBank.open(NANO / LABELS_FOLDER).taxa.select(RANK_LABELS).rows()) == species
+
+
+def test_photographs_of_packages(tmp_path: Path) -> None:
+    """A flower is a plant; neither a temple nor drawn walls, pages and charts are anything."""
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures, 18, seed=2)
+    for name in ("flower.jpg", "china.jpg"):
+        shutil.copyfile(str(files("sklearn") / "datasets/images" / name), pictures / name)
+    output = tmp_path / "taxa.csv"
+    assert main(["predict", str(pictures), "--rank", "auto", "--output", str(output)]) == DONE
+    table = pl.read_csv(output, infer_schema=False).fill_null("")
+    answer = {Path(row["file_name"]).name: row for row in table.iter_rows(named=True)}
+    assert answer["flower.jpg"]["kingdom"] == "Plantae"
+    drawn = [row["status"] for name, row in answer.items() if name[0].isdigit()]
+    assert len(drawn) == 18
+    assert drawn.count("abstained") >= 0.9 * 18
+    assert answer["china.jpg"]["status"] == "abstained"
+
+
+def test_it_wants_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing is cached and no socket can be opened."""
+    import socket
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr(socket.socket, "connect", lambda *given: sys.exit("the network was asked"))
+    flower = str(files("sklearn") / "datasets/images/flower.jpg")
+    assert main(["predict", flower, "--rank", "species", "--output", str(tmp_path / "one.csv")]) == DONE
+    assert pl.read_csv(tmp_path / "one.csv").height >= 1
