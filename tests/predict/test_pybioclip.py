@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 
+from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.predict import pybioclip
+from linnaea.predict.bins import read_bins
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank, write_published_bank
 from linnaea.predict.pybioclip import (
@@ -122,6 +125,35 @@ def test_words_as_classes(trained: Path, pictures: list[str]) -> None:
     assert by_bin == pytest.approx({"insect": scores["beetle"] + scores["moth"], "3": scores["bear, brown"]}, rel=1e-5)
     own = CustomLabelsClassifier(["beetle", "moth"], templates=["a drawing of a {}."], model_str=model)
     assert own.txt_embeddings.shape[1] == 2
+
+
+def test_bins_on_the_command_line_are_those_of_the_class(trained: Path, pictures: list[str], tmp_path: Path) -> None:
+    bins = {"beetle": "insect", "bear, brown": "3", "moth": "insect"}
+    table = tmp_path / "bins.csv"
+    table.write_text("what,where\n" + "".join(f'"{label}",{of}\n' for label, of in bins.items()))
+    model, output = str(trained / "model"), tmp_path / "out.csv"
+    words = ["predict", *pictures[:2], "--model", model, "--device", "cpu", "--bins", str(table)]
+    assert main([*words, "--output", str(output)]) == 0
+    wanted = CustomLabelsBinningClassifier(bins, model_str=model).predict(pictures[:2])
+    rows = pl.read_csv(output).select("file_name", "common_name", "score").rows()
+    assert [row[:2] for row in rows] == [(row["file_name"], row["classification"]) for row in wanted]
+    assert [row[2] for row in rows] == pytest.approx([row["score"] for row in wanted], rel=1e-4)
+    assert main([*words, "--labels", str(table)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("label\na\n", "two columns"),
+        ("label,bin\na,x\na,y\n", "'a' stands in two bins"),
+        ("label,bin\na,\n", "lacks its label or its bin"),
+        ("label,bin\n", "holds no label"),
+    ],
+)
+def test_bins_that_are_none_are_one_line(content: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "bins.csv").write_text(content)
+    with pytest.raises(LinnaeaError, match=reason):
+        read_bins(tmp_path / "bins.csv")
 
 
 @pytest.mark.parametrize("value", [None, "", float("nan")])

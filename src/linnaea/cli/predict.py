@@ -49,6 +49,8 @@ class Predict:
     """Folder or name of the model; nano comes with this package."""
     labels: Path | None = None
     """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
+    bins: Path | None = None
+    """In place of taxa: a table of labels and their bins (its first two columns); the answers are bins."""
     rank: RankOption = "species"
     """Rank of the answers; auto: the deepest that reaches the confidence."""
     confidence: float = 0.9
@@ -105,6 +107,8 @@ class Predict:
             raise ValueError("--confidence lies between 0 and 1; --top-k, --batch-size and --every are above 0")
         if (self.lat is None) != (self.lon is None):
             raise ValueError("--lat and --lon go together")
+        if self.bins and (self.labels or self.rank != "species" or self.species_list or self.prior):
+            raise ValueError("--bins stands alone: no --labels, --rank, --species-list or --prior with it")
         if self.detections is not None and len(self.images) != 1:
             raise ValueError("with --detections give one folder, which its file names are relative to")
 
@@ -177,14 +181,17 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
     from linnaea.predict.labels import hash_taxa
     from linnaea.predict.predictor import Asked, Predictor
 
-    model, whole = load_model_and_bank(
-        options.model,
-        options.labels,
-        text_type=options.text_type,
-        pretrained=options.pretrained,
-        device=options.device,
-        precision=options.precision,
-    )
+    if options.bins is not None:
+        model, whole = _load_model_and_bins(options, options.bins)
+    else:
+        model, whole = load_model_and_bank(
+            options.model,
+            options.labels,
+            text_type=options.text_type,
+            pretrained=options.pretrained,
+            device=options.device,
+            precision=options.precision,
+        )
     bank = _restrict(options, whole)
     asked = Asked(
         rank=None if options.rank == "auto" else Rank.parse(options.rank),
@@ -203,6 +210,20 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
         "prior": [str(options.prior), options.lat, options.lon, options.date],
     }
     return predictor, question
+
+
+def _load_model_and_bins(options: Predict, bins: Path) -> "tuple[Encoder, LabelBank]":
+    """Labels in OpenAI's 80 templates, as pybioclip asks them."""
+    from linnaea.evaluate.evaluation import TEMPLATES
+    from linnaea.model.encoder import open_encoder
+    from linnaea.predict.bins import make_bin_bank, read_bins
+
+    table = read_bins(bins)
+    model = open_encoder(
+        options.model, pretrained=options.pretrained, device=options.device, precision=options.precision
+    )
+    with progress_bar("encoding labels", "labels") as on_progress:
+        return model, make_bin_bank(model, table, TEMPLATES["openai"], on_progress=on_progress)
 
 
 def load_model_and_bank(
