@@ -14,6 +14,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import (
     UNKNOWN,
     Calibration,
+    _leave_out,
     calibrate_probabilities,
     find_groups,
     fit_calibration,
@@ -170,6 +171,29 @@ def test_a_direction_parts_what_energy_cannot() -> None:
     (block,) = iter_scored(images[:1, 1:].copy(), LabelBank(bank.taxa, bank.vectors[:, 1:], {}), 60.0)
     with pytest.raises(LinnaeaError, match="another width"):
         learnt.weigh(block)
+
+
+def test_strangers_make_it_less_sure() -> None:
+    """Species are told apart by direction, genera hardly: with species left out, genus and above have to be doubted."""
+    bank = make_bank(60)
+    images, rows = draw(bank, 600, 12.0)
+    truth = [bank.taxon(r) for r in rows.tolist()]
+    plain, wary = (
+        fit_calibration(images, find_groups(truth, bank), bank, 12.0, with_strangers=strangers)
+        for strangers in (False, True)
+    )
+    assert wary.temperature == plain.temperature
+    assert all(a <= b + 1e-9 for a, b in zip(wary.sharpness[:6], plain.sharpness[:6], strict=True))
+    assert wary.sharpness[Rank.FAMILY] < 0.8 * plain.sharpness[Rank.FAMILY]
+
+
+def test_leaving_species_out_keeps_the_rest_in_place() -> None:
+    bank = make_bank(40)
+    truth = [bank.taxon(r) for r in range(40)]
+    out = np.array([0, 1, 7, 39])
+    small, groups = _leave_out(bank, find_groups(truth, bank), out)
+    assert np.array_equal(groups, find_groups(truth, small))
+    assert len(small) == 36
 
 
 def test_an_abstention_says_why_and_how_near_it_was() -> None:

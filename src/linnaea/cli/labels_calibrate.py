@@ -34,6 +34,9 @@ class Calibrate:
     """Label bank that is calibrated (its bank.json is written); default: the model's own taxa (linnaea.json)."""
     no_organism: Path | None = None
     """Folder of pictures that show no organism; teaches where recognition begins."""
+    strangers: bool = False
+    """Learn from each photograph once more as if the labels lacked its species: surer less often, and right more often
+    about species that the model was not trained on."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the model's own taxa."""
     pretrained: str | None = None
@@ -60,7 +63,9 @@ def calibrate(options: Calibrate) -> int:
     vectors = _encode(model, [(part, row) for part in splits for row in range(len(part))], options.workers)
     nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
     group = find_groups(truth, bank)
-    learnt = fit_calibration(vectors, group, bank, model.logit_scale, nothing_ME=nothing)
+    learnt = fit_calibration(
+        vectors, group, bank, model.logit_scale, nothing_ME=nothing, with_strangers=options.strangers
+    )
     path = write_calibration(folder, learnt)
     print(f"temperature {learnt.temperature:.3f}")
     for label, value in zip(RANK_LABELS, learnt.sharpness, strict=True):

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
@@ -39,6 +39,8 @@ LEAST_SHARE = 0.01
 FEWEST = 50
 """Photographs below which nothing is fitted."""
 _TINY = np.float32(1e-38)
+_Parts: TypeAlias = list[tuple[NDArray[np.float32], int]]
+"""Probabilities of siblings, and the place of the true one."""
 _LOWEST, _HIGHEST = 0.02, 50.0
 MOST_SHARPENED = 1.5
 """Where next to no photograph is wrong at a rank, the likelihood alone would make that rank certain of everything."""
@@ -196,10 +198,13 @@ def fit_calibration(
     logit_scale: float,
     *,
     nothing_ME: Float32[ndarray, "M E"] | None = None,
+    with_strangers: bool = False,
 ) -> Calibration:
     """Learn from photographs with known names (:func:`find_groups`), and from some that show no organism, if any.
 
-    Photographs whose species the bank lacks teach the ranks above. Memory is that of one block of images x taxa.
+    Photographs whose species the bank lacks teach the ranks above. ``with_strangers`` makes such of all: each counts
+    once more as if its species were not in the bank, since a model is surer of strangers than it may be. Memory is
+    that of one block of images x taxa.
 
     Raises:
         LinnaeaError: there are fewer than 50 photographs of taxa that the bank holds.
@@ -215,7 +220,14 @@ def fit_calibration(
         calibration = replace(
             calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (image_NE, nothing_ME)))
         )
-    siblings, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
+    parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
+    if with_strangers:
+        for out in _halve(group_NR[known, Rank.SPECIES]):
+            images = np.isin(group_NR[:, Rank.SPECIES], out)
+            small, groups = _leave_out(bank, group_NR[images], out)
+            more, _ = _collect(image_NE[images], groups, small, calibration, scale)
+            parts = [one + other for one, other in zip(parts, more, strict=True)]
+    siblings = map(_join, parts)
     fitted = tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in siblings)
     quantiles = np.quantile(weighed[known], np.linspace(0, 1, N_QUANTILES))
     least = float(np.quantile(weighed[known], LEAST_SHARE))
@@ -223,6 +235,32 @@ def fit_calibration(
         nothing = np.concatenate([calibration.weigh(block) for block in iter_scored(nothing_ME, bank, scale)])
         least = _divide(weighed[known], nothing)
     return replace(calibration, sharpness=fitted, evidence=tuple(map(float, quantiles)), least_evidence=least)
+
+
+def _halve(groups: Int64[ndarray, "N"]) -> list[Int64[ndarray, "H"]]:  # noqa: F821
+    """The distinct groups in two random halves."""
+    return np.array_split(np.random.default_rng(0).permutation(np.unique(groups)), 2)
+
+
+def _leave_out(
+    bank: LabelBank,
+    group_NR: Int[ndarray, "N 7"],
+    out: Int64[ndarray, "H"],  # noqa: F821
+) -> tuple[LabelBank, Int64[ndarray, "N 7"]]:
+    """The bank without some groups of the rank of species, and the numbers that the images' groups have in it."""
+    edges = [np.append(starts, len(bank)) for starts in bank.starts]
+    is_in = np.ones(len(edges[Rank.SPECIES]) - 1, bool)
+    is_in[out] = False
+    rows = np.flatnonzero(is_in.repeat(np.diff(edges[Rank.SPECIES])))
+    small = LabelBank(bank.taxa[rows.tolist()], np.asarray(bank.vectors[rows]), bank.facts)
+    groups = np.full_like(group_NR, UNKNOWN, dtype=np.int64)
+    for rank in Rank:
+        first = np.searchsorted(rows, edges[rank])  # of each group, the first row that is left, in the small bank
+        number = np.searchsorted(small.starts[rank], first[:-1], side="right") - 1
+        number[np.diff(first) == 0] = UNKNOWN
+        there = group_NR[:, rank] != UNKNOWN
+        groups[there, rank] = number[group_NR[there, rank]]
+    return small, groups
 
 
 def _signs(block: Scored) -> Float32[ndarray, "B E1"]:
@@ -289,9 +327,9 @@ def _collect(
     bank: LabelBank,
     calibration: Calibration,
     scale: float,
-) -> tuple[list[_Siblings | None], NDArray[np.float32]]:
+) -> tuple[list[_Parts], NDArray[np.float32]]:
     """For each rank the siblings of the true taxa (none where every parent has one child), and all evidence."""
-    parts: list[list[tuple[NDArray[np.float32], int]]] = [[] for _ in Rank]
+    parts: list[_Parts] = [[] for _ in Rank]
     weighed, start = [], 0
     for block in iter_scored(image_NE, bank, scale):
         sums = sum_to_all_ranks(block.probability_BK, bank)
@@ -308,10 +346,10 @@ def _collect(
                 if groups[rank] != UNKNOWN and last - first > 1:
                     parts[rank].append((sums[rank][image, first:last].copy(), int(groups[rank] - first)))
         start += len(block.energy_B)
-    return [_join(part) for part in parts], np.concatenate(weighed)
+    return parts, np.concatenate(weighed)
 
 
-def _join(parts: list[tuple[NDArray[np.float32], int]]) -> _Siblings | None:
+def _join(parts: _Parts) -> _Siblings | None:
     if len(parts) < FEWEST:
         return None
     starts = np.cumsum([0, *(len(values) for values, _ in parts)])[:-1]
