@@ -182,14 +182,17 @@ def test_detections_go_in_and_come_out_in_megadetectors_form(
     image = min(photographs.rglob("*.jpg"))
     detections = [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.5, 0.5]}]
     content = {"detection_categories": {"1": "animal"}, "images": [
-        {"file": image.name, "detections": detections}, {"file": "missing.jpg", "failure": "no access"}]}  # fmt: skip
+        {"file": image.name, "detections": detections}, {"file": "missing.jpg", "failure": "no access"},
+        {"file": "blank.jpg", "detections": []}]}  # fmt: skip
     (tmp_path / "md.json").write_text(json.dumps(content))
     out = tmp_path / "out.json"
     words = ["--labels", str(bank), "--model", str(trained / "model"), "--detections", str(tmp_path / "md.json")]
     assert main(["predict", str(image.parent), *words, "--output", str(out), "--top-k", "2"]) == 3
     made = json.loads(out.read_text())
     assert made["info"]["format_version"] == "1.6"
-    good, failed = made["images"]
+    good, failed, blank = made["images"]
+    assert blank["file"].endswith("blank.jpg")
+    assert blank["detections"] == []
     assert failed["failure"].endswith("no access")
     assert failed["detections"] is None
     (detection,) = good["detections"]
@@ -211,7 +214,7 @@ def test_detections_go_in_and_come_out_in_megadetectors_form(
     assert table["scientificName"][0] in {"Pica pica", "Parus major", "Arctia caja"}
     assert table["mediaID"][0] == str(image)
     assert table["bboxWidth"][0] == 0.5
-    assert table["observationType"].to_list() == ["animal", "unclassified"]
+    assert table["observationType"].to_list() == ["animal", "unclassified", "blank"]
 
 
 def test_a_page_shows_every_photograph(photographs: Path, bank: Path, trained: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
-from linnaea.predict.inputs import Detections, find_input, list_inputs
+from linnaea.predict.inputs import Detections, EmptyPictureError, find_input, list_inputs
 
 
 @pytest.fixture
@@ -119,12 +119,13 @@ def test_detections_are_crops(jpeg: Path, tmp_path: Path) -> None:
                 {"category": "1", "conf": 0.8, "bbox": [0, 0, 0.25, 0.5]},
                 {"category": "1", "conf": 0.8, "bbox": [1.2, 0, 0.25, 0.5]}]},
             {"file": "b.jpg", "failure": "image access failure"},
+            {"file": "c.jpg", "detections": [{"category": "2", "conf": 0.9, "bbox": [0, 0, 1, 1]}]},
         ],
     }  # fmt: skip
     (tmp_path / "md.json").write_text(json.dumps(content))
     inputs = Detections.open(tmp_path / "md.json").inputs(0.2)
-    assert [one.name.rpartition("/")[2] for one in inputs] == ["a.jpg#0", "a.jpg#3", "a.jpg#4", "b.jpg"]
-    right, left, outside, failed = inputs
+    assert [one.name.rpartition("/")[2] for one in inputs] == ["a.jpg#0", "a.jpg#3", "a.jpg#4", "b.jpg", "c.jpg"]
+    right, left, outside, failed, empty = inputs
     assert right.load(None).shape == (40, 40, 3)
     assert mean_colour(right.load(None)) == [0, 0, 1]
     assert left.load(None).shape == (20, 20, 3)
@@ -133,6 +134,8 @@ def test_detections_are_crops(jpeg: Path, tmp_path: Path) -> None:
         outside.load(None)
     with pytest.raises(ImageError, match="image access failure"):
         failed.load(None)
+    with pytest.raises(EmptyPictureError, match="no animal detected"):
+        empty.load(None)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', "{"])

@@ -14,7 +14,7 @@ import numpy as np
 from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Page, Section, Text
-from linnaea.predict.inputs import Box, find_input
+from linnaea.predict.inputs import NO_ANIMAL, Box, find_input
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 Row = dict[str, Any]
@@ -61,7 +61,8 @@ def _file_of(name: str, row: Row) -> str:
 def write_megadetector(stream: Writable, rows: Iterable[Row]) -> None:
     """MegaDetector's batch format, version 1.6, with our taxa as classifications, best first.
 
-    A photograph without detections of its own has one, the whole picture, of confidence 1.
+    A photograph that no detector has looked at has one detection, the whole picture, of confidence 1; one in which a
+    detector saw no animal has none.
     """
     numbers: dict[str, str] = {}
     descriptions: dict[str, str] = {}
@@ -73,6 +74,8 @@ def write_megadetector(stream: Writable, rows: Iterable[Row]) -> None:
             if of_one[0]["status"] == "failed":
                 image |= {"failure": of_one[0]["reason"], "detections": None}
                 break
+            if of_one[0]["reason"] == NO_ANIMAL:
+                continue
             scores = []
             for row in (row for row in of_one if row["status"] == "ok"):
                 name = _name(row)
@@ -126,11 +129,13 @@ def write_camtrapdp(stream: Writable, rows: Iterable[Row]) -> None:
     for name, of_one in _by_photograph(rows):
         row = of_one[0]
         answered = row["status"] == "ok"
+        is_animal = answered and row["kingdom"] in ("Animalia", "Metazoa")
+        kind = "blank" if row["reason"] == NO_ANIMAL else "animal" if is_animal else "unclassified"
         box = dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), _box(row), strict=True)) if row["bbox"] else {}
         table.writerow({
             "observationID": hashlib.blake2b(name.encode(), digest_size=12).hexdigest(),
             "mediaID": _file_of(name, row), "observationLevel": "media",
-            "observationType": "animal" if answered and row["kingdom"] in ("Animalia", "Metazoa") else "unclassified",
+            "observationType": kind,
             "scientificName": _name(row) if answered else "", **box,
             "classificationMethod": "machine", "classifiedBy": f"linnaea {__version__}",
             "classificationTimestamp": now, "classificationProbability": row["score"] if answered else "",

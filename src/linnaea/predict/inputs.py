@@ -26,11 +26,16 @@ from linnaea.errors import LinnaeaError
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 PICTURES_IN_TARS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
 
+NO_ANIMAL = "no animal detected"
 FETCH_TIMEOUT_S = 30
 MAX_FETCH_BYTES = 100_000_000
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height; shares of the picture's width and height, as in MegaDetector's files."""
+
+
+class EmptyPictureError(ImageError):
+    """A detector saw no animal in the picture: there is nothing to name, and nothing went wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +125,9 @@ def _of_paths(paths: Sequence[Path], every_s: float) -> Iterator[Input]:
                 yield file_input(path)
 
 
-def _failing(name: str, reason: str, path: Path | None = None) -> Input:
+def _failing(name: str, reason: str, path: Path | None = None, error: type[ImageError] = ImageError) -> Input:
     def load(enough: int | None) -> Picture:
-        raise ImageError(reason)
+        raise error(reason)
 
     return Input(name=name, load=load, path=path)
 
@@ -214,7 +219,9 @@ class Detections:
         return cls(content=content, root=root or path.parent)
 
     def inputs(self, threshold: float) -> list[Input]:
-        """The animals detected with at least ``threshold``, as crops; a picture that failed there fails here too."""
+        """The animals detected with at least ``threshold``, as crops; a picture that failed there fails here too, and
+        one without any is an input that says so (:class:`EmptyPictureError`).
+        """
         animals = {key for key, name in self.content.get("detection_categories", {"1": "animal"}).items()
                    if str(name).lower() == "animal"}  # fmt: skip
         found = []
@@ -223,11 +230,13 @@ class Detections:
             if image.get("failure") or image.get("detections") is None:
                 found.append(_failing(str(path), f"no detections: {image.get('failure') or 'the file has none'}", path))
                 continue
+            crops = []
             for number, detection in enumerate(image["detections"]):
                 confidence = float(detection.get("conf", 0))
                 if str(detection.get("category")) in animals and confidence >= threshold:
                     crop = _crop(path, number, _read_box(detection["bbox"]))
-                    found.append(replace(crop, detection_confidence=confidence))
+                    crops.append(replace(crop, detection_confidence=confidence))
+            found += crops or [_failing(str(path), NO_ANIMAL, path, EmptyPictureError)]
         return found
 
 

@@ -15,7 +15,7 @@ from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
 from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored
 from linnaea.predict.decide import decide_calibrated
-from linnaea.predict.inputs import Input, bytes_input
+from linnaea.predict.inputs import EmptyPictureError, Input, bytes_input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.taxonomy.ranks import Rank
@@ -82,7 +82,8 @@ class Predictor:
             answers = iter(self.answer_vectors([one for one, _ in good], [vector for _, vector in good]))
             for one, vector in batch:
                 if isinstance(vector, ImageError):
-                    yield Answer(input=one, status="failed", reason=str(vector))
+                    status = "abstained" if isinstance(vector, EmptyPictureError) else "failed"
+                    yield Answer(input=one, status=status, reason=str(vector))
                 else:
                     yield next(answers)
 
