@@ -220,10 +220,12 @@ def test_a_full_queue_says_come_back(predictor: Predictor, pictures: list[Path],
     limits = Limits(waiting=6, files=10, seconds=8)
     answers, n_waiting, again = asyncio.run(post_at_once(predictor, limits, [[data]] * 4 + [[data] * 3] * 20, slow.set))
     codes = [answer.status_code for answer in answers]
-    assert codes == [200] * 4 + [429] * 20, "all of a request's photographs find room, or none"
-    assert n_waiting == 4
-    assert answers[-1].headers["retry-after"] == "2"
-    assert "try again" in answers[-1].json()["detail"]
+    assert set(codes) == {200, 429}
+    taken = sum(n for n, code in zip([1] * 4 + [3] * 20, codes, strict=True) if code == 200)
+    assert n_waiting == taken <= limits.waiting, "all of a request's photographs find room, or none"
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "2"
+    assert "try again" in refused.json()["detail"]
     assert again.status_code == 200, "what was refused holds no room"
     slow.clear()
     answers, n_waiting, _ = asyncio.run(post_at_once(predictor, limits, [[data] * 8], slow.set))
