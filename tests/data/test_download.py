@@ -556,7 +556,7 @@ def test_ctrl_c_is_clean(tmp_path: Path, server: bad.MisbehavingServer) -> None:
     process = start(table, tmp_path / "out")
     wait_for(lambda: len(server.seen) > 50)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=10)
     assert process.returncode not in (0, -9)
     assert not list((tmp_path / "out" / "partial").iterdir())
     with Ledger(tmp_path / "out") as ledger:

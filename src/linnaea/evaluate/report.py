@@ -215,7 +215,7 @@ def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section
                 row[score.replace("_", " ")] = round(metrics[f"open_set/{place}/auroc/{score}"], 3)
                 row[f"{score.replace('_', ' ')}, passes"] = metrics[f"open_set/{place}/fpr95/{score}"]
             rows.append(row)
-    shares = [f"{score}, passes" for score in (name.replace("_", " ") for name in EVIDENCE)]
+    shares = [f"{score.replace('_', ' ')}, passes" for score in EVIDENCE]
     blocks: list[Block] = [Table(rows, OPEN_CAPTION, percent=shares)]
     if findings.known is not None and findings.unknown:
         figure = plot_evidence(findings.known, findings.unknown)
