@@ -29,6 +29,7 @@ from linnaea.train.logs import Meter, MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.parallel import ALONE, Peers, Spread, assemble, clip_gradients, spread
 from linnaea.train.recipes import Descent
+from linnaea.train.relatives import Relatives
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -63,6 +64,7 @@ def fit(
     n_steps: int,
     run_dir: Path,
     *,
+    relatives: Relatives | None = None,
     place: Place = Place(),
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
@@ -81,7 +83,11 @@ def fit(
     peers, seed, clip = place.peers, torch.initial_seed(), set_training(model.clip)
     sharded = peers.size > 1 and place.spread == "fsdp"
     twin = copy.deepcopy(clip) if sharded else clip
-    loss_of = spread(clip, lambda batch: compute_loss(model, batch, table, descent, peers), peers, place.spread)
+
+    def one_loss(batch: Batch) -> Tensor:
+        return compute_loss(model, batch, table, descent, peers, relatives)
+
+    loss_of = spread(clip, one_loss, peers, place.spread)
     optimizer, average = make_optimizer(clip, descent), Average(clip, descent.average)
     step = restore_newest(run_dir / "checkpoints", lambda: make_state(clip, optimizer, average), peers)
     n_unreadable, saved = 0, step
@@ -101,17 +107,10 @@ def fit(
             lr = set_learning_rate(optimizer, step, n_steps, descent)
             seed_step(seed, step, peers)
             loss = loss_of(mix_batch(batch, descent.cutmix, seed))
-            value = float(loss.detach())
-            bad, n_bad = peers.total(not math.isfinite(value), len(batch.unreadable))
-            if bad:
-                raise peers.stop(name_bad_batch(step, batch, peers))
-            norm = make_gradient(loss, clip, optimizer, descent)
-            if peers.total(not math.isfinite(norm))[0]:
-                raise peers.stop(name_bad_batch(step, batch, peers, "gradient"))
-            descend(clip, optimizer, peers)
+            value, norm, n_bad = learn(loss, batch, clip, optimizer, descent, peers)
             step += 1
             average.update(clip, step)
-            n_unreadable += int(n_bad)
+            n_unreadable += n_bad
             seconds = time.perf_counter() - began
             line = {
                 "step": step,
@@ -142,6 +141,25 @@ def fit(
     if sharded:
         assemble(clip, twin)
     return FitResult(step=step, finished=step >= n_steps, n_unreadable=n_unreadable, clip=twin.eval())
+
+
+def learn(
+    loss: Tensor, batch: Batch, clip: nn.Module, optimizer: torch.optim.Optimizer, descent: Descent, peers: Peers
+) -> tuple[float, float, int]:
+    """Follow the gradient of a batch's loss; returns the loss, the gradient's norm, everybody's unreadable samples.
+
+    Raises:
+        LinnaeaError: loss or gradient is not finite, on whichever process; nothing was learnt of it.
+    """
+    value = float(loss.detach())
+    bad, n_bad = peers.total(not math.isfinite(value), len(batch.unreadable))
+    if bad:
+        raise peers.stop(name_bad_batch(batch, peers))
+    norm = make_gradient(loss, clip, optimizer, descent)
+    if peers.total(not math.isfinite(norm))[0]:
+        raise peers.stop(name_bad_batch(batch, peers, "gradient"))
+    descend(clip, optimizer, peers)
+    return value, norm, int(n_bad)
 
 
 def make_gradient(loss: Tensor, clip: nn.Module, optimizer: torch.optim.Optimizer, descent: Descent) -> float:
@@ -191,12 +209,12 @@ def seed_step(seed: int, step: int, peers: Peers) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, peers.rank]).generate_state(1)[0]))
 
 
-def name_bad_batch(step: int, batch: Batch, peers: Peers = ALONE, what: str = "loss") -> str:
+def name_bad_batch(batch: Batch, peers: Peers = ALONE, what: str = "loss") -> str:
     """One line that finds a non-finite loss again."""
     first = ", ".join(key for keys in peers.collect(batch.keys[:5]) for key in keys)
     return (
-        f"the {what} at step {step + 1} is not finite; samples {first} ... ({len(batch.keys) * peers.size} in all);"
-        " lower --lr or raise --warmup, the last checkpoint is intact"
+        f"the {what} at step {batch.step + 1} is not finite; samples {first} ... ({len(batch.keys) * peers.size} in"
+        " all); lower --lr or raise --warmup, the last checkpoint is intact"
     )
 
 

@@ -30,11 +30,17 @@ from linnaea.train.losses import (
 )
 from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipes import Descent
+from linnaea.train.relatives import Relatives
 from linnaea.train.replay import MixedBatch
 
 
 def compute_loss(
-    model: TaxonModel, batch: Batch, table: TokenTable, descent: Descent, peers: Peers = ALONE
+    model: TaxonModel,
+    batch: Batch,
+    table: TokenTable,
+    descent: Descent,
+    peers: Peers = ALONE,
+    relatives: Relatives | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of one batch; each distinct caption is encoded once.
 
@@ -47,6 +53,8 @@ def compute_loss(
 
     A batch with general captions beside the taxa (:class:`linnaea.train.replay.MixedBatch`) adds their InfoNCE,
     through a projection of their own; the two losses are summed and share text tower and logit scale.
+
+    With ``relatives`` the step's names of species without photographs add their distance to where these lie.
     """
     if isinstance(batch, VectorBatch):
         image_BE = torch.from_numpy(batch.vectors).to(model.device)
@@ -57,6 +65,10 @@ def compute_loss(
     loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
     if isinstance(batch, MixedBatch):
         loss = loss + _replay_loss(model, batch, descent, peers)
+    if relatives is not None:
+        tokens, unit_RE = relatives.draw(batch.step)
+        caption_RE = _encode_captions(model, torch.from_numpy(tokens.padded()).to(model.device), descent, peers)
+        loss = loss + descent.teach * (1 - (caption_RE * unit_RE.to(model.device)).sum(dim=1)).mean()
     return loss
 
 

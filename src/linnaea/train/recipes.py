@@ -79,6 +79,11 @@ class Feed:
     """Folder of general pictures with captions (WebDataset tars of .jpg and .txt) to train on beside; empty: none."""
     replay_batch_size: int = 0
     """Of those, samples per step."""
+    relatives: str = ""
+    """Checklist (name or file) whose species without photographs are taught beside, by name, to lie among their
+    relatives (with ``teach``); empty: none."""
+    relatives_per_step: int = 0
+    """Of their names, how many per step."""
     cached_views: int = 0
     """With a frozen image tower: augmented views of each picture that are encoded once, before the first step; the
     steps read their vectors. 0: pictures are read and encoded in every step."""
@@ -209,6 +214,11 @@ class Recipe:
             bool(feed.replay) != (feed.replay_batch_size >= 2),
             "replay: a folder and a replay batch size of at least 2, or neither",
         )
+        yield (
+            bool(feed.relatives) != (feed.relatives_per_step >= 1),
+            "relatives: a checklist and a number per step, or neither",
+        )
+        yield bool(feed.relatives) and not descent.teach, "relatives: with teach"
         yield not 0 <= descent.keep_parts <= descent.accumulate, "keep parts: at most as many as accumulate"
         yield not 0 < descent.layer_decay <= 1, "layer decay: above 0, at most 1 (none)"
         yield min(descent.lora_rank, descent.freeze_blocks) < 0, "lora rank and freeze blocks: 0 (none) or more"
@@ -302,6 +312,8 @@ NANO = Recipe(
         colour_jitter=0.2,
         cached_views=1,
         text_types=(*4 * (TextType.TAXON_COM,), *TRAINING_TEXT_TYPES),
+        relatives="inat",
+        relatives_per_step=256,
     ),
     descent=Descent(
         epochs=20.0,

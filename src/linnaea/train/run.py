@@ -30,9 +30,10 @@ from linnaea.model.load import (
 from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
-from linnaea.predict.labels import taxa_of_checklist
+from linnaea.predict.labels import LabelBank, taxa_of_checklist
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.checklist import load_checklist
+from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.train.adapt import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
 from linnaea.train.batches import Loader
@@ -52,6 +53,7 @@ from linnaea.train.locked import encode_views, lock
 from linnaea.train.logs import Meter, find_peak
 from linnaea.train.parallel import ALONE, Peers, Spread
 from linnaea.train.recipes import RECIPES, Recipe, Tower
+from linnaea.train.relatives import Relatives, find_relatives
 from linnaea.train.replay import mix
 
 RECIPE_FILE = "recipe.json"
@@ -181,13 +183,32 @@ def train(
     place = Place(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb)
     n_steps = recipe.n_steps(len(dataset))
     result = fit(
-        model, loader, table, recipe.descent, n_steps, run.run_dir, place=place, evaluate=evaluate, on_step=on_step
+        model,
+        loader,
+        table,
+        recipe.descent,
+        n_steps,
+        run.run_dir,
+        relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
+        place=place,
+        evaluate=evaluate,
+        on_step=on_step,
     )
     if result.finished:
         merge_low_rank(result.clip)
         final = dataclasses.replace(model, clip=result.clip)
         peers.first_does(lambda: _save_result(run, final, dataset, table, result))
     return result
+
+
+def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBank], tokenizer: Any) -> Relatives | None:
+    """The names to teach beside, where the recipe asks for them."""
+    feed = recipe.feed
+    if not feed.relatives:
+        return None
+    names, n_per_step = taxa_of_checklist(load_checklist(feed.relatives)), feed.relatives_per_step
+    types, seed = feed.text_types, recipe.seed
+    return find_relatives(names, dataset, banks, tokenizer, types, n_per_step=n_per_step, seed=seed)
 
 
 def _prepare(model: TaxonModel, recipe: Recipe, peers: Peers, spread: Spread, on_notice: Callable[[str], None]) -> None:
