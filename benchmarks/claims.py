@@ -29,8 +29,9 @@ from linnaea.data.shards import make_taxa_table, sort_taxa
 from linnaea.evaluate.few_shot_protocol import score_few_shot
 from linnaea.evaluate.hierarchy import score_ranks
 from linnaea.evaluate.zero_shot import classify, score_answers
+from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
 from linnaea.model.encode import encode_taxa
-from linnaea.model.load import ImageTower, ModelConfig, TaxonModel, TextTower, make_model
+from linnaea.model.load import TaxonModel
 from linnaea.model.preprocess import Preprocess
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.tokenizer import train_bpe
@@ -42,7 +43,7 @@ from linnaea.train.batches import Labels, epoch_order, make_rng
 from linnaea.train.fit import MAX_LOGIT_SCALE, make_optimizer, set_learning_rate
 from linnaea.train.heads import RANKS_OF, class_heads, prepare
 from linnaea.train.objectives import loss_of_features
-from linnaea.train.recipes import Descent
+from linnaea.train.recipe import Descent
 
 IMAGE_SIZE, AT_ONCE, PART = 208, 8, 512
 WIDTH, HIDDEN, DROPOUT, BATCH, STEPS = 256, 512, 0.2, 256, 300

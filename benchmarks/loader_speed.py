@@ -27,7 +27,7 @@ from linnaea.data.shards import DataSet
 from linnaea.data.sources.table import TableSource
 from linnaea.data.synthetic import SyntheticConfig, synthesize
 from linnaea.train.batches import Loader
-from linnaea.train.recipes import Feed
+from linnaea.train.recipe import Feed
 
 BATCH, ROUNDS = 64, 3
 

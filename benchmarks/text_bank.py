@@ -18,8 +18,9 @@ import polars as pl
 import torch
 from torch.nn.functional import normalize
 
+from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
 from linnaea.model.encode import encode_captions, encode_taxa
-from linnaea.model.load import ImageTower, ModelConfig, TaxonModel, TextTower, make_model
+from linnaea.model.load import TaxonModel
 from linnaea.model.preprocess import Preprocess
 from linnaea.model.text import encode_text
 from linnaea.model.tokenizer import tokenize_ragged, train_bpe

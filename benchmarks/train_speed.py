@@ -30,7 +30,7 @@ from linnaea.model.text import TokenTable, make_token_table
 from linnaea.train.adapt import compile_towers, make_optimizer
 from linnaea.train.batches import Loader
 from linnaea.train.objectives import compute_loss
-from linnaea.train.recipes import Descent, Feed
+from linnaea.train.recipe import Descent, Feed
 from loader_speed import make_data
 
 MODELS: dict[str, dict[str, Any]] = {

@@ -46,7 +46,7 @@ def dataset_dir(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps on the data set; knows next to nothing, but is whole."""
-    from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+    from linnaea.train.recipe import Descent, Feed, Recipe, Tower
     from linnaea.train.run import Run, train
 
     tower = Tower(image_size=32, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200)

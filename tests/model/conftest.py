@@ -2,7 +2,8 @@
 
 import pytest
 
-from linnaea.model.load import ImageTower, ModelConfig, TaxonModel, TextTower, make_model
+from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
+from linnaea.model.load import TaxonModel
 from linnaea.model.tokenizer import train_bpe
 from linnaea.taxonomy.taxon import Taxon
 

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.load import ModelConfig, TaxonModel, choose_device, load_model, make_model, save_model
+from linnaea.model.create import ModelConfig, make_model
+from linnaea.model.load import TaxonModel, choose_device, load_model, save_model
 from linnaea.model.preprocess import Preprocess
 
 CAPTIONS = ["a photo of Pica pica.", "a photo of Plantae Tracheophyta.", "Weißtanne", ""]

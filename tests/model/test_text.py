@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from open_clip.model import CustomTextCLIP
 from open_clip.tokenizer import SimpleTokenizer
 
-from linnaea.model.load import ModelConfig, TaxonModel, make_model
+from linnaea.model.create import ModelConfig, make_model
+from linnaea.model.load import TaxonModel
 from linnaea.model.text import CausalTower, encode_text, iter_encoded_tree, make_token_table
 from linnaea.model.tokenizer import (
     RaggedTokens,

@@ -16,7 +16,7 @@ from linnaea.model.load import load_model
 from linnaea.train.adapt import freeze_blocks, set_training
 from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.fit import FitResult
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
 
 BACKBONE = "test_efficientnet"

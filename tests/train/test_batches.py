@@ -23,7 +23,7 @@ from linnaea.train.batches import (
     random_crop,
     resize,
 )
-from linnaea.train.recipes import Feed
+from linnaea.train.recipe import Feed
 
 FEED = Feed(batch_size=8, crop_scale=(0.5, 1.0), flip=True, colour_jitter=0.2)
 

@@ -15,7 +15,7 @@ from linnaea.train.batches import Batch, Loader
 from linnaea.train.cutmix import draw_box, mix_batch
 from linnaea.train.heads import prepare
 from linnaea.train.objectives import compute_loss
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
 
 RECIPE = Recipe(

@@ -25,7 +25,7 @@ from linnaea.train.fit import Average, due, set_learning_rate
 from linnaea.train.heads import add_logit_bias
 from linnaea.train.logs import MetricsLog
 from linnaea.train.objectives import compute_loss
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import RECIPE_FILE, Run, check_same_recipe, make_start, open_part, train, write_recipe
 
 SMALL = Recipe(

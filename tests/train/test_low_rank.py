@@ -11,7 +11,7 @@ from linnaea.model.load import load_model
 from linnaea.train import adapt
 from linnaea.train.adapt import add_low_rank, compile_towers, freeze, layer_rates, make_optimizer, merge_low_rank
 from linnaea.train.fit import set_learning_rate
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
 
 TINY = Recipe(

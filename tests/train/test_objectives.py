@@ -28,7 +28,7 @@ from linnaea.train.batches import Batch, Labels, Loader
 from linnaea.train.heads import CLASS_HEADS, TEACHERS, add_teachers, class_heads, prepare, start_class_heads, take_off
 from linnaea.train.losses import class_loss, info_nce, multi_positive, rank_positive
 from linnaea.train.objectives import compute_loss, loss_of_features
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
 
 TINY = Recipe(
@@ -135,7 +135,7 @@ def test_lineages_are_numbered_by_all_that_is_above() -> None:
 
 def start(descent: Descent) -> tuple[TaxonModel, TokenTable, Labels, Tensor]:
     """A model with what its objective needs, and twelve samples of six taxa."""
-    from linnaea.model.load import ImageTower, ModelConfig, TextTower, make_model
+    from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
     from linnaea.model.tokenizer import train_bpe
 
     bpe = train_bpe((taxon.caption(TextType.TAXON_COM) for taxon in TAXA), 60)

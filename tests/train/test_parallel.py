@@ -32,7 +32,7 @@ from linnaea.train.cutmix import mix_batch
 from linnaea.train.heads import prepare
 from linnaea.train.objectives import compute_loss, normalise_pixels
 from linnaea.train.parallel import ALONE, Peers, clip_gradients, join, spread, whole
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
 
 SMALL = Recipe(

@@ -7,7 +7,8 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES
-from linnaea.train.recipes import NOTES, RECIPES, Descent, Feed, Recipe
+from linnaea.train.recipe import Descent, Feed, Recipe
+from linnaea.train.recipes import NOTES, RECIPES
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -19,7 +19,7 @@ from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.train.batches import Loader
 from linnaea.train.objectives import compute_loss
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.relatives import Relatives, find_relatives
 from linnaea.train.run import Run, make_start, open_part, train
 

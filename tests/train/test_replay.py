@@ -18,7 +18,7 @@ from linnaea.model.text import make_token_table
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.heads import REPLAY_PROJECTION, encode_replayed, prepare, projection_of
 from linnaea.train.objectives import compute_loss, normalise_pixels
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.replay import MixedBatch, mix, open_captioned
 from linnaea.train.run import Run, make_start, open_part, train
 

@@ -16,7 +16,7 @@ from linnaea.model.text import make_token_table
 from linnaea.train.batches import Loader
 from linnaea.train.fit import fit
 from linnaea.train.objectives import normalise_pixels
-from linnaea.train.recipes import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part
 
 N_STEPS = 200

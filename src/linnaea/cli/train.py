@@ -12,7 +12,8 @@ import tyro
 from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands, parse_words
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.train.recipes import NOTES, RECIPES, Recipe
+from linnaea.train.recipe import Recipe
+from linnaea.train.recipes import NOTES, RECIPES
 
 
 @dataclass(frozen=True, kw_only=True)

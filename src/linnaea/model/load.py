@@ -24,7 +24,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
-from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
+from open_clip.model import get_model_preprocess_cfg
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from safetensors import SafetensorError
@@ -68,61 +68,6 @@ says which commit it is.
 
 HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.5": "ViT-H-14"}
 """open_clip's names of their architectures: what can be known of them without their weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageTower:
-    """A vision transformer, or any timm backbone by name; randomly initialised."""
-
-    image_size: int = 64
-    layers: int = 4
-    width: int = 128
-    patch_size: int = 8
-    head_width: int = 32
-    timm_model_name: str = ""
-    """Where given, timm's architecture of this name; the transformer's numbers are ignored."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTower:
-    """A text transformer, as CLIP's."""
-
-    context_length: int = 64
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    no_causal_mask: bool = False
-    """Bidirectional, padding and all; such a tower always needs its full context."""
-
-    def as_open_clip(self, vocab_size: int) -> dict[str, Any]:
-        """``text_cfg`` of ``open_clip_config.json``, with a vocabulary beside it."""
-        return {**asdict(self), "vocab_size": vocab_size, "tokenizer_kwargs": {"bpe_path": BPE_FILE}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """A small CLIP of our own, with a vocabulary of its own."""
-
-    embed_dim: int = 128
-    image: ImageTower = field(default_factory=ImageTower)
-    text: TextTower = field(default_factory=TextTower)
-    n_merges: int = 1000
-    """Merges of the byte-pair vocabulary that is trained on the data set's names."""
-
-    def as_open_clip(self, vocab_size: int) -> dict[str, Any]:
-        """``model_cfg`` of ``open_clip_config.json``."""
-        image = asdict(self.image)
-        if self.image.timm_model_name:
-            vision = {
-                "image_size": self.image.image_size,
-                "timm_model_name": self.image.timm_model_name,
-                "timm_model_pretrained": False,
-                "timm_pool": "avg",
-                "timm_proj": "linear",
-            }
-        else:
-            vision = {key: value for key, value in image.items() if key != "timm_model_name"}
-        return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": self.text.as_open_clip(vocab_size)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,43 +203,6 @@ def _explain_unknown(name: str) -> str:
         else "give a folder, hf-hub:ORG/NAME, bioclip, or an open_clip name"
     )
     return f"no model {name!r}: no such folder or name; {hint}"
-
-
-def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Preprocess | None = None) -> TaxonModel:
-    """A randomly initialised model; the same seed gives the same weights."""
-    model_cfg = config.as_open_clip(vocabulary_size(bpe))
-    preprocess = preprocess or Preprocess(image_size=config.image.image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        clip = CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
-    set_model_preprocess_cfg(clip, {**preprocess.as_open_clip(), "size": config.image.image_size})
-    return TaxonModel(
-        name="new",
-        clip=clip,
-        tokenizer=make_tokenizer(bpe, config.text.context_length),
-        preprocess=preprocess,
-        device=torch.device("cpu"),
-        model_cfg=model_cfg,
-        bpe=bpe,
-    )
-
-
-def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0) -> TaxonModel:
-    """The same image tower and logit scale with a new text tower and vocabulary; the same seed gives the same weights.
-
-    Raises:
-        LinnaeaError: the model is none of open_clip's CLIP.
-    """
-    if not isinstance(model.clip, CLIP):
-        raise LinnaeaError(f"{model.name}: only a plain CLIP model can have a new text tower")
-    model_cfg = {**model.model_cfg, "text_cfg": text.as_open_clip(vocabulary_size(bpe))}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        clip = CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
-    clip.visual, clip.logit_scale = model.clip.visual, model.clip.logit_scale
-    set_model_preprocess_cfg(clip, {**model.preprocess.as_open_clip(), "size": model.preprocess.image_size})
-    tokenizer = make_tokenizer(bpe, text.context_length)
-    return dataclasses.replace(model, clip=clip.to(model.device), tokenizer=tokenizer, model_cfg=model_cfg, bpe=bpe)
 
 
 def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None) -> None:

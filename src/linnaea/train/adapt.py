@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from linnaea.errors import LinnaeaError
 from linnaea.train.parallel import iter_blocks
-from linnaea.train.recipes import Descent
+from linnaea.train.recipe import Descent
 
 _BLOCK = re.compile(r"(.*\b(?:resblocks|blocks))\.(\d+)\.")
 _STEM = re.compile(r"embedding|visual\.conv1|ln_pre|patch_embed|cls_token|pos_embed|conv_stem|trunk\.(conv1|bn1)\.")

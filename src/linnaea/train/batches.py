@@ -22,7 +22,7 @@ from PIL import Image
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
-from linnaea.train.recipes import Feed
+from linnaea.train.recipe import Feed
 
 _ORDER, _AUGMENT, _TEXT, _REPLACE, _BALANCE = range(5)
 """Streams of random numbers that never meet."""

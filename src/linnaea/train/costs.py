@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from linnaea.model.text import encode_text
 from linnaea.train.losses import LOGITS_AT_ONCE
-from linnaea.train.recipes import Recipe
+from linnaea.train.recipe import Recipe
 
 _FLOAT = 4
 

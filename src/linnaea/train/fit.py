@@ -28,7 +28,7 @@ from linnaea.train.cutmix import mix_batch
 from linnaea.train.logs import Meter, MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.parallel import ALONE, Peers, Spread, assemble, clip_gradients, spread
-from linnaea.train.recipes import Descent
+from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
 
 MAX_LOGIT_SCALE = math.log(100)

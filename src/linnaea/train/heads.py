@@ -24,7 +24,7 @@ from linnaea.model.text import TokenTable
 from linnaea.predict.class_heads import CLASS_HEAD, HEADS_FOLDER
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
-from linnaea.train.recipes import Descent
+from linnaea.train.recipe import Descent
 
 CLASS_HEADS, REPLAY_PROJECTION, TEACHERS = "class_heads", "replay_projection", "teachers"
 RANKS_OF: dict[str, tuple[Rank, ...]] = {"cross_entropy": (Rank.SPECIES,), "hierarchical": tuple(Rank)}

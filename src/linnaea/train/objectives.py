@@ -29,7 +29,7 @@ from linnaea.train.losses import (
     sigmoid,
 )
 from linnaea.train.parallel import ALONE, Peers
-from linnaea.train.recipes import Descent
+from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
 from linnaea.train.replay import MixedBatch
 

@@ -15,18 +15,8 @@ from linnaea import __version__
 from linnaea.data.shards import DataSet, taxa_from_table, write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.model.backbone import at_image_size, backbone_preprocess, load_backbone
-from linnaea.model.load import (
-    HUB_ARCHITECTURES,
-    ImageTower,
-    ModelConfig,
-    TaxonModel,
-    TextTower,
-    choose_device,
-    load_model,
-    make_model,
-    renew_text,
-    save_model,
-)
+from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model, renew_text
+from linnaea.model.load import HUB_ARCHITECTURES, TaxonModel, choose_device, load_model, save_model
 from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
@@ -52,7 +42,8 @@ from linnaea.train.heads import (
 from linnaea.train.locked import encode_views, lock
 from linnaea.train.logs import Meter, find_peak
 from linnaea.train.parallel import ALONE, Peers, Spread
-from linnaea.train.recipes import RECIPES, Recipe, Tower
+from linnaea.train.recipe import Recipe, Tower
+from linnaea.train.recipes import RECIPES
 from linnaea.train.relatives import Relatives, find_relatives
 from linnaea.train.replay import mix
 

@@ -1,0 +1,233 @@
+"""What a training run is a function of, besides the data set: a recipe, as a value.
+
+A variant is ``dataclasses.replace`` of another. No torch here: recipes are read to print help.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """The model: a published one to start from, or a new one."""
+
+    start: str = ""
+    """Model to start from (open_clip name, hub, folder); empty: a new one with a vocabulary of its own."""
+    pretrained: str = ""
+    """open_clip's tag of the start weights."""
+    resize_to: int = 0
+    """Input of the start's image tower, pixels, where it is convolutional and shall have another; 0: as it is."""
+    image_size: int = 64
+    """Input of a new image tower, pixels."""
+    backbone: str = ""
+    """timm architecture of a new image tower; empty: a vision transformer."""
+    backbone_weights: str = ""
+    """File of trained weights for the backbone (torch's or safetensors); empty: it starts from nothing."""
+    patch_size: int = 8
+    """Patch of a new vision transformer, pixels."""
+    width: int = 128
+    """Width of both towers of a new model, and of the joint space."""
+    text_width: int = 0
+    """Width of the new text tower, where it is another; 0: the same."""
+    image_layers: int = 4
+    """Layers of a new vision transformer."""
+    text_layers: int = 2
+    """Layers of the new text tower."""
+    context_length: int = 64
+    """Tokens of the new text tower."""
+    new_text: bool = False
+    """Give the start model, too, a new text tower and a new vocabulary."""
+    n_merges: int = 1000
+    """Merges of the new vocabulary."""
+    vocabulary: str = ""
+    """Checklist (name or file) whose species' names make the new vocabulary; empty: the taxa of the data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What the model sees, and in which order."""
+
+    batch_size: int = 256
+    """Samples per step."""
+    split: str = "train"
+    """Split of the data set to train on."""
+    sources: tuple[str, ...] = ()
+    """Sources to train on; none: all."""
+    text_types: tuple[TextType, ...] = TRAINING_TEXT_TYPES
+    """Caption forms, one drawn for each sample."""
+    text_per_batch: bool = False
+    """Draw one caption form for the whole batch, as the reference code does."""
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    """Area of the random crop as a share of the picture."""
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    """Aspect ratio of the random crop."""
+    flip: bool = False
+    """Mirror half of the pictures."""
+    colour_jitter: float = 0.0
+    """Strength of random changes of brightness, contrast and saturation."""
+    shuffle_window: int = 0
+    """Samples within which the order is shuffled after the shards are (0: all; network storage wants less)."""
+    taxon_balance: float = 0.0
+    """0: taxa as frequent as in the data; 1: all equally; between: their numbers to the power of 1 - this. Below 0:
+    those with many pictures even more, so that species seen once or twice cost less of the time."""
+    source_balance: float = 0.0
+    """The same for the sources of the pictures."""
+    replay: str = ""
+    """Folder of general pictures with captions (WebDataset tars of .jpg and .txt) to train on beside; empty: none."""
+    replay_batch_size: int = 0
+    """Of those, samples per step."""
+    relatives: str = ""
+    """Checklist (name or file) whose species without photographs are taught beside, by name, to lie among their
+    relatives (with ``teach``); empty: none."""
+    relatives_per_step: int = 0
+    """Of their names, how many per step."""
+    cached_views: int = 0
+    """With a frozen image tower: augmented views of each picture that are encoded once, before the first step; the
+    steps read their vectors. 0: pictures are read and encoded in every step."""
+    exact_resize: bool = False
+    """Full decoding and Pillow's bicubic, pixel for pixel as open_clip; several times slower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """The optimiser and its schedule."""
+
+    steps: int = 0
+    """Steps in all; 0: as many as ``epochs`` takes."""
+    epochs: float = 1.0
+    """Passes over the data, where ``steps`` is 0."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    warmup: int = 100
+    """Steps of linear warm-up; then a cosine to zero."""
+    weight_decay: float = 0.2
+    """On matrices only: not on gains, biases and the logit scale."""
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0: not clipped."""
+    objective: Literal[
+        "info_nce",
+        "multi_positive",
+        "rank_positive",
+        "level_restricted",
+        "sigmoid",
+        "cross_entropy",
+        "hierarchical",
+    ] = "info_nce"
+    """info_nce is CLIP's; multi_positive makes samples of one taxon no negatives; rank_positive makes relatives share
+    the target; level_restricted compares within each rank; sigmoid is SigLIP's; cross_entropy has a class for each
+    species and hierarchical for each taxon of each rank, and neither reads captions."""
+    rank_weights: tuple[float, float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 1.0)
+    """Weights of kingdom to species, for rank_positive and level_restricted."""
+    class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    """Weights of kingdom to species, for hierarchical; the paper's baseline sums them as they are."""
+    label_smoothing: float = 0.0
+    """With cross_entropy and hierarchical: the share of the target that is spread over all classes."""
+    cutmix: float = 0.0
+    """With these two: the share of the steps in which a box of each picture is another's, and as much of its loss."""
+    teach: float = 0.0
+    """With level_restricted: weight of each caption's distance (1 - cosine) to its taxon's vector among the class heads
+    of the run that it starts from."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 is automatic mixed precision."""
+    grad_checkpointing: bool = False
+    """Less memory for more work."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the towers; the loss is over all of it. Less memory for a third more work."""
+    keep_parts: int = 0
+    """Of these parts as many, the first, keep their activations and need no second pass: as far as memory allows."""
+    compile: bool = False
+    """Compile the towers; goes on without where the machine has no compiler."""
+    layer_decay: float = 1.0
+    """Learning rate of a block as a share of the block's above it; 1: the same everywhere."""
+    freeze: tuple[Literal["image", "text"], ...] = ()
+    """Towers that stay as they are, statistics of BatchNorm included."""
+    freeze_blocks: int = 0
+    """Of the image tower's blocks (stages, in timm's convolutional ones) as many, the first, stay as they are."""
+    lora_rank: int = 0
+    """Train low-rank additions to the blocks' matrices instead of these; merged into them at the end. 0: none."""
+    average: float = 0.0
+    """Decay of a moving average of the weights, which becomes the model (say 0.999); 0: none."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    evaluate_every: int = 0
+    """Steps between evaluations, where there are any; 0: at the first and the last."""
+    log_every: int = 10
+    """Steps between lines of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run."""
+
+    tower: Tower = field(default_factory=Tower)
+    feed: Feed = field(default_factory=Feed)
+    descent: Descent = field(default_factory=Descent)
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+
+    def __post_init__(self) -> None:
+        for is_wrong, what in self._checks():
+            if is_wrong:
+                raise ValueError(what)
+
+    def _checks(self) -> Iterator[tuple[bool, str]]:
+        feed, descent = self.feed, self.descent
+        yield feed.batch_size < 2, "a contrastive batch needs at least 2 samples"
+        yield descent.steps <= 0 and descent.epochs <= 0, "give steps or epochs above 0"
+        yield not feed.text_types, "give at least one text type"
+        yield (
+            not 0 < feed.crop_scale[0] <= feed.crop_scale[1] <= 1,
+            "crop scale: two shares of the picture, above 0, at most 1, the smaller first",
+        )
+        yield (
+            not 0 < feed.crop_ratio[0] <= feed.crop_ratio[1],
+            "crop ratio: two numbers above 0, the smaller first",
+        )
+        yield (
+            not 1 <= descent.accumulate <= feed.batch_size,
+            "accumulate: at least 1 part, at most as many as there are samples in a batch",
+        )
+        yield (
+            bool(descent.teach) and descent.objective != "level_restricted",
+            "teach: with the objective level_restricted",
+        )
+        has_classes = descent.objective in ("cross_entropy", "hierarchical")
+        yield not 0 <= descent.label_smoothing < 1, "label smoothing: from 0 (none) to below 1"
+        yield not 0 <= descent.cutmix <= 1, "cutmix: a share of the steps, from 0 (none) to 1"
+        yield (
+            bool(descent.label_smoothing or descent.cutmix) and not has_classes,
+            "label smoothing and cutmix: with the objective cross_entropy or hierarchical",
+        )
+        yield bool(descent.cutmix and feed.cached_views), "cutmix: of pictures, not of cached views"
+        for name, weights in (("rank", descent.rank_weights), ("class", descent.class_weights)):
+            yield (
+                min(weights) < 0 or not any(weights),
+                f"{name} weights: seven numbers, none below 0, one at least above",
+            )
+        yield (
+            bool(feed.replay) != (feed.replay_batch_size >= 2),
+            "replay: a folder and a replay batch size of at least 2, or neither",
+        )
+        yield (
+            bool(feed.relatives) != (feed.relatives_per_step >= 1),
+            "relatives: a checklist and a number per step, or neither",
+        )
+        yield bool(feed.relatives) and not descent.teach, "relatives: with teach"
+        yield not 0 <= descent.keep_parts <= descent.accumulate, "keep parts: at most as many as accumulate"
+        yield not 0 < descent.layer_decay <= 1, "layer decay: above 0, at most 1 (none)"
+        yield min(descent.lora_rank, descent.freeze_blocks) < 0, "lora rank and freeze blocks: 0 (none) or more"
+        yield (
+            feed.cached_views < 0 or (feed.cached_views > 0 and "image" not in descent.freeze),
+            "cached views: 0, or more with a frozen image tower (--freeze image)",
+        )
+        yield not 0 <= descent.average < 1, "average: a decay from 0 (none) to below 1"
+
+    def n_steps(self, n_samples: int) -> int:
+        """Steps for a data set of ``n_samples``."""
+        return self.descent.steps or max(1, round(self.descent.epochs * n_samples / self.feed.batch_size))
