@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from linnaea.taxonomy.names import ParsedName, Rejection, parse_label, parse_labels, taxon_from_label, tidy
+from linnaea.taxonomy.names import ParsedName, parse_label, parse_labels, taxon_from_label
 from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.readings import Rejection, tidy
 from linnaea.taxonomy.taxon import Taxon
 
 

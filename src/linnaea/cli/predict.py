@@ -1,7 +1,7 @@
 """``linnaea predict IMAGES...``: the organisms on photographs, as a table or a file."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import progress_bar, report_failed, results, say, warn
+from linnaea.cli.console import progress_bar, report_failed, results, say
+from linnaea.cli.predict_restrict import read_prior, restrict
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from linnaea.predict.exchange import Row
     from linnaea.predict.inputs import Input
     from linnaea.predict.labels import LabelBank
-    from linnaea.predict.predictor import Predictor, WeightsOf
-    from linnaea.predict.priors import Regions
-    from linnaea.predict.restrict import Unknown
-    from linnaea.taxonomy.resolve import Resolver
+    from linnaea.predict.predictor import Predictor
 
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
 Form = Literal["table", "csv", "jsonl", "parquet", "megadetector", "camtrapdp", "html"]
@@ -192,13 +190,13 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
             device=options.device,
             precision=options.precision,
         )
-    bank = _restrict(options, whole)
+    bank = restrict(options, whole)
     asked = Asked(
         rank=None if options.rank == "auto" else Rank.parse(options.rank),
         confidence=options.confidence,
         top_k=options.top_k,
     )
-    predictor = Predictor(model=model, bank=bank, asked=asked, weights_of=_read_prior(options, bank),
+    predictor = Predictor(model=model, bank=bank, asked=asked, weights_of=read_prior(options, bank),
                           batch_size=options.batch_size, n_workers=options.workers)  # fmt: skip
     learnt = predictor.calibration
     question = {
@@ -264,85 +262,6 @@ def _taxa_of(labels: Path) -> "pl.DataFrame":
     if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
         return taxa_of_checklist(load_checklist(str(labels)))
     return read_taxa(labels)
-
-
-def _restrict(options: Predict, bank: "LabelBank") -> "LabelBank":
-    from linnaea.predict.restrict import keep_clades, keep_listed
-
-    kept = keep_clades(bank, options.within, options.exclude)
-    if options.species_list is not None:
-        from linnaea.taxonomy.name_tables import read_names
-
-        names = read_names(options.species_list).names.to_list()
-        kept, unknown = keep_listed(kept, names, lambda: _load_resolver(options), strict=options.strict)
-        _name_unknown(options.species_list, unknown)
-    if len(kept) < len(bank):
-        say(f"choosing among {len(kept):,} of {len(bank):,} labels")
-    return kept
-
-
-def _load_resolver(options: Predict) -> "Resolver":
-    from linnaea.taxonomy.resolve import Resolver
-
-    return Resolver.of(options.checklist)
-
-
-def _name_unknown(path: Path, unknown: "Sequence[Unknown]") -> None:
-    for one in unknown[:10]:
-        warn(f"{path}: {one}")
-    if len(unknown) > 10:
-        warn(f"{path}: ... and {len(unknown) - 10} more names that no label has")
-
-
-def _read_prior(options: Predict, bank: "LabelBank") -> "WeightsOf | None":
-    """From an input to the weights of the bank's taxa."""
-    if options.prior is None:
-        if options.lat is not None or options.date:
-            raise UsageError("--lat, --lon and --date need --prior, a file of regions (linnaea labels regions)")
-        return None
-    from linnaea.predict.priors import Regions, read_weights
-
-    if options.prior.suffix.lower() == ".parquet":
-        return _weights_by_place(options, bank, Regions.open(options.prior))
-    weights, unknown = read_weights(options.prior, bank, lambda: _load_resolver(options))
-    _name_unknown(options.prior, unknown)
-    if unknown and options.strict:
-        raise LinnaeaError(f"{options.prior}: {len(unknown)} names are not among the labels")
-    return lambda one: weights
-
-
-def _weights_by_place(options: Predict, bank: "LabelBank", regions: "Regions") -> "WeightsOf":
-    from functools import lru_cache
-
-    import numpy as np
-
-    from linnaea.predict.priors import Place, place_of_photograph
-
-    month = _month(options.date)
-    try:
-        given = None if options.lat is None else Place(lat=options.lat, lon=options.lon or 0.0, month=month)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    no_weights = np.ones(len(bank), np.float32)
-
-    @lru_cache(maxsize=16)
-    def weights_at(place: Place) -> Any:
-        return regions.weights(bank, place)
-
-    def weights_of(one: "Input") -> Any:
-        place = (place_of_photograph(one.path) if one.path else None) or given
-        return no_weights if place is None else weights_at(place)
-
-    return weights_of
-
-
-def _month(date: str) -> int:
-    if not date:
-        return 0
-    words = date.split("-")
-    if len(words) < 2 or not words[1].isdigit() or not 1 <= int(words[1]) <= 12:
-        raise UsageError(f"--date {date}: write YYYY-MM-DD or YYYY-MM")
-    return int(words[1])
 
 
 def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> list[str]:

@@ -6,7 +6,8 @@ from multiprocessing import get_context
 
 import polars as pl
 
-from linnaea.taxonomy.names import ParsedName, Rejection, looks_latin, parse_labels
+from linnaea.taxonomy.names import ParsedName, parse_labels
+from linnaea.taxonomy.readings import Rejection, looks_latin
 
 PARSED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "reason": pl.String,

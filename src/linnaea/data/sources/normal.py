@@ -12,8 +12,9 @@ import polars as pl
 
 from linnaea.data.sources import Record, Rejected
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.taxonomy.names import Rejection, parse_label
+from linnaea.taxonomy.names import parse_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.readings import Rejection
 from linnaea.taxonomy.taxon import Taxon
 
 NORMAL = ("record_id", "location", "label", *RANK_LABELS, "common_name", "group", "split", "reason")
