@@ -552,7 +552,7 @@ def start(table: Path, output: Path) -> "subprocess.Popen[str]":
 
 def test_ctrl_c_is_clean(tmp_path: Path, server: bad.MisbehavingServer) -> None:
     server.default = bad.picture(delay_s=0.02)
-    table = write(tmp_path, [f"{server.url}/{n}.jpg" for n in range(4000)])
+    table = write(tmp_path, [f"{server.url}/{n}.jpg" for n in range(20_000)])
     process = start(table, tmp_path / "out")
     wait_for(lambda: len(server.seen) > 50)
     process.send_signal(signal.SIGINT)
