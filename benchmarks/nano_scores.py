@@ -47,10 +47,11 @@ def copy_shipped(folder: Path) -> Path:
     return folder
 
 
-def percent(metrics: Metrics, rank: str) -> str:
-    """Accuracy with its 95% interval, classes drawn whole."""
-    mean, low, high = (100 * metrics[f"interval/{rank}/{end}"] for end in ("mean", "low", "high"))
-    return f"{mean:.1f} ({low:.1f}–{high:.1f})"
+def percent(metrics: Metrics, rank: str, *, of_images: bool = False) -> str:
+    """Accuracy with its 95% interval, classes drawn whole; ``of_images`` adds that of images drawn one by one."""
+    ends = ("mean", "low", "high", "images_low", "images_high")
+    mean, low, high, *images = (100 * metrics[f"interval/{rank}/{end}"] for end in ends)
+    return f"{mean:.1f} ({low:.1f}–{high:.1f})" + ("[{:.1f}–{:.1f}]".format(*images) if of_images else "")
 
 
 def print_row(*cells: object) -> None:
@@ -79,7 +80,8 @@ def main_scores() -> None:
         ranks = [percent(m, rank) for rank in ("species", "genus", "family", "order")]
         print_row(source, int(m["n_images"]), int(m["n_candidates"]), *ranks)
 
-    print("\nUnseen species, all taxa of the source as candidates (chance; always the commonest)\n")
+    print("\nUnseen species, all taxa of the source as candidates: % right (95% interval, species drawn whole)"
+          "[photographs drawn one by one]; chance; always the commonest\n")  # fmt: skip
     print_head("source", "photographs", "candidates", "species", "genus", "family")
     for source in UNSEEN:
         words = "--split", "unseen", "--sources", source, "--candidates", "all", "--shots", "0"
@@ -87,7 +89,7 @@ def main_scores() -> None:
         cells = []
         for rank in ("species", "genus", "family"):
             chance, commonest = (100 * m[f"zero_shot/taxon_com/{base}/{rank}"] for base in ("chance", "majority"))
-            cells.append(f"{percent(m, rank)}; {chance:.1f}; {commonest:.1f}")
+            cells.append(f"{percent(m, rank, of_images=True)}; {chance:.1f}; {commonest:.1f}")
         print_row(source, int(m["n_images"]), int(m["n_candidates"]), *cells)
 
     print("\nSources it never saw, SimpleShot\n")

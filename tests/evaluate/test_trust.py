@@ -127,6 +127,10 @@ def test_the_deeper_the_fewer_and_bounds_hold_the_mean() -> None:
         low, mean, high = (metrics[f"interval/{label}/{end}"] for end in ("low", "mean", "high"))
         assert low <= mean <= high
         assert low < high
+        ends = (metrics[f"interval/{label}/images_{end}"] for end in ("low", "high"))
+        n = int(beliefs.counted_NR[:, Rank.parse(label)].sum())
+        wilson = 1.96 * np.sqrt(mean * (1 - mean) / n)  # of independent images, near enough
+        assert list(ends) == pytest.approx([mean - wilson, mean + wilson], abs=0.35 * wilson + 0.5 / n)
 
 
 def test_a_taxon_that_was_held_out_is_gone_and_its_images_are_outside() -> None:

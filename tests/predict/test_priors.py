@@ -9,14 +9,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from PIL.ExifTags import GPS, IFD, Base
 
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict import priors
 from linnaea.predict.labels import LabelBank
-from linnaea.predict.priors import Place, Regions, apply_prior, make_regions, place_of_photograph, read_weights
+from linnaea.predict.priors import Place, Regions, apply_prior, make_regions, read_weights
 from linnaea.taxonomy.taxon import Taxon
 
 TAXA = [Taxon.of(genus="Parus", species="major"), Taxon.of(genus="Parus", species="minor"),
@@ -119,17 +117,3 @@ def test_what_is_no_file_of_regions_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_text("species,lat\nPica pica,3\n")
     with pytest.raises(UsageError, match="has no column decimalLatitude"):
         make_regions(tmp_path / "o.csv", tmp_path / "r.parquet")
-
-
-def test_a_photograph_may_say_where_it_was_taken(tmp_path: Path) -> None:
-    image = Image.new("RGB", (8, 8))
-    exif = image.getexif()
-    exif[Base.DateTime] = "2024:06:15 12:00:00"
-    gps = exif.get_ifd(IFD.GPSInfo)
-    gps[GPS.GPSLatitudeRef], gps[GPS.GPSLatitude] = "S", (33.0, 30.0, 36.0)
-    gps[GPS.GPSLongitudeRef], gps[GPS.GPSLongitude] = "E", (151.0, 12.0, 0.0)
-    image.save(tmp_path / "where.jpg", exif=exif)
-    image.save(tmp_path / "nowhere.jpg")
-    assert place_of_photograph(tmp_path / "where.jpg") == Place(lat=-33.51, lon=151.2, month=6)
-    assert place_of_photograph(tmp_path / "nowhere.jpg") is None
-    assert place_of_photograph(tmp_path / "missing.jpg") is None

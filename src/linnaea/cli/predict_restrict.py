@@ -68,7 +68,8 @@ def _weights_by_place(options: "Predict", bank: "LabelBank", regions: "Regions")
 
     import numpy as np
 
-    from linnaea.predict.priors import Place, place_of_photograph
+    from linnaea.predict.exif import place_of_photograph
+    from linnaea.predict.priors import Place
 
     month = _month(options.date)
     try:

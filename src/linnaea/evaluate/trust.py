@@ -207,13 +207,17 @@ def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, 
 
 
 def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
-    """95% intervals of the accuracy at each rank, classes drawn whole: ``interval/species/low`` and ``/high``."""
+    """95% intervals of the accuracy at each rank: ``interval/species/low`` and ``/high``, classes drawn whole, for what
+    holds of other classes too; ``/images_low`` and ``/images_high``, images drawn one by one, for these classes.
+    """
     metrics: dict[str, float] = {}
     for rank, label in enumerate(RANK_LABELS):
         counted = beliefs.counted_NR[:, rank]
         if counted.any():
-            interval = bootstrap_mean(beliefs.right_NR[counted, rank], group_N=class_N[counted])
+            right = beliefs.right_NR[counted, rank]
+            interval, of_these = bootstrap_mean(right, group_N=class_N[counted]), bootstrap_mean(right)
             metrics |= {f"interval/{label}/{end}": getattr(interval, end) for end in ("mean", "low", "high")}
+            metrics |= {f"interval/{label}/images_{end}": getattr(of_these, end) for end in ("low", "high")}
     return metrics
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from csv import DictWriter
 from datetime import UTC, datetime
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Page, Section, Text
+from linnaea.predict.exif import time_of_photograph
 from linnaea.predict.inputs import NO_ANIMAL, Box, find_input
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -121,7 +123,8 @@ def _description(row: Row) -> str:
 def write_camtrapdp(stream: Writable, rows: Iterable[Row]) -> None:
     """``observations.csv`` of Camtrap DP 1.0: the first answer of each photograph or detection.
 
-    ``mediaID`` is the file's name; deployments and event times are for the software that knows them.
+    ``mediaID`` is the file's name. The event is the moment of the photograph, where its EXIF states one with the offset
+    from UTC that the format wants; deployments, and other times, are for the software that knows them.
     """
     table = DictWriter(stream, OBSERVATION_COLUMNS, lineterminator="\n")
     table.writeheader()
@@ -132,9 +135,11 @@ def write_camtrapdp(stream: Writable, rows: Iterable[Row]) -> None:
         is_animal = answered and row["kingdom"] in ("Animalia", "Metazoa")
         kind = "blank" if row["reason"] == NO_ANIMAL else "animal" if is_animal else "unclassified"
         box = dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), _box(row), strict=True)) if row["bbox"] else {}
+        taken = time_of_photograph(Path(_file_of(name, row)))
+        moment = taken.isoformat() if taken else ""
         table.writerow({
             "observationID": hashlib.blake2b(name.encode(), digest_size=12).hexdigest(),
-            "mediaID": _file_of(name, row), "observationLevel": "media",
+            "mediaID": _file_of(name, row), "eventStart": moment, "eventEnd": moment, "observationLevel": "media",
             "observationType": kind,
             "scientificName": _name(row) if answered else "", **box,
             "classificationMethod": "machine", "classifiedBy": f"linnaea {__version__}",

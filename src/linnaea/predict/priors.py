@@ -99,30 +99,6 @@ class Place:
             )
 
 
-def place_of_photograph(path: Path) -> Place | None:
-    """Where and when a photograph says that it was taken (EXIF: position, original date); ``None`` if it does not."""
-    from PIL import Image, UnidentifiedImageError
-    from PIL.ExifTags import GPS, IFD, Base
-
-    try:
-        with Image.open(path) as image:
-            exif = image.getexif()
-        gps, more = exif.get_ifd(IFD.GPSInfo), exif.get_ifd(IFD.Exif)
-        lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
-                    ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))  # fmt: skip
-        taken = str(more.get(Base.DateTimeOriginal) or exif.get(Base.DateTime) or "")
-        month = int(taken[5:7]) if taken[5:7].isdigit() else 0
-        return Place(lat=lat, lon=lon, month=month if month <= 12 else 0)
-    except (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError):
-        return None
-
-
-def _degrees(parts: Any, side: str) -> float:
-    degrees, minutes, seconds = (float(part) for part in parts)
-    value = degrees + minutes / 60 + seconds / 3600
-    return -value if side.upper() in ("S", "W") else value
-
-
 @dataclass(frozen=True)
 class Regions:
     """How often each species was recorded in each cell and month."""

@@ -6,7 +6,7 @@ Nothing is fetched on behalf of a caller, nothing is kept, and the page loads no
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
@@ -92,16 +92,33 @@ class Clade(BaseModel):
     n_labels: int
 
 
+@dataclass(frozen=True)
+class _Metrics:
+    """What Prometheus is told."""
+
+    registry: CollectorRegistry
+    photographs: Counter
+    requests: Counter
+    seconds: Histogram
+    waiting: Gauge
+
+    @classmethod
+    def new(cls) -> "_Metrics":
+        registry = CollectorRegistry()
+        return cls(
+            registry,
+            Counter("linnaea_photographs", "Photographs, by what became of them", ["status"], registry=registry),
+            Counter("linnaea_requests", "Requests, by status", ["code"], registry=registry),
+            Histogram("linnaea_request_seconds", "Seconds per request", registry=registry),
+            Gauge("linnaea_waiting", "Photographs in the queue", registry=registry),
+        )
+
+
 def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None) -> FastAPI:
     """The application; one process serves one model."""
     limits = limits or Limits()
     predictor = replace(predictor, bank=_ready(predictor.bank))
-    registry = CollectorRegistry()
-    seen = Counter("linnaea_photographs", "Photographs, by what became of them", ["status"], registry=registry)
-    answered = Counter("linnaea_requests", "Requests, by status", ["code"], registry=registry)
-    seconds = Histogram("linnaea_request_seconds", "Seconds per request", registry=registry)
-    waiting = Gauge("linnaea_waiting", "Photographs in the queue", registry=registry)
-    clades, model_name = list_clades(predictor.bank), _public_name(predictor.model.name)
+    metrics = _Metrics.new()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -112,25 +129,29 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     app = FastAPI(title="Linnaea", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
                   description="Taxa on photographs, with probabilities at every rank.")  # fmt: skip
     app.add_middleware(LimitBody, limits=limits)
+    app.add_middleware(Count, answered=metrics.requests, seconds=metrics.seconds)
+    _add_information(app, predictor, metrics, with_place=regions is not None)
+    _add_predict(app, predictor, limits, regions, metrics)
+    _add_refusals(app, limits)
+    return app
 
-    app.add_middleware(Count, answered=answered, seconds=seconds)
 
-    @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
-    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:
-        return keep_clades(predictor.bank, within, exclude)
+def _add_information(app: FastAPI, predictor: Predictor, metrics: _Metrics, *, with_place: bool) -> None:
+    """The page, and what can be known of the model and the server."""
+    clades, model_name = list_clades(predictor.bank), _public_name(predictor.model.name)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> HTMLResponse:
-        return _page(model_name, len(predictor.bank), with_place=regions is not None)
+        return _page(model_name, len(predictor.bank), with_place=with_place)
 
     @app.get("/health")
     def health() -> dict[str, Any]:
         return {"status": "ok", "version": __version__, "model": model_name, "n_labels": len(predictor.bank)}
 
     @app.get("/metrics", include_in_schema=False)
-    def metrics(request: Request) -> Response:
-        waiting.set(request.app.state.service.n_waiting)
-        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+    def tell_metrics(request: Request) -> Response:
+        metrics.waiting.set(request.app.state.service.n_waiting)
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
     @app.get("/taxa", responses=_errors(422))
     def taxa(
@@ -138,6 +159,17 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     ) -> list[Clade]:
         """Taxa whose name begins with ``q`` (then those that hold it), the largest first."""
         return complete(clades, q, limit)
+
+
+def _add_predict(
+    app: FastAPI, predictor: Predictor, limits: Limits, regions: Regions | None, metrics: _Metrics
+) -> None:
+    """``POST /predict``."""
+    model_name = _public_name(predictor.model.name)
+
+    @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
+    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:
+        return keep_clades(predictor.bank, within, exclude)
 
     @app.post("/predict", responses=_errors(400, 413, 415, 422, 429, 503))
     async def predict(
@@ -174,8 +206,12 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
         with service.room_for(len(photographs)):
             results = await gather(answer(photograph) for photograph in photographs)
         for result in results:
-            seen.labels(result.status).inc()
+            metrics.photographs.labels(result.status).inc()
         return Answers(model=model_name, n_labels=len(bank), results=results)
+
+
+def _add_refusals(app: FastAPI, limits: Limits) -> None:
+    """One line for whatever cannot be answered."""
 
     @app.exception_handler(LinnaeaError)
     async def one_line(request: Request, error: LinnaeaError) -> JSONResponse:
@@ -188,8 +224,6 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     @app.exception_handler(TooSlowError)
     async def slow(request: Request, error: TooSlowError) -> JSONResponse:
         return JSONResponse({"detail": f"no answer within {limits.seconds:g} s; try again"}, 503, headers=COME_BACK)
-
-    return app
 
 
 def _ready(bank: LabelBank) -> LabelBank:
