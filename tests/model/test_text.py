@@ -16,7 +16,14 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from linnaea.model.create import ModelConfig, make_model
 from linnaea.model.load import TaxonModel
-from linnaea.model.text import CausalTower, encode_text, iter_encoded_tree, make_token_table
+from linnaea.model.text import (
+    CAPTIONS_OF_LIKE_LENGTH,
+    CausalTower,
+    encode_by_length,
+    encode_text,
+    iter_encoded_tree,
+    make_token_table,
+)
 from linnaea.model.tokenizer import (
     RaggedTokens,
     make_tokenizer,
@@ -161,6 +168,29 @@ def test_trimming_is_exact_in_float32(model: TaxonModel, taxa: list[Taxon]) -> N
         expected = model.clip.encode_text(full_context(tokens, 77))  # type: ignore[operator]
         got = encode_text(model.clip, torch.from_numpy(tokens.padded()))
     assert (got - expected).abs().max() < 1e-6
+
+
+def test_captions_of_like_length_are_the_same_captions(model: TaxonModel, taxa: list[Taxon]) -> None:
+    """Values and gradients, in the order they were given in, with less on padding."""
+    clip: Any = model.clip.double()
+    tokens = torch.from_numpy(tokenize_ragged(model.tokenizer, all_captions(taxa)).padded())
+    tokens = tokens.repeat(2 * CAPTIONS_OF_LIKE_LENGTH // len(tokens) + 1, 1)[: 2 * CAPTIONS_OF_LIKE_LENGTH + 5]
+    tokens = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))]
+    widths: list[int] = []
+    hook = clip.transformer.register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
+    results = []
+    for encode in (encode_text, encode_by_length):
+        clip.zero_grad()
+        features = encode(clip, tokens)
+        weights = torch.linspace(-1, 1, features.numel(), dtype=torch.float64).view_as(features)
+        (features * weights).sum().backward()
+        results.append((features.detach(), [p.grad.clone() for p in clip.parameters() if p.grad is not None]))
+    hook.remove()
+    (plain, plain_gradients), (grouped, grouped_gradients) = results
+    assert torch.allclose(plain, grouped, rtol=1e-10, atol=1e-12)
+    for one, other in zip(plain_gradients, grouped_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
+    assert len(widths) == 4 and widths[1] < widths[2] <= widths[3] == widths[0]
 
 
 def test_a_bidirectional_tower_gets_its_full_context(tiny_config: ModelConfig, bpe: bytes, taxa: list[Taxon]) -> None:

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Int, Int64
 from numpy import ndarray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from linnaea.model.load import TaxonModel
-from linnaea.model.text import TokenTable, encode_text
+from linnaea.model.text import TokenTable, encode_by_length
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.adapt import BATCH_NORMS
 from linnaea.train.batches import Batch, Labels
@@ -237,7 +238,7 @@ def _encode_captions(
     share = math.ceil(len(tokens_UT) / peers.size)
     rows = torch.arange(peers.rank * share, (peers.rank + 1) * share, device=tokens_UT.device)
     own = tokens_UT[rows.clamp(max=len(tokens_UT) - 1)]
-    encoded = _encode_in_parts(model, lambda tokens: encode_text(model.clip, tokens), own, descent)
+    encoded = _encode_in_parts(model, lambda tokens: encode_by_length(model.clip, tokens), own, descent)
     return peers.gather(encoded)[: len(tokens_UT)]
 
 
@@ -254,7 +255,8 @@ def _encode_in_parts(
     """Unit vectors in float32, of all inputs at once or part by part."""
 
     def run(part: Tensor) -> Tensor:
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=descent.precision == "bf16"):
+        autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=descent.precision == "bf16")
+        with autocast, _choose_attention(model.device, descent):
             features = encode(part)
         return normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
@@ -268,6 +270,14 @@ def _encode_in_parts(
     kept, again = parts[: descent.keep_parts], parts[descent.keep_parts :]
     made_again = [checkpoint(run, part, use_reentrant=False, context_fn=contexts) for part in again]
     return torch.cat([*(run(part) for part in kept), *made_again])
+
+
+def _choose_attention(device: torch.device, descent: Descent) -> AbstractContextManager[None]:
+    """On a CPU the way back through PyTorch's fused attention is several times as slow in bfloat16 as through the plain
+    one (docs/log.md). With gradient checkpointing it stays, as blocks are run again outside of this context.
+    """
+    is_slow = device.type == "cpu" and descent.precision == "bf16" and not descent.grad_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if is_slow else nullcontext()
 
 
 @contextmanager
