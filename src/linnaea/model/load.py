@@ -43,6 +43,7 @@ from linnaea.model.folders import (
     find_model_folder,
 )
 from linnaea.model.forward import captions_to_vectors, pixels_to_vectors
+from linnaea.model.last_block import end_with_class_token
 from linnaea.model.pointwise import is_worth_it, multiply_pointwise
 from linnaea.model.precision import choose_precision, lower_to_bf16
 from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
@@ -172,8 +173,10 @@ def prepare_for_photographs(model: TaxonModel) -> TaxonModel:
 
     Vectors stay the same but for the rounding of float32 sums. Training and evaluation go without.
     """
+    tower = getattr(model.clip, "visual", model.clip)
+    end_with_class_token(tower)
     if model.precision == "float32" and is_worth_it(model.device):
-        multiply_pointwise(getattr(model.clip, "visual", model.clip))
+        multiply_pointwise(tower)
     return model
 
 

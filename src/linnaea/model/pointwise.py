@@ -51,14 +51,23 @@ class _PointwiseLinear(Linear):
 
 
 class _PointwiseAttention(MultiheadAttention):
-    """Attention of a sequence to itself without a mask, as image towers have it; anything else takes the usual way."""
+    """Attention of a sequence, or some of its tokens, to itself without a mask, as image towers have it; anything else
+    takes the usual way."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         asked = {name for name, option in kwargs.items() if option is not None and option is not False}
-        if asked or args or "need_weights" not in kwargs or query is not key or key is not value or self.training:
+        if asked or args or "need_weights" not in kwargs or key is not value or self.training:
             return super().forward(query, key, value, *args, **kwargs)
-        n, length, width = query.shape
-        both = _multiply(query, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = both.view(n, length, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, width)
+        width, weight, bias = query.shape[-1], self.in_proj_weight, self.in_proj_bias
+        if query is key:
+            q, k, v = self._heads(_multiply(query, weight, bias))
+        else:
+            (q,) = self._heads(_multiply(query, weight[:width], bias[:width]))
+            k, v = self._heads(_multiply(key, weight[width:], bias[width:]))
+        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(query.shape)
         return _multiply(mixed, self.out_proj.weight, self.out_proj.bias), None
+
+    def _heads(self, states: Float[Tensor, "B T PW"]) -> Float[Tensor, "P B H T D"]:
+        """Projections that lie side by side, each cut into its heads."""
+        n, length, _ = states.shape
+        return states.view(n, length, -1, self.num_heads, self.embed_dim // self.num_heads).permute(2, 0, 3, 1, 4)
