@@ -3,7 +3,7 @@
 Plain is what one writes with open_clip: captions in batches of 256, tokenised and encoded at full context. Ours is
 ``encode_taxa``. Both count tokenising. Plain is measured on a sample, half of it before ours and half after.
 
-    python benchmarks/text_bank.py                                       # 20,000 random taxa, a tower as `nano`'s
+    python benchmarks/text_bank.py                                       # 20,000 random taxa, the bundled tower
     python benchmarks/text_bank.py --tower vit-b16 --within order:Psocodea --n-taxa 0
 """
 
@@ -18,12 +18,11 @@ import polars as pl
 import torch
 from torch.nn.functional import normalize
 
-from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
 from linnaea.model.encode import encode_captions, encode_taxa
-from linnaea.model.load import TaxonModel
+from linnaea.model.load import TaxonModel, load_model
 from linnaea.model.preprocess import Preprocess
 from linnaea.model.text import encode_text
-from linnaea.model.tokenizer import tokenize_ragged, train_bpe
+from linnaea.model.tokenizer import tokenize_ragged
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
@@ -47,17 +46,6 @@ def read_taxa(within: str, n_taxa: int, seed: int) -> list[Taxon]:
     if n_taxa and n_taxa < len(table):
         table = table.sample(n_taxa, seed=seed)
     return [Taxon(row) for row in table.iter_rows()]
-
-
-def make_small() -> TaxonModel:
-    """A text tower of the size that a shipped model has, with a vocabulary of 4,000 merges."""
-    sample = [" ".join(taxon.lineage) for taxon in read_taxa("", 50_000, seed=1)]
-    config = ModelConfig(
-        embed_dim=256,
-        image=ImageTower(layers=1),
-        text=TextTower(context_length=77, width=256, layers=4, heads=4),
-    )
-    return make_model(config, train_bpe(sample, 4000))
 
 
 def make_vit_b16() -> TaxonModel:
@@ -102,7 +90,7 @@ def seconds_of(work: object, *arguments: object) -> tuple[float, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tower", choices=("small", "vit-b16"), default="small")
+    parser.add_argument("--tower", choices=("nano", "vit-b16"), default="nano")
     parser.add_argument("--within", default="", help="a clade, such as order:Odonata")
     parser.add_argument("--n-taxa", type=int, default=20_000, help="random sample; 0: all")
     parser.add_argument("--n-plain", type=int, default=2048, help="captions on which plain open_clip is measured")
@@ -110,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     taxa = read_taxa(options.within, options.n_taxa, seed=0)
-    model = make_small() if options.tower == "small" else make_vit_b16()
+    model = load_model("nano", device="cpu") if options.tower == "nano" else make_vit_b16()
     model.clip.eval()
     captions = [taxon.caption(TextType.TAXON, PHOTO_TEMPLATE) for taxon in taxa]
     sample = captions[: options.n_plain]
