@@ -25,7 +25,7 @@ N_EMPTY, EMPTY_SEED = 360, 1
 SHIPPED = ("brick.png", "chessboard_GRAY.png", "chessboard_RGB.png", "clock_motion.png", "coffee.png", "coins.png",
            "color.png", "gravel.png", "hubble_deep_field.jpg", "logo.png", "moon.png", "motorcycle_left.png",
            "page.png", "phantom.png", "rocket.jpg", "text.png")  # fmt: skip
-"""Pictures without an organism that scikit-image carries; scikit-learn has one more."""
+"""Pictures without an organism that scikit-image carries."""
 
 Metrics = dict[str, float]
 
@@ -41,9 +41,8 @@ def evaluate(model: str, data: Path, output: Path, *words: str) -> Metrics:
 def copy_shipped(folder: Path) -> Path:
     """Real pictures of things; no kind of them was drawn for the calibration."""
     folder.mkdir(parents=True, exist_ok=True)
-    things = [files("skimage") / "data" / name for name in SHIPPED]
-    for source in (*things, files("sklearn") / "datasets/images/china.jpg"):
-        shutil.copyfile(str(source), folder / source.name)
+    for name in SHIPPED:
+        shutil.copyfile(str(files("skimage") / "data" / name), folder / name)
     return folder
 
 

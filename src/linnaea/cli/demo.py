@@ -66,7 +66,7 @@ def step(*words: str | Path) -> None:
 
 
 def copy_sample_photographs(target: Path) -> Path:
-    """Openly licensed photographs that installed packages carry: a flower, a cat; a temple, a cup, a wall."""
+    """Openly licensed photographs that packages carry: a flower, a cat, trees about a temple; a cup, a wall."""
     import shutil
     from importlib.resources import files
 
