@@ -216,11 +216,14 @@ def test_robots_are_ignored_on_ones_own_server_only_when_asked(tmp_path: Path, s
 
 
 def test_crawl_delay_is_kept(tmp_path: Path, server: bad.MisbehavingServer) -> None:
-    server.serve("/robots.txt", bad.answer(b"User-agent: *\nCrawl-delay: 0.2"))
+    server.serve("/robots.txt", bad.answer(b"User-agent: *\nCrawl-delay: 1"))
     server.default = bad.picture()
-    fetch(tmp_path, [f"{server.url}/{n}.jpg" for n in range(5)])
+    fetch(tmp_path, [f"{server.url}/{n}.jpg" for n in range(4)])
     times = sorted(server.times("/"))[1:]
-    assert min(b - a for a, b in pairwise(times)) > 0.19
+    assert len(times) == 4
+    assert min(b - a for a, b in pairwise(times)) > 0.95, (
+        "a request may arrive late on a busy machine, and the next not"
+    )
 
 
 def test_unreadable_robots_forbid_everything_for_now(tmp_path: Path, server: bad.MisbehavingServer) -> None:
