@@ -1,5 +1,6 @@
 """New models and new towers, at random: their shapes in open_clip's words, their vocabulary beside them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -72,9 +73,7 @@ def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Pr
     """A randomly initialised model; the same seed gives the same weights."""
     model_cfg = config.as_open_clip(vocabulary_size(bpe))
     preprocess = preprocess or Preprocess(image_size=config.image.image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        clip = CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
+    clip = _new_clip(model_cfg, seed)
     set_model_preprocess_cfg(clip, {**preprocess.as_open_clip(), "size": config.image.image_size})
     return TaxonModel(
         name="new",
@@ -96,10 +95,15 @@ def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0)
     if not isinstance(model.clip, CLIP):
         raise LinnaeaError(f"{model.name}: only a plain CLIP model can have a new text tower")
     model_cfg = {**model.model_cfg, "text_cfg": text.as_open_clip(vocabulary_size(bpe))}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        clip = CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
+    clip = _new_clip(model_cfg, seed)
     clip.visual, clip.logit_scale = model.clip.visual, model.clip.logit_scale
     set_model_preprocess_cfg(clip, {**model.preprocess.as_open_clip(), "size": model.preprocess.image_size})
     tokenizer = make_tokenizer(bpe, text.context_length)
     return replace(model, clip=clip.to(model.device), tokenizer=tokenizer, model_cfg=model_cfg, bpe=bpe)
+
+
+def _new_clip(model_cfg: Mapping[str, Any], seed: int) -> CLIP:
+    """open_clip's model with weights that are a function of the seed; it keeps none of the configuration's parts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})

@@ -18,10 +18,10 @@ _UNREADABLE = (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError,
 def place_of_photograph(path: Path) -> Place | None:
     """Position and month (0 where there is no date); ``None`` where a photograph does not say."""
     try:
-        _, more, gps = _read(path)
+        exif, gps = _read(path)
         lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
                     ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))  # fmt: skip
-        taken = _date_in(more)
+        taken = _date_in(exif)
         month = int(taken[5:7]) if taken[5:7].isdigit() else 0
         return Place(lat=lat, lon=lon, month=month if month <= 12 else 0)
     except _UNREADABLE:
@@ -34,13 +34,13 @@ def time_of_photograph(path: Path) -> datetime | None:
     The camera's clock counts if the camera wrote its offset (EXIF 2.31, OffsetTimeOriginal); else the satellites' time.
     """
     try:
-        main, more, gps = _read(path)
+        exif, gps = _read(path)
     except _UNREADABLE:
         return None
-    offset = str(more.get(Base.OffsetTimeOriginal) or main.get(Base.OffsetTime) or "").strip("\0 ")
+    offset = str(exif.get(Base.OffsetTimeOriginal) or "").strip("\0 ")
     if re.fullmatch(r"[+-]\d\d:\d\d", offset):
         with suppress(*_UNREADABLE):
-            return datetime.strptime(_date_in(more) + offset, "%Y:%m:%d %H:%M:%S%z")
+            return datetime.strptime(_date_in(exif) + offset, "%Y:%m:%d %H:%M:%S%z")
     with suppress(*_UNREADABLE):
         day = datetime.strptime(str(gps[GPS.GPSDateStamp]).strip("\0 "), "%Y:%m:%d")
         hour, minute, second = (int(float(part)) for part in gps[GPS.GPSTimeStamp])
@@ -48,16 +48,15 @@ def time_of_photograph(path: Path) -> datetime | None:
     return None
 
 
-def _read(path: Path) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
-    """The main directory, the one of EXIF with the main's date in place of a missing one, and that of GPS."""
+def _read(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The tags of the main directory and of EXIF's own, whose numbers never meet, and those of GPS."""
     with Image.open(path) as image:
         exif = image.getexif()
-    more = exif.get_ifd(IFD.Exif)
-    return dict(exif), {Base.DateTimeOriginal: exif.get(Base.DateTime), **more}, exif.get_ifd(IFD.GPSInfo)
+    return {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)
 
 
-def _date_in(more: dict[int, Any]) -> str:
-    return str(more.get(Base.DateTimeOriginal) or "").strip("\0 ")
+def _date_in(exif: dict[int, Any]) -> str:
+    return str(exif.get(Base.DateTimeOriginal) or exif.get(Base.DateTime) or "").strip("\0 ")
 
 
 def _degrees(parts: Any, side: str) -> float:

@@ -69,7 +69,8 @@ def compute_loss(
     if relatives is not None:
         tokens, unit_RE = relatives.draw(batch.step)
         caption_RE = _encode_captions(model, torch.from_numpy(tokens.padded()).to(model.device), descent, peers)
-        loss = loss + descent.teach * (1 - (caption_RE * unit_RE.to(model.device)).sum(dim=1)).mean()
+        own_R = torch.arange(len(unit_RE), device=model.device)
+        loss = loss + descent.teach * _teaching(caption_RE, unit_RE.to(model.device), own_R)
     return loss
 
 

@@ -81,7 +81,7 @@ def find_relatives(
         LinnaeaError: no name is left.
     """
     names = names.join(dataset.taxa.select("genus", "species"), on=["genus", "species"], how="anti")
-    vectors = {rank: _unit_vectors(heads[rank]) for rank in RANKS if rank in heads}
+    vectors = {rank: _unit_vectors(heads[rank], rank) for rank in RANKS if rank in heads}
     parts, places, chances = [], [], []
     for depth, rank in enumerate(RANKS):
         if rank not in vectors:
@@ -114,9 +114,8 @@ def find_relatives(
     )
 
 
-def _unit_vectors(bank: LabelBank) -> dict[tuple[str, ...], Float32[Tensor, " E"]]:
+def _unit_vectors(bank: LabelBank, rank: Rank) -> dict[tuple[str, ...], Float32[Tensor, " E"]]:
     """Each class's unit vector by its lineage down to its rank."""
-    rank = Rank.parse(bank.facts["rank"])
     unit_KE = normalize(torch.from_numpy(np.asarray(bank.vectors, dtype=np.float32)), dim=-1)
     return {taxon.lineage[: rank + 1]: unit for taxon, unit in zip(bank.taxa_list, unit_KE, strict=True)}
 
