@@ -220,6 +220,11 @@ class DataSet:
         """Every taxon of the data set, by taxon id."""
         return taxa_from_table(self.taxa)
 
+    @property
+    def pictured_taxa(self) -> pl.DataFrame:
+        """The rows of ``taxa`` that this part has images of."""
+        return self.taxa.filter(pl.col("taxon_id").is_in(self.index["taxon_id"].unique().implode()))
+
     def taxon(self, taxon_id: int) -> Taxon:
         return self.taxa_list[taxon_id]
 

@@ -4,10 +4,14 @@ Where captions are taught the vectors of class heads alone (``teach``), every di
 trained species' own, and the picture of a new species finds an old name. So names of species that the data set does
 not have are drawn from a checklist, and taught the mean of their ancestors' heads: the genus counts most, each rank
 above half as much as the one below it. Of a genus without pictures it is the family's, and so on.
+
+Where the checklist gives no common name, half of the captions that could show one borrow it from a trained relative.
+Else a caption with a common name would always be a trained species', and every such caption would lie near one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,13 +27,15 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.tokenizer import RaggedTokens, tokenize_ragged
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.train.batches import make_rng
 
 RANKS = (Rank.GENUS, Rank.FAMILY, Rank.ORDER, Rank.CLASS)
 """Where relatives are looked for, nearest first; the first counts 1, each further one half of the one before."""
 _STREAM = 90
 """Of random numbers; apart from those of :mod:`linnaea.train.batches`."""
+_BESIDE_ANOTHER_NAME = (TextType.SCI_COM, TextType.TAXON_COM, TextType.TAXON_TAG_COM)
+"""Captions that can borrow a common name: one of a common name alone would be its owner's."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Relatives:
     """How often a place is drawn: genera most, all alike; those above half as often, rank by rank."""
     unit_PE: Float32[ndarray, "P E"]
     """Each place's vector."""
+    lent: Sequence[Sequence[str]]
+    """Common names that a place's species can borrow: those of the trained taxa of the nearest rank that has any."""
     tokenizer: Any
     text_types: Sequence[TextType]
     n_per_step: int
@@ -55,11 +63,19 @@ class Relatives:
         places = rng.choice(len(self.chance_of), self.n_per_step, p=self.chance_of)
         rows = rng.integers(self.first_of[places], self.first_of[places + 1])
         kinds = rng.integers(len(self.text_types), size=self.n_per_step)
+        luck = rng.random(self.n_per_step)
         taxa = taxa_from_table(self.names[rows])
         captions = [
-            taxon.caption(self.text_types[kind], PHOTO_TEMPLATE) for taxon, kind in zip(taxa, kinds, strict=True)
+            self._caption(*drawn) for drawn in zip(taxa, kinds.tolist(), places.tolist(), luck.tolist(), strict=True)
         ]
         return tokenize_ragged(self.tokenizer, captions), torch.from_numpy(self.unit_PE[places])
+
+    def _caption(self, taxon: Taxon, kind: int, place: int, luck: float) -> str:
+        """The caption of a drawn name, with a borrowed common name where ``luck`` (of 0 to 1) lies in the first half."""
+        text_type, lent = self.text_types[kind], self.lent[place]
+        if text_type in _BESIDE_ANOTHER_NAME and not taxon.common_name and luck < 0.5 and lent:
+            taxon = replace(taxon, common_name=lent[int(2 * luck * len(lent))])
+        return taxon.caption(text_type, PHOTO_TEMPLATE)
 
 
 def find_relatives(
@@ -107,11 +123,24 @@ def find_relatives(
         first_of=np.cumsum([0, *(n for _, n in places)]),
         chance_of=chance / chance.sum(),
         unit_PE=torch.stack([_mean_of_ancestors(lineage, vectors) for lineage, _ in places]).numpy(),
+        lent=_common_names_around([lineage for lineage, _ in places], dataset),
         tokenizer=tokenizer,
         text_types=text_types,
         n_per_step=n_per_step,
         seed=seed,
     )
+
+
+def _common_names_around(places: Sequence[tuple[str, ...]], dataset: DataSet) -> list[tuple[str, ...]]:
+    """Of each place (a lineage down to some rank) the common names that its nearest trained relatives have."""
+    names: dict[tuple[str, ...], dict[str, None]] = {}  # in order, each once
+    for taxon in taxa_from_table(dataset.pictured_taxa.filter(pl.col("common_name").fill_null("") != "")):
+        for above in accumulate((name,) for name in taxon.lineage):
+            names.setdefault(above, {})[taxon.common_name] = None
+    found = {lineage: tuple(common) for lineage, common in names.items()}
+    return [
+        next((found[place[:end]] for end in range(len(place), 0, -1) if place[:end] in found), ()) for place in places
+    ]
 
 
 def _unit_vectors(bank: LabelBank, rank: Rank) -> dict[tuple[str, ...], Float32[Tensor, " E"]]:

@@ -317,7 +317,7 @@ def _save_result(run: Run, model: TaxonModel, dataset: DataSet, table: TokenTabl
         "n_taxa": dataset.index["taxon_id"].n_unique(),
         "data": _describe(run)["data"],
     }
-    seen = dataset.taxa.filter(dataset.taxa["taxon_id"].is_in(dataset.index["taxon_id"].unique().implode()))
+    seen = dataset.pictured_taxa
     write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
                   run.model_dir / "taxa.parquet")  # fmt: skip
     weights = take_off(model)
