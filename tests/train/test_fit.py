@@ -142,6 +142,26 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(dataset_dir: Path, tmp
     assert_same(whole, died)
 
 
+def test_going_on_does_not_learn_the_vocabulary_again(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes over a minute for a checklist of a million names."""
+    run = make_run(dataset_dir, tmp_path / "run")
+
+    class Killed(BaseException):
+        pass
+
+    def on_step(step: int, total: int, line: dict[str, Any]) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(run, on_step)
+    learnt = (run.run_dir / "bpe.txt.gz").read_bytes()
+    monkeypatch.setattr("linnaea.train.run.make_vocabulary", lambda *of: pytest.fail("learnt again"))
+    assert train(run).finished
+    assert (run.model_dir / "bpe.txt.gz").read_bytes() == learnt
+
+
 def test_a_run_of_a_version_that_knew_fewer_settings_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run")
     run.run_dir.mkdir()

@@ -117,6 +117,45 @@ def test_genera_are_drawn_alike_and_most(found: Relatives) -> None:
         assert abs(drawn[genus.lower()] / total - share / 7) < 4 * np.sqrt(share / 7 / total), drawn
 
 
+def test_a_name_without_a_common_name_borrows_a_relatives(dataset_dir: Path) -> None:
+    """Half of the captions that can show one, of the nearest rank that has any; never a held-out species'."""
+    taxa = make_taxa_table(
+        [
+            bird("Corvidae", "Corvus", "corax", "Common Raven"),
+            bird("Corvidae", "Corvus", "corone", "Carrion Crow"),
+            bird("Paridae", "Cyanistes", "caeruleus", "Blue Tit"),
+            bird("Paridae", "Parus", "heldout", "Unseen Tit"),
+        ]
+    )
+    whole = DataSet.open(dataset_dir)
+    pictured = taxa.filter(pl.col("species") != "heldout")["taxon_id"].to_list()
+    index = whole.index.head(3).with_columns(taxon_id=pl.Series(pictured, dtype=whole.index["taxon_id"].dtype))
+    dataset = replace(whole, taxa=taxa, index=index)
+    tokenizer = make_start(RECIPE.tower, open_part(_run(dataset_dir, dataset_dir)), seed=0, device="cpu").tokenizer
+    types = (TextType.TAXON_COM, TextType.TAXON, TextType.SCI_COM, TextType.COM)
+    found = find_relatives(NAMES, dataset, heads(), tokenizer, types, n_per_step=64, seed=3)
+    genera = [found.names["genus"][first] for first in found.first_of[:-1].tolist()]
+    lent = dict(zip(genera, (set(names) for names in found.lent), strict=True))
+    corvids = {"Common Raven", "Carrion Crow"}
+    assert lent == {"Corvus": corvids, "Parus": {"Blue Tit"}, "Pica": corvids, "Turdus": {*corvids, "Blue Tit"}}
+    assert "Unseen Tit" not in set().union(*lent.values())
+
+    corvus = taxa_from_table(found.names)[int(found.first_of[genera.index("Corvus")])]
+    lucks = (0.0, 0.24, 0.26, 0.49, 0.5, 0.99)
+    captions = {
+        kind: [found._caption(corvus, i, genera.index("Corvus"), luck) for luck in lucks]
+        for i, kind in enumerate(types)
+    }
+    for kind in (TextType.TAXON_COM, TextType.SCI_COM):
+        borrowed = [text.partition(" with common name ")[2].rstrip(".") for text in captions[kind]]
+        assert borrowed[0] == borrowed[1] != borrowed[2] == borrowed[3]
+        assert set(borrowed[:4]) == corvids and borrowed[4:] == ["", ""]
+    for kind in (TextType.TAXON, TextType.COM):
+        assert set(captions[kind]) == {corvus.caption(kind, PHOTO_TEMPLATE)}
+    own = bird("Paridae", "Parus", "major", "Great Tit")
+    assert "Great Tit" in found._caption(own, 0, genera.index("Parus"), 0.1)
+
+
 def test_a_draw_is_a_function_of_the_step(found: Relatives) -> None:
     (tokens, unit_RE), (again, same_RE), (other, _) = found.draw(5), found.draw(5), found.draw(6)
     assert np.array_equal(tokens.padded(), again.padded()) and torch.equal(unit_RE, same_RE)

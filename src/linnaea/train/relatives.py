@@ -71,7 +71,7 @@ class Relatives:
         return tokenize_ragged(self.tokenizer, captions), torch.from_numpy(self.unit_PE[places])
 
     def _caption(self, taxon: Taxon, kind: int, place: int, luck: float) -> str:
-        """The caption of a drawn name, with a borrowed common name where ``luck`` (of 0 to 1) lies in the first half."""
+        """The caption of a drawn name; it borrows a common name where ``luck``, of 0 to 1, is below one half."""
         text_type, lent = self.text_types[kind], self.lent[place]
         if text_type in _BESIDE_ANOTHER_NAME and not taxon.common_name and luck < 0.5 and lent:
             taxon = replace(taxon, common_name=lent[int(2 * luck * len(lent))])

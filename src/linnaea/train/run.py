@@ -16,12 +16,13 @@ from linnaea.data.shards import DataSet, taxa_from_table, write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.model.backbone import at_image_size, backbone_preprocess, load_backbone
 from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model, renew_text
+from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import HUB_ARCHITECTURES, TaxonModel, choose_device, load_model, save_model
 from linnaea.model.text import TokenTable, make_token_table, number_lineages
 from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank, taxa_of_checklist
-from linnaea.storage import write_atomically
+from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.taxonomy.checklist import load_checklist
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
@@ -87,8 +88,27 @@ def open_part(run: Run) -> DataSet:
     return DataSet.open(run.data_dir).split(run.recipe.feed.split).sources(run.recipe.feed.sources)
 
 
-def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> TaxonModel:
-    """The model before its first step: published weights, or a new one with a vocabulary of the data's names."""
+def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
+    """A vocabulary for :func:`linnaea.model.tokenizer.train_bpe`: of the names of a checklist, or of the data set."""
+    if tower.vocabulary:
+        taxa = taxa_from_table(taxa_of_checklist(load_checklist(tower.vocabulary)))
+    else:
+        taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
+    return train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
+
+
+def make_start(
+    tower: Tower,
+    dataset: DataSet,
+    *,
+    seed: int,
+    device: str,
+    vocabulary: Callable[[Tower, DataSet], bytes] = make_vocabulary,
+) -> TaxonModel:
+    """The model before its first step: published weights, or a new one with a vocabulary of the data's names.
+
+    ``vocabulary`` is asked only where the model shall have its own.
+    """
     if tower.start in RECIPES and not Path(tower.start).is_dir():
         raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
     text_width = tower.text_width or tower.width
@@ -98,7 +118,7 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
     if tower.start:
         model = load_model(tower.start, pretrained=tower.pretrained or None, device=device)
         model = at_image_size(model, tower.resize_to) if tower.resize_to else model
-        return renew_text(model, text, make_vocabulary(tower, dataset), seed=seed) if tower.new_text else model
+        return renew_text(model, text, vocabulary(tower, dataset), seed=seed) if tower.new_text else model
     config = ModelConfig(
         embed_dim=tower.width,
         image=ImageTower(
@@ -112,20 +132,11 @@ def make_start(tower: Tower, dataset: DataSet, *, seed: int, device: str) -> Tax
         n_merges=tower.n_merges,
     )
     preprocess = backbone_preprocess(tower.backbone, tower.image_size) if tower.backbone_weights else None
-    model = make_model(config, make_vocabulary(tower, dataset), seed=seed, preprocess=preprocess)
+    model = make_model(config, vocabulary(tower, dataset), seed=seed, preprocess=preprocess)
     if tower.backbone_weights:
         load_backbone(model.clip, Path(tower.backbone_weights))
     where = choose_device(device)
     return dataclasses.replace(model, clip=model.clip.to(where), device=where)
-
-
-def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
-    """A vocabulary for :func:`linnaea.model.tokenizer.train_bpe`: of the names of a checklist, or of the data set."""
-    if tower.vocabulary:
-        taxa = taxa_from_table(taxa_of_checklist(load_checklist(tower.vocabulary)))
-    else:
-        taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
-    return train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
 
 
 def train(
@@ -147,7 +158,12 @@ def train(
     """
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
-    model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device)
+    run.run_dir.mkdir(parents=True, exist_ok=True)
+
+    def vocabulary(tower: Tower, dataset: DataSet) -> bytes:
+        return peers.first_does(lambda: _learn_vocabulary_once(run, tower, dataset))
+
+    model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device, vocabulary=vocabulary)
     table = make_token_table(
         model.tokenizer,
         dataset.taxa_list,
@@ -165,7 +181,6 @@ def train(
     size = model.preprocess.image_size
     loader = Loader(dataset, recipe.feed, size, recipe.seed, run.n_workers, peers.rank, peers.size)
     loader = mix(loader, model.tokenizer)
-    run.run_dir.mkdir(parents=True, exist_ok=True)
     if recipe.feed.cached_views:
         peers.first_does(lambda: encode_views(model, loader, run.run_dir, on_view))
         loader, meter = lock(loader, run.run_dir), Meter()
@@ -190,6 +205,16 @@ def train(
         final = dataclasses.replace(model, clip=result.clip)
         peers.first_does(lambda: _save_result(run, final, dataset, table, result))
     return result
+
+
+def _learn_vocabulary_once(run: Run, tower: Tower, dataset: DataSet) -> bytes:
+    """The run's own vocabulary; one that was stopped has it already."""
+    path = run.run_dir / BPE_FILE
+    if not path.exists():
+        learnt = make_vocabulary(tower, dataset)
+        with explain_os_errors(path):
+            write_atomically(path, learnt)
+    return path.read_bytes()
 
 
 def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBank], tokenizer: Any) -> Relatives | None:
