@@ -90,11 +90,9 @@ def open_part(run: Run) -> DataSet:
 
 def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
     """A vocabulary for :func:`linnaea.model.tokenizer.train_bpe`: of the names of a checklist, or of the data set."""
-    if tower.vocabulary:
-        taxa = taxa_from_table(taxa_of_checklist(load_checklist(tower.vocabulary)))
-    else:
-        taxa = [dataset.taxon(number) for number in sorted(dataset.index["taxon_id"].unique())]
-    return train_bpe((taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa), tower.n_merges)
+    names = taxa_of_checklist(load_checklist(tower.vocabulary)) if tower.vocabulary else dataset.pictured_taxa
+    captions = (taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa_from_table(names))
+    return train_bpe(captions, tower.n_merges)
 
 
 def make_start(
@@ -159,11 +157,13 @@ def train(
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
     run.run_dir.mkdir(parents=True, exist_ok=True)
-
-    def vocabulary(tower: Tower, dataset: DataSet) -> bytes:
-        return peers.first_does(lambda: _learn_vocabulary_once(run, tower, dataset))
-
-    model = make_start(recipe.tower, dataset, seed=recipe.seed, device=run.device, vocabulary=vocabulary)
+    model = make_start(
+        recipe.tower,
+        dataset,
+        seed=recipe.seed,
+        device=run.device,
+        vocabulary=lambda *of: peers.first_does(lambda: _learn_vocabulary_once(run.run_dir / BPE_FILE, *of)),
+    )
     table = make_token_table(
         model.tokenizer,
         dataset.taxa_list,
@@ -207,9 +207,8 @@ def train(
     return result
 
 
-def _learn_vocabulary_once(run: Run, tower: Tower, dataset: DataSet) -> bytes:
-    """The run's own vocabulary; one that was stopped has it already."""
-    path = run.run_dir / BPE_FILE
+def _learn_vocabulary_once(path: Path, tower: Tower, dataset: DataSet) -> bytes:
+    """The vocabulary that a run keeps at ``path``; one that was stopped has it already."""
     if not path.exists():
         learnt = make_vocabulary(tower, dataset)
         with explain_os_errors(path):
