@@ -12,7 +12,9 @@ from torch import nn
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.backbone import at_image_size
+from linnaea.model.encode import encode_pixels
 from linnaea.model.load import load_model
+from linnaea.train import locked
 from linnaea.train.adapt import freeze_blocks, set_training
 from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.fit import FitResult
@@ -139,16 +141,16 @@ def test_depthwise_gradients_are_those_of_the_plain_way(stride: int, kernel: int
 
 
 def test_vectors_of_a_frozen_tower_are_those_of_its_pictures(dataset_dir: Path, tmp_path: Path) -> None:
-    locked = replace(
+    cached = replace(
         RECIPE,
         feed=replace(RECIPE.feed, cached_views=1),
         descent=replace(RECIPE.descent, freeze=("image",), log_every=1, steps=3),
     )
-    each_step = replace(locked, feed=replace(RECIPE.feed, cached_views=0))
+    each_step = replace(cached, feed=replace(RECIPE.feed, cached_views=0))
     n_samples = len(open_part(make_run(dataset_dir, tmp_path, RECIPE)))
     assert 3 * RECIPE.feed.batch_size <= n_samples  # within one epoch a view's augmentation differs from a step's
     losses = {}
-    for name, recipe in (("cached", locked), ("read", each_step)):
+    for name, recipe in (("cached", cached), ("read", each_step)):
         plain = replace(recipe, feed=replace(recipe.feed, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)))
         lines: list[float] = []
         train(
@@ -157,6 +159,28 @@ def test_vectors_of_a_frozen_tower_are_those_of_its_pictures(dataset_dir: Path, 
         )
         losses[name] = lines
     assert np.allclose(losses["cached"], losses["read"], atol=1e-4)
+
+
+def test_pictures_are_encoded_few_at_a_time(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a view is 2,048 pictures: all at once they took 55 GB of a GPU at 256 pixels."""
+    recipe = replace(RECIPE, feed=replace(RECIPE.feed, cached_views=1),
+                     descent=replace(RECIPE.descent, freeze=("image",), steps=1))  # fmt: skip
+    sizes: list[int] = []
+
+    def encode(model: Any, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return encode_pixels(model, pixels)
+
+    monkeypatch.setattr(locked, "encode_pixels", encode)
+    for at_once in (locked._AT_ONCE, 5):
+        monkeypatch.setattr(locked, "_AT_ONCE", at_once)
+        train(make_run(dataset_dir, tmp_path / str(at_once), recipe))
+    n_samples = len(open_part(make_run(dataset_dir, tmp_path, recipe)))
+    whole, parts = (np.load(next((tmp_path / str(n) / "vectors").iterdir())) for n in (256, 5))
+    assert 5 < n_samples <= 256
+    assert sizes == [n_samples, *[5] * (n_samples // 5), *([n_samples % 5] if n_samples % 5 else [])]
+    assert np.array_equal(whole["taken"], parts["taken"])
+    assert np.allclose(whole["vectors"], parts["vectors"], atol=1e-5)
 
 
 def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path: Path) -> None:

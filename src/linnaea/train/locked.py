@@ -22,6 +22,8 @@ from linnaea.train.batches import Batch, Loader, empty_pixels
 VIEWS_FOLDER = "vectors"
 _PART = 2048
 """Samples in a file of vectors: what an interruption loses."""
+_AT_ONCE = 256
+"""Pictures in memory, and in the model, together."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,16 @@ def encode_views(
         for done, (path, view, rows) in enumerate(parts):
             if path.exists():
                 continue
-            pixels = empty_pixels(len(rows), loader.image_size)
-            taken = loader.fill_all(pool, rows, view * n_samples + int(rows[0]), pixels)
-            vectors = encode_pixels(model, pixels)
+            vectors, taken = [], []
+            for start in range(0, len(rows), _AT_ONCE):
+                some = rows[start : start + _AT_ONCE]
+                pixels = empty_pixels(len(some), loader.image_size)
+                taken.append(loader.fill_all(pool, some, view * n_samples + int(some[0]), pixels))
+                vectors.append(encode_pixels(model, pixels))
+                on_progress(min(done * _PART + start + len(some), total), total)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as partial, partial.open("wb") as stream:
-                np.savez(stream, vectors=vectors, taken=taken)
-            on_progress(min((done + 1) * _PART, total), total)
+                np.savez(stream, vectors=np.concatenate(vectors), taken=np.concatenate(taken))
 
 
 def lock(loader: Loader, run_dir: Path) -> VectorLoader:
