@@ -172,13 +172,15 @@ def test_pictures_are_encoded_few_at_a_time(dataset_dir: Path, tmp_path: Path, m
         return encode_pixels(model, pixels)
 
     monkeypatch.setattr(locked, "encode_pixels", encode)
+    n_samples = len(open_part(make_run(dataset_dir, tmp_path, recipe)))
+    assert 5 < n_samples <= locked._AT_ONCE
+    vectors = []
     for at_once in (locked._AT_ONCE, 5):
         monkeypatch.setattr(locked, "_AT_ONCE", at_once)
         train(make_run(dataset_dir, tmp_path / str(at_once), recipe))
-    n_samples = len(open_part(make_run(dataset_dir, tmp_path, recipe)))
-    whole, parts = (np.load(next((tmp_path / str(n) / "vectors").iterdir())) for n in (256, 5))
-    assert 5 < n_samples <= 256
-    assert sizes == [n_samples, *[5] * (n_samples // 5), *([n_samples % 5] if n_samples % 5 else [])]
+        vectors.append(np.load(next((tmp_path / str(at_once) / "vectors").iterdir())))
+    whole, parts = vectors
+    assert sizes == [n_samples, *np.diff([*range(0, n_samples, 5), n_samples])]
     assert np.array_equal(whole["taken"], parts["taken"])
     assert np.allclose(whole["vectors"], parts["vectors"], atol=1e-5)
 
@@ -195,11 +197,18 @@ def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path
     class StopNowError(Exception):
         pass
 
-    def stop(*_: Any) -> None:
-        raise StopNowError
+    n_samples = len(open_part(stop_while_encoding))
+    reported = []
+
+    def stop(done: int, total: int) -> None:
+        reported.append((done, total))
+        if done > n_samples:
+            raise StopNowError
 
     with pytest.raises(StopNowError):
         train(stop_while_encoding, on_view=stop)
+    assert reported == [(n_samples, 2 * n_samples), (2 * n_samples, 2 * n_samples)]
+    assert len(list((tmp_path / "parts" / "vectors").iterdir())) == 1  # the first view is kept
 
     def at_step(step: int, total: int, line: dict[str, Any]) -> None:
         if step == stop_at_step_3:

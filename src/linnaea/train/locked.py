@@ -64,19 +64,19 @@ def encode_views(
     model: TaxonModel, loader: Loader, run_dir: Path, on_progress: Callable[[int, int], None] = lambda done, all_: None
 ) -> None:
     """Encode ``feed.cached_views`` augmented views of every sample, part by part; parts that exist are kept."""
-    parts, n_samples = _parts(loader, run_dir), len(loader.dataset)
+    n_samples = len(loader.dataset)
     total = loader.feed.cached_views * n_samples
     with ThreadPoolExecutor(loader.n_workers) as pool:
-        for done, (path, view, rows) in enumerate(parts):
+        for path, view, rows in _parts(loader, run_dir):
             if path.exists():
                 continue
             vectors, taken = [], []
-            for start in range(0, len(rows), _AT_ONCE):
-                some = rows[start : start + _AT_ONCE]
+            for some in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)):
+                place = view * n_samples + int(some[0])
                 pixels = empty_pixels(len(some), loader.image_size)
-                taken.append(loader.fill_all(pool, some, view * n_samples + int(some[0]), pixels))
+                taken.append(loader.fill_all(pool, some, place, pixels))
                 vectors.append(encode_pixels(model, pixels))
-                on_progress(min(done * _PART + start + len(some), total), total)
+                on_progress(place + len(some), total)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as partial, partial.open("wb") as stream:
                 np.savez(stream, vectors=np.concatenate(vectors), taken=np.concatenate(taken))
