@@ -142,6 +142,49 @@ def test_calibration_is_learnt_kept_and_used(
     assert fitted[0]["calibration/nll/species"] < fitted[1]["calibration/nll/species"]
 
 
+def test_what_was_not_trained_on_counts_in_evaluation_too(
+    trained: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two banks of the same names and one calibration: where names are marked, they answer less often."""
+    packed, half = tmp_path / "packed", tmp_path / "half"
+    assert main(["pack", str(trained), "--labels", str(dataset_dir), "--output", str(packed)]) == DONE
+    words = [*CALIBRATE, str(packed), "--data", str(dataset_dir), "--labels", str(packed / "labels")]
+    assert main(words) == DONE
+    shutil.copytree(packed, half)
+    place = half / "labels"
+    facts = json.loads((place / "bank.json").read_text())
+    facts["calibration"]["untrained"] = 1e-6
+    (place / "bank.json").write_text(json.dumps(facts))
+    taxa = pl.read_parquet(place / "taxa.parquet")
+    assert taxa["trained"].sum() >= 11
+    taxa.with_columns(trained=pl.int_range(pl.len()) % 2 == 0).write_parquet(place / "taxa.parquet")
+    scores = []
+    for labels in (packed, half):
+        output = tmp_path / f"of-{labels.name}"
+        words = ["evaluate", str(packed), "--data", str(dataset_dir), "--split", "train", "--shots", "0"]
+        assert main([*words, "--labels", str(labels / "labels"), "--output", str(output)]) == DONE
+        scores.append(json.loads((output / "metrics.json").read_text()))
+    assert scores[0]["zero_shot/taxon_com/top1"] == scores[1]["zero_shot/taxon_com/top1"], "names alone decide here"
+    assert scores[1]["calibration/nll/species"] > scores[0]["calibration/nll/species"] + 1
+
+
+def test_organisms_want_something_to_be_told_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CALIBRATE, "nano", "--data", "d", "--organisms", "train"]) == 2
+    assert "--no-organism" in capsys.readouterr().err
+
+
+def test_organisms_of_training_are_learnt_from(trained: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    empty, packed = tmp_path / "empty", tmp_path / "packed"
+    assert main(["data", "no-organism", str(empty), "--images", "18", "--size", "64"]) == DONE
+    assert main(["pack", str(trained), "--labels", str(dataset_dir), "--output", str(packed)]) == DONE
+    weights = []
+    for more in ((), ("--organisms", "train")):
+        words = [*CALIBRATE, str(packed), "--data", str(dataset_dir), "--labels", str(packed / "labels")]
+        assert main([*words, "--no-organism", str(empty), *more]) == DONE
+        weights.append(json.loads((packed / "labels" / "bank.json").read_text())["calibration"]["organism"])
+    assert weights[0] != weights[1]
+
+
 def test_a_bank_of_another_model_is_not_calibrated(
     trained: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

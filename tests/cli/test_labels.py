@@ -10,8 +10,9 @@ import pytest
 from linnaea.cli import main
 from linnaea.model import encode
 from linnaea.model.load import load_model
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, mark_trained
 from linnaea.predict.outputs import COLUMNS
+from linnaea.predict.restrict import keep_rows
 
 HEADER = "kingdom,phylum,class,order,family,genus,species,common_name\n"
 BIRD = "Animalia,Chordata,Aves,"
@@ -45,6 +46,25 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(encode, "encode_captions", spy)
     return seen
+
+
+def test_a_packed_bank_says_what_the_model_was_trained_on(taxa: Path, trained: Path, tmp_path: Path) -> None:
+    """And goes on to when it is appended to, cut or evaluated; names of another list were not trained on."""
+    own = pl.read_parquet(trained / "model" / "taxa.parquet").filter(pl.col("species") != "").head(3)
+    table = pl.concat([own.select(HEADER.strip().split(",")), pl.read_csv(taxa, infer_schema=False)])
+    table.write_csv(tmp_path / "both.csv")
+    packed = tmp_path / "packed"
+    assert main(["pack", str(trained), "--labels", str(tmp_path / "both.csv"), "--output", str(packed)]) == 0
+    bank, names = LabelBank.open(packed / "labels"), set(own["scientific_name"])
+    assert {name for name, is_own in zip(bank.taxa["scientific_name"], bank.trained, strict=True) if is_own} == names
+    (tmp_path / "raven.csv").write_text(HEADER + BIRD + "Passeriformes,Corvidae,Corvus,corax,Raven\n")
+    words = ["--taxa", str(tmp_path / "raven.csv"), "--model", str(packed), "--output", str(tmp_path / "more")]
+    assert main(["labels", "append", str(packed / "labels"), *words]) == 0
+    more = LabelBank.open(tmp_path / "more")
+    assert len(more) == len(bank) + 1
+    assert set(more.taxa.filter(more.trained)["scientific_name"]) == names
+    assert keep_rows(more, np.flatnonzero(more.trained)).trained.all()
+    assert mark_trained(more.taxa, more.taxa.filter(more.trained)).equals(more.taxa)
 
 
 def test_appending_encodes_what_is_new_and_keeps_the_order(

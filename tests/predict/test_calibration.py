@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import (
+    NONE_COUNTS,
     UNKNOWN,
+    UNTRAINED_SHARE,
     Calibration,
+    _join,
     _leave_out,
     calibrate_probabilities,
     find_groups,
@@ -23,7 +27,7 @@ from linnaea.predict.calibration import (
 )
 from linnaea.predict.classifier import Guess, Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.decide import NOTHING, decide, decide_calibrated
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import TRAINED, LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -173,6 +177,76 @@ def test_a_direction_parts_what_energy_cannot() -> None:
         learnt.weigh(block)
 
 
+def test_photographs_trained_on_show_what_organisms_look_like() -> None:
+    """Organisms of a kind that the calibration's photographs lack lie on the side of nothing, until some are shown."""
+    bank = make_bank()
+    rng = np.random.default_rng(7)
+    side = np.zeros(WIDTH)
+    side[0] = 0.6
+    rows = np.arange(400) % len(bank)
+    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)) + side)
+    plants = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)) - side)
+    nothing = unit(rng.normal(scale=0.3, size=(200, WIDTH)) - 1.5 * side)
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
+    recognised = []
+    for more in (None, plants[:200]):
+        learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:100], organism_OE=more)
+        weighed = [np.concatenate([learnt.weigh(b) for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
+                   for v in (plants[200:], nothing[100:])]  # fmt: skip
+        recognised.append([float(learnt.recognises(one).mean()) for one in weighed])
+    assert recognised[0][0] < 0.6
+    assert recognised[1][0] > 0.9
+    assert recognised[1][1] < 0.1
+
+
+def with_untrained(bank: LabelBank, every: int) -> LabelBank:
+    trained = np.arange(len(bank)) % every > 0
+    return LabelBank(bank.taxa.with_columns(pl.Series(TRAINED, trained)), bank.vectors, bank.facts)
+
+
+def test_labels_that_were_not_trained_on_hold_a_tenth_and_no_more() -> None:
+    """The photographs all show trained species, as those do that calibrate: what names of others hold is borrowed."""
+    bank = with_untrained(make_bank(60), 3)
+    images, rows = draw(bank, 1500, 8.0)
+    images, rows = images[bank.trained[rows]], rows[bank.trained[rows]]
+    truth = [bank.taxon(r) for r in rows.tolist()]
+    learnt = fit_calibration(images, find_groups(truth, bank), bank, 8.0)
+    plain = replace(learnt, untrained=1.0, sharpness=(1.0,) * 7)
+    held = []
+    for calibration in (plain, replace(plain, untrained=learnt.untrained)):
+        p = [calibrate_probabilities(b.probability_BK, bank, calibration)
+             for b in iter_scored(images, bank, 8.0 / learnt.temperature)]  # fmt: skip
+        held.append(float(np.concatenate(p)[:, ~bank.trained].sum(axis=1).mean()))
+    assert held[0] > 1.5 * UNTRAINED_SHARE
+    assert held[1] == pytest.approx(UNTRAINED_SHARE, abs=1e-4)
+    alone = LabelBank(bank.taxa.filter(bank.trained), bank.vectors[bank.trained], {})
+    among_trained = fit_calibration(images, find_groups(truth, alone), alone, 8.0)
+    assert learnt.temperature == pytest.approx(among_trained.temperature)
+    assert among_trained.untrained == 1
+    assert Calibration.of_json(json.loads(json.dumps(learnt.to_json()))) == learnt
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.floats(1e-6, 1))
+def test_the_factor_leaves_odds_among_the_trained_alone(seed: int, factor: float) -> None:
+    bank = with_untrained(make_bank(30, seed), 4)
+    p = np.random.default_rng(seed).dirichlet(np.ones(len(bank)), size=3).astype(np.float32)
+    q = calibrate_probabilities(p, bank, Calibration(untrained=factor))
+    expected = p * np.where(bank.trained, 1, factor)
+    np.testing.assert_allclose(q, expected / expected.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-9)
+    for one in (True, False):  # all alike: there is nothing to be weighed against
+        alike = LabelBank(bank.taxa.with_columns(pl.lit(one).alias(TRAINED)), bank.vectors, {})
+        assert calibrate_probabilities(p, alike, Calibration(untrained=factor)) is p
+
+
+def test_a_calibration_of_before_has_no_factor() -> None:
+    facts = Calibration(temperature=2.0).to_json()
+    del facts["untrained"]
+    assert Calibration.of_json(facts) == Calibration(temperature=2.0)
+    with pytest.raises(LinnaeaError, match="labels calibrate"):
+        Calibration.of_json(facts | {"untrained": -1})
+
+
 def test_strangers_make_it_less_sure() -> None:
     """Species are told apart by direction, genera hardly: with species left out, genus and above have to be doubted."""
     bank = make_bank(60)
@@ -185,6 +259,22 @@ def test_strangers_make_it_less_sure() -> None:
     assert wary.temperature == plain.temperature
     assert all(a <= b + 1e-9 for a, b in zip(wary.sharpness[:6], plain.sharpness[:6], strict=True))
     assert wary.sharpness[Rank.FAMILY] < 0.8 * plain.sharpness[Rank.FAMILY]
+
+
+def test_where_no_answer_is_right_all_are_as_likely() -> None:
+    """Siblings of which none is the truth make a rank less sure; without any others, sure of nothing."""
+    values, n = np.array([0.7, 0.2, 0.1], np.float32), 100
+    right, none = [(values, 0)] * n, [(values, UNKNOWN)] * n
+    only, both, alone = (_join(parts) for parts in (none, right + none, right))
+    assert only is not None
+    assert both is not None
+    assert alone is not None
+    assert only.slope(1e-6)[0] == pytest.approx(0, abs=1e-3), "least where all shares are alike"
+    assert only.slope(1.0)[0] > 0
+    assert both.slope(1.0)[0] == pytest.approx(alone.slope(1.0)[0] + only.slope(1.0)[0])
+    naive = np.log(values / values.max())
+    assert only.target[0] == pytest.approx(naive.mean())
+    assert only.slope(1.0)[0] == pytest.approx(n * NONE_COUNTS * (float(values @ naive) - naive.mean()), rel=1e-4)
 
 
 def test_leaving_species_out_keeps_the_rest_in_place() -> None:

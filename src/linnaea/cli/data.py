@@ -344,6 +344,8 @@ class DrawNothing:
     """Width and height, pixels."""
     seed: int = 0
     """Another seed draws other pictures."""
+    cutouts: tuple[Path, ...] = ()
+    """Folders of PNG with transparency, photographs of things; each is laid on a drawn picture, in turn."""
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.size < 16:
@@ -352,9 +354,15 @@ class DrawNothing:
 
 def draw_nothing(options: DrawNothing) -> int:
     """Draw; the same seed gives the same pictures."""
-    from linnaea.data.no_organism import write_pictures
+    from linnaea.data.no_organism import write_pictures, write_things
 
-    print(f"{len(write_pictures(options.directory, options.images, seed=options.seed, size=options.size))} pictures")
+    folder, n, seed, size = options.directory, options.images, options.seed, options.size
+    if options.cutouts:
+        cutouts = sorted(path for place in options.cutouts for path in place.rglob("*.png"))
+        paths = write_things(folder, cutouts, n, seed=seed, size=size)
+    else:
+        paths = write_pictures(folder, n, seed=seed, size=size)
+    print(f"{len(paths)} pictures")
     return DONE
 
 

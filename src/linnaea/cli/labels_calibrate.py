@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
     from linnaea.predict.labels import LabelBank
 
+MOST_ORGANISMS = 4_000
+"""Photographs of ``--organisms`` that are looked at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
@@ -34,6 +37,9 @@ class Calibrate:
     """Label bank that is calibrated (its bank.json is written); default: the model's own taxa (linnaea.json)."""
     no_organism: Path | None = None
     """Folder of pictures that show no organism; teaches where recognition begins."""
+    organisms: tuple[str, ...] = ()
+    """Splits whose photographs show what organisms look like, beside those of --split, for --no-organism; the model may
+    have been trained on them. 4,000 are taken."""
     strangers: bool = False
     """Learn from each photograph once more as if the labels lacked its species: surer less often, and right more often
     about species that the model was not trained on."""
@@ -45,6 +51,10 @@ class Calibrate:
     """cpu, cuda, mps or auto."""
     workers: int = 2
     """Threads that decode."""
+
+    def __post_init__(self) -> None:
+        if self.organisms and self.no_organism is None:
+            raise ValueError("--organisms needs --no-organism: what shall they be told from?")
 
 
 def calibrate(options: Calibrate) -> int:
@@ -62,12 +72,21 @@ def calibrate(options: Calibrate) -> int:
     truth = [split.taxon(number) for split in splits for number in split.index["taxon_id"]]
     vectors = _encode(model, [(part, row) for part in splits for row in range(len(part))], options.workers)
     nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
+    more = _encode(model, _draw(whole, options.organisms), options.workers) if options.organisms else None
     group = find_groups(truth, bank)
     learnt = fit_calibration(
-        vectors, group, bank, model.logit_scale, nothing_ME=nothing, with_strangers=options.strangers
+        vectors,
+        group,
+        bank,
+        model.logit_scale,
+        nothing_ME=nothing,
+        organism_OE=more,
+        with_strangers=options.strangers,
     )
     path = write_calibration(folder, learnt)
     print(f"temperature {learnt.temperature:.3f}")
+    if learnt.untrained < 1:
+        print(f"labels that the model was not trained on: {learnt.untrained:.3g} times as likely")
     for label, value in zip(RANK_LABELS, learnt.sharpness, strict=True):
         print(f"{label:<10}sharpness {value:.3f}")
     known = int((group[:, Rank.SPECIES] != UNKNOWN).sum())
@@ -89,6 +108,15 @@ def _open_labels(options: Calibrate, model: "TaxonModel") -> "tuple[LabelBank, P
         raise LinnaeaError(f"{options.model}: brings no taxa of its own; give --labels BANK")
     with progress_bar("encoding labels", "labels") as on_progress:
         return load_cached_bank(model, read_taxa(own), options.text_type, on_progress=on_progress), own
+
+
+def _draw(dataset: "DataSet", splits: tuple[str, ...]) -> "list[tuple[DataSet, int]]":
+    """Some photographs of splits, the same ones every time."""
+    import numpy as np
+
+    parts = [dataset.split(name) for name in splits]
+    places = [(part, row) for part in parts for row in range(len(part))]
+    return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:MOST_ORGANISMS])]
 
 
 def _encode(model: "TaxonModel", places: "list[tuple[DataSet, int]]", n_workers: int) -> "NDArray[np.float32]":

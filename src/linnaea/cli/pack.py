@@ -37,7 +37,7 @@ def pack(options: Pack) -> int:
     from linnaea.model.backbone import at_image_size
     from linnaea.model.folders import LABELS_FOLDER, find_model_folder
     from linnaea.model.load import load_model, save_model
-    from linnaea.predict.labels import make_bank, read_taxa
+    from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
 
     folder = find_model_folder(options.model)
     if folder is None:
@@ -45,6 +45,8 @@ def pack(options: Pack) -> int:
     taxa = read_taxa(options.labels or folder)
     if options.species_only:
         taxa = taxa.filter(pl.col("species") != "")
+    if (folder / TAXA_FILE).exists():
+        taxa = mark_trained(taxa, read_taxa(folder))
     whole = load_model(str(folder), device="cpu")
     if options.image_size:
         whole = at_image_size(whole, options.image_size)

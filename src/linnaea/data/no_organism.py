@@ -1,9 +1,10 @@
 """Pictures that show no organism, drawn: walls, cloth, sky, pages, charts, rooms, lights. Each a function of its seed.
 
-They teach a model where recognition begins (``linnaea labels calibrate --no-organism``), and test whether it knows.
+Cut-out photographs of things, where someone has them, are laid on such pictures. They teach a model where recognition
+begins (``linnaea labels calibrate --no-organism``), and test whether it knows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 from linnaea.data.images import Picture
+from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
 
 WORDS = (
@@ -32,6 +35,58 @@ def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> l
         write_atomically(path, simplejpeg.encode_jpeg(picture, quality=88, colorspace="RGB"), sync=False)
         paths.append(path)
     return paths
+
+
+def write_things(folder: Path, cutouts: Sequence[Path], n: int, *, seed: int = 0, size: int = 256) -> list[Path]:
+    """Write ``n`` pictures of things as JPEG: pictures with transparency, in turn, each laid on a drawn one.
+
+    Raises:
+        LinnaeaError: there is no cut-out, or one cannot be read.
+    """
+    if not cutouts:
+        raise LinnaeaError("no PNG with transparency to lay on drawn pictures")
+    paths = []
+    for number in range(n):
+        cutout = cutouts[number % len(cutouts)]
+        rng = np.random.default_rng([seed, number])
+        picture = lay(read_cutout(cutout), draw(KINDS[rng.integers(len(KINDS))].__name__, rng, size), rng)
+        path = folder / f"{number:05d}-{cutout.stem}.jpg"
+        write_atomically(path, simplejpeg.encode_jpeg(picture, quality=88, colorspace="RGB"), sync=False)
+        paths.append(path)
+    return paths
+
+
+def read_cutout(path: Path) -> NDArray[np.uint8]:
+    """A picture with transparency, ``[H, W, 4]`` red, green, blue, opacity, cropped to what can be seen.
+
+    Raises:
+        LinnaeaError: the file is no picture, or shows nothing.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = np.asarray(opened.convert("RGBA"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise LinnaeaError(f"{path}: no picture: {error}") from error
+    rows, columns = (np.flatnonzero((picture[..., 3] > 0).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        raise LinnaeaError(f"{path}: nothing of it can be seen: it is transparent")
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def lay(cutout: NDArray[np.uint8], ground: Picture, rng: np.random.Generator) -> Picture:
+    """A cut-out on a square picture, somewhere, mirrored half the time, its longer side 0.4 to 1 of the picture's."""
+    size = len(ground)
+    scale = size * rng.uniform(0.4, 1) / max(cutout.shape[:2])
+    width, height = (max(1, min(size, round(scale * side))) for side in (cutout.shape[1], cutout.shape[0]))
+    # Colours are weighted by opacity before they are mixed: what is transparent may have any.
+    solid = cutout[..., 3:].astype(np.float32) / 255
+    small = cv2.resize(np.dstack([cutout[..., :3] * solid, solid]), (width, height), interpolation=cv2.INTER_AREA)
+    small = small[:, ::-1] if rng.random() < 0.5 else small
+    top, left = (int(rng.integers(size - side + 1)) for side in (height, width))
+    picture = ground.copy()
+    place = picture[top : top + height, left : left + width]
+    place[...] = (place * (1 - small[..., 3:]) + small[..., :3]).clip(0, 255).astype(np.uint8)
+    return picture
 
 
 def draw(kind: str, rng: np.random.Generator, size: int) -> Picture:

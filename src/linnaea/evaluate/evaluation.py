@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import open_clip
@@ -22,7 +22,7 @@ from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers,
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import KEY as CALIBRATION
-from linnaea.predict.labels import FACTS_FILE, LabelBank, read_taxa
+from linnaea.predict.labels import FACTS_FILE, LabelBank, mark_trained, read_taxa
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
@@ -111,8 +111,8 @@ def evaluate_features(
         for form in question.text_types:
             captions = make_captions(form, candidates, whole)
             vectors = encode_names(model, captions, templates, on_progress=on_progress)
-            facts = {"text_type": str(form), **_calibration_of(question.labels, model, form)}
-            bank = banks[form] = LabelBank(candidates, vectors, facts)
+            plain = LabelBank(candidates, vectors, {"text_type": str(form)})
+            bank = banks[form] = _with_calibration(plain, question.labels, model)
             answers[form] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
             scored = score_answers(answers[form])
             metrics |= {f"zero_shot/{form}/{name}": value for name, value in scored.items()}
@@ -134,13 +134,16 @@ def evaluate_features(
     return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
 
 
-def _calibration_of(labels: Path | None, model: TaxonModel, form: CaptionForm) -> dict[str, Any]:
-    """The calibration of a bank whose vectors this model made of these captions; nothing of any other file."""
+def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -> LabelBank:
+    """The bank with the calibration of the one at ``labels``, if this model made it of these captions."""
     if labels is None or not (labels / FACTS_FILE).exists():
-        return {}
-    facts = LabelBank.open(labels).facts
-    is_ours = facts.get("model") == model.fingerprint and facts.get("text_type") == str(form)
-    return {CALIBRATION: facts[CALIBRATION]} if is_ours and CALIBRATION in facts else {}
+        return bank
+    asked = LabelBank.open(labels)
+    is_ours = asked.facts.get("model") == model.fingerprint and asked.facts.get("text_type") == bank.facts["text_type"]
+    if not is_ours or CALIBRATION not in asked.facts:
+        return bank
+    taxa = mark_trained(bank.taxa, asked.taxa.filter(asked.trained))
+    return LabelBank(taxa, bank.vectors, bank.facts | {CALIBRATION: asked.facts[CALIBRATION]})
 
 
 def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821

@@ -1,12 +1,15 @@
 """Probabilities that mean what they say: fitted on photographs with known names, kept beside the model or its bank.
 
-Three numbers are learnt, in this order. A *temperature* divides all logits (Guo et al., "On Calibration of Modern
-Neural Networks", ICML 2017). A *sharpness* per rank then raises the share that a taxon has within its parent to a
-power, so that each rank is as sure as it is right, and the probabilities of all ranks still add up along the lineage:
-``q(child) = q(parent) p(child)^s / sum over siblings p^s``. Both minimise the likelihood of the truth and are convex
-in one unknown. Last, the *evidence* of known photographs: one that shows less of it than nearly all of them shows no
-organism. Where pictures without organisms were there to learn from, it is what a logistic regression on vector and
-energy says; otherwise the energy alone, which tells them apart much less well (docs/log.md).
+Four things are learnt, in this order. A *temperature* divides all logits (Guo et al., "On Calibration of Modern Neural
+Networks", ICML 2017). A factor makes labels *untrained* on less likely, where the bank says which these are: no
+photograph taught what tells their names from others, so they attract photographs of all (Chao et al., "An Empirical
+Study and Analysis of Generalized Zero-Shot Learning", ECCV 2016, who subtract a constant from the other side). A
+*sharpness* per rank raises the share that a taxon has within its parent to a power, so that each rank is as sure as it
+is right, and the probabilities of all ranks still add up along the lineage: ``q(child) = q(parent) p(child)^s / sum
+over siblings p^s``. Temperature and sharpness maximise the likelihood of the truth and are convex in one unknown.
+Last, the *evidence* of known photographs: one that shows less of it than nearly all of them shows no organism. Where
+pictures without organisms were there to learn from, it is what a logistic regression on vector and energy says;
+otherwise the energy alone, which tells them apart much less well (docs/log.md).
 """
 
 import json
@@ -25,6 +28,7 @@ from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
 from linnaea.predict.classifier import Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
+from linnaea.predict.priors import apply_prior
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -36,11 +40,18 @@ UNKNOWN = -1
 """In place of a group's number: the bank holds no such taxon."""
 LEAST_SHARE = 0.01
 """Of known photographs this share shows less evidence than what counts as an organism, unless counterexamples say."""
+UNTRAINED_SHARE = 0.1
+"""Of a photograph's probability, labels that the model was not trained on hold at most this share, on average: as if
+one photograph in ten showed one of them."""
 FEWEST = 50
 """Photographs below which nothing is fitted."""
 _TINY = np.float32(1e-38)
 _Parts: TypeAlias = list[tuple[NDArray[np.float32], int]]
-"""Probabilities of siblings, and the place of the true one."""
+"""Probabilities of siblings, and the place of the true one, or ``UNKNOWN`` where it is none of them."""
+NONE_COUNTS = 0.2
+"""How much a stranger's siblings count, none of which is right, against siblings of which one is."""
+_UNLIKELIEST = -8.0
+"""Logarithm of the smallest share that is held against a rank where each sibling is as wrong as the others."""
 _LOWEST, _HIGHEST = 0.02, 50.0
 MOST_SHARPENED = 1.5
 """Where next to no photograph is wrong at a rank, the likelihood alone would make that rank certain of everything."""
@@ -53,6 +64,8 @@ class Calibration:
     temperature: float = 1.0
     sharpness: tuple[float, ...] = (1.0,) * N_RANKS
     """Per rank, kingdom first."""
+    untrained: float = 1.0
+    """Probabilities of labels that the model was not trained on are multiplied by it, before all add up to 1 again."""
     organism: tuple[float, ...] = ()
     """Weights ``[E + 1]`` of vector and energy that part known photographs from pictures that show no organism; empty:
     there were none of these to learn from."""
@@ -66,6 +79,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and len(self.sharpness) == N_RANKS and min(self.sharpness) > 0):
             raise ValueError("a calibration has a positive temperature and a positive sharpness for each rank")
+        if not self.untrained > 0:
+            raise ValueError("labels that were not trained on have a positive factor")
 
     def to_json(self) -> dict[str, Any]:
         finite = {} if np.isfinite(self.least_evidence) else {"least_evidence": None}
@@ -82,6 +97,7 @@ class Calibration:
             return cls(
                 temperature=float(facts["temperature"]),
                 sharpness=tuple(map(float, facts["sharpness"])),
+                untrained=float(facts.get("untrained", 1.0)),
                 organism=tuple(map(float, facts.get("organism", ()))),
                 evidence=tuple(map(float, facts["evidence"])),
                 least_evidence=float("-inf") if least is None else float(least),
@@ -139,10 +155,11 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
 def calibrate_probabilities(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, calibration: Calibration
 ) -> Float32[ndarray, "B K"]:
-    """Apply the sharpness of each rank to probabilities that were made at the calibration's temperature.
+    """Apply all but the temperature to probabilities that were made at it.
 
     The result adds up to 1; its sums over any rank are that rank's calibrated probabilities.
     """
+    probability_BK = _weigh_untrained(probability_BK, bank, calibration.untrained)
     if all(sharpness == 1 for sharpness in calibration.sharpness):
         return probability_BK
     sums = sum_to_all_ranks(probability_BK, bank)
@@ -156,6 +173,14 @@ def calibrate_probabilities(
     row_group = np.searchsorted(above, np.arange(len(bank)), side="right") - 1
     inside = probability_BK / np.maximum(sums[Rank.SPECIES], _TINY)[:, row_group] if len(above) < len(bank) else 1
     return np.asarray(share_above[:, row_group] * inside, np.float32)
+
+
+def _weigh_untrained(
+    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, factor: float
+) -> Float32[ndarray, "B K"]:
+    if factor == 1 or bank.trained.all() or not bank.trained.any():
+        return probability_BK
+    return apply_prior(probability_BK, np.where(bank.trained, np.float32(1), np.float32(factor))[None])
 
 
 def _sharpen(
@@ -198,13 +223,17 @@ def fit_calibration(
     logit_scale: float,
     *,
     nothing_ME: Float32[ndarray, "M E"] | None = None,
+    organism_OE: Float32[ndarray, "O E"] | None = None,
     with_strangers: bool = False,
 ) -> Calibration:
     """Learn from photographs with known names (:func:`find_groups`), and from some that show no organism, if any.
 
+    ``organism_OE`` are more photographs of organisms, to learn from what these look like and nothing else; the model
+    may have been trained on them.
+
     Photographs whose species the bank lacks teach the ranks above. ``with_strangers`` makes such of all: each counts
-    once more as if its species were not in the bank, since a model is surer of strangers than it may be. Memory is
-    that of one block of images x taxa.
+    once more as if its species were not in the bank, and there, at the first rank that it lacks, every answer is as
+    wrong as the others. A model is surer of strangers than it may be. Memory is that of one block of images x taxa.
 
     Raises:
         LinnaeaError: there are fewer than 50 photographs of taxa that the bank holds.
@@ -212,20 +241,22 @@ def fit_calibration(
     known = group_NR[:, Rank.SPECIES] != UNKNOWN
     if known.sum() < FEWEST:
         raise LinnaeaError(f"{known.sum()} photographs of species among the labels; a calibration needs {FEWEST}")
-    rows = bank.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
-    sharpness = _solve(lambda s: _slope_of_logits(image_NE[known], rows, bank, logit_scale, s))
-    calibration = Calibration(temperature=1 / sharpness, n_images=len(image_NE), n_labels=len(bank))
+    calibration = Calibration(
+        temperature=_fit_temperature(image_NE, group_NR, bank, logit_scale), n_images=len(image_NE), n_labels=len(bank)
+    )
     scale = logit_scale / calibration.temperature
+    calibration = replace(calibration, untrained=_fit_untrained(image_NE[known], bank, scale))
     if nothing_ME is not None and len(nothing_ME):
+        shown = image_NE if organism_OE is None else np.concatenate([image_NE, organism_OE])
         calibration = replace(
-            calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (image_NE, nothing_ME)))
+            calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (shown, nothing_ME)))
         )
     parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
     if with_strangers:
         for out in _halve(group_NR[known, Rank.SPECIES]):
             images = np.isin(group_NR[:, Rank.SPECIES], out)
             small, groups = _leave_out(bank, group_NR[images], out)
-            more, _ = _collect(image_NE[images], groups, small, calibration, scale)
+            more, _ = _collect(image_NE[images], groups, small, calibration, scale, with_none=True)
             parts = [one + other for one, other in zip(parts, more, strict=True)]
     siblings = map(_join, parts)
     fitted = tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in siblings)
@@ -235,6 +266,39 @@ def fit_calibration(
         nothing = np.concatenate([calibration.weigh(block) for block in iter_scored(nothing_ME, bank, scale)])
         least = _divide(weighed[known], nothing)
     return replace(calibration, sharpness=fitted, evidence=tuple(map(float, quantiles)), least_evidence=least)
+
+
+def _fit_temperature(
+    image_NE: Float32[ndarray, "N E"], group_NR: Int[ndarray, "N 7"], bank: LabelBank, logit_scale: float
+) -> float:
+    """Of the probabilities among the labels that were trained on (among all, if too few photographs show these)."""
+    rows = np.where(group_NR[:, Rank.SPECIES] == UNKNOWN, 0, bank.starts[Rank.SPECIES][group_NR[:, Rank.SPECIES]])
+    known, among = group_NR[:, Rank.SPECIES] != UNKNOWN, bank
+    there = known & bank.trained[rows]
+    if there.sum() >= FEWEST and not bank.trained.all():
+        kept = np.flatnonzero(bank.trained)
+        among = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors[kept]), bank.facts)
+        known, rows = there, np.searchsorted(kept, rows)
+    return 1 / _solve(lambda s: _slope_of_logits(image_NE[known], rows[known], among, logit_scale, s))
+
+
+def _fit_untrained(image_NE: Float32[ndarray, "N E"], bank: LabelBank, scale: float) -> float:
+    """The factor, at most 1, at which labels that were not trained on hold ``UNTRAINED_SHARE`` on average."""
+    if bank.trained.all() or not bank.trained.any():
+        return 1.0
+    blocks = [block.probability_BK[:, ~bank.trained].sum(axis=1) for block in iter_scored(image_NE, bank, scale)]
+    held_N = np.concatenate(blocks).astype(np.float64).clip(0, 1)
+
+    def share(factor: float) -> float:
+        return float(np.mean(factor * held_N / (factor * held_N + 1 - held_N + float(_TINY))))
+
+    if share(1.0) <= UNTRAINED_SHARE:
+        return 1.0
+    low, high = float(_TINY), 1.0
+    for _ in range(200):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if share(middle) < UNTRAINED_SHARE else (low, middle)
+    return high
 
 
 def _halve(groups: Int64[ndarray, "N"]) -> list[Int64[ndarray, "H"]]:  # noqa: F821
@@ -303,22 +367,24 @@ def _slope_of_logits(
 
 @dataclass(frozen=True)
 class _Siblings:
-    """Log-probabilities of the children of each true parent, one run after the other."""
+    """Log-shares of the children of each true parent, the largest zero, one run after the other."""
 
     value: NDArray[np.float64]
     start: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    """Place of the true child in ``value``."""
+    target: NDArray[np.float64]
+    """Of each run the true child's, or the mean of all where none of them is (outlier exposure: Hendrycks et al.,
+    ICLR 2019)."""
+    counts: NDArray[np.float64]
+    """How much each run counts."""
 
     def slope(self, sharpness: float) -> tuple[float, float]:
-        """Derivatives of the negative log-likelihood of the true children."""
+        """Derivatives of the negative log-likelihood of the targets."""
         sizes = np.diff(np.append(self.start, len(self.value)))
-        shifted = self.value - np.maximum.reduceat(self.value, self.start).repeat(sizes)
-        weight = np.exp(sharpness * shifted)
+        weight = np.exp(sharpness * self.value)
         weight /= np.add.reduceat(weight, self.start).repeat(sizes)
-        mean = np.add.reduceat(weight * shifted, self.start)
-        square = np.add.reduceat(weight * shifted**2, self.start)
-        return float((mean - shifted[self.truth]).sum()), float((square - mean**2).sum())
+        mean = np.add.reduceat(weight * self.value, self.start)
+        square = np.add.reduceat(weight * self.value**2, self.start)
+        return float(self.counts @ (mean - self.target)), float(self.counts @ (square - mean**2))
 
 
 def _collect(
@@ -327,12 +393,17 @@ def _collect(
     bank: LabelBank,
     calibration: Calibration,
     scale: float,
+    *,
+    with_none: bool = False,
 ) -> tuple[list[_Parts], NDArray[np.float32]]:
-    """For each rank the siblings of the true taxa (none where every parent has one child), and all evidence."""
+    """For each rank the siblings of the true taxa (none where every parent has one child), and all evidence.
+
+    ``with_none``: also the siblings that the bank has at the first rank where it lacks the true taxon.
+    """
     parts: list[_Parts] = [[] for _ in Rank]
     weighed, start = [], 0
     for block in iter_scored(image_NE, bank, scale):
-        sums = sum_to_all_ranks(block.probability_BK, bank)
+        sums = sum_to_all_ranks(_weigh_untrained(block.probability_BK, bank, calibration.untrained), bank)
         weighed.append(calibration.weigh(block))
         for image, groups in enumerate(group_NR[start : start + len(block.energy_B)]):
             for rank in Rank:
@@ -343,8 +414,9 @@ def _collect(
                     edges = np.append(bank.starts[rank - 1], len(bank))
                     low, high = edges[groups[rank - 1] : groups[rank - 1] + 2]
                 first, last = np.searchsorted(bank.starts[rank], (low, high))
-                if groups[rank] != UNKNOWN and last - first > 1:
-                    parts[rank].append((sums[rank][image, first:last].copy(), int(groups[rank] - first)))
+                place = UNKNOWN if groups[rank] == UNKNOWN else int(groups[rank] - first)
+                if last - first > 1 and (with_none or place != UNKNOWN):
+                    parts[rank].append((sums[rank][image, first:last].copy(), place))
         start += len(block.energy_B)
     return parts, np.concatenate(weighed)
 
@@ -352,9 +424,15 @@ def _collect(
 def _join(parts: _Parts) -> _Siblings | None:
     if len(parts) < FEWEST:
         return None
-    starts = np.cumsum([0, *(len(values) for values, _ in parts)])[:-1]
-    values = np.log(np.maximum(np.concatenate([values for values, _ in parts]), _TINY)).astype(np.float64)
-    return _Siblings(values, starts, starts + np.array([place for _, place in parts]))
+    values, targets = [], []
+    for probability, place in parts:
+        shares = np.log(np.maximum(probability, _TINY)).astype(np.float64)
+        shares -= shares.max()
+        values.append(shares)
+        targets.append(np.maximum(shares, _UNLIKELIEST).mean() if place == UNKNOWN else shares[place])
+    starts = np.cumsum([0, *map(len, values)])[:-1]
+    counts = np.array([NONE_COUNTS if place == UNKNOWN else 1.0 for _, place in parts])
+    return _Siblings(np.concatenate(values), starts, np.array(targets), counts)
 
 
 def _solve(slope: Callable[[float], tuple[float, float]]) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -32,6 +32,9 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.json"
+
+TRAINED = "trained"
+"""Column of a bank's taxa: whether the model was trained on photographs of the taxon."""
 
 CACHE_FROM = 2_000
 """Captions from which on :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
@@ -55,6 +58,11 @@ class LabelBank:
     @cached_property
     def taxa_list(self) -> list[Taxon]:
         return taxa_from_table(self.taxa)
+
+    @cached_property
+    def trained(self) -> Bool[ndarray, "K"]:  # noqa: F821
+        """Which taxa the model was trained on photographs of; all, where the bank does not say."""
+        return np.asarray(self.taxa[TRAINED]) if TRAINED in self.taxa.columns else np.ones(len(self), bool)
 
     @cached_property
     def starts(self) -> tuple[NDArray[np.int64], ...]:
@@ -165,6 +173,8 @@ def update_bank(
     if len(new):
         names = [captions[row] for row in new]
         vectors[new] = encode_names(model, names, bank.facts["templates"], on_progress=on_progress)
+    if TRAINED in bank.taxa.columns:
+        taxa = taxa.with_columns(pl.Series(TRAINED, (rows >= 0) & bank.trained[rows]))
     return LabelBank(taxa, vectors, dict(bank.facts)), len(new)
 
 
@@ -192,6 +202,15 @@ def load_cached_bank(
     bank = make_bank(model, taxa, text_type, templates, on_progress=on_progress)
     bank.save(folder, dtype=np.float32 if bank.vectors.nbytes <= EXACT_BYTES else np.float16)
     return LabelBank.open(folder)
+
+
+def mark_trained(taxa: pl.DataFrame, trained: pl.DataFrame) -> pl.DataFrame:
+    """``taxa`` with the column ``TRAINED``: whether the table ``trained`` holds a taxon's lineage."""
+    known = trained.select(*RANK_LABELS, pl.lit(value=True).alias(TRAINED)).unique()
+    joined = taxa.drop(TRAINED, strict=False).join(
+        known, on=RANK_LABELS, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return joined.with_columns(pl.col(TRAINED).fill_null(value=False))
 
 
 def to_float32(vectors: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

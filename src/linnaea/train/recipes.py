@@ -45,16 +45,16 @@ NANO_BASE = Recipe(
         checkpoint_every=100,
     ),
 )
-"""First of three steps to the bundled model: classes of all ranks, at 128 pixels, from ImageNet's weights.
+"""First of four steps to the bundled model: classes of all ranks, at 128 pixels, from ImageNet's weights.
 
 ``linnaea train nano-base --data DATA --output BASE --backbone-weights FILE``; the whole way: ``docs/nano.md``.
 """
 NANO_EYE = Recipe(
-    tower=Tower(start="nano-base", resize_to=192),
+    tower=Tower(start="nano-base", resize_to=224),
     feed=replace(NANO_BASE.feed, taxon_balance=-0.25),
     descent=replace(
         NANO_BASE.descent,
-        epochs=12.0,
+        epochs=30.0,
         lr=5e-4,
         warmup=130,
         label_smoothing=0.1,
@@ -63,14 +63,23 @@ NANO_EYE = Recipe(
         checkpoint_every=50,
     ),
 )
-"""Second step: the same at 192 pixels, with CutMix and smoothed labels.
+"""Second step: the same at 224 pixels, with CutMix and smoothed labels.
 
 ``linnaea train nano-eye --start BASE --data DATA --output EYE``; the whole way: ``docs/nano.md``.
 """
+NANO_COOL = replace(
+    NANO_EYE,
+    tower=Tower(start="nano-eye", resize_to=224),
+    descent=replace(NANO_EYE.descent, epochs=1.5, lr=2e-4, warmup=20, label_smoothing=0.0, cutmix=0.0, average=0.98),
+)
+"""Third step, short: whole photographs and hard labels, so that the tower knows better when it is right.
+
+``linnaea train nano-cool --start EYE --data DATA --output COOL``; the whole way: ``docs/nano.md``.
+"""
 NANO = Recipe(
     tower=Tower(
-        start="nano-eye",
-        resize_to=240,
+        start="nano-cool",
+        resize_to=256,
         new_text=True,
         text_width=192,
         text_layers=3,
@@ -101,9 +110,9 @@ NANO = Recipe(
         checkpoint_every=25,
     ),
 )
-"""Third step: a new text tower learns the names, against the vectors of the image tower and of its class heads.
+"""Last step: a new text tower learns the names, against the vectors of the image tower and of its class heads.
 
-``linnaea train nano --start EYE --data DATA --output NANO``, then ``linnaea pack NANO``. Scores: ``docs/nano.md``.
+``linnaea train nano --start COOL --data DATA --output NANO``, then ``linnaea pack NANO``. Scores: ``docs/nano.md``.
 """
 BIOCLIP_VIT_B16 = Recipe(
     tower=Tower(start="ViT-B-16", pretrained="openai"),
@@ -192,6 +201,7 @@ RECIPES: dict[str, Recipe] = {
     "small": SMALL,
     "nano-base": NANO_BASE,
     "nano-eye": NANO_EYE,
+    "nano-cool": NANO_COOL,
     "nano": NANO,
     "fine-tune": FINE_TUNE,
     "bioclip-vit-b16": BIOCLIP_VIT_B16,
@@ -209,8 +219,9 @@ NOTES: dict[str, str] = {
     "tiny": "1.5 M parameters from nothing at 64 px, for the demo: minutes on 2 cores (figures: docs/log.md)",
     "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU; not measured",
     "nano-base": "the bundled model, first step: classes of all ranks at 128 px, from ImageNet weights (docs/nano.md)",
-    "nano-eye": "second step: the same at 192 px (--start a run of nano-base)",
-    "nano": "third step: names against a frozen image tower (--start a run of nano-eye)",
+    "nano-eye": "second step: the same at 224 px, 30 epochs: a GPU helps (--start a run of nano-base)",
+    "nano-cool": "third step: 1.5 epochs without CutMix and smoothing (--start a run of nano-eye)",
+    "nano": "last step: names against a frozen image tower (--start a run of nano-cool)",
     "fine-tune": "BioCLIP (or --start another) on a few thousand photographs of one's own, one GPU or a CPU;"
     " not measured",
     "bioclip-vit-b16": (
