@@ -471,7 +471,9 @@ if __name__ == "__main__":
 
 def receipts(output: Path) -> set[str]:
     """The files that say that a part or a shard is finished."""
-    found = {str(path) for path in (output / ".build").rglob("*.json") if "parts" in path.parts}
+    walk = os.walk(output / ".build")  # which passes over a folder that the build removes meanwhile
+    paths = (Path(folder, name) for folder, _, names in walk for name in names)
+    found = {str(path) for path in paths if path.suffix == ".json" and "parts" in path.parts}
     return found | {str(path) for path in (output / ".build" / "pictures").glob("*/??????.parquet")}
 
 
