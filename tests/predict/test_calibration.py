@@ -208,6 +208,8 @@ def test_labels_that_were_not_trained_on_hold_a_tenth_and_no_more() -> None:
     """The photographs all show trained species, as those do that calibrate: what names of others hold is borrowed."""
     bank = with_untrained(make_bank(60), 3)
     images, rows = draw(bank, 1500, 8.0)
+    everybody = fit_calibration(images, find_groups([bank.taxon(r) for r in rows.tolist()], bank), bank, 8.0)
+    assert everybody.untrained == pytest.approx(1, abs=0.1), "where photographs show them, nothing is taken from them"
     images, rows = images[bank.trained[rows]], rows[bank.trained[rows]]
     truth = [bank.taxon(r) for r in rows.tolist()]
     learnt = fit_calibration(images, find_groups(truth, bank), bank, 8.0)

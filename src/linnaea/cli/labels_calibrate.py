@@ -41,8 +41,8 @@ class Calibrate:
     """Splits whose photographs show what organisms look like, beside those of --split, for --no-organism; the model may
     have been trained on them. 4,000 are taken."""
     strangers: bool = False
-    """Learn from each photograph once more as if the labels lacked its species: surer less often, and right more often
-    about species that the model was not trained on."""
+    """Learn from each photograph once more as if the labels lacked its species, or its genus: surer less often, and
+    right more often about what the labels lack."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the model's own taxa."""
     pretrained: str | None = None

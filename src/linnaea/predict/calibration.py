@@ -42,7 +42,7 @@ LEAST_SHARE = 0.01
 """Of known photographs this share shows less evidence than what counts as an organism, unless counterexamples say."""
 UNTRAINED_SHARE = 0.1
 """Of a photograph's probability, labels that the model was not trained on hold at most this share, on average: as if
-one photograph in ten showed one of them."""
+one photograph in ten showed one of them. Where more of the photographs do, they hold that much."""
 FEWEST = 50
 """Photographs below which nothing is fitted."""
 _TINY = np.float32(1e-38)
@@ -245,7 +245,7 @@ def fit_calibration(
         temperature=_fit_temperature(image_NE, group_NR, bank, logit_scale), n_images=len(image_NE), n_labels=len(bank)
     )
     scale = logit_scale / calibration.temperature
-    calibration = replace(calibration, untrained=_fit_untrained(image_NE[known], bank, scale))
+    calibration = replace(calibration, untrained=_fit_untrained(image_NE, group_NR, bank, scale))
     if nothing_ME is not None and len(nothing_ME):
         shown = image_NE if organism_OE is None else np.concatenate([image_NE, organism_OE])
         calibration = replace(
@@ -272,33 +272,45 @@ def _fit_temperature(
     image_NE: Float32[ndarray, "N E"], group_NR: Int[ndarray, "N 7"], bank: LabelBank, logit_scale: float
 ) -> float:
     """Of the probabilities among the labels that were trained on (among all, if too few photographs show these)."""
-    rows = np.where(group_NR[:, Rank.SPECIES] == UNKNOWN, 0, bank.starts[Rank.SPECIES][group_NR[:, Rank.SPECIES]])
-    known, among = group_NR[:, Rank.SPECIES] != UNKNOWN, bank
-    there = known & bank.trained[rows]
-    if there.sum() >= FEWEST and not bank.trained.all():
-        kept = np.flatnonzero(bank.trained)
-        among = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors[kept]), bank.facts)
-        known, rows = there, np.searchsorted(kept, rows)
-    return 1 / _solve(lambda s: _slope_of_logits(image_NE[known], rows[known], among, logit_scale, s))
+    known, rows = _find_rows(group_NR, bank)
+    trained = known & bank.trained[rows]
+    if trained.sum() < FEWEST or bank.trained.all():
+        return 1 / _solve(lambda s: _slope_of_logits(image_NE[known], rows[known], bank, logit_scale, s))
+    kept = np.flatnonzero(bank.trained)
+    among = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors[kept]), bank.facts)
+    places = np.searchsorted(kept, rows[trained])
+    return 1 / _solve(lambda s: _slope_of_logits(image_NE[trained], places, among, logit_scale, s))
 
 
-def _fit_untrained(image_NE: Float32[ndarray, "N E"], bank: LabelBank, scale: float) -> float:
-    """The factor, at most 1, at which labels that were not trained on hold ``UNTRAINED_SHARE`` on average."""
+def _fit_untrained(
+    image_NE: Float32[ndarray, "N E"], group_NR: Int[ndarray, "N 7"], bank: LabelBank, scale: float
+) -> float:
+    """The factor, at most 1, at which labels that were not trained on hold ``UNTRAINED_SHARE`` on average, or the share
+    of the photographs that show them, if that is more."""
     if bank.trained.all() or not bank.trained.any():
         return 1.0
-    blocks = [block.probability_BK[:, ~bank.trained].sum(axis=1) for block in iter_scored(image_NE, bank, scale)]
+    known, rows = _find_rows(group_NR, bank)
+    wanted = max(UNTRAINED_SHARE, float(np.mean(~bank.trained[rows[known]])))
+    blocks = [block.probability_BK[:, ~bank.trained].sum(axis=1) for block in iter_scored(image_NE[known], bank, scale)]
     held_N = np.concatenate(blocks).astype(np.float64).clip(0, 1)
 
     def share(factor: float) -> float:
         return float(np.mean(factor * held_N / (factor * held_N + 1 - held_N + float(_TINY))))
 
-    if share(1.0) <= UNTRAINED_SHARE:
+    if share(1.0) <= wanted:
         return 1.0
     low, high = float(_TINY), 1.0
     for _ in range(200):
         middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if share(middle) < UNTRAINED_SHARE else (low, middle)
+        low, high = (middle, high) if share(middle) < wanted else (low, middle)
     return high
+
+
+def _find_rows(group_NR: Int[ndarray, "N 7"], bank: LabelBank) -> tuple[Bool[ndarray, "N"], Int64[ndarray, "N"]]:  # noqa: F821
+    """Which photographs show a species of the bank, and its row (0 for the others)."""
+    group_N = group_NR[:, Rank.SPECIES]
+    known = group_N != UNKNOWN
+    return known, np.where(known, bank.starts[Rank.SPECIES][group_N], 0)
 
 
 def _halve(groups: Int64[ndarray, "N"]) -> list[Int64[ndarray, "H"]]:  # noqa: F821
