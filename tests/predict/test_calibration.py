@@ -13,18 +13,14 @@ from hypothesis import strategies as st
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import (
-    NONE_COUNTS,
     UNKNOWN,
-    UNTRAINED_SHARE,
     Calibration,
-    _join,
-    _leave_out,
     calibrate_probabilities,
     find_groups,
-    fit_calibration,
     read_calibration,
     write_calibration,
 )
+from linnaea.predict.calibration_fit import NONE_COUNTS, UNTRAINED_SHARE, _join, _leave_out, fit_calibration
 from linnaea.predict.classifier import Guess, Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.decide import NOTHING, decide, decide_calibrated
 from linnaea.predict.labels import TRAINED, LabelBank
@@ -47,6 +43,15 @@ def make_bank(n_taxa: int = 40, seed: int = 0) -> LabelBank:
     ]
     table = make_taxa_table(taxa)
     return LabelBank(table, unit(np.random.default_rng(seed).normal(size=(n_taxa, WIDTH))), {})
+
+
+def photograph(bank: LabelBank, rows: np.ndarray, rng: np.random.Generator, side: np.ndarray | float = 0) -> np.ndarray:
+    """Images near the labels of ``rows``, drawn to one side."""
+    return unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(len(rows), WIDTH)) + side)
+
+
+def weigh(calibration: Calibration, images: np.ndarray, bank: LabelBank, scale: float) -> np.ndarray:
+    return np.concatenate([calibration.weigh(block) for block in iter_scored(images, bank, scale)])
 
 
 def draw(bank: LabelBank, n: int, scale: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -137,12 +142,11 @@ def test_pictures_of_nothing_are_told_apart() -> None:
     bank = make_bank()
     rng = np.random.default_rng(5)
     rows = np.arange(400) % len(bank)
-    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)))
+    images = photograph(bank, rows, rng)
     nothing = unit(rng.normal(size=(60, WIDTH)))
     groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:30])
-    weighed = [np.concatenate([learnt.weigh(b) for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
-               for v in (images, nothing[30:])]  # fmt: skip
+    weighed = [weigh(learnt, v, bank, 60.0 / learnt.temperature) for v in (images, nothing[30:])]
     assert learnt.recognises(weighed[0]).mean() >= 0.95
     assert learnt.recognises(weighed[1]).mean() <= 0.2
     evidence = learnt.evidence_of(np.sort(weighed[0]))
@@ -157,16 +161,14 @@ def test_a_direction_parts_what_energy_cannot() -> None:
     side = np.zeros(WIDTH)
     side[0] = 0.6
     rows = np.arange(400) % len(bank)
-    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)) + side)
-    nothing = unit(bank.vectors[rng.integers(len(bank), size=200)] + rng.normal(scale=0.08, size=(200, WIDTH)) - side)
+    images = photograph(bank, rows, rng, side)
+    nothing = photograph(bank, rng.integers(len(bank), size=200), rng, -side)
     groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:100])
     of_energy = replace(learnt, organism=())
     kept = {}
     for name, one in (("learnt", learnt), ("energy", of_energy)):
-        known, other = (
-            np.concatenate([one.weigh(b) for b in iter_scored(v, bank, 60.0)]) for v in (images, nothing[100:])
-        )
+        known, other = (weigh(one, v, bank, 60.0) for v in (images, nothing[100:]))
         kept[name] = float((other >= np.quantile(known, 0.05)).mean())
     assert kept["learnt"] <= 0.1
     assert kept["energy"] >= 0.5
@@ -184,15 +186,14 @@ def test_photographs_trained_on_show_what_organisms_look_like() -> None:
     side = np.zeros(WIDTH)
     side[0] = 0.6
     rows = np.arange(400) % len(bank)
-    images = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)) + side)
-    plants = unit(bank.vectors[rows] + rng.normal(scale=0.08, size=(400, WIDTH)) - side)
+    images = photograph(bank, rows, rng, side)
+    plants = photograph(bank, rows, rng, -side)
     nothing = unit(rng.normal(scale=0.3, size=(200, WIDTH)) - 1.5 * side)
     groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
     recognised = []
     for more in (None, plants[:200]):
         learnt = fit_calibration(images, groups, bank, 60.0, nothing_ME=nothing[:100], organism_OE=more)
-        weighed = [np.concatenate([learnt.weigh(b) for b in iter_scored(v, bank, 60.0 / learnt.temperature)])
-                   for v in (plants[200:], nothing[100:])]  # fmt: skip
+        weighed = [weigh(learnt, v, bank, 60.0 / learnt.temperature) for v in (plants[200:], nothing[100:])]
         recognised.append([float(learnt.recognises(one).mean()) for one in weighed])
     assert recognised[0][0] < 0.6
     assert recognised[1][0] > 0.9

@@ -39,7 +39,7 @@ class Calibrate:
     """Folder of pictures that show no organism; teaches where recognition begins."""
     organisms: tuple[str, ...] = ()
     """Splits whose photographs show what organisms look like, beside those of --split, for --no-organism; the model may
-    have been trained on them. 4,000 are taken."""
+    have been trained on them. 4,000 are taken, at most."""
     strangers: bool = False
     """Learn from each photograph once more as if the labels lacked its species, or its genus: surer less often, and
     right more often about what the labels lack."""
@@ -62,17 +62,18 @@ def calibrate(options: Calibrate) -> int:
     from linnaea.cli.folder_vectors import encode_folder
     from linnaea.data.shards import DataSet
     from linnaea.model.load import load_model
-    from linnaea.predict.calibration import UNKNOWN, find_groups, fit_calibration, write_calibration
+    from linnaea.predict.calibration import UNKNOWN, find_groups, write_calibration
+    from linnaea.predict.calibration_fit import fit_calibration
     from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
     whole = DataSet.open(options.data).sources(options.sources)
-    splits = [whole.split(name) for name in options.split]
+    splits, others = ([whole.split(name) for name in names] for names in (options.split, options.organisms))
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
     bank, folder = _open_labels(options, model)
     truth = [split.taxon(number) for split in splits for number in split.index["taxon_id"]]
-    vectors = _encode(model, [(part, row) for part in splits for row in range(len(part))], options.workers)
+    vectors = _encode(model, _places(splits), options.workers)
     nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
-    more = _encode(model, _draw(whole, options.organisms), options.workers) if options.organisms else None
+    more = _encode(model, _draw(_places(others)), options.workers) if others else None
     group = find_groups(truth, bank)
     learnt = fit_calibration(
         vectors,
@@ -110,12 +111,14 @@ def _open_labels(options: Calibrate, model: "TaxonModel") -> "tuple[LabelBank, P
         return load_cached_bank(model, read_taxa(own), options.text_type, on_progress=on_progress), own
 
 
-def _draw(dataset: "DataSet", splits: tuple[str, ...]) -> "list[tuple[DataSet, int]]":
-    """Some photographs of splits, the same ones every time."""
+def _places(splits: "list[DataSet]") -> "list[tuple[DataSet, int]]":
+    return [(part, row) for part in splits for row in range(len(part))]
+
+
+def _draw(places: "list[tuple[DataSet, int]]") -> "list[tuple[DataSet, int]]":
+    """Some photographs, the same ones every time."""
     import numpy as np
 
-    parts = [dataset.split(name) for name in splits]
-    places = [(part, row) for part in parts for row in range(len(part))]
     return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:MOST_ORGANISMS])]
 
 

@@ -31,9 +31,7 @@ def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> l
     for number in range(n):
         kind = KINDS[number % len(KINDS)]
         picture = draw(kind.__name__, np.random.default_rng([seed, number]), size)
-        path = folder / f"{number:05d}-{kind.__name__}.jpg"
-        write_atomically(path, simplejpeg.encode_jpeg(picture, quality=88, colorspace="RGB"), sync=False)
-        paths.append(path)
+        paths.append(_write(folder / f"{number:05d}-{kind.__name__}.jpg", picture))
     return paths
 
 
@@ -50,10 +48,13 @@ def write_things(folder: Path, cutouts: Sequence[Path], n: int, *, seed: int = 0
         cutout = cutouts[number % len(cutouts)]
         rng = np.random.default_rng([seed, number])
         picture = lay(read_cutout(cutout), draw(KINDS[rng.integers(len(KINDS))].__name__, rng, size), rng)
-        path = folder / f"{number:05d}-{cutout.stem}.jpg"
-        write_atomically(path, simplejpeg.encode_jpeg(picture, quality=88, colorspace="RGB"), sync=False)
-        paths.append(path)
+        paths.append(_write(folder / f"{number:05d}-{cutout.stem}.jpg", picture))
     return paths
+
+
+def _write(path: Path, picture: Picture) -> Path:
+    write_atomically(path, simplejpeg.encode_jpeg(picture, quality=88, colorspace="RGB"), sync=False)
+    return path
 
 
 def read_cutout(path: Path) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabil
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.decide import decide
 from linnaea.predict.labels import LabelBank
+from linnaea.predict.restrict import keep_rows
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 
 CONFIDENCES = (0.8, 0.9, 0.95)
@@ -285,5 +286,4 @@ def hold_out(
     out = np.random.default_rng(seed).permutation(there)[:n_out]
     group_K = np.searchsorted(bank.starts[rank], np.arange(len(bank)), side="right") - 1
     kept = np.flatnonzero(~np.isin(group_K, out))
-    small = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors)[kept], bank.facts)
-    return small, np.isin(group_NR[:, rank], out)
+    return keep_rows(bank, kept), np.isin(group_NR[:, rank], out)

@@ -13,6 +13,7 @@ from linnaea.evaluate import hierarchy
 from linnaea.evaluate.hierarchy import score_ranks
 from linnaea.predict.classifier import iter_probabilities
 from linnaea.predict.labels import LabelBank
+from linnaea.predict.restrict import keep_rows
 from linnaea.taxonomy.taxon import Taxon
 
 TOP = (1, 3, 5)
@@ -51,7 +52,7 @@ def classify(
     """Classify unit vectors against a bank; ``truth_N`` are rows of the bank, ``captions`` those it was made of."""
     merged = merge_captions(captions)
     kept = np.unique(merged)
-    small = LabelBank(bank.taxa[kept.tolist()], np.asarray(bank.vectors)[kept], bank.facts)
+    small = keep_rows(bank, kept)
     truth_N = np.searchsorted(kept, merged[truth_N])
     blocks, start = [], 0
     for probability in iter_probabilities(features_NE, small, logit_scale):

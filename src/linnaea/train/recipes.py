@@ -69,7 +69,7 @@ NANO_EYE = Recipe(
 """
 NANO_COOL = replace(
     NANO_EYE,
-    tower=Tower(start="nano-eye", resize_to=224),
+    tower=replace(NANO_EYE.tower, start="nano-eye"),
     descent=replace(NANO_EYE.descent, epochs=1.5, lr=2e-4, warmup=20, label_smoothing=0.0, cutmix=0.0, average=0.98),
 )
 """Third step, short: whole photographs and hard labels, so that the tower knows better when it is right.
