@@ -62,7 +62,7 @@ def make_bank_folder(folder: Path, n_taxa: int, width: int, dtype: str) -> None:
     if (folder / "bank.json").exists():
         return
     from linnaea.predict.labels import LabelBank, taxa_of_checklist
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
 
     taxa = taxa_of_checklist(load_checklist("inat"))
     assert taxa.height >= n_taxa, f"the checklist has {taxa.height:,} species"

@@ -38,9 +38,9 @@ if __name__ == "__main__":
 OURS = """
 import sys, time, resource
 from pathlib import Path
-from linnaea.data.download import download
-from linnaea.data.fetch import DownloadConfig
-from linnaea.data.politeness import HostLimits
+from linnaea.data.download.url_table import download
+from linnaea.data.download.fetch import DownloadConfig
+from linnaea.data.download.politeness import HostLimits
 start = time.perf_counter()
 n = int(sys.argv[3])
 config = DownloadConfig(allow_private=True, ignore_robots=True, max_connections=n, host=HostLimits(max_connections=n))

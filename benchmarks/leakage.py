@@ -21,7 +21,14 @@ import cv2
 import numpy as np
 import polars as pl
 
-from linnaea.data.duplicates import BenchmarkHashes, TrainHashes, find_leaks, hash_benchmark, hash_training, iter_near
+from linnaea.data.copies.search import (
+    BenchmarkHashes,
+    TrainHashes,
+    find_leaks,
+    hash_benchmark,
+    hash_training,
+    iter_near,
+)
 from linnaea.data.images import Picture, decode
 
 THRESHOLDS = (0, 10, 16, 20, 24, 28, 31, 35, 40, 47)

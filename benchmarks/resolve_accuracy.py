@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from linnaea.taxonomy.checklist import load_checklist
+from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.keys import epithet_stem, name_key
 from linnaea.taxonomy.resolve import Resolver
 

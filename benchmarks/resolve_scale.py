@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from linnaea.taxonomy.checklist import load_checklist
+from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
 
 AUTHORS = ("L.", "Mill.", "(L.) Mill.", "Linnaeus, 1758", "(Fabricius, 1775)", "Gonn. & Rabenh.", "DC.", "Walker, 1866")

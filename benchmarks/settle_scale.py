@@ -19,19 +19,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from linnaea.data.compare import TRAINING, Gallery
-from linnaea.data.copies import DuplicateRule
+from linnaea.data.copies.compare import TRAINING, Gallery
+from linnaea.data.copies.hashes import CROP_STEPS
+from linnaea.data.copies.leakage import Benchmark
+from linnaea.data.copies.rules import DuplicateRule
+from linnaea.data.copies.tasks import PART_SCHEMA, list_hash_tasks
 from linnaea.data.engine import LocalEngine
-from linnaea.data.hashes import CROP_STEPS
-from linnaea.data.hashing import PART_SCHEMA, list_hash_tasks
-from linnaea.data.leakage import Benchmark
 from linnaea.data.naming import NamingRule
 from linnaea.data.read import Reading, count_rows, read_sources
 from linnaea.data.settle import SettleRules, settle
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources import Record
 from linnaea.data.splits import SplitRule
-from linnaea.taxonomy.checklist import load_checklist
+from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.taxon import Taxon
 
 PART, N_BENCHMARK = 4_000, 1_000

@@ -30,10 +30,10 @@ from linnaea.data.shards import DataSet
 from linnaea.model.load import TaxonModel
 from linnaea.model.preprocess import Preprocess
 from linnaea.model.text import TokenTable, make_token_table
-from linnaea.train.adapt import compile_towers, make_optimizer
 from linnaea.train.batches import Loader
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipe import Descent, Feed
+from linnaea.train.tuning import compile_towers, make_optimizer
 from loader_speed import make_data
 
 MODELS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 
 from linnaea.taxonomy.changes import compare
-from linnaea.taxonomy.checklist import Checklist, load_checklist
-from linnaea.taxonomy.lookup import search_names
+from linnaea.taxonomy.checklists.store import Checklist, load_checklist
+from linnaea.taxonomy.find import search_names
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import TaxonTree, depth_first
 

@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Checklist": "linnaea.taxonomy.checklist",
+    "Checklist": "linnaea.taxonomy.checklists.store",
     "CustomLabelsBinningClassifier": "linnaea.predict.pybioclip",
     "CustomLabelsClassifier": "linnaea.predict.pybioclip",
     "DataSet": "linnaea.data.shards",
@@ -24,7 +24,7 @@ _HOMES = {
     "TextType": "linnaea.taxonomy.taxon",
     "TreeOfLifeClassifier": "linnaea.predict.pybioclip",
     "UsageError": "linnaea.errors",
-    "load_checklist": "linnaea.taxonomy.checklist",
+    "load_checklist": "linnaea.taxonomy.checklists.store",
     "load_model": "linnaea.model.load",
     "parse_label": "linnaea.taxonomy.names",
     "resolve": "linnaea.taxonomy.resolve",

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from linnaea.cli.data_download import Download
 from linnaea.cli.data_download import download as run_command
-from linnaea.data import received
-from linnaea.data.download import DownloadSummary, download
-from linnaea.data.fetch import DownloadConfig
-from linnaea.data.ledger import Ledger, Outcome, url_key
-from linnaea.data.politeness import HostLimits
+from linnaea.data.download import received
+from linnaea.data.download.fetch import DownloadConfig
+from linnaea.data.download.ledger import Ledger, Outcome, url_key
+from linnaea.data.download.politeness import HostLimits
+from linnaea.data.download.url_table import DownloadSummary, download
 from linnaea.errors import LinnaeaError, UsageError
 
 HOST = HostLimits(max_spacing_s=0.01, max_own_wait_s=0.02)
@@ -539,9 +539,9 @@ def write(tmp_path: Path, urls: list[str]) -> Path:
 SCRIPT = """
 import sys
 from pathlib import Path
-from linnaea.data.download import download
-from linnaea.data.fetch import DownloadConfig
-from linnaea.data.politeness import HostLimits
+from linnaea.data.download.url_table import download
+from linnaea.data.download.fetch import DownloadConfig
+from linnaea.data.download.politeness import HostLimits
 config = DownloadConfig(allow_private=True, backoff_s=0.01, host=HostLimits(max_connections=16))
 summary = download(Path(sys.argv[1]), Path(sys.argv[2]), config)
 print(summary.n_in, summary.n_out, summary.n_rejected, summary.n_files, summary.n_fetched)

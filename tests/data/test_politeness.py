@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linnaea.data.politeness import (
+from linnaea.data.download.politeness import (
     HostGate,
     HostLimits,
     belongs_to,

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linnaea.data.build import BuildConfig, BuildSummary, build
-from linnaea.data.copies import DuplicateRule
+from linnaea.data.copies.leakage import Benchmark
+from linnaea.data.copies.rules import DuplicateRule
 from linnaea.data.engine import LocalEngine
 from linnaea.data.images import Picture
-from linnaea.data.leakage import Benchmark
 from linnaea.data.naming import NamingRule
 from linnaea.data.shards import DataSet
 from linnaea.data.sources.folder import FolderSource
@@ -443,9 +443,9 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 from linnaea.data.build import BuildConfig, build
-from linnaea.data.copies import DuplicateRule
+from linnaea.data.copies.rules import DuplicateRule
 from linnaea.data.engine import LocalEngine
-from linnaea.data.leakage import Benchmark
+from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.sources.folder import FolderSource
 
 class Logging:

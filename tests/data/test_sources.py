@@ -25,11 +25,11 @@ from linnaea.data.config import KINDS, read_config
 from linnaea.data.engine import LocalEngine
 from linnaea.data.sources import Record, Rejected, Source, read_location
 from linnaea.data.sources.bioscan import BioscanSource
-from linnaea.data.sources.darwin_core import DarwinCoreSource
 from linnaea.data.sources.eol import EolSource
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
 from linnaea.data.sources.normal import read_taxon
+from linnaea.data.sources.occurrences import DarwinCoreSource
 from linnaea.data.sources.published import PublishedSource
 from linnaea.errors import LinnaeaError, UsageError
 

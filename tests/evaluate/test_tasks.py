@@ -12,7 +12,7 @@ from linnaea.data.shards import taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.evaluation import make_captions
 from linnaea.evaluate.tasks import PAPER_TASKS, TASKS, Task, layouts
-from linnaea.evaluate.tasks.images import name_classes, open_task
+from linnaea.evaluate.tasks.photographs import name_classes, open_task
 from linnaea.taxonomy.taxon import Taxon, TextType
 
 JPEG = b"\xff\xd8 stands for a photograph"

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import Checklist, Source, make_checklist
-from linnaea.taxonomy.checklist_readers import read_table
+from linnaea.taxonomy.checklists.source import read_table
+from linnaea.taxonomy.checklists.store import Checklist, Source, make_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import RESULT_COLUMNS, Resolver, Status, resolve, resolve_one
 

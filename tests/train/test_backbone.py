@@ -15,11 +15,11 @@ from linnaea.model.backbone import at_image_size
 from linnaea.model.encode import encode_pixels
 from linnaea.model.load import load_model
 from linnaea.train import locked
-from linnaea.train.adapt import freeze_blocks, set_training
 from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.fit import FitResult
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.tuning import freeze_blocks, set_training
 
 BACKBONE = "test_efficientnet"
 RECIPE = Recipe(

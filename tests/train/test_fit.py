@@ -18,7 +18,6 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel, load_model
 from linnaea.model.text import make_token_table
 from linnaea.train import fit
-from linnaea.train.adapt import make_optimizer
 from linnaea.train.batches import Loader
 from linnaea.train.checkpoints import list_checkpoints, load_newest
 from linnaea.train.fit import Average, due, set_learning_rate
@@ -27,6 +26,7 @@ from linnaea.train.logs import MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import RECIPE_FILE, Run, check_same_recipe, make_start, open_part, train, write_recipe
+from linnaea.train.tuning import make_optimizer
 
 SMALL = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200),

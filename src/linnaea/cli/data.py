@@ -154,8 +154,8 @@ def _source(options: Build) -> "Source":
 
 def _config(options: Build) -> "BuildConfig":
     from linnaea.data.build import BuildConfig
-    from linnaea.data.copies import DuplicateRule
-    from linnaea.data.leakage import Benchmark
+    from linnaea.data.copies.leakage import Benchmark
+    from linnaea.data.copies.rules import DuplicateRule
     from linnaea.data.licences import LicenceRule
     from linnaea.data.naming import NamingRule
     from linnaea.data.splits import BenchmarkDraw, SplitRule

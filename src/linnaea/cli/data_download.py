@@ -11,8 +11,8 @@ from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import LinnaeaError, UsageError
 
 if TYPE_CHECKING:
-    from linnaea.data.download import DownloadSummary
-    from linnaea.data.fetch import DownloadConfig
+    from linnaea.data.download.fetch import DownloadConfig
+    from linnaea.data.download.url_table import DownloadSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Download:
 
 def download(options: Download) -> int:
     """Fetch, then account for every row."""
-    from linnaea.data.download import download as run_download
+    from linnaea.data.download.url_table import download as run_download
 
     config = _config(options)
     if not options.contact:
@@ -60,8 +60,8 @@ def download(options: Download) -> int:
 
 
 def _config(options: Download) -> "DownloadConfig":
-    from linnaea.data.fetch import DownloadConfig
-    from linnaea.data.politeness import HostLimits
+    from linnaea.data.download.fetch import DownloadConfig
+    from linnaea.data.download.politeness import HostLimits
 
     number, _, n_parts = options.part.partition("/")
     if not (number.isdecimal() and n_parts.isdecimal()):

@@ -7,8 +7,8 @@ from typing import Any
 
 from linnaea.data.shards import DataSet
 from linnaea.data.statistics import measure
-from linnaea.evaluate.report import RANK_CAPTION, make_cards, rank_accuracy, score_rows
-from linnaea.evaluate.report_plots import GREEN, plot_ranks
+from linnaea.evaluate.evaluation_page import RANK_CAPTION, make_cards, rank_accuracy, score_rows
+from linnaea.evaluate.evaluation_plots import GREEN, plot_ranks
 from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
 
 SPLITS = {"test": "species it knows", "unseen": "species it has never seen"}

@@ -145,7 +145,7 @@ def check_storage() -> Iterator[Finding]:
 def check_checklists() -> Iterator[Finding]:
     """The checklists that can be opened by name; the embedded one of iNaturalist is needed."""
     try:
-        from linnaea.taxonomy.checklist import list_checklists
+        from linnaea.taxonomy.checklists.store import list_checklists
 
         entries = list_checklists()
     except Exception as error:

@@ -103,10 +103,10 @@ def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "Da
     """Score ``dataset``, a part of ``whole``; write metrics, examples, report; print a table."""
     from linnaea.data.shards import write_parquet
     from linnaea.evaluate.evaluation import Question, evaluate_features
+    from linnaea.evaluate.evaluation_page import write_report
     from linnaea.evaluate.examples import tabulate_examples
     from linnaea.evaluate.features import encode_dataset
-    from linnaea.evaluate.report import write_report
-    from linnaea.evaluate.tasks.images import TaskImages
+    from linnaea.evaluate.tasks.photographs import TaskImages
     from linnaea.predict.class_heads import find_own_labels, load_class_heads
     from linnaea.storage import write_atomically
 
@@ -168,7 +168,7 @@ def _examine(
 def _print_table(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
-    from linnaea.evaluate.report import score_rows
+    from linnaea.evaluate.evaluation_page import score_rows
 
     for score in evaluation.few_shot:
         if score.n_skipped:

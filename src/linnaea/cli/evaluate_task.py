@@ -69,7 +69,7 @@ def _try_task(options: "Evaluate", task: "Task", model: "TaxonModel") -> Outcome
 def evaluate_task(options: "Evaluate", task: "Task", model: "TaxonModel") -> Mapping[str, int | float]:
     """Evaluate one task after its protocol; returns its metrics."""
     from linnaea.cli.evaluate import score
-    from linnaea.evaluate.tasks.images import open_task
+    from linnaea.evaluate.tasks.photographs import open_task
     from linnaea.storage import write_atomically
     from linnaea.taxonomy.resolve import Resolver
 
@@ -106,7 +106,7 @@ def _score_beyond_species(
     options: "Evaluate", task: "Task", model: "TaxonModel", images: object
 ) -> dict[str, int | float]:
     from linnaea.evaluate.features import encode_dataset
-    from linnaea.evaluate.tasks.images import TaskImages
+    from linnaea.evaluate.tasks.photographs import TaskImages
     from linnaea.evaluate.tasks.protocols import score_task
 
     assert isinstance(images, TaskImages)

@@ -38,8 +38,8 @@ class MakeIndex:
 def index(options: MakeIndex) -> int:
     """Add what is new or changed."""
     from linnaea.model.encoder import open_encoder
+    from linnaea.predict.index import Index, update_index
     from linnaea.predict.inputs import list_inputs
-    from linnaea.predict.search import Index, update_index
 
     inputs = list_inputs(options.images)
     if not inputs:

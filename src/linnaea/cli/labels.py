@@ -58,7 +58,7 @@ def build(options: Build) -> int:
     from linnaea.model.load import load_model
     from linnaea.predict.labels import make_bank, read_taxa, taxa_of_checklist
     from linnaea.predict.restrict import keep_taxa
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
 
     if options.taxa is not None:
         taxa = read_taxa(options.taxa)
@@ -131,7 +131,7 @@ class Update:
 def update(options: Update) -> int:
     """Encode what changed."""
     from linnaea.predict.labels import LabelBank, read_taxa
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.migrate import Migration, migrate_taxa
 
     bank = LabelBank.open(options.bank)

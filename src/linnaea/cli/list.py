@@ -128,7 +128,7 @@ class Checklists:
 
 def checklists(_: Checklists) -> int:
     """Name, version, size and origin of each checklist; taxa are counted once it has been opened."""
-    from linnaea.taxonomy.checklist import list_checklists
+    from linnaea.taxonomy.checklists.store import list_checklists
 
     rows = [(c.name, c.version, f"{c.n_taxa:,}" if c.n_taxa else "", c.origin) for c in list_checklists()]
     show_table(("checklist", "version", "taxa", "origin"), rows, right=("taxa",))

@@ -257,7 +257,7 @@ def load_model_and_bank(
 def _taxa_of(labels: Path) -> "pl.DataFrame":
     """The taxa of a file or folder; of a checklist, where it is the name of one."""
     from linnaea.predict.labels import read_taxa, taxa_of_checklist
-    from linnaea.taxonomy.checklist import list_checklists, load_checklist
+    from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
 
     if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
         return taxa_of_checklist(load_checklist(str(labels)))

@@ -54,7 +54,7 @@ def search(options: Search) -> int:
     """Print the best first: score and file."""
     from linnaea.model.encoder import open_encoder
     from linnaea.predict.approximate import EXACT_UP_TO
-    from linnaea.predict.search import Index
+    from linnaea.predict.index import Index
 
     index = Index.open(options.index)
     if options.near_duplicates:

@@ -71,7 +71,7 @@ class Checklists:
 
 def checklists(options: Checklists) -> int:
     """List, import or describe."""
-    from linnaea.taxonomy.checklist import import_checklist, list_checklists, load_checklist
+    from linnaea.taxonomy.checklists.store import import_checklist, list_checklists, load_checklist
 
     if options.name and options.add is None:
         raise UsageError("--name goes with --add FILE")

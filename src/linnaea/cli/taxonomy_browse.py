@@ -14,7 +14,7 @@ from linnaea.errors import LinnaeaError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-    from linnaea.taxonomy.checklist import Checklist
+    from linnaea.taxonomy.checklists.store import Checklist
     from linnaea.taxonomy.tree import TaxonTree
 
 RankName = Literal["kingdom", "phylum", "class", "order", "family", "genus", "species"]
@@ -38,7 +38,7 @@ class Lineage:
 
 def lineage(options: Lineage) -> int:
     """Print one block per taxon of that name."""
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
 
     checklist = load_checklist(options.checklist)
     found = _find(checklist, options.name, options.rank, options.kingdom)
@@ -50,7 +50,7 @@ def lineage(options: Lineage) -> int:
 
 
 def _find(checklist: "Checklist", name: str, rank: str | None, kingdom: str) -> "pl.DataFrame":
-    from linnaea.taxonomy.lookup import find_taxa, search_names
+    from linnaea.taxonomy.find import find_taxa, search_names
     from linnaea.taxonomy.ranks import Rank
 
     if not name.strip():
@@ -116,8 +116,8 @@ class Search:
 def search(options: Search) -> int:
     """Print the taxa with the most similar names, best first."""
     from linnaea.taxonomy.changes import lineage_text
-    from linnaea.taxonomy.checklist import load_checklist
-    from linnaea.taxonomy.lookup import search_names
+    from linnaea.taxonomy.checklists.store import load_checklist
+    from linnaea.taxonomy.find import search_names
     from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
     if not options.text.strip():
@@ -165,7 +165,7 @@ class Tree:
 
 def tree(options: Tree) -> int:
     """Print or draw the clade."""
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.tree import ROOT, TaxonTree
     from linnaea.taxonomy.treemap import make_treemap_page
 

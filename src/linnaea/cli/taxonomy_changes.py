@@ -35,7 +35,7 @@ def diff(options: Diff) -> int:
     """Print counts and examples, or write all changes."""
     from linnaea.taxonomy.changes import KINDS
     from linnaea.taxonomy.changes import diff as compare
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
 
     if options.output is not None:
         _check_suffix(options.output)
@@ -76,7 +76,7 @@ class Migrate:
 
 def migrate(options: Migrate) -> int:
     """Migrate a table or a data set, and print how many labels met which fate; they add up to all of them."""
-    from linnaea.taxonomy.checklist import load_checklist
+    from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels
 
     folder = options.input.is_dir()
@@ -89,7 +89,7 @@ def migrate(options: Migrate) -> int:
             raise UsageError(f"{options.input} has no column {options.column!r}; there are {', '.join(table.columns)}")
     migration = Migration.between(load_checklist(options.old), load_checklist(options.new))
     if folder:
-        from linnaea.data.migrate import migrate_data_set
+        from linnaea.data.migration import migrate_data_set
 
         counts = migrate_data_set(options.input, migration, output=options.output)
         print(f"{sum(counts.values())} taxa{_counted(counts)}")

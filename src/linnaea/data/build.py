@@ -20,11 +20,11 @@ from typing import Any
 import polars as pl
 
 from linnaea import __version__
-from linnaea.data.copies import DuplicateRule
-from linnaea.data.duplicates import Encoder
+from linnaea.data.copies.leakage import Benchmark
+from linnaea.data.copies.rules import DuplicateRule
+from linnaea.data.copies.search import Encoder
 from linnaea.data.engine import Engine
 from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Resize, prepare, squash
-from linnaea.data.leakage import Benchmark
 from linnaea.data.licences import LicenceRule, describe_licences
 from linnaea.data.naming import NamingRule
 from linnaea.data.plan import (

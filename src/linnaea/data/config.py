@@ -31,11 +31,11 @@ from cattrs.gen import make_dict_structure_fn
 from linnaea.data.build import BuildConfig
 from linnaea.data.sources import Source
 from linnaea.data.sources.bioscan import BioscanSource
-from linnaea.data.sources.darwin_core import DarwinCoreSource
 from linnaea.data.sources.eol import EolSource
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
+from linnaea.data.sources.occurrences import DarwinCoreSource
 from linnaea.data.sources.published import PublishedSource
 from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError, UsageError

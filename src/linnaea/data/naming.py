@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from linnaea.taxonomy.checklist import load_checklist
+from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import Resolver, Status
 from linnaea.taxonomy.taxon import Taxon

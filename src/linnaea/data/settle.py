@@ -16,12 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.compare import TRAINING, Compared, Gallery, compare, encode_gallery
-from linnaea.data.copies import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
-from linnaea.data.duplicates import Encoder
-from linnaea.data.engine import Engine
-from linnaea.data.hashing import iter_hits
-from linnaea.data.leakage import (
+from linnaea.data.copies.compare import TRAINING, Compared, Gallery, compare, encode_gallery
+from linnaea.data.copies.leakage import (
     Benchmark,
     SpeciesNames,
     Vectors,
@@ -31,6 +27,10 @@ from linnaea.data.leakage import (
     match_species,
     species_names,
 )
+from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
+from linnaea.data.copies.search import Encoder
+from linnaea.data.copies.tasks import iter_hits
+from linnaea.data.engine import Engine
 from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
 from linnaea.data.plan import DETAIL, NAMES_FILE, ROW_GROUP, number_taxa, write_plan
 from linnaea.data.read import Reading
@@ -113,7 +113,7 @@ class _Ledger:
         return still.height
 
     def reasons(self) -> pl.DataFrame:
-        """:data:`linnaea.data.copies.REASON_SCHEMA`, a row per rejected record."""
+        """:data:`linnaea.data.copies.rules.REASON_SCHEMA`, a row per rejected record."""
         return pl.concat(self._reasons)
 
 

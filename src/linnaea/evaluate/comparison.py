@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.evaluate.statistics import bootstrap_mean, compare_paired, holm
+from linnaea.evaluate.intervals import bootstrap_mean, compare_paired, holm
 from linnaea.evaluate.tasks import TASKS
 
 SCORES_SCHEMA = {

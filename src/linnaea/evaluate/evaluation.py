@@ -17,7 +17,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.evaluate.few_shot_protocol import FewShotScore, score_few_shot
 from linnaea.evaluate.probes import ProbeName, score_probes
 from linnaea.evaluate.supervised import score_class_heads
-from linnaea.evaluate.tasks.images import TaskImages
+from linnaea.evaluate.tasks.photographs import TaskImages
 from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers, score_seen
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel

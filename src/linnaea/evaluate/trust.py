@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.evaluate.statistics import bootstrap_mean
+from linnaea.evaluate.intervals import bootstrap_mean
 from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabilities
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.decide import decide

@@ -26,7 +26,7 @@ from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
 from linnaea.predict.int8 import Int8Rows
 from linnaea.storage import atomic_path, cache_dir, write_atomically
-from linnaea.taxonomy.checklist import Checklist
+from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType

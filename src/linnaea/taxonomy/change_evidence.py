@@ -11,7 +11,7 @@ import polars as pl
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 
 if TYPE_CHECKING:
-    from linnaea.taxonomy.checklist import Checklist
+    from linnaea.taxonomy.checklists.store import Checklist
 
 SAME_IDS = 0.9
 """Share of namesakes with the same source id from which on ids are taken to mean the same in both checklists."""

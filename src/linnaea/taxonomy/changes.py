@@ -15,7 +15,7 @@ from linnaea.taxonomy.change_evidence import PRINCIPAL, Side, evident, join_uniq
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 
 if TYPE_CHECKING:
-    from linnaea.taxonomy.checklist import Checklist
+    from linnaea.taxonomy.checklists.store import Checklist
 
 KINDS = ("renamed", "moved", "split", "lumped", "new", "gone")
 

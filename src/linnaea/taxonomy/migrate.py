@@ -18,7 +18,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.tree import depth_first
 
 if TYPE_CHECKING:
-    from linnaea.taxonomy.checklist import Checklist
+    from linnaea.taxonomy.checklists.store import Checklist
 
 STATUSES = (
     "unchanged",  # the same name and lineage in both versions

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import KINGDOMS_OF_OTHER_SCHOOLS, Checklist
+from linnaea.taxonomy.checklists.store import KINGDOMS_OF_OTHER_SCHOOLS, Checklist
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 

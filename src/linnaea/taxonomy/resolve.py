@@ -20,7 +20,7 @@ from typing import TypeAlias
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import Checklist, load_checklist
+from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
 from linnaea.taxonomy.label_table import read_labels
 from linnaea.taxonomy.name_index import (

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.train.adapt import make_optimizer, set_training
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.checkpoints import Checkpoints, optimizer_state, restore_newest
 from linnaea.train.cutmix import mix_batch
@@ -30,6 +29,7 @@ from linnaea.train.objectives import compute_loss
 from linnaea.train.parallel import ALONE, Peers, Spread, assemble, clip_gradients, spread
 from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
+from linnaea.train.tuning import make_optimizer, set_training
 
 MAX_LOGIT_SCALE = math.log(100)
 

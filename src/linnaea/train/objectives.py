@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_by_length
 from linnaea.taxonomy.ranks import Rank
-from linnaea.train.adapt import BATCH_NORMS
 from linnaea.train.batches import Batch, Labels
 from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.heads import class_heads, encode_replayed, teachers
@@ -33,6 +32,7 @@ from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
 from linnaea.train.replay import MixedBatch
+from linnaea.train.tuning import BATCH_NORMS
 
 
 def compute_loss(

@@ -23,10 +23,9 @@ from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank, taxa_of_checklist
 from linnaea.storage import explain_os_errors, write_atomically
-from linnaea.taxonomy.checklist import load_checklist
+from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
-from linnaea.train.adapt import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, Place, fit
@@ -47,6 +46,7 @@ from linnaea.train.recipe import Recipe, Tower
 from linnaea.train.recipes import RECIPES
 from linnaea.train.relatives import Relatives, find_relatives
 from linnaea.train.replay import mix
+from linnaea.train.tuning import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
 
 RECIPE_FILE = "recipe.json"
 

@@ -23,8 +23,8 @@ from linnaea.evaluate.beyond_species import (
     share_all_right,
 )
 from linnaea.evaluate.tasks import Task
-from linnaea.evaluate.tasks.images import TaskImages
 from linnaea.evaluate.tasks.layouts import TRAIT
+from linnaea.evaluate.tasks.photographs import TaskImages
 
 OLD_CLASSES = "old-classes.txt"
 """Beside Herbarium 19's folders: the names of the classes that count as old, one a line."""

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import Checklist, import_checklist, list_checklists, load_checklist
-from linnaea.taxonomy.checklist_readers import EMBEDDED
+from linnaea.taxonomy.checklists.source import EMBEDDED
+from linnaea.taxonomy.checklists.store import Checklist, import_checklist, list_checklists, load_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import TaxonTree
 

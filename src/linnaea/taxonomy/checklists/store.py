@@ -1,6 +1,6 @@
 """A checklist as three tables: accepted taxa in depth-first order, their synonyms, their vernacular names.
 
-Whatever a source looks like (``checklist_readers``), it becomes this one form, is written to the cache as Arrow
+Whatever a source looks like (``source``), it becomes this one form, is written to the cache as Arrow
 files and from then on memory-mapped: opening a checklist of a million species takes well under a second.
 """
 
@@ -298,7 +298,7 @@ def load_checklist(name_or_path: str) -> Checklist:
     Raises:
         LinnaeaError: there is no such name or file, or it cannot be read as a checklist.
     """
-    from linnaea.taxonomy import checklist_readers as readers
+    from linnaea.taxonomy.checklists import source as readers
 
     if name_or_path in readers.EMBEDDED:
         path = readers.EMBEDDED[name_or_path]()
@@ -319,7 +319,7 @@ def import_checklist(path: Path, name: str) -> Checklist:
     Raises:
         LinnaeaError: ``name`` is taken by an embedded checklist or no plain word, or the file cannot be read.
     """
-    from linnaea.taxonomy import checklist_readers as readers
+    from linnaea.taxonomy.checklists import source as readers
 
     if name in readers.EMBEDDED or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise LinnaeaError(
@@ -343,7 +343,7 @@ class CatalogueEntry:
 
 def list_checklists() -> list[CatalogueEntry]:
     """The embedded checklists that are installed (counted once they were opened) and the imported ones."""
-    from linnaea.taxonomy import checklist_readers as readers
+    from linnaea.taxonomy.checklists import source as readers
 
     entries = []
     for name, find in readers.EMBEDDED.items():

@@ -4,7 +4,7 @@
 per host, and leaves in ``output``:
 
 - ``files/<3 hex digits>/<hash of the URL>.<ending>``: the pictures, each complete or absent;
-- ``ledger/``: what became of every URL (:mod:`linnaea.data.ledger`), exact after kill -9;
+- ``ledger/``: what became of every URL (:mod:`linnaea.data.download.ledger`), exact after kill -9;
 - ``images.parquet``: the table's rows whose picture is there, with ``path, sha256, n_bytes, content_type,
   final_url``; ready for ``linnaea data build --table images.parquet --path-column path``;
 - ``rejects.parquet``: the other rows, with ``reason`` and ``status``;
@@ -32,10 +32,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from linnaea.data.fetch import DownloadConfig, Downloader, Job
-from linnaea.data.ledger import MANY_SHARDS, Ledger, Outcome, url_key
-from linnaea.data.politeness import belongs_to, host_of, why_no_url
-from linnaea.data.received import Checksums
+from linnaea.data.download.fetch import DownloadConfig, Downloader, Job
+from linnaea.data.download.ledger import MANY_SHARDS, Ledger, Outcome, url_key
+from linnaea.data.download.politeness import belongs_to, host_of, why_no_url
+from linnaea.data.download.received import Checksums
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.storage import atomic_path
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from linnaea.data.copies import DuplicateRule
-from linnaea.data.duplicates import Encoder
-from linnaea.data.engine import Engine
-from linnaea.data.hashes import CROP_STEPS
-from linnaea.data.hashing import (
+from linnaea.data.copies.hashes import CROP_STEPS
+from linnaea.data.copies.leakage import Benchmark, Vectors, read_benchmark
+from linnaea.data.copies.rules import DuplicateRule
+from linnaea.data.copies.search import Encoder
+from linnaea.data.copies.tasks import (
     DistinctHashes,
     HashTable,
     SearchTask,
@@ -21,7 +21,7 @@ from linnaea.data.hashing import (
     run_parts,
     search,
 )
-from linnaea.data.leakage import Benchmark, Vectors, read_benchmark
+from linnaea.data.engine import Engine
 from linnaea.data.read import Reading, count_rows
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError

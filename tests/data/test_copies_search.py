@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from linnaea.data.duplicates import (
+from linnaea.data.copies.hashes import (
+    SYMMETRIES,
+    bits_of,
+    hex_of,
+    perceptual_hash,
+    pixel_sha256,
+    variant_hashes,
+    variants,
+)
+from linnaea.data.copies.search import (
     BLOCK_PAIRS,
     TrainHashes,
     encode_pictures,
@@ -26,7 +35,6 @@ from linnaea.data.duplicates import (
     near_duplicate_groups,
     species_key,
 )
-from linnaea.data.hashes import SYMMETRIES, bits_of, hex_of, perceptual_hash, pixel_sha256, variant_hashes, variants
 from linnaea.data.images import Picture, decode
 
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "species-images"
@@ -166,7 +174,7 @@ def test_the_search_is_exact(seed: int, n_targets: int, threshold: int, n_flat: 
 
 
 def test_full_buckets_are_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linnaea.data.duplicates.BLOCK_PAIRS", 1000)
+    monkeypatch.setattr("linnaea.data.copies.search.BLOCK_PAIRS", 1000)
     assert BLOCK_PAIRS > 1000
     same = np.full((2_500, 4), 7, dtype=np.uint64)
     assert len(found(same[:3], same, 31)) == 3 * 2_500

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnaea.evaluate.statistics import bootstrap_mean, compare_paired, holm, mcnemar
+from linnaea.evaluate.intervals import bootstrap_mean, compare_paired, holm, mcnemar
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies import REASON_SCHEMA
-from linnaea.data.duplicates import THRESHOLD, find_exact, find_leaks_by_embedding, match_benchmark_taxa
-from linnaea.data.hashes import CROP_STEPS, variants
-from linnaea.data.hashing import HashTable
+from linnaea.data.copies.hashes import CROP_STEPS, variants
+from linnaea.data.copies.rules import REASON_SCHEMA
+from linnaea.data.copies.search import THRESHOLD, find_exact, find_leaks_by_embedding, match_benchmark_taxa
+from linnaea.data.copies.tasks import HashTable
 from linnaea.data.naming import UNSURE, NameResolver
 from linnaea.data.plan import DETAIL
 from linnaea.data.shards import DataSet

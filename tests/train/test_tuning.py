@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from linnaea.model.load import load_model
-from linnaea.train import adapt
-from linnaea.train.adapt import add_low_rank, compile_towers, freeze, layer_rates, make_optimizer, merge_low_rank
+from linnaea.train import tuning as adapt
 from linnaea.train.fit import set_learning_rate
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.tuning import add_low_rank, compile_towers, freeze, layer_rates, make_optimizer, merge_low_rank
 
 TINY = Recipe(
     tower=Tower(image_size=32, patch_size=16, width=64, image_layers=3, text_layers=2, context_length=48, n_merges=200),

@@ -1,6 +1,6 @@
-"""Where checklists come from: the embedded ones, plain tables, and (``checklist_archives``) what databases publish.
+"""Where checklists come from: the embedded ones, plain tables, and (``archives``) what databases publish.
 
-Every reader returns a :class:`~linnaea.taxonomy.checklist.Source`; one place decides by looking at the files
+Every reader returns a :class:`~linnaea.taxonomy.checklists.store.Source`; one place decides by looking at the files
 which reader it takes.
 """
 
@@ -18,10 +18,10 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy import checklist_archives as archives
-from linnaea.taxonomy.checklist import Source
-from linnaea.taxonomy.checklist_darwin_core import read_darwin_core
-from linnaea.taxonomy.checklist_ncbi import read_ncbi_dump, read_ncbi_package
+from linnaea.taxonomy.checklists import archives
+from linnaea.taxonomy.checklists.darwin_core import read_darwin_core
+from linnaea.taxonomy.checklists.ncbi import read_ncbi_dump, read_ncbi_package
+from linnaea.taxonomy.checklists.store import Source
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet")

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.clusters import connect
-from linnaea.data.duplicates import THRESHOLD
-from linnaea.data.hashing import DistinctHashes, HashTable
+from linnaea.data.copies.clusters import connect
+from linnaea.data.copies.search import THRESHOLD
+from linnaea.data.copies.tasks import DistinctHashes, HashTable
 from linnaea.data.plan import DETAIL
 
 Fate = Literal["keep", "drop", "group"]

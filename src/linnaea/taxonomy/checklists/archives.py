@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import Source
+from linnaea.taxonomy.checklists.store import Source
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 _MAX_DEPTH = 120

@@ -18,9 +18,9 @@ import polars as pl
 import pyarrow
 from numpy.typing import NDArray
 
-from linnaea.data.duplicates import Encoder, encode_pictures, iter_near
+from linnaea.data.copies.hashes import MIN_QUALITY, SIDE, Hashes, pixel_sha256, variant_hashes
+from linnaea.data.copies.search import Encoder, encode_pictures, iter_near
 from linnaea.data.engine import Engine
-from linnaea.data.hashes import MIN_QUALITY, SIDE, Hashes, pixel_sha256, variant_hashes
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.read import count_rows
 from linnaea.data.shards import write_parquet
@@ -47,7 +47,7 @@ class HashTask:
     start: int
     length: int
     steps: tuple[float, ...]
-    """Shares to cut off each side in turn (:func:`linnaea.data.hashes.variants`); ``(0.0,)``: the picture alone."""
+    """Shares to cut off each side in turn (see :func:`linnaea.data.copies.hashes.variants`); ``(0.0,)``: nothing."""
     part: Path
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import Source
-from linnaea.taxonomy.checklist_archives import fill_columns, language_code, read_delimited, with_lineage
+from linnaea.taxonomy.checklists.archives import fill_columns, language_code, read_delimited, with_lineage
+from linnaea.taxonomy.checklists.store import Source
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _DWC_COLUMNS = [

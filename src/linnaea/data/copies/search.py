@@ -1,6 +1,6 @@
 """Pictures that occur twice: exact copies, near copies, and training pictures that occur in a benchmark.
 
-Near copies are found by PDQ hashes (:mod:`linnaea.data.hashes`) at a Hamming distance of at most ``THRESHOLD`` of 256
+Near copies are found by PDQ (:mod:`linnaea.data.copies.hashes`) at a Hamming distance of at most ``THRESHOLD`` of 256
 bits. A crop moves a hash far (5% of the area: about 40 bits), so each benchmark picture is hashed with 81 crops; the
 training side, which is a thousand times larger, keeps one hash per picture. ``benchmarks/leakage.py`` calibrates the
 threshold on real photographs.
@@ -22,8 +22,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.clusters import connect
-from linnaea.data.hashes import CROP_STEPS, MIN_QUALITY, Hashes, perceptual_hash, variant_hashes
+from linnaea.data.copies.clusters import connect
+from linnaea.data.copies.hashes import CROP_STEPS, MIN_QUALITY, Hashes, perceptual_hash, variant_hashes
 from linnaea.data.images import Picture
 
 THRESHOLD = 31
@@ -57,7 +57,7 @@ class BenchmarkHashes:
     row: Rows
     """``[V]``: which picture."""
     variant: NDArray[np.int64]
-    """``[V]``: which of :func:`linnaea.data.hashes.variants`."""
+    """``[V]``: which of :func:`linnaea.data.copies.hashes.variants`."""
 
 
 def hash_training(pictures: Iterable[Picture]) -> TrainHashes:

@@ -13,8 +13,8 @@ import aiohttp
 from yarl import URL
 
 from linnaea import __version__
-from linnaea.data.ledger import Ledger, Outcome, State
-from linnaea.data.politeness import (
+from linnaea.data.download.ledger import Ledger, Outcome, State
+from linnaea.data.download.politeness import (
     EVERYTHING_ALLOWED,
     MAX_ROBOTS_BYTES,
     PRODUCT,
@@ -28,7 +28,7 @@ from linnaea.data.politeness import (
     retry_after_s,
     why_no_url,
 )
-from linnaea.data.received import Body, BodyError, Checksums, why_no_connection
+from linnaea.data.download.received import Body, BodyError, Checksums, why_no_connection
 from linnaea.errors import LinnaeaError
 from linnaea.storage import explain_os_errors
 

@@ -12,9 +12,10 @@ from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_captions, iter_encoded_images
 from linnaea.model.load import TaxonModel, load_model
-from linnaea.predict import approximate, search
+from linnaea.predict import approximate
+from linnaea.predict import index as search
+from linnaea.predict.index import Index, update_index
 from linnaea.predict.inputs import list_inputs
-from linnaea.predict.search import Index, update_index
 
 
 @pytest.fixture(scope="module")

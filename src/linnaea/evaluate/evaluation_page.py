@@ -8,8 +8,7 @@ import polars as pl
 
 from linnaea.data.shards import DataSet
 from linnaea.evaluate.breakdown import confusions, per_class
-from linnaea.evaluate.examine import Findings
-from linnaea.evaluate.report_plots import (
+from linnaea.evaluate.evaluation_plots import (
     plot_coverage,
     plot_evidence,
     plot_purity,
@@ -17,6 +16,7 @@ from linnaea.evaluate.report_plots import (
     plot_reliability,
     plot_tree,
 )
+from linnaea.evaluate.examine import Findings
 from linnaea.evaluate.trust import CONFIDENCES, EVIDENCE
 from linnaea.evaluate.tsne import plot_interactive, plot_levels
 from linnaea.evaluate.zero_shot import ZeroShotAnswers

@@ -5,7 +5,7 @@ last step: luma, two box filters, decimation to 64 x 64 and the 16 x 16 lowest D
 On a picture brought to 256 x 256 all of it is ``A L A'`` with one fixed ``A`` of 16 x 256; a bit says whether a
 coefficient lies above the median. A crop scaled back to 256 x 256 is one more fixed matrix, so nine row operators and
 nine column operators give the hashes of 81 crops with one matrix product; a mirroring is one more operator.
-``tests/data/test_duplicates.py`` compares with the package pdqhash bit for bit.
+``tests/data/test_copies_search.py`` compares with the package pdqhash bit for bit.
 
 A hash is four ``uint64``; hashes of N pictures are ``[N, 4]``.
 """

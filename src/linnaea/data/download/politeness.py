@@ -1,6 +1,6 @@
 """Being a good guest: how many requests at once a host gets, how fast, and what it does not want fetched.
 
-Nothing here fetches anything; :mod:`linnaea.data.download` asks these classes before it does.
+Nothing here fetches anything; :mod:`linnaea.data.download.url_table` asks these classes before it does.
 """
 
 import asyncio

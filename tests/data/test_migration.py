@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from test_changes import CORVIDS, checklist
 
-from linnaea.data import migrate as module
-from linnaea.data.migrate import PENDING, finish_pending, migrate_data_set
+from linnaea.data import migration as module
+from linnaea.data.migration import PENDING, finish_pending, migrate_data_set
 from linnaea.data.shards import TAXA_SCHEMA, DataSet, make_taxa_table, write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.migrate import Migration

@@ -8,7 +8,7 @@ import polars as pl
 from linnaea.taxonomy.ranks import Rank
 
 if TYPE_CHECKING:
-    from linnaea.taxonomy.checklist import Checklist
+    from linnaea.taxonomy.checklists.store import Checklist
 
 LEAST_LIKE = 0.6
 """Similarity (0..1) of a word from which on it may be meant."""

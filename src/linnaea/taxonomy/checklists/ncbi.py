@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklist import KINGDOMS_OF_OTHER_SCHOOLS, Source
-from linnaea.taxonomy.checklist_archives import read_delimited, with_lineage
+from linnaea.taxonomy.checklists.archives import read_delimited, with_lineage
+from linnaea.taxonomy.checklists.store import KINGDOMS_OF_OTHER_SCHOOLS, Source
 
 _NAMED = r"^[×x]? ?\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?(?: [×x]? ?\p{Ll}[\p{L}-]+){0,2}$"
 """A name without numbers, quotes and codes: NCBI lists two million samples as if they were species."""

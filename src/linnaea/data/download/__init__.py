@@ -1,0 +1,1 @@
+"""Polite, resumable downloading of a table of image addresses."""
