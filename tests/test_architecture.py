@@ -15,11 +15,11 @@ KNOWN_CYCLES: set[frozenset[str]] = {
     frozenset({"linnaea.model.encoder", "linnaea.model.image_only", "linnaea.model.load", "linnaea.model.onnx"}),
     frozenset(
         {
-            "linnaea.taxonomy.checklist",
-            "linnaea.taxonomy.checklist_archives",
-            "linnaea.taxonomy.checklist_darwin_core",
-            "linnaea.taxonomy.checklist_ncbi",
-            "linnaea.taxonomy.checklist_readers",
+            "linnaea.taxonomy.checklists.store",
+            "linnaea.taxonomy.checklists.archives",
+            "linnaea.taxonomy.checklists.darwin_core",
+            "linnaea.taxonomy.checklists.ncbi",
+            "linnaea.taxonomy.checklists.source",
             "linnaea.taxonomy.name_index",
         }
     ),
