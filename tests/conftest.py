@@ -1,8 +1,9 @@
 """What many tests need: a small tree of life on disk, a data set of it, a model that costs nothing."""
 
+import difflib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,19 @@ def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     driver.set_window_size(width, 900)
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def pinned() -> Callable[[str, Path], None]:
+    """Compare a text with a committed file; ``UPDATE_PINS=1`` in the environment writes the file instead."""
+
+    def compare(text: str, path: Path) -> None:
+        if os.environ.get("UPDATE_PINS"):
+            path.write_text(text, encoding="utf-8")
+        before = path.read_text(encoding="utf-8").splitlines()
+        changes = [*difflib.unified_diff(before, text.splitlines(), "pinned", "now", n=0, lineterm="")]
+        assert not changes, "\n".join(
+            [f"{path.name} differs (if this is meant, write it anew: UPDATE_PINS=1 pytest ...)", *changes]
+        )
+
+    return compare

@@ -1,5 +1,11 @@
 """The public surface is written down here; a change of it is a change of this file and of the changelog."""
 
+import inspect
+from enum import EnumType
+from typing import Any
+
+import pytest
+
 import linnaea
 
 SURFACE = {
@@ -37,3 +43,76 @@ def test_every_public_name_exists_and_is_documented() -> None:
 
 def test_other_names_are_attribute_errors() -> None:
     assert not hasattr(linnaea, "no_such_name")
+
+
+PARAMETERS = {
+    "Checklist": "* name version taxa synonyms vernaculars",
+    "CustomLabelsBinningClassifier": "cls_to_bin **kwargs",
+    "CustomLabelsClassifier": "cls_ary templates= **kwargs",
+    "CustomLabelsClassifier.predict": "self images k= batch_size= callback=",
+    "DataSet": "directory index taxa",
+    "LabelBank": "taxa vectors facts",
+    "Predictor": "* model bank asked= weights_of= batch_size= n_workers= fast=",
+    "Rank": "KINGDOM PHYLUM CLASS ORDER FAMILY GENUS SPECIES",
+    "Taxon": "lineage common_name= authorship=",
+    "TaxonModel": "* name clip tokenizer preprocess device model_cfg facts= bpe= precision= known_as=",
+    "TaxonTree": "* name parent rank depth first_leaf last_leaf lineage",
+    "TextType": "COM SCI TAXON SCI_COM TAXON_COM TAXON_TAG TAXON_TAG_COM",
+    "TreeOfLifeClassifier": "labels= **kwargs",
+    "TreeOfLifeClassifier.__base__": "model_str= pretrained_str= device=",
+    "TreeOfLifeClassifier.apply_filter": "self keep_labels_ary",
+    "TreeOfLifeClassifier.create_image_features": "self images normalize=",
+    "TreeOfLifeClassifier.create_image_features_for_image": "self image normalize=",
+    "TreeOfLifeClassifier.create_probabilities": "self img_features txt_features",
+    "TreeOfLifeClassifier.ensure_rgb_image": "image",
+    "TreeOfLifeClassifier.create_taxa_filter": "self rank user_values",
+    "TreeOfLifeClassifier.create_taxa_filter_from_csv": "self csv_path",
+    "TreeOfLifeClassifier.get_current_txt_names": "self",
+    "TreeOfLifeClassifier.get_label_data": "self",
+    "TreeOfLifeClassifier.get_txt_embeddings": "self",
+    "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
+    "load_checklist": "name_or_path",
+    "load_model": "name * pretrained= device= precision=",
+    "parse_label": "label",
+    "resolve": "names checklists= * context= given= processes= on_progress=",
+    "save_model": "model directory * dtype=",
+}
+"""Of functions and constructors; ``=`` has a default, what follows ``*`` is given by name. Of an enum its members."""
+
+
+def parameters_of(value: Any) -> str:
+    """Return the parameters of a function or a class, without types and values."""
+    if isinstance(value, EnumType):
+        return " ".join(value.__members__)
+    shown: list[str] = []
+    for parameter in inspect.signature(value).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(word.startswith("*") for word in shown):
+            shown.append("*")
+        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        if not parameter.name.startswith("_"):
+            shown.append(f"{stars}{parameter.name}{'=' if parameter.default is not parameter.empty else ''}")
+    return " ".join(shown)
+
+
+def test_every_public_name_has_its_parameters_pinned() -> None:
+    errors = {
+        name for name in SURFACE if isinstance(value := getattr(linnaea, name), type) and issubclass(value, Exception)
+    }
+    assert {name.partition(".")[0] for name in PARAMETERS} == SURFACE - errors - {"__version__"}
+
+
+@pytest.mark.parametrize("name", list(PARAMETERS))
+def test_parameters_are_pinned(name: str) -> None:
+    first, *rest = name.split(".")
+    value = getattr(linnaea, first)
+    for part in rest:
+        value = getattr(value, part)
+    assert parameters_of(value) == PARAMETERS[name]
+
+
+def test_a_renamed_parameter_or_a_lost_default_is_seen() -> None:
+    def before(image: str, *more: str, rank: str = "species") -> None: ...
+    def after(image: str, *more: str, rank: str) -> None: ...
+
+    assert parameters_of(before) == "image *more rank="
+    assert parameters_of(after) == "image *more rank"
