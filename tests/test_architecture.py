@@ -35,6 +35,9 @@ KNOWN_LONG = {"linnaea/train/fit.py:fit", "linnaea/train/run.py:train"}
 BELOW_ALL = {"errors", "storage", "tables", "jobs", "page"}
 """What every part may import."""
 
+OF_THE_PACKAGE = {"__version__", "VerbPackage"}
+"""What every part may import from ``linnaea`` itself."""
+
 MAY_IMPORT = {
     "errors": set(),
     "storage": {"errors"},
@@ -61,7 +64,7 @@ def wrong_imports(part: str, code: str) -> list[str]:
             names = (
                 [f"{'.' * node.level}{node.module or ''}"]
                 if node.module != "linnaea"
-                else [f"linnaea.{alias.name}" for alias in node.names if alias.name != "__version__"]
+                else [f"linnaea.{alias.name}" for alias in node.names if alias.name not in OF_THE_PACKAGE]
             )
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,7 +1,12 @@
 """The public surface is written down here; a change of it is a change of this file and of the changelog."""
 
+import ast
+import importlib
 import inspect
+import subprocess
+import sys
 from enum import EnumType
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +121,36 @@ def test_a_renamed_parameter_or_a_lost_default_is_seen() -> None:
 
     assert parameters_of(before) == "image *more rank="
     assert parameters_of(after) == "image *more rank"
+
+
+def test_type_checkers_and_editors_see_the_same_names() -> None:
+    (block,) = (node for node in ast.parse(Path(linnaea.__file__).read_text()).body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.asname: node.module for node in imports for alias in node.names} == linnaea._HOMES
+
+
+VERB_PACKAGES = ["train"]
+"""Sub-packages that are called as verbs."""
+
+
+@pytest.mark.parametrize("verb", VERB_PACKAGES)
+def test_a_verb_that_is_a_package_too_stays_both_after_any_import(verb: str) -> None:
+    function = getattr(importlib.import_module(f"linnaea.{verb}.run"), verb)
+    both = getattr(linnaea, verb)
+    assert both is sys.modules[f"linnaea.{verb}"]
+    assert inspect.signature(both) == inspect.signature(function)
+    assert both.run.__dict__[verb] is function
+    with pytest.raises(TypeError, match="missing"):
+        both()
+
+
+def test_importing_a_part_of_a_verb_after_its_use_leaves_the_verb(tmp_path: Path) -> None:
+    verbs = [verb for verb in VERB_PACKAGES if verb in linnaea._HOMES]
+    code = f"""
+import linnaea
+for verb in {verbs}:
+    first = getattr(linnaea, verb)
+    __import__(f"linnaea.{{verb}}.run")
+    assert callable(first) and getattr(linnaea, verb) is first, verb
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

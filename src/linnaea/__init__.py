@@ -4,8 +4,31 @@ The names below are the public surface; each is imported when it is first used, 
 ``import linnaea`` loads neither torch nor polars.
 """
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
+    from linnaea.data.shards import DataSet as DataSet
+    from linnaea.errors import LinnaeaError as LinnaeaError
+    from linnaea.errors import UsageError as UsageError
+    from linnaea.model.load import TaxonModel as TaxonModel
+    from linnaea.model.load import load_model as load_model
+    from linnaea.model.load import save_model as save_model
+    from linnaea.predict.labels import LabelBank as LabelBank
+    from linnaea.predict.predictor import Predictor as Predictor
+    from linnaea.predict.pybioclip import CustomLabelsBinningClassifier as CustomLabelsBinningClassifier
+    from linnaea.predict.pybioclip import CustomLabelsClassifier as CustomLabelsClassifier
+    from linnaea.predict.pybioclip import TreeOfLifeClassifier as TreeOfLifeClassifier
+    from linnaea.taxonomy.checklists.store import Checklist as Checklist
+    from linnaea.taxonomy.checklists.store import load_checklist as load_checklist
+    from linnaea.taxonomy.names import parse_label as parse_label
+    from linnaea.taxonomy.ranks import Rank as Rank
+    from linnaea.taxonomy.resolve import resolve as resolve
+    from linnaea.taxonomy.taxon import Taxon as Taxon
+    from linnaea.taxonomy.taxon import TextType as TextType
+    from linnaea.taxonomy.tree import TaxonTree as TaxonTree
 
 __version__ = "0.1.0"
 
@@ -37,11 +60,28 @@ __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'linnaea' has no attribute {name!r}")
-    # Always the function or class, also where a sub-package of the same name has been imported.
     value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    # A package that is a verb too has bound its own name on import, and stays: it can be called.
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class VerbPackage(ModuleType):
+    """A sub-package that is called as the verb of its name: ``linnaea.train(...)`` calls ``linnaea.train.run.train``.
+
+    Python binds a sub-package to its name in ``linnaea`` whenever a part of it is imported, so that a function of
+    that name would come and go with the order of imports. The package itself stays, and answers both as a package
+    (``linnaea.train.fit``) and as the function.
+    """
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """Return the function; ``inspect.signature`` and editors look for it here."""
+        verb: Callable[..., Any] = getattr(import_module(f"{self.__name__}.run"), self.__name__.rpartition(".")[2])
+        return verb
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.__wrapped__(*args, **options)
