@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from linnaea import __version__
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.progress import lines_in_logs
 
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [*(sys.argv[1:] if arguments is None else arguments)]  # not list(): linnaea.cli.list is a module
     words = [word for word in given if word != "--debug"]
     try:
-        return _dispatch(words)
+        with lines_in_logs():
+            return _dispatch(words)
     except BrokenPipeError:
         sys.stderr.close()
         return DONE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linnaea.cli.console import progress_bar
+from linnaea.progress import lines_in_logs, progress_bar
 
 
 def test_a_log_shows_rate_and_time_left_of_what_was_seen(
@@ -10,7 +10,7 @@ def test_a_log_shows_rate_and_time_left_of_what_was_seen(
 ) -> None:
     seconds = iter([0.0, 0.0, 20.0, 40.0])
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-    with progress_bar("building", "images") as on_progress:
+    with lines_in_logs(), progress_bar("building", "images") as on_progress:
         for done in (1000, 1200, 1400):  # a thousand were done before
             on_progress(done, 2000)
     assert capsys.readouterr().err.splitlines() == [
@@ -19,6 +19,14 @@ def test_a_log_shows_rate_and_time_left_of_what_was_seen(
 
 
 def test_what_was_done_before_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar("encoding", "captions") as on_progress:
+    with lines_in_logs(), progress_bar("encoding", "captions") as on_progress:
         on_progress(400, 400)
     assert capsys.readouterr().err == "encoding 400/400\n"
+
+
+def test_a_program_that_is_not_a_command_logs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with lines_in_logs():
+        pass
+    with progress_bar("encoding", "captions") as on_progress:
+        on_progress(400, 400)
+    assert not capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Progress of long work: a bar in a terminal or a notebook, lines in a command's log, nothing elsewhere.
+
+Everything is written to standard error.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_logs_lines = False
+
+
+class OnProgress(Protocol):
+    """What long work calls now and then: how much is done, of how much in all (if known)."""
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+@contextmanager
+def lines_in_logs() -> Iterator[None]:
+    """Write progress as lines where standard error is not a terminal, as long as this context lasts."""
+    global _logs_lines  # noqa: PLW0603
+    before, _logs_lines = _logs_lines, True
+    try:
+        yield
+    finally:
+        _logs_lines = before
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = "it") -> Iterator[OnProgress]:
+    """Show the progress of one stage of work, with its rate and the time left."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal or console.is_jupyter:
+        with _bar(console, title, unit) as on_progress:
+            yield on_progress
+    elif _logs_lines:
+        yield _Lines(title, unit)
+    else:
+        yield _silent
+
+
+def _silent(done: int, total: int | None = None, note: str = "") -> None:
+    pass
+
+
+@contextmanager
+def _bar(console: "Console", title: str, unit: str) -> Iterator[OnProgress]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.2g} {unit}/s")
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=20) as progress:
+        number = progress.add_task(title, total=None, note="")
+
+        def on_progress(done: int, total: int | None = None, note: str = "") -> None:
+            if done < progress.tasks[number].completed:  # the next stage
+                progress.reset(number)
+            progress.update(number, completed=done, total=total, note=note)
+
+        yield on_progress
+
+
+class _Lines:
+    """One line every few seconds, for logs: ``title 1,200/4,000 (350 img/s, ETA 0:08)``."""
+
+    def __init__(self, title: str, unit: str, every_s: float = 10.0) -> None:
+        import time
+
+        self._clock = time.monotonic
+        self._title, self._unit, self._every_s = title, unit, every_s
+        self._start = self._last = self._clock()
+        self._first_done: int | None = None
+        self._done = 0
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        now = self._clock()
+        if self._first_done is None or done < self._done:  # the beginning, or the next stage
+            self._start, self._first_done = now, done
+        self._done = done
+        finished = total is not None and done >= total
+        if now - self._last < self._every_s and not finished:
+            return
+        self._last = now
+        of = f"/{total:,}" if total is not None else ""
+        speed = self._speed(done - self._first_done, now - self._start, None if total is None else total - done)
+        print(f"{self._title} {done:,}{of}{speed} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def _speed(self, n_done: int, seconds: float, n_left: int | None) -> str:
+        """Return the rate and the time left in brackets, or nothing where no work was seen."""
+        if n_done <= 0:
+            return ""
+        rate = n_done / max(seconds, 1e-6)
+        if n_left is None:
+            return f" ({rate:,.1f} {self._unit}/s)"
+        minutes, rest = divmod(round(n_left / rate), 60)
+        return f" ({rate:,.1f} {self._unit}/s, ETA {minutes}:{rest:02d})"
