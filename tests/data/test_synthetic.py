@@ -134,7 +134,7 @@ def test_a_finished_drawing_is_left_alone_and_other_folders_too(tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*.jpg")}
     synthesize(tmp_path / "mine", SMALL, n_workers=1)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*.jpg")}
-    with pytest.raises(LinnaeaError, match="other options"):
+    with pytest.raises(LinnaeaError, match="other inputs or options"):
         synthesize(tmp_path / "mine", SyntheticConfig(n_species=9), n_workers=1)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").touch()

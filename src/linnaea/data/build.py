@@ -7,12 +7,10 @@ twice. *finish* merges the parts. Whatever interrupts a build, the same command 
 build that was never interrupted.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,13 +42,23 @@ from linnaea.data.sources import LICENCE_FACTS, Source, read_location
 from linnaea.data.sources.licensed import LicensedSource
 from linnaea.data.splits import SplitRule
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import (
+    CHOOSE_ANOTHER,
+    OnProgress,
+    claim_folder,
+    hold_alone,
+    ignore_progress,
+    make_fingerprint,
+    read_finished,
+    run_parts,
+)
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
-OnProgress = Callable[[int, int | None], None]
-
 BUILD_DIR = ".build"
 """What an unfinished build knows: its plan, and a receipt for every finished shard."""
+MARKER = f"{BUILD_DIR}/fingerprint"
+REMEDY = f"{CHOOSE_ANOTHER} or --overwrite"
 
 MAX_SHARD_SIZE, MIN_SHARD_SIZE, N_SHARDS_AT_LEAST = 4000, 250, 64
 """Shards hold 4,000 samples (about 100 MB), fewer in a small data set: 64 shards keep every core at work."""
@@ -147,7 +155,7 @@ def build(
     directory: Path,
     config: BuildConfig,
     engine: Engine,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
     encode: Encoder | None = None,
 ) -> BuildSummary:
     """Build a data set (DESIGN section 3) in ``directory``, or go on with an interrupted build.
@@ -163,14 +171,14 @@ def build(
         fingerprint = _fingerprint(sources, config)
         if (directory / "manifest.json").exists():
             return _finished_before(directory, fingerprint)
-        _claim(directory, fingerprint)
-        with _alone(directory):
+        claim_folder(directory, MARKER, fingerprint, kind="an unfinished build", remedy=REMEDY)
+        with hold_alone(directory, f"{BUILD_DIR}/lock", kind="build"):
             remove_partial_files(directory)
             if not (directory / BUILD_DIR / PLAN_FILE).exists():
                 reading = _read(sources, directory)
                 settle(reading, _rules(config, reading.n_records), engine, on_progress, encode)
             tasks = list_tasks(directory, config)
-            _run_tasks(tasks, engine, on_progress)
+            run_parts(make_shard, tasks, engine.map, on_progress)
             return _finish(sources, directory, config, tasks, fingerprint)
 
 
@@ -230,16 +238,6 @@ def list_tasks(directory: Path, config: BuildConfig) -> list[ShardTask]:
 
 def _choose_shard_size(n_records: int) -> int:
     return max(MIN_SHARD_SIZE, min(MAX_SHARD_SIZE, -(-n_records // N_SHARDS_AT_LEAST)))
-
-
-def _run_tasks(tasks: list[ShardTask], engine: Engine, on_progress: OnProgress) -> None:
-    total = sum(task.length for task in tasks)
-    todo = [task for task in tasks if not task.receipt_path.exists()]
-    done = total - sum(task.length for task in todo)
-    on_progress(done, total)
-    for n_samples in engine.map(make_shard, todo):
-        done += n_samples
-        on_progress(done, total)
 
 
 def make_shard(task: ShardTask) -> int:
@@ -372,8 +370,7 @@ def write_licences(plan_path: Path, index_path: Path, path: Path) -> None:
 
 def _fingerprint(sources: Sequence[Source], config: BuildConfig) -> str:
     inputs = [*(source.describe() for source in sources), describe_rules(_rules(config, 0))]
-    content = {"inputs": inputs, "options": _options(config), "format": 1}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return make_fingerprint({"inputs": inputs, "options": _options(config), "format": 1})
 
 
 def _options(config: BuildConfig) -> dict[str, Any]:
@@ -382,44 +379,10 @@ def _options(config: BuildConfig) -> dict[str, Any]:
 
 
 def _finished_before(directory: Path, fingerprint: str) -> BuildSummary:
-    manifest = json.loads((directory / "manifest.json").read_text())
-    if manifest["fingerprint"] != fingerprint:
-        raise LinnaeaError(
-            f"{directory}: holds a data set built from other inputs or options; choose another --output or --overwrite"
-        )
+    manifest = read_finished(directory / "manifest.json", fingerprint, kind="a data set", remedy=REMEDY)
     shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
     remove_partial_files(directory)  # of a page or a picture, which come after the build
     counts = manifest["counts"]
     DataSet.open(directory)
     return BuildSummary(n_in=counts["in"], n_out=counts["out"], n_rejected=counts["rejected"],
                         reasons=manifest["reasons"], already_built=True)  # fmt: skip
-
-
-def _claim(directory: Path, fingerprint: str) -> None:
-    """Mark the folder as that of this build, or find that it is."""
-    marker = directory / BUILD_DIR / "fingerprint"
-    if marker.exists():
-        if marker.read_text() != fingerprint:
-            raise LinnaeaError(
-                f"{directory}: holds an unfinished build from other inputs or options;"
-                " choose another --output or --overwrite"
-            )
-    elif directory.exists() and any(path for path in directory.iterdir() if path.name != BUILD_DIR):
-        raise LinnaeaError(f"{directory}: is not empty and no data set; choose another --output")
-    else:
-        write_atomically(marker, fingerprint)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep a second build out of the folder; the lock goes with the process, however that ends."""
-    import fcntl
-
-    with (directory / BUILD_DIR / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LinnaeaError(f"{directory}: another build is at work here; wait for it or stop it") from None
-        except OSError:  # a file system without locks
-            pass
-        yield

@@ -8,7 +8,7 @@ the bytes are those of an export that was never interrupted.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,10 +28,10 @@ from linnaea.data.export_parts import (
 from linnaea.data.shards import DataSet, sha256_of_file
 from linnaea.data.statistics import load_licences
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, claim_folder, ignore_progress, read_finished, run_parts
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS
 
-OnProgress: TypeAlias = Callable[[int, int | None], None]
 Format: TypeAlias = Literal["parquet", "catalog", "webdataset", "imagefolder"]
 
 STATE_DIR = ".export"
@@ -76,6 +76,11 @@ class PartTask:
     rows: tuple[int, ...]
 
     @property
+    def length(self) -> int:
+        """Photographs."""
+        return len(self.rows)
+
+    @property
     def receipt_path(self) -> Path:
         """Written last: where it exists, the part is finished."""
         return self.output / STATE_DIR / f"{self.name}.json"
@@ -86,7 +91,7 @@ def export(
     output: Path,
     config: ExportConfig,
     engine: Engine,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> ExportSummary:
     """Export a data set into the folder ``output``, or go on with an interrupted export.
 
@@ -102,9 +107,10 @@ def export(
         if (output / MANIFEST).exists():
             return _finished_before(output, fingerprint)
         rows = select_rows(dataset, config)
-        _claim(output, fingerprint)
+        if claim_folder(output, f"{STATE_DIR}/fingerprint", fingerprint, kind="an unfinished export"):
+            remove_partial_files(output)
         tasks = list_parts(dataset, output, config, rows)
-        _run(tasks, engine, on_progress)
+        run_parts(write_part, tasks, engine.map, on_progress)
         return _finish(dataset, output, config, tasks, fingerprint)
 
 
@@ -166,16 +172,6 @@ def list_parts(dataset: DataSet, output: Path, config: ExportConfig, rows: pl.Da
         PartTask(dataset_dir=dataset.directory, output=output, form=config.form, name=name, rows=tuple(numbers))
         for name, numbers in pieces
     ]
-
-
-def _run(tasks: Sequence[PartTask], engine: Engine, on_progress: OnProgress) -> None:
-    total = sum(len(task.rows) for task in tasks)
-    todo = [task for task in tasks if not task.receipt_path.exists()]
-    done = total - sum(len(task.rows) for task in todo)
-    on_progress(done, total)
-    for n_images in engine.map(write_part, todo):
-        done += n_images
-        on_progress(done, total)
 
 
 @lru_cache(maxsize=2)
@@ -288,24 +284,8 @@ def _fingerprint(dataset: DataSet, config: ExportConfig) -> str:
     return hashlib.sha256(f"{sha256_of_file(manifest)} {names} {sorted(asdict(config).items())}".encode()).hexdigest()
 
 
-def _claim(output: Path, fingerprint: str) -> None:
-    marker = output / STATE_DIR / "fingerprint"
-    if marker.exists():
-        if marker.read_text() != fingerprint:
-            raise LinnaeaError(
-                f"{output}: holds an unfinished export from another input or options; choose another --output"
-            )
-        remove_partial_files(output)
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise LinnaeaError(f"{output}: is not an empty folder; choose another --output")
-    else:
-        write_atomically(marker, fingerprint)
-
-
 def _finished_before(output: Path, fingerprint: str) -> ExportSummary:
-    manifest = json.loads((output / MANIFEST).read_text())
-    if manifest["fingerprint"] != fingerprint:
-        raise LinnaeaError(f"{output}: holds an export from another input or options; choose another --output")
+    manifest = read_finished(output / MANIFEST, fingerprint, kind="an export")
     counts = manifest["counts"]
     return ExportSummary(n_images=counts["images"], n_files=counts["files"], n_taxa=counts["taxa"],
                          already_exported=True)  # fmt: skip

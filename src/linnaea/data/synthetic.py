@@ -7,7 +7,7 @@ look alike, and a species that was never seen can be placed by its genus. Everyt
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ import simplejpeg
 
 from linnaea.data.drawing import ORNAMENTS, Traits, draw_photograph
 from linnaea.data.engine import LocalEngine
-from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, claim_folder, ignore_progress
 from linnaea.storage import remove_partial_files, write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
@@ -92,7 +92,7 @@ def synthesize(
     config: SyntheticConfig,
     *,
     n_workers: int = 0,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> SyntheticSummary:
     """Draw a tree of life into ``directory``: class folders named as iNat21's, and ``metadata.csv``.
 
@@ -103,7 +103,8 @@ def synthesize(
         LinnaeaError: the folder holds something else.
     """
     species = make_species(config)
-    _claim(directory, config)
+    options = json.dumps(asdict(config), indent=1)
+    claim_folder(directory, MARKER, options, kind="a drawing", remedy="choose another folder")
     if not (directory / TABLE).exists():
         _draw_all(directory, config, species, n_workers, on_progress)
         write_atomically(directory / TABLE, _make_table(config, species))
@@ -237,18 +238,6 @@ def _choose_unseen(species: list[SyntheticSpecies]) -> set[int]:
     return {numbers[i % len(numbers)] for i, numbers in enumerate(chosen)}
 
 
-def _claim(directory: Path, config: SyntheticConfig) -> None:
-    marker = directory / MARKER
-    content = json.dumps(asdict(config), indent=1)
-    if marker.exists():
-        if marker.read_text() != content:
-            raise LinnaeaError(f"{directory}: holds a drawing with other options; choose another folder")
-    elif directory.exists() and any(directory.iterdir()):
-        raise LinnaeaError(f"{directory}: is not empty; choose a new folder")
-    else:
-        write_atomically(marker, content)
-
-
 def folder_name(number: int, taxon: Taxon) -> str:
     """A class folder as iNat21 names it."""
     return "_".join([f"{number:05d}", *taxon.lineage])
@@ -267,7 +256,7 @@ def _draw_all(
     config: SyntheticConfig,
     species: list[SyntheticSpecies],
     n_workers: int,
-    on_progress: Callable[[int, int | None], None],
+    on_progress: OnProgress,
 ) -> None:
     tasks = [_DrawTask(directory / folder_name(i, s.taxon), s.traits, i, config) for i, s in enumerate(species)]
     done, total = 0, len(species) * config.n_images

@@ -7,7 +7,7 @@ goes on where both agree, a photograph that changed is added again and its old l
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +20,17 @@ from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, claim_folder, ignore_progress
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
 from linnaea.predict.inputs import Input
 from linnaea.predict.labels import to_float32
-from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.storage import explain_os_errors
 
 VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
 ROWS_AT_ONCE = 65_536
 """Vectors that are compared at once: 130 MB at a width of 512."""
-
-OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ class Index:
         order = np.lexsort((numbers, -scores))[:k]
         return [Hit(name=self.names[numbers[place]], score=float(scores[place])) for place in order]
 
-    def approximate(self, on_progress: OnProgress = lambda done, total: None) -> Approximate:
+    def approximate(self, on_progress: OnProgress = ignore_progress) -> Approximate:
         """Inverted lists over the index; made where they are not there yet, a minute per million photographs.
 
         Raises:
@@ -138,7 +137,7 @@ def update_index(
     *,
     batch_size: int = 32,
     n_workers: int = 2,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[str]:
     """Add what is new or changed to an index, or begin one; returns a line per photograph that cannot be read.
 
@@ -180,15 +179,13 @@ def _stamp(one: Input) -> list[int]:
 
 def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
     """What an index has already, with torn ends cut off; a new index where there is none."""
-    facts_path = directory / FACTS_FILE
-    if not facts_path.exists():
-        if directory.exists() and any(directory.iterdir()):
-            raise LinnaeaError(f"{directory}: is not empty and no index; choose another --output")
-        facts = {"model": model.fingerprint, "name": model.name, "width": model.width}
-        write_atomically(facts_path, json.dumps(facts, indent=1))
-    facts = json.loads(facts_path.read_text())
-    if facts["model"] != model.fingerprint:
-        raise LinnaeaError(f"{directory}: is the index of another model ({facts['name']}); choose another --output")
+
+    def why_other(earlier: str) -> str:
+        facts = json.loads(earlier)
+        return "" if facts["model"] == model.fingerprint else f"of another model ({facts['name']})"
+
+    facts = {"model": model.fingerprint, "name": model.name, "width": model.width}
+    claim_folder(directory, FACTS_FILE, json.dumps(facts, indent=1), kind="an index", why_other=why_other)
     lines = _read_lines(directory, model.width)
     for name, length in ((VECTORS_FILE, 2 * model.width * len(lines)), (LINES_FILE, _length(lines))):
         path = directory / name

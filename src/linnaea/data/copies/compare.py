@@ -18,13 +18,13 @@ from linnaea.data.copies.tasks import (
     hash_pictures,
     list_hash_tasks,
     list_search_tasks,
-    run_parts,
     search,
 )
 from linnaea.data.engine import Engine
 from linnaea.data.read import Reading, count_rows
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import run_parts
 
 TRAINING = ""
 """Stands for the records among the benchmarks."""
@@ -81,7 +81,7 @@ def compare(
         for name, path in gallery.tables.items()
         if name in steps
     }
-    run_parts(hash_pictures, [task for some in tasks.values() for task in some], engine, on_progress)
+    run_parts(hash_pictures, [task for some in tasks.values() for task in some], engine.map, on_progress)
     hashes = {name: gather_hashes(some, folder / f"{gallery.tables[name].stem}.npy") for name, some in tasks.items()}
     training = hashes[TRAINING]
     distinct, near = None, list[SearchTask]()
@@ -93,7 +93,7 @@ def compare(
         table, hits = hashes[benchmark.name], folder / f"{gallery.tables[benchmark.name].stem}-hits"
         searches = list_search_tasks(training.path, table.path, benchmark.threshold, hits, n_variants=table.n_variants)
         found[benchmark.name] = (table, searches)
-    run_parts(search, [*near, *(task for _, some in found.values() for task in some)], engine, on_progress)
+    run_parts(search, [*near, *(task for _, some in found.values() for task in some)], engine.map, on_progress)
     return Compared(training=training, distinct=distinct, near=near, benchmarks=found)
 
 

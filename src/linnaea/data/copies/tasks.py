@@ -8,7 +8,7 @@ with scaled JPEG decode, its 81 crops 1 ms more); a build that asks for no dupli
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from linnaea.data.copies.hashes import MIN_QUALITY, SIDE, Hashes, pixel_sha256, variant_hashes
 from linnaea.data.copies.search import Encoder, encode_pictures, iter_near
-from linnaea.data.engine import Engine
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.read import count_rows
 from linnaea.data.shards import write_parquet
@@ -50,6 +49,11 @@ class HashTask:
     """Shares to cut off each side in turn (see :func:`linnaea.data.copies.hashes.variants`); ``(0.0,)``: nothing."""
     part: Path
 
+    @property
+    def receipt_path(self) -> Path:
+        """The part itself."""
+        return self.part
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTask:
@@ -63,6 +67,11 @@ class SearchTask:
     """Hashes per target; of a pair's hits the nearest is kept."""
     threshold: int
     part: Path
+
+    @property
+    def receipt_path(self) -> Path:
+        """The part itself."""
+        return self.part
 
 
 def hash_pictures(task: HashTask) -> int:
@@ -96,24 +105,6 @@ def list_hash_tasks(
                  part=folder / f"{number:06d}.parquet")
         for number, start in enumerate(range(0, n_pictures, part_size))
     ]  # fmt: skip
-
-
-def run_parts(
-    function: Callable[[Any], int],
-    tasks: Sequence[HashTask] | Sequence[SearchTask],
-    engine: Engine,
-    on_progress: Callable[[int, int | None], None],
-) -> None:
-    """Run those tasks whose part is not there yet."""
-    if not tasks:
-        return
-    todo = [task for task in tasks if not task.part.exists()]
-    total = sum(task.length for task in tasks)
-    done = total - sum(task.length for task in todo)
-    on_progress(done, total)
-    for length in engine.map(function, todo):
-        done += length
-        on_progress(done, total)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,135 @@
+"""Long jobs that can be interrupted: claim a folder, keep a receipt for each finished part, resume, finish.
+
+A job is a pure function of its inputs and options, whose checksum is its fingerprint. It writes into a folder that it
+has claimed, in parts that are pure functions themselves. A part's receipt is written last. After an interruption, the
+same command finds its own claim, runs the parts without a receipt, and writes the same bytes as a run that was never
+interrupted.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from linnaea.errors import LinnaeaError
+from linnaea.storage import write_atomically
+
+OnProgress: TypeAlias = Callable[[int, int | None], None]
+"""Called with what is done and the total (``None`` where it is unknown)."""
+
+CHOOSE_ANOTHER = "choose another --output"
+
+
+def ignore_progress(done: int, total: int | None) -> None:
+    """Report nothing."""
+
+
+def make_fingerprint(content: object) -> str:
+    """Return the SHA-256 of ``content`` (anything that JSON holds) in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def claim_folder(
+    directory: Path,
+    marker: str,
+    content: str,
+    *,
+    kind: str,
+    remedy: str = CHOOSE_ANOTHER,
+    why_other: Callable[[str], str] | None = None,
+) -> bool:
+    """Mark ``directory`` as the folder of this job, or find that it is; return whether the job was begun before.
+
+    Args:
+        directory: The folder; it is made where it does not exist.
+        marker: Path of the claim below ``directory``. Whatever lies in the marker's own folder belongs to the job.
+        content: What tells this job from others.
+        kind: What the folder holds, for messages: ``"an unfinished build"``.
+        remedy: What to do about a folder of something else, for messages.
+        why_other: Returns in what an earlier claim's content differs, ``""`` where the job is the same. By default
+            the contents must be equal.
+
+    Raises:
+        LinnaeaError: The folder holds another job of this kind, or something else.
+    """
+    path = directory / marker
+    if path.exists():
+        earlier = path.read_text()
+        difference = why_other(earlier) if why_other else "" if earlier == content else "from other inputs or options"
+        if difference:
+            raise LinnaeaError(f"{directory}: holds {kind} {difference}; {remedy}")
+        return True
+    own = Path(marker).parts[0]
+    if directory.exists() and not directory.is_dir():
+        raise LinnaeaError(f"{directory}: a file, not a folder; {remedy}")
+    if directory.exists() and any(entry.name != own for entry in directory.iterdir()):
+        raise LinnaeaError(f"{directory}: not empty, and not {kind}; {remedy}")
+    write_atomically(path, content)
+    return False
+
+
+def read_finished(manifest: Path, fingerprint: str, *, kind: str, remedy: str = CHOOSE_ANOTHER) -> dict[str, Any]:
+    """Return the manifest that a finished job left.
+
+    Raises:
+        LinnaeaError: It is the manifest of another job: its ``fingerprint`` differs.
+    """
+    content: dict[str, Any] = json.loads(manifest.read_text())
+    if content["fingerprint"] != fingerprint:
+        raise LinnaeaError(f"{manifest.parent}: holds {kind} from other inputs or options; {remedy}")
+    return content
+
+
+@contextmanager
+def hold_alone(directory: Path, lock: str, *, kind: str) -> Iterator[None]:
+    """Keep a second process out of a job's folder.
+
+    The lock, a file below ``directory``, ends with the process, however that ends.
+
+    Raises:
+        LinnaeaError: Another process holds the lock.
+    """
+    import fcntl
+
+    with (directory / lock).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LinnaeaError(f"{directory}: another {kind} is at work here; wait for it or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+class Part(Protocol):
+    """A part of a job: a task with a receipt and a length."""
+
+    @property
+    def receipt_path(self) -> Path:
+        """Written last: where the file exists, the part is finished."""
+
+    @property
+    def length(self) -> int:
+        """How many records the part takes."""
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+Map: TypeAlias = Callable[[Callable[[AnyPart], int], Iterable[AnyPart]], Iterator[int]]
+"""Applies a function to tasks, in any order, on any machine: :meth:`linnaea.data.engine.Engine.map`."""
+
+
+def run_parts(
+    function: Callable[[AnyPart], int], parts: Sequence[AnyPart], apply: "Map[AnyPart]", on_progress: OnProgress
+) -> None:
+    """Run the parts that have no receipt yet; ``function`` writes one, receipt last, and returns its length."""
+    if not parts:
+        return
+    todo = [part for part in parts if not part.receipt_path.exists()]
+    total = sum(part.length for part in parts)
+    done = total - sum(part.length for part in todo)
+    on_progress(done, total)
+    for length in apply(function, todo):
+        done += length
+        on_progress(done, total)
