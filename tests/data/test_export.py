@@ -254,7 +254,7 @@ def test_a_full_disk_and_a_wrong_folder_are_one_line(
     monkeypatch.setattr(export_module, "write_parquet_part", full)
     assert main([*words, str(tmp_path / "full")]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert "not an empty folder" in lines[0]
+    assert "not empty, and not an unfinished export" in lines[0]
     assert "is the data set itself" in lines[1]
     assert "disk is full" in lines[-1]
     monkeypatch.undo()
