@@ -39,7 +39,7 @@ print("bare_mb", bare)
 print("open_s", opened)
 print("opened_mb", resident("VmRSS"))
 start = time.perf_counter()
-bank.starts
+bank.groups
 print("tree_s", time.perf_counter() - start)
 n = int(sys.argv[2])
 images = np.random.default_rng(1).standard_normal((n, bank.vectors.shape[1])).astype(np.float32)

@@ -128,7 +128,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS
 
 model = open_encoder(sys.argv[1], device="cpu", precision=sys.argv[3])
 bank = LabelBank.open(Path(sys.argv[2]))
-bank.starts
+bank.groups
 predictor = Predictor(model=model, bank=bank)
 
 def row(name, guess):

@@ -12,6 +12,7 @@ from linnaea.evaluate.brittleness import revise, shuffle
 from linnaea.evaluate.tsne import lay_out
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
+from linnaea.taxonomy.tree import number_lineages
 
 TAXA = [
     Taxon.of(kingdom="A", order=f"O{i % 2}", family=f"F{i % 4}", genus=f"G{i % 12}", species=f"s{i}") for i in range(24)
@@ -27,7 +28,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def test_purity_is_sklearns(seed: int, n: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     feature, who = unit(rng.normal(size=(n, 8))), rng.integers(0, 24, n)
-    numbers = structure.number_lineages([TAXA[i].lineage for i in who])
+    numbers = number_lineages([TAXA[i].lineage for i in who])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structure, "MAX_CELLS", 3 * n)
         metrics = structure.score_purity(feature, numbers, k)
@@ -61,7 +62,7 @@ def test_distances_follow_a_tree_that_was_put_in_and_no_other() -> None:
     centre = np.array([place(taxon) for taxon in TAXA])
     who = np.repeat(np.arange(24), 8)
     feature = unit(centre[who] + rng.normal(scale=0.002, size=(192, 32)))
-    numbers = structure.number_lineages([TAXA[i].lineage for i in who])
+    numbers = number_lineages([TAXA[i].lineage for i in who])
     good = structure.score_distances(feature, numbers, who)
     bad = structure.score_distances(unit(rng.normal(size=(192, 32))), numbers, who)
     assert good["distance_correlation"] > 0.75
@@ -99,7 +100,7 @@ def test_the_panels_go_down_the_largest_lineage_and_are_the_same_again() -> None
     rng = np.random.default_rng(2)
     who = np.concatenate([np.arange(24).repeat(4), np.zeros(40, int)])
     feature = unit(rng.normal(size=(24, 8))[who] + 0.1 * rng.normal(size=(len(who), 8)))
-    numbers = structure.number_lineages([TAXA[i].lineage for i in who])
+    numbers = number_lineages([TAXA[i].lineage for i in who])
     truth = [TAXA[i] for i in who]
     levels, again = lay_out(feature, numbers, truth), lay_out(feature, numbers, truth)
     assert [RANK_LABELS[level.rank] for level in levels][:2] == ["kingdom", "order"]

@@ -132,7 +132,7 @@ def test_a_species_without_label_still_has_its_genus() -> None:
     stranger = Taxon((*own.lineage[:6], "incognita"))
     nowhere = Taxon.of(kingdom="Fungi", genus="Boletus", species="edulis")
     groups = find_groups([own, stranger, nowhere, own.at(Rank.GENUS)], bank)
-    assert bank.starts[Rank.SPECIES][groups[0, Rank.SPECIES]] == 3
+    assert bank.groups.starts[Rank.SPECIES][groups[0, Rank.SPECIES]] == 3
     assert groups[1].tolist() == [*groups[0, :6].tolist(), UNKNOWN]
     assert groups[2].tolist() == [UNKNOWN] * 7
     assert groups[3].tolist() == groups[1].tolist()

@@ -1,6 +1,5 @@
 """The tree as arrays says the same as a naive tree of tuples."""
 
-import math
 import pickle
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.tree import ROOT, TaxonTree, depth_first
+from linnaea.taxonomy.tree import ROOT, RankGroups, TaxonTree, depth_first, lca_heights, number_lineages
 
 Lineage = tuple[str, ...]
 
@@ -68,59 +67,62 @@ def test_parents_children_and_ancestors_agree(rows: list[Lineage]) -> None:
         assert list(range(*tree.subtree(node).indices(tree.n_nodes))) == inside
 
 
-@settings(deadline=None)
-@given(lineages())
-def test_common_ancestor_and_distance_equal_the_naive_ones(rows: list[Lineage]) -> None:
-    tree = TaxonTree.of(table(rows))
-    nodes = np.arange(tree.n_nodes)
-    a, b = (grid.ravel() for grid in np.meshgrid(nodes, nodes))
-    met, distance, height = tree.lca(a, b), tree.tree_distance(a, b), tree.lca_height(a, b)
-    for i, (one, other) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-        path, path_other = [*tree.ancestors(one), one], [*tree.ancestors(other), other]
-        common = [node for node in path if node in path_other]
-        assert met[i] == common[-1]
-        assert distance[i] == len(path) + len(path_other) - 2 * len(common)
-        assert height[i] == 6 - tree.rank[common[-1]]
+def prefix(row: Lineage, rank: Rank) -> Lineage:
+    return row[: rank + 1]
 
 
-@settings(deadline=None)
 @given(lineages())
-def test_ancestor_at_a_rank_is_the_nearest_at_or_above(rows: list[Lineage]) -> None:
-    tree = TaxonTree.of(table(rows))
+def test_lineages_are_numbered_by_what_they_share(rows: list[Lineage]) -> None:
+    number = number_lineages(rows)
     for rank in Rank:
-        found = tree.ancestor_at(np.arange(tree.n_nodes), rank)
-        for node in range(tree.n_nodes):
-            path = [*tree.ancestors(node), node]
-            assert found[node] == [other for other in path if tree.rank[other] <= rank][-1]
+        named = [i for i, row in enumerate(rows) if row[rank]]
+        assert np.flatnonzero(number[:, rank] >= 0).tolist() == named
+        assert list(dict.fromkeys(number[named, rank])) == list(range(len({prefix(rows[i], rank) for i in named})))
+        for i in named:
+            same = [j for j in named if prefix(rows[j], rank) == prefix(rows[i], rank)]
+            assert np.flatnonzero(number[:, rank] == number[i, rank]).tolist() == same
+
+
+@given(lineages())
+def test_two_lineages_meet_where_naive_ones_do(rows: list[Lineage]) -> None:
+    number = number_lineages(rows)
+    a, b = (grid.ravel() for grid in np.meshgrid(range(len(rows)), range(len(rows))))
+    for i, j, height in zip(a, b, lca_heights(number[a], number[b]).tolist(), strict=True):
+        common = [rank for rank in Rank if rows[i][rank] and prefix(rows[i], rank) == prefix(rows[j], rank)]
+        assert height == (Rank.SPECIES - max(common) if common else 7)
 
 
 @settings(deadline=None)
 @given(lineages(), st.integers(0, 2**32 - 1))
-def test_group_sums_equal_a_loop(rows: list[Lineage], seed: int) -> None:
-    tree = TaxonTree.of(table(rows))
-    scores = np.random.default_rng(seed).random((3, len(rows)))
-    every = tree.all_group_sums(scores)
+def test_groups_and_their_sums_equal_a_loop(rows: list[Lineage], seed: int) -> None:
+    groups = RankGroups.of(table(rows))
+    values = np.random.default_rng(seed).random((3, len(rows)))
+    every = groups.sums(values)
+    above = [0] * len(rows)
     for rank in Rank:
-        keys = list(dict.fromkeys(row[: rank + 1] for row in rows))
-        naive = np.array(
-            [[sum(s[i] for i, row in enumerate(rows) if row[: rank + 1] == key) for key in keys] for s in scores]
-        )
-        np.testing.assert_allclose(tree.group_sums(scores, rank), naive, rtol=1e-12)
+        keys = list(dict.fromkeys(prefix(row, rank) for row in rows))
+        group_of = [keys.index(prefix(row, rank)) for row in rows]
+        naive = np.zeros((3, len(keys)))
+        np.add.at(naive, (slice(None), group_of), values)
         np.testing.assert_allclose(every[rank], naive, rtol=1e-12)
-        np.testing.assert_allclose(np.exp(tree.group_log_sums(np.log(scores), rank)), naive, rtol=1e-9)
-        assert tree.group_of_leaf(rank).tolist() == [keys.index(row[: rank + 1]) for row in rows]
-        np.testing.assert_array_equal(tree.groups(rank)[tree.group_of_leaf(rank)], tree.node_of_leaf(rank))
+        assert groups.of_rows(rank).tolist() == group_of
+        assert groups.parents(rank).tolist() == [above[group_of.index(number)] for number in range(len(keys))]
+        for number in range(len(keys)):
+            inside = [i for i, own in enumerate(group_of) if own == number]
+            assert list(range(*groups.rows(rank, number))) == inside
+            assert groups.edges(rank)[number : number + 2].tolist() == [inside[0], inside[-1] + 1]
+            assert groups.children(rank, groups.rows(rank, number)) == (number, number + 1)
+        above = group_of
+    assert set(groups.sums(values, Rank.GENUS)) == {Rank.GENUS, Rank.SPECIES}
 
 
-@settings(deadline=None)
-@given(lineages(), st.data())
-def test_a_restricted_tree_is_the_tree_of_the_restricted_table(rows: list[Lineage], data: st.DataObject) -> None:
-    kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
-    restricted = TaxonTree.of(table(rows)).restrict(kept)
-    expected = TaxonTree.of(table([row for row, keep in zip(rows, kept, strict=True) if keep]))
-    for field in ("parent", "rank", "depth", "first_leaf", "last_leaf", "lineage"):
-        np.testing.assert_array_equal(getattr(restricted, field), getattr(expected, field), field)
-    assert restricted.name.to_list() == expected.name.to_list()
+def test_labels_without_a_species_are_told_apart_by_their_common_names() -> None:
+    rows = [(*MAGPIE[:6], "", "magpie"), (*MAGPIE[:6], "", "pie"), (*MAGPIE, "one"), (*MAGPIE, "two")]
+    taxa = pl.DataFrame(rows, schema=[*RANK_LABELS, "common_name"], orient="row")
+    groups = RankGroups.of(taxa)
+    assert groups.of_rows(Rank.SPECIES).tolist() == [0, 1, 2, 2]
+    assert groups.of_rows(Rank.GENUS).tolist() == [0, 0, 0, 0]
+    assert RankGroups.of(taxa.drop("common_name")).of_rows(Rank.SPECIES).tolist() == [0, 0, 1, 1]
 
 
 @settings(deadline=None)
@@ -147,12 +149,11 @@ SPRUCE = ("Plantae", "Tracheophyta", "Pinopsida", "Pinales", "Pinaceae", "Picea"
 
 
 def test_the_severity_of_a_mistake() -> None:
-    rows = sorted([MAGPIE, YELLOW_BILL, JAY, SPRUCE])
-    tree = TaxonTree.of(table(rows))
-    nodes = tree.node_of_leaf()
-    at = {row: nodes[i] for i, row in enumerate(rows)}
-    assert tree.lca_height(at[MAGPIE], [at[r] for r in (MAGPIE, YELLOW_BILL, JAY, SPRUCE)]).tolist() == [0, 1, 2, 7]
-    assert tree.scientific_names([at[JAY], tree.parent[at[JAY]]]).to_list() == ["Garrulus glandarius", "Garrulus"]
+    number = number_lineages([MAGPIE, YELLOW_BILL, JAY, SPRUCE])
+    assert lca_heights(number[:1], number).tolist() == [0, 1, 2, 7]
+    tree = TaxonTree.of(table([JAY]))
+    species = int(tree.lineage[0, Rank.SPECIES])
+    assert tree.scientific_names([species, tree.parent[species]]).to_list() == ["Garrulus glandarius", "Garrulus"]
 
 
 def test_homonyms_under_other_parents_are_other_nodes() -> None:
@@ -164,33 +165,17 @@ def test_homonyms_under_other_parents_are_other_nodes() -> None:
     assert tree.rank[tree.parent[tree.name.to_list().index("Apiales")]] == Rank.PHYLUM
 
 
-def test_half_precision_is_summed_in_single() -> None:
-    rows = [(*MAGPIE[:6], f"s{i:05}") for i in range(20_000)]
-    tree = TaxonTree.of(table(rows))
-    total = tree.group_sums(np.full(20_000, 1.0, np.float16), Rank.GENUS)
-    assert total.dtype == np.float32
-    assert total.tolist() == [20_000.0]
-
-
-def test_log_sums_survive_what_overflows() -> None:
-    tree = TaxonTree.of(table(sorted([MAGPIE, YELLOW_BILL, SPRUCE])))
-    got = tree.group_log_sums([[-1e4, -1e4, -math.inf], [1e4, 1e4, 0.0]], Rank.GENUS)
-    np.testing.assert_allclose(got, [[-1e4 + math.log(2), -math.inf], [1e4 + math.log(2), 0.0]])
-
-
 def test_nothing_in_nothing_out() -> None:
     tree = TaxonTree.of(table([]))
     assert (tree.n_leaves, tree.n_nodes) == (0, 1)
-    assert tree.group_sums(np.zeros((2, 0)), Rank.GENUS).shape == (2, 0)
-    assert tree.lca(ROOT, ROOT) == ROOT
+    assert RankGroups.of(table([])).sums(np.zeros((2, 0)))[Rank.GENUS].shape == (2, 0)
+    assert number_lineages([]).shape == (0, 7)
     assert tree.children(ROOT).tolist() == []
 
 
-def test_wrong_tables_and_scores_are_said() -> None:
+def test_a_table_without_a_rank_is_refused() -> None:
     with pytest.raises(LinnaeaError, match="'genus'"):
         TaxonTree.of(table([MAGPIE]).drop("genus"))
-    with pytest.raises(ValueError, match="2 leaves"):
-        TaxonTree.of(table(sorted([MAGPIE, JAY]))).group_sums(np.zeros(3), Rank.GENUS)
 
 
 def test_null_is_the_same_as_no_name_and_a_tree_can_be_sent_to_another_process() -> None:

@@ -19,11 +19,12 @@ from linnaea.errors import LinnaeaError
 from linnaea.evaluate.supervised import find_truths, score_class_heads
 from linnaea.model.encode import encode_captions, encode_pixels
 from linnaea.model.load import TaxonModel, load_model
-from linnaea.model.text import TokenTable, make_token_table, number_lineages
+from linnaea.model.text import TokenTable, make_token_table
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
+from linnaea.taxonomy.tree import number_lineages
 from linnaea.train.batches import Batch, Labels, Loader
 from linnaea.train.heads import CLASS_HEADS, TEACHERS, add_teachers, class_heads, prepare, start_class_heads, take_off
 from linnaea.train.losses import class_loss, info_nce, multi_positive, rank_positive
@@ -127,7 +128,7 @@ TAXA = [
 
 
 def test_lineages_are_numbered_by_all_that_is_above() -> None:
-    lineage = number_lineages(TAXA)
+    lineage = number_lineages(taxon.lineage for taxon in TAXA)
     assert lineage[:, Rank.GENUS].tolist() == [0, 0, 1, 2, -1, 3]
     assert lineage[:, Rank.SPECIES].tolist() == [0, 1, -1, 2, -1, 3]
     assert lineage[:, Rank.KINGDOM].tolist() == [0, 0, 0, 1, -1, 1]

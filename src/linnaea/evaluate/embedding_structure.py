@@ -9,7 +9,8 @@ from jaxtyping import Float, Float32, Int, Int64, Shaped
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.taxonomy.ranks import N_RANKS, Rank
+from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.tree import lca_heights
 
 MAX_CELLS = 16_000_000
 """Images x images in memory at once (64 MB)."""
@@ -19,18 +20,6 @@ MOST_CLASSES = 2_000
 """Class means of which all pairs are compared; of more, pairs are drawn."""
 MEANS_VARIANCE = 0.9
 """Share of the variance of class means that the directions between species hold."""
-
-
-def number_lineages(lineages: list[tuple[str, ...]]) -> Int64[ndarray, "N 7"]:
-    """For each rank a number for each lineage down to it; -1 where the rank is not named."""
-    numbers: list[dict[tuple[str, ...], int]] = [{} for _ in Rank]
-    rows = {
-        lineage: [
-            numbers[rank].setdefault(lineage[: rank + 1], len(numbers[rank])) if lineage[rank] else -1 for rank in Rank
-        ]
-        for lineage in dict.fromkeys(lineages)
-    }
-    return np.array([rows[lineage] for lineage in lineages], np.int64).reshape(len(lineages), N_RANKS)
 
 
 def nearest(feature_NE: Float32[ndarray, "N E"], k: int) -> Int64[ndarray, "N k"]:
@@ -68,12 +57,6 @@ def score_purity(
     return metrics
 
 
-def heights(a_PR: Int[ndarray, "P 7"], b_PR: Int[ndarray, "P 7"]) -> NDArray[np.int64]:
-    """Ranks from species up to the lowest that two images share, 0 same species to 7 nothing."""
-    shared = (a_PR == b_PR) & (a_PR >= 0)
-    return np.asarray(N_RANKS - (shared * np.arange(1, N_RANKS + 1)).max(axis=1), np.int64)
-
-
 def score_distances(
     feature_NE: Float32[ndarray, "N E"],
     taxon_NR: Int[ndarray, "N 7"],
@@ -97,7 +80,7 @@ def score_distances(
             for i in range(0, N_PAIRS, 10_000)
         ]
     )
-    metrics = {"distance_correlation": spearman(distance, heights(taxon_NR[a], taxon_NR[b]))}
+    metrics = {"distance_correlation": spearman(distance, lca_heights(taxon_NR[a], taxon_NR[b]))}
     classes, first = np.unique(class_N, return_index=True)
     if len(classes) >= 3:
         mean_KE = class_means(feature_NE, class_N)
@@ -113,7 +96,7 @@ def score_distances(
             else 1 - np.einsum("pe,pe->p", mean_KE[i], mean_KE[j])
         )
         rows = taxon_NR[first]
-        metrics["class_distance_correlation"] = spearman(distance, heights(rows[i], rows[j]))
+        metrics["class_distance_correlation"] = spearman(distance, lca_heights(rows[i], rows[j]))
     return metrics
 
 

@@ -33,6 +33,7 @@ from linnaea.predict.calibration import Calibration, find_groups, read_calibrati
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
+from linnaea.taxonomy.tree import number_lineages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def examine(
     """
     truth = [dataset.taxon(number) for number in dataset.index["taxon_id"]]
     class_N = dataset.index["taxon_id"].to_numpy()
-    numbers = structure.number_lineages([taxon.lineage for taxon in truth])
+    numbers = number_lineages(taxon.lineage for taxon in truth)
     metrics: dict[str, int | float] = {}
     findings = Findings(truth=tuple(truth))
     if bank is not None and answers is not None:

@@ -7,8 +7,9 @@ from jaxtyping import Int, Int64
 from numpy import ndarray
 
 from linnaea.predict.labels import LabelBank
-from linnaea.taxonomy.ranks import N_RANKS, Rank
+from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
+from linnaea.taxonomy.tree import lca_heights, number_lineages
 
 
 def score_ranks(
@@ -24,34 +25,32 @@ def score_ranks(
     can know.
     """
     metrics: dict[str, float] = {}
+    number_KR = number_lineages(taxon.lineage for taxon in candidates)
     for rank in Rank:
-        prefixes: dict[tuple[str, ...], int] = {}
-        group_K = np.array([prefixes.setdefault(taxon.lineage[: rank + 1], len(prefixes)) for taxon in candidates])
-        counted = np.array([bool(taxon[rank]) for taxon in candidates])[truth_N]
+        number_K = number_KR[:, rank]
+        counted = number_K[truth_N] >= 0
         if not counted.any():
             continue
-        truth, answer = group_K[truth_N[counted]], group_K[answer_N[counted]]
-        share_of_group = np.bincount(group_K) / len(group_K)
+        truth, answer = number_K[truth_N[counted]], number_K[answer_N[counted]]
+        share_of_number = np.bincount(number_K[number_K >= 0]) / len(number_K)
         metrics[rank.label] = float((truth == answer).mean())
-        metrics[f"chance/{rank.label}"] = float(share_of_group[truth].mean())
+        metrics[f"chance/{rank.label}"] = float(share_of_number[truth].mean())
         metrics[f"majority/{rank.label}"] = float(np.bincount(truth).max() / len(truth))
     return metrics
 
 
-def lca_heights(
+def answer_heights(
     candidates: Sequence[Taxon],
     truth_N: Int[ndarray, "N"],  # noqa: F821
     answer_N: Int[ndarray, "N"],  # noqa: F821
 ) -> Int64[ndarray, "N"]:  # noqa: F821
-    """For every image how many ranks above species its answer and its truth meet: 0 right, 1 same genus, 7 never.
+    """For each image the ranks above species at which answer and truth meet: 0 right, 1 same genus, 7 nowhere.
 
-    They meet at the lowest rank that both name, and name alike, where all ranks above agree too.
+    See :func:`linnaea.taxonomy.tree.lca_heights`. Another label of the same species is not right: its height is 1.
     """
-    lineages = np.array([taxon.lineage for taxon in candidates], dtype=object)
-    truth, answer = lineages[truth_N], lineages[answer_N]
-    agree = np.cumprod((truth == answer).astype(np.int64), axis=1).astype(bool) & (truth != "")
-    depth = (agree * np.arange(1, N_RANKS + 1)).max(axis=1)
-    return np.asarray(np.where(truth_N == answer_N, 0, np.maximum(N_RANKS - depth, 1)), np.int64)
+    number_KR = number_lineages(taxon.lineage for taxon in candidates)
+    heights = lca_heights(number_KR[truth_N], number_KR[answer_N])
+    return np.asarray(np.where(truth_N == answer_N, 0, np.maximum(heights, 1)), np.int64)
 
 
 def score_consistency(best_NR: Int[ndarray, "N 7"], bank: LabelBank) -> dict[str, float]:
@@ -63,9 +62,7 @@ def score_consistency(best_NR: Int[ndarray, "N 7"], bank: LabelBank) -> dict[str
     metrics: dict[str, float] = {}
     whole = np.ones(len(best_NR), bool)
     for rank in list(Rank)[1:]:
-        first_row = bank.starts[rank][best_NR[:, rank]]
-        parent = np.searchsorted(bank.starts[rank - 1], first_row, side="right") - 1
-        agrees = parent == best_NR[:, rank - 1]
+        agrees = bank.groups.parents(rank)[best_NR[:, rank]] == best_NR[:, rank - 1]
         whole &= agrees
         metrics[f"consistency/{rank.label}"] = float(agrees.mean())
     return metrics | {"consistency/path": float(whole.mean())}
@@ -79,7 +76,7 @@ def score_distances(
     """How far wrong the wrong answers are: mean ranks up to where they meet the truth (``lca_height_of_errors``, 1
     same genus to 7 nothing in common), the same over all images, and the share of errors within genus and family.
     """
-    heights = lca_heights(candidates, truth_N, answer_N)
+    heights = answer_heights(candidates, truth_N, answer_N)
     wrong = heights[heights > 0]
     metrics = {"lca_height": float(heights.mean())}
     if len(wrong):

@@ -101,7 +101,10 @@ def _judge(lineage: tuple[str, ...], bank: LabelBank, group_R: Int[ndarray, "7"]
             if not named_R[rank:].any():
                 return -1
             continue
-        if group_R[rank] == UNKNOWN or bank.taxa[rank.label][int(bank.starts[rank][group_R[rank]])] != lineage[rank]:
+        if (
+            group_R[rank] == UNKNOWN
+            or bank.taxa[rank.label][int(bank.groups.starts[rank][group_R[rank]])] != lineage[rank]
+        ):
             return 0
     return 1
 
@@ -284,6 +287,5 @@ def hold_out(
     if len(there) - n_out < 2:
         return None
     out = np.random.default_rng(seed).permutation(there)[:n_out]
-    group_K = np.searchsorted(bank.starts[rank], np.arange(len(bank)), side="right") - 1
-    kept = np.flatnonzero(~np.isin(group_K, out))
+    kept = np.flatnonzero(~np.isin(bank.groups.of_rows(rank), out))
     return keep_rows(bank, kept), np.isin(group_NR[:, rank], out)

@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.evaluate import hierarchy
-from linnaea.evaluate.hierarchy import score_ranks
+from linnaea.evaluate.hierarchy import answer_heights, score_ranks
 from linnaea.predict.classifier import iter_probabilities
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
@@ -120,8 +119,8 @@ def score_seen(answers: ZeroShotAnswers, seen_N: Bool[ndarray, "N"]) -> dict[str
 
 
 def lca_heights(answers: ZeroShotAnswers) -> NDArray[np.int64]:
-    """Where each image's answer meets the truth (see :func:`linnaea.evaluate.hierarchy.lca_heights`)."""
-    return hierarchy.lca_heights(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
+    """Where each image's answer meets the truth (see :func:`linnaea.evaluate.hierarchy.answer_heights`)."""
+    return answer_heights(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
 
 
 def mean_lca_height(answers: ZeroShotAnswers) -> float:

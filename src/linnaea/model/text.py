@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from linnaea.model.tokenizer import RaggedTokens, tokenize_ragged
-from linnaea.taxonomy.ranks import N_RANKS, Rank
+from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
+from linnaea.taxonomy.tree import number_lineages
 
 NODES_AT_ONCE = 4096
 """Tokens that :func:`iter_encoded_tree` takes through the tower at once; more need more memory and are not faster."""
@@ -345,7 +346,7 @@ def make_token_table(
     for row, taxon in enumerate(taxa):
         for column, text_type in enumerate(text_types):
             caption_of[row, column] = numbers.setdefault(taxon.caption(text_type, template), len(numbers))
-    lineage_of = number_lineages(taxa)
+    lineage_of = number_lineages(taxon.lineage for taxon in taxa)
     rank_caption_of = None
     if with_ranks:
         rank_caption_of = np.full(lineage_of.shape, -1, np.int32)
@@ -355,17 +356,3 @@ def make_token_table(
     return TokenTable(
         tuple(text_types), caption_of, tokenize_ragged(tokenizer, list(numbers)), lineage_of, rank_caption_of
     )
-
-
-def number_lineages(taxa: Sequence[Taxon]) -> Int32[ndarray, "K ranks"]:
-    """For each taxon and rank the number of its ancestor there, from 0 in order of appearance; -1: no name there.
-
-    Two taxa have the same ancestor where their lineages agree down to its rank, so homonyms stay apart.
-    """
-    known: list[dict[tuple[str, ...], int]] = [{} for _ in range(N_RANKS)]
-    lineage_of = np.full((len(taxa), N_RANKS), -1, np.int32)
-    for row, taxon in enumerate(taxa):
-        for rank, name in enumerate(taxon.lineage):
-            if name:
-                lineage_of[row, rank] = known[rank].setdefault(taxon.lineage[: rank + 1], len(known[rank]))
-    return lineage_of

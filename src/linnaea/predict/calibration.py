@@ -147,14 +147,13 @@ def calibrate_probabilities(
         return probability_BK
     sums = sum_to_all_ranks(probability_BK, bank)
     factor = np.ones((len(probability_BK), 1), np.float32)  # of each group above: calibrated over uncalibrated
-    share_above, above = factor, np.zeros(1, np.int64)
+    groups, share_above = bank.groups, factor
     for rank in Rank:
-        starts = bank.starts[rank]
-        sharpened = _sharpen(sums[rank], starts, above, calibration.sharpness[rank])
-        parent = np.searchsorted(above, starts, side="right") - 1
-        share_above, above = sharpened * share_above[:, parent], starts
-    row_group = np.searchsorted(above, np.arange(len(bank)), side="right") - 1
-    inside = probability_BK / np.maximum(sums[Rank.SPECIES], _TINY)[:, row_group] if len(above) < len(bank) else 1
+        parent = groups.parents(rank)
+        share_above = _sharpen(sums[rank], parent, calibration.sharpness[rank]) * share_above[:, parent]
+    row_group = groups.of_rows(Rank.SPECIES)
+    several = len(groups.starts[Rank.SPECIES]) < len(bank)
+    inside = probability_BK / np.maximum(sums[Rank.SPECIES], _TINY)[:, row_group] if several else 1
     return np.asarray(share_above[:, row_group] * inside, np.float32)
 
 
@@ -164,12 +163,10 @@ def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, fa
     return apply_prior(probability_BK, np.where(bank.trained, np.float32(1), np.float32(factor))[None])
 
 
-def _sharpen(
-    values: NDArray[np.float32], starts: NDArray[np.int64], starts_above: NDArray[np.int64], power: float
-) -> NDArray[np.float32]:
-    """Shares within each parent, raised to ``power`` and made to add up to 1 again."""
-    first = np.searchsorted(starts, starts_above)
-    n_children = np.diff(np.append(first, len(starts)))
+def _sharpen(values: NDArray[np.float32], parent: NDArray[np.int64], power: float) -> NDArray[np.float32]:
+    """Shares within each parent, raised to ``power`` and made to add up to 1 again; ``parent`` ascends."""
+    n_children = np.bincount(parent)
+    first = np.cumsum(n_children) - n_children
     largest = np.maximum.reduceat(values, first, axis=1).repeat(n_children, axis=1)
     shares = np.power(np.maximum(values, _TINY) / np.maximum(largest, _TINY), np.float32(power))
     return np.asarray(shares / np.add.reduceat(shares, first, axis=1).repeat(n_children, axis=1), np.float32)
@@ -184,7 +181,7 @@ def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"
     numbers: list[dict[tuple[str, ...], int]] = []
     columns = [bank.taxa[rank.label].fill_null("") for rank in Rank]
     for rank in Rank:
-        heads = zip(*(column.gather(bank.starts[rank]) for column in columns[: rank + 1]), strict=True)
+        heads = zip(*(column.gather(bank.groups.starts[rank]) for column in columns[: rank + 1]), strict=True)
         first: dict[tuple[str, ...], int] = {}
         for number, head in enumerate(heads):
             first.setdefault(head, number)

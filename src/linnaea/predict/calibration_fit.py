@@ -63,7 +63,7 @@ def fit_calibration(
     known = group_NR[:, Rank.SPECIES] != UNKNOWN
     if known.sum() < FEWEST:
         raise LinnaeaError(f"{known.sum()} photographs of species among the labels; a calibration needs {FEWEST}")
-    shown, rows = image_NE[known], bank.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
+    shown, rows = image_NE[known], bank.groups.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
     temperature = _fit_temperature(shown, rows, bank, logit_scale)
     scale = logit_scale / temperature
     calibration = Calibration(
@@ -141,7 +141,7 @@ def _leave_out(
     out: Int64[ndarray, "H"],  # noqa: F821
 ) -> tuple[LabelBank, Int64[ndarray, "N 7"]]:
     """The bank without some groups of the rank of species, and the numbers that the images' groups have in it."""
-    edges = [np.append(starts, len(bank)) for starts in bank.starts]
+    edges = [bank.groups.edges(rank) for rank in Rank]
     is_in = np.ones(len(edges[Rank.SPECIES]) - 1, bool)
     is_in[out] = False
     rows = np.flatnonzero(is_in.repeat(np.diff(edges[Rank.SPECIES])))
@@ -149,7 +149,7 @@ def _leave_out(
     groups = np.full_like(group_NR, UNKNOWN, dtype=np.int64)
     for rank in Rank:
         first = np.searchsorted(rows, edges[rank])  # of each group, the first row that is left, in the small bank
-        number = np.searchsorted(small.starts[rank], first[:-1], side="right") - 1
+        number = np.searchsorted(small.groups.starts[rank], first[:-1], side="right") - 1
         number[np.diff(first) == 0] = UNKNOWN
         there = group_NR[:, rank] != UNKNOWN
         groups[there, rank] = number[group_NR[there, rank]]
@@ -234,9 +234,8 @@ def _collect(
                 if rank > 0:
                     if groups[rank - 1] == UNKNOWN:
                         break
-                    edges = np.append(bank.starts[rank - 1], len(bank))
-                    low, high = edges[groups[rank - 1] : groups[rank - 1] + 2]
-                first, last = np.searchsorted(bank.starts[rank], (low, high))
+                    low, high = bank.groups.rows(Rank(rank - 1), int(groups[rank - 1]))
+                first, last = bank.groups.children(rank, (low, high))
                 place = UNKNOWN if groups[rank] == UNKNOWN else int(groups[rank] - first)
                 if last - first > 1 and (with_none or place != UNKNOWN):
                     parts[rank].append((sums[rank][image, first:last].copy(), place))

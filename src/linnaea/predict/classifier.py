@@ -104,16 +104,7 @@ def sum_to_all_ranks(
 
     Each rank adds up the one below, which is fast and keeps float32 sums of a million taxa exact to 1e-6.
     """
-    sums: dict[Rank, NDArray[np.float32]] = {}
-    values, starts_below = probability_BK, np.arange(len(bank))
-    for rank in reversed(Rank):
-        if rank < highest:
-            break
-        starts = bank.starts[rank]
-        if len(starts) < len(starts_below):
-            values = np.add.reduceat(values, np.searchsorted(starts_below, starts), axis=1)
-        sums[rank], starts_below = values, starts
-    return sums
+    return bank.groups.sums(probability_BK, highest)
 
 
 def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) -> list[list[Guess]]:
@@ -126,10 +117,10 @@ def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) ->
     for image in range(len(probability_BK)):
         low, high, path = 0, len(bank), list[Guess]()
         for rank in Rank:
-            starts, sums = bank.starts[rank], sums_of[rank][image]
-            first, last = np.searchsorted(starts, (low, high))
+            sums = sums_of[rank][image]
+            first, last = bank.groups.children(rank, (low, high))
             group = int(first + sums[first:last].argmax())
-            low, high = int(starts[group]), int(starts[group + 1]) if group + 1 < len(starts) else len(bank)
+            low, high = bank.groups.rows(rank, group)
             taxon = bank.group(rank, group)
             if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
                 path.append(Guess(taxon, taxon.rank, min(float(sums[group]), 1.0)))

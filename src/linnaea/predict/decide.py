@@ -1,6 +1,5 @@
 """How deep to go: the lowest rank that is sure enough, on one path from the root."""
 
-import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
@@ -63,10 +62,9 @@ def decide(
         ranges = [(0, len(bank) if known else 0) for known in recognised_B]
     sums_of = sum_to_all_ranks(probability_BK, bank)
     for rank in Rank:
-        starts, sums = bank.starts[rank], sums_of[rank]
-        ends = np.append(starts[1:], len(bank))
-        for image, (low, high) in enumerate(ranges):
-            first, last = np.searchsorted(starts, (low, high))
+        sums = sums_of[rank]
+        for image, rows in enumerate(ranges):
+            first, last = bank.groups.children(rank, rows)
             if first == last:
                 continue
             group = int(first + sums[image, first:last].argmax())
@@ -74,7 +72,7 @@ def decide(
             if score < confidence:
                 ranges[image] = (0, 0)
                 continue
-            ranges[image] = (int(starts[group]), int(ends[group]))
+            ranges[image] = bank.groups.rows(rank, group)
             taxon = bank.group(rank, group)
             if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
                 chosen[image] = Guess(taxon, taxon.rank, min(score, 1.0))

@@ -30,6 +30,7 @@ from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
+from linnaea.taxonomy.tree import RankGroups
 
 TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.json"
 
@@ -65,19 +66,9 @@ class LabelBank:
         return np.asarray(self.taxa[TRAINED]) if TRAINED in self.taxa.columns else np.ones(len(self), bool)
 
     @cached_property
-    def starts(self) -> tuple[NDArray[np.int64], ...]:
-        """For each rank, the first row of each of its groups: taxa with the same lineage down to that rank."""
-        changed = np.zeros(len(self), bool)
-        changed[:1] = True
-        starts = []
-        for label in RANK_LABELS:
-            names = self.taxa[label]
-            changed |= (names != names.shift(1)).fill_null(True).to_numpy()
-            if label == "species":  # labels that are no species are told apart by their English names
-                common = self.taxa["common_name"]
-                changed |= ((common != common.shift(1)).fill_null(True) & (names == "")).to_numpy()
-            starts.append(np.flatnonzero(changed))
-        return tuple(starts)
+    def groups(self) -> RankGroups:
+        """The groups that the rows fall into at each rank."""
+        return RankGroups.of(self.taxa)
 
     @cached_property
     def _columns(self) -> list[pl.Series]:
@@ -94,7 +85,7 @@ class LabelBank:
         A group whose rows are not named at ``rank`` (a genus without species, say) is the lowest that is named;
         ``None`` where nothing is.
         """
-        taxon = self.taxon(int(self.starts[rank][number]))
+        taxon = self.taxon(self.groups.rows(rank, number)[0])
         return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
     def save(self, directory: Path, *, dtype: type[np.floating[Any] | np.int8] = np.float16) -> None:

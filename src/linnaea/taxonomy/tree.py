@@ -1,10 +1,11 @@
-"""The tree of a table of taxa: depth-first nodes, ancestors, common ancestors, sums over every rank.
+"""The one tree of taxa: depth-first order, the groups of each rank and their sums, nodes, ancestors, common ancestors.
 
-Rows in depth-first order make each taxon of each rank one contiguous range of rows ("leaves"), so that scores
-of all ranks are segment sums and the common ancestor of two rows is a comparison of seven integers.
+In depth-first order each taxon of each rank is one contiguous range of rows, so scores of all ranks are segment sums
+(:class:`RankGroups`). Where two lineages meet is a comparison of seven integers (:func:`lca_heights`). For going up and
+down, and for drawing, there are nodes (:class:`TaxonTree`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
@@ -29,6 +30,102 @@ def depth_first(taxa: pl.DataFrame) -> pl.DataFrame:
     if "common_name" in taxa.columns:
         keys.append(pl.col("common_name").fill_null(""))
     return taxa.sort(keys, maintain_order=True)
+
+
+def number_lineages(lineages: Iterable[Sequence[str]]) -> Int32s:
+    """Number the ancestors of each lineage: ``[N, 7]``, from 0 in order of appearance at each rank, -1 where unnamed.
+
+    Two lineages have the same number at a rank only where they agree from the kingdom down to that rank.
+    """
+    every = [tuple(lineage) for lineage in lineages]
+    known: list[dict[tuple[str, ...], int]] = [{} for _ in Rank]
+    rows = {
+        lineage: [
+            known[rank].setdefault(lineage[: rank + 1], len(known[rank])) if lineage[rank] else -1 for rank in Rank
+        ]
+        for lineage in dict.fromkeys(every)
+    }
+    return np.array([rows[lineage] for lineage in every], np.int32).reshape(len(every), N_RANKS)
+
+
+def lca_heights(number_NR: npt.NDArray[Any], other_NR: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return how many ranks above species two lineages meet, ``[N]``: 0 same species, 1 same genus, ..., 7 nowhere.
+
+    They meet at the lowest rank that both name, and name alike, where all ranks above agree too. The height is the
+    severity of a mistake (Bertinetto et al., "Making Better Mistakes", CVPR 2020, section 3). Both arrays are rows of
+    what :func:`number_lineages` returns.
+    """
+    agree = (number_NR == other_NR) & (number_NR >= 0)
+    return np.asarray(N_RANKS - (agree * np.arange(1, N_RANKS + 1)).max(axis=-1), np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankGroups:
+    """The groups of depth-first rows at each rank: contiguous ranges of rows, numbered in order.
+
+    Rows are of one group at a rank where their lineages agree from the kingdom down to that rank, unnamed ranks
+    included. So each row is in one group at each rank, and the groups of a rank lie within those of the rank above.
+    """
+
+    n_rows: int
+    starts: tuple[npt.NDArray[np.int64], ...]
+    """For each rank the first row of each group, ``[n_groups]``."""
+
+    @classmethod
+    def of(cls, taxa: pl.DataFrame) -> Self:
+        """Find the groups of ``taxa``: seven columns named after the ranks, depth-first rows.
+
+        Rows without a species that differ in their ``common_name``, where there is that column, are groups of their
+        own at species rank. Their English names are all that tells them apart.
+        """
+        columns = [taxa[label].fill_null("") for label in RANK_LABELS]
+        starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
+        if "common_name" in taxa.columns:
+            other_name = (
+                _differs_from_above(taxa["common_name"].fill_null("")) & (columns[Rank.SPECIES] == "").to_numpy()
+            )
+            starts[-1] = np.union1d(starts[-1], np.flatnonzero(other_name))
+        return cls(n_rows=taxa.height, starts=tuple(starts))
+
+    def edges(self, rank: Rank) -> npt.NDArray[np.int64]:
+        """``[n_groups + 1]`` the first row of each group at ``rank``, and the number of rows."""
+        return np.append(self.starts[rank], self.n_rows)
+
+    def of_rows(self, rank: Rank) -> npt.NDArray[np.int64]:
+        """``[n_rows]`` the group of each row at ``rank``."""
+        return np.repeat(np.arange(len(self.starts[rank])), np.diff(self.edges(rank)))
+
+    def parents(self, rank: Rank) -> npt.NDArray[np.int64]:
+        """``[n_groups]`` the group at the rank above that each group at ``rank`` lies in; 0, the root, for kingdoms."""
+        if rank == Rank.KINGDOM:
+            return np.zeros(len(self.starts[rank]), np.int64)
+        return np.searchsorted(self.starts[rank - 1], self.starts[rank], side="right") - 1
+
+    def children(self, rank: Rank, rows: tuple[int, int]) -> tuple[int, int]:
+        """The groups at ``rank`` that begin within ``rows`` (first, one past the last): first, one past the last."""
+        first, last = np.searchsorted(self.starts[rank], rows)
+        return int(first), int(last)
+
+    def rows(self, rank: Rank, group: int) -> tuple[int, int]:
+        """The rows of a group: first, one past the last."""
+        starts = self.starts[rank]
+        return int(starts[group]), int(starts[group + 1]) if group + 1 < len(starts) else self.n_rows
+
+    def sums(self, values: npt.NDArray[Any], highest: Rank = Rank.KINGDOM) -> dict[Rank, npt.NDArray[Any]]:
+        """Sum ``values`` ``[..., n_rows]`` over the groups of each rank, from species up to ``highest``.
+
+        Each rank adds up the one below. That is fast, and keeps float32 sums of a million rows exact to 1e-6.
+        """
+        sums: dict[Rank, npt.NDArray[Any]] = {}
+        starts_below = np.arange(self.n_rows)
+        for rank in reversed(Rank):
+            if rank < highest:
+                break
+            starts = self.starts[rank]
+            if len(starts) < len(starts_below):
+                values = np.add.reduceat(values, np.searchsorted(starts_below, starts), axis=-1)
+            sums[rank], starts_below = values, starts
+        return sums
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +164,8 @@ class TaxonTree:
         if missing := [label for label in RANK_LABELS if label not in taxa.columns]:
             raise LinnaeaError(f"the taxa have no column {missing[0]!r}; a tree needs {', '.join(RANK_LABELS)}")
         columns = [taxa[label].cast(pl.String).fill_null("") for label in RANK_LABELS]
-        starts = [np.flatnonzero(begins) for begins in _group_begins(columns, taxa.height)]
+        starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
+        _check_order(columns, starts, taxa.height)
         named = [start[(column.gather(start) != "").to_numpy()] for column, start in zip(columns, starts, strict=True)]
         order, first_leaf, rank = _preorder(named)
         lineage = _lineage(starts, named, order, taxa.height)
@@ -114,8 +212,6 @@ class TaxonTree:
     def __repr__(self) -> str:
         return f"TaxonTree({self.n_leaves:,} leaves, {self.n_nodes:,} nodes)"
 
-    # Going up and down.
-
     def leaves(self, node: int) -> slice:
         """The leaves at or below ``node`` as a slice of rows."""
         return slice(int(self.first_leaf[node]), int(self.last_leaf[node]) + 1)
@@ -137,16 +233,6 @@ class TaxonTree:
             path.append(node)
         return path[::-1]
 
-    def node_of_leaf(self, rank: Rank = Rank.SPECIES) -> Int32s:
-        """[n_leaves] each leaf's node at ``rank``, or the nearest one above where that rank is not named."""
-        return self.lineage[:, rank]
-
-    def ancestor_at(self, nodes: Nodes, rank: Rank) -> Int32s:
-        """Each node's ancestor (or itself) at ``rank``, or the nearest one above where there is none."""
-        nodes = np.asarray(nodes)
-        found = self.lineage[self.first_leaf[nodes], np.minimum(rank, self.rank[nodes])]
-        return np.where(self.rank[nodes] < 0, ROOT, found).astype(np.int32)
-
     def scientific_names(self, nodes: Nodes) -> pl.Series:
         """The names of ``nodes``, of species the binomial."""
         nodes = np.atleast_1d(np.asarray(nodes))
@@ -157,126 +243,32 @@ class TaxonTree:
             pl.when("species").then(pl.col("above") + " " + pl.col("own")).otherwise("own").alias("name")
         )["name"]
 
-    # Two taxa.
 
-    def lca(self, a: Nodes, b: Nodes) -> Int32s:
-        """The lowest common ancestor of each pair of nodes; broadcasts; about three million pairs per second."""
-        a, b = np.broadcast_arrays(np.asarray(a), np.asarray(b))
-        if not self.n_leaves:
-            return np.zeros(a.shape, np.int32)
-        first_a, first_b = self.first_leaf[a], self.first_leaf[b]
-        # Lineages agree down to some rank and nowhere below, so the number of agreements is that rank.
-        shared = (self.lineage[first_a] == self.lineage[first_b]).sum(axis=-1, dtype=np.int8) - np.int8(1)
-        lowest = np.minimum(np.minimum(self.rank[a], self.rank[b]), shared)
-        found = self.lineage[first_a, np.maximum(lowest, 0)]
-        return np.where(lowest < 0, ROOT, found).astype(np.int32)
-
-    def tree_distance(self, a: Nodes, b: Nodes) -> Int32s:
-        """Edges on the way from ``a`` to ``b``; a rank that is not named in between is no edge."""
-        met = self.lca(a, b)
-        depth = self.depth.astype(np.int32)
-        return np.asarray(depth[np.asarray(a)] + depth[np.asarray(b)] - 2 * depth[met], np.int32)
-
-    def lca_height(self, a: Nodes, b: Nodes) -> Int32s:
-        """Ranks from species up to where two lineages meet: 0 same species, 1 same genus, ..., 7 other kingdom.
-
-        The severity of a mistake (Bertinetto et al., "Making Better Mistakes", CVPR 2020, section 3).
-        """
-        return np.asarray(int(Rank.SPECIES) - self.rank[self.lca(a, b)].astype(np.int32))
-
-    # Sums over ranks.
-
-    def groups(self, rank: Rank) -> Int32s:
-        """[n_groups] the nodes that the leaves fall into at ``rank``, in order of leaves.
-
-        Every leaf is in one group: where its ``rank`` is not named, that of its nearest ancestor.
-        """
-        return np.asarray(self.lineage[self._group_starts(rank), rank], np.int32)
-
-    def group_of_leaf(self, rank: Rank) -> Int32s:
-        """[n_leaves] the number of each leaf's group at ``rank``: its place in :meth:`groups`."""
-        column = self.lineage[:, rank]
-        return np.cumsum(np.append(False, column[1:] != column[:-1])[: self.n_leaves], dtype=np.int32)
-
-    def group_sums(self, scores: npt.ArrayLike, rank: Rank) -> npt.NDArray[Any]:
-        """Sums of ``scores`` [..., n_leaves] over the groups at ``rank``: [..., n_groups] (see :meth:`groups`).
-
-        Half precision is summed in single; the result of probabilities adds up to what they add up to.
-        """
-        values = self._scores(scores)
-        starts = self._group_starts(rank)
-        if not len(starts):
-            return np.zeros((*values.shape[:-1], 0), values.dtype)
-        return np.add.reduceat(values, starts, axis=-1)
-
-    def group_log_sums(self, log_scores: npt.ArrayLike, rank: Rank) -> npt.NDArray[Any]:
-        """Log of the summed exponentials over the groups at ``rank``, without overflow: [..., n_groups].
-
-        Group log-probabilities from leaf log-probabilities; a group of -inf alone is -inf.
-        """
-        values = self._scores(log_scores)
-        starts = self._group_starts(rank)
-        if not len(starts):
-            return np.zeros((*values.shape[:-1], 0), values.dtype)
-        top = np.maximum.reduceat(values, starts, axis=-1)
-        finite = np.where(np.isfinite(top), top, 0)
-        shifted = np.exp(values - finite[..., self.group_of_leaf(rank)])
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(np.add.reduceat(shifted, starts, axis=-1)) + finite)
-
-    def all_group_sums(self, scores: npt.ArrayLike) -> dict[Rank, npt.NDArray[Any]]:
-        """:meth:`group_sums` at every rank; each is summed from the one below, so seven cost little more than one."""
-        sums: dict[Rank, npt.NDArray[Any]] = {}
-        values, starts_below = self._scores(scores), np.arange(self.n_leaves)
-        for rank in reversed(Rank):
-            starts = self._group_starts(rank)
-            if len(starts):
-                values = np.add.reduceat(values, np.searchsorted(starts_below, starts), axis=-1)
-            else:
-                values = np.zeros((*values.shape[:-1], 0), values.dtype)
-            sums[rank], starts_below = values, starts
-        return sums
-
-    def restrict(self, leaves: npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | slice) -> Self:
-        """The tree of some leaves alone (a mask, ascending row numbers, or ``tree.leaves(node)``), ancestors kept."""
-        kept = self.lineage[leaves]
-        nodes = np.union1d([ROOT], kept).astype(np.int32)
-        lineage = np.searchsorted(nodes, kept).astype(np.int32)
-        first_leaf = np.zeros(len(nodes), np.int32)
-        for column in lineage.T[::-1]:
-            found, first = np.unique(column, return_index=True)
-            first_leaf[found] = first
-        first_leaf[ROOT] = 0
-        return type(self)._from_lineage(self.name.gather(nodes), first_leaf, self.rank[nodes], lineage)
-
-    def _group_starts(self, rank: Rank) -> npt.NDArray[np.int64]:
-        column = self.lineage[:, rank]
-        return np.flatnonzero(np.append(True, column[1:] != column[:-1])[: self.n_leaves])
-
-    def _scores(self, scores: npt.ArrayLike) -> npt.NDArray[Any]:
-        values = np.asarray(scores)
-        if values.shape[-1:] != (self.n_leaves,):
-            raise ValueError(f"scores of shape {values.shape} do not end with the tree's {self.n_leaves} leaves")
-        return values.astype(np.float32) if values.dtype in (np.float16, np.bool_) else values
+def _differs_from_above(column: pl.Series) -> npt.NDArray[np.bool_]:
+    """The rows whose value is another than that of the row before; the first row is one."""
+    return (column != column.shift(1)).fill_null(True).to_numpy()
 
 
-def _group_begins(columns: Sequence[pl.Series], n_rows: int) -> list[npt.NDArray[np.bool_]]:
+def _iter_begins(columns: Sequence[pl.Series], n_rows: int) -> Iterator[npt.NDArray[np.bool_]]:
     """For each rank, the rows where the lineage down to that rank is another than in the row before."""
     begins = np.zeros(n_rows, bool)
     begins[:1] = True
-    found = []
-    for label, column in zip(RANK_LABELS, columns, strict=True):
-        group_above = np.cumsum(begins, dtype=np.int64)
-        begins = begins | (column != column.shift(1)).fill_null(True).to_numpy()
-        # Depth-first means that each (group above, name) is one run; a run more is a taxon in two places.
-        pairs = pl.DataFrame({"above": group_above, "name": column}).filter(pl.Series(begins))
+    for column in columns:
+        begins = begins | _differs_from_above(column)
+        yield begins
+
+
+def _check_order(columns: Sequence[pl.Series], starts: Sequence[npt.NDArray[np.int64]], n_rows: int) -> None:
+    """Depth-first means that each name within a group of the rank above is one run of rows."""
+    group_above = np.zeros(n_rows, np.int64)
+    for label, column, start in zip(RANK_LABELS, columns, starts, strict=True):
+        pairs = pl.DataFrame({"above": group_above[start], "name": column.gather(start)})
         if (repeated := pairs.is_duplicated()).any():
             name = pairs.filter(repeated)["name"][0]
             raise LinnaeaError(
                 f"the taxa are not in depth-first order: {label} {name!r} has rows in two places; sort the table first"
             )
-        found.append(begins)
-    return found
+        group_above = np.repeat(np.arange(len(start)), np.diff(np.append(start, n_rows)))
 
 
 def _preorder(

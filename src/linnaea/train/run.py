@@ -18,7 +18,7 @@ from linnaea.model.backbone import at_image_size, backbone_preprocess, load_back
 from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model, renew_text
 from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import HUB_ARCHITECTURES, TaxonModel, choose_device, load_model, save_model
-from linnaea.model.text import TokenTable, make_token_table, number_lineages
+from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank, taxa_of_checklist
@@ -26,6 +26,7 @@ from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.taxonomy.tree import number_lineages
 from linnaea.train.batches import Loader
 from linnaea.train.costs import Costs, estimate_costs
 from linnaea.train.fit import FitResult, Place, fit
@@ -272,7 +273,7 @@ def make_plan(run: Run) -> Plan:
     taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
     table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
     n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
-    n_classes = count_classes(number_lineages(dataset.taxa_list), recipe.descent)
+    n_classes = count_classes(number_lineages(taxon.lineage for taxon in dataset.taxa_list), recipe.descent)
     return Plan(
         n_samples=len(dataset),
         n_taxa=dataset.index["taxon_id"].n_unique(),
