@@ -10,7 +10,6 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "linnaea"
 
 KNOWN_CYCLES: set[frozenset[str]] = {
-    frozenset({"linnaea.cli.evaluate", "linnaea.cli.evaluate_task"}),
     frozenset({"linnaea.cli.predict", "linnaea.cli.predict_restrict"}),
     frozenset({"linnaea.model.encoder", "linnaea.model.image_only", "linnaea.model.load", "linnaea.model.onnx"}),
     frozenset(

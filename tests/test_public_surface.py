@@ -29,6 +29,8 @@ SURFACE = {
     "TextType",
     "TreeOfLifeClassifier",
     "UsageError",
+    "calibrate",
+    "evaluate",
     "load_checklist",
     "load_model",
     "parse_label",
@@ -76,6 +78,10 @@ PARAMETERS = {
     "TreeOfLifeClassifier.get_label_data": "self",
     "TreeOfLifeClassifier.get_txt_embeddings": "self",
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
+    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= pretrained="
+    " device= workers=",
+    "evaluate": "model * data= split= sources= species_only= task= root= checklist= allow_different= output= text_type="
+    " templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= pretrained= device= workers=",
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",
     "parse_label": "label",
@@ -129,7 +135,7 @@ def test_type_checkers_and_editors_see_the_same_names() -> None:
     assert {alias.asname: node.module for node in imports for alias in node.names} == linnaea._HOMES
 
 
-VERB_PACKAGES = ["train"]
+VERB_PACKAGES = ["evaluate", "train"]
 """Sub-packages that are called as verbs."""
 
 

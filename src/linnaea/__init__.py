@@ -13,9 +13,11 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.data.shards import DataSet as DataSet
     from linnaea.errors import LinnaeaError as LinnaeaError
     from linnaea.errors import UsageError as UsageError
+    from linnaea.evaluate.run import evaluate as evaluate
     from linnaea.model.load import TaxonModel as TaxonModel
     from linnaea.model.load import load_model as load_model
     from linnaea.model.load import save_model as save_model
+    from linnaea.predict.calibrate import calibrate as calibrate
     from linnaea.predict.labels import LabelBank as LabelBank
     from linnaea.predict.predictor import Predictor as Predictor
     from linnaea.predict.pybioclip import CustomLabelsBinningClassifier as CustomLabelsBinningClassifier
@@ -47,6 +49,8 @@ _HOMES = {
     "TextType": "linnaea.taxonomy.taxon",
     "TreeOfLifeClassifier": "linnaea.predict.pybioclip",
     "UsageError": "linnaea.errors",
+    "calibrate": "linnaea.predict.calibrate",
+    "evaluate": "linnaea.evaluate.run",
     "load_checklist": "linnaea.taxonomy.checklists.store",
     "load_model": "linnaea.model.load",
     "parse_label": "linnaea.taxonomy.names",

@@ -1,24 +1,20 @@
 """``linnaea evaluate MODEL (--data DIR | --task NAME --root DIR)``: zero-shot and few-shot scores, with baselines."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, Commands
-from linnaea.cli.console import progress_bar, results, warn
+from linnaea.cli import DONE, SOME_FAILED, Commands
+from linnaea.cli.console import results, say, warn
+from linnaea.cli.tables import show_table
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from linnaea.evaluate.run import Evaluation
 
-    from linnaea.data.shards import DataSet
-    from linnaea.evaluate.evaluation import Evaluation
-    from linnaea.evaluate.examine import Findings
-    from linnaea.model.load import TaxonModel
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,111 +71,71 @@ class Evaluate:
     workers: int = 2
     """Threads that decode."""
 
-    def __post_init__(self) -> None:
-        if (self.data is None) == (not self.task):
-            raise ValueError("give either --data DIR or --task NAME")
-        if bool(self.task) != (self.root is not None):
-            raise ValueError("--task NAME and --root DIR go together")
-
 
 def evaluate(options: Evaluate) -> int:
-    """Evaluate, print a table, write everything."""
-    from linnaea.data.shards import DataSet
-    from linnaea.model.load import load_model
+    """Evaluate on a data set or a task, or on all tasks, and print the scores."""
+    from linnaea.evaluate.run import evaluate
 
-    if options.data is None:
-        from linnaea.cli.evaluate_task import evaluate_tasks
-
-        return evaluate_tasks(options)
-    whole = DataSet.open(options.data).sources(options.sources)
-    whole = whole.to_species() if options.species_only else whole
-    dataset = whole.split(options.split)
-    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-    score(options, model, whole, dataset)
+    if options.task == ALL:
+        return _evaluate_all(options)
+    _show(evaluate(**vars(options)))
     return DONE
 
 
-def score(options: Evaluate, model: "TaxonModel", whole: "DataSet", dataset: "DataSet") -> "Evaluation":
-    """Score ``dataset``, a part of ``whole``; write metrics, examples, report; print a table."""
-    from linnaea.data.shards import write_parquet
-    from linnaea.evaluate.evaluation import Question, evaluate_features
-    from linnaea.evaluate.evaluation_page import write_report
-    from linnaea.evaluate.examples import tabulate_examples
-    from linnaea.evaluate.features import encode_dataset
-    from linnaea.evaluate.tasks.photographs import TaskImages
-    from linnaea.predict.class_heads import find_own_labels, load_class_heads
-    from linnaea.storage import write_atomically
+def _evaluate_all(options: Evaluate) -> int:
+    """Evaluate on every task that is there; those that are not become rows with a reason."""
+    from functools import partial
 
-    heads = load_class_heads(options.model)
-    question = Question(
-        text_types=options.text_type or (TextType.TAXON_COM,),
-        templates=options.templates or "photo",
-        candidates=options.candidates,
-        labels=options.labels and (find_own_labels(str(options.labels)) or options.labels),
-        shots=options.shots,
-        probes=options.probe,
-        seen=options.seen,
-    )
-    if 0 in question.shots and not model.has_text:
-        warn(f"{model.name} knows images alone: zero-shot is left out")
-    with progress_bar("encoding images", "images") as on_progress:
-        features = encode_dataset(model, dataset, options.output, n_workers=options.workers, on_progress=on_progress)
-    with progress_bar("encoding captions", "captions") as on_progress:
-        evaluation = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
-    findings = _examine(options, model, dataset, features, evaluation)
-    metrics = {**evaluation.metrics, **findings.metrics}
-    write_atomically(options.output / "metrics.json", json.dumps(metrics, indent=1))
-    folder = dataset.directory.resolve().name
-    what = f"folder {folder}" if options.task == "folder" else options.task or f"{options.split} of {folder}"
-    facts = {"model": options.model, "fingerprint": model.fingerprint, "what": what, "task": options.task,
-             "templates": question.templates, "text_types": [str(form) for form in question.text_types],
-             "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
-    write_atomically(options.output / "run.json", json.dumps(facts, indent=1))
-    place = Path(options.model)
-    name = (place.parent if place.name == "model" else place).name or options.model
-    title = f"{name} on {options.task or options.split}"
-    examples = tabulate_examples(dataset, evaluation.answers, evaluation.few_shot)
-    write_parquet(examples, options.output / "examples.parquet")
-    report = write_report(options.output, dataset, metrics, evaluation.answers, examples, title, findings)
-    if heads and not any(name.endswith("/top1") for name in evaluation.metrics):
-        warn("no image shows a taxon that the class heads know; a model without captions has no zero-shot answers")
-    _print_table(evaluation)
-    print(f"report: {report}", flush=True)
-    return evaluation
+    from linnaea.evaluate.run import SUMMARY_FILE, check_given, evaluate, evaluate_tasks
+    from linnaea.model.load import load_model
+
+    check_given(options.data, options.task, options.root)
+    assert options.root is not None
+    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
+    ask = partial(evaluate, **{**vars(options), "model": model})
+    found = []
+    for result in evaluate_tasks(ask, options.root, options.output):
+        found.append(result)
+        if result.evaluation is not None:
+            _show(result.evaluation)
+        elif (options.root / result.task.name).is_dir():
+            warn(f"{result.task.name}: {result.reason}")
+    shown = ("zero_shot/asis/top1", "zero_shot/taxon_com/top1", "few_shot/1/mean", "few_shot/5/mean")
+    rows = [(result.task.name, *(_percent(result.evaluation, name) for name in shown), result.reason)
+            for result in found]  # fmt: skip
+    show_table(("task", "raw labels", "taxon_com", "1-shot", "5-shot", "why not"), rows)
+    missing = [result for result in found if result.reason]
+    say(f"{len(found) - len(missing)} of {len(found)} tasks evaluated; {options.output / SUMMARY_FILE}")
+    return SOME_FAILED if missing else DONE
 
 
-def _examine(
-    options: Evaluate,
-    model: "TaxonModel",
-    dataset: "DataSet",
-    features: "NDArray[np.float32]",
-    evaluation: "Evaluation",
-) -> "Findings":
-    from linnaea.cli.folder_vectors import encode_folder
-    from linnaea.evaluate.examine import examine
-
-    nothing = encode_folder(model, options.no_organism, options.workers) if options.no_organism else None
-    bank = next(iter(evaluation.banks.values()), None)
-    answers = next(iter(evaluation.answers.values()), None)
-    return examine(model, dataset, features, bank, answers, with_structure=options.structure, nothing_ME=nothing,
-                   domain=options.domain)  # fmt: skip
+def _percent(evaluation: "Evaluation | None", score: str) -> str:
+    return f"{evaluation.metrics[score]:.1%}" if evaluation and score in evaluation.metrics else ""
 
 
-def _print_table(evaluation: "Evaluation") -> None:
+def _show(evaluation: "Evaluation") -> None:
+    """Print the scores of one evaluation, and what was left out."""
     from rich.table import Table
 
     from linnaea.evaluate.evaluation_page import score_rows
 
-    for score in evaluation.few_shot:
-        if score.n_skipped:
-            warn(f"{score.n_shots}-shot: {score.n_skipped} classes with fewer images are left out")
     metrics = evaluation.metrics
+    if "n_resolved_classes" in metrics:
+        say(f"{evaluation.facts['task']}: {metrics['n_resolved_classes']} of {metrics['n_classes']} labels name a taxon"
+            " that is known")  # fmt: skip
+    for note in evaluation.notes:
+        warn(note)
+    if evaluation.report_path is None:  # a task beyond species
+        rows = [(name, f"{value:.4g}") for name, value in metrics.items() if name != "n_missing"]
+        show_table(("score", "value"), rows, right=("value",))
+        return
     table = Table(title=f"{metrics['n_images']:,} images of {metrics['n_classes']:,} classes")
     for name in ("score", "right", "chance", "majority"):
         table.add_column(name, justify="left" if name == "score" else "right")
     for row in score_rows(metrics):
         table.add_row(*row.values())
     results.print(table)
+    print(f"report: {evaluation.report_path}", flush=True)
 
 
 COMMANDS: Commands = {"": (Evaluate, evaluate)}

@@ -61,18 +61,31 @@ class Question:
     """What to ask of a model."""
 
     text_types: tuple[CaptionForm, ...] = (TextType.TAXON_COM,)
+    """Caption forms of the candidates, one zero-shot evaluation each; ``asis`` are the source's raw labels. None:
+    ``taxon_com``, and for a task the published form before it."""
     templates: str = "photo"
-    """A name in :data:`TEMPLATES`, or a file (:func:`read_templates`)."""
+    """A name in :data:`TEMPLATES`, or a file (:func:`read_templates`). Empty: ``photo``, and ``openai`` for a task."""
     candidates: Literal["split", "all"] = "split"
+    """The candidates: the taxa of the evaluated split, or those of all splits."""
     labels: Path | None = None
+    """Candidates from a file, a bank, a model's folder or another data set instead; a bank's calibration counts where
+    this model made it."""
     shots: tuple[int, ...] = (0, 1, 5)
+    """0 is zero-shot; others are SimpleShot with that many images a class, five folds."""
     probes: tuple[ProbeName, ...] = ()
+    """Classifiers on the frozen features, beside SimpleShot."""
     seen: Path | None = None
-    """Taxa that the model has seen (any file or folder of taxa): scores of seen and of unseen species apart."""
+    """Taxa that the model was trained on (any file or folder of taxa): seen and unseen species are scored apart."""
+    structure: bool = False
+    """Whether to look for the tree in the vectors, which takes minutes."""
+    no_organism: Path | None = None
+    """A folder of pictures that show no organism: how well they are told from those that do."""
+    domain: str = "domain"
+    """The fact of the records that names their domain (field, studio, ...); where no record has it, the source."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Scores:
     """Flat metrics, and what they were computed from."""
 
     metrics: dict[str, int | float]
@@ -91,7 +104,7 @@ def evaluate_features(
     *,
     heads: Mapping[Rank, LabelBank] | None = None,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
-) -> Evaluation:
+) -> Scores:
     """Score unit vectors of the images of ``dataset``, a split of ``whole``.
 
     A model with class heads answers with them: its text tower has learnt nothing, and there is no zero-shot.
@@ -131,7 +144,7 @@ def evaluate_features(
         for probe in probed:
             place = f"probe/{probe.probe}"
             metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes}
-    return Evaluation(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
+    return Scores(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
 
 
 def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -> LabelBank:

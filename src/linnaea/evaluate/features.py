@@ -1,7 +1,7 @@
 """One pass over the images feeds every protocol; what is encoded stays on disk, so that a rerun goes on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ SAVE_EVERY = 2048
 def encode_dataset(
     model: TaxonModel,
     dataset: DataSet,
-    folder: Path,
+    folder: Path | None = None,
     *,
     n_workers: int = 2,
     unit: bool = True,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[ndarray, "N E"]:
-    """Unit vectors of every image of ``dataset``, in index order, cached in ``folder``.
+    """Return unit vectors of every image of ``dataset``, in index order; kept in ``folder``, where there is one.
 
     The cache belongs to this model with this preprocessing (its fingerprint) and these images (their contents, in
     this order); any other is overwritten. Whenever the writer is killed, what the state file calls done is on disk.
@@ -37,6 +37,11 @@ def encode_dataset(
     Raises:
         LinnaeaError: an image of the data set cannot be decoded, or the disk is full.
     """
+    if folder is None:
+        vectors: Float32[ndarray, "N E"] = np.empty((len(dataset), model.width), np.float32)
+        for row, vector in _iter_vectors(model, dataset, 0, n_workers, unit, on_progress):
+            vectors[row] = vector
+        return vectors
     vectors_path, state_path = folder / "features.npy", folder / "features.json"
     question = {"model": model.fingerprint, "images": _hash_keys(dataset), "width": model.width, "unit": unit}
     shape = (len(dataset), model.width)
@@ -48,16 +53,29 @@ def encode_dataset(
         vectors = open_memmap(
             vectors_path, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
         )
-        items = ((row, dataset.read(row)) for row in range(done, len(dataset)))
-        for row, vector in iter_encoded_images(model, items, n_workers=n_workers, unit=unit):
-            if isinstance(vector, ImageError):
-                raise LinnaeaError(f"{dataset.directory}: sample {dataset.index['key'][row]}: {vector}")
+        for row, vector in _iter_vectors(model, dataset, done, n_workers, unit, on_progress):
             vectors[row] = vector
-            on_progress(row + 1, len(dataset))
             if (row + 1) % SAVE_EVERY == 0 or row + 1 == len(dataset):
                 vectors.flush()
                 write_atomically(state_path, json.dumps({**question, "done": row + 1}))
     return np.asarray(vectors)
+
+
+def _iter_vectors(
+    model: TaxonModel,
+    dataset: DataSet,
+    start: int,
+    n_workers: int,
+    unit: bool,
+    on_progress: Callable[[int, int | None], None],
+) -> Iterator[tuple[int, Float32[ndarray, " E"]]]:
+    """Yield each row from ``start`` on with its vector; raise LinnaeaError where an image cannot be decoded."""
+    items = ((row, dataset.read(row)) for row in range(start, len(dataset)))
+    for row, vector in iter_encoded_images(model, items, n_workers=n_workers, unit=unit):
+        if isinstance(vector, ImageError):
+            raise LinnaeaError(f"{dataset.directory}: sample {dataset.index['key'][row]}: {vector}")
+        yield row, vector
+        on_progress(row + 1, len(dataset))
 
 
 def _holds(path: Path, shape: tuple[int, int]) -> bool:

@@ -1,0 +1,362 @@
+"""Evaluate a model: a model and photographs with known names in, scores and a report out."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from jaxtyping import Float32
+from numpy import ndarray
+
+from linnaea.data.shards import DataSet, write_parquet
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features
+from linnaea.evaluate.evaluation_page import write_report
+from linnaea.evaluate.examine import Findings, examine
+from linnaea.evaluate.examples import tabulate_examples
+from linnaea.evaluate.features import encode_dataset
+from linnaea.evaluate.probes import ProbeName
+from linnaea.evaluate.tasks import FOLDER, TASKS, Task
+from linnaea.evaluate.tasks.photographs import TaskImages, open_task
+from linnaea.evaluate.tasks.protocols import score_task
+from linnaea.evaluate.zero_shot import ZeroShotAnswers
+from linnaea.model.load import TaxonModel, load_model
+from linnaea.predict.calibrate import encode_no_organism
+from linnaea.predict.class_heads import find_own_labels, load_class_heads
+from linnaea.progress import progress_bar
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.resolve import Resolver
+from linnaea.taxonomy.taxon import TextType
+
+REPORT_FILE, METRICS_FILE, EXAMPLES_FILE, FACTS_FILE = "report.html", "metrics.json", "examples.parquet", "run.json"
+SUMMARY_FILE = "tasks.csv"
+
+KEY_SCORES = (
+    "n_images", "n_classes", "n_resolved_classes", "zero_shot/asis/top1", "zero_shot/taxon_com/top1",
+    "few_shot/1/mean", "few_shot/1/std", "few_shot/5/mean", "few_shot/5/std", "transfer/mean", "pairs/mean",
+    "traits/mean", "discovery/all/mean",
+)  # fmt: skip
+"""Columns of :data:`SUMMARY_FILE`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The scores of a model on one set of photographs."""
+
+    title: str
+    metrics: Mapping[str, int | float]
+    """Flat, as in ``metrics.json``: ``zero_shot/taxon_com/top1``, ``few_shot/1/mean``, ``n_images``, ..."""
+    facts: Mapping[str, Any]
+    """What was evaluated, as in ``run.json``: model, fingerprint, task, captions."""
+    examples: pl.DataFrame | None = None
+    """A row per photograph with truth and answers; ``None`` for tasks beyond species, which name no taxon."""
+    notes: tuple[str, ...] = ()
+    """What was left out, a line each."""
+    report_path: Path | None = None
+    """The page, where the evaluation was given an ``output``."""
+    dataset: DataSet = field(repr=False)
+    answers: Mapping[str, ZeroShotAnswers] = field(default_factory=dict, repr=False)
+    """The answers with each caption form."""
+    findings: Findings = field(default_factory=Findings, repr=False)
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {value:.3f}" for name, value in self.metrics.items() if name.endswith(("/top1", "/mean"))]
+        shown = [line for line in shown if "chance/" not in line and "majority/" not in line][:4]
+        size = f"{self.metrics['n_images']:,} images of {self.metrics['n_classes']:,} classes"
+        return f"<Evaluation {self.title}: {'; '.join([size, *shown])}>"
+
+    def save(self, directory: str | Path) -> Path | None:
+        """Write ``metrics.json``, ``run.json``, ``examples.parquet`` and ``report.html``; return the page's path.
+
+        A task beyond species has neither examples nor a page.
+        """
+        folder = Path(directory)
+        write_atomically(folder / METRICS_FILE, json.dumps(self.metrics, indent=1))
+        write_atomically(folder / FACTS_FILE, json.dumps(self.facts, indent=1))
+        if self.examples is None:
+            return None
+        write_parquet(self.examples, folder / EXAMPLES_FILE)
+        return write_report(folder, self.dataset, self.metrics, self.answers, self.examples, self.title, self.findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The model to evaluate, and where its vectors are kept."""
+
+    model: TaxonModel
+    given: str
+    """The name or folder that the caller gave."""
+    output: Path | None
+    n_workers: int
+
+    @property
+    def title(self) -> str:
+        """The name of the model's folder, or of the run around it."""
+        place = Path(self.given)
+        return (place.parent if place.name == "model" else place).name or self.given
+
+
+def evaluate(
+    model: str | Path | TaxonModel,
+    *,
+    data: str | Path | DataSet | None = None,
+    split: str = "test",
+    sources: Sequence[str] = (),
+    species_only: bool = False,
+    task: str = "",
+    root: str | Path | None = None,
+    checklist: Sequence[str] = ("inat",),
+    allow_different: bool = False,
+    output: str | Path | None = None,
+    text_type: CaptionForm | Sequence[CaptionForm] = (),
+    templates: str = "",
+    candidates: Literal["split", "all"] = "split",
+    labels: str | Path | None = None,
+    shots: Sequence[int] = (0, 1, 5),
+    probe: Sequence[ProbeName] = (),
+    seen: str | Path | None = None,
+    structure: bool = False,
+    no_organism: str | Path | None = None,
+    domain: str = "domain",
+    pretrained: str | None = None,
+    device: str = "auto",
+    workers: int = 2,
+) -> Evaluation:
+    """Score a model on a split of a data set, or on a published task: zero-shot, few-shot, against chance.
+
+    ``model`` is a name, a folder or a loaded model. ``data`` is a data set, of which one ``split`` is evaluated; or
+    ``task`` is a published task (:data:`~linnaea.evaluate.tasks.TASKS`) or ``"folder"`` (any folder of class
+    folders), unpacked in ``root``, its labels resolved by ``checklist``. ``output`` is the folder for ``metrics.json``,
+    ``examples.parquet``, ``report.html`` and the images' vectors, which the next evaluation there uses again.
+    :class:`~linnaea.evaluate.evaluation.Question` describes the other options.
+
+    Raises:
+        UsageError: Neither or both of ``data`` and ``task`` are given, or there is no such task.
+        LinnaeaError: The model or the photographs cannot be read, or a true taxon is not among ``labels``.
+    """
+    check_given(data, task, root)
+    chosen = find_task(task) if task else None
+    forms = (text_type,) if isinstance(text_type, str) else tuple(text_type)
+    own = None if labels is None else find_own_labels(str(labels)) or Path(labels)
+    question = Question(text_types=forms, templates=templates, candidates=candidates, labels=own, shots=tuple(shots),
+                        probes=tuple(probe), seen=_path(seen), structure=structure, no_organism=_path(no_organism),
+                        domain=domain)  # fmt: skip
+    found = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
+    subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device)
+    if chosen is not None and root is not None:
+        return evaluate_task(subject, chosen, Path(root), question, checklist, allow_different=allow_different)
+    assert found is not None
+    what = f"{split} of {found[1].directory.resolve().name}"
+    return _saved(_score(subject, *found, question, what, f"{subject.title} on {split}"), subject.output)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _open_data(
+    data: str | Path | DataSet, split: str, sources: tuple[str, ...], *, species_only: bool
+) -> tuple[DataSet, DataSet]:
+    """Return the part of a data set that holds the candidates, and of it the split to evaluate."""
+    whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(sources)
+    whole = whole.to_species() if species_only else whole
+    return whole, whole.split(split)
+
+
+def check_given(data: object, task: str, root: object) -> None:
+    """Raise UsageError unless either a data set, or a task with its folder, is given."""
+    if (data is None) == (not task):
+        raise UsageError("give either a data set (--data) or a task (--task)")
+    if bool(task) != (root is not None):
+        raise UsageError("a task (--task) and the folder of its photographs (--root) go together")
+
+
+def open_subject(
+    model: str | Path | TaxonModel, output: Path | None, n_workers: int, *, pretrained: str | None, device: str
+) -> Subject:
+    """Load the model to evaluate.
+
+    Raises:
+        LinnaeaError: There is no such model.
+    """
+    if isinstance(model, TaxonModel):
+        return Subject(model=model, given=model.name, output=output, n_workers=n_workers)
+    loaded = load_model(str(model), pretrained=pretrained, device=device)
+    return Subject(model=loaded, given=str(model), output=output, n_workers=n_workers)
+
+
+def _saved(evaluation: Evaluation, folder: Path | None) -> Evaluation:
+    return evaluation if folder is None else replace(evaluation, report_path=evaluation.save(folder))
+
+
+def _score(
+    subject: Subject, whole: DataSet, dataset: DataSet, question: Question, what: str, title: str, task: str = ""
+) -> Evaluation:
+    """Score ``dataset``, a part of ``whole``."""
+    model = subject.model
+    question = replace(
+        question, text_types=question.text_types or (TextType.TAXON_COM,), templates=question.templates or "photo"
+    )
+    heads = load_class_heads(subject.given)
+    with progress_bar("encoding images", "images") as on_progress:
+        features = encode_dataset(model, dataset, subject.output, n_workers=subject.n_workers, on_progress=on_progress)
+    with progress_bar("encoding captions", "captions") as on_progress:
+        scores = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
+    findings, left_out = _examine(subject, dataset, features, question, scores)
+    facts = {"model": subject.given, "fingerprint": model.fingerprint, "what": what, "task": task,
+             "templates": question.templates, "text_types": [str(form) for form in question.text_types],
+             "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
+    return Evaluation(
+        title=title,
+        metrics={**scores.metrics, **findings.metrics},
+        facts=facts,
+        examples=tabulate_examples(dataset, scores.answers, scores.few_shot),
+        notes=(*_notes(model, question, scores, has_heads=bool(heads)), *left_out),
+        dataset=dataset,
+        answers=scores.answers,
+        findings=findings,
+    )
+
+
+def _examine(
+    subject: Subject, dataset: DataSet, features_NE: Float32[ndarray, "N E"], question: Question, scores: Scores
+) -> tuple[Findings, list[str]]:
+    """Examine the answers of the first caption form; return a line per picture that cannot be read as well."""
+    nothing_ME, left_out = None, list[str]()
+    if question.no_organism is not None:
+        nothing_ME, left_out = encode_no_organism(subject.model, question.no_organism, subject.n_workers)
+    findings = examine(
+        subject.model,
+        dataset,
+        features_NE,
+        next(iter(scores.banks.values()), None),
+        next(iter(scores.answers.values()), None),
+        with_structure=question.structure,
+        nothing_ME=nothing_ME,
+        domain=question.domain,
+    )
+    return findings, left_out
+
+
+def _notes(model: TaxonModel, question: Question, scores: Scores, *, has_heads: bool) -> Iterator[str]:
+    if 0 in question.shots and not model.has_text:
+        yield f"{model.name} knows images alone: zero-shot is left out"
+    if has_heads and not any(name.endswith("/top1") for name in scores.metrics):
+        yield "no image shows a taxon that the class heads know; a model without captions has no zero-shot answers"
+    for score in scores.few_shot:
+        if score.n_skipped:
+            yield f"{score.n_shots}-shot: {score.n_skipped} classes with fewer images are left out"
+
+
+def find_task(name: str) -> Task:
+    """Return the task of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    known = {**TASKS, FOLDER.name: FOLDER}
+    if name not in known:
+        raise UsageError(f"--task {name}: there is no such task; all, or one of {', '.join(known)}")
+    return known[name]
+
+
+def evaluate_task(
+    subject: Subject,
+    task: Task,
+    root: Path,
+    question: Question,
+    checklists: Sequence[str] = ("inat",),
+    *,
+    allow_different: bool = False,
+) -> Evaluation:
+    """Evaluate one task by its protocol; saved where the subject has an output.
+
+    Raises:
+        LinnaeaError: The folder does not hold what was published, or cannot be read.
+    """
+    forms = question.text_types or tuple(dict.fromkeys((task.text_type, TextType.TAXON_COM)))
+    by_class = task.protocol == "classes"
+    resolver = None
+    if by_class and subject.model.has_text and any(form != "asis" for form in forms):
+        resolver = Resolver.of(checklists, context=dict(task.context))
+    images = open_task(task, root, allow_different=allow_different, resolver=resolver)
+    title = f"{subject.title} on {task.name}"
+    if by_class:
+        what = f"folder {images.directory.resolve().name}" if task is FOLDER else task.name
+        asked = replace(question, text_types=forms, templates=question.templates or "openai")
+        found = _score(subject, images, images, asked, what, title, task.name)
+    else:
+        found = _score_beyond_species(subject, task, images, title)
+    more: dict[str, int | float] = {}
+    notes = found.notes
+    if images.n_missing:
+        more["n_missing"] = images.n_missing
+        notes = (*notes, f"{task.name}: {images.n_missing:,} listed images are not there and are left out")
+    if resolver is not None:
+        more["n_resolved_classes"] = images.n_resolved
+    return _saved(replace(found, metrics={**found.metrics, **more}, notes=notes), subject.output)
+
+
+def _score_beyond_species(subject: Subject, task: Task, images: TaskImages, title: str) -> Evaluation:
+    unit = task.protocol != "traits"
+    with progress_bar(f"{task.name}: encoding images", "images") as on_progress:
+        features = encode_dataset(
+            subject.model, images, subject.output, n_workers=subject.n_workers, unit=unit, on_progress=on_progress
+        )
+    with progress_bar(f"{task.name}: fitting", "fits") as on_progress:
+        scores = score_task(task, images, features, n_jobs=subject.n_workers, on_progress=on_progress)
+    facts = {"model": subject.given, "fingerprint": subject.model.fingerprint, "what": task.name, "task": task.name,
+             "as_published": images.as_published}  # fmt: skip
+    sizes: dict[str, int | float] = {"n_images": len(images), "n_classes": len(images.raw_labels)}
+    return Evaluation(title=title, metrics=sizes | scores, facts=facts, dataset=images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """The evaluation of one task, or the reason why there is none."""
+
+    task: Task
+    evaluation: Evaluation | None = None
+    reason: str = ""
+
+
+def evaluate_tasks(ask: Callable[..., Evaluation], root: Path, output: Path) -> Iterator[TaskScores]:
+    """Evaluate every published task whose folder is in ``root``, and write ``tasks.csv`` at the end.
+
+    Args:
+        ask: :func:`evaluate` with its model and its options; it is given ``task``, ``root`` and ``output``.
+        root: A folder with one folder per task, named after it.
+        output: The folder to write; each task gets a folder of its own in it.
+
+    Yields:
+        The scores of each task. A task that is missing or fails has a reason, and stops no other.
+    """
+    results = []
+    for task in TASKS.values():
+        results.append(_try_task(ask, task, root / task.name, output / task.name))
+        yield results[-1]
+    _write_summary(results, output / SUMMARY_FILE)
+
+
+def _try_task(ask: Callable[..., Evaluation], task: Task, root: Path, output: Path) -> TaskScores:
+    if not root.is_dir():
+        return TaskScores(task=task, reason=f"no folder {root}; get it from {task.where}")
+    try:
+        return TaskScores(task=task, evaluation=ask(task=task.name, root=root, output=output))
+    except LinnaeaError as error:
+        return TaskScores(task=task, reason=str(error))
+
+
+def _write_summary(results: Sequence[TaskScores], path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("task", "state", *KEY_SCORES, "reason"))
+    for result in results:
+        metrics = result.evaluation.metrics if result.evaluation else {}
+        values = [metrics.get(name, "") for name in KEY_SCORES]
+        writer.writerow((result.task.name, "missing" if result.reason else "done", *values, result.reason))
+    write_atomically(path, text.getvalue())

@@ -1,0 +1,162 @@
+"""Calibrate a model: learn from photographs with known names how sure its answers may be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from linnaea.data.images import ImageError
+from linnaea.data.shards import DataSet
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.model.encode import iter_encoded_images
+from linnaea.model.folders import find_model_folder
+from linnaea.model.load import TaxonModel, load_model
+from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write_calibration
+from linnaea.predict.calibration_fit import fit_calibration
+from linnaea.predict.inputs import list_images
+from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank, read_taxa
+from linnaea.progress import progress_bar
+from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.taxon import TextType
+
+MOST_ORGANISMS = 4_000
+"""Photographs of ``organisms`` that are looked at."""
+
+_Places = list[tuple[DataSet, int]]
+"""Photographs as rows of data sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What :func:`calibrate` learned, and from how much."""
+
+    calibration: Calibration
+    path: Path
+    """The file that holds the calibration now: ``bank.json`` or ``linnaea.json``."""
+    n_images: int
+    n_known: int
+    """Images of species among the labels."""
+    n_labels: int
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    """Pictures of ``no_organism`` that cannot be read, a line each."""
+
+
+def calibrate(
+    model: str | Path | TaxonModel,
+    *,
+    data: str | Path | DataSet,
+    split: Sequence[str] = ("val",),
+    sources: Sequence[str] = (),
+    labels: str | Path | None = None,
+    no_organism: str | Path | None = None,
+    organisms: Sequence[str] = (),
+    strangers: bool = False,
+    text_type: TextType = TextType.TAXON_COM,
+    pretrained: str | None = None,
+    device: str = "auto",
+    workers: int = 2,
+) -> Calibrated:
+    """Learn how sure a model's answers may be, and write it beside the model or its labels.
+
+    Args:
+        model: Name or folder of a model, or a loaded model (then without ``pretrained`` and ``device``).
+        data: A data set with known names.
+        split: Splits to learn from; neither the one trained on nor the one the result is measured on.
+        sources: Sources to learn from; all of them where none is given.
+        labels: The label bank to calibrate; by default the model's own taxa.
+        no_organism: A folder of pictures that show no organism; teaches where recognition begins.
+        organisms: More splits whose photographs show organisms, for ``no_organism``; the model may have been trained
+            on them. At most 4,000 photographs are taken.
+        strangers: Learn from each photograph once more as if the labels lacked its species, or its genus.
+        text_type: Caption form of the model's own taxa.
+        pretrained: open_clip's tag, where ``model`` is an architecture's name.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        workers: Threads that decode.
+
+    Raises:
+        UsageError: ``organisms`` are given without ``no_organism``.
+        LinnaeaError: Something cannot be read, the bank is another model's, or there are too few photographs.
+    """
+    if organisms and no_organism is None:
+        raise UsageError("--organisms needs --no-organism, the pictures to tell organisms from")
+    whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(tuple(sources))
+    splits, others = ([whole.split(name) for name in names] for names in (split, organisms))
+    loaded = model if isinstance(model, TaxonModel) else load_model(str(model), pretrained=pretrained, device=device)
+    bank, folder = _open_labels(loaded, loaded.name, None if labels is None else Path(labels), text_type)
+    truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
+    vectors = _encode(loaded, _places(splits), workers)
+    nothing, left_out = None, list[str]()
+    if no_organism is not None:
+        nothing, left_out = encode_no_organism(loaded, Path(no_organism), workers)
+    more = _encode(loaded, _draw(_places(others)), workers) if others else None
+    group = find_groups(truth, bank)
+    learned = fit_calibration(
+        vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more, with_strangers=strangers
+    )
+    return Calibrated(
+        calibration=learned,
+        path=write_calibration(folder, learned),
+        n_images=len(truth),
+        n_known=int((group[:, Rank.SPECIES] != UNKNOWN).sum()),
+        n_labels=len(bank),
+        notes=tuple(left_out),
+    )
+
+
+def _open_labels(model: TaxonModel, given: str, labels: Path | None, text_type: TextType) -> tuple[LabelBank, Path]:
+    """Return the bank to calibrate, and the folder that keeps the calibration."""
+    if labels is not None:
+        bank = LabelBank.open(labels)
+        if bank.facts.get("model") != model.fingerprint:
+            raise LinnaeaError(f"{labels}: was built with another model; see `linnaea labels build`")
+        return bank, labels
+    own = find_model_folder(given) if Path(given).is_dir() else None
+    if own is None or not (own / TAXA_FILE).exists():
+        raise LinnaeaError(f"{given}: brings no taxa of its own; give --labels BANK")
+    with progress_bar("encoding labels", "labels") as on_progress:
+        return load_cached_bank(model, read_taxa(own), text_type, on_progress=on_progress), own
+
+
+def _places(splits: Sequence[DataSet]) -> _Places:
+    return [(part, row) for part in splits for row in range(len(part))]
+
+
+def _draw(places: _Places) -> _Places:
+    """Draw at most ``MOST_ORGANISMS``, the same ones every time."""
+    return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:MOST_ORGANISMS])]
+
+
+def _encode(model: TaxonModel, places: _Places, n_workers: int) -> Float32[ndarray, "N E"]:
+    vectors = np.empty((len(places), model.width), np.float32)
+    items = ((number, part.read(row)) for number, (part, row) in enumerate(places))
+    with progress_bar("encoding images", "images") as on_progress:
+        for number, vector in iter_encoded_images(model, items, n_workers=n_workers):
+            if isinstance(vector, ImageError):
+                raise LinnaeaError(f"sample {number}: {vector}; see `linnaea data check`")
+            vectors[number] = vector
+            on_progress(number + 1, len(places))
+    return vectors
+
+
+def encode_no_organism(model: TaxonModel, folder: Path, n_workers: int) -> tuple[Float32[ndarray, "M E"], list[str]]:
+    """Return unit vectors of all pictures below ``folder``, and a line for each that cannot be read.
+
+    Raises:
+        LinnaeaError: No picture can be read.
+    """
+    paths = list_images([str(folder)])
+    vectors, left_out = [], []
+    with progress_bar("encoding pictures of no organism", "images") as on_progress:
+        encoded = iter_encoded_images(model, ((path, path) for path in paths), n_workers=n_workers)
+        for done, (path, vector) in enumerate(encoded, start=1):
+            if isinstance(vector, ImageError):
+                left_out.append(f"{path}: {vector}; left out")
+            else:
+                vectors.append(vector)
+            on_progress(done, len(paths))
+    if not vectors:
+        raise LinnaeaError(f"{folder}: no photographs there that can be read")
+    return np.stack(vectors), left_out
