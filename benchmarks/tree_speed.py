@@ -20,7 +20,7 @@ import polars as pl
 
 from linnaea.taxonomy.changes import compare
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
-from linnaea.taxonomy.find import search_names
+from linnaea.taxonomy.find import Finder
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import RankGroups, TaxonTree, depth_first, lca_heights, number_lineages
 
@@ -88,7 +88,7 @@ def main() -> None:
     groups = timed("groups of all ranks", lambda: RankGroups.of(checklist.taxa))
     scores = draw.random((N_IMAGES, tree.n_leaves), dtype=np.float32)
     timed("sums at all seven ranks", lambda: groups.sums(scores), f"{N_IMAGES} x {tree.n_leaves:,} scores")
-    timed("typo-tolerant search", lambda: search_names(checklist, "Pica hudsonica"), "two words")
+    timed("typo-tolerant search", lambda: Finder.of_checklist(checklist).search("Pica hudsonica"), "two words")
     if "--without-diff" not in sys.argv:
         later, truth = changed(checklist)
         checklist = replace(checklist, synonyms=checklist.synonyms.clear())

@@ -169,7 +169,7 @@ def test_one_split_and_one_taxon_alone(dataset_dir: Path, tmp_path: Path) -> Non
     species = dataset.taxa["scientific_name"][0]
     assert 0 < run(dataset_dir, tmp_path / "species", "catalog", within=f"species:{species}") < rows.height
     for wrong in ({"within": "Nothing"}, {"within": "tribe:X"}, {"split": "none"}, {"within": " "}):
-        with pytest.raises(LinnaeaError, match=r"no taxon|no rank|no split"):
+        with pytest.raises(LinnaeaError, match=r"no taxon|not a rank|no split"):
             run(dataset_dir, tmp_path / "wrong", "catalog", **wrong)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.labels import LabelBank
-from linnaea.predict.restrict import find_clade, find_names, keep_clades, keep_listed, keep_rows
+from linnaea.predict.restrict import find_names, keep_clades, keep_listed, keep_rows
 from linnaea.taxonomy.taxon import Taxon
 
 MOTH = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera")
@@ -51,32 +51,6 @@ class OneSynonym:
 
 def never() -> OneSynonym:
     raise AssertionError("the bank's own names need no checklist")
-
-
-@pytest.mark.parametrize(
-    ("clade", "n"),
-    [("order:Lepidoptera", 3), ("lepidoptera", 3), ("genus:Morus", 2), ("Deilephila elpenor", 1), ("Gannet", 1),
-     ("kingdom:Animalia", 5), ("species:Arctia caja", 1)],
-)  # fmt: skip
-def test_a_clade_is_all_that_is_under_it(bank: LabelBank, clade: str, n: int) -> None:
-    assert len(find_clade(bank, clade)) == n
-
-
-@pytest.mark.parametrize(
-    ("clade", "message"),
-    [("order:Lepidoptra", "did you mean Lepidoptera"), ("tribe:Sphingini", "is no rank"), ("genus:", "no genus"),
-     ("family:Lepidoptera", "no family of that name")],
-)  # fmt: skip
-def test_a_clade_that_is_not_there_is_one_clear_line(bank: LabelBank, clade: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        find_clade(bank, clade)
-
-
-def test_a_name_of_several_ranks_is_not_guessed() -> None:
-    twice = [Taxon.of(order="Uria", genus="Alca", species="torda"), Taxon.of(genus="Uria", species="aalge")]
-    bank = LabelBank(make_taxa_table(twice), np.eye(2, dtype=np.float32), {})
-    with pytest.raises(UsageError, match="write order:Uria or genus:Uria"):
-        find_clade(bank, "Uria")
 
 
 def test_within_and_exclude_combine(bank: LabelBank) -> None:

@@ -1,8 +1,9 @@
 """``linnaea taxonomy lineage | search | tree``: looking around in a checklist."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import tyro
 
@@ -12,12 +13,11 @@ from linnaea.cli.tables import show_table
 from linnaea.errors import LinnaeaError, UsageError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from linnaea.taxonomy.checklists.store import Checklist
     from linnaea.taxonomy.tree import TaxonTree
 
 RankName = Literal["kingdom", "phylum", "class", "order", "family", "genus", "species"]
+Found = TypeVar("Found")
 N_OTHER_NAMES = 12
 """Synonyms and vernacular names that are printed for one taxon."""
 
@@ -39,32 +39,28 @@ class Lineage:
 def lineage(options: Lineage) -> int:
     """Print one block per taxon of that name."""
     from linnaea.taxonomy.checklists.store import load_checklist
+    from linnaea.taxonomy.find import Finder
 
     checklist = load_checklist(options.checklist)
-    found = _find(checklist, options.name, options.rank, options.kingdom)
-    blocks = [_lineage_block(checklist, *row) for row in found.iter_rows()]
+    found = _find(Finder.of_checklist(checklist).all, options)
+    blocks = [_lineage_block(checklist, *row) for row in found.select("row", "matched", "how").iter_rows()]
     print("\n\n".join(blocks))
     if len(blocks) > 1:
         say(f"\n{len(blocks)} taxa have the name {options.name!r}; --rank and --kingdom tell them apart.")
     return DONE
 
 
-def _find(checklist: "Checklist", name: str, rank: str | None, kingdom: str) -> "pl.DataFrame":
-    from linnaea.taxonomy.find import find_taxa, search_names
+def _find(find: Callable[..., Found], options: "Lineage | Tree") -> Found:
+    """Ask the finder for the taxon of the command; text that cannot be read exits with 2, a taxon not there with 1."""
+    from linnaea.taxonomy.find import parse_clade
     from linnaea.taxonomy.ranks import Rank
 
-    if not name.strip():
-        raise UsageError("the name is empty")
-    wanted = Rank.parse(rank) if rank else None
-    found = find_taxa(checklist, name, rank=wanted, kingdom=kingdom)
-    if found.height:
-        return found
-    where = f"{checklist.name} {checklist.version}".strip()
-    like = search_names(checklist, name, top_k=3, rank=wanted)
-    names = dict.fromkeys(like["matched"])
-    hint = f"did you mean {', '.join(names)}?" if names else "nothing in it is like that"
-    limits = "".join(f" as a {word}" if word == rank else f" in {word}" for word in (rank, kingdom) if word)
-    raise LinnaeaError(f"{name!r} is not in checklist {where}{limits}; {hint}")
+    name = options.name if isinstance(options, Lineage) else options.taxon
+    parse_clade(name)
+    try:
+        return find(name, rank=Rank.parse(options.rank) if options.rank else None, kingdom=options.kingdom)
+    except UsageError as error:
+        raise LinnaeaError(str(error)) from error
 
 
 def _lineage_block(checklist: "Checklist", row: int, matched: str, how: str) -> str:
@@ -115,16 +111,15 @@ class Search:
 
 def search(options: Search) -> int:
     """Print the taxa with the most similar names, best first."""
-    from linnaea.taxonomy.changes import lineage_text
     from linnaea.taxonomy.checklists.store import load_checklist
-    from linnaea.taxonomy.find import search_names
+    from linnaea.taxonomy.find import Finder, lineage_text
     from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
     if not options.text.strip():
         raise UsageError("there is nothing to search for")
     checklist = load_checklist(options.checklist)
     rank = Rank.parse(options.rank) if options.rank else None
-    found = search_names(checklist, options.text, top_k=options.top_k, rank=rank)
+    found = Finder.of_checklist(checklist).search(options.text, top_k=options.top_k, rank=rank)
     if found.is_empty():
         raise LinnaeaError(f"nothing in checklist {checklist.name} is like {options.text!r}; try fewer or other words")
     taxa = checklist.taxa[found["row"]]
@@ -166,12 +161,13 @@ class Tree:
 def tree(options: Tree) -> int:
     """Print or draw the clade."""
     from linnaea.taxonomy.checklists.store import load_checklist
+    from linnaea.taxonomy.find import Finder
     from linnaea.taxonomy.tree import ROOT, TaxonTree
     from linnaea.taxonomy.treemap import make_treemap_page
 
     checklist = load_checklist(options.checklist)
     every = options.taxon.strip().lower() == "life"
-    row = None if every else _one_row(checklist, options)
+    row = None if every else _find(Finder.of_checklist(checklist).one, options)
     whole = TaxonTree.of(checklist.taxa)
     top = ROOT if row is None else int(whole.lineage[row, -1])
     if options.plot is None:
@@ -180,16 +176,6 @@ def tree(options: Tree) -> int:
     make_treemap_page(whole, top, source=f"{checklist.name} {checklist.version}".strip()).write(options.plot)
     say(f"{options.plot}: open it in a browser")
     return DONE
-
-
-def _one_row(checklist: "Checklist", options: Tree) -> int:
-    from linnaea.taxonomy.changes import lineage_text
-
-    found = _find(checklist, options.taxon, options.rank, options.kingdom)
-    if found.height > 1:
-        paths = "; ".join(lineage_text(checklist.taxa[found["row"]]).head(4))
-        raise LinnaeaError(f"{options.taxon!r} is {found.height} taxa: {paths}; choose with --kingdom or --rank")
-    return int(found["row"][0])
 
 
 def _drawn(tree: "TaxonTree", top: int, depth: int, limit: int) -> list[str]:

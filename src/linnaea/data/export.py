@@ -30,7 +30,7 @@ from linnaea.data.statistics import load_licences
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, claim_folder, ignore_progress, read_finished, run_parts
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
-from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.find import Finder
 
 Format: TypeAlias = Literal["parquet", "catalog", "webdataset", "imagefolder"]
 
@@ -125,24 +125,11 @@ def select_rows(dataset: DataSet, config: ExportConfig) -> pl.DataFrame:
         dataset.split(config.split)
         index = index.filter(pl.col("split") == config.split)
     if config.within:
-        index = index.join(_taxa_within(dataset, config.within), on="taxon_id", how="semi")
+        within = Finder.of_taxa(dataset.taxa, str(dataset.directory)).rows(config.within)
+        index = index.join(dataset.taxa[within], on="taxon_id", how="semi")
     if index.is_empty():
         raise LinnaeaError(f"{dataset.directory}: no photograph of {config.within} in split {config.split}")
     return index.sort("row")
-
-
-def _taxa_within(dataset: DataSet, within: str) -> pl.DataFrame:
-    rank, colon, name = within.rpartition(":")
-    name = " ".join(name.replace("_", " ").split())
-    if colon and rank.strip().lower() not in RANK_LABELS:
-        raise LinnaeaError(f"--within {within}: {rank!r} is no rank; one of {', '.join(RANK_LABELS)}")
-    columns = [rank.strip().lower()] if colon else [*RANK_LABELS[:-1], "scientific_name"]
-    columns = ["scientific_name" if column == "species" and " " in name else column for column in columns]
-    there = pl.any_horizontal(pl.col(column).str.to_lowercase() == name.lower() for column in columns)
-    taxa = dataset.taxa.filter(there)
-    if taxa.is_empty() or not name:
-        raise LinnaeaError(f"{dataset.directory}: no taxon {within!r}; `linnaea data stats` shows what there is")
-    return taxa
 
 
 def list_parts(dataset: DataSet, output: Path, config: ExportConfig, rows: pl.DataFrame) -> list[PartTask]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import polars as pl
 from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -30,9 +29,10 @@ from linnaea.predict.decide import NOTHING
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.predictor import Predictor
 from linnaea.predict.priors import Place, Regions, apply_prior
-from linnaea.predict.restrict import keep_clades
+from linnaea.predict.restrict import keep_clades, label_finder
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
+from linnaea.taxonomy.find import Finder
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 CLADES_AT_MOST = 16
@@ -118,7 +118,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     """The application; one process serves one model."""
     limits = limits or Limits()
     predictor = replace(predictor, bank=_ready(predictor.bank))
-    metrics = _Metrics.new()
+    metrics, finder = _Metrics.new(), label_finder(predictor.bank.taxa)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -130,15 +130,17 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
                   description="Taxa on photographs, with probabilities at every rank.")  # fmt: skip
     app.add_middleware(LimitBody, limits=limits)
     app.add_middleware(Count, answered=metrics.requests, seconds=metrics.seconds)
-    _add_information(app, predictor, metrics, with_place=regions is not None)
-    _add_predict(app, predictor, limits, regions, metrics)
+    _add_information(app, predictor, metrics, finder, with_place=regions is not None)
+    _add_predict(app, predictor, limits, regions, metrics, finder)
     _add_refusals(app, limits)
     return app
 
 
-def _add_information(app: FastAPI, predictor: Predictor, metrics: _Metrics, *, with_place: bool) -> None:
+def _add_information(
+    app: FastAPI, predictor: Predictor, metrics: _Metrics, finder: Finder, *, with_place: bool
+) -> None:
     """The page, and what can be known of the model and the server."""
-    clades, model_name = list_clades(predictor.bank), _public_name(predictor.model.name)
+    model_name = _public_name(predictor.model.name)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> HTMLResponse:
@@ -157,19 +159,20 @@ def _add_information(app: FastAPI, predictor: Predictor, metrics: _Metrics, *, w
     def taxa(
         q: Annotated[str, Query(max_length=NAME_AT_MOST)] = "", limit: Annotated[int, Query(ge=1, le=100)] = 12
     ) -> list[Clade]:
-        """Taxa whose name begins with ``q`` (then those that hold it), the largest first."""
-        return complete(clades, q, limit)
+        """Taxa whose name begins with ``q`` (then those that hold it), the largest first; ``rank:`` keeps to a rank."""
+        found = finder.complete(q, limit).iter_rows()
+        return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in found]
 
 
 def _add_predict(
-    app: FastAPI, predictor: Predictor, limits: Limits, regions: Regions | None, metrics: _Metrics
+    app: FastAPI, predictor: Predictor, limits: Limits, regions: Regions | None, metrics: _Metrics, finder: Finder
 ) -> None:
     """``POST /predict``."""
     model_name = _public_name(predictor.model.name)
 
     @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
     def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:
-        return keep_clades(predictor.bank, within, exclude)
+        return keep_clades(predictor.bank, within, exclude, finder=finder)
 
     @app.post("/predict", responses=_errors(400, 413, 415, 422, 429, 503))
     async def predict(
@@ -354,23 +357,3 @@ def _score(guess: Guess) -> TaxonScore:
         probability=round(guess.score, 7),
         lineage=[name for name in taxon.lineage[: Rank.SPECIES] if name],
     )
-
-
-def list_clades(bank: LabelBank) -> pl.DataFrame:
-    """``rank``, ``name``, ``n`` (labels below) of every named taxon above species, the largest first."""
-    parts = [
-        bank.taxa.filter(pl.col(label) != "").group_by(pl.col(label).alias("name")).len("n")
-        .with_columns(rank=pl.lit(label), depth=pl.lit(depth))
-        for depth, label in enumerate(RANK_LABELS[: Rank.SPECIES])
-    ]  # fmt: skip
-    table = pl.concat(parts).sort("n", "depth", "name", descending=[True, False, False])
-    return table.with_columns(key=pl.col("name").str.to_lowercase())
-
-
-def complete(clades: pl.DataFrame, text: str, limit: int) -> list[Clade]:
-    """The clades that a person may mean by the beginning of a name."""
-    key = text.rpartition(":")[2].strip().lower()
-    begins, holds = pl.col("key").str.starts_with(key), pl.col("key").str.contains(key, literal=True)
-    found = clades.filter(holds).with_columns(first=begins).sort("first", descending=True, maintain_order=True)
-    rows = found.head(limit).select("rank", "name", "n").iter_rows()
-    return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in rows]

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from linnaea.taxonomy.change_evidence import PRINCIPAL, Side, evident, join_unique, link_names, without
+from linnaea.taxonomy.find import lineage_text
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 
 if TYPE_CHECKING:
@@ -225,9 +226,3 @@ def _describe(changes: pl.DataFrame, before: Side, after: Side) -> pl.DataFrame:
     return changes.select(pl.col(c).cast(kind) for c, kind in CHANGE_SCHEMA.items()).sort(
         "old_row", "new_row", nulls_last=True
     )
-
-
-def lineage_text(taxa: pl.DataFrame) -> pl.Series:
-    """The named ranks of each row, from kingdom down, joined by ``" > "``."""
-    named = [pl.when(pl.col(label) != "").then(pl.col(label)) for label in RANK_LABELS]
-    return taxa.select(pl.concat_str(named, separator=" > ", ignore_nulls=True).alias("lineage"))["lineage"]

@@ -1,77 +1,303 @@
-"""Finding taxa in a checklist by what a person types: exactly, or with slips of the pen."""
+"""Find taxa by what a person writes: ``Aves``, ``class:Aves``, ``pica pica``, ``Eurasian magpie``.
 
-from typing import TYPE_CHECKING
+One :class:`Finder` serves a checklist and any table of taxa. Whatever takes a clade or a taxon by name asks it, so the
+grammar, the suggestions and the error messages are the same everywhere.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from linnaea.taxonomy.ranks import Rank
+from linnaea.errors import UsageError
+from linnaea.taxonomy.keys import name_key, vernacular_key
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 if TYPE_CHECKING:
     from linnaea.taxonomy.checklists.store import Checklist
 
 LEAST_LIKE = 0.6
-"""Similarity (0..1) of a word from which on it may be meant."""
+"""Similarity (0..1) from which a word may be the one that was meant."""
 SHARE_OF_LENGTH = 0.15
-"""How much of the score says that the name has no words beyond those asked for."""
+"""Share of the score that tells how few words a name has beyond those asked for."""
+N_SUGGESTIONS = 3
+
+HITS = ("name", "row", "rank", "matched", "how")
+"""What a name was found as: the name as asked, the row that bears it, that taxon's rank, and the name that matched."""
 
 
-def find_taxa(checklist: "Checklist", name: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
-    """All taxa of that name: columns row, matched, how ("accepted", "synonym", "vernacular (en)").
+def parse_clade(text: str) -> tuple[Rank | None, str]:
+    """Split ``rank:NAME`` or ``NAME``, in any case, with underscores or blanks, into its rank and its name.
 
-    Case and underscores do not matter. Synonyms count where no accepted taxon has the name, vernacular names
-    where neither has; several rows are homonyms.
+    Raises:
+        UsageError: there is no name, or the word before the colon is not a rank.
     """
-    asked = " ".join(name.replace("_", " ").split()).lower()
-    here = _every_name(checklist).filter(pl.col("matched").str.to_lowercase() == asked)
-    facts = checklist.taxa.select(pl.int_range(pl.len(), dtype=pl.Int32).alias("row"), "rank", "kingdom")
-    here = here.join(facts, on="row", maintain_order="left")
-    if rank is not None:
-        here = here.filter(pl.col("rank") == int(rank))
-    if kingdom:
-        here = here.filter(pl.col("kingdom").str.to_lowercase() == kingdom.lower())
-    best = here.filter(pl.col("tier") == pl.col("tier").min())
-    return best.unique("row", keep="first", maintain_order=True).select("row", "matched", "how").sort("row")
+    word, _, name = text.rpartition(":")
+    name = " ".join(name.replace("_", " ").split())
+    try:
+        rank = Rank.parse(word) if word.strip() else None
+    except ValueError:
+        ranks = ", ".join(RANK_LABELS)
+        raise UsageError(f"{text!r}: {word.strip()!r} is not a rank; write one of {ranks}") from None
+    if not name:
+        raise UsageError(f"{text!r}: no {rank.label if rank else 'taxon'} is named; write NAME or rank:NAME")
+    return rank, name
 
 
-def search_names(checklist: "Checklist", text: str, *, top_k: int = 10, rank: Rank | None = None) -> pl.DataFrame:
-    """The taxa whose scientific, synonym or vernacular name is most like ``text``, best first.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finder:
+    """The names of the taxa in a table or a checklist, ready to be asked for.
 
-    Columns row, matched, how, score (1 is the same). Words may be misspelt, in another order or missing. About
-    two seconds over a million names.
+    Scientific names count first, then synonyms, then vernacular names: "Iris" is the genus although a species has it
+    as its common name. The names are indexed when they are first needed (about 3 seconds for a million taxa).
     """
-    asked = " ".join(text.replace("_", " ").lower().split())
-    names = _every_name(checklist)
-    if rank is not None:
-        right = pl.Series(np.flatnonzero(checklist.taxa["rank"].to_numpy() == int(rank)), dtype=pl.Int32)
-        names = names.filter(pl.col("row").is_in(right.implode()))
-    if not asked or names.is_empty():
-        return names.clear().select("row", "matched", "how", score=pl.lit(0.0))
-    names = names.with_row_index("number").with_columns(lower=pl.col("matched").str.to_lowercase())
-    whole = _like(asked, names["lower"], LEAST_LIKE)
-    score = np.maximum(_word_scores(asked.split(), names), whole)
-    names = names.with_columns(score=pl.Series(score), whole=pl.Series(whole)).filter(pl.col("score") > 0)
-    names = names.sort("score", "whole", "tier", "matched", descending=[True, True, False, False])
-    return names.unique("row", keep="first", maintain_order=True).head(top_k).select("row", "matched", "how", "score")
 
+    taxa: pl.DataFrame
+    """The seven rank columns, and ``scientific_name`` and ``common_name`` where there are any."""
+    where: str
+    """What the table is to a person: "the labels", "checklist inat 0.1.0"."""
+    checklist: "Checklist | None" = None
 
-def _every_name(checklist: "Checklist") -> pl.DataFrame:
-    """row, matched, how, tier (0 accepted, 1 synonym, 2 vernacular)."""
-    accepted = checklist.taxa.select(
-        pl.int_range(pl.len(), dtype=pl.Int32).alias("row"), pl.col("name").alias("matched"), how=pl.lit("accepted")
-    )
-    synonyms = checklist.synonyms.select(
-        pl.col("row").cast(pl.Int32), pl.col("name").alias("matched"), how=pl.col("kind").fill_null("synonym")
-    )
-    parts = [accepted.with_columns(tier=pl.lit(0, pl.Int8)), synonyms.with_columns(tier=pl.lit(1, pl.Int8))]
-    if checklist.vernaculars.width:
-        spoken = checklist.vernaculars.select(
-            pl.col("row").cast(pl.Int32),
-            pl.col("name").alias("matched"),
-            how=pl.format("vernacular ({})", pl.col("language").fill_null("?")),
+    @classmethod
+    def of_taxa(cls, taxa: pl.DataFrame, where: str) -> Self:
+        """Find taxa in a table (a label bank's, a data set's), in which higher taxa have no rows of their own."""
+        if "scientific_name" not in taxa.columns:
+            species = pl.when(pl.col("species") != "").then(pl.concat_str("genus", pl.lit(" "), "species"))
+            taxa = taxa.with_columns(scientific_name=species.fill_null(""))
+        return cls(taxa=taxa, where=where)
+
+    @classmethod
+    def of_checklist(cls, checklist: "Checklist") -> Self:
+        """Find taxa in a checklist, by synonyms and vernacular names too."""
+        where = f"checklist {checklist.name} {checklist.version}".strip()
+        return cls(taxa=checklist.taxa.with_columns(scientific_name="name"), where=where, checklist=checklist)
+
+    @cached_property
+    def names(self) -> pl.DataFrame:
+        """Every name: ``key``, ``matched``, ``how``, ``tier`` (0 first), ``rank``, ``row`` (one that bears it)."""
+        return _names_of_taxa(self.taxa) if self.checklist is None else _names_of_checklist(self.checklist)
+
+    # By name.
+
+    def clade(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
+        """Return :data:`HITS` of the taxa that have this name at one rank; several are homonyms.
+
+        Args:
+            text: ``NAME`` or ``rank:NAME``
+            rank: the rank, if it is known from elsewhere
+            kingdom: take only taxa of this kingdom
+
+        Raises:
+            UsageError: the text cannot be read; no taxon has the name, or taxa of several ranks have it.
+        """
+        hits = self.all(text, rank=rank, kingdom=kingdom)
+        ranks = [Rank(number) for number in hits["rank"].unique().sort()]
+        if len(ranks) > 1:
+            name = parse_clade(text)[1]
+            choices = " or ".join(f"{rank.label}:{name}" for rank in ranks)
+            raise UsageError(f"{text!r}: taxa of several ranks have this name in {self.where}; write {choices}")
+        return hits
+
+    def one(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> int:
+        """Return the row of the only taxon of this name in a checklist.
+
+        Raises:
+            UsageError: as :meth:`clade`; and where several taxa of one rank have the name.
+        """
+        hits = self.clade(text, rank=rank, kingdom=kingdom)
+        if hits.height > 1:
+            paths = "; ".join(lineage_text(self.taxa[hits["row"]]).head(4))
+            raise UsageError(
+                f"{text!r}: {hits.height} taxa have this name in {self.where}: {paths}; choose with --kingdom"
+            )
+        return int(hits["row"][0])
+
+    def all(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
+        """Return :data:`HITS` of all taxa that have this name, whatever their ranks.
+
+        Raises:
+            UsageError: the text cannot be read, or no taxon has the name.
+        """
+        own_rank, name = parse_clade(text)
+        if rank is not None and own_rank is not None and rank != own_rank:
+            raise UsageError(f"{text!r}: the rank asked for is {rank.label}")
+        rank = own_rank if rank is None else rank
+        hits = self._look_up(_asked([(text, rank, name)]), kingdom)
+        if hits.is_empty():
+            inside = f" in {kingdom}" if kingdom else ""
+            what = f"no {rank.label if rank else 'taxon'} of that name{inside} in {self.where}"
+            raise UsageError(f"{text!r}: {what}{did_you_mean(self._meant(name, rank, kingdom))}")
+        return hits
+
+    def rows(self, text: str) -> NDArray[np.int64]:
+        """Return the rows of the table at or below the clade ``text``, in order.
+
+        Raises:
+            UsageError: as :meth:`clade`.
+        """
+        return np.asarray(self.under(self.clade(text))["row"].sort(), np.int64)
+
+    def match(self, names: Iterable[str]) -> pl.DataFrame:
+        """Return :data:`HITS` of a list of names; a name that no taxon has gives no row.
+
+        ``rank:NAME`` is read as one where the word is a rank, and as a plain name where it is not.
+        """
+        return self._look_up(_asked([_read_leniently(name) for name in dict.fromkeys(names)]))
+
+    def under(self, hits: pl.DataFrame) -> pl.DataFrame:
+        """Return ``name``, ``row``, ``rank`` of every row at or below the taxa of ``hits``, homonyms included."""
+        rows = self.taxa.select(pl.col(label).fill_null("") for label in RANK_LABELS)
+        numbered = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+        parts = [hits.filter(pl.col("rank") == int(Rank.SPECIES)).select("name", "row", "rank")]
+        for rank in list(Rank)[: Rank.SPECIES]:
+            of_rank = hits.filter(pl.col("rank") == int(rank)).select("name", "row", "rank")
+            if of_rank.height:
+                shared = list(dict.fromkeys(("kingdom", rank.label)))
+                heads = pl.concat([of_rank.drop("row"), rows[of_rank["row"]].select(shared)], how="horizontal")
+                parts.append(heads.unique().join(numbered, on=shared).select("name", "row", "rank"))
+        return pl.concat(parts).unique(["name", "row"], keep="last", maintain_order=True)
+
+    def _look_up(self, asked: pl.DataFrame, kingdom: str = "") -> pl.DataFrame:
+        """:data:`HITS` of the best kind of name that each text of ``asked`` is found as, sorted by row."""
+        hits = asked.join(self.names, on="key")
+        hits = hits.filter(pl.col("rank_asked").is_null() | (pl.col("rank_asked") == pl.col("rank")))
+        if kingdom:
+            hits = hits.filter(self.taxa["kingdom"].gather(hits["row"]).str.to_lowercase() == kingdom.strip().lower())
+        best = hits.filter(pl.col("tier") == pl.col("tier").min().over("name"))
+        best = best.sort("row", maintain_order=True).unique(["name", "row", "rank"], keep="first", maintain_order=True)
+        return best.select(HITS)
+
+    # By what a name is like.
+
+    def suggest(self, text: str, rank: Rank | None = None) -> tuple[str, ...]:
+        """Return up to three names that are most like ``text``."""
+        return tuple(dict.fromkeys(self.search(text, top_k=N_SUGGESTIONS, rank=rank)["matched"]))
+
+    def _meant(self, name: str, rank: Rank | None, kingdom: str) -> tuple[str, ...]:
+        """What to suggest for a name that was not found: the name at its own rank, or names like it."""
+        elsewhere = self._look_up(_asked([(name, None, name)]), kingdom) if rank is not None else None
+        if elsewhere is not None and elsewhere.height:
+            return tuple(f"{Rank(number).label}:{name}" for number in elsewhere["rank"].unique().sort())
+        return self.suggest(name, rank)
+
+    def search(self, text: str, *, top_k: int = 10, rank: Rank | None = None) -> pl.DataFrame:
+        """Return the taxa whose names are most like ``text``, best first: row, matched, how, score (1 is the same).
+
+        Words may be misspelt, missing or in another order. About two seconds over a million names.
+        """
+        asked = " ".join(text.replace("_", " ").lower().split())
+        names = self._searchable if rank is None else self._searchable.filter(pl.col("rank") == int(rank))
+        if not asked or names.is_empty():
+            return names.clear().select("row", "matched", "how", score=pl.lit(0.0))
+        names = names.with_row_index("number")
+        whole = _like(asked, names["lower"], LEAST_LIKE)
+        score = np.maximum(_word_scores(asked.split(), names), whole)
+        names = names.with_columns(score=pl.Series(score), whole=pl.Series(whole)).filter(pl.col("score") > 0)
+        names = names.sort("score", "whole", "tier", "matched", descending=[True, True, False, False])
+        taxa = names.unique(["row", "rank"], keep="first", maintain_order=True)
+        return taxa.head(top_k).select("row", "matched", "how", "score")
+
+    @cached_property
+    def _searchable(self) -> pl.DataFrame:
+        return self.names.select("row", "rank", "matched", "how", "tier", lower=pl.col("matched").str.to_lowercase())
+
+    # By how a name begins.
+
+    def complete(self, text: str, limit: int) -> pl.DataFrame:
+        """Return ``rank``, ``name``, ``n`` (rows at or below) of the clades that ``text`` may be the beginning of.
+
+        First comes a name that is the text, then names that begin with it, then names that hold it elsewhere; each
+        time the largest clade first. ``rank:`` alone lists that rank.
+        """
+        _, rank, name = _read_leniently(text)
+        keys = _asked([(text, rank, name)])["key"].to_list() if name else [""]
+        offers = self._offers if rank is None else self._offers.filter(pl.col("rank") == rank.label)
+        begins = pl.any_horizontal(pl.lit(False), *(pl.col("key").str.starts_with(key) for key in keys))
+        holds = pl.any_horizontal(pl.lit(False), *(pl.col("key").str.contains(key, literal=True) for key in keys))
+        likeness = begins.cast(pl.Int8) + pl.col("key").is_in(keys)
+        found = offers.filter(holds).sort(likeness, descending=True, maintain_order=True)
+        return found.select("rank", "name", "n").unique(["rank", "name"], keep="first", maintain_order=True).head(limit)
+
+    @cached_property
+    def _offers(self) -> pl.DataFrame:
+        """``key``, ``rank`` (its word), ``name``, ``n`` for every name, those of the largest taxa first."""
+        parts = []
+        for rank in Rank:
+            names = self.names.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
+            values = self.taxa["scientific_name" if rank == Rank.SPECIES else rank.label].fill_null("")
+            own = values.gather(names["row"]).alias("name")
+            sizes = values.value_counts(name="n").rename({values.name: "name"})
+            named = names.with_columns(own).join(sizes, on="name", maintain_order="left")
+            parts.append(named.select("key", "matched", "name", "n", rank=pl.lit(rank.label), depth=pl.lit(int(rank))))
+        nameless = pl.col("name") == ""  # a label of one's own that has a common name alone
+        offers = pl.concat(parts).with_columns(
+            name=pl.when(nameless).then("matched").otherwise("name"), n=pl.when(nameless).then(1).otherwise("n")
         )
-        parts.append(spoken.with_columns(tier=pl.lit(2, pl.Int8)))
+        return offers.sort("n", "depth", "name", descending=[True, False, False]).select("key", "rank", "name", "n")
+
+
+def _read_leniently(text: str) -> tuple[str, Rank | None, str]:
+    """The text, its rank if it begins with one and a colon, and its name, which may be empty."""
+    word, _, rest = text.rpartition(":")
+    rank = Rank.parse(word) if word.strip().lower() in RANK_LABELS else None
+    return text, rank, " ".join((text if rank is None else rest).replace("_", " ").split())
+
+
+def _asked(texts: Iterable[tuple[str, Rank | None, str]]) -> pl.DataFrame:
+    """``name``, ``rank_asked`` and ``key``: a row per key under which a text may be found."""
+    rows = [(text, rank if rank is None else int(rank), name) for text, rank, name in texts]
+    table = pl.DataFrame(rows, schema={"name": pl.String, "rank_asked": pl.Int8, "text": pl.String}, orient="row")
+    keys = [table.with_columns(key=key(pl.col("text"))) for key in (name_key, vernacular_key)]
+    return pl.concat(keys).drop("text").unique(maintain_order=True).filter(pl.col("key") != "")
+
+
+def _names_of_taxa(taxa: pl.DataFrame) -> pl.DataFrame:
+    wanted = [*RANK_LABELS, "scientific_name", "common_name"]
+    rows = taxa.select((pl.col(c) if c in taxa.columns else pl.lit("")).fill_null("").alias(c) for c in wanted)
+    rows = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    named = [
+        rows.filter(pl.col(rank.label) != "")
+        .unique(list(dict.fromkeys(("kingdom", rank.label))), keep="first", maintain_order=True)
+        .select("row", matched=rank.label, rank=pl.lit(int(rank), pl.Int8))
+        for rank in list(Rank)[: Rank.SPECIES]
+    ]
+    species = rows.filter(pl.col("species") != "")
+    named.append(species.select("row", matched="scientific_name", rank=pl.lit(int(Rank.SPECIES), pl.Int8)))
+    lowest = pl.coalesce(
+        *(pl.when(pl.col(rank.label) != "").then(int(rank)) for rank in reversed(Rank)), pl.lit(int(Rank.SPECIES))
+    )
+    common = rows.filter(pl.col("common_name") != "").select("row", matched="common_name", rank=lowest.cast(pl.Int8))
+    common = common.with_columns(key=vernacular_key(pl.col("matched")))
+    scientific = pl.concat(named).with_columns(key=name_key(pl.col("matched")))
+    return pl.concat([_described(scientific, 0, pl.lit("accepted")), _described(common, 2, pl.lit("vernacular (en)"))])
+
+
+def _names_of_checklist(checklist: "Checklist") -> pl.DataFrame:
+    """The keys of a checklist that was opened are there already; those of one just made are computed."""
+
+    def named(table: pl.DataFrame, key: str, make_key: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:
+        given = pl.col(key) if key in table.columns else make_key(pl.col("name"))
+        return table.with_columns(pl.col("row").cast(pl.Int64), key=given, matched="name")
+
+    accepted = named(checklist.taxa.with_row_index("row"), "key", name_key)
+    synonyms = named(checklist.synonyms, "key", name_key)
+    parts = [_described(accepted, 0, pl.lit("accepted"))]
+    ranks = checklist.taxa["rank"].cast(pl.Int8)
+    others = [(synonyms, 1, pl.col("kind").fill_null("synonym"))]
+    if checklist.vernaculars.width:
+        spoken = named(checklist.vernaculars, "strict", vernacular_key)
+        others.append((spoken, 2, pl.format("vernacular ({})", pl.col("language").fill_null("?"))))
+    parts += [_described(t.with_columns(rank=ranks.gather(t["row"])), tier, how) for t, tier, how in others]
     return pl.concat(parts)
+
+
+def _described(names: pl.DataFrame, tier: int, how: pl.Expr) -> pl.DataFrame:
+    kind = {"tier": pl.lit(tier, pl.Int8), "how": how}
+    return names.select("key", "matched", pl.col("rank").cast(pl.Int8), "row", **kind)
 
 
 def _like(asked: str, names: pl.Series, least: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
@@ -85,7 +311,7 @@ def _like(asked: str, names: pl.Series, least: float) -> "np.ndarray[tuple[int],
 
 
 def _word_scores(asked: list[str], names: pl.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    """For each name, how well its words cover those asked for, whatever their order."""
+    """How well the words of each name cover those asked for, whatever their order."""
     words = names.select("number", pl.col("lower").str.split(" ").alias("word")).explode("word")
     distinct = words["word"].unique()
     scores = np.zeros(names.height, np.float32)
@@ -97,3 +323,15 @@ def _word_scores(asked: list[str], names: pl.DataFrame) -> "np.ndarray[tuple[int
         scores[best["number"].to_numpy()] += best["like"].to_numpy() / len(asked)
     complete = scores * (1 - SHARE_OF_LENGTH) + SHARE_OF_LENGTH * len(asked) / np.maximum(found, len(asked))
     return np.where(scores > LEAST_LIKE, complete, 0).astype(np.float32)
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """Return the end of a message that suggests ``names``; empty where there are none."""
+    *others, last = [*names] or [""]
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def lineage_text(taxa: pl.DataFrame) -> pl.Series:
+    """Return the named ranks of each row, from kingdom down, joined by ``" > "``."""
+    named = [pl.when(pl.col(label) != "").then(pl.col(label)) for label in RANK_LABELS]
+    return taxa.select(pl.concat_str(named, separator=" > ", ignore_nulls=True).alias("lineage"))["lineage"]

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from linnaea.errors import UsageError
-from linnaea.taxonomy.changes import compare, lineage_text
+from linnaea.taxonomy.changes import compare
+from linnaea.taxonomy.find import lineage_text
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.tree import depth_first
 
