@@ -25,7 +25,8 @@ from claims_table import MAIN
 from linnaea.evaluate.few_shot_protocol import score_few_shot
 from linnaea.evaluate.hierarchy import score_ranks
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import timm
 import torch
 
-from linnaea.train.depthwise import FastDepthwise
+from linnaea.model.fast import FastDepthwise
 
 ROUNDS = 5
 

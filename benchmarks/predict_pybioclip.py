@@ -119,7 +119,7 @@ OURS = """
 from pathlib import Path
 import torch
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.encoder import open_encoder
+from linnaea.model.open import open_encoder
 from linnaea.predict.classifier import guess_at_all_ranks, iter_scored
 from linnaea.predict.inputs import bytes_input, list_inputs
 from linnaea.predict.labels import LabelBank
@@ -308,7 +308,7 @@ def part_end(sides: dict[str, Child], images: list[str], rounds: int) -> None:
 def part_agree(tower: Path, images: list[str], n_taxa: int, n_banks: int) -> None:
     """Random banks are as hard as it gets: among so many random vectors the best two are often nearly equal."""
     from linnaea.model.encode import iter_encoded_images
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
 
     vectors = {}
     for precision in ("float32", "bf16"):

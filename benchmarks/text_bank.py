@@ -19,7 +19,8 @@ import torch
 from torch.nn.functional import normalize
 
 from linnaea.model.encode import encode_captions, encode_taxa
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.model.preprocess import Preprocess
 from linnaea.model.text import encode_text
 from linnaea.model.tokenizer import tokenize_ragged

@@ -11,7 +11,6 @@ SOURCE = Path(__file__).parent.parent / "src" / "linnaea"
 
 KNOWN_CYCLES: set[frozenset[str]] = {
     frozenset({"linnaea.cli.predict", "linnaea.cli.predict_restrict"}),
-    frozenset({"linnaea.model.encoder", "linnaea.model.image_only", "linnaea.model.load", "linnaea.model.onnx"}),
     frozenset(
         {
             "linnaea.taxonomy.checklists.store",

@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.errors import UsageError as UsageError
     from linnaea.evaluate.run import evaluate as evaluate
     from linnaea.model.load import TaxonModel as TaxonModel
-    from linnaea.model.load import load_model as load_model
     from linnaea.model.load import save_model as save_model
+    from linnaea.model.open import load_model as load_model
     from linnaea.predict.calibrate import calibrate as calibrate
     from linnaea.predict.labels import LabelBank as LabelBank
     from linnaea.predict.predictor import Predictor as Predictor
@@ -52,7 +52,7 @@ _HOMES = {
     "calibrate": "linnaea.predict.calibrate",
     "evaluate": "linnaea.evaluate.run",
     "load_checklist": "linnaea.taxonomy.checklists.store",
-    "load_model": "linnaea.model.load",
+    "load_model": "linnaea.model.open",
     "parse_label": "linnaea.taxonomy.names",
     "resolve": "linnaea.taxonomy.resolve",
     "save_model": "linnaea.model.load",

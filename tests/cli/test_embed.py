@@ -13,7 +13,8 @@ from PIL import Image
 from linnaea.cli import DONE, FAILED, SOME_FAILED, USAGE, main
 from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.load import load_model, save_model
+from linnaea.model.load import save_model
+from linnaea.model.open import load_model
 from linnaea.model.tokenizer import train_bpe
 
 N_PICTURES = 5

@@ -9,7 +9,7 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.model import encode
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 from linnaea.predict.labels import LabelBank, mark_trained
 from linnaea.predict.outputs import COLUMNS
 from linnaea.predict.restrict import keep_rows

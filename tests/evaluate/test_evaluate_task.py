@@ -213,14 +213,14 @@ def test_tasks_beyond_species_run_from_their_folders(
 def test_encoding_goes_on_after_kill_9(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
     from linnaea.data.shards import DataSet
     from linnaea.evaluate import features
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
 
     code = f"""
 import time
 from pathlib import Path
 from linnaea.data.shards import DataSet
 from linnaea.evaluate import features
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 features.SAVE_EVERY = 8
 encode = features.iter_encoded_images
 def slowly(*args, **options):
@@ -293,7 +293,7 @@ def test_features_of_another_run_are_never_mixed_in(
     """A writer that dies at any moment leaves a state that vouches for nothing it has not written."""
     from linnaea.data.shards import DataSet
     from linnaea.evaluate import features
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
 
     model = load_model(str(trained), device="cpu")
     data = DataSet.open(dataset_dir).split("test")

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.create import ModelConfig, make_model
-from linnaea.model.load import TaxonModel, choose_device, load_model, save_model
+from linnaea.model.load import TaxonModel, choose_device, save_model
+from linnaea.model.open import load_model
 from linnaea.model.preprocess import Preprocess
 
 CAPTIONS = ["a photo of Pica pica.", "a photo of Plantae Tracheophyta.", "Weißtanne", ""]
@@ -226,7 +227,7 @@ def test_a_hub_model_that_is_not_cached_or_half_cached_is_one_line(model: TaxonM
 
 def test_the_environment_alone_is_enough_offline(model: TaxonModel, tmp_path: Path) -> None:
     make_hub_cache(tmp_path / "hub", model, "org/name")
-    code = "from linnaea.model.load import load_model; print(load_model('hf-hub:org/name', device='cpu').fingerprint)"
+    code = "from linnaea.model.open import load_model; print(load_model('hf-hub:org/name', device='cpu').fingerprint)"
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment.pop("HF_HUB_CACHE", None)
     done = subprocess.run(

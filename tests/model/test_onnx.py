@@ -12,8 +12,7 @@ import pytest
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_captions, encode_pixels
-from linnaea.model.encoder import open_encoder
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model, open_encoder
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

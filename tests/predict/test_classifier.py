@@ -113,7 +113,7 @@ print(seconds, (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024, p[0].sum(dtyp
 
 
 def test_a_bank_that_takes_long_is_encoded_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
 
     model = load_model(str(trained), device="cpu")
     taxa = make_bank(30).taxa
@@ -136,7 +136,7 @@ def test_a_bank_that_takes_long_is_encoded_once(trained: Path, monkeypatch: pyte
 
 
 def test_a_damaged_cache_is_made_again(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
 
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
     monkeypatch.setattr(labels, "CACHE_FROM", 10)

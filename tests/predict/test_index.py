@@ -11,7 +11,8 @@ import pytest
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_captions, iter_encoded_images
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.predict import approximate
 from linnaea.predict import index as search
 from linnaea.predict.index import Index, update_index

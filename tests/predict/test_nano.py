@@ -13,7 +13,7 @@ from linnaea.cli import DONE, main
 from linnaea.data.no_organism import write_pictures
 from linnaea.model.encode import encode_captions
 from linnaea.model.folders import LABELS_FOLDER, bundled_models
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import RANK_LABELS

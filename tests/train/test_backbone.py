@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from torch import nn
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.backbone import at_image_size
+from linnaea.model.create import at_image_size
 from linnaea.model.encode import encode_pixels
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 from linnaea.train import locked
-from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.fit import FitResult
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import Run, make_start, open_part, train
@@ -118,26 +116,6 @@ def test_a_frozen_tower_keeps_its_running_statistics(dataset_dir: Path) -> None:
     before = {name: value.clone() for name, value in clip.visual.state_dict().items()}
     clip.encode_image(torch.randn(4, 3, 32, 32))
     assert all(torch.equal(value, before[name]) for name, value in clip.visual.state_dict().items())
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_depthwise_gradients_are_those_of_the_plain_way(stride: int, kernel: int) -> None:
-    torch.manual_seed(0)
-    layer = nn.Conv2d(16, 16, kernel, stride=stride, padding=kernel // 2, groups=16, bias=False)
-    assert has_depthwise(layer)
-    images = torch.randn(2, 16, 12, 12).to(memory_format=torch.channels_last)
-    found = {}
-    for way in ("float32", "fast"):
-        own = images.clone().requires_grad_(True)
-        layer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=way == "fast"), FastDepthwise():
-            result = layer(own)
-        assert result.dtype == (torch.bfloat16 if way == "fast" else torch.float32)
-        (result.float() * torch.linspace(0, 1, result.numel()).view_as(result)).sum().backward()
-        found[way] = result.float(), own.grad, layer.weight.grad.clone()
-    for plain, fast in zip(found["float32"], found["fast"], strict=True):
-        assert (plain - fast).norm() < 0.01 * plain.norm()
 
 
 def test_vectors_of_a_frozen_tower_are_those_of_its_pictures(dataset_dir: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.model.text import make_token_table
 from linnaea.train import fit
 from linnaea.train.batches import Loader

@@ -18,7 +18,8 @@ from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.supervised import find_truths, score_class_heads
 from linnaea.model.encode import encode_captions, encode_pixels
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank

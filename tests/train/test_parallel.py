@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.train import losses
 from linnaea.train.batches import Batch, Loader

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 from linnaea.train import tuning as adapt
 from linnaea.train.fit import set_learning_rate
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower

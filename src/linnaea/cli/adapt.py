@@ -45,7 +45,7 @@ def adapt(options: Adapt) -> int:
     import numpy as np
 
     from linnaea.data.shards import make_taxa_table
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
     from linnaea.predict.adapt import fit_head
     from linnaea.predict.calibration import KEY as CALIBRATION
     from linnaea.predict.calibration import Calibration

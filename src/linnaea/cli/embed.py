@@ -61,7 +61,7 @@ def embed(options: Embed) -> int:
     """Write a row for every photograph, in the order given; those that cannot be read have a reason, no vector."""
     from linnaea.data.images import ImageError
     from linnaea.model.encode import iter_encoded_images
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
     from linnaea.predict.inputs import list_images
     from linnaea.storage import atomic_path
 

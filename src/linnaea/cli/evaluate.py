@@ -87,7 +87,7 @@ def _evaluate_all(options: Evaluate) -> int:
     from functools import partial
 
     from linnaea.evaluate.run import SUMMARY_FILE, check_given, evaluate, evaluate_tasks
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
 
     check_given(options.data, options.task, options.root)
     assert options.root is not None

@@ -28,8 +28,8 @@ def export(options: Export) -> int:
     import numpy as np
 
     from linnaea.data.no_organism import KINDS, draw
-    from linnaea.model.export import export_onnx
-    from linnaea.model.load import load_model
+    from linnaea.model.onnx import export_onnx
+    from linnaea.model.open import load_model
 
     model = load_model(options.model, pretrained=options.pretrained, device="cpu")
     rng = np.random.default_rng(0)

@@ -37,7 +37,7 @@ class MakeIndex:
 
 def index(options: MakeIndex) -> int:
     """Add what is new or changed."""
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
     from linnaea.predict.index import Index, update_index
     from linnaea.predict.inputs import list_inputs
 

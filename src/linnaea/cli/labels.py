@@ -55,7 +55,7 @@ def build(options: Build) -> int:
     """Encode and save."""
     import numpy as np
 
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
     from linnaea.predict.labels import make_bank, read_taxa, taxa_of_checklist
     from linnaea.predict.restrict import keep_taxa
     from linnaea.taxonomy.checklists.store import load_checklist
@@ -144,7 +144,7 @@ def update(options: Update) -> int:
 
 
 def _update(options: Append | Update, bank: "LabelBank", taxa: "pl.DataFrame") -> int:
-    from linnaea.model.load import load_model
+    from linnaea.model.open import load_model
     from linnaea.predict.labels import update_bank
 
     model = load_model(options.model, device=options.device)

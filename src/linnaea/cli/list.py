@@ -64,7 +64,7 @@ class Models:
 def models(options: Models) -> int:
     """The models of this package, published models (and whether their weights are here), and model folders."""
     from linnaea.model.folders import bundled_models
-    from linnaea.model.load import HUB_MODELS
+    from linnaea.model.open import HUB_MODELS
 
     rows = [(name, "this package", "yes") for name in bundled_models()]
     rows += [

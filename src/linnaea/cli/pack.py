@@ -34,9 +34,10 @@ def pack(options: Pack) -> int:
     import polars as pl
     import torch
 
-    from linnaea.model.backbone import at_image_size
+    from linnaea.model.create import at_image_size
     from linnaea.model.folders import LABELS_FOLDER, find_model_folder
-    from linnaea.model.load import load_model, save_model
+    from linnaea.model.load import save_model
+    from linnaea.model.open import load_model
     from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
 
     folder = find_model_folder(options.model)

@@ -213,7 +213,7 @@ def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
 def _load_model_and_bins(options: Predict, bins: Path) -> "tuple[Encoder, LabelBank]":
     """Labels in OpenAI's 80 templates, as pybioclip asks them."""
     from linnaea.evaluate.evaluation import TEMPLATES
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
     from linnaea.predict.bins import make_bin_bank, read_bins
 
     table = read_bins(bins)
@@ -234,7 +234,7 @@ def load_model_and_bank(
     precision: Precision = "float32",
 ) -> "tuple[Encoder, LabelBank]":
     """A model, and the bank of the labels that a user named (``None``: those the model brings)."""
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
     from linnaea.predict.class_heads import CLASS_HEAD, find_own_labels
     from linnaea.predict.labels import LabelBank, load_cached_bank
 

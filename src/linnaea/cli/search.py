@@ -52,7 +52,7 @@ class Search:
 
 def search(options: Search) -> int:
     """Print the best first: score and file."""
-    from linnaea.model.encoder import open_encoder
+    from linnaea.model.open import open_encoder
     from linnaea.predict.approximate import EXACT_UP_TO
     from linnaea.predict.index import Index
 

@@ -24,7 +24,8 @@ from linnaea.evaluate.tasks import FOLDER, TASKS, Task
 from linnaea.evaluate.tasks.photographs import TaskImages, open_task
 from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.predict.calibrate import encode_no_organism
 from linnaea.predict.class_heads import find_own_labels, load_class_heads
 from linnaea.progress import progress_bar

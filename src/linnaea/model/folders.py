@@ -11,6 +11,8 @@ CONFIG_FILE, WEIGHTS_FILE, FACTS_FILE, BPE_FILE = (
 )  # fmt: skip
 ONNX_FACTS_FILE = "onnx.json"
 """Of an exported model (:mod:`linnaea.model.onnx`)."""
+HUB, TIMM = "hf-hub:", "timm:"
+"""What the names of the hub's models and of timm's begin with."""
 DEFAULT_MODEL = "nano"
 """The model that comes with the package (docs/nano.md)."""
 Precision: TypeAlias = Literal["auto", "float32", "bf16"]

@@ -1,11 +1,9 @@
-"""One door to open_clip's models: a name or a folder in, model, preprocessing and tokenizer out; and back to disk.
+"""A PyTorch model with its preprocessing and tokenizer: read from a folder, the hub, open_clip or timm; and saved.
 
 A model folder is open_clip's own (``open_clip_config.json`` and ``open_clip_model.safetensors``), plus
 ``linnaea.json`` with what we know of it. open_clip loads it as ``local-dir:DIR``.
 """
 
-import dataclasses
-import difflib
 import errno
 import hashlib
 import json
@@ -19,7 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
+import timm
 import torch
 from huggingface_hub import hf_hub_download
 from jaxtyping import Float32, UInt8
@@ -29,46 +29,22 @@ from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from timm.data.config import resolve_model_data_config
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
-from linnaea.model.folders import (
-    BPE_FILE,
-    CONFIG_FILE,
-    FACTS_FILE,
-    WEIGHTS_FILE,
-    Precision,
-    bundled_models,
-    find_model_folder,
-)
-from linnaea.model.forward import captions_to_vectors, pixels_to_vectors
-from linnaea.model.last_block import end_with_class_token
-from linnaea.model.pointwise import is_worth_it, multiply_pointwise
-from linnaea.model.precision import choose_precision, lower_to_bf16
-from linnaea.model.preprocess import Preprocess as Preprocess  # noqa: PLC0414  (offered here too)
-from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, vocabulary_size
+from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, WEIGHTS_FILE
+from linnaea.model.preprocess import Preprocess
+from linnaea.model.text import iter_encoded_tree
+from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
 from linnaea.storage import atomic_path, write_atomically
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """What open_clip reads as weights. Without any it would go on with random ones, and warn."""
-
-HUB = "hf-hub:"
-TIMM = "timm:"
-HUB_MODELS = {
-    "bioclip": "hf-hub:imageomics/bioclip",
-    "bioclip-2": "hf-hub:imageomics/bioclip-2",
-    "bioclip-2.5": "hf-hub:imageomics/bioclip-2.5-vith14",
-}
-"""Our names for published weights.
-
-``hf-hub:ORG/NAME@REVISION`` pins a commit. These carry no ``@REVISION`` yet: their commits could not be looked up where
-this was written (no network), and a guessed one would be worse than none. ``facts["revision"]`` of a loaded model
-says which commit it is.
-"""
-
-HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.5": "ViT-H-14"}
-"""open_clip's names of their architectures: what can be known of them without their weights."""
+CPU_IMAGES_AT_ONCE = 8
+"""What fits a CPU's caches: for EfficientNet-Lite1, channels last, 1.6 to 2.7 times as fast as 32; ViTs do not care."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +92,53 @@ class TaxonModel(Encoder):
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def encode_pixels(self, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True) -> Float32[ndarray, "B E"]:
-        return pixels_to_vectors(self.clip, self.preprocess, self.device, pixels_BCHW, unit=unit)
+    @property
+    def image_tower(self) -> torch.nn.Module:
+        """The image tower; all of a model that has no other."""
+        tower: torch.nn.Module = getattr(self.clip, "visual", self.clip)
+        return tower
 
+    @torch.inference_mode()
+    def encode_pixels(self, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True) -> Float32[ndarray, "B E"]:
+        clip: Any = self.clip.eval()
+        mean = torch.tensor(self.preprocess.mean, device=self.device).view(3, 1, 1)
+        std = torch.tensor(self.preprocess.std, device=self.device).view(3, 1, 1)
+        at_once = CPU_IMAGES_AT_ONCE if self.device.type == "cpu" else len(pixels_BCHW)
+        parts = []
+        for start in range(0, len(pixels_BCHW), at_once):
+            images = torch.from_numpy(pixels_BCHW[start : start + at_once]).to(self.device).float()
+            images = images.div(255).sub(mean).div(std).contiguous(memory_format=torch.channels_last)
+            features = clip.encode_image(images)
+            parts.append((normalize(features.float(), dim=-1) if unit else features.float()).cpu())
+        return np.asarray(torch.cat(parts).numpy())
+
+    @torch.inference_mode()
     def encode_captions(
         self, captions: Sequence[str], on_progress: Callable[[int, int | None], None]
     ) -> Float32[ndarray, "K E"]:
-        return captions_to_vectors(self.clip, self.tokenizer, captions, self.width, on_progress)
+        vectors = np.empty((len(captions), self.width), np.float32)
+        done = 0
+        for rows, features in iter_encoded_tree(self.clip.eval(), tokenize_ragged(self.tokenizer, list(captions))):
+            vectors[rows] = normalize(features.float(), dim=-1).cpu().numpy()
+            done += len(rows)
+            on_progress(done, len(captions))
+        return vectors
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.clip.parameters())
+
+
+class ImageOnly(torch.nn.Module):
+    """A backbone behind the one method of a CLIP model that images need."""
+
+    def __init__(self, backbone: torch.nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def encode_image(self, image_BCHW: Tensor) -> Tensor:
+        """Pooled features before any classifier, ``[B, E]``."""
+        features: Tensor = self.backbone(image_BCHW)
+        return features
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -140,72 +153,6 @@ def choose_device(device: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError):
         raise LinnaeaError(f"--device {device}: there is no such device here; try cpu or auto") from None
     return chosen
-
-
-def load_model(
-    name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
-) -> TaxonModel:
-    """Load a model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``),
-    ``hf-hub:org/repo``, or an open_clip architecture.
-
-    An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
-    ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and
-    ``timm:FOLDER`` are models of images alone (:mod:`linnaea.model.image_only`).
-
-    Raises:
-        LinnaeaError: there is no such model, it is broken, or it cannot be downloaded.
-    """
-    return _lower(_load(name, pretrained, choose_device(device)), precision)
-
-
-def _lower(model: TaxonModel, precision: Precision) -> TaxonModel:
-    """The model with its image tower, which is changed, at that precision."""
-    chosen = choose_precision(precision, model.device)
-    if chosen == model.precision:
-        return model
-    known_as = model.fingerprint
-    lower_to_bf16(getattr(model.clip, "visual", model.clip))
-    return dataclasses.replace(model, precision=chosen, known_as=known_as)
-
-
-def prepare_for_photographs(model: TaxonModel) -> TaxonModel:
-    """The model with the fastest products that its processor has for photographs; its image tower is changed in place.
-
-    Vectors stay the same but for the rounding of float32 sums. Training and evaluation go without.
-    """
-    tower = getattr(model.clip, "visual", model.clip)
-    end_with_class_token(tower)
-    if model.precision == "float32" and is_worth_it(model.device):
-        multiply_pointwise(tower)
-    return model
-
-
-def _load(name: str, pretrained: str | None, where: torch.device) -> TaxonModel:
-    if name.startswith(TIMM):
-        from linnaea.model.image_only import load_timm
-
-        with _explain_failure(name):
-            return load_timm(name, pretrained, where)
-    identifier = HUB_MODELS.get(name, name)
-    if folder := find_model_folder(identifier):
-        return dataclasses.replace(_load_folder(folder, where), name=name)
-    if identifier.startswith(HUB):
-        return _load_hub(name, identifier, where)
-    if identifier in open_clip.list_models():
-        return _load_architecture(identifier, pretrained, where)
-    raise LinnaeaError(_explain_unknown(name))
-
-
-def _explain_unknown(name: str) -> str:
-    if name.startswith(("local-dir:", ".", "/", "~")) or "\\" in name:
-        return f"no model {name!r}: no such folder; give the folder that `linnaea train` left, or a name like bioclip"
-    near = difflib.get_close_matches(name, [*bundled_models(), *HUB_MODELS, *open_clip.list_models()], n=3)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else "give a folder, hf-hub:ORG/NAME, bioclip, or an open_clip name"
-    )
-    return f"no model {name!r}: no such folder or name; {hint}"
 
 
 def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None) -> None:
@@ -241,7 +188,8 @@ def _shrink(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return (small if torch.equal(small.isfinite(), value.isfinite()) else value).contiguous()
 
 
-def _load_folder(folder: Path, device: torch.device) -> TaxonModel:
+def load_folder(folder: Path, device: torch.device) -> TaxonModel:
+    """Load the model that a folder holds."""
     if not (folder / CONFIG_FILE).exists():
         raise LinnaeaError(
             f"{folder}: is no model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
@@ -281,7 +229,8 @@ def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, by
     return make_tokenizer(bpe, text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)), bpe
 
 
-def _load_hub(name: str, identifier: str, device: torch.device) -> TaxonModel:
+def load_hub(name: str, identifier: str, device: torch.device) -> TaxonModel:
+    """Load ``hf-hub:ORG/NAME`` or ``hf-hub:ORG/NAME@REVISION``, from the hub's cache where it lies there."""
     repo, _, revision = identifier.removeprefix(HUB).partition("@")
     if repo.count("/") != 1:
         raise LinnaeaError(f"model {name!r}: a hub model is written hf-hub:ORG/NAME")
@@ -295,7 +244,14 @@ def _load_hub(name: str, identifier: str, device: torch.device) -> TaxonModel:
     return _load_files(folder, name, device, {"source": f"{HUB}{repo}", "revision": commit})
 
 
-def _load_architecture(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
+def list_architectures() -> list[str]:
+    """Return the names of open_clip's architectures."""
+    names: list[str] = open_clip.list_models()
+    return names
+
+
+def load_architecture(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
+    """Load open_clip's architecture ``name`` with the weights of a tag of it, or of a file."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained is None:
         listing = f"one of {', '.join(tags)}" if tags else "the path of its weights"
@@ -311,6 +267,59 @@ def _load_architecture(name: str, pretrained: str | None, device: torch.device) 
         tokenizer = open_clip.get_tokenizer(name)
     model_cfg = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
     return _wrap(f"{name}/{pretrained}", clip, tokenizer, model_cfg, device, {"source": f"open_clip {name}"}, None)
+
+
+def load_timm(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
+    """``timm:NAME`` with timm's weights (or those in the file ``pretrained``), or ``timm:FOLDER`` as timm saves it.
+
+    Pictures go in as timm's configuration says (size, mean, interpolation), but the short side is resized to the
+    input itself: timm's usual crop of the middle 88 to 95 in a hundred is left out, so that no organism at the edge is.
+
+    Raises:
+        LinnaeaError: there is no such model.
+    """
+    word = name.removeprefix(TIMM)
+    with _explain_failure(name):
+        return _wrap_timm(name, _make_timm(name, word, pretrained), device)
+
+
+def _make_timm(name: str, word: str, pretrained: str | None) -> torch.nn.Module:
+    if Path(word).is_dir():
+        return timm.create_model(f"local-dir:{word}", pretrained=True, num_classes=0)
+    if not timm.is_model(word):
+        near = timm.list_models(f"*{word.split('_', maxsplit=1)[0]}*")[:3]
+        hint = f"; there are {', '.join(near)}" if near else ""
+        raise LinnaeaError(f"model {name}: timm has no {word!r} and there is no such folder{hint}")
+    if pretrained:
+        return timm.create_model(word, checkpoint_path=pretrained, num_classes=0)
+    return timm.create_model(word, pretrained=True, num_classes=0)
+
+
+def _wrap_timm(name: str, backbone: torch.nn.Module, device: torch.device) -> TaxonModel:
+    width = int(backbone.num_features)  # type: ignore[arg-type]
+    config = resolve_model_data_config(backbone)  # type: ignore[no-untyped-call]
+    return TaxonModel(
+        name=name,
+        clip=ImageOnly(backbone).eval().to(device),
+        tokenizer=None,
+        preprocess=_timm_preprocess(config),
+        device=device,
+        model_cfg={"embed_dim": width, "timm_model_name": name.removeprefix(TIMM)},
+        facts={"source": name},
+    )
+
+
+def _timm_preprocess(config: Mapping[str, Any]) -> Preprocess:
+    _, height, width = config["input_size"]
+    if height != width:
+        raise LinnaeaError(f"the model wants pictures of {width} x {height} pixels; only square ones work")
+    bilinear = config["interpolation"] == "bilinear"
+    return Preprocess(
+        image_size=height,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation="bilinear" if bilinear else "bicubic",
+    )
 
 
 def _wrap(

@@ -13,7 +13,8 @@ from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.folders import find_model_folder
-from linnaea.model.load import TaxonModel, load_model
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
 from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write_calibration
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images

@@ -22,7 +22,7 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 from linnaea.model.preprocess import OPENAI_MEAN, OPENAI_STD
 from linnaea.predict.class_heads import find_own_labels
 from linnaea.predict.classifier import Guess, guess_at_rank

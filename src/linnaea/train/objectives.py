@@ -13,11 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
+from linnaea.model.fast import FastDepthwise, has_depthwise
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_by_length
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.batches import Batch, Labels
-from linnaea.train.depthwise import FastDepthwise, has_depthwise
 from linnaea.train.heads import class_heads, encode_replayed, teachers
 from linnaea.train.locked import VectorBatch
 from linnaea.train.losses import (

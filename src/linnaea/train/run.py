@@ -14,10 +14,19 @@ import torch
 from linnaea import __version__
 from linnaea.data.shards import DataSet, taxa_from_table, write_parquet
 from linnaea.errors import LinnaeaError
-from linnaea.model.backbone import at_image_size, backbone_preprocess, load_backbone
-from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model, renew_text
+from linnaea.model.create import (
+    ImageTower,
+    ModelConfig,
+    TextTower,
+    at_image_size,
+    backbone_preprocess,
+    load_backbone,
+    make_model,
+    renew_text,
+)
 from linnaea.model.folders import BPE_FILE
-from linnaea.model.load import HUB_ARCHITECTURES, TaxonModel, choose_device, load_model, save_model
+from linnaea.model.load import TaxonModel, choose_device, save_model
+from linnaea.model.open import HUB_ARCHITECTURES, load_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads

@@ -1,17 +1,26 @@
-"""bf16: nearly the same vectors from the image tower, the same captions, the same name for banks."""
+"""Fast forms of the towers: the same vectors, or nearly the same in bfloat16; the same name for banks."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from open_clip.transformer import VisionTransformer
+from torch import nn
 
 from linnaea.errors import LinnaeaError
-from linnaea.model import load, precision
-from linnaea.model.encoder import open_encoder
-from linnaea.model.load import TaxonModel, load_model, save_model
-from linnaea.model.pointwise import multiply_pointwise
-from linnaea.model.precision import choose_precision, lower_to_bf16
+from linnaea.model import fast
+from linnaea.model.fast import (
+    FastDepthwise,
+    choose_precision,
+    end_with_class_token,
+    has_depthwise,
+    lower_to_bf16,
+    multiply_pointwise,
+)
+from linnaea.model.load import TaxonModel, save_model
+from linnaea.model.open import load_model, open_encoder
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
 
@@ -60,7 +69,7 @@ def test_a_tower_without_blocks_is_lowered_as_a_whole() -> None:
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_bf16_only_where_the_device_has_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_multiplies_bf16", lambda device: native)
+    monkeypatch.setattr(fast, "_multiplies_bf16", lambda device: native)
     cpu = torch.device("cpu")
     assert choose_precision("auto", cpu) == ("bf16" if native else "float32")
     assert choose_precision("float32", cpu) == "float32"
@@ -81,7 +90,7 @@ def test_the_other_way_to_multiply_gives_the_same_vectors(
     model: TaxonModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(model, tmp_path)
-    monkeypatch.setattr(load, "is_worth_it", lambda device: True)
+    monkeypatch.setattr(fast, "is_worth_it", lambda device: True)
     plain, other = load_model(str(tmp_path), device="cpu"), open_encoder(str(tmp_path), device="cpu")
     np.testing.assert_allclose(other.encode_pixels(PIXELS), plain.encode_pixels(PIXELS), atol=2e-6)
     assert other.fingerprint == plain.fingerprint
@@ -106,3 +115,68 @@ def test_attention_that_is_asked_for_more_takes_the_usual_way() -> None:
         torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], plain[0])
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def make_tower(**options: Any) -> VisionTransformer:
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 4.0}
+    return VisionTransformer(**size, output_dim=16, **options).eval()
+
+
+IMAGES_BCHW = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("options", [{}, {"ls_init_value": 0.3}, {"final_ln_after_pool": True}])
+@pytest.mark.parametrize("pointwise", [False, True])
+@torch.inference_mode()
+def test_the_vectors_are_the_same(options: dict[str, Any], pointwise: bool) -> None:
+    tower = make_tower(**options)
+    expected = tower(IMAGES_BCHW)
+    end_with_class_token(tower)
+    if pointwise:
+        multiply_pointwise(tower)
+    asked: list[int] = []
+    tower.transformer.resblocks[-1].mlp.register_forward_hook(lambda _, inputs, __: asked.append(inputs[0].shape[1]))
+    torch.testing.assert_close(tower(IMAGES_BCHW), expected, rtol=1e-5, atol=1e-5)
+    assert asked == [1]
+
+
+def test_who_asks_for_gradients_sees_every_token() -> None:
+    tower = make_tower()
+    expected = tower(IMAGES_BCHW)
+    end_with_class_token(tower)
+    tokens: list[int] = []
+    tower.transformer.resblocks[-1].register_forward_hook(lambda _, __, output: tokens.append(output.shape[1]))
+    found = tower(IMAGES_BCHW)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert tokens == [17] and found.requires_grad
+
+
+@pytest.mark.parametrize("options", [{"pool_type": "avg"}, {"attentional_pool": True}, {"output_tokens": True}])
+@torch.inference_mode()
+def test_towers_that_read_more_stay_as_they_are(options: dict[str, Any]) -> None:
+    tower = make_tower(**options)
+    expected = tower(IMAGES_BCHW)
+    end_with_class_token(tower)
+    torch.testing.assert_close(tower(IMAGES_BCHW), expected, rtol=0, atol=0)
+    assert type(tower.transformer.resblocks[-1]) is type(tower.transformer.resblocks[0])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_depthwise_gradients_are_those_of_the_plain_way(stride: int, kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 16, kernel, stride=stride, padding=kernel // 2, groups=16, bias=False)
+    assert has_depthwise(layer)
+    images = torch.randn(2, 16, 12, 12).to(memory_format=torch.channels_last)
+    found = {}
+    for way in ("float32", "fast"):
+        own = images.clone().requires_grad_(True)
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "fast"), FastDepthwise():
+            result = layer(own)
+        assert result.dtype == (torch.bfloat16 if way == "fast" else torch.float32)
+        (result.float() * torch.linspace(0, 1, result.numel()).view_as(result)).sum().backward()
+        found[way] = result.float(), own.grad, layer.weight.grad.clone()
+    for plain, lowered in zip(found["float32"], found["fast"], strict=True):
+        assert (plain - lowered).norm() < 0.01 * plain.norm()

@@ -1,0 +1,114 @@
+"""Open a model by whatever name it is given: a folder, a bundled or a published model, the hub's, an architecture.
+
+No torch here: an exported model (:mod:`linnaea.model.onnx`) opens without it.
+"""
+
+import difflib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from linnaea.errors import LinnaeaError
+from linnaea.model.folders import HUB, ONNX_FACTS_FILE, TIMM, Precision, bundled_models, find_model_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from linnaea.model.encoder import Encoder
+    from linnaea.model.load import TaxonModel
+
+HUB_MODELS = {
+    "bioclip": "hf-hub:imageomics/bioclip",
+    "bioclip-2": "hf-hub:imageomics/bioclip-2",
+    "bioclip-2.5": "hf-hub:imageomics/bioclip-2.5-vith14",
+}
+"""Our names for published weights.
+
+``hf-hub:ORG/NAME@REVISION`` pins a commit. These carry no ``@REVISION`` yet: their commits could not be looked up where
+this was written (no network), and a guessed one would be worse than none. ``facts["revision"]`` of a loaded model
+says which commit it is.
+"""
+
+HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.5": "ViT-H-14"}
+"""open_clip's names of their architectures: what can be known of them without their weights."""
+
+
+def open_encoder(
+    name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
+) -> "Encoder":
+    """Open a model to encode photographs as fast as the machine can.
+
+    An exported folder runs in ONNX Runtime, every other model in PyTorch. Vectors equal those of :func:`load_model`
+    but for the rounding of float32 sums.
+
+    Raises:
+        LinnaeaError: there is no such model, or it is broken.
+    """
+    folder = find_model_folder(name)
+    if folder is not None and (folder / ONNX_FACTS_FILE).exists():
+        from linnaea.model.onnx import load_onnx
+
+        if precision == "bf16":
+            raise LinnaeaError(f"{name}: an exported model runs as it was exported; leave out --precision bf16")
+        return load_onnx(folder)
+    from linnaea.model.fast import prepare_for_photographs
+
+    model = load_model(name, pretrained=pretrained, device=device, precision=precision)
+    prepare_for_photographs(model.image_tower, model.device, model.precision)
+    return model
+
+
+def load_model(
+    name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
+) -> "TaxonModel":
+    """Load a PyTorch model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``),
+    ``hf-hub:org/repo``, or an open_clip architecture.
+
+    An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
+    ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and
+    ``timm:FOLDER`` are models of images alone.
+
+    Raises:
+        LinnaeaError: there is no such model, it is broken, or it cannot be downloaded.
+    """
+    from linnaea.model.load import choose_device
+
+    return _lower(_load(name, pretrained, choose_device(device)), precision)
+
+
+def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonModel":
+    from linnaea.model import load
+
+    if name.startswith(TIMM):
+        return load.load_timm(name, pretrained, device)
+    identifier = HUB_MODELS.get(name, name)
+    if folder := find_model_folder(identifier):
+        return replace(load.load_folder(folder, device), name=name)
+    if identifier.startswith(HUB):
+        return load.load_hub(name, identifier, device)
+    if identifier in load.list_architectures():
+        return load.load_architecture(identifier, pretrained, device)
+    raise LinnaeaError(_explain_unknown(name, load.list_architectures()))
+
+
+def _explain_unknown(name: str, architectures: list[str]) -> str:
+    if name.startswith(("local-dir:", ".", "/", "~")) or "\\" in name:
+        return f"no model {name!r}: no such folder; give the folder that `linnaea train` left, or a name like bioclip"
+    near = difflib.get_close_matches(name, [*bundled_models(), *HUB_MODELS, *architectures], n=3)
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "give a folder, hf-hub:ORG/NAME, bioclip, or an open_clip name"
+    )
+    return f"no model {name!r}: no such folder or name; {hint}"
+
+
+def _lower(model: "TaxonModel", precision: Precision) -> "TaxonModel":
+    """Return the model with its image tower, which is changed in place, at that precision."""
+    from linnaea.model.fast import choose_precision, lower_to_bf16
+
+    chosen = choose_precision(precision, model.device)
+    if chosen == model.precision:
+        return model
+    known_as = model.fingerprint
+    lower_to_bf16(model.image_tower)
+    return replace(model, precision=chosen, known_as=known_as)
