@@ -7,7 +7,7 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES
-from linnaea.train.recipe import Descent, Feed, Recipe
+from linnaea.train.recipe import Descent, Feed, Recipe, check_overrides
 from linnaea.train.recipes import NOTES, RECIPES
 
 
@@ -83,7 +83,7 @@ def test_a_dry_run_needs_no_weights(
 ) -> None:
     """Nor the general captions of a replay; the tests run without a network."""
     words = ["train", name, "--data", str(dataset_dir), "--output", str(tmp_path / "run"), "--dry-run"]
-    assert main([*words, "--batch-size", "16", "--lr", "0.002", "--rank-weights", *"0000011"]) == 0
+    assert main([*words, "--batch-size", "16", "--lr", "0.002", "--crop-scale", "0.5", "1"]) == 0
     out = capsys.readouterr().out
     assert "parameters" in out
     assert "of 16 samples" in out
@@ -134,3 +134,39 @@ def test_steps_or_epochs() -> None:
 def test_what_makes_no_sense_is_refused(feed: dict[str, object], descent: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Recipe(feed=Feed(**feed), descent=Descent(**descent))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tiny", "--pretrained", "typo"], "pretrained: names the weights of the model to start from"),
+        (["tiny", "--resize-to", "96"], "give them with --start"),
+        (["tiny", "--backbone-weights", "w.pth"], "give them with --backbone"),
+        (["tiny", "--start", "nano", "--backbone", "resnet18"], "--backbone is not used: the model that --start names"),
+        (["small", "--start", "nano", "--width", "64"], "--width is not used: the model that --start names"),
+        (["tiny", "--start", "nano", "--text-layers", "3"], "--text-layers is not used: the start's text tower stays"),
+        (["tiny", "--backbone", "resnet18", "--patch-size", "4"], "--patch-size is not used: the backbone resnet18"),
+        (["tiny", "--epochs", "3"], "--epochs is not used: the run ends after 160 steps; give --steps 0"),
+        (["tiny", "--class-weights", *"1234567"], "--class-weights is not used: the objective info_nce"),
+        (["tiny", "--rank-weights", *"1234567"], "--rank-weights is not used: the objective info_nce"),
+        (["tiny", "--evaluate-every", "5"], "--evaluate-every is not used: no split is evaluated"),
+        (["tiny", "--throughput", "100"], "--throughput is not used: give it with --dry-run"),
+    ],
+)
+def test_an_option_that_is_not_used_is_an_error_before_anything_is_written(
+    words: list[str], says: str, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *words, "--data", str(dataset_dir), "--output", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_with_what_makes_it_used_is_none() -> None:
+    named = RECIPES["tiny"]
+    tower = replace(named.tower, start="nano", new_text=True, width=64, n_merges=300)
+    descent = replace(named.descent, steps=0, epochs=3.0, objective="hierarchical", class_weights=(1.0,) * 7)
+    check_overrides(named, replace(named, tower=tower, descent=descent), evaluates=False)
+    check_overrides(named, replace(named, descent=replace(named.descent, evaluate_every=5)), evaluates=True)
+    check_overrides(named, named, evaluates=False)

@@ -12,7 +12,7 @@ import tyro
 from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands, parse_words
 from linnaea.cli.console import progress_bar, say, warn
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.train.recipe import Recipe
+from linnaea.train.recipe import Recipe, check_overrides
 from linnaea.train.recipes import NOTES, RECIPES
 
 
@@ -44,6 +44,10 @@ class Train:
     """The recipe's values."""
     recipe_name: tyro.conf.Suppress[str] = ""
 
+    def __post_init__(self) -> None:
+        if self.throughput and not self.dry_run:
+            raise ValueError("--throughput is not used: give it with --dry-run")
+
 
 def parse(program: str, words: list[str]) -> Train:
     """Options of the recipe that the first word names; its values are the defaults."""
@@ -57,7 +61,9 @@ def parse(program: str, words: list[str]) -> Train:
         near = difflib.get_close_matches(name, RECIPES, n=2) or list(RECIPES)
         raise UsageError(f"no recipe {name!r}; did you mean {' or '.join(near)}? (linnaea list recipes)")
     default = Train(data=tyro.MISSING, output=tyro.MISSING, recipe=RECIPES[name], recipe_name=name)
-    return parse_words(Train, f"{program} {name}", rest, default)
+    options = parse_words(Train, f"{program} {name}", rest, default)
+    check_overrides(default.recipe, options.recipe, evaluates=bool(options.evaluate_split))
+    return options
 
 
 def train(options: Train) -> int:

@@ -188,24 +188,32 @@ def _shrink(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return (small if torch.equal(small.isfinite(), value.isfinite()) else value).contiguous()
 
 
-def load_folder(folder: Path, device: torch.device) -> TaxonModel:
-    """Load the model that a folder holds."""
+def load_folder(folder: Path, device: torch.device, weights: Path | None = None) -> TaxonModel:
+    """Load the model that a folder holds; with ``weights``, a file, in place of the folder's own."""
     if not (folder / CONFIG_FILE).exists():
         raise LinnaeaError(
             f"{folder}: is no model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
         )
-    return _load_files(folder, str(folder), device, _read_json(folder / FACTS_FILE, missing={}))
+    # What is known of the folder's weights (calibration, provenance) is not true of others.
+    facts = {"source": str(weights)} if weights else _read_json(folder / FACTS_FILE, missing={})
+    return _load_files(folder, str(folder), device, facts, weights)
 
 
-def _load_files(folder: Path, name: str, device: torch.device, facts: Mapping[str, Any]) -> TaxonModel:
+def _load_files(
+    folder: Path, name: str, device: torch.device, facts: Mapping[str, Any], weights: Path | None = None
+) -> TaxonModel:
     """A model from the files of a folder, be it the user's or the hub's cache."""
     model_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg")
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
         raise LinnaeaError(f"{folder / CONFIG_FILE}: describes no CLIP model (model_cfg is missing or incomplete)")
-    if not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
+    if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
-    with _explain_failure(name):
-        clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=device)
+    with _explain_failure(f"{name} with {weights}" if weights else name):
+        clip, _, _ = open_clip.create_model_and_transforms(
+            f"local-dir:{folder}", device=device, load_weights=weights is None
+        )
+        if weights is not None:
+            open_clip.load_checkpoint(clip, str(weights))
         tokenizer, bpe = _load_tokenizer(folder, model_cfg)
     return _wrap(name, clip, tokenizer, model_cfg, device, facts, bpe)
 
@@ -285,6 +293,8 @@ def load_timm(name: str, pretrained: str | None, device: torch.device) -> TaxonM
 
 def _make_timm(name: str, word: str, pretrained: str | None) -> torch.nn.Module:
     if Path(word).is_dir():
+        if pretrained:
+            raise LinnaeaError(f"--pretrained {pretrained}: {name} has weights of its own; leave --pretrained out")
         return timm.create_model(f"local-dir:{word}", pretrained=True, num_classes=0)
     if not timm.is_model(word):
         near = timm.list_models(f"*{word.split('_', maxsplit=1)[0]}*")[:3]

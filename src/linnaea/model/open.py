@@ -5,6 +5,7 @@ No torch here: an exported model (:mod:`linnaea.model.onnx`) opens without it.
 
 import difflib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linnaea.errors import LinnaeaError
@@ -49,6 +50,8 @@ def open_encoder(
 
         if precision == "bf16":
             raise LinnaeaError(f"{name}: an exported model runs as it was exported; leave out --precision bf16")
+        if pretrained:
+            raise LinnaeaError(_explain_unused(name, pretrained))
         return load_onnx(folder)
     from linnaea.model.fast import prepare_for_photographs
 
@@ -63,12 +66,13 @@ def load_model(
     """Load a PyTorch model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``),
     ``hf-hub:org/repo``, or an open_clip architecture.
 
-    An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. A hub model may be pinned,
+    An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. With a folder or
+    ``timm:NAME`` it is a file whose weights replace those of the model. A hub model may be pinned,
     ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and
     ``timm:FOLDER`` are models of images alone.
 
     Raises:
-        LinnaeaError: there is no such model, it is broken, or it cannot be downloaded.
+        LinnaeaError: there is no such model, it is broken, it cannot be downloaded, or it takes no ``pretrained``.
     """
     from linnaea.model.load import choose_device
 
@@ -82,12 +86,21 @@ def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonMo
         return load.load_timm(name, pretrained, device)
     identifier = HUB_MODELS.get(name, name)
     if folder := find_model_folder(identifier):
-        return replace(load.load_folder(folder, device), name=name)
+        if pretrained and not Path(pretrained).is_file():
+            raise LinnaeaError(_explain_unused(name, pretrained))
+        return replace(load.load_folder(folder, device, Path(pretrained) if pretrained else None), name=name)
     if identifier.startswith(HUB):
+        if pretrained:
+            raise LinnaeaError(_explain_unused(name, pretrained))
         return load.load_hub(name, identifier, device)
     if identifier in load.list_architectures():
         return load.load_architecture(identifier, pretrained, device)
     raise LinnaeaError(_explain_unknown(name, load.list_architectures()))
+
+
+def _explain_unused(name: str, pretrained: str) -> str:
+    there = "" if Path(pretrained).is_file() else "there is no such file, and "
+    return f"--pretrained {pretrained}: {there}{name} has weights of its own; leave --pretrained out"
 
 
 def _explain_unknown(name: str, architectures: list[str]) -> str:

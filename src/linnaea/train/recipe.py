@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from linnaea.errors import UsageError
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
 
 
@@ -177,7 +178,16 @@ class Recipe:
                 raise ValueError(what)
 
     def _checks(self) -> Iterator[tuple[bool, str]]:
-        feed, descent = self.feed, self.descent
+        tower, feed, descent = self.tower, self.feed, self.descent
+        yield (
+            bool(tower.pretrained) and not tower.start,
+            "pretrained: names the weights of the model to start from; give it with --start",
+        )
+        yield (
+            bool(tower.resize_to or tower.new_text) and not tower.start,
+            "resize to and new text: change the model to start from; give them with --start",
+        )
+        yield bool(tower.backbone_weights) and not tower.backbone, "backbone weights: give them with --backbone"
         yield feed.batch_size < 2, "a contrastive batch needs at least 2 samples"
         yield descent.steps <= 0 and descent.epochs <= 0, "give steps or epochs above 0"
         yield not feed.text_types, "give at least one text type"
@@ -231,3 +241,43 @@ class Recipe:
     def n_steps(self, n_samples: int) -> int:
         """Steps for a data set of ``n_samples``."""
         return self.descent.steps or max(1, round(self.descent.epochs * n_samples / self.feed.batch_size))
+
+
+_NEW_IMAGE_TOWER = ("image_size", "backbone", "backbone_weights", "patch_size", "image_layers")
+_NEW_TEXT_TOWER = ("text_width", "text_layers", "context_length", "n_merges", "vocabulary")
+
+
+def check_overrides(named: Recipe, recipe: Recipe, *, evaluates: bool) -> None:
+    """Check that every value in which ``recipe`` differs from the recipe that it varies is one that training reads.
+
+    Raises:
+        UsageError: one is not read; the message names its option and says why.
+    """
+    for name, why in _unused_values(recipe, evaluates=evaluates).items():
+        part, _, value = name.partition(".")
+        if getattr(getattr(recipe, part), value) != getattr(getattr(named, part), value):
+            raise UsageError(f"--{value.replace('_', '-')} is not used: {why}")
+
+
+def _unused_values(recipe: Recipe, *, evaluates: bool) -> dict[str, str]:
+    """Map each value that a run would not read, such as ``tower.width``, to the reason."""
+    tower, descent = recipe.tower, recipe.descent
+    unused: dict[str, str] = {}
+    if tower.start:
+        unused |= dict.fromkeys(_NEW_IMAGE_TOWER, "the model that --start names has its own image tower")
+        if not tower.new_text or tower.text_width:
+            unused["width"] = "the model that --start names has its own width"
+        if not tower.new_text:
+            unused |= dict.fromkeys(_NEW_TEXT_TOWER, "the start's text tower stays; --new-text replaces it")
+    elif tower.backbone:
+        unused |= dict.fromkeys(("patch_size", "image_layers"), f"the backbone {tower.backbone} has its own")
+    unused = {f"tower.{name}": why for name, why in unused.items()}
+    if descent.steps:
+        unused["descent.epochs"] = f"the run ends after {descent.steps} steps; give --steps 0 to count epochs"
+    if descent.objective not in ("rank_positive", "level_restricted"):
+        unused["descent.rank_weights"] = f"the objective {descent.objective} does not weigh ranks"
+    if descent.objective not in ("cross_entropy", "hierarchical"):
+        unused["descent.class_weights"] = f"the objective {descent.objective} has no classes"
+    if not evaluates:
+        unused["descent.evaluate_every"] = "no split is evaluated; give --evaluate-split"
+    return unused
