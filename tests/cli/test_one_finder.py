@@ -18,7 +18,7 @@ from linnaea.data.export import ExportConfig, select_rows
 from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError
-from linnaea.model.load import load_model
+from linnaea.model.open import load_model
 from linnaea.predict.labels import LabelBank, make_bank
 from linnaea.predict.predictor import Predictor
 from linnaea.predict.restrict import keep_clades, keep_taxa
