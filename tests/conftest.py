@@ -63,6 +63,17 @@ def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return run.run_dir
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch with two threads: what depends on who is first shows."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real photographs and name lists beside the repository."""

@@ -23,6 +23,7 @@ from linnaea.model.text import (
     encode_text,
     iter_encoded_tree,
     make_token_table,
+    take_rows,
 )
 from linnaea.model.tokenizer import (
     RaggedTokens,
@@ -296,6 +297,26 @@ def test_gradients_flow_through_the_tree(model: TaxonModel, taxa: list[Taxon]) -
 
 def test_no_captions_are_no_work(model: TaxonModel) -> None:
     assert list(iter_encoded_tree(model.clip, tokenize_ragged(model.tokenizer, []))) == []
+
+
+# --- rows
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("n_rows", "shape"), [(256, (100, 512)), (1024, (100, 512)), (60_000, (100,))])
+def test_the_gradient_of_rows_that_repeat_is_the_same_every_time(n_rows: int, shape: tuple[int, ...]) -> None:
+    """``value[rows]`` has the same values, but its gradient differs from run to run at these sizes."""
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(shape, generator=generator, requires_grad=True)
+    rows = torch.randint(0, len(value), (n_rows,), generator=generator)
+    asked = torch.randn(n_rows, *shape[1:], generator=generator)
+    taken = take_rows(value, rows)
+    assert torch.equal(taken, value[rows])
+    (first,) = torch.autograd.grad(taken, value, asked)
+    exact = torch.zeros(shape, dtype=torch.float64).index_add(0, rows, asked.double())
+    assert torch.allclose(first.double(), exact, rtol=0, atol=1e-3)
+    for _ in range(50):
+        assert torch.equal(torch.autograd.grad(take_rows(value, rows), value, asked)[0], first)
 
 
 # --- the table

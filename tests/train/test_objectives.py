@@ -39,6 +39,8 @@ TINY = Recipe(
     descent=Descent(steps=4, lr=2e-3, warmup=1, log_every=1),
 )
 WEIGHTS = (0.0, 0.0, 0.3, 0.0, 0.5, 1.0, 2.0)
+OBJECTIVES = ["info_nce", "multi_positive", "rank_positive", "level_restricted", "sigmoid", "cross_entropy",
+              "hierarchical"]  # fmt: skip
 
 
 def log_mean_target(logits: list[list[Tensor]], positives: list[list[int]]) -> Tensor:
@@ -135,8 +137,8 @@ def test_lineages_are_numbered_by_all_that_is_above() -> None:
     assert lineage[:, Rank.KINGDOM].tolist() == [0, 0, 0, 1, -1, 1]
 
 
-def start(descent: Descent) -> tuple[TaxonModel, TokenTable, Labels, Tensor]:
-    """A model with what its objective needs, and twelve samples of six taxa."""
+def start(descent: Descent, n: int = 12) -> tuple[TaxonModel, TokenTable, Labels, Tensor]:
+    """A model with what its objective needs, and samples of six taxa."""
     from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
     from linnaea.model.tokenizer import train_bpe
 
@@ -148,10 +150,35 @@ def start(descent: Descent) -> tuple[TaxonModel, TokenTable, Labels, Tensor]:
     table = make_token_table(model.tokenizer, TAXA, with_ranks=True)
     model = prepare(model, table, descent, with_replay=False, seed=0)
     rng = np.random.default_rng(0)
-    labels = Labels(rng.integers(0, 6, 12), rng.integers(0, 5, 12))
-    image = normalize(torch.from_numpy(rng.standard_normal((12, 32))), dim=-1).float().requires_grad_()
+    labels = Labels(rng.integers(0, 6, n), rng.integers(0, 5, n))
+    image = normalize(torch.from_numpy(rng.standard_normal((n, 32))), dim=-1).float().requires_grad_()
     model.clip.float()
     return model, table, labels, image
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_gradient_of_a_large_batch_is_the_same_every_time(objective: Any) -> None:
+    """At 4,096 samples several threads share the work; what each adds must not depend on which is first."""
+    descent = Descent(objective=objective, rank_weights=WEIGHTS, teach=float(objective == "level_restricted"))
+    model, table, labels, image = start(descent, n=4096)
+    if descent.teach:
+        taught = torch.nn.Module()
+        unit_KE = normalize(torch.randn(6, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
+        taught.register_buffer("species", unit_KE)
+        model.clip.add_module(TEACHERS, taught)
+    leaves = [image, *(p for name, p in model.clip.named_parameters() if not name.startswith("visual."))]
+
+    def gradients() -> tuple[Tensor | None, ...]:
+        loss = loss_of_features(model, image, labels, table, descent)
+        return torch.autograd.grad(loss, leaves, allow_unused=True)
+
+    first = gradients()
+    assert first[0] is not None
+    for _ in range(5):
+        for a, b in zip(first, gradients(), strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or torch.equal(a, b)
 
 
 def test_level_restricted_compares_within_each_rank() -> None:
@@ -208,10 +235,6 @@ def test_class_objectives_sum_the_ranks_and_mask_what_is_missing(objective: Any)
 def make_run(data: Path, output: Path, **descent: Any) -> Run:
     recipe = replace(TINY, descent=replace(TINY.descent, **descent))
     return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
-
-
-OBJECTIVES = ["info_nce", "multi_positive", "rank_positive", "level_restricted", "sigmoid", "cross_entropy",
-              "hierarchical"]  # fmt: skip
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

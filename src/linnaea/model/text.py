@@ -101,6 +101,15 @@ def encode_text(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B E"
     return tower.project(text_global_pool(x, tokens_BT, "argmax"))
 
 
+def take_rows(value: Float[Tensor, "U ..."], row_of_B: Int[Tensor, " B"]) -> Float[Tensor, "B ..."]:
+    """Return ``value[row_of_B]``, with a gradient whose sums have the same order every time on a CPU.
+
+    The gradient of the index itself does not: several threads add what comes back to one row, whoever is first. A
+    gradient that flows through rows that may repeat needs this function.
+    """
+    return value.index_select(0, row_of_B)
+
+
 def encode_by_length(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
     """:func:`encode_text`, on a CPU a stretch of captions of like length at a time: little of its work is on padding.
 
@@ -112,7 +121,7 @@ def encode_by_length(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, 
     order_B = lengths_B.argsort(stable=True)
     rows_of = torch.split(order_B, CAPTIONS_OF_LIKE_LENGTH)
     parts = [encode_text(clip, tokens_BT[rows, : int(lengths_B[rows].max())]) for rows in rows_of]
-    return torch.cat(parts)[order_B.argsort()]
+    return take_rows(torch.cat(parts), order_B.argsort())
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
+from linnaea.model.text import take_rows
 from linnaea.train.parallel import ALONE, Peers
 
 LOGITS_AT_ONCE = 4_000_000
@@ -45,8 +46,8 @@ def info_nce(
     the same caption.
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
-    own_B = logit_scale * (image_BE * caption_UE[caption_of_B]).sum(dim=1)
-    return 0.5 * ((over_captions_B - own_B).mean() + (over_images_U[caption_of_B] - own_B).mean())
+    own_B = logit_scale * (image_BE * take_rows(caption_UE, caption_of_B)).sum(dim=1)
+    return 0.5 * ((over_captions_B - own_B).mean() + (take_rows(over_images_U, caption_of_B) - own_B).mean())
 
 
 def multi_positive(
@@ -66,7 +67,7 @@ def multi_positive(
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
     positive = logit_scale * _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
-    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - positive
+    return 0.5 * (over_captions_B.mean() + take_rows(over_images_U, caption_of_B).mean()) - positive
 
 
 def rank_positive(
@@ -94,7 +95,7 @@ def rank_positive(
             group_B = torch.where(lineage_BR[:, rank] < 0, -alone_B, lineage_BR[:, rank])
             mean = _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
             positive = positive + weight / sum(weight_of_rank) * mean
-    return 0.5 * (over_captions_B.mean() + over_images_U[caption_of_B].mean()) - logit_scale * positive
+    return 0.5 * (over_captions_B.mean() + take_rows(over_images_U, caption_of_B).mean()) - logit_scale * positive
 
 
 def _mean_cosine_in_groups(
@@ -111,7 +112,7 @@ def _mean_cosine_in_groups(
     size_G = torch.bincount(member_B, minlength=len(groups)).to(image_BE.dtype)
     empty_GE = image_BE.new_zeros(len(groups), image_BE.shape[1])
     images_GE = empty_GE.index_add(0, member_B, image_BE)
-    captions_GE = empty_GE.index_add(0, member_B, caption_UE[caption_of_B])
+    captions_GE = empty_GE.index_add(0, member_B, take_rows(caption_UE, caption_of_B))
     return ((images_GE * captions_GE).sum(dim=1) / size_G).sum() / len(image_BE)
 
 
@@ -155,7 +156,7 @@ def sigmoid(
         costs = [checkpoint(cost, rows, caption_UE, logit_scale, logit_bias, use_reentrant=False) for rows in blocks]
         negative = torch.stack(costs).sum()
     negative = peers.sum(negative) if spread else negative
-    own_B = logit_scale * (image_BE * caption_UE[caption_of_B]).sum(dim=1) + logit_bias
+    own_B = logit_scale * (image_BE * take_rows(caption_UE, caption_of_B)).sum(dim=1) + logit_bias
     loss: Tensor = (negative - own_B.sum()) / len(image_BE)
     return loss
 

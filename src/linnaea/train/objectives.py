@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from linnaea.model.fast import FastDepthwise, has_depthwise
 from linnaea.model.load import TaxonModel
-from linnaea.model.text import TokenTable, encode_by_length
+from linnaea.model.text import TokenTable, encode_by_length, take_rows
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.batches import Batch, Labels
 from linnaea.train.heads import class_heads, encode_replayed, teachers
@@ -164,15 +164,15 @@ def _level_restricted(
             continue
         own_U, caption_of_B = torch.unique(place_B, return_inverse=True)
         group = labels.taxon_ids if rank == Rank.SPECIES else lineages[:, rank]
-        images = image_BE[torch.from_numpy(rows).to(model.device)]
+        images = take_rows(image_BE, torch.from_numpy(rows).to(model.device))
         group_B = torch.from_numpy(group[rows].astype(np.int64)).to(model.device)
         at_once = choose_rows_at_once(len(images) // peers.size, len(own_U))
         part = multi_positive(
-            images, caption_UE[own_U], caption_of_B, group_B, scale, rows_at_once=at_once, peers=peers
+            images, take_rows(caption_UE, own_U), caption_of_B, group_B, scale, rows_at_once=at_once, peers=peers
         )
         if descent.teach and Rank(rank) in taught:
             classes = torch.from_numpy(lineages[rows, rank].astype(np.int64)).to(model.device)
-            part = part + descent.teach * _teaching(caption_UE[place_B], taught[Rank(rank)], classes)
+            part = part + descent.teach * _teaching(take_rows(caption_UE, place_B), taught[Rank(rank)], classes)
         loss = loss + weight / sum(descent.rank_weights) * part
     return loss
 
