@@ -199,7 +199,7 @@ def test_probabilities_of_a_bank_in_8_bits_are_those_of_its_vectors(
         images = unit(np.random.default_rng(1).normal(size=(9, 64))).astype(np.float32)
         got = np.concatenate(list(iter_probabilities(images, opened, 50.0)))
         expected = np.concatenate(list(iter_probabilities(images, plain, 50.0)))
-        np.testing.assert_allclose(got, expected, rtol=1e-4)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_a_row_of_zeros_in_8_bits_stays_zero() -> None:

@@ -59,6 +59,15 @@ def test_the_nearest_are_those_of_a_plain_product(
     assert all(a != b for a, b in pairs)
 
 
+def test_no_cosine_is_above_one(model: TaxonModel, folder: Path, tmp_path: Path) -> None:
+    update_index(model, list_inputs([str(folder)]), tmp_path / "index")
+    index = Index.open(tmp_path / "index")
+    queries = np.asarray(index.vectors(0, len(index)), np.float32)
+    assert ((queries @ queries.T) > 1).any(), "rounding takes some above 1"
+    assert all(hit.score <= 1 for query in queries for hit in index.nearest(query, top_k=2))
+    assert all(score <= 1 for _, _, score in index.iter_pairs(0.9))
+
+
 def test_an_index_grows_and_follows_changes(
     model: TaxonModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

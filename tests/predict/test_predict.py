@@ -78,6 +78,17 @@ def test_auto_goes_as_deep_as_it_is_sure_on_one_path(taxa: list[Taxon], seed: in
         assert guess.score <= row[members].sum() + 1e-4
 
 
+def test_no_probability_is_above_one() -> None:
+    """A sum of float32 may be: it is cut, for every door."""
+    bank = LabelBank(
+        make_taxa_table([Taxon.of(genus="G", species=f"s{i}") for i in range(50)]), np.zeros((50, 1), np.float32), {}
+    )
+    p = np.random.default_rng(0).dirichlet(np.ones(50), size=200).astype(np.float32)
+    assert (np.add.reduceat(p, [0], axis=1) > 1).any()
+    assert (sum_to_rank(p, bank, Rank.GENUS) <= 1).all()
+    assert all(guess.score <= 1 for row in guess_at_rank(p, bank, Rank.GENUS, 1) for guess in row)
+
+
 def test_scores_do_not_depend_on_how_images_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     from linnaea.predict import classifier
 
@@ -89,7 +100,8 @@ def test_scores_do_not_depend_on_how_images_are_blocked(monkeypatch: pytest.Monk
     monkeypatch.setattr(classifier, "MAX_CELLS", 150)
     blocks = list(iter_probabilities(images, bank, 5.0))
     assert len(blocks) == 7
-    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=1e-5, atol=1e-7)  # to float32's rounding of 1
+    np.testing.assert_allclose(np.log(np.concatenate(blocks)), np.log(whole), rtol=0, atol=1e-4)  # and of its logits
     best = guess_at_rank(whole, bank, Rank.GENUS, 3)
     assert all(a.score >= b.score for row in best for a, b in pairwise(row))
     assert {guess.rank for row in best for guess in row} == {Rank.GENUS}

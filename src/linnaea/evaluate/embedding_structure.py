@@ -149,7 +149,7 @@ def score_orthogonality(
     inside = ((deviation @ direction[:n_directions].T) ** 2).sum()
     within = (deviation**2).sum()
     return {
-        "within_outside_between": float(1 - inside / max(within, 1e-12)),
+        "within_outside_between": float(np.clip(1 - inside / max(within, 1e-12), 0, 1)),
         "within_outside_between_chance": 1 - n_directions / feature.shape[1],
         "n_directions_between": float(n_directions),
         "fisher_ratio": float((centred**2).sum(axis=1).mean() / max(within / len(deviation), 1e-12)),

@@ -88,7 +88,7 @@ def collect_beliefs(
                     asserted[number, row] = guess.rank
                     asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])
         start += len(rows)
-    return Beliefs(best_NR=best_NR, confidence_NR=np.minimum(confidence, 1), right_NR=right, counted_NR=named_NR,
+    return Beliefs(best_NR=best_NR, confidence_NR=confidence, right_NR=right, counted_NR=named_NR,
                    truth_NR=truth_p, square_NR=square, energy_N=energy, max_cosine_N=cosine, asserted_CN=asserted,
                    asserted_right_CN=asserted_right)  # fmt: skip
 

@@ -102,9 +102,14 @@ def sum_to_all_ranks(
 ) -> dict[Rank, NDArray[np.float32]]:
     """Probabilities of the groups of every rank from species up to ``highest``.
 
-    Each rank adds up the one below, which is fast and keeps float32 sums of a million taxa exact to 1e-6.
+    Each rank adds up the one below, which is fast and keeps float32 sums of a million taxa exact to 1e-6. A sum that
+    rounding takes above 1 is 1.
     """
-    return bank.groups.sums(probability_BK, highest)
+    sums = bank.groups.sums(probability_BK, highest)
+    for made in sums.values():
+        if made is not probability_BK:
+            np.minimum(made, 1, out=made)
+    return sums
 
 
 def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) -> list[list[Guess]]:
@@ -123,7 +128,7 @@ def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) ->
             low, high = bank.groups.rows(rank, group)
             taxon = bank.group(rank, group)
             if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
-                path.append(Guess(taxon, taxon.rank, min(float(sums[group]), 1.0)))
+                path.append(Guess(taxon, taxon.rank, float(sums[group])))
         paths.append(path)
     return paths
 

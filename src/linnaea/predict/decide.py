@@ -75,5 +75,5 @@ def decide(
             ranges[image] = bank.groups.rows(rank, group)
             taxon = bank.group(rank, group)
             if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
-                chosen[image] = Guess(taxon, taxon.rank, min(score, 1.0))
+                chosen[image] = Guess(taxon, taxon.rank, score)
     return chosen

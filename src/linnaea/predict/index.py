@@ -104,7 +104,7 @@ class Index:
             numbers = self.approximate().candidates(query_E, CANDIDATES * k)
             scores = self._vectors_of(self.rows[numbers]) @ query_E
         order = np.lexsort((numbers, -scores))[:k]
-        return [Hit(name=self.names[numbers[place]], score=float(scores[place])) for place in order]
+        return [Hit(name=self.names[numbers[place]], score=min(float(scores[place]), 1.0)) for place in order]
 
     def approximate(self, on_progress: OnProgress = ignore_progress) -> Approximate:
         """Inverted lists over the index; made where they are not there yet, a minute per million photographs.
@@ -124,7 +124,7 @@ class Index:
                 scores = left @ self.vectors(second, second + ROWS_AT_ONCE).T
                 for a, b in np.argwhere(scores >= at_least).tolist():
                     if first + a < second + b:
-                        yield self.names[first + a], self.names[second + b], float(scores[a, b])
+                        yield self.names[first + a], self.names[second + b], min(float(scores[a, b]), 1.0)
 
     def _starts(self) -> range:
         return range(0, len(self), ROWS_AT_ONCE)

@@ -282,7 +282,5 @@ class CustomLabelsBinningClassifier(CustomLabelsClassifier):
         self.bins = [str(bin_) for bin_ in cls_to_bin.values()]
 
     def _score(self, probability_K: NDArray[np.float32]) -> dict[str, float]:
-        sums = (
-            pl.DataFrame({"bin": self.bins, "p": probability_K}).group_by("bin", maintain_order=True).agg(pl.sum("p"))
-        )
-        return dict(sums.iter_rows())
+        labels = pl.DataFrame({"bin": self.bins, "p": probability_K})
+        return dict(labels.group_by("bin", maintain_order=True).agg(pl.sum("p").clip(upper_bound=1)).iter_rows())
