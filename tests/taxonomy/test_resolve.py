@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.source import read_table
-from linnaea.taxonomy.checklists.store import Checklist, Source, make_checklist
+from linnaea.taxonomy.checklists.records import ChecklistRecords
+from linnaea.taxonomy.checklists.source import read_checklist_source
+from linnaea.taxonomy.checklists.store import Checklist, make_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import RESULT_COLUMNS, Resolver, Status, resolve, resolve_one
 
@@ -53,7 +54,7 @@ Nemapogon granella,Marsh Ternlet,Lepidoptera
 def table(folder: Path, name: str, content: str) -> Checklist:
     path = folder / f"{name}.csv"
     path.write_text(content)
-    return make_checklist(read_table(path))
+    return make_checklist(read_checklist_source(path))
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,6 @@ def test_no_taxon_receives_a_name_of_its_homonym() -> None:
     records = pl.DataFrame(
         {"id": ["1", "2"], "rank": "genus", "name": "Prunella", **ranks, "common_name": ["accentors", "self-heals"]}
     ).with_columns(genus=pl.lit("Prunella"))
-    checklist = make_checklist(Source(name="two", version="1", records=records))
+    checklist = make_checklist(ChecklistRecords(name="two", version="1", records=records))
     found = resolve(["Prunella", "Prunella"], [checklist], given=pl.DataFrame({"kingdom": ["Plantae", "Animalia"]}))
     assert found["common_name"].to_list() == ["self-heals", "accentors"]

@@ -5,12 +5,13 @@ where it has them, and later ones get the ranks they lack from it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.store import KINGDOMS_OF_OTHER_SCHOOLS, Checklist
+from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS
+from linnaea.taxonomy.checklists.store import Checklist, with_keys
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
@@ -87,17 +88,6 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
 
 
 # Vernacular names.
-
-
-def with_keys(checklist: Checklist) -> Checklist:
-    """The checklist with the keys of its names as further columns; cached checklists have them already."""
-    loose, strict = loose_vernacular_key(pl.col("name")), vernacular_key(pl.col("name"))
-    return replace(
-        checklist,
-        taxa=checklist.taxa.with_columns(key=name_key(pl.col("name"))),
-        synonyms=checklist.synonyms.with_columns(key=name_key(pl.col("name"))),
-        vernaculars=checklist.vernaculars.with_columns(strict=strict, loose=loose),
-    )
 
 
 def _with_aliases(names: pl.DataFrame) -> pl.DataFrame:

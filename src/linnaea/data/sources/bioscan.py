@@ -17,7 +17,7 @@ import polars as pl
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, need, normal, read_blocks
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.archives import fill_columns
+from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 CHUNK_LETTERS = {"pretrain": 2, "train": 1, "other_heldout": 1}

@@ -27,7 +27,7 @@ from linnaea.data.sources.normal import (
     read_whole,
 )
 from linnaea.errors import UsageError
-from linnaea.taxonomy.checklists.archives import fill_columns, with_lineage
+from linnaea.taxonomy.checklists.records import fill_columns, with_lineage
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 CONTENT, PAGE, COPY_URL = "EOL content ID", "EOL page ID", "EOL Full-Size Copy URL"

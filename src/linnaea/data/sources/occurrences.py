@@ -22,8 +22,8 @@ from linnaea.data.sources.normal import (
     read_whole,
 )
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.taxonomy.checklists.archives import fill_columns
 from linnaea.taxonomy.checklists.darwin_core import ArchivePart, describe_archive
+from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _TERMS = ("scientificName", "species", "specificEpithet", "vernacularName", "organismID", "decimalLatitude",

@@ -8,8 +8,13 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.archives import fill_columns, language_code, read_delimited, with_lineage
-from linnaea.taxonomy.checklists.store import Source
+from linnaea.taxonomy.checklists.records import (
+    ChecklistRecords,
+    fill_columns,
+    language_code,
+    read_delimited,
+    with_lineage,
+)
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _DWC_COLUMNS = [
@@ -33,7 +38,7 @@ _DWC_COLUMNS = [
 ]
 
 
-def read_darwin_core(meta: Path, name: str, version: str) -> Source:
+def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     """A Darwin Core Archive with a Taxon core (GBIF's backbone, EOL's dynamic hierarchy, iNaturalist's export).
 
     Raises:
@@ -64,7 +69,7 @@ def read_darwin_core(meta: Path, name: str, version: str) -> Source:
     lineage = pl.concat([lineage, given], how="horizontal").with_columns(
         _given_first(label) for label in RANK_LABELS[:-1]
     )
-    return Source(
+    return ChecklistRecords(
         name=name,
         version=version,
         records=lineage.with_columns(authorship="scientificNameAuthorship", species=_dwc_epithet()),

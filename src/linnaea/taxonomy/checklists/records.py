@@ -1,0 +1,159 @@
+"""What a reader of a checklist hands over, and what readers of several formats need to make it.
+
+Most archives state a parent instead of a lineage; :func:`with_lineage` climbs for all rows at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+_MAX_DEPTH = 120
+"""Steps up to the root; NCBI's deepest lineages have about 60."""
+
+_LANGUAGES = {
+    **dict.fromkeys(("en", "eng", "english"), "en"),
+    **dict.fromkeys(("fr", "fra", "fre", "french"), "fr"),
+    **dict.fromkeys(("de", "deu", "ger", "german"), "de"),
+    **dict.fromkeys(("es", "spa", "spanish"), "es"),
+    **dict.fromkeys(("pt", "por", "portuguese"), "pt"),
+    **dict.fromkeys(("it", "ita", "italian"), "it"),
+    **dict.fromkeys(("nl", "nld", "dut", "dutch"), "nl"),
+    **dict.fromkeys(("sv", "swe", "swedish"), "sv"),
+    **dict.fromkeys(("da", "dan", "danish"), "da"),
+    **dict.fromkeys(("nb", "nob", "no", "nor", "norwegian", "norwegian bokmål"), "no"),
+    **dict.fromkeys(("fi", "fin", "finnish"), "fi"),
+    **dict.fromkeys(("pl", "pol", "polish"), "pl"),
+    **dict.fromkeys(("cs", "ces", "cze", "czech"), "cs"),
+    **dict.fromkeys(("ru", "rus", "russian"), "ru"),
+    **dict.fromkeys(("uk", "ukr", "ukrainian"), "uk"),
+    **dict.fromkeys(("tr", "tur", "turkish"), "tr"),
+    **dict.fromkeys(("ja", "jpn", "japanese"), "ja"),
+    **dict.fromkeys(("ko", "kor", "korean"), "ko"),
+    **dict.fromkeys(("zh", "zho", "chi", "chinese", "chinese (simplified)", "chinese (traditional)"), "zh"),
+    **dict.fromkeys(("ar", "ara", "arabic"), "ar"),
+    **dict.fromkeys(("hi", "hin", "hindi"), "hi"),
+    **dict.fromkeys(("mi", "mri", "maori"), "mi"),
+    **dict.fromkeys(("haw", "hawaiian"), "haw"),
+}
+"""Codes of ISO 639-1, 639-2, 639-3 and English names of languages -> ISO 639-1; others stay as they are."""
+
+KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
+    **dict.fromkeys(("metazoa", "animals", "animal"), "Animalia"),
+    **dict.fromkeys(("viridiplantae", "archaeplastida", "chloroplastida", "plants", "plant"), "Plantae"),
+    **dict.fromkeys(("eumycota", "mycota", "true fungi"), "Fungi"),
+    **dict.fromkeys(("sar", "harosa", "stramenopiles", "alveolata", "rhizaria", "heterokonta"), "Chromista"),
+    **dict.fromkeys(("haptophyta", "haptista", "cryptista", "cryptophyceae"), "Chromista"),
+    **dict.fromkeys(("amoebozoa", "discoba", "euglenozoa", "metamonada", "excavata", "protista"), "Protozoa"),
+    **dict.fromkeys(("rhodophyta", "rhodoplantae", "glaucocystophyceae"), "Plantae"),
+    **dict.fromkeys(("eubacteria", "bacillati", "pseudomonadati", "fusobacteriati", "thermotogati"), "Bacteria"),
+    **dict.fromkeys(("methanobacteriati", "nanobdellati", "promethearchaeati", "thermoproteati"), "Archaea"),
+    **dict.fromkeys(("archaebacteria",), "Archaea"),
+    **dict.fromkeys(("viruses", "virus", "orthornavirae", "pararnavirae", "bamfordvirae", "shotokuvirae"), "Viruses"),
+    **dict.fromkeys(("heunggongvirae", "helvetiavirae", "loebvirae", "sangervirae", "trapavirae"), "Viruses"),
+    **dict.fromkeys(("zilligvirae", "abadenavirae", "hudivirae"), "Viruses"),
+}
+"""Lower-case names of kingdoms (and of clades that other schools put in their place) -> the one we write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChecklistRecords:
+    """What a reader hands over: records of any rank with their lineage written out, not yet in order."""
+
+    name: str
+    version: str
+    records: pl.DataFrame
+    """``id`` (unique), ``rank`` (a lower-case word), ``name``, the seven ranks; ``authorship`` and
+    ``common_name`` if there are any. Records between or below the seven ranks become synonyms."""
+    synonyms: pl.DataFrame | None = None
+    """``id`` of the accepted record, ``name``, ``authorship``, ``kind``"""
+    vernaculars: pl.DataFrame | None = None
+    """``id`` of the record, ``name``, ``language``, ``preferred``, ``source``"""
+
+
+def map_kingdom(kingdom: pl.Expr) -> pl.Expr:
+    """Our name for a kingdom of any school; a name that is not known stays as it is."""
+    return kingdom.str.to_lowercase().replace_strict(KINGDOMS_OF_OTHER_SCHOOLS, default=kingdom)
+
+
+def language_code(column: pl.Expr) -> pl.Expr:
+    word = column.fill_null("").str.to_lowercase().str.strip_chars()
+    base = word.str.replace(r"[-_].*$", "")
+    return word.replace_strict(_LANGUAGES, default=base.replace_strict(_LANGUAGES, default=word))
+
+
+def read_delimited(path: Path, separator: str, quote: str | None, skip: int, columns: list[str] | None) -> pl.DataFrame:
+    table = pl.read_csv(
+        path,
+        separator=separator,
+        quote_char=quote,
+        has_header=columns is None,
+        skip_rows=skip,
+        infer_schema=False,
+        encoding="utf8-lossy",
+        truncate_ragged_lines=True,
+    )
+    if columns is None:
+        return table
+    return table.rename({old: columns[i] for i, old in enumerate(table.columns[: len(columns)])})
+
+
+def fill_columns(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """The named columns, ``""`` where the table has none of that name."""
+    return table.select(
+        (pl.col(c).cast(pl.String).fill_null("") if c in table.columns else pl.lit("")).alias(c) for c in columns
+    )
+
+
+# Lineages from parents.
+
+
+def with_lineage(records: pl.DataFrame) -> pl.DataFrame:
+    """Add the seven ranks to ``id, parent, rank, name`` by climbing; names of species must be binomials."""
+    parent_row = (
+        records.select(id="parent")
+        .join(records.select("id").with_row_index("at"), on="id", how="left", maintain_order="left")
+        .to_series(1)
+        .cast(pl.Int64)
+        .fill_null(-1)
+        .to_numpy()
+    )
+    value = records["rank"].replace_strict(_climbing_ranks(), default=-1, return_dtype=pl.Int8).to_numpy()
+    n = records.height
+    found = np.full((7, n), -1, np.int64)
+    at, rows = np.arange(n), np.arange(n)
+    for _ in range(_MAX_DEPTH):
+        rank = value[at]
+        for principal in Rank:
+            here = (rank == int(principal)) & (found[principal][rows] < 0)
+            found[principal][rows[here]] = at[here]
+        at = parent_row[at]
+        alive = at >= 0
+        at, rows = at[alive], rows[alive]
+        if not len(rows):
+            break
+    names = records["name"]
+    last_is_empty = pl.concat([names, pl.Series([""])])
+    columns = {
+        label: last_is_empty.gather(pl.Series(np.where(rows < 0, n, rows), dtype=pl.UInt32))
+        for label, rows in zip(RANK_LABELS, found, strict=True)
+    }
+    filled = records.with_columns(**columns)
+    return filled.with_columns(
+        genus=pl.when((pl.col("genus") == "") & (pl.col("species") != ""))
+        .then(pl.col("species").str.extract(r"^(\S+) "))
+        .otherwise("genus")
+        .fill_null(""),
+        species=_epithet(pl.col("species")),
+    )
+
+
+def _climbing_ranks() -> dict[str, int]:
+    return {rank.label: int(rank) for rank in Rank} | {"division": int(Rank.PHYLUM), "nothospecies": 6, "nothogenus": 5}
+
+
+def _epithet(species: pl.Expr) -> pl.Expr:
+    return species.str.extract(r"^\S+ (?:\(\S+\) )?(?:×\s?|x\s)?(\p{Ll}[\p{Ll}\d.-]*)").fill_null("")
