@@ -30,6 +30,7 @@ SURFACE = {
     "TreeOfLifeClassifier",
     "UsageError",
     "calibrate",
+    "compare",
     "evaluate",
     "load_checklist",
     "load_model",
@@ -80,6 +81,7 @@ PARAMETERS = {
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
     "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= pretrained="
     " device= workers=",
+    "compare": "runs output=",
     "evaluate": "model * data= split= sources= species_only= task= root= checklist= allow_different= output= text_type="
     " templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= pretrained= device= workers=",
     "load_checklist": "name_or_path",

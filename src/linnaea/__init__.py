@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.data.shards import DataSet as DataSet
     from linnaea.errors import LinnaeaError as LinnaeaError
     from linnaea.errors import UsageError as UsageError
+    from linnaea.evaluate.comparison import compare as compare
     from linnaea.evaluate.run import evaluate as evaluate
     from linnaea.model.load import TaxonModel as TaxonModel
     from linnaea.model.load import save_model as save_model
@@ -50,6 +51,7 @@ _HOMES = {
     "TreeOfLifeClassifier": "linnaea.predict.pybioclip",
     "UsageError": "linnaea.errors",
     "calibrate": "linnaea.predict.calibrate",
+    "compare": "linnaea.evaluate.comparison",
     "evaluate": "linnaea.evaluate.run",
     "load_checklist": "linnaea.taxonomy.checklists.store",
     "load_model": "linnaea.model.open",

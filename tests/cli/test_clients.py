@@ -11,6 +11,7 @@ import linnaea
 CLIENTS = {
     "evaluate": ("evaluate", "Evaluate"),
     "calibrate": ("labels_calibrate", "Calibrate"),
+    "compare": ("compare", "Compare"),
 }
 """Verb of the library -> module of the command, and its class of options."""
 

@@ -3,19 +3,21 @@
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from linnaea.errors import LinnaeaError
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.evaluate.comparison_page import as_markdown, write_comparison
 from linnaea.evaluate.intervals import bootstrap_mean, compare_paired, holm
 from linnaea.evaluate.tasks import TASKS
+from linnaea.progress import progress_bar
+from linnaea.storage import write_atomically
 
 SCORES_SCHEMA = {
     "score": pl.String, "what": pl.String, "model": pl.String, "ours": pl.Boolean, "value": pl.Float64,
@@ -38,8 +40,8 @@ BEYOND = "beyond species"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What ``linnaea evaluate`` left in a folder."""
+class Entry:
+    """One evaluation that is compared: what ``linnaea evaluate`` left in a folder."""
 
     label: str
     folder: Path
@@ -73,7 +75,59 @@ class Run:
         return {score: column for score, column in columns.items() if column in self.examples.columns}
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Evaluations side by side, with the published numbers."""
+
+    scores: pl.DataFrame
+    """Rows of :data:`SCORES_SCHEMA`: every score of every evaluation, then the published ones."""
+    pairs: pl.DataFrame
+    """Rows of :data:`PAIRS_SCHEMA`: every pair of evaluations of the same images."""
+    report_path: Path | None = None
+    """The page, where an ``output`` was given."""
+
+    def __repr__(self) -> str:
+        ours = self.scores.filter("ours")
+        better = self.pairs.filter(pl.col("verdict").str.ends_with("is better")).height
+        return (
+            f"<Comparison of {ours['model'].n_unique()} models: {better} of {self.pairs.height} differences are real>"
+        )
+
+    @cached_property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """For each score a table, a row per model (:func:`wide_tables`)."""
+        return wide_tables(self.scores)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write ``scores.csv``, ``differences.csv``, ``compare.md`` and ``compare.html``; return the page's path."""
+        folder = Path(directory)
+        write_atomically(folder / "scores.csv", self.scores.write_csv())
+        write_atomically(folder / "differences.csv", self.pairs.write_csv())
+        write_atomically(folder / "compare.md", as_markdown(self.tables, self.pairs))
+        return write_comparison(folder, self.scores, self.pairs, self.tables, published_tables())
+
+
+def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Comparison:
+    """Compare evaluations with one another and with published numbers.
+
+    Args:
+        runs: Folders that :func:`linnaea.evaluate` or ``linnaea evaluate`` wrote, also with ``--task all``.
+        output: Folder for the page and the tables.
+
+    Raises:
+        UsageError: No folder is given.
+        LinnaeaError: A folder holds no evaluation.
+    """
+    if not runs:
+        raise UsageError("give at least one folder that `linnaea evaluate` wrote")
+    entries = read_runs([Path(run) for run in runs])
+    with progress_bar("comparing", "pairs") as on_progress:
+        pairs = compare_runs(entries, on_progress=on_progress)
+    found = Comparison(scores=pl.concat([tabulate_scores(entries), read_published()]), pairs=pairs)
+    return found if output is None else replace(found, report_path=found.save(output))
+
+
+def read_runs(folders: Sequence[Path]) -> list[Entry]:
     """The runs in folders of ``linnaea evaluate``; one of ``--task all`` holds a run per task.
 
     Raises:
@@ -91,7 +145,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return runs
 
 
-def _read_run(folder: Path, label: str) -> Run:
+def _read_run(folder: Path, label: str) -> Entry:
     facts: dict[str, Any] = {}
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -99,7 +153,7 @@ def _read_run(folder: Path, label: str) -> Run:
             facts = json.loads((folder / "run.json").read_text())
     except (OSError, ValueError) as error:
         raise LinnaeaError(f"{folder}: cannot be read ({error})") from error
-    return Run(label=label, folder=folder, metrics=metrics, facts=facts)
+    return Entry(label=label, folder=folder, metrics=metrics, facts=facts)
 
 
 def read_published() -> pl.DataFrame:
@@ -113,7 +167,7 @@ def read_published() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCORES_SCHEMA)
 
 
-def tabulate_scores(runs: Sequence[Run]) -> pl.DataFrame:
+def tabulate_scores(runs: Sequence[Entry]) -> pl.DataFrame:
     """Every score of every run, rows of :data:`SCORES_SCHEMA`."""
     rows: list[dict[str, Any]] = []
     for run in runs:
@@ -141,7 +195,7 @@ def _weight(examples: pl.DataFrame, column: str) -> pl.Expr:
     )
 
 
-def _scores_without_examples(run: Run) -> list[dict[str, Any]]:
+def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
     rows = []
     for name, value in run.metrics.items():
         match name.split("/"):
@@ -161,7 +215,7 @@ def _scores_without_examples(run: Run) -> list[dict[str, Any]]:
 
 
 def compare_runs(
-    runs: Sequence[Run], *, on_progress: Callable[[int, int | None], None] = lambda done, total: None
+    runs: Sequence[Entry], *, on_progress: Callable[[int, int | None], None] = lambda done, total: None
 ) -> pl.DataFrame:
     """Every pair of runs on the same images, score by score, rows of :data:`PAIRS_SCHEMA`.
 
@@ -180,7 +234,7 @@ def compare_runs(
     return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
 
 
-def _compare_pair(first: Run, second: Run) -> list[dict[str, Any]]:
+def _compare_pair(first: Entry, second: Entry) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for score in first.columns.keys() & second.columns.keys():
         assert first.examples is not None
@@ -258,46 +312,3 @@ def published_tables() -> dict[str, pl.DataFrame]:
         )  # fmt: skip
         tables[str(source)] = named.pivot("column", index="model", values="percent")
     return tables
-
-
-def pairs_in_points(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The table of pairs for people: differences in points, p-values with two digits."""
-    return pairs.select(
-        "what", "score", "first", "second",
-        (pl.col("difference") * 100).alias("difference"), (pl.col("low") * 100).alias("low"),
-        (pl.col("high") * 100).alias("high"), "only_first", "only_second",
-        pl.col("p_value").map_elements(_two_digits, return_dtype=pl.String),
-        pl.col("p_adjusted").map_elements(_two_digits, return_dtype=pl.String), "n_images", "verdict",
-    )  # fmt: skip
-
-
-def _two_digits(value: float) -> str:
-    return f"{value:.2g}"
-
-
-def as_markdown(tables: Mapping[str, pl.DataFrame], pairs: pl.DataFrame) -> str:
-    """The tables as Markdown, percent with one decimal."""
-    parts = ["# Comparison", ""]
-    for name, table in tables.items():
-        parts += [f"## {name} (%)", "", *_markdown_rows(table), ""]
-    if pairs.height:
-        parts += ["## Differences between our runs (points)", "", *_markdown_rows(pairs_in_points(pairs)), ""]
-    return "\n".join(parts)
-
-
-def _markdown_rows(table: pl.DataFrame) -> list[str]:
-    head = [f"| {' | '.join(table.columns)} |", f"|{'|'.join('---' for _ in table.columns)}|"]
-    return head + [f"| {' | '.join(map(format_cell, row))} |" for row in table.iter_rows()]
-
-
-def format_cell(value: object) -> str:
-    """Text of a cell: numbers with what they can bear, bars kept out of the columns."""
-    match value:
-        case None:
-            return ""
-        case float() if np.isnan(value):
-            return ""
-        case float():
-            return f"{value:.1f}"
-        case _:
-            return str(value).replace("|", "/")

@@ -1,12 +1,12 @@
-"""The comparison as a page: scores with error bars beside the published ones, and what of it is more than chance."""
+"""The comparison as a page and as Markdown: scores with error bars beside the published ones, and real differences."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from linnaea.evaluate.comparison import format_cell, pairs_in_points
 from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text
 
 COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
@@ -100,3 +100,46 @@ def plot_scores(scores: pl.DataFrame) -> Any:
         plot.legend(loc="outside upper left", ncols=min(len(models), 3), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return plot
+
+
+def pairs_in_points(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return the table of pairs for people: differences in points, p-values with two digits."""
+    return pairs.select(
+        "what", "score", "first", "second",
+        (pl.col("difference") * 100).alias("difference"), (pl.col("low") * 100).alias("low"),
+        (pl.col("high") * 100).alias("high"), "only_first", "only_second",
+        pl.col("p_value").map_elements(_two_digits, return_dtype=pl.String),
+        pl.col("p_adjusted").map_elements(_two_digits, return_dtype=pl.String), "n_images", "verdict",
+    )  # fmt: skip
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def as_markdown(tables: Mapping[str, pl.DataFrame], pairs: pl.DataFrame) -> str:
+    """Return the tables as Markdown, percent with one decimal."""
+    parts = ["# Comparison", ""]
+    for name, table in tables.items():
+        parts += [f"## {name} (%)", "", *_markdown_rows(table), ""]
+    if pairs.height:
+        parts += ["## Differences between our runs (points)", "", *_markdown_rows(pairs_in_points(pairs)), ""]
+    return "\n".join(parts)
+
+
+def _markdown_rows(table: pl.DataFrame) -> list[str]:
+    head = [f"| {' | '.join(table.columns)} |", f"|{'|'.join('---' for _ in table.columns)}|"]
+    return head + [f"| {' | '.join(map(format_cell, row))} |" for row in table.iter_rows()]
+
+
+def format_cell(value: object) -> str:
+    """Return the text of a cell: numbers with one decimal, bars kept out of the columns."""
+    match value:
+        case None:
+            return ""
+        case float() if np.isnan(value):
+            return ""
+        case float():
+            return f"{value:.1f}"
+        case _:
+            return str(value).replace("|", "/")
