@@ -6,13 +6,32 @@ targets on unit vectors (closed form), scaled by one temperature, mixed with the
 2109.01903, section 3) the mixture of zero-shot and fitted weights is linear; validation decides how much of each.
 """
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
+
+from linnaea.data.images import ImageError
+from linnaea.data.shards import make_taxa_table
+from linnaea.data.sources import Record
+from linnaea.data.sources.folder import FolderSource
+from linnaea.errors import LinnaeaError
+from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encoder import Encoder, open_encoder
+from linnaea.model.folders import DEFAULT_MODEL
+from linnaea.page import Facts, Page, Section, Table, Text
+from linnaea.predict.calibration import KEY as CALIBRATION
+from linnaea.predict.calibration import Calibration
+from linnaea.predict.labels import LabelBank, make_bank
+from linnaea.progress import progress_bar
+from linnaea.storage import write_atomically
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Strengths of the penalty that are tried, relative to the mean squared singular value of the support."""
@@ -54,6 +73,149 @@ class Fitted:
     zero_shot: Validation
     head: Validation
     """The best without any zero-shot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Your own classes, fitted to your own photographs."""
+
+    bank: LabelBank
+    """The classes and their weights; any command takes it under ``--labels``."""
+    labels: Int[ndarray, " N"] = field(repr=False)
+    """The class of each photograph, as a row of the bank."""
+    fitted: Fitted = field(repr=False)
+    failed: tuple[str, ...] = ()
+    """Photographs that cannot be read, a line each."""
+    report_path: Path | None = None
+    """The page, where an ``output`` was given."""
+
+    def __repr__(self) -> str:
+        right = self.metrics["blended/top1"]
+        size = f"{len(self.bank):,} classes from {len(self.labels):,} photographs"
+        return f"<Head of {size}, {right:.1%} right in cross-validation>"
+
+    @property
+    def validations(self) -> dict[str, Validation]:
+        """What cross-validation says of the names alone, of the head alone, and of the mixture."""
+        return {"zero-shot": self.fitted.zero_shot, "head alone": self.fitted.head, "blended": self.fitted.best}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``blended/top1``, ``blended/nll``, ... of each validation, ``n_images`` and ``n_classes``."""
+        scores: dict[str, float] = {}
+        for name, validation in self.validations.items():
+            held = validation.answers >= 0
+            scores[f"{name}/top1"] = float((validation.answers == self.labels)[held].mean())
+            scores[f"{name}/nll"] = validation.nll
+        return scores | {"n_images": len(self.labels), "n_classes": len(self.bank)}
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the bank, ``metrics.json`` and ``report.html``; return the page's path."""
+        folder = Path(directory)
+        self.bank.save(folder, dtype=np.float32)
+        write_atomically(folder / "metrics.json", json.dumps(self.metrics))
+        _make_page(self).write(folder / "report.html")
+        return folder / "report.html"
+
+
+def adapt(
+    folder: str | Path,
+    *,
+    model: str | Path | Encoder = DEFAULT_MODEL,
+    output: str | Path | None = None,
+    text_type: TextType = TextType.TAXON_COM,
+    device: str = "auto",
+    batch_size: int = 32,
+    workers: int = 2,
+) -> Head:
+    """Fit a head to labelled photographs, and mix it with what the names say (zero-shot).
+
+    Args:
+        folder: A folder with one folder of photographs per class, named after the taxon.
+        model: Name or folder of a model, or an open one (then without ``device``).
+        output: Folder of the head, for ``--labels`` of every command.
+        text_type: Caption form of the classes.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        batch_size: Photographs the model sees at once.
+        workers: Threads that decode.
+
+    Raises:
+        LinnaeaError: No photograph can be read, no class has two, or there is no such model.
+    """
+    root = Path(folder)
+    records, failed = _read(root)
+    encoder = model if isinstance(model, Encoder) else open_encoder(str(model), device=device)
+    good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
+    if not good:
+        raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")
+    bank = make_bank(encoder, make_taxa_table(record.taxon for record in good), text_type)
+    row_of = {taxon: row for row, taxon in enumerate(bank.taxa_list)}
+    labels = np.array([row_of[record.taxon] for record in good], np.int64)
+    try:
+        fitted = fit_head(np.stack(vectors), labels, np.asarray(bank.vectors), encoder.logit_scale)
+    except ValueError as error:
+        raise LinnaeaError(f"{root}: {error}") from error
+    # The model's calibration is for its own labels; the head's temperature was chosen with the head.
+    own_word = Calibration(n_images=len(good), n_labels=len(bank)).to_json()
+    facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
+             "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
+    bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
+    head = Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed))
+    return head if output is None else replace(head, report_path=head.save(output))
+
+
+def _read(folder: Path) -> tuple[list[Record], list[str]]:
+    """Return the labelled photographs, and a line for each file that is none."""
+    items = list(FolderSource(root=folder).records())
+    records = [item for item in items if isinstance(item, Record)]
+    failed = [f"{item.location}: {item.reason}" for item in items if not isinstance(item, Record)]
+    if not records:
+        raise LinnaeaError(f"{folder}: holds no class folders with photographs")
+    return records, failed
+
+
+def _encode(
+    model: Encoder, records: Sequence[Record], failed: list[str], *, batch_size: int, n_workers: int
+) -> tuple[list[Record], list[Float32[ndarray, " E"]]]:
+    """Return the photographs that can be read with their unit vectors; the others are added to ``failed``."""
+    items = ((record, Path(record.location)) for record in records)
+    good, vectors = [], []
+    with progress_bar("encoding", "images") as on_progress:
+        encoded = iter_encoded_images(model, items, batch_size=batch_size, n_workers=n_workers)
+        for done, (record, vector) in enumerate(encoded, start=1):
+            if isinstance(vector, ImageError):
+                failed.append(f"{record.location}: {vector}")
+            else:
+                good.append(record)
+                vectors.append(vector)
+            on_progress(done, len(records))
+    return good, vectors
+
+
+def _make_page(head: Head) -> Page:
+    names = [taxon.scientific_name or taxon.common_name for taxon in head.bank.taxa_list]
+    answers, labels, choice = head.fitted.best.answers, head.labels, head.fitted.best.choice
+    rows = pl.DataFrame({"class": [names[n] for n in labels], "answer": [names[n] if n >= 0 else "" for n in answers],
+                         "right": answers == labels, "validated": answers >= 0})  # fmt: skip
+    per_class = rows.group_by("class").agg(
+        pl.len().alias("photographs"), pl.col("right").filter(pl.col("validated")).mean().fill_null(0.0)
+    )
+    mistakes = rows.filter(pl.col("validated") & ~pl.col("right")).group_by("class", "answer").len("times")
+    facts = {f"right, {name}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
+    how = (
+        f"Cross-validation chose {choice.mix:.0%} of the fitted head and {1 - choice.mix:.0%} of zero-shot, ridge"
+        f" {choice.ridge:g}, scale {choice.scale:g}. It chose among many on the same photographs, so the figure of the"
+        " blend is a little too good. Classes with a single photograph are fitted, but cannot be validated."
+    )
+    return Page(
+        "A head for your classes",
+        f"{len(labels):,} photographs of {len(head.bank):,} classes",
+        [
+            Section("In short", [Facts(facts), Text(how)]),
+            Section("Classes, the hardest first", [Table(per_class.sort("right", "class"), percent=["right"])]),
+            Section("What was taken for what", [Table(mistakes.sort("times", "class", descending=[True, False]))]),
+        ],
+    )
 
 
 def fit_head(
