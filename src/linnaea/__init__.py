@@ -18,7 +18,13 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.model.load import TaxonModel as TaxonModel
     from linnaea.model.load import save_model as save_model
     from linnaea.model.open import load_model as load_model
+    from linnaea.predict.adapt import adapt as adapt
+    from linnaea.predict.banks import append_labels as append_labels
+    from linnaea.predict.banks import build_labels as build_labels
+    from linnaea.predict.banks import update_labels as update_labels
     from linnaea.predict.calibrate import calibrate as calibrate
+    from linnaea.predict.index import index as index
+    from linnaea.predict.index import search as search
     from linnaea.predict.labels import LabelBank as LabelBank
     from linnaea.predict.predictor import Predictor as Predictor
     from linnaea.predict.pybioclip import CustomLabelsBinningClassifier as CustomLabelsBinningClassifier
@@ -50,6 +56,12 @@ _HOMES = {
     "TextType": "linnaea.taxonomy.taxon",
     "TreeOfLifeClassifier": "linnaea.predict.pybioclip",
     "UsageError": "linnaea.errors",
+    "adapt": "linnaea.predict.adapt",
+    "append_labels": "linnaea.predict.banks",
+    "build_labels": "linnaea.predict.banks",
+    "index": "linnaea.predict.index",
+    "search": "linnaea.predict.index",
+    "update_labels": "linnaea.predict.banks",
     "calibrate": "linnaea.predict.calibrate",
     "compare": "linnaea.evaluate.comparison",
     "evaluate": "linnaea.evaluate.run",

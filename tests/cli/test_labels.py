@@ -259,3 +259,14 @@ def test_a_bank_in_8_bits_is_half_the_size_and_stays_so(
     assert ", int8, text type taxon_com" in capsys.readouterr().out
     assert len(LabelBank.open(bank)) == 3
     assert main(["predict", str(photographs), "--labels", str(bank), *model, "--precision", "bf16"]) == 0
+
+
+def test_an_exported_bank_is_the_same_bank(bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The form that pybioclip reads, and back."""
+    from linnaea.predict.published import read_published_bank
+
+    assert main(["labels", "export", str(bank), "--output", str(tmp_path / "published")]) == 0
+    again, before = read_published_bank(tmp_path / "published" / "txt_emb_species.npy"), LabelBank.open(bank)
+    assert "txt_emb_species.npy" in capsys.readouterr().out
+    assert again.taxa_list == before.taxa_list
+    assert np.array_equal(again.vectors, before.vectors)

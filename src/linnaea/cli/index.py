@@ -6,8 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import progress_bar, report_failed
-from linnaea.errors import LinnaeaError
+from linnaea.cli.console import report_failed
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 
 
@@ -30,32 +29,14 @@ class MakeIndex:
     workers: int = 2
     """Threads that decode."""
 
-    def __post_init__(self) -> None:
-        if not self.images or self.batch_size < 1:
-            raise ValueError("give at least one photograph or folder; --batch-size is at least 1")
-
 
 def index(options: MakeIndex) -> int:
-    """Add what is new or changed."""
-    from linnaea.model.open import open_encoder
-    from linnaea.predict.index import Index, update_index
-    from linnaea.predict.inputs import list_inputs
+    """Index, and print how many photographs there are now."""
+    from linnaea.predict.index import index
 
-    inputs = list_inputs(options.images)
-    if not inputs:
-        raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    model = open_encoder(options.model, device=options.device, precision=options.precision)
-    with progress_bar("indexing", "images") as on_progress:
-        failed = update_index(
-            model,
-            inputs,
-            options.output,
-            batch_size=options.batch_size,
-            n_workers=options.workers,
-            on_progress=on_progress,
-        )
-    print(f"{len(Index.open(options.output))} photographs: {options.output}", flush=True)
-    return report_failed(failed, len(inputs))
+    found = index(**vars(options))
+    print(f"{len(found.index)} photographs: {options.output}", flush=True)
+    return report_failed(found.failed, found.n_inputs)
 
 
 COMMANDS: Commands = {"": (MakeIndex, index)}

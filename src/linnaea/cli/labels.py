@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,9 +14,7 @@ from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from linnaea.predict.labels import LabelBank
+    from linnaea.predict.banks import UpdatedBank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,34 +42,12 @@ class Build:
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
-    def __post_init__(self) -> None:
-        if self.taxa is not None and self.checklist:
-            raise ValueError("give --taxa or --checklist, not both")
-        if self.taxa is None and not self.checklist and not self.within:
-            raise ValueError("give --taxa, --checklist or --within")
-
 
 def build(options: Build) -> int:
-    """Encode and save."""
-    import numpy as np
+    """Build a bank, and print its size."""
+    from linnaea.predict.banks import build_labels
 
-    from linnaea.model.open import load_model
-    from linnaea.predict.labels import make_bank, read_taxa, taxa_of_checklist
-    from linnaea.predict.restrict import keep_taxa
-    from linnaea.taxonomy.checklists.store import load_checklist
-
-    if options.taxa is not None:
-        taxa = read_taxa(options.taxa)
-    else:
-        taxa = taxa_of_checklist(load_checklist(options.checklist or "inat"))
-    taxa = keep_taxa(taxa, options.within, options.exclude)
-    model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-    with progress_bar("encoding labels", "labels") as on_progress:
-        bank = make_bank(model, taxa, options.text_type, on_progress=on_progress)
-    dtype_of: dict[str, type[np.floating[Any] | np.int8]] = {
-        "fp16": np.float16, "int8": np.int8, "float32": np.float32,
-    }  # fmt: skip
-    bank.save(options.output, dtype=dtype_of[options.vectors])
+    bank = build_labels(**vars(options))
     print(f"{len(bank)} taxa: {options.output}", flush=True)
     return DONE
 
@@ -93,15 +69,17 @@ class Append:
 
 
 def append(options: Append) -> int:
-    """Encode what is new, and merge it in depth-first order."""
-    import polars as pl
+    """Add to a bank, and print how much was new."""
+    from linnaea.predict.banks import append_labels
 
-    from linnaea.data.shards import make_taxa_table, taxa_from_table
-    from linnaea.predict.labels import LabelBank, read_taxa
+    return _show_update(append_labels(**vars(options)))
 
-    bank = LabelBank.open(options.bank)
-    both = pl.concat([bank.taxa, read_taxa(options.taxa)], how="diagonal")
-    return _update(options, bank, make_taxa_table(taxa_from_table(both)))
+
+def _show_update(updated: "UpdatedBank") -> int:
+    if updated.migrated:
+        print(", ".join(f"{n:,} {status}" for status, n in updated.migrated.items()))
+    print(f"{len(updated.bank)} taxa, {updated.n_encoded} captions encoded: {updated.path}", flush=True)
+    return DONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,36 +101,12 @@ class Update:
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
-    def __post_init__(self) -> None:
-        if bool(self.old) != bool(self.new) or (self.taxa is None) != bool(self.old):
-            raise ValueError("give --taxa, or --from and --to")
-
 
 def update(options: Update) -> int:
-    """Encode what changed."""
-    from linnaea.predict.labels import LabelBank, read_taxa
-    from linnaea.taxonomy.checklists.store import load_checklist
-    from linnaea.taxonomy.migrate import Migration, migrate_taxa
+    """Update a bank, and print how much was new."""
+    from linnaea.predict.banks import update_labels
 
-    bank = LabelBank.open(options.bank)
-    if options.taxa is not None:
-        return _update(options, bank, read_taxa(options.taxa))
-    migration = Migration.between(load_checklist(options.old), load_checklist(options.new))
-    migrated = migrate_taxa(bank.taxa, migration)
-    print(", ".join(f"{n:,} {status}" for status, n in migrated.counts.items()))
-    return _update(options, bank, migrated.taxa)
-
-
-def _update(options: Append | Update, bank: "LabelBank", taxa: "pl.DataFrame") -> int:
-    from linnaea.model.open import load_model
-    from linnaea.predict.labels import update_bank
-
-    model = load_model(options.model, device=options.device)
-    with progress_bar("encoding labels", "labels") as on_progress:
-        updated, n_new = update_bank(model, bank, taxa, on_progress=on_progress)
-    updated.save(options.output or options.bank, dtype=bank.vectors.dtype.type)
-    print(f"{len(updated)} taxa, {n_new} captions encoded: {options.output or options.bank}", flush=True)
-    return DONE
+    return _show_update(update_labels(**vars(options)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +143,7 @@ def regions(options: RegionsOf) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """What a label bank holds."""
+    """Show what a label bank holds."""
 
     bank: tyro.conf.Positional[Path]
     """Folder of the bank."""
@@ -208,6 +162,26 @@ def show(options: Show) -> int:
     return DONE
 
 
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a label bank in the form that pybioclip reads: txt_emb_species.npy and .json."""
+
+    bank: tyro.conf.Positional[Path]
+    """Folder of the bank."""
+    output: Path
+    """Folder to write."""
+
+
+def export(options: Export) -> int:
+    """Export a bank, and print where it is."""
+    from linnaea.predict.labels import LabelBank
+    from linnaea.predict.published import write_published_bank
+
+    bank = LabelBank.open(options.bank)
+    print(f"{len(bank)} taxa: {write_published_bank(bank, options.output)}", flush=True)
+    return DONE
+
+
 COMMANDS: Commands = {
     "build": (Build, build),
     "append": (Append, append),
@@ -215,4 +189,5 @@ COMMANDS: Commands = {
     "calibrate": (Calibrate, calibrate),
     "regions": (RegionsOf, regions),
     "show": (Show, show),
+    "export": (Export, export),
 }

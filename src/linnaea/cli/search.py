@@ -2,18 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import progress_bar
 from linnaea.cli.tables import show_table
-from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.taxon import TextType
-
-if TYPE_CHECKING:
-    from linnaea.model.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,49 +38,23 @@ class Search:
     """cpu, cuda, mps or auto."""
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.text, self.taxon, self.image, self.near_duplicates))) != 1:
+        if self.near_duplicates and (self.text or self.taxon or self.image):
             raise ValueError("give one of --text, --taxon, --image and --near-duplicates")
-        if self.top_k < 1 or not 0 <= self.near_duplicates <= 1:
-            raise ValueError("--top-k is at least 1, --near-duplicates lies between 0 and 1")
+        if not 0 <= self.near_duplicates <= 1:
+            raise ValueError("--near-duplicates lies between 0 and 1")
 
 
 def search(options: Search) -> int:
     """Print the best first: score and file."""
-    from linnaea.model.open import open_encoder
-    from linnaea.predict.approximate import EXACT_UP_TO
-    from linnaea.predict.index import Index
+    from linnaea.predict.index import Index, search
 
-    index = Index.open(options.index)
     if options.near_duplicates:
-        pairs = sorted(index.iter_pairs(options.near_duplicates), key=lambda pair: -pair[2])
+        pairs = sorted(Index.open(options.index).iter_pairs(options.near_duplicates), key=lambda pair: -pair[2])
         show_table(("score", "first", "second"), [(f"{score:.3f}", a, b) for a, b, score in pairs], right={"score"})
         return DONE
-    model = open_encoder(options.model or index.facts["name"], device=options.device)
-    if model.fingerprint != index.facts["model"]:
-        raise LinnaeaError(f"{options.index}: is the index of another model, {index.facts['name']}; give that --model")
-    if len(index) > EXACT_UP_TO and not options.exact:
-        with progress_bar("preparing the search", "photographs") as on_progress:
-            index.approximate(on_progress)
-    hits = index.nearest(_query(options, model), options.top_k, exact=options.exact)
+    hits = search(**{name: value for name, value in vars(options).items() if name != "near_duplicates"})
     show_table(("score", "photograph"), [(f"{hit.score:.3f}", hit.name) for hit in hits], right={"score"})
     return DONE
-
-
-def _query(options: Search, model: "Encoder") -> Any:
-    from linnaea.model.encode import encode_captions, encode_taxa, iter_encoded_images
-    from linnaea.taxonomy.resolve import resolve_one
-
-    if options.text:
-        return encode_captions(model, [options.text])[0]
-    if options.image is not None:
-        ((_, vector),) = iter_encoded_images(model, [("query", options.image)])
-        if isinstance(vector, LinnaeaError):
-            raise LinnaeaError(f"{options.image}: {vector}") from vector
-        return vector
-    found = resolve_one(options.taxon, (options.checklist,))
-    if found.taxon is None:
-        raise LinnaeaError(f"{options.taxon}: {found.note or found.status}; try `linnaea taxonomy search`")
-    return encode_taxa(model, [found.taxon], options.text_type)[0]
 
 
 COMMANDS: Commands = {"": (Search, search)}

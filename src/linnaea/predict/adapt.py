@@ -23,8 +23,9 @@ from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import iter_encoded_images
-from linnaea.model.encoder import Encoder, open_encoder
+from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL
+from linnaea.model.open import open_encoder
 from linnaea.page import Facts, Page, Section, Table, Text
 from linnaea.predict.calibration import KEY as CALIBRATION
 from linnaea.predict.calibration import Calibration

@@ -7,7 +7,7 @@ goes on where both agree, a photograph that changed is added again and its old l
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,19 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError
-from linnaea.errors import LinnaeaError
+from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, claim_folder, ignore_progress
-from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encode import encode_captions, encode_taxa, iter_encoded_images
 from linnaea.model.encoder import Encoder
+from linnaea.model.folders import DEFAULT_MODEL, Precision
+from linnaea.model.open import open_encoder
 from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
-from linnaea.predict.inputs import Input
+from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.labels import to_float32
+from linnaea.progress import progress_bar
 from linnaea.storage import explain_os_errors
+from linnaea.taxonomy.resolve import resolve_one
+from linnaea.taxonomy.taxon import Taxon, TextType
 
 VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
 ROWS_AT_ONCE = 65_536
@@ -69,6 +74,9 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"<Index of {len(self):,} photographs, {self.directory}>"
 
     @cached_property
     def _stored(self) -> NDArray[np.float16]:
@@ -128,6 +136,122 @@ class Index:
 
     def _starts(self) -> range:
         return range(0, len(self), ROWS_AT_ONCE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexed:
+    """An index after photographs were added."""
+
+    index: Index
+    n_inputs: int
+    """Photographs that were given, those that were there before among them."""
+    failed: tuple[str, ...] = ()
+    """Photographs that cannot be read, a line each."""
+
+
+def index(
+    images: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    model: str | Path | Encoder = DEFAULT_MODEL,
+    device: str = "auto",
+    precision: Precision = "float32",
+    batch_size: int = 32,
+    workers: int = 2,
+) -> Indexed:
+    """Make photographs searchable; the same call again adds what is new or changed.
+
+    Args:
+        images: Photographs, folders of them, patterns, tars, videos.
+        output: Folder of the index.
+        model: Name or folder of a model, or an open one (then without ``device`` and ``precision``).
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        precision: ``"float32"``, ``"bf16"``, or ``"auto"``: bf16 where the processor has it.
+        batch_size: Photographs the model sees at once.
+        workers: Threads that decode.
+
+    Raises:
+        UsageError: No photograph is given, or the batch is empty.
+        LinnaeaError: There are no photographs, or the folder holds something else or an index of another model.
+    """
+    words = [str(word) for word in ([images] if isinstance(images, str | Path) else images)]
+    if not words or batch_size < 1:
+        raise UsageError("give at least one photograph or folder; --batch-size is at least 1")
+    inputs = list_inputs(words)
+    if not inputs:
+        raise LinnaeaError(f"{' '.join(words)}: no photographs there")
+    encoder = model if isinstance(model, Encoder) else open_encoder(str(model), device=device, precision=precision)
+    folder = Path(output)
+    with progress_bar("indexing", "images") as on_progress:
+        failed = update_index(
+            encoder, inputs, folder, batch_size=batch_size, n_workers=workers, on_progress=on_progress
+        )
+    return Indexed(index=Index.open(folder), n_inputs=len(inputs), failed=tuple(failed))
+
+
+def search(
+    index: str | Path | Index,
+    *,
+    text: str = "",
+    taxon: str = "",
+    image: str | Path | None = None,
+    model: str | Path | Encoder = "",
+    checklist: str = "inat",
+    text_type: TextType = TextType.TAXON_COM,
+    top_k: int = 10,
+    exact: bool = False,
+    device: str = "auto",
+) -> list[Hit]:
+    """Find the photographs of an index that are nearest to words, to a taxon or to another photograph, best first.
+
+    Args:
+        index: Folder that :func:`index` made, or an open index.
+        text: What to look for, in words.
+        taxon: Or a taxon; its lineage is looked up in the checklist.
+        image: Or a photograph.
+        model: The model of the index, where it is not where it was then.
+        checklist: Checklist for ``taxon``.
+        text_type: Caption form for ``taxon``.
+        top_k: How many photographs.
+        exact: Compare all, also where there are more than a million (otherwise faiss finds most of the nearest).
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+
+    Raises:
+        UsageError: Not exactly one of ``text``, ``taxon`` and ``image`` is given, or ``top_k`` is below 1.
+        LinnaeaError: The index is another model's, the photograph cannot be read, or the taxon is not known.
+    """
+    if sum(map(bool, (text, taxon, image))) != 1:
+        raise UsageError("give one of --text, --taxon, --image and --near-duplicates")
+    if top_k < 1:
+        raise UsageError("--top-k is at least 1")
+    opened = index if isinstance(index, Index) else Index.open(Path(index))
+    encoder = model if isinstance(model, Encoder) else open_encoder(str(model) or opened.facts["name"], device=device)
+    if encoder.fingerprint != opened.facts["model"]:
+        raise LinnaeaError(
+            f"{opened.directory}: is the index of another model, {opened.facts['name']}; give that --model"
+        )
+    if len(opened) > EXACT_UP_TO and not exact:
+        with progress_bar("preparing the search", "photographs") as on_progress:
+            opened.approximate(on_progress)
+    if taxon:
+        query = encode_taxa(encoder, [_find_taxon(taxon, checklist)], text_type)[0]
+    else:
+        query = encode_captions(encoder, [text])[0] if text else _encode_image(encoder, Path(image or ""))
+    return opened.nearest(query, top_k, exact=exact)
+
+
+def _find_taxon(name: str, checklist: str) -> Taxon:
+    found = resolve_one(name, (checklist,))
+    if found.taxon is None:
+        raise LinnaeaError(f"{name}: {found.note or found.status}; try `linnaea taxonomy search`")
+    return found.taxon
+
+
+def _encode_image(model: Encoder, image: Path) -> Float32[ndarray, " E"]:
+    ((_, vector),) = iter_encoded_images(model, [("query", image)])
+    if isinstance(vector, ImageError):
+        raise LinnaeaError(f"{image}: {vector}") from vector
+    return np.asarray(vector)
 
 
 def update_index(

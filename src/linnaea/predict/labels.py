@@ -56,6 +56,10 @@ class LabelBank:
     def __len__(self) -> int:
         return self.taxa.height
 
+    def __repr__(self) -> str:
+        form = self.facts.get("text_type", "unknown")
+        return f"<LabelBank of {len(self):,} taxa, {self.vectors.shape[1]} wide, {self.vectors.dtype}, captions {form}>"
+
     @cached_property
     def taxa_list(self) -> list[Taxon]:
         return taxa_from_table(self.taxa)

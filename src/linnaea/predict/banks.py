@@ -1,0 +1,150 @@
+"""Make label banks, and let them follow other taxa: what is encoded once is not encoded again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from linnaea.data.shards import make_taxa_table, taxa_from_table
+from linnaea.errors import UsageError
+from linnaea.model.folders import DEFAULT_MODEL
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
+from linnaea.predict.labels import LabelBank, make_bank, read_taxa, taxa_of_checklist, update_bank
+from linnaea.predict.restrict import keep_taxa
+from linnaea.progress import progress_bar
+from linnaea.taxonomy.checklists.store import load_checklist
+from linnaea.taxonomy.migrate import Migration, migrate_taxa
+from linnaea.taxonomy.taxon import TextType
+
+Rounding: TypeAlias = Literal["fp16", "int8", "float32"]
+_DTYPES: Mapping[Rounding, type[np.floating[Any] | np.int8]] = {
+    "fp16": np.float16, "int8": np.int8, "float32": np.float32,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdatedBank:
+    """A bank after a change of its taxa."""
+
+    bank: LabelBank
+    path: Path
+    """The folder it was saved in."""
+    n_encoded: int
+    """Captions that were new."""
+    migrated: Mapping[str, int] = field(default_factory=dict)
+    """Where checklists were given: how many taxa were kept, renamed, ... on the way."""
+
+
+def build_labels(
+    taxa: str | Path | None = None,
+    *,
+    checklist: str = "",
+    within: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    output: str | Path | None = None,
+    model: str | Path | TaxonModel = DEFAULT_MODEL,
+    text_type: TextType = TextType.TAXON_COM,
+    vectors: Rounding = "fp16",
+    pretrained: str | None = None,
+    device: str = "auto",
+) -> LabelBank:
+    """Encode taxa into a label bank, which predictions choose from.
+
+    Args:
+        taxa: A data set, a bank, a table with columns named after ranks, or a file with a name per line.
+        checklist: Or the species of a checklist: ``"inat"``, ``"ncbi"``, or the name or file of another.
+        within: Only taxa of these clades, such as ``"order:Rodentia"`` (of the embedded checklist, where neither
+            ``taxa`` nor ``checklist`` is given).
+        exclude: No taxa of these clades.
+        output: Folder to save the bank in.
+        model: Name or folder of a model, or a loaded model (then without ``pretrained`` and ``device``).
+        text_type: Caption form.
+        vectors: What the vectors are rounded to on disk.
+        pretrained: open_clip's tag, where ``model`` is an architecture's name.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+
+    Raises:
+        UsageError: Both ``taxa`` and ``checklist`` are given, or nothing to choose taxa by.
+        LinnaeaError: The taxa cannot be read, or there is no such model.
+    """
+    if taxa is not None and checklist:
+        raise UsageError("give --taxa or --checklist, not both")
+    if taxa is None and not checklist and not within:
+        raise UsageError("give --taxa, --checklist or --within")
+    table = taxa_of_checklist(load_checklist(checklist or "inat")) if taxa is None else read_taxa(Path(taxa))
+    table = keep_taxa(table, within, exclude)
+    loaded = _load(model, device, pretrained)
+    with progress_bar("encoding labels", "labels") as on_progress:
+        bank = make_bank(loaded, table, text_type, on_progress=on_progress)
+    if output is not None:
+        bank.save(Path(output), dtype=_DTYPES[vectors])
+    return bank
+
+
+def append_labels(
+    bank: str | Path,
+    taxa: str | Path,
+    *,
+    model: str | Path | TaxonModel = DEFAULT_MODEL,
+    output: str | Path | None = None,
+    device: str = "auto",
+) -> UpdatedBank:
+    """Add taxa to a label bank; only they are encoded.
+
+    ``taxa`` are as in :func:`build_labels`, ``model`` is the one that the bank was built with. Without ``output`` the
+    bank itself is changed.
+
+    Raises:
+        LinnaeaError: The bank was built with another model, or something cannot be read.
+    """
+    before = LabelBank.open(Path(bank))
+    both = pl.concat([before.taxa, read_taxa(Path(taxa))], how="diagonal")
+    return _update(before, make_taxa_table(taxa_from_table(both)), Path(output or bank), _load(model, device))
+
+
+def update_labels(
+    bank: str | Path,
+    *,
+    taxa: str | Path | None = None,
+    old: str = "",
+    new: str = "",
+    model: str | Path | TaxonModel = DEFAULT_MODEL,
+    output: str | Path | None = None,
+    device: str = "auto",
+) -> UpdatedBank:
+    """Let a label bank follow a change of taxonomy; only captions that changed are encoded.
+
+    Give the ``taxa`` as they are now (a data set that was migrated, a table), or ``old`` and ``new``: the checklist
+    that the bank's names come from, and the one to carry them to. Without ``output`` the bank itself is changed.
+
+    Raises:
+        UsageError: Neither ``taxa`` nor both checklists are given, or all are.
+        LinnaeaError: The bank was built with another model, or something cannot be read.
+    """
+    if bool(old) != bool(new) or (taxa is None) != bool(old):
+        raise UsageError("give --taxa, or --from and --to")
+    before = LabelBank.open(Path(bank))
+    counts: Mapping[str, int] = {}
+    if taxa is not None:
+        table = read_taxa(Path(taxa))
+    else:
+        found = migrate_taxa(before.taxa, Migration.between(load_checklist(old), load_checklist(new)))
+        table, counts = found.taxa, found.counts
+    return _update(before, table, Path(output or bank), _load(model, device), counts)
+
+
+def _load(model: str | Path | TaxonModel, device: str, pretrained: str | None = None) -> TaxonModel:
+    return model if isinstance(model, TaxonModel) else load_model(str(model), pretrained=pretrained, device=device)
+
+
+def _update(
+    before: LabelBank, taxa: pl.DataFrame, path: Path, model: TaxonModel, migrated: Mapping[str, int] | None = None
+) -> UpdatedBank:
+    with progress_bar("encoding labels", "labels") as on_progress:
+        bank, n_encoded = update_bank(model, before, taxa, on_progress=on_progress)
+    bank.save(path, dtype=before.vectors.dtype.type)
+    return UpdatedBank(bank=bank, path=path, n_encoded=n_encoded, migrated=migrated or {})
