@@ -55,6 +55,8 @@ def read(label: str) -> ParsedName:
         ("  Pica \t pica\n", "Pica pica"),
         ("Amanita excelsa Gonn. &amp; Rabenh.", "Amanita excelsa"),
         ("Alcippe guÃ©rini", "Alcippe guérini"),
+        ("Alcippe guÃƒÂ©rini", "Alcippe guérini"),
+        ("Alcippe guérini DubÃ´is", "Alcippe guérini"),
         ("Bombus (Pyrobombus) impatiens", "Bombus impatiens"),
         ("× Cupressocyparis leylandii", "Cupressocyparis leylandii"),
         ("Mentha × piperita", "Mentha piperita"),

@@ -5,6 +5,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from ftfy import fix_encoding
+
 MAX_LENGTH = 400
 """Characters; longer texts are no labels, and reading them would only take time."""
 
@@ -190,7 +192,8 @@ def tidy(text: str) -> str:
 
 
 def _tidy_once(text: str) -> str:
-    text = _repair_mojibake(text)
+    if not text.isascii():  # UTF-8 that was read as Latin-1 or Windows-1252 ("GuÃ©rin") becomes itself again
+        text = fix_encoding(text)
     if "&" in text:
         text = html.unescape(text)
     if "<" in text:
@@ -199,18 +202,6 @@ def _tidy_once(text: str) -> str:
         text = unicodedata.normalize("NFC", text).translate(_QUOTES)
         text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     return " ".join(text.split())[:MAX_LENGTH].strip()
-
-
-def _repair_mojibake(text: str) -> str:
-    """UTF-8 that was read as Latin-1 or Windows-1252 ("GuÃ©rin") becomes itself again."""
-    if not any(mark in text for mark in ("Ã", "Â", "â€", "Å", "Ä")):
-        return text
-    for encoding in ("cp1252", "latin-1"):
-        try:
-            return text.encode(encoding).decode("utf-8")
-        except UnicodeError:
-            continue
-    return text
 
 
 def read_label(label: str) -> Reading | Rejection:
