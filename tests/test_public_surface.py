@@ -85,7 +85,7 @@ PARAMETERS = {
     "TreeOfLifeClassifier.get_label_data": "self",
     "TreeOfLifeClassifier.get_txt_embeddings": "self",
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
-    "adapt": "folder * model= output= text_type= device= batch_size= workers=",
+    "adapt": "folder * model= output= class_level= text_type= device= batch_size= workers=",
     "append_labels": "bank taxa * model= output= device=",
     "build_labels": "taxa= * checklist= within= exclude= output= model= text_type= vectors= pretrained= device=",
     "index": "images output * model= device= precision= batch_size= workers=",
@@ -94,8 +94,9 @@ PARAMETERS = {
     "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= pretrained="
     " device= workers=",
     "compare": "runs output=",
-    "evaluate": "model * data= split= sources= species_only= task= root= checklist= allow_different= output= text_type="
-    " templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= pretrained= device= workers=",
+    "evaluate": "model * data= split= sources= species_only= task= root= class_level= checklist= allow_different="
+    " output= text_type= templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= pretrained="
+    " device= workers=",
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",
     "parse_label": "label",

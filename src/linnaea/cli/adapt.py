@@ -16,11 +16,13 @@ class Adapt:
     """Fit a head to labelled photographs, blended with zero-shot; use it as `linnaea predict --labels HEAD`."""
 
     folder: tyro.conf.Positional[Path]
-    """A folder with one folder of photographs per class, named after the taxon."""
+    """A folder with one folder of photographs per class, named after the taxon; of splits, train is fitted."""
     output: Path
     """Folder of the head."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
+    class_level: int = 0
+    """The level of folders that holds the classes, from 1 (0: found by the names)."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the classes."""
     device: str = "auto"
@@ -36,6 +38,8 @@ def adapt(options: Adapt) -> int:
     from linnaea.predict.adapt import adapt
 
     head = adapt(**vars(options))
+    for note in head.notes:
+        say(note)
     for name in head.validations:
         say(f"{name:<12}{head.metrics[f'{name}/top1']:7.1%} right in cross-validation")
     say(f"report: {head.report_path}")

@@ -28,6 +28,8 @@ class Build:
     """Folder of the data set; the same command goes on with an interrupted build."""
     folder: Path | None = None
     """A folder with one folder of photographs per class."""
+    class_level: int = 0
+    """The level of folders below --folder that holds the classes, from 1 (0: found by the names)."""
     table: Path | None = None
     """A CSV, TSV or Parquet table with a row per photograph."""
     config: Path | None = None
@@ -89,6 +91,8 @@ class Build:
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.folder, self.table, self.config)) != 1:
             raise ValueError("give either --folder or --table, or --config")
+        if self.class_level < 0 or (self.class_level and self.folder is None):
+            raise ValueError("--class-level is at least 1, and goes with --folder")
 
 
 def build(options: Build) -> int:
@@ -99,6 +103,7 @@ def build(options: Build) -> int:
     from linnaea.data.shards import DataSet
 
     sources, config = _read_inputs(options)
+    _say_levels(sources)
     if options.overwrite:
         remove_build(options.output)
     with progress_bar("building", "images") as on_progress:
@@ -120,6 +125,16 @@ def _read_inputs(options: Build) -> "tuple[Sequence[Source], BuildConfig]":
     return content.sources, content.build
 
 
+def _say_levels(sources: "Sequence[Source]") -> None:
+    """Say how each level of class folders is read."""
+    from linnaea.data.sources.folder import FolderSource
+
+    for source in sources:
+        if isinstance(source, FolderSource):
+            for line in source.tree.levels:
+                say(f"{source.name}: {line}" if len(sources) > 1 else line)
+
+
 def _engine(options: Build, sources: "Sequence[Source]") -> "Engine":
     if options.engine == "local":
         if options.ray_address:
@@ -139,7 +154,7 @@ def _source(options: Build) -> "Source":
     from linnaea.data.sources.table import TableSource
 
     if options.folder is not None:
-        return FolderSource(root=options.folder)
+        return FolderSource(root=options.folder, class_level=options.class_level)
     assert options.table is not None
     return TableSource(
         table=options.table,

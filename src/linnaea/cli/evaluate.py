@@ -31,6 +31,8 @@ class Evaluate:
     """Folder into which the task's data set was unpacked; for --task all a folder with one folder per task."""
     output: Path
     """Folder for metrics.json, examples.parquet and report.html."""
+    class_level: int = 0
+    """For --task folder: the level of folders that holds the classes, from 1 (0: found by the names)."""
     split: str = "test"
     """Split to evaluate."""
     sources: tuple[str, ...] = ()
@@ -89,7 +91,7 @@ def _evaluate_all(options: Evaluate) -> int:
     from linnaea.evaluate.run import SUMMARY_FILE, check_given, evaluate, evaluate_tasks
     from linnaea.model.open import load_model
 
-    check_given(options.data, options.task, options.root)
+    check_given(options.data, options.task, options.root, options.class_level)
     assert options.root is not None
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
     ask = partial(evaluate, **{**vars(options), "model": model})

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from linnaea.data.shards import DataSet, write_parquet
+from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features
 from linnaea.evaluate.evaluation_page import write_report
@@ -21,6 +22,7 @@ from linnaea.evaluate.examples import tabulate_examples
 from linnaea.evaluate.features import encode_dataset
 from linnaea.evaluate.probes import ProbeName
 from linnaea.evaluate.tasks import FOLDER, TASKS, Task
+from linnaea.evaluate.tasks.layouts import read_class_folders
 from linnaea.evaluate.tasks.photographs import TaskImages, open_task
 from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
@@ -110,6 +112,7 @@ def evaluate(
     species_only: bool = False,
     task: str = "",
     root: str | Path | None = None,
+    class_level: int = 0,
     checklist: Sequence[str] = ("inat",),
     allow_different: bool = False,
     output: str | Path | None = None,
@@ -131,28 +134,32 @@ def evaluate(
 
     ``model`` is a name, a folder or a loaded model. ``data`` is a data set, of which one ``split`` is evaluated; or
     ``task`` is a published task (:data:`~linnaea.evaluate.tasks.TASKS`) or ``"folder"`` (any folder of class
-    folders), unpacked in ``root``, its labels resolved by ``checklist``. ``output`` is the folder for ``metrics.json``,
+    folders, of which ``class_level`` holds the classes; where folders are splits, ``split`` is evaluated), unpacked in
+    ``root``, its labels resolved by ``checklist``. ``output`` is the folder for ``metrics.json``,
     ``examples.parquet``, ``report.html`` and the images' vectors, which the next evaluation there uses again.
     :class:`~linnaea.evaluate.evaluation.Question` describes the other options.
 
     Raises:
-        UsageError: Neither or both of ``data`` and ``task`` are given, or there is no such task.
+        UsageError: Neither or both of ``data`` and ``task`` are given, or there is no such task, or a ``class_level``
+            without the task ``"folder"``.
         LinnaeaError: The model or the photographs cannot be read, or a true taxon is not among ``labels``.
     """
-    check_given(data, task, root)
+    check_given(data, task, root, class_level)
     chosen = find_task(task) if task else None
     forms = (text_type,) if isinstance(text_type, str) else tuple(text_type)
     own = None if labels is None else find_own_labels(str(labels)) or Path(labels)
     question = Question(text_types=forms, templates=templates, candidates=candidates, labels=own, shots=tuple(shots),
                         probes=tuple(probe), seen=_path(seen), structure=structure, no_organism=_path(no_organism),
                         domain=domain)  # fmt: skip
-    found = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
+    part = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
     subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device)
     if chosen is not None and root is not None:
-        return evaluate_task(subject, chosen, Path(root), question, checklist, allow_different=allow_different)
-    assert found is not None
-    what = f"{split} of {found[1].directory.resolve().name}"
-    return _saved(_score(subject, *found, question, what, f"{subject.title} on {split}"), subject.output)
+        chosen, notes = _open_folder(chosen, Path(root), class_level, split)
+        found = evaluate_task(subject, chosen, Path(root), question, checklist, allow_different=allow_different)
+        return replace(found, notes=(*notes, *found.notes))
+    assert part is not None
+    what = f"{split} of {part[1].directory.resolve().name}"
+    return _saved(_score(subject, *part, question, what, f"{subject.title} on {split}"), subject.output)
 
 
 def _path(given: str | Path | None) -> Path | None:
@@ -168,8 +175,20 @@ def _open_data(
     return whole, whole.split(split)
 
 
-def check_given(data: object, task: str, root: object) -> None:
+def _open_folder(task: Task, root: Path, class_level: int, split: str) -> tuple[Task, tuple[str, ...]]:
+    """Return the task, for one's own class folders with their reader, how each level is read, and what is left out."""
+    if task is not FOLDER:
+        return task, ()
+    source = FolderSource(root=root, class_level=class_level)
+    table, n_rejected = read_class_folders(source, split)
+    left_out = [f"{n_rejected:,} files whose folder names no class are left out"] if n_rejected else []
+    return replace(FOLDER, read=lambda _: table), (*source.tree.levels, *left_out)
+
+
+def check_given(data: object, task: str, root: object, class_level: int) -> None:
     """Raise UsageError unless either a data set, or a task with its folder, is given."""
+    if class_level < 0 or (class_level and task != FOLDER.name):
+        raise UsageError("--class-level is at least 1, and goes with --task folder")
     if (data is None) == (not task):
         raise UsageError("give either a data set (--data) or a task (--task)")
     if bool(task) != (root is not None):
@@ -287,7 +306,7 @@ def evaluate_task(
     images = open_task(task, root, allow_different=allow_different, resolver=resolver)
     title = f"{subject.title} on {task.name}"
     if by_class:
-        what = f"folder {images.directory.resolve().name}" if task is FOLDER else task.name
+        what = f"folder {images.directory.resolve().name}" if task.name == FOLDER.name else task.name
         asked = replace(question, text_types=forms, templates=question.templates or "openai")
         found = _score(subject, images, images, asked, what, title, task.name)
     else:

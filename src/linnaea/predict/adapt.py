@@ -87,6 +87,8 @@ class Head:
     fitted: Fitted = field(repr=False)
     failed: tuple[str, ...] = ()
     """Photographs that cannot be read, a line each."""
+    notes: tuple[str, ...] = ()
+    """How each level of the folders was read, and what was left out, a line each."""
     report_path: Path | None = None
     """The page, where an ``output`` was given."""
 
@@ -124,6 +126,7 @@ def adapt(
     *,
     model: str | Path | Encoder = DEFAULT_MODEL,
     output: str | Path | None = None,
+    class_level: int = 0,
     text_type: TextType = TextType.TAXON_COM,
     device: str = "auto",
     batch_size: int = 32,
@@ -132,9 +135,10 @@ def adapt(
     """Fit a head to labelled photographs, and mix it with what the names say (zero-shot).
 
     Args:
-        folder: A folder with one folder of photographs per class, named after the taxon.
+        folder: A folder with one folder of photographs per class, named after the taxon; of splits, train is fitted.
         model: Name or folder of a model, or an open one (then without ``device``).
         output: Folder of the head, for ``--labels`` of every command.
+        class_level: The level of folders that holds the classes, from 1; 0 finds it by the names.
         text_type: Caption form of the classes.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         batch_size: Photographs the model sees at once.
@@ -144,7 +148,8 @@ def adapt(
         LinnaeaError: No photograph can be read, no class has two, or there is no such model.
     """
     root = Path(folder)
-    records, failed = _read(root)
+    source = FolderSource(root=root, class_level=class_level)
+    records, failed, left_out = _read(source)
     encoder = model if isinstance(model, Encoder) else open_encoder(str(model), device=device)
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
     if not good:
@@ -161,18 +166,23 @@ def adapt(
     facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
              "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
     bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
-    head = Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed))
+    head = Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=(*source.tree.levels, *left_out))
     return head if output is None else replace(head, report_path=head.save(output))
 
 
-def _read(folder: Path) -> tuple[list[Record], list[str]]:
-    """Return the labelled photographs, and a line for each file that is none."""
-    items = list(FolderSource(root=folder).records())
+def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:
+    """Return the photographs of split train or of none, a line per file that has no class, and what is left out."""
+    items = list(source.records())
     records = [item for item in items if isinstance(item, Record)]
     failed = [f"{item.location}: {item.reason}" for item in items if not isinstance(item, Record)]
     if not records:
-        raise LinnaeaError(f"{folder}: holds no class folders with photographs")
-    return records, failed
+        raise LinnaeaError(f"{source.root}: holds no class folders with photographs")
+    fitted = [record for record in records if record.split in ("", "train")]
+    if not fitted:
+        splits = ", ".join(sorted({record.split for record in records}))
+        raise LinnaeaError(f"{source.root}: every photograph is of split {splits}; give the folder that holds train")
+    n_left_out = len(records) - len(fitted)
+    return fitted, failed, [f"{n_left_out:,} photographs of other splits than train are left out"] * bool(n_left_out)
 
 
 def _encode(

@@ -2,13 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from linnaea.data.sources import Record, Rejected
+from linnaea.data.sources.class_folders import FolderTree, add_lineage, read_class_folders
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.names import taxon_from_label
+from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
 NOT_IMAGES = {
@@ -27,15 +30,6 @@ NOT_IMAGES = {
     ".parquet",
 }
 """Endings of files that lie beside photographs and are none; anything else is tried and, if broken, rejected."""
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 
 def iter_files(root: Path) -> Iterator[Path]:
@@ -64,51 +58,101 @@ def is_text(path: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
+def find_in_checklist(names: Collection[str]) -> dict[str, list[Taxon]]:
+    """Return the taxa of the embedded checklist that bear each scientific name, also as a synonym."""
+    import polars as pl
+
+    from linnaea.taxonomy.checklists.store import load_checklist
+    from linnaea.taxonomy.keys import name_key
+
+    checklist = load_checklist("inat")
+    asked = pl.DataFrame({"name": sorted(names)}, schema={"name": pl.String}).with_columns(key=name_key(pl.col("name")))
+    is_asked = pl.col("key").is_in(asked["key"].implode())
+    accepted = checklist.taxa.select("key", pl.int_range(pl.len(), dtype=pl.Int32).alias("row")).filter(is_asked)
+    synonyms = checklist.synonyms.filter(is_asked).select("key", "row")
+    rows = pl.concat([accepted, synonyms]).join(asked, on="key").select("name", "row").unique().sort("row", "name")
+    found: dict[str, list[Taxon]] = {}
+    for name, lineage in zip(rows["name"], checklist.taxa.select(RANK_LABELS)[rows["row"]].iter_rows(), strict=True):
+        found.setdefault(name, []).append(Taxon(lineage))
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class FolderSource:
-    """``ROOT/<label>/photo.jpg``, also ``ROOT/train|val|test/<label>/photo.jpg``, at any depth.
+    """``ROOT/<class>/photo.jpg``, with folders of splits, taxa, cameras or dates above and below the class.
 
-    The label is the folder's name; a label that ``label_to_taxon`` cannot read makes its files rejects.
+    :mod:`linnaea.data.sources.class_folders` finds the class; its folder's name is the label. Files of a label that
+    ``label_to_taxon`` cannot read are rejects. Numbers are classes where no folder names a taxon.
     """
 
     root: Path
+    class_level: int = 0
+    """The level of folders that holds the classes, counted from 1 below ``root``; 0 finds it by the names."""
     label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise LinnaeaError(f"{self.root}: no such folder; give the folder that holds one folder per class")
+        if self.class_level < 0:
+            raise ValueError("the class level is at least 1 (0: found by the names)")
 
     @property
     def name(self) -> str:
         return self.root.resolve().name
+
+    @cached_property
+    def tree(self) -> FolderTree:
+        """How the folders are read; found once.
+
+        Raises:
+            LinnaeaError: it cannot be told which folders are the classes.
+        """
+        inside = (path.relative_to(self.root).parts[:-1] for path in _iter_candidates(self.root) if is_text(str(path)))
+        try:
+            return read_class_folders(inside, find_in_checklist, class_level=self.class_level)
+        except LinnaeaError as error:
+            raise LinnaeaError(f"{self.root}: {error}") from error
 
     def describe(self) -> dict[str, str]:
         digest = hashlib.sha256()
         for path in iter_files(self.root):
             name, size = path.relative_to(self.root).as_posix(), path.stat().st_size if path.exists() else -1
             digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
-        return {"kind": "folder", "root": str(self.root), "listing": digest.hexdigest()}
+        nested = {"levels": "; ".join(self.tree.levels)} if len(self.tree.levels) > 1 else {}
+        return {"kind": "folder", "root": str(self.root), "listing": digest.hexdigest(), **nested}
 
     def records(self) -> Iterator[Record | Rejected]:
-        taxa: dict[str, Taxon | str] = {}
-        for path in iter_files(self.root):
-            if path.suffix.lower() in NOT_IMAGES:
-                continue
+        taxa = self._name_classes()
+        for path in _iter_candidates(self.root):
             relative = path.relative_to(self.root)
             where = {"source": self.name, "record_id": relative.as_posix(), "location": str(path)}
             if not is_text(str(path)):
                 readable = {name: text.encode(errors="backslashreplace").decode() for name, text in where.items()}
                 yield Rejected(**readable, reason="file name is not UTF-8; rename it")
                 continue
-            if len(relative.parts) == 1:
+            reading = self.tree.readings[relative.parts[:-1]]
+            if not reading.level:
                 yield Rejected(**where, reason="lies outside any class folder")
                 continue
-            label = relative.parts[-2]
-            split = SPLIT_FOLDERS.get(relative.parts[0].lower(), "") if len(relative.parts) > 2 else ""
-            if label not in taxa:
-                taxa[label] = self.label_to_taxon(label)
-            match taxa[label]:
+            match taxa[reading.label, reading.lineage]:
                 case Taxon() as taxon:
-                    yield Record(**where, taxon=taxon, split=split, facts={"label": label})
+                    yield Record(**where, taxon=taxon, split=reading.split, facts={"label": reading.label})
                 case reason:
-                    yield Rejected(**where, reason=f"label {label!r}: {reason}")
+                    yield Rejected(**where, reason=f"label {reading.label!r}: {reason}")
+
+    def _name_classes(self) -> dict[tuple[str, tuple[Taxon, ...]], Taxon | str]:
+        """The taxon of every class, or the reason why its label names none."""
+        classes = {(reading.label, reading.lineage): reading.label for reading in self.tree.readings.values()}
+        named = {label: self.label_to_taxon(label) for label in dict.fromkeys(classes.values()) if label}
+        if not any(isinstance(taxon, Taxon) and any(taxon.lineage) for taxon in named.values()):
+            named |= {label: Taxon.of(common_name=label) for label in named if label.isdecimal()}
+        return {
+            key: add_lineage(taxon, key[1]) if isinstance(taxon, Taxon) else taxon
+            for key, label in classes.items()
+            if label and (taxon := named[label])
+        }
+
+
+def _iter_candidates(root: Path) -> Iterator[Path]:
+    """The files below ``root`` that may be photographs."""
+    return (path for path in iter_files(root) if path.suffix.lower() not in NOT_IMAGES)

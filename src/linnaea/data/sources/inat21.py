@@ -14,11 +14,10 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.sources import Record, Rejected
+from linnaea.data.sources.class_folders import SPLIT_FOLDERS
 from linnaea.data.sources.normal import describe_files, iter_records, normal
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.ranks import RANK_LABELS
-
-_SPLITS = {"train": "train", "train_mini": "train", "val": "val", "public_test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ class Inat21Source:
                   maintain_order="left")
         )  # fmt: skip
         file = pl.col("file_name").fill_null("")
-        split = file.str.split("/").list.first().replace_strict(_SPLITS, default="")
+        split = file.str.split("/").list.first().replace_strict(SPLIT_FOLDERS, default="")
         unknown = pl.col("name").is_null()
         return joined.select(
             *normal(

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.data.sources.folder import NOT_IMAGES, iter_files
+from linnaea.data.sources import Record
+from linnaea.data.sources.folder import NOT_IMAGES, FolderSource, iter_files
 from linnaea.data.sources.table import need_columns, read_table
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -41,6 +42,30 @@ def read_folders(root: Path, *splits: str) -> pl.DataFrame:
     if not rows:
         raise LinnaeaError(f"{root}: no class folders with images in it; give the folder that holds one per class")
     return _table(rows)
+
+
+def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, int]:
+    """The photographs of one's own class folders, and how many files have no class; the folder's name is the label.
+
+    Where folders are splits, those of ``split`` are read alone.
+
+    Raises:
+        LinnaeaError: there is none, or none of that split.
+    """
+    items = list(source.records())
+    records = [item for item in items if isinstance(item, Record)]
+    if not records:
+        raise LinnaeaError(
+            f"{source.root}: no class folders with images in it; give the folder that holds one per class"
+        )
+    if splits := sorted({record.split for record in records} - {""}):
+        wanted = [record for record in records if record.split == split]
+        if not wanted:
+            raise LinnaeaError(f"{source.root}: no split {split!r}; its folders are {', '.join(splits)}: give --split")
+    else:
+        wanted = records
+    rows = [{"file": record.record_id, "label": record.facts["label"], "split": record.split} for record in wanted]
+    return _table(rows), len(items) - len(records)
 
 
 def read_test_folders(root: Path) -> pl.DataFrame:
