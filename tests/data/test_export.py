@@ -27,10 +27,11 @@ from hypothesis import strategies as st
 
 from linnaea.cli import main
 from linnaea.data import export as export_module
-from linnaea.data.build import BuildConfig, build, make_texts
+from linnaea.data.build import BuildConfig, build
 from linnaea.data.engine import LocalEngine
 from linnaea.data.export import ExportConfig, Format, export
 from linnaea.data.export_parts import CATALOG_COLUMNS, folder_name
+from linnaea.data.samples import make_texts
 from linnaea.data.shards import DataSet
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.folder import FolderSource

@@ -1,7 +1,9 @@
 """A repaired data set has the bytes it had; what cannot be had again is named, and nothing whole is touched."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,31 @@ def test_broken_cut_and_missing_files_come_back_byte_for_byte(data: Path) -> Non
     assert contents(data) == whole
     assert untouched == {path: path.stat().st_mtime_ns for path in untouched}
     assert repair(data).mended == ()
+
+
+@pytest.mark.parametrize("captions", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"resize": "squash-224"}, {"short_side": 32, "quality": 60}, {"resize": "short-side"}], ids=str
+)
+def test_a_shard_comes_back_however_it_was_resized(
+    options: dict[str, Any], captions: bool, photos: Path, tmp_path: Path
+) -> None:
+    config = BuildConfig(shard_size=20, captions=captions, **options)
+    build([FolderSource(root=photos)], tmp_path / "data", config, LocalEngine(1))
+    whole = contents(tmp_path / "data")
+    shards(tmp_path / "data")[0].unlink()
+    assert repair(tmp_path / "data").is_whole
+    assert contents(tmp_path / "data") == whole
+
+
+def test_a_manifest_from_before_resize_was_an_option_is_read(data: Path) -> None:
+    whole = shards(data)[0].read_bytes()
+    manifest = json.loads((data / "manifest.json").read_text())
+    del manifest["options"]["resize"]
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    shards(data)[0].unlink()
+    assert repair(data).is_whole
+    assert shards(data)[0].read_bytes() == whole
 
 
 def test_samples_that_survive_in_a_broken_shard_need_no_original(data: Path, photos: Path) -> None:

@@ -22,7 +22,7 @@ from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.copies.rules import DuplicateRule
 from linnaea.data.copies.search import Encoder
 from linnaea.data.engine import Engine
-from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Resize, prepare, squash
+from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Resize
 from linnaea.data.licences import LicenceRule, describe_licences
 from linnaea.data.naming import NamingRule
 from linnaea.data.plan import (
@@ -36,6 +36,7 @@ from linnaea.data.plan import (
     write_frames,
 )
 from linnaea.data.read import Reading, count_rows, read_sources
+from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, Source, read_location
@@ -53,7 +54,6 @@ from linnaea.jobs import (
     run_parts,
 )
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
-from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
 BUILD_DIR = ".build"
 """What an unfinished build knows: its plan, and a receipt for every finished shard."""
@@ -62,12 +62,6 @@ REMEDY = f"{CHOOSE_ANOTHER} or --overwrite"
 
 MAX_SHARD_SIZE, MIN_SHARD_SIZE, N_SHARDS_AT_LEAST = 4000, 250, 64
 """Shards hold 4,000 samples (about 100 MB), fewer in a small data set: 64 shards keep every core at work."""
-
-CAPTION_MEMBERS: dict[str, TextType] = {
-    "txt": TextType.TAXON_COM,
-    **{f"{text_type}.txt": text_type for text_type in TRAINING_TEXT_TYPES},
-}
-"""Text members for other trainers: open_clip's reads ``txt``, BioCLIP's the five others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +94,11 @@ class BuildConfig:
             raise ValueError("short side is at least 16, shard size at least 1 (0: chosen for you), quality 1 to 100")
         if len({benchmark.name for benchmark in self.benchmarks}) < len(self.benchmarks):
             raise ValueError("two benchmarks have the same name")
+
+    @property
+    def form(self) -> SampleForm:
+        """What of it decides a sample."""
+        return SampleForm(short_side=self.short_side, quality=self.quality, resize=self.resize, captions=self.captions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +249,7 @@ def make_shard(task: ShardTask) -> int:
 
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
     plan = pl.scan_parquet(task.build_dir / PLAN_FILE).slice(task.start, task.length).collect()
-    texts = _texts_by_taxon(task.build_dir / TAXA_FILE, plan) if task.config.captions else {}
+    texts = _texts_by_taxon(task, plan) if task.config.captions else {}
     rows: list[tuple[Any, ...]] = []
     rejects: list[tuple[str, ...]] = []
     with atomic_path(task.tar_path) as partial:
@@ -273,27 +272,18 @@ def make_shard(task: ShardTask) -> int:
 
 def _add_sample(writer: ShardWriter, task: ShardTask, record: dict[str, Any], texts: dict[str, str]) -> tuple[Any, ...]:
     """Put one record into the shard; returns its row of the index."""
-    config, data = task.config, read_location(record["location"])
-    if config.resize == "squash-224":
-        picture = squash(data)
-    else:
-        picture = prepare(data, short_side=config.short_side, quality=config.quality)
-    facts = {"source": record["source"], "record_id": record["record_id"], **json.loads(record["facts"])}
-    offset = writer.add(record["key"], picture.jpeg, facts, texts)
+    picture = task.config.form.make_picture(read_location(record["location"]))
+    offset = writer.add(record["key"], picture.jpeg, make_facts(record), texts)
     place = (record["key"], record["split"], f"{task.name}.tar", offset, len(picture.jpeg))
     origin = (record["taxon_id"], record["source"], record["group"])
     return (*place, *origin, picture.width, picture.height, picture.sha256, record["pdq"])
 
 
-def _texts_by_taxon(taxa_path: Path, plan: pl.DataFrame) -> dict[int, dict[str, str]]:
+def _texts_by_taxon(task: ShardTask, plan: pl.DataFrame) -> dict[int, dict[str, str]]:
     ids = plan["taxon_id"].unique().to_list()
-    taxa = pl.scan_parquet(taxa_path).filter(pl.col("taxon_id").is_in(ids)).collect()
+    taxa = pl.scan_parquet(task.build_dir / TAXA_FILE).filter(pl.col("taxon_id").is_in(ids)).collect()
+    make_texts = task.config.form.make_texts
     return {number: make_texts(taxon) for number, taxon in zip(taxa["taxon_id"], taxa_from_table(taxa), strict=True)}
-
-
-def make_texts(taxon: Taxon) -> dict[str, str]:
-    """The text members of a sample: every one a caption in the paper's template, none empty."""
-    return {name: taxon.caption(text_type, PHOTO_TEMPLATE) for name, text_type in CAPTION_MEMBERS.items()}
 
 
 def _finish(

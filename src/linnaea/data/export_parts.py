@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.data.build import make_texts
+from linnaea.data.samples import make_texts
 from linnaea.data.shards import DataSet, ShardWriter, iter_members, taxa_from_table
 from linnaea.data.sources import LICENCE_FACTS
 from linnaea.storage import write_atomically

@@ -15,9 +15,10 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.data.build import make_texts, write_licences
-from linnaea.data.images import ImageError, prepare
+from linnaea.data.build import write_licences
+from linnaea.data.images import ImageError
 from linnaea.data.plan import PLAN_FILE, REJECTS_FILE
+from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.shards import DataSet, ShardWriter, sha256_of_file
 from linnaea.data.sources import read_location
 from linnaea.errors import LinnaeaError
@@ -92,6 +93,7 @@ def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
 def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[list[Lost], str]:
     """Write one shard again; what stands in the way (records, or a note), or nothing where it succeeded."""
     path = dataset.directory / shard
+    form = SampleForm.of(manifest["options"])
     rows = dataset.index.filter(pl.col("shard") == shard).sort("offset")
     plan = {record["key"]: record for record in _plan_of(dataset, rows["key"].to_list())}
     old = path.read_bytes() if path.is_file() else b""
@@ -103,12 +105,12 @@ def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[li
                 record = plan.get(row["key"])
                 if record is None:
                     return [], f"{shard}: sample {row['key']} is not in {PLAN_FILE}; build the data set again"
-                picture = _from_old(old, row) or _from_original(record, row, manifest["options"])
+                picture = _from_old(old, row) or _from_original(record, row, form)
                 if isinstance(picture, str):
                     origin = {name: record[name] for name in ("source", "record_id", "location")}
                     lost.append(Lost(shard=shard, **origin, reason=picture))
                 elif not lost:
-                    writer.add(row["key"], picture, _facts(record), _texts(dataset, manifest, row["taxon_id"]))
+                    writer.add(row["key"], picture, make_facts(record), form.make_texts(dataset.taxon(row["taxon_id"])))
             writer.close()
         if lost:
             raise _GivenUpError
@@ -145,24 +147,15 @@ def _from_old(old: bytes, row: dict[str, Any]) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest() == row["sha256"] else None
 
 
-def _from_original(record: dict[str, Any], row: dict[str, Any], options: dict[str, Any]) -> bytes | str:
+def _from_original(record: dict[str, Any], row: dict[str, Any], form: SampleForm) -> bytes | str:
     """The sample made again, or the reason why it cannot be."""
     try:
-        data = read_location(record["location"])
-        jpeg = prepare(data, short_side=options["short_side"], quality=options["quality"]).jpeg
+        jpeg = form.make_picture(read_location(record["location"])).jpeg
     except ImageError as error:
         return str(error)
     if hashlib.sha256(jpeg).hexdigest() != row["sha256"]:
         return "the original has changed since the build (or was decoded by other versions of libjpeg or OpenCV)"
     return jpeg
-
-
-def _facts(record: dict[str, Any]) -> dict[str, Any]:
-    return {"source": record["source"], "record_id": record["record_id"], **json.loads(record["facts"])}
-
-
-def _texts(dataset: DataSet, manifest: dict[str, Any], taxon_id: int) -> dict[str, str]:
-    return make_texts(dataset.taxon(taxon_id)) if manifest["options"]["captions"] else {}
 
 
 def _mend_licences(dataset: DataSet) -> list[str]:
