@@ -26,8 +26,8 @@ from torch.nn.functional import normalize
 
 from linnaea.data.images import decode
 from linnaea.data.shards import make_taxa_table, sort_taxa
-from linnaea.evaluate.few_shot_protocol import score_few_shot
 from linnaea.evaluate.hierarchy import score_ranks
+from linnaea.evaluate.probes import score_few_shot
 from linnaea.evaluate.zero_shot import classify, score_answers
 from linnaea.model.create import ImageTower, ModelConfig, TextTower, make_model
 from linnaea.model.encode import encode_taxa

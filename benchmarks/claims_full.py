@@ -22,8 +22,8 @@ from claims import (
     zero_shot,
 )
 from claims_table import MAIN
-from linnaea.evaluate.few_shot_protocol import score_few_shot
 from linnaea.evaluate.hierarchy import score_ranks
+from linnaea.evaluate.probes import score_few_shot
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from linnaea.cli import main
 from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
-from linnaea.evaluate.supervised import find_truths, score_class_heads
+from linnaea.evaluate.evaluation import find_truths, score_class_heads
 from linnaea.model.encode import encode_captions, encode_pixels
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model

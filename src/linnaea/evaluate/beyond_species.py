@@ -102,9 +102,10 @@ def macro_f1(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"], *, fi
     ``first`` limits the mean to that many traits. The published script asks scikit-learn for the labels 0 and 1,
     which for a table of traits are its columns 0 and 1: as it stands, its score is ``first=2`` of the 85.
     """
+    from sklearn.metrics import f1_score
+
     said, truth = said_QA[:, :first], truth_QA[:, :first].astype(bool)
-    both, either = (said & truth).sum(axis=0), said.sum(axis=0) + truth.sum(axis=0)
-    return float((2 * both / np.maximum(either, 1)).mean())
+    return float(f1_score(truth, said, average="macro", zero_division=0.0))
 
 
 def answer_pairs(

@@ -4,12 +4,15 @@ Neighbours of one genus, distances that follow the tree, and the emergent struct
 individuals of a species vary in directions that do not serve to tell species apart.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int64, Shaped
 from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.taxon import Taxon
 from linnaea.taxonomy.tree import lca_heights
 
 MAX_CELLS = 16_000_000
@@ -20,6 +23,10 @@ MOST_CLASSES = 2_000
 """Class means of which all pairs are compared; of more, pairs are drawn."""
 MEANS_VARIANCE = 0.9
 """Share of the variance of class means that the directions between species hold."""
+N_SHOWN = 6
+"""Taxa told apart at each rank: the most photographed ones, as in the paper."""
+MOST_IMAGES = 2_000
+FEWEST_IMAGES = 20
 
 
 def nearest(feature_NE: Float32[ndarray, "N E"], k: int) -> Int64[ndarray, "N k"]:
@@ -101,16 +108,11 @@ def score_distances(
 
 
 def spearman(a_P: Shaped[ndarray, "P"], b_P: Shaped[ndarray, "P"]) -> float:  # noqa: F821
-    """Spearman's rank correlation, ties at their mean rank; 0 where one side is constant."""
-    a, b = _ranks(np.asarray(a_P)), _ranks(np.asarray(b_P))
-    a, b = a - a.mean(), b - b.mean()
-    length = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / length) if length else 0.0
+    """Return Spearman's rank correlation, ties at their mean rank; 0 where one side is constant."""
+    from scipy.stats import spearmanr
 
-
-def _ranks(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], np.float64)
+    a, b = np.asarray(a_P), np.asarray(b_P)
+    return 0.0 if (a == a[0]).all() or (b == b[0]).all() else float(spearmanr(a, b).statistic)
 
 
 def class_means(feature_NE: Float[ndarray, "N E"], class_N: Int[ndarray, "N"]) -> Float[ndarray, "K E"]:  # noqa: F821
@@ -154,3 +156,60 @@ def score_orthogonality(
         "n_directions_between": float(n_directions),
         "fisher_ratio": float((centred**2).sum(axis=1).mean() / max(within / len(deviation), 1e-12)),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One panel: the images of one clade, coloured by the taxa of a rank within it."""
+
+    rank: Rank
+    within: str
+    """Name of the clade; empty for all images."""
+    row_N: NDArray[np.int64]
+    """Rows of the images."""
+    xy_N2: NDArray[np.float64]
+    colour_N: NDArray[np.int64]
+    """Place in ``names``."""
+    names: tuple[str, ...]
+
+
+def lay_out(
+    feature_NE: Float32[ndarray, "N E"], taxon_NR: Int[ndarray, "N 7"], taxa: list[Taxon], *, seed: int = 0
+) -> list[Level]:
+    """The panels from kingdom to species: at each rank the six taxa with most images are shown, then the largest is
+    entered. ``taxon_NR`` numbers the taxa (-1 unnamed), ``taxa`` is the truth of each image. At most 2,000 images a
+    panel, drawn with ``seed``; a panel of the same images as the one above keeps its layout.
+    """
+    rows, within = np.arange(len(feature_NE)), ""
+    levels: list[Level] = []
+    for rank in Rank:
+        own = taxon_NR[rows, rank]
+        numbers, counts = np.unique(own[own >= 0], return_counts=True)
+        if not len(numbers):  # nobody here is named at this rank
+            continue
+        shown = numbers[np.lexsort((numbers, -counts))][:N_SHOWN]
+        chosen = rows[np.isin(own, shown)]
+        if len(chosen) > MOST_IMAGES:
+            chosen = np.sort(np.random.default_rng(seed).choice(chosen, MOST_IMAGES, replace=False))
+        if len(chosen) < FEWEST_IMAGES:
+            break
+        same = bool(levels) and np.array_equal(levels[-1].row_N, chosen)
+        xy = levels[-1].xy_N2 if same else _embed(feature_NE[chosen], seed)
+        place = {int(number): i for i, number in enumerate(shown)}
+        colour = np.array([place[int(number)] for number in taxon_NR[chosen, rank]])
+        names = tuple(_name(taxa[chosen[int(np.argmax(colour == i))]], rank) for i in range(len(shown)))
+        levels.append(Level(rank=rank, within=within, row_N=chosen, xy_N2=xy, colour_N=colour, names=names))
+        rows, within = rows[own == shown[0]], names[0]
+    return levels
+
+
+def _name(taxon: Taxon, rank: Rank) -> str:
+    return taxon.scientific_name if rank == Rank.SPECIES else taxon[rank]
+
+
+def _embed(feature_NE: Float32[ndarray, "N E"], seed: int) -> NDArray[np.float64]:
+    from openTSNE import TSNE
+
+    perplexity = min(30, max(2, (len(feature_NE) - 1) // 3))
+    tsne = TSNE(perplexity=perplexity, metric="cosine", initialization="pca", random_state=seed, n_jobs=1)
+    return np.asarray(tsne.fit(np.ascontiguousarray(feature_NE, np.float64)), np.float64)

@@ -11,6 +11,8 @@ from linnaea.evaluate.breakdown import confusions, per_class
 from linnaea.evaluate.evaluation_plots import (
     plot_coverage,
     plot_evidence,
+    plot_interactive,
+    plot_levels,
     plot_purity,
     plot_ranks,
     plot_reliability,
@@ -18,7 +20,6 @@ from linnaea.evaluate.evaluation_plots import (
 )
 from linnaea.evaluate.examine import Findings
 from linnaea.evaluate.trust import CONFIDENCES, EVIDENCE
-from linnaea.evaluate.tsne import plot_interactive, plot_levels
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text
 from linnaea.taxonomy.ranks import RANK_LABELS

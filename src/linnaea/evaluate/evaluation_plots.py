@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from linnaea.evaluate.embedding_structure import Level
 from linnaea.evaluate.trust import Beliefs, Evidence, reliability, risk_coverage
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 GREEN, AMBER, GREY, RED, BLUE = "#2f6f4f", "#c98a2b", "#9aa19a", "#a4303f", "#2a6f97"
 SCALE = [[0.0, "#b3382c"], [0.5, "#e3c878"], [1.0, "#2f6f4f"]]
+LEVEL_COLOURS = ("#2f6f4f", "#c98a2b", "#2a6f97", "#a4303f", "#7b4b94", "#8a9a2c")
+"""Of the taxa of one panel of t-SNE."""
 SHOWN_RANKS = (Rank.ORDER, Rank.FAMILY, Rank.GENUS, Rank.SPECIES)
 RANK_COLOURS = {Rank.ORDER: BLUE, Rank.FAMILY: AMBER, Rank.GENUS: "#7b4b94", Rank.SPECIES: GREEN}
 MOST_POINTS = 400
@@ -193,3 +196,56 @@ def _label(key: tuple[str, ...], rank: str) -> str:
     if not key:
         return "Life"
     return " ".join(key[-2:]) if rank == "species" else key[-1]
+
+
+def plot_levels(levels: list[Level]) -> Any:
+    """All panels as one matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(levels))
+    lines = -(-len(levels) // columns)
+    plot = Figure(figsize=(3.1 * columns, 3.5 * lines), layout="constrained")
+    axes = np.atleast_1d(plot.subplots(lines, columns)).ravel()
+    for panel in axes[len(levels) :]:
+        panel.axis("off")
+    for panel, level in zip(axes, levels, strict=False):
+        size = 3 if len(level.row_N) > 500 else 10
+        for i, name in enumerate(level.names):
+            here = level.xy_N2[level.colour_N == i]
+            panel.scatter(here[:, 0], here[:, 1], s=size, color=LEVEL_COLOURS[i], alpha=0.6, lw=0, label=name)
+        title = RANK_LABELS[level.rank] + (f" within {level.within}" if level.within else "")
+        panel.set_title(title, fontsize=9, loc="left")
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_color("#d9dfd8")
+        panel.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, markerscale=2)
+    return plot
+
+
+def plot_interactive(levels: list[Level], labels: list[str]) -> Any:
+    """A plotly scatter with a switch between ranks; ``labels`` says what each image shows."""
+    import plotly.graph_objects as go
+
+    figure, owner = go.Figure(), []
+    opened = next((number for number, level in enumerate(levels) if len(level.names) > 1), 0)
+    for number, level in enumerate(levels):
+        for i, name in enumerate(level.names):
+            here = level.colour_N == i
+            xy = np.round(level.xy_N2[here], 2)
+            figure.add_scatter(
+                x=xy[:, 0].tolist(), y=xy[:, 1].tolist(), mode="markers", name=name, visible=number == opened,
+                marker={"color": LEVEL_COLOURS[i], "size": 6, "opacity": 0.7},
+                text=[labels[row] for row in level.row_N[here]], hovertemplate="%{text}<extra></extra>",
+            )  # fmt: skip
+            owner.append(number)
+    buttons = [
+        {"label": RANK_LABELS[level.rank] + (f" in {level.within}" if level.within else ""), "method": "restyle",
+         "args": [{"visible": [number == mine for mine in owner]}]}
+        for number, level in enumerate(levels)
+    ]  # fmt: skip
+    menu = {"buttons": buttons, "active": opened, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
+            "bgcolor": "#e8ece7", "font": {"color": "#1d2620", "size": 12}}  # fmt: skip
+    axis = {"visible": False}
+    figure.update_layout(updatemenus=[menu], xaxis=axis, yaxis={**axis, "scaleanchor": "x"}, showlegend=True,
+                         legend={"orientation": "h", "y": -0.02}, margin={"t": 52, "l": 6, "r": 6, "b": 6},
+                         font={"family": "system-ui, sans-serif", "size": 13})  # fmt: skip
+    return figure

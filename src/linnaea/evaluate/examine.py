@@ -11,8 +11,8 @@ from numpy import ndarray
 from linnaea.data.shards import DataSet
 from linnaea.evaluate import embedding_structure as structure
 from linnaea.evaluate.breakdown import per_clade, per_domain, read_domains
-from linnaea.evaluate.brittleness import revise, score_brittleness, shuffle
-from linnaea.evaluate.hierarchy import score_consistency, score_distances
+from linnaea.evaluate.embedding_structure import Level, lay_out
+from linnaea.evaluate.hierarchy import revise, score_brittleness, score_consistency, score_distances, shuffle
 from linnaea.evaluate.trust import (
     EVIDENCE,
     Beliefs,
@@ -25,7 +25,6 @@ from linnaea.evaluate.trust import (
     score_evidence,
     score_intervals,
 )
-from linnaea.evaluate.tsne import Level, lay_out
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.model.encode import encode_taxa
 from linnaea.model.load import TaxonModel

@@ -30,7 +30,7 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedDifference:
     """Two models on the same images: ``difference`` is second minus first."""
 
     n: int
@@ -83,7 +83,7 @@ def compare_paired(
     level: float = 0.95,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-) -> Comparison:
+) -> PairedDifference:
     """Paired bootstrap of the difference and McNemar's test; both inputs say of the same images what was right.
 
     Shares between 0 and 1 (few-shot over folds) serve too: for McNemar's test an image counts as disagreement
@@ -96,7 +96,7 @@ def compare_paired(
     if first.shape != second.shape:
         raise ValueError(f"{first.shape} and {second.shape}: paired values belong to the same images")
     only_first, only_second = int((first > second).sum()), int((second > first).sum())
-    return Comparison(
+    return PairedDifference(
         n=len(first),
         difference=bootstrap_mean(
             second - first, group_N=group_N, weight_N=weight_N, level=level, n_draws=n_draws, seed=seed

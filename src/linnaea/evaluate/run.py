@@ -15,10 +15,10 @@ from numpy import ndarray
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.evaluate.breakdown import tabulate_examples
 from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features
 from linnaea.evaluate.evaluation_page import write_report
 from linnaea.evaluate.examine import Findings, examine
-from linnaea.evaluate.examples import tabulate_examples
 from linnaea.evaluate.features import encode_dataset
 from linnaea.evaluate.probes import ProbeName
 from linnaea.evaluate.tasks import FOLDER, TASKS, Task

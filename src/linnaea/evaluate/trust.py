@@ -226,12 +226,11 @@ def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, f
 
 
 def auroc(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float:  # noqa: F821
-    """How often a known image scores above an unknown one; ties count half."""
-    scores = np.concatenate([known_N, unknown_M])
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count - 1) / 2
-    n, m = len(known_N), len(unknown_M)
-    return float((middle[place[:n]].sum() - n * (n + 1) / 2) / (n * m))
+    """Return how often a known image scores above an unknown one; ties count half."""
+    from sklearn.metrics import roc_auc_score
+
+    is_known = np.repeat([1, 0], [len(known_N), len(unknown_M)])
+    return float(roc_auc_score(is_known, np.concatenate([known_N, unknown_M])))
 
 
 def fpr95(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float:  # noqa: F821
