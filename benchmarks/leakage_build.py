@@ -21,12 +21,12 @@ import polars as pl
 
 from leakage import near_copy
 from linnaea.data.images import decode
-from linnaea.data.sources.table import read_table
+from linnaea.tables import read_table
 
 
 def plant(root: Path, work: Path, n_benchmark: int, n_others: int, seed: int) -> None:
     """Write the copies, and the tables of the benchmark and of the training pictures."""
-    table = read_table(root / "metadata.csv").sort("filepath")
+    table = read_table(root / "metadata.csv").rows.sort("filepath")
     random = np.random.default_rng(seed)
     order = random.permutation(table.height)
     names = table.columns
@@ -58,7 +58,7 @@ def build(work: Path, workers: int) -> float:
 
 def judge(root: Path, work: Path) -> None:
     """Compare what was removed with what was planted."""
-    training, benchmark = read_table(work / "training.csv"), read_table(work / "benchmark.csv")
+    training, benchmark = read_table(work / "training.csv").rows, read_table(work / "benchmark.csv").rows
     rejects = pl.read_parquet(work / "data" / "rejects.parquet")
     removed = rejects.filter(pl.col("reason").str.starts_with("occurs in benchmark")).select("record_id", "reason")
     removed = removed.join(training.select("filepath", "group"), left_on="record_id", right_on="filepath")
@@ -97,7 +97,7 @@ def main() -> None:
         work = Path(folder)
         plant(options.root, work, options.images, options.others, options.seed)
         seconds = build(work, options.workers)
-        n = read_table(work / "training.csv").height
+        n = read_table(work / "training.csv").rows.height
         print(f"{n:,} records in {seconds:.0f} s: {n / seconds:.0f} a second, hashing and shards together")
         judge(options.root, work)
 

@@ -11,8 +11,8 @@ from linnaea.cli import main
 from linnaea.model import encode
 from linnaea.model.open import load_model
 from linnaea.predict.labels import LabelBank, mark_trained
-from linnaea.predict.outputs import COLUMNS
 from linnaea.predict.restrict import keep_rows
+from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 HEADER = "kingdom,phylum,class,order,family,genus,species,common_name\n"
 BIRD = "Animalia,Chordata,Aves,"
@@ -138,7 +138,7 @@ def test_predictions_stay_within_what_is_asked(
     out = tmp_path / "p.csv"
     assert predict(photographs, bank, trained, out, "--within", "class:Aves", "--exclude", "genus:Parus") == 0
     table = pl.read_csv(out)
-    assert table.columns == list(COLUMNS)
+    assert table.columns == list(ANSWER_COLUMNS)
     assert set(table["species"]) == {"Pica pica"}
     assert set(table["score"]) == {1.0}
     assert "choosing among 1 of 3 labels" in capsys.readouterr().err

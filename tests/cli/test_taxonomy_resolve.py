@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, USAGE, main
-from linnaea.taxonomy.resolve import RESULT_COLUMNS
+from linnaea.taxonomy.columns import RESULT_COLUMNS
 
 CHECKLIST = (
     "kingdom,class,family,genus,species,common_name\n"

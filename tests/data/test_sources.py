@@ -28,7 +28,6 @@ from linnaea.data.sources.bioscan import BioscanSource
 from linnaea.data.sources.eol import EolSource
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
-from linnaea.data.sources.normal import read_taxon
 from linnaea.data.sources.occurrences import DarwinCoreSource
 from linnaea.data.sources.published import PublishedSource
 from linnaea.errors import LinnaeaError, UsageError
@@ -62,31 +61,6 @@ def split(source: Source) -> tuple[dict[str, Record], dict[str, str]]:
     assert len(set(ids)) == len(ids), "every input once"
     records = {item.record_id: item for item in items if isinstance(item, Record)}
     return records, {item.record_id: item.reason for item in items if isinstance(item, Rejected)}
-
-
-@pytest.mark.parametrize(
-    ("genus", "species", "expected"),
-    [
-        ("Pica", "hudsonia", ("Pica", "hudsonia")),
-        ("Pica", "Pica hudsonia", ("Pica", "hudsonia")),
-        ("", "Pica hudsonia (Sabine, 1823)", ("Pica", "hudsonia")),
-        ("Culex", "Culex sp. 3BZ", ("Culex", "sp. 3BZ")),
-        ("Megaselia", "Megaselia BOLD:AAA1234", ("Megaselia", "BOLD:AAA1234")),
-        ("Pica", "not_classified", ("Pica", "")),
-        ("", "Culex sp. 3BZ", ("Culex", "sp. 3BZ")),
-    ],
-)
-def test_a_species_never_becomes_empty(genus: str, species: str, expected: tuple[str, str]) -> None:
-    taxon = read_taxon(("Animalia", "", "", "", "", genus, species))
-    assert not isinstance(taxon, str)
-    assert (taxon.genus, taxon.species) == expected
-
-
-def test_no_name_is_a_reason() -> None:
-    assert read_taxon(("not_classified", "NA", "", "unknown", "None", "-", "")) == "no name at any rank"
-    only_common = read_taxon(("",) * 7, "Magpie")
-    assert not isinstance(only_common, str)
-    assert only_common.common_name == "Magpie"
 
 
 # iNat21

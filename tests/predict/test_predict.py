@@ -23,7 +23,7 @@ from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to
 from linnaea.predict.decide import decide
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import LabelBank, read_taxa
-from linnaea.predict.outputs import COLUMNS
+from linnaea.taxonomy.columns import ANSWER_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -214,7 +214,7 @@ def test_every_photograph_gets_its_rows(photographs: Path, trained: Path, tmp_pa
     assert main(["predict", str(folder), "--model", str(trained), "--output", str(output), "--top-k", "3"]) == 0
     rows = read_rows(output)
     assert list(rows[0])[: len(PYBIOCLIP_COLUMNS)] == PYBIOCLIP_COLUMNS
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == ANSWER_COLUMNS
     assert [row["file_name"] for row in rows] == [str(p) for p in sorted(folder.iterdir()) for _ in range(3)]
     assert all(row["species"] == f"{row['genus']} {row['species_epithet']}" for row in rows)
     assert not list(tmp_path.glob("*.journal"))

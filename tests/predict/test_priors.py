@@ -115,5 +115,5 @@ def test_what_is_no_file_of_regions_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(LinnaeaError, match="is no file of regions"):
         Regions.open(tmp_path / "x.parquet")
     (tmp_path / "o.csv").write_text("species,lat\nPica pica,3\n")
-    with pytest.raises(UsageError, match="has no column decimalLatitude"):
+    with pytest.raises(UsageError, match="no column 'decimalLatitude'"):
         make_regions(tmp_path / "o.csv", tmp_path / "r.parquet")

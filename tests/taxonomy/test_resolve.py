@@ -12,8 +12,9 @@ from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.records import ChecklistRecords
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.checklists.store import Checklist, make_checklist
+from linnaea.taxonomy.columns import RESULT_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.resolve import RESULT_COLUMNS, Resolver, Status, resolve
+from linnaea.taxonomy.resolve import Resolver, Status, resolve
 
 BACKBONE = """kingdom,phylum,class,order,family,genus,species,common_name
 Animalia,Chordata,Aves,Passeriformes,Corvidae,Pica,pica,

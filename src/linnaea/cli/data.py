@@ -31,7 +31,7 @@ class Build:
     class_level: int = 0
     """The level of folders below --folder that holds the classes, from 1 (0: found by the names)."""
     table: Path | None = None
-    """A CSV, TSV or Parquet table with a row per photograph."""
+    """A table (CSV, TSV, .xlsx or Parquet) with a row per photograph."""
     config: Path | None = None
     """A TOML file with sources and options (docs/sources); other options of the build are then not looked at."""
     root: Path | None = None

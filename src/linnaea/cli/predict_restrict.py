@@ -23,9 +23,9 @@ def restrict(options: "Predict", bank: "LabelBank") -> "LabelBank":
 
     kept = keep_clades(bank, options.within, options.exclude)
     if options.species_list is not None:
-        from linnaea.taxonomy.name_tables import read_names
+        from linnaea.taxonomy.name_tables import read_species_list
 
-        names = read_names(options.species_list).names.to_list()
+        names = read_species_list(options.species_list).to_list()
         kept, unknown = keep_listed(kept, names, lambda: _load_resolver(options), strict=options.strict)
         _name_unknown(options.species_list, unknown)
     if len(kept) < len(bank):
@@ -52,9 +52,9 @@ def read_prior(options: "Predict", bank: "LabelBank") -> "WeightsOf | None":
         if options.lat is not None or options.date:
             raise UsageError("--lat, --lon and --date need --prior, a file of regions (linnaea labels regions)")
         return None
-    from linnaea.predict.priors import Regions, read_weights
+    from linnaea.predict.priors import Regions, has_weights, read_weights
 
-    if options.prior.suffix.lower() == ".parquet":
+    if options.prior.suffix.lower() == ".parquet" and not has_weights(options.prior):
         return _weights_by_place(options, bank, Regions.open(options.prior))
     weights, unknown = read_weights(options.prior, bank, lambda: _load_resolver(options))
     _name_unknown(options.prior, unknown)

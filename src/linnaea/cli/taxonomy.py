@@ -16,7 +16,7 @@ class Resolve:
     """resolve a column of names into taxa with status and evidence"""
 
     input: tyro.conf.Positional[Path]
-    """Table with the names: CSV (or .tsv, .txt with one name per line) or Parquet."""
+    """Table with the names: CSV with any usual separator, .tsv, .xlsx or Parquet; or .txt with one name per line."""
     column: str = ""
     """The column that holds the names; may be left out where the table has only one."""
     output: Path
@@ -39,10 +39,10 @@ class Resolve:
 
 def resolve(options: Resolve) -> int:
     """Read, resolve, write; says how many names of which status there are."""
-    from linnaea.taxonomy.name_tables import read_names, write_resolved
+    from linnaea.taxonomy.name_tables import read_name_table, write_resolved
     from linnaea.taxonomy.resolve import Resolver
 
-    table = read_names(options.input, options.column)
+    table = read_name_table(options.input, options.column)
     context = dict(pair.split("=", 1) for pair in options.context)
     resolver = Resolver.of(options.checklist, context={k.strip().lower(): v.strip() for k, v in context.items()})
     with progress_bar("resolving", "names") as on_progress:

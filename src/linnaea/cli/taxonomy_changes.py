@@ -10,7 +10,7 @@ import tyro
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say
 from linnaea.cli.tables import show_table
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,7 +63,7 @@ class Migrate:
     """Carry the labels of a table or a data set over to another version of the taxonomy; no image is touched."""
 
     input: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
-    """A CSV, TSV or Parquet table, or the folder of a data set."""
+    """A table (CSV, TSV, .xlsx or Parquet), or the folder of a data set."""
     old: Annotated[str, tyro.conf.arg(name="from", metavar="OLD")]
     """Checklist the labels come from: a name or a file."""
     new: Annotated[str, tyro.conf.arg(name="to", metavar="NEW")]
@@ -84,9 +84,7 @@ def migrate(options: Migrate) -> int:
         if options.output is None:
             raise UsageError("a table needs --output FILE")
         _check_suffix(options.output)
-        table = _read_table(options.input)
-        if options.column and options.column not in table.columns:
-            raise UsageError(f"{options.input} has no column {options.column!r}; there are {', '.join(table.columns)}")
+        table, headers = _read_table(options.input, options.column)
     migration = Migration.between(load_checklist(options.old), load_checklist(options.new))
     if folder:
         from linnaea.data.migration import migrate_data_set
@@ -96,7 +94,7 @@ def migrate(options: Migrate) -> int:
         return DONE
     assert options.output is not None
     result = migrate_labels(table, migration, column=options.column)
-    _write_table(result, options.output)
+    _write_table(result.rename(headers), options.output)
     print(f"{result.height} labels{_counted(count_statuses(result))}")
     return DONE
 
@@ -106,21 +104,16 @@ def _check_suffix(path: Path) -> None:
         raise UsageError(f"{path}: write to one of {', '.join(SUFFIXES)}")
 
 
-def _read_table(path: Path) -> "pl.DataFrame":
-    import polars as pl
+def _read_table(path: Path, column: str) -> "tuple[pl.DataFrame, dict[str, str]]":
+    """The table with the headers that the migration knows, and what these are called in the file."""
+    from linnaea.tables import match_columns, need_columns, read_table
+    from linnaea.taxonomy.columns import NAME_COLUMNS
 
-    from linnaea.storage import explain_os_errors
-
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: is none of {', '.join(SUFFIXES)}")
-    try:
-        with explain_os_errors(path):
-            if path.suffix.lower() == ".parquet":
-                return pl.read_parquet(path)
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            return pl.read_csv(path, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise LinnaeaError(f"{path}: cannot be read as a table ({error})") from error
+    table = read_table(path, as_text=False).rows
+    known = match_columns(table.columns, (column, *NAME_COLUMNS))
+    table = table.rename(known)
+    need_columns(table.columns, path, column)
+    return table, {ours: theirs for theirs, ours in known.items()}
 
 
 def _write_table(table: "pl.DataFrame", path: Path) -> None:

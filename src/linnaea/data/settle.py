@@ -38,7 +38,7 @@ from linnaea.data.shards import write_parquet
 from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_splits
 from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
-from linnaea.taxonomy.name_tables import read_names
+from linnaea.taxonomy.name_tables import read_name_table
 from linnaea.taxonomy.taxon import Taxon
 
 OnProgress = Callable[[int, int | None], None]
@@ -267,5 +267,5 @@ def _iter_plan(reading: Reading, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def _rare_names(draw: BenchmarkDraw, resolver: NameResolver | None) -> SpeciesNames:
-    names = read_names(draw.names, draw.column).names.fill_null("")
+    names = read_name_table(draw.names, draw.column).names.fill_null("")
     return species_names(names, pl.Series([""] * len(names), dtype=pl.String), resolver)

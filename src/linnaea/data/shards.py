@@ -21,6 +21,7 @@ import polars as pl
 from linnaea.data.splits import TRAIN, TRAIN_SMALL, is_in_train_small
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
@@ -45,9 +46,7 @@ perceptual hash of the original as 64 hex digits, null where none was asked for 
 
 TAXA_SCHEMA: dict[str, Any] = {
     "taxon_id": pl.Int32,
-    **dict.fromkeys(RANK_LABELS, pl.String),
-    "scientific_name": pl.String,
-    "common_name": pl.String,
+    **dict.fromkeys(NAME_COLUMNS, pl.String),
 }
 """``taxa.parquet``: the only place where names live; ``taxon_id`` is the row, in depth-first order."""
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.data.shards import TAXA_SCHEMA
-from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names
 from linnaea.model.encoder import Encoder
 from linnaea.predict.labels import LabelBank
+from linnaea.tables import read_table
 
 BIN = "bin"
 """The ``text_type`` of a bank of bins."""
@@ -22,7 +22,7 @@ def read_bins(path: Path) -> pl.DataFrame:
     Raises:
         LinnaeaError: there are no two columns; a label has no bin, or two.
     """
-    table = read_table(path)
+    table = read_table(path).rows
     if table.width < 2:
         raise LinnaeaError(f"{path}: bins need two columns, a label and its bin; it has {', '.join(table.columns)}")
     table = table.select(

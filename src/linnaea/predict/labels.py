@@ -20,15 +20,16 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
-from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
 from linnaea.predict.int8 import Int8Rows
 from linnaea.storage import atomic_path, cache_dir, write_atomically
+from linnaea.tables import find_column, is_table, read_list, read_table
 from linnaea.taxonomy.checklists.store import Checklist
-from linnaea.taxonomy.names import taxon_from_label
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.taxonomy.tree import RankGroups
 
@@ -241,7 +242,7 @@ def read_taxa(path: Path) -> pl.DataFrame:
         return _in_order(pl.read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
     if not path.exists():
         raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
-    taxa = _taxa_of_table(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else _taxa_of_list(path)
+    taxa = _taxa_of_table(path) if is_table(path) else _taxa_of_list(path)
     if not taxa:
         raise LinnaeaError(f"{path}: holds no label")
     return make_taxa_table(taxa)
@@ -266,28 +267,25 @@ def _in_order(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def _taxa_of_list(path: Path) -> list[Taxon]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise LinnaeaError(f"{path}: is no UTF-8 text; give one label a line, or a CSV table") from error
-    named = [taxon_from_label(line) for line in lines if line.strip() and not line.startswith("#")]
+    named = [read_taxon({}, line) for line in read_list(path).rows["name"]]
     return [taxon for taxon in named if isinstance(taxon, Taxon)]
 
 
 def _taxa_of_table(path: Path) -> list[Taxon]:
-    table = read_table(path)
-    ranks = [label for label in RANK_LABELS if label in table.columns]
-    if not ranks:
-        label = next((c for c in ("scientific_name", "label", "name", "common_name") if c in table.columns), None)
-        if label is None:
-            raise LinnaeaError(f"{path}: no column named after a rank, nor scientific_name, label or name;"
-                               f" it has {', '.join(table.columns)}")  # fmt: skip
-        return [taxon for name in table[label] if isinstance(taxon := taxon_from_label(name), Taxon)]
+    table = read_table(path, columns=NAME_COLUMNS).rows
+    ranked = any(rank in table.columns for rank in RANK_LABELS)
+    label = find_column(table.columns, "scientific_name", "label", "name", "common_name")
+    if not ranked and not label:
+        raise LinnaeaError(f"{path}: no column named after a rank, nor scientific_name, label or name;"
+                           f" it has {', '.join(table.columns)}")  # fmt: skip
+    if not ranked and label == "common_name":  # whatever it is called, a label may be a scientific name
+        table = table.rename({label: "label"})
+        label = "label"
     taxa = []
     for number, row in enumerate(table.iter_rows(named=True), start=2):
-        names = {label: " ".join(row[label].split()) for label in ranks}
-        try:
-            taxa.append(Taxon.of(names, common_name=" ".join((row.get("common_name") or "").split())))
-        except ValueError as error:
-            raise LinnaeaError(f"{path}: row {number}: {error}") from error
+        taxon = read_taxon(row, row.get(label, ""))
+        if isinstance(taxon, Taxon):
+            taxa.append(taxon)
+        elif ranked:
+            raise LinnaeaError(f"{path}: row {number}: {taxon}")
     return taxa

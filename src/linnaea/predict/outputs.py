@@ -18,26 +18,7 @@ from linnaea.predict.classifier import Guess
 from linnaea.predict.exchange import Row, Writable, write_camtrapdp, write_contact_sheet, write_megadetector
 from linnaea.predict.predictor import Answer
 from linnaea.storage import atomic_path, explain_os_errors
-from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-
-COLUMNS = (
-    "file_name",
-    *RANK_LABELS[: Rank.SPECIES],
-    "species_epithet",
-    "species",
-    "common_name",
-    "score",
-    "rank",
-    "status",
-    "reason",
-    "prior",
-    "bbox",
-    "detection_confidence",
-)
-"""``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``. ``prior`` says, where there
-was one, whether it ``changed`` the first answer or left it the ``same``. ``bbox``, of a detected part: left, top, width
-and height as shares of the picture; ``detection_confidence`` is the detector's.
-"""
+from linnaea.taxonomy.columns import ANSWER_COLUMNS, answer_names
 
 NUMBERS = ("score", "detection_confidence")
 
@@ -46,14 +27,9 @@ ROWS_AT_ONCE = 50_000
 
 def make_row(file_name: str, guess: Guess) -> Row:
     """One answer as a row; ``species`` is the binomial, empty above species rank."""
-    taxon = guess.taxon
-    lineage = dict(zip(RANK_LABELS[: Rank.SPECIES], taxon.lineage, strict=False))
     return {
         "file_name": printable(file_name),
-        **lineage,
-        "species_epithet": taxon.species,
-        "species": taxon.scientific_name if taxon.species else "",
-        "common_name": taxon.common_name,
+        **answer_names(guess.taxon),
         "score": float(f"{guess.score:.7g}"),
         "rank": guess.rank.label if guess.rank is not None else "",
         "status": "ok",
@@ -66,7 +42,7 @@ def make_row(file_name: str, guess: Guess) -> Row:
 
 def make_empty_row(file_name: str, status: str, reason: str) -> Row:
     """A photograph without an answer, and why."""
-    empty = {**dict.fromkeys(COLUMNS, ""), "file_name": printable(file_name), **dict.fromkeys(NUMBERS)}
+    empty = {**dict.fromkeys(ANSWER_COLUMNS, ""), "file_name": printable(file_name), **dict.fromkeys(NUMBERS)}
     return {**empty, "status": status, "reason": printable(reason)}
 
 
@@ -87,7 +63,7 @@ def printable(text: str) -> str:
 
 
 def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, ANSWER_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
@@ -107,7 +83,7 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
 
 
 def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
-    schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in COLUMNS}
+    schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in ANSWER_COLUMNS}
     tables = [pl.DataFrame(schema=schema)]
     while block := list(islice(rows, ROWS_AT_ONCE)):
         tables.append(pl.DataFrame(block, schema=schema))

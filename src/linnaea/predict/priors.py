@@ -4,7 +4,7 @@ A prior is a boost, not a filter: it multiplies probabilities by weights above z
 so that a picture that is plain enough wins against any place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,11 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.data.shards import write_parquet
-from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Resolves, Unknown, find_names
+from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
+from linnaea.taxonomy.row import read_binomials
 
 EVERY_OTHER = "*"
 """A row of this name in a file of weights: the weight of all taxa that the file does not name (else 1)."""
@@ -52,10 +53,19 @@ def apply_prior(
     return np.asarray(weighted)
 
 
+def has_weights(path: Path) -> bool:
+    """Return whether a Parquet file is a table of weights, and not a file of regions."""
+    try:
+        return bool(find_column(list(pl.read_parquet_schema(path)), "weight"))
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+
+
 def read_weights(
     path: Path, bank: LabelBank, load_resolver: Callable[[], Resolves]
 ) -> tuple[NDArray[np.float32], tuple[Unknown, ...]]:
-    """Weights ``[K]`` from a table with the columns ``name`` (or ``scientific_name``) and ``weight``.
+    """Return weights ``[K]`` from a table with the columns ``weight`` and ``name`` (or ``scientific_name``, or genus
+    and species).
 
     A name may be of any rank: the weight of a genus holds for each of its species, unless a species has its own.
 
@@ -63,13 +73,12 @@ def read_weights(
         UsageError: the columns are not there.
         LinnaeaError: a weight is no number above zero.
     """
-    table = read_table(path)
-    name = next((column for column in ("name", "scientific_name") if column in table.columns), "")
-    if not name or "weight" not in table.columns:
+    table = read_table(path, columns=("weight",)).rows
+    column = find_column(table.columns, "name", "scientific_name")
+    names = table[column] if column else read_binomials(table)
+    if names is None or "weight" not in table.columns:
         raise UsageError(f"{path}: needs the columns name and weight; it has {', '.join(table.columns)}")
-    weights = table.select(
-        pl.col(name).str.strip_chars().alias("name"), pl.col("weight").cast(pl.Float32, strict=False)
-    )
+    weights = table.select(names.str.strip_chars().alias("name"), pl.col("weight").cast(pl.Float32, strict=False))
     bad = weights.filter(~(pl.col("weight") > 0) | pl.col("weight").is_infinite() | pl.col("weight").is_null())
     if bad.height:
         raise LinnaeaError(f"{path}: the weight of {bad['name'][0]!r} is no number above zero; correct it")
@@ -171,9 +180,8 @@ def make_regions(
         import h3.api.numpy_int as h3
     except ImportError as error:
         raise LinnaeaError("regions need the package h3: install linnaea with its extra geo (linnaea[geo])") from error
-    table = _scan(occurrences)
     parts, n_rows = [], 0
-    for block in table.collect_batches(chunk_size=_ROWS_AT_ONCE):
+    for block in _iter_occurrences(occurrences):
         n_rows += block.height
         good = block.filter(
             pl.col("lat").is_between(-90, 90) & pl.col("lon").is_between(-180, 180) & (pl.col("scientific_name") != "")
@@ -192,18 +200,14 @@ def make_regions(
     return n_good, n_rows - n_good
 
 
-def _scan(path: Path) -> pl.LazyFrame:
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pl.scan_parquet(path)
-        else:
-            tabs = path.suffix.lower() != ".csv" or "\t" in path.open(encoding="utf-8").readline()
-            table = pl.scan_csv(path, separator="\t" if tabs else ",", quote_char=None if tabs else '"',
-                                infer_schema=False, ignore_errors=True)  # fmt: skip
-        columns = table.collect_schema().names()
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{path}: cannot be read ({error}); give the occurrence table of a GBIF download") from error
-    if missing := [name for name in _COLUMNS if name not in columns]:
-        raise UsageError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(columns[:12])} ...")
+def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
     types = {"lat": pl.Float64, "lon": pl.Float64, "month": pl.Int8, "scientific_name": pl.String}
-    return table.select(pl.col(name).cast(types[ours], strict=False).alias(ours) for name, ours in _COLUMNS.items())
+    with scan_table(path) as table:
+        columns = table.collect_schema().names()
+        spelled = {known: column for column, known in match_columns(columns, _COLUMNS).items()}
+        need_columns([*columns, *spelled], path, *_COLUMNS)
+        wanted = [
+            pl.col(spelled.get(name, name)).cast(types[ours], strict=False).alias(ours)
+            for name, ours in _COLUMNS.items()
+        ]
+        yield from table.select(wanted).collect_batches(chunk_size=_ROWS_AT_ONCE)

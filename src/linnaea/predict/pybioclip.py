@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.functional import normalize as to_unit
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from linnaea.data.sources.table import read_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names
 from linnaea.model.open import load_model
@@ -29,6 +28,7 @@ from linnaea.predict.classifier import Guess, guess_at_rank
 from linnaea.predict.labels import LabelBank, make_bank, read_taxa
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank
 from linnaea.predict.restrict import keep_rows
+from linnaea.tables import read_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 __all__ = ["CustomLabelsBinningClassifier", "CustomLabelsClassifier", "Rank", "TreeOfLifeClassifier", "get_rank_labels"]
@@ -186,8 +186,8 @@ class TreeOfLifeClassifier(BaseClassifier):
 
     def create_taxa_filter_from_csv(self, csv_path: str | Path) -> list[bool]:
         """As :meth:`create_taxa_filter`; the table's first column is named after the rank."""
-        table = read_table(Path(csv_path))
-        rank = Rank.parse(table.columns[0])
+        table = read_table(Path(csv_path)).rows
+        rank = Rank.parse(table.columns[0].strip())
         return self.create_taxa_filter(rank, [name for name in table[table.columns[0]] if name])
 
     def apply_filter(self, keep_labels_ary: Sequence[bool] | None) -> None:

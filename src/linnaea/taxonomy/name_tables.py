@@ -3,18 +3,19 @@
 A row that cannot be read (too many cells) is kept with what can be kept of it, and reported; other rows stay in place.
 """
 
-import csv
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from polars.exceptions import PolarsError
 
-from linnaea.errors import LinnaeaError, UsageError
-from linnaea.storage import atomic_path, explain_os_errors
+from linnaea.errors import UsageError
+from linnaea.storage import atomic_path
+from linnaea.tables import find_column, read_list, read_table
+from linnaea.taxonomy.columns import RESULT_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.resolve import RESULT_COLUMNS, Status
+from linnaea.taxonomy.resolve import Status
+from linnaea.taxonomy.row import read_binomials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,73 +34,42 @@ class NameTable:
         return 0 if self.problems is None else int(self.problems.is_not_null().sum())
 
 
-def read_names(path: Path, column: str = "") -> NameTable:
-    """Read a CSV, TSV or Parquet table, or a text file with a name per line, and find its column of names.
+def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ()) -> NameTable:
+    """Read a table (:func:`linnaea.tables.read_table`) or a text file with a name per line, and find its names.
+
+    The names are in ``column``, in the only column there is, in ``scientific_name``, in the columns genus and species
+    together, or in the first of ``likely`` that there is; headers are matched in any case.
 
     Raises:
         UsageError: there is no such column, or none was named and there are several.
         LinnaeaError: the file cannot be read.
     """
-    if not path.is_file():
-        raise LinnaeaError(f"{path}: no such file")
-    with explain_os_errors(path):
-        rows, problems = _read(path)
-    if not column:
-        if rows.width != 1:
-            raise UsageError(
-                f"{path}: which column holds the names? --column with one of {', '.join(rows.columns[:20])}"
-            )
-        column = rows.columns[0]
-    if column not in rows.columns:
+    is_list = path.suffix.lower() == ".txt"
+    table = read_list(path) if is_list else read_table(path, as_text=False, keep_ragged=True)
+    rows = table.rows
+    first = "scientific_name" if rows.width != 1 else rows.columns[0]
+    found = find_column(rows.columns, column or first)
+    if column and not found:
         raise UsageError(f"{path}: no column {column!r}; there are {', '.join(rows.columns[:20])}")
-    by_rank = {name.lower(): name for name in rows.columns if name != column}
-    ranks = [label for label in RANK_LABELS[: int(Rank.FAMILY) + 1] if label in by_rank]
-    given = rows.select(pl.col(by_rank[label]).cast(pl.String).alias(label) for label in ranks) if ranks else None
-    return NameTable(rows=rows, names=rows[column].cast(pl.String, strict=False), given=given, problems=problems)
+    names = None if found else read_binomials(rows)
+    if names is None:
+        found = found or find_column(rows.columns, *likely)
+        names = rows[found].cast(pl.String, strict=False) if found else None
+    if names is None:
+        raise UsageError(f"{path}: which column holds the names? --column with one of {', '.join(rows.columns[:20])}")
+    ranks = {rank: find_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
+    given = [pl.col(header).cast(pl.String).alias(rank) for rank, header in ranks.items() if header not in ("", found)]
+    return NameTable(rows=rows, names=names, given=rows.select(given) if given else None, problems=table.problems)
 
 
-def _read(path: Path) -> tuple[pl.DataFrame, pl.Series | None]:
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".parquet":
-            return pl.read_parquet(path), None
-        if suffix == ".txt":
-            lines = _decode(path.read_bytes()).splitlines()
-            return pl.DataFrame({"name": pl.Series(lines, dtype=pl.String)}), None
-        separator = "\t" if suffix in (".tsv", ".tab") else ","
-        try:
-            return pl.read_csv(path, separator=separator, infer_schema=False), None
-        except PolarsError:
-            return _read_line_by_line(path, separator)
-    except PolarsError as error:
-        raise LinnaeaError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:160]}") from error
+def read_species_list(path: Path) -> pl.Series:
+    """Read the names of a list of species: a text file with a name per line, or a table with a column of names.
 
-
-def _read_line_by_line(path: Path, separator: str) -> tuple[pl.DataFrame, pl.Series]:
-    """A table that is not quite well-formed: rows with too many cells are cut, with a reason."""
-    content = _decode(path.read_bytes()).replace("\0", "")
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator)
-    csv.field_size_limit(2**27)
-    header = next(reader, None)
-    if not header:
-        raise LinnaeaError(f"{path}: the file is empty; a table needs a line of column names")
-    width, rows, problems = len(header), [], []
-    for row in reader:
-        if not row:
-            continue
-        rows.append([*row[:width], *[None] * (width - len(row))])
-        problems.append(f"{len(row)} cells where the table has {width}" if len(row) > width else None)
-    unique = [name if name not in header[:at] else f"{name}_{at}" for at, name in enumerate(header)]
-    table = pl.DataFrame(rows, schema=dict.fromkeys(unique, pl.String), orient="row")
-    return table, pl.Series("problem", problems, dtype=pl.String)
-
-
-def _decode(content: bytes) -> str:
-    """UTF-8, or Windows-1252 where it is not; every byte sequence is a text in the end."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
+    Raises:
+        UsageError: the table has several columns, and none is called as names are.
+        LinnaeaError: the file cannot be read.
+    """
+    return read_name_table(path, likely=("species", "name", "label", "common_name")).names
 
 
 def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl.DataFrame:

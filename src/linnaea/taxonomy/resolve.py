@@ -21,6 +21,7 @@ import polars as pl
 
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
+from linnaea.taxonomy.columns import RESULT_COLUMNS
 from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
 from linnaea.taxonomy.label_table import read_labels
 from linnaea.taxonomy.name_index import (
@@ -63,9 +64,6 @@ class Status(StrEnum):
     REJECTED = "rejected"
     """No name at all."""
 
-
-RESULT_COLUMNS = ("status", "matched_name", "rank", *RANK_LABELS, "scientific_name", "common_name", "checklist", "note")
-"""What :func:`resolve` returns, a row per name."""
 
 _GIVEN = RANK_LABELS[: int(Rank.FAMILY) + 1]
 """Ranks that decide between homonyms; a genus changes too often to contradict a name."""

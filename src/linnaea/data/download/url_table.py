@@ -21,8 +21,8 @@ A table sorted by host fills the window with one host: shuffle such a table to k
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,8 +36,9 @@ from linnaea.data.download.fetch import DownloadConfig, Downloader, Job
 from linnaea.data.download.ledger import MANY_SHARDS, Ledger, Outcome, url_key
 from linnaea.data.download.politeness import belongs_to, host_of, why_no_url
 from linnaea.data.download.received import Checksums
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
+from linnaea.tables import TableFormat, match_columns, need_columns, read_table, sniff
 
 BATCH_ROWS = 10_000
 LARGE_TABLE_BYTES = 100_000_000
@@ -150,57 +151,75 @@ class _Table:
     """A table read in pieces, every CSV column as text."""
 
     path: Path
+    form: TableFormat
     n_rows: int | None
     columns: tuple[str, ...]
+    """As the file has them, but for the column of URLs, whose name is the one asked for."""
+    rows: pl.DataFrame | None = None
+    """What cannot be read in pieces (Excel), read at once."""
 
     @classmethod
     def open(cls, path: Path, url_column: str) -> "_Table":
-        try:
-            if path.suffix.lower() == ".parquet":
+        form = sniff(path)
+        n_rows, rows = None, None
+        with _explain(path):
+            if form.kind == "parquet":
                 with pa.parquet.ParquetFile(path) as file:
-                    n_rows, columns = file.metadata.num_rows, tuple(file.schema_arrow.names)
+                    n_rows, columns = file.metadata.num_rows, list(file.schema_arrow.names)
+            elif form.kind == "text":
+                with _open_csv(path, form) as reader:
+                    columns = list(reader.schema.names)
             else:
-                with path.open(encoding="utf-8-sig") as stream:
-                    header = stream.readline().rstrip("\r\n")
-                n_rows, columns = None, tuple(pl.read_csv(f"{header}\n".encode(), separator=_separator(path)).columns)
-        except FileNotFoundError:
-            raise LinnaeaError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(f"{path}: cannot be read as a table ({_first_line(error)})") from error
-        if url_column not in columns:
-            raise UsageError(f"{path}: no column {url_column!r} (--url-column); it has {', '.join(columns)}")
-        return cls(path=path, n_rows=n_rows, columns=columns)
+                rows = read_table(path).rows
+                n_rows, columns = rows.height, rows.columns
+        spelled = match_columns(columns, [url_column])
+        columns = [spelled.get(column, column) for column in columns]
+        need_columns(columns, path, url_column)
+        return cls(path=path, form=form, n_rows=n_rows, columns=tuple(columns), rows=rows)
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, ``BATCH_ROWS`` at a time or somewhat more."""
-        try:
-            for batch in self._arrow_batches():
-                table = pl.from_arrow(batch)
-                assert isinstance(table, pl.DataFrame)
+        with _explain(self.path):
+            for batch in self._iter_batches():
+                table = batch.rename(dict(zip(batch.columns, self.columns, strict=True)))
                 yield from table.iter_slices(BATCH_ROWS)
-        except (OSError, pa.ArrowException) as error:
-            raise LinnaeaError(f"{self.path}: cannot be read as a table ({_first_line(error)})") from error
 
-    def _arrow_batches(self) -> Iterator[Any]:
-        if self.path.suffix.lower() == ".parquet":
+    def _iter_batches(self) -> Iterator[pl.DataFrame]:
+        if self.form.kind == "parquet":
             with pa.parquet.ParquetFile(self.path) as file:
-                yield from file.iter_batches(BATCH_ROWS)
-            return
-        options = pa.csv.ConvertOptions(column_types={name: pa.string() for name in self.columns})
-        plain = self.path.suffix.lower() == ".txt"  # Darwin Core Archives quote nothing
-        parse = pa.csv.ParseOptions(
-            delimiter=_separator(self.path), quote_char=False if plain else '"', newlines_in_values=not plain
-        )
-        with pa.csv.open_csv(self.path, parse_options=parse, convert_options=options) as reader:
-            yield from reader
+                yield from map(_as_frame, file.iter_batches(BATCH_ROWS))
+        elif self.rows is not None:
+            yield self.rows
+        else:
+            with _open_csv(self.path, self.form) as reader:
+                names = reader.schema.names
+            with _open_csv(self.path, self.form, names) as reader:
+                yield from map(_as_frame, reader)
 
 
-def _separator(path: Path) -> str:
-    return "\t" if path.suffix.lower() in (".tsv", ".tab", ".txt") else ","
+def _as_frame(batch: Any) -> pl.DataFrame:
+    table = pl.from_arrow(batch)
+    assert isinstance(table, pl.DataFrame)
+    return table
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _open_csv(path: Path, form: TableFormat, texts: Sequence[str] = ()) -> Any:
+    """Open a text table with Arrow's reader; the columns in ``texts`` are texts, whatever they look like."""
+    read = pa.csv.ReadOptions(encoding="utf8" if form.encoding == "utf-8" else form.encoding)
+    parse = pa.csv.ParseOptions(
+        delimiter=form.separator, quote_char=form.quote or False, newlines_in_values=form.quote is not None
+    )
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
+    return pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+@contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LinnaeaError(f"{path}: cannot be read as a table ({first})") from error
 
 
 def _urls_of(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, Checksums]]:

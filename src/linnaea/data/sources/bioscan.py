@@ -15,9 +15,11 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.data.sources import Record, Rejected
-from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, need, normal, read_blocks
+from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError
+from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.records import fill_columns
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 CHUNK_LETTERS = {"pretrain": 2, "train": 1, "other_heldout": 1}
@@ -46,13 +48,14 @@ class BioscanSource:
 
     def records(self) -> Iterator[Record | Rejected]:
         blocks = _read_json(self.metadata) if self.metadata.suffix.lower() in (".jsonld", ".json") else None
-        yield from iter_records(map(self._normalise, blocks or read_blocks(self.metadata)), self.name)
+        blocks = blocks or read_blocks(self.metadata, ("processid", *NAME_COLUMNS))
+        yield from iter_records(map(self._normalise, blocks), self.name)
 
     def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
-        need(block, self.metadata, "processid", "order", "family", "genus", "species")
+        need_columns(block.columns, self.metadata, "processid", "order", "family", "genus", "species")
         five = "image_file" not in block.columns
         if five:
-            need(block, self.metadata, "split")
+            need_columns(block.columns, self.metadata, "split")
         table = fill_columns(block, "processid", "sampleid", "split", "image_file", "chunk_number", "name", "taxon",
                              *RANK_LABELS[1:], *_FACTS)  # fmt: skip
         place = _place_in_5m() if five else pl.format("part{}/{}", "chunk_number", "image_file")

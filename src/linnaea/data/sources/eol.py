@@ -21,12 +21,12 @@ from linnaea.data.sources.normal import (
     describe_files,
     iter_records,
     missing_file,
-    need,
     normal,
     read_blocks,
     read_whole,
 )
 from linnaea.errors import UsageError
+from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.records import fill_columns, with_lineage
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -56,7 +56,7 @@ class EolSource:
         yield from iter_records(map(self._normalise, read_blocks(self.manifest)), self.name)
 
     def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
-        need(block, self.manifest, CONTENT, PAGE)
+        need_columns(block.columns, self.manifest, CONTENT, PAGE)
         facts = fill_columns(block, "License Name", "Copyright Owner", "Medium Source URL", COPY_URL)
         rows = block.select(CONTENT, PAGE).hstack(facts)
         rows = rows.join(self._files, on=CONTENT, how="left", maintain_order="left")
@@ -87,7 +87,7 @@ class EolSource:
         """``EOL content ID`` and ``path``."""
         if self.images.is_file():
             table = read_whole(self.images)
-            need(table, self.images, CONTENT, "path")
+            need_columns(table.columns, self.images, CONTENT, "path")
             inside = self.images.parent
             full = (
                 pl.when(pl.col("path").str.starts_with("/"))
@@ -104,8 +104,8 @@ class EolSource:
     @cached_property
     def _pages(self) -> pl.DataFrame:
         """Of every page: the seven ranks, the name and the English name."""
-        table = read_whole(self.taxa, separator="\t")
-        need(table, self.taxa, "taxonID", "parentNameUsageID", "taxonRank", "eolID")
+        table = read_whole(self.taxa)
+        need_columns(table.columns, self.taxa, "taxonID", "parentNameUsageID", "taxonRank", "eolID")
         table = fill_columns(
             table, "taxonID", "parentNameUsageID", "taxonRank", "canonicalName", "scientificName", "eolID"
         )
@@ -130,7 +130,7 @@ class EolSource:
         if self.vernaculars is None:
             return empty
         table = read_whole(self.vernaculars)
-        need(table, self.vernaculars, "page_id", "vernacular_string", "language_code")
+        need_columns(table.columns, self.vernaculars, "page_id", "vernacular_string", "language_code")
         table = fill_columns(table, "page_id", "vernacular_string", "language_code", "is_preferred_by_eol")
         english = table.filter(pl.col("language_code").is_in(["eng", "en"]) & (pl.col("vernacular_string") != ""))
         preferred = pl.col("is_preferred_by_eol").str.to_lowercase().is_in(["preferred", "true", "1"])

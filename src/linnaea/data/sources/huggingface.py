@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
-from linnaea.data.sources.normal import describe_files, iter_records, need, normal, read_blocks
+from linnaea.data.sources.normal import describe_files, iter_records, normal, read_blocks
 from linnaea.data.sources.published import hash_text
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.storage import atomic_path, cache_dir
-from linnaea.taxonomy.names import taxon_from_label
+from linnaea.tables import match_columns, need_columns
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import Taxon
 
 METADATA = ("metadata.parquet", "metadata.jsonl", "metadata.csv")
@@ -70,8 +72,8 @@ class HuggingFaceSource:
     def _with_files(self, path: Path) -> Iterator[pl.DataFrame]:
         inside = path.parent.relative_to(self.folder).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        for block in read_blocks(path):
-            need(block, path, "file_name")
+        for block in read_blocks(path, (*self._columns, "file_name")):
+            need_columns(block.columns, path, "file_name")
             record_id = pl.lit(prefix) + pl.col("file_name")
             empty = pl.col("file_name") == ""
             split = (
@@ -83,8 +85,12 @@ class HuggingFaceSource:
         table, locations = self._unpack(path)
         place = pl.Series("location", locations, dtype=pl.String)
         ids = pl.Series("row", [f"{path.relative_to(self.folder).as_posix()}#{row}" for row in range(table.height)])
-        block = table.with_columns(place, ids)
+        block = table.rename(match_columns(table.columns, self._columns)).with_columns(place, ids)
         yield self._normalise(block, path, pl.col("row"), pl.col("location"), pl.col("location") == "", "")
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (self.label_column, self.group_column, self.split_column, *NAME_COLUMNS, *_LABELS, *LICENCE_FACTS)
 
     def _normalise(
         self, block: pl.DataFrame, path: Path, record_id: pl.Expr, location: pl.Expr, empty: pl.Expr, split: str
@@ -93,8 +99,7 @@ class HuggingFaceSource:
         names = {rank: pl.col(rank) for rank in RANK_LABELS if rank in there}
         label = self.label_column or next((name for name in _LABELS if name in there), "")
         for column in (self.label_column, self.group_column, self.split_column):
-            if column:
-                need(block, path, column)
+            need_columns(block.columns, path, column)
         if not names and not label:
             raise UsageError(f"{path}: give a label column; it has {', '.join(block.columns)}")
         if not names:
@@ -178,7 +183,7 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
 def _read_labels(block: pl.DataFrame, label: str) -> tuple[pl.DataFrame, dict[str, pl.Expr]]:
     """Ranks from labels, each distinct one read once."""
     distinct = block[label].unique(maintain_order=True).to_list()
-    taxa: Sequence[Taxon | str] = [taxon_from_label(text) for text in distinct]
+    taxa: Sequence[Taxon | str] = [read_taxon({}, text) for text in distinct]
     lineages = [taxon.lineage if isinstance(taxon, Taxon) else ("",) * len(RANK_LABELS) for taxon in taxa]
     columns = {rank: [lineage[number] for lineage in lineages] for number, rank in enumerate(RANK_LABELS)}
     common = [taxon.common_name if isinstance(taxon, Taxon) else "" for taxon in taxa]

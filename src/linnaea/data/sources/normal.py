@@ -4,17 +4,17 @@ A reader is a function from its source's columns to :data:`NORMAL` columns, bloc
 never Python objects at the same time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from linnaea.data.sources import Record, Rejected
-from linnaea.errors import LinnaeaError, UsageError
-from linnaea.taxonomy.names import parse_label
-from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.readings import Rejection
+from linnaea.errors import LinnaeaError
+from linnaea.tables import match_columns, scan_table
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import Taxon
 
 NORMAL = ("record_id", "location", "label", *RANK_LABELS, "common_name", "group", "split", "reason")
@@ -22,10 +22,6 @@ NORMAL = ("record_id", "location", "label", *RANK_LABELS, "common_name", "group"
 a ``reason`` is a reject. Any other column is a fact."""
 
 ROWS_AT_ONCE = 50_000
-
-NOT_NAMES = {"", "na", "n/a", "nan", "none", "null", "not_classified", "not classified", "unclassified", "unknown",
-             "unidentified", "undefined", "-"}  # fmt: skip
-"""What tables write where there is no name; small letters."""
 
 
 def normal(**columns: pl.Expr | str) -> list[pl.Expr]:
@@ -46,10 +42,9 @@ def iter_records(blocks: Iterable[pl.DataFrame], source: str) -> Iterator[Record
             if row["reason"]:
                 yield Rejected(**where, reason=row["reason"])
                 continue
-            names = tuple(row[label] for label in RANK_LABELS)
-            key = (*names, row["common_name"])
+            key = tuple(row[column] for column in (*RANK_LABELS, "common_name"))
             if key not in taxa:
-                taxa[key] = read_taxon(names, row["common_name"])
+                taxa[key] = read_taxon({column: row[column] for column in (*RANK_LABELS, "common_name")})
             taxon = taxa[key]
             if isinstance(taxon, str):
                 yield Rejected(**where, reason=taxon)
@@ -59,81 +54,30 @@ def iter_records(blocks: Iterable[pl.DataFrame], source: str) -> Iterator[Record
             yield Record(**where, taxon=taxon, group=row["group"], split=row["split"], facts=known | label)
 
 
-def read_taxon(names: Sequence[str], common_name: str = "") -> Taxon | str:
-    """A taxon from the seven ranks as a table gives them, or the reason why not.
+def read_blocks(path: Path, columns: Iterable[str] = (), rows_at_once: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
+    """Read a table of any size (:func:`linnaea.tables.scan_table`) in blocks of rows, every column as text.
 
-    What says that nothing is known counts as empty. A species may be an epithet or a whole name, with its author or
-    as BOLD writes ("Culex sp. 3BZ"): it never becomes empty.
-    """
-    *higher, species = (_tidy(name) for name in names)
-    common_name = _tidy(common_name)
-    if not species and not any(higher):
-        return Taxon.of(common_name=common_name) if common_name else "no name at any rank"
-    genus, epithet = _read_species(higher[Rank.GENUS], species)
-    higher[Rank.GENUS] = higher[Rank.GENUS] or genus
-    try:
-        return Taxon.of(dict(zip(RANK_LABELS, (*higher, epithet), strict=True)), common_name=common_name)
-    except ValueError as error:
-        return str(error)
-
-
-def _tidy(text: str) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return "" if text.lower() in NOT_NAMES else text
-
-
-def _read_species(genus: str, species: str) -> tuple[str, str]:
-    """Genus and epithet of what stands in the column of species."""
-    words = species.split()
-    if len(words) < 2:
-        return genus, species
-    parsed = parse_label(species)
-    if not isinstance(parsed, Rejection) and parsed.species:
-        return parsed.genus, parsed.species
-    own = words[0] == genus or not genus
-    return (genus or words[0], " ".join(words[1:])) if own else (genus, species)
-
-
-def read_blocks(path: Path, *, separator: str = "", rows_at_once: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
-    """A CSV, TSV, Parquet or JSON-lines table in blocks of rows, every column as text.
+    A header that differs from one of ``columns`` only in case or surrounding spaces is renamed to it.
 
     Raises:
-        LinnaeaError: there is no such file, or it is no table.
+        LinnaeaError: there is no such file, or it is not a table.
     """
-    try:
-        ending = path.suffix.lower()
-        if not path.is_file():
-            raise LinnaeaError(f"{path}: no such file")
-        if ending == ".parquet":
-            table = pl.scan_parquet(path)
-        elif ending in (".jsonl", ".ndjson"):
-            table = pl.scan_ndjson(path, infer_schema_length=None)
-        else:
-            tabs = separator or ("\t" if ending in (".tsv", ".tab", ".txt") else ",")
-            table = pl.scan_csv(path, separator=tabs, infer_schema=False, quote_char=None if tabs == "\t" else '"',
-                                encoding="utf8-lossy", truncate_ragged_lines=True)  # fmt: skip
+    with scan_table(path) as table:
         for block in table.collect_batches(chunk_size=rows_at_once, maintain_order=True):
-            yield block.with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from error
+            text = block.with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
+            yield text.rename(match_columns(text.columns, columns))
 
 
-def read_whole(path: Path, *, separator: str = "") -> pl.DataFrame:
-    """As :func:`read_blocks`, at once; for the smaller tables that others are joined with.
+def read_whole(path: Path) -> pl.DataFrame:
+    """Read a table as :func:`read_blocks` does, at once; for the smaller tables that others are joined with.
 
     Raises:
-        LinnaeaError: there is no such file, it is no table, or it has no row.
+        LinnaeaError: there is no such file, it is not a table, or it has no row.
     """
-    blocks = list(read_blocks(path, separator=separator))
+    blocks = list(read_blocks(path))
     if not blocks:
         raise LinnaeaError(f"{path}: holds no row")
     return pl.concat(blocks, how="diagonal")
-
-
-def need(block: pl.DataFrame, path: Path, *columns: str) -> None:
-    """Raise a :class:`UsageError` that names the missing columns and those there are."""
-    if missing := [column for column in columns if column not in block.columns]:
-        raise UsageError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(block.columns)}")
 
 
 def describe_files(kind: str, *paths: Path, **more: str) -> dict[str, str]:

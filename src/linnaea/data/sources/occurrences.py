@@ -17,11 +17,11 @@ from linnaea.data.sources.normal import (
     ROWS_AT_ONCE,
     describe_files,
     iter_records,
-    need,
     normal,
     read_whole,
 )
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.darwin_core import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -80,7 +80,7 @@ class DarwinCoreSource:
     @cached_property
     def _files(self) -> pl.DataFrame:
         table = read_whole(self.images)
-        need(table, self.images, "identifier", "path")
+        need_columns(table.columns, self.images, "identifier", "path")
         full = pl.when(pl.col("path").str.starts_with("/")).then("path").otherwise(
             pl.lit(f"{self.images.parent}/") + pl.col("path")
         )  # fmt: skip

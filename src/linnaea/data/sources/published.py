@@ -15,8 +15,10 @@ import polars as pl
 
 from linnaea.data.shards import iter_members
 from linnaea.data.sources import Record, Rejected
-from linnaea.data.sources.normal import describe_files, iter_records, need, normal, read_blocks
+from linnaea.data.sources.normal import describe_files, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.tables import need_columns
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -61,7 +63,7 @@ class PublishedSource:
         seen: list[pl.Series] = []
 
         def blocks() -> Iterator[pl.DataFrame]:
-            for block in read_blocks(self.catalog):
+            for block in read_blocks(self.catalog, (self.id_column, *_IDS, *NAME_COLUMNS, *_COMMON, "split")):
                 yield self._normalise(block, members)
                 seen.append(block[self._id_of(block)])
 
@@ -88,7 +90,7 @@ class PublishedSource:
 
     def _id_of(self, block: pl.DataFrame) -> str:
         if self.id_column:
-            need(block, self.catalog, self.id_column)
+            need_columns(block.columns, self.catalog, self.id_column)
             return self.id_column
         found = next((name for name in _IDS if name in block.columns), "")
         if not found:
@@ -97,7 +99,7 @@ class PublishedSource:
 
     def _normalise(self, block: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
         key = self._id_of(block)
-        need(block, self.catalog, "genus", "species")
+        need_columns(block.columns, self.catalog, "genus", "species")
         rows = block.join(members, left_on=key, right_on="key", how="left", maintain_order="left")
         there = set(block.columns)
         names = {rank: pl.col(rank) for rank in RANK_LABELS if rank in there}

@@ -1,4 +1,4 @@
-"""A table of photographs: CSV, TSV or Parquet with a path column and label columns."""
+"""A table of photographs with a path column and label columns, in any form that :mod:`linnaea.tables` reads."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -6,38 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.errors import UsageError
+from linnaea.tables import need_columns, read_table
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.names import taxon_from_label
-from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import Taxon
-
-
-def read_table(path: Path) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file with every column as text, missing cells as ``""``.
-
-    Raises:
-        LinnaeaError: there is no such file, or it is no table.
-    """
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pl.read_parquet(path).cast(pl.String, strict=False)
-        else:
-            separator = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-            table = pl.read_csv(path, separator=separator, infer_schema=False)
-    except FileNotFoundError:
-        raise LinnaeaError(f"{path}: no such file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from error
-    return table.fill_null("")
-
-
-def need_columns(table: pl.DataFrame, path: Path, *columns: str) -> None:
-    """Raise a :class:`UsageError` that names the missing columns and those there are."""
-    if missing := [column for column in columns if column and column not in table.columns]:
-        raise UsageError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,27 +45,26 @@ class TableSource:
                 "columns": " ".join(columns)}  # fmt: skip
 
     def records(self) -> Iterator[Record | Rejected]:
-        table = read_table(self.table)
         columns = (self.path_column, self.label_column, self.split_column, self.group_column)
-        need_columns(table, self.table, *columns)
-        if not self.label_column and not {*RANK_LABELS, "scientific_name", "common_name"} & set(table.columns):
+        known = (*columns, self.source_column, *NAME_COLUMNS, *LICENCE_FACTS)
+        table = read_table(self.table, columns=known).rows
+        need_columns(table.columns, self.table, *columns)
+        if not self.label_column and not {*NAME_COLUMNS} & {*table.columns}:
             raise UsageError(
                 f"{self.table}: give --label-column, or a table with columns named after ranks,"
                 f" scientific_name or common_name; it has {', '.join(table.columns)}"
             )
         splits = self._read_split_table()
         taxa: dict[tuple[str, ...], Taxon | str] = {}
-        name_columns = [
-            c for c in (*RANK_LABELS, "scientific_name", "common_name", self.label_column) if c in table.columns
-        ]
+        name_columns = [column for column in (*NAME_COLUMNS, self.label_column) if column in table.columns]
         for number, row in enumerate(table.iter_rows(named=True), start=2):
             yield self._read_row(number, row, splits, taxa, name_columns)
 
     def _read_split_table(self) -> dict[str, str] | None:
         if self.split_table is None:
             return None
-        table = read_table(self.split_table)
-        need_columns(table, self.split_table, self.path_column)
+        table = read_table(self.split_table, columns=(self.path_column,)).rows
+        need_columns(table.columns, self.split_table, self.path_column)
         others = [column for column in table.columns if column != self.path_column]
         if len(others) != 1:
             raise UsageError(f"{self.split_table}: needs exactly one column beside {self.path_column!r}, the split")
@@ -116,7 +90,7 @@ class TableSource:
             split = splits[path]
         names = tuple(row[column] for column in name_columns)
         if names not in taxa:
-            taxa[names] = self._read_names(row)
+            taxa[names] = read_taxon(row, row.get(self.label_column, ""), self.label_to_taxon)
         taxon = taxa[names]
         if isinstance(taxon, str):
             return Rejected(**where, reason=taxon)
@@ -130,25 +104,3 @@ class TableSource:
             split=split,
             facts=facts,
         )
-
-    def _read_names(self, row: Mapping[str, Any]) -> Taxon | str:
-        ranks = {label: _tidy(row.get(label, "")) for label in RANK_LABELS}
-        common_name = _tidy(row.get("common_name", ""))
-        if any(ranks.values()):
-            if ranks["species"].startswith(f"{ranks['genus']} ") and ranks["genus"]:
-                ranks["species"] = ranks["species"].removeprefix(f"{ranks['genus']} ")
-            try:
-                return Taxon.of(ranks, common_name=common_name)
-            except ValueError as error:
-                return str(error)
-        for column in ("scientific_name", self.label_column):
-            if label := _tidy(row.get(column, "")):
-                taxon = self.label_to_taxon(label)
-                if isinstance(taxon, Taxon) and common_name and not taxon.common_name:
-                    return Taxon(taxon.lineage, common_name=common_name, authorship=taxon.authorship)
-                return taxon
-        return Taxon.of(common_name=common_name) if common_name else "no name in any name column"
-
-
-def _tidy(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -14,8 +14,8 @@ import polars as pl
 
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import NOT_IMAGES, FolderSource, iter_files
-from linnaea.data.sources.table import need_columns, read_table
 from linnaea.errors import LinnaeaError
+from linnaea.tables import need_columns, read_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 COLUMNS = ("file", "label", "split", *RANK_LABELS, "common_name")
@@ -81,9 +81,9 @@ def read_catalogue(root: Path, name: str = "metadata.csv", bases: Sequence[str] 
     A list without ``filepath`` may call it ``file_name``; without ``class``, ranks or a common name are the label.
     """
     path = _need(root / name)
-    table = read_table(path)
+    table = read_table(path).rows
     file_column = "filepath" if "filepath" in table.columns else "file_name"
-    need_columns(table, path, file_column)
+    need_columns(table.columns, path, file_column)
     ranks = [label for label in RANK_LABELS if label != "class" and label in table.columns]
     # Beside the other ranks, and without a column `cls`, `class` is the Linnean class and no label.
     labelled = "class" in table.columns and ("cls" in table.columns or not ranks)
@@ -111,8 +111,8 @@ def read_meta_album(root: Path) -> pl.DataFrame:
     if (root / "metadata.csv").exists() or not (root / "labels.csv").exists():
         return read_catalogue(root)
     path = root / "labels.csv"
-    table = read_table(path)
-    need_columns(table, path, "FILE_NAME", "CATEGORY")
+    table = read_table(path).rows
+    need_columns(table.columns, path, "FILE_NAME", "CATEGORY")
     rows = table.select(file="FILE_NAME", label="CATEGORY")
     if (root / "images").is_dir():
         return _table(rows, base="images")
@@ -190,8 +190,8 @@ def read_plantdoc_transfer(root: Path) -> pl.DataFrame:
 def read_newt(root: Path) -> pl.DataFrame:
     """NeWT: ``newt2021_labels.csv`` and ``newt2021_images/ID.jpg``; adds ``task`` and ``cluster``."""
     path = _need(root / "newt2021_labels.csv")
-    table = read_table(path)
-    need_columns(table, path, "id", "task", "task_cluster", "label", "split")
+    table = read_table(path).rows
+    need_columns(table.columns, path, "id", "task", "task_cluster", "label", "split")
     rows = table.select(
         pl.format("newt2021_images/{}.jpg", "id").alias("file"), "label", "split", "task", cluster="task_cluster"
     )
@@ -232,8 +232,8 @@ def read_fishnet(root: Path) -> pl.DataFrame:
     frames = []
     for split in ("train", "test"):
         path = _need(root / f"{split}.csv")
-        table = read_table(path)
-        need_columns(table, path, *FISHNET_TRAITS)
+        table = read_table(path).rows
+        need_columns(table.columns, path, *FISHNET_TRAITS)
         if len(table.columns) <= _FISHNET_FOLDER:
             raise LinnaeaError(f"{path}: has {len(table.columns)} columns; FishNet's tables have more")
         image, folder = table.columns[_FISHNET_IMAGE], table.columns[_FISHNET_FOLDER]

@@ -14,6 +14,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.evaluate.tasks import Task
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.resolve import Resolver, Status
+from linnaea.taxonomy.row import NO_NAME, read_taxon
 from linnaea.taxonomy.taxon import Taxon
 
 SURE = (Status.ACCEPTED, Status.SYNONYM, Status.VERNACULAR, Status.FUZZY, Status.GENUS_ONLY, Status.HIGHER_RANK)
@@ -72,7 +73,7 @@ def open_task(
     sizes = [_size(root / file) for file in table["file"]]
     there = table.filter(pl.Series([size is not None for size in sizes], dtype=pl.Boolean))
     _check(task, root, table, there, allow_different)
-    names = _class_names(there)
+    names = class_names(there)
     open_labels = [label for label, taxon in names.items() if taxon is None]
     taxa = name_classes(names, resolve_labels(open_labels, resolver) if resolver and open_labels else {})
     taxa_table = make_taxa_table(taxa.values())
@@ -132,21 +133,19 @@ def _differences(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFram
     return wrong
 
 
-def _class_names(table: pl.DataFrame) -> dict[str, Taxon | None]:
+def class_names(table: pl.DataFrame) -> dict[str, Taxon | None]:
     """Every label in the order of its first image, with the taxon that the list itself gives."""
     rows = table.unique("label", keep="first", maintain_order=True).select("label", *RANK_LABELS, "common_name")
     return {row["label"]: _taxon_of_row(row) for row in rows.iter_rows(named=True)}
 
 
 def _taxon_of_row(row: Mapping[str, str]) -> Taxon | None:
-    ranks = {label: " ".join(row[label].split()) for label in RANK_LABELS}
-    if ranks["genus"] and ranks["species"].startswith(f"{ranks['genus']} "):
-        ranks["species"] = ranks["species"].removeprefix(f"{ranks['genus']} ")
-    common = " ".join(row["common_name"].split())
-    try:
-        return Taxon.of(ranks, common_name=common) if any(ranks.values()) else None
-    except ValueError as error:
-        raise LinnaeaError(f"label {row['label']!r}: {error}") from error
+    taxon = read_taxon(row)
+    if isinstance(taxon, Taxon):
+        return taxon if any(taxon.lineage) else None
+    if taxon == NO_NAME:
+        return None
+    raise LinnaeaError(f"label {row['label']!r}: {taxon}")
 
 
 def name_classes(given: Mapping[str, Taxon | None], found: Mapping[str, Taxon]) -> dict[str, Taxon]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import LinnaeaError
+from linnaea.tables import read_table
 from linnaea.taxonomy.checklists.records import ChecklistRecords
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -70,17 +71,7 @@ def read_flat_table(path: Path, name: str, version: str) -> ChecklistRecords:
 
 
 def _read_columns(path: Path) -> pl.DataFrame:
-    if path.suffix.lower() == ".parquet":
-        table = pl.read_parquet(path).with_columns(pl.all().cast(pl.String, strict=False))
-    else:
-        with path.open("rb") as file:
-            first = b"" if path.suffix == ".gz" else file.readline()
-        separator = (
-            "\t" if first.count(b"\t") > first.count(b",") else ";" if first.count(b";") > first.count(b",") else ","
-        )
-        table = pl.read_csv(
-            path, separator=separator, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
-        )
+    table = read_table(path, keep_ragged=True).rows
     words = {column: "_".join(column.lower().replace("-", " ").split()) for column in table.columns}
     chosen: dict[str, pl.Expr] = {}
     for wanted, accepted in _COLUMN_WORDS.items():

@@ -31,7 +31,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS
 
 Reader: TypeAlias = Callable[[Path, str, str], ChecklistRecords]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx")
 
 
 def _find_reader(files: Iterable[Path]) -> tuple[Reader, Path] | None:
@@ -123,6 +123,8 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
     if path.is_dir():
         return _read_folder(path, path.name, version_of(path))
     try:
+        if path.suffix.lower() == ".xlsx":
+            return read_flat_table(path, path.stem, version_of(path))
         if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
             return _read_packed(path)
         if path.suffix.lower() in (".sqlite", ".sqlite3", ".db"):

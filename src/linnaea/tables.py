@@ -1,0 +1,491 @@
+"""The one reader of tables: CSV in any usual dialect, Parquet, Excel, JSON lines, and lists of names.
+
+What a file is, is read from its first bytes (:func:`sniff`), never from its ending alone. :func:`read_table` reads a
+whole table, :func:`scan_table` a large one lazily, :func:`read_list` a text file with a name per line. polars is
+imported when a table is read.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import logging
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.storage import explain_os_errors
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
+"""Endings of files that are tables wherever a list of names is accepted too."""
+
+NOT_NAMES = frozenset(
+    {"", "na", "n/a", "nan", "none", "null", "not_classified", "not classified", "unclassified", "unknown",
+     "unidentified", "undefined", "-"}
+)  # fmt: skip
+"""What tables write where there is no name, in lower case: the one list of null words for all readers of taxa."""
+
+SEPARATORS = (",", ";", "\t", "|")
+
+_HEAD_BYTES = 1 << 20
+_SNIFFED_CHARACTERS = 1 << 16
+_CHECKED_BYTES = 1 << 28
+"""How much of a large file is checked for UTF-8 before it is scanned."""
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xd0\xcf\x11\xe0", "Excel 97 (.xls); save it as .xlsx or CSV"),
+    (b"%PDF", "a PDF"),
+    (b"\xff\xd8\xff", "a JPEG"),
+    (b"\x89PNG", "a PNG"),
+    (b"GIF8", "a GIF"),
+    (b"II*\0", "a TIFF"),
+    (b"MM\0*", "a TIFF"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"7z\xbc\xaf", "a 7-Zip archive; unpack it first"),
+    (b"Rar!", "a RAR archive; unpack it first"),
+)
+_ZIPPED: tuple[tuple[str, str], ...] = (
+    ("xl/workbook.bin", "a binary Excel workbook (.xlsb); save it as .xlsx or CSV"),
+    ("content.xml", "an OpenDocument file (.ods); save it as .xlsx or CSV"),
+    ("word/document.xml", "a Word document"),
+    ("", "a ZIP archive; unpack it first"),
+)
+"""A member of an archive -> what the archive is."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFormat:
+    """How a file is to be read, as :func:`sniff` found it."""
+
+    kind: Literal["text", "parquet", "excel", "json lines"]
+    encoding: str = "utf-8"
+    """Python's name of the encoding; ``utf-8`` where the file can be read as it lies."""
+    separator: str = ","
+    quote: str | None = '"'
+    note: str = ""
+    """What a person should know about the reading, such as a detected encoding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table that was read, and what there is to say about it."""
+
+    rows: "pl.DataFrame"
+    notes: tuple[str, ...] = ()
+    """What a person should know about the reading; they were also logged as warnings."""
+    problems: "pl.Series | None" = None
+    """[n_rows] why a row could not be read, null where it could; ``None`` where every row could."""
+
+
+def read_table(
+    path: Path,
+    *,
+    encoding: str | None = None,
+    columns: Iterable[str] = (),
+    as_text: bool = True,
+    keep_ragged: bool = False,
+) -> Table:
+    """Read a whole table: CSV with any usual separator, TSV, Parquet, the first sheet of an Excel file or JSON lines.
+
+    Args:
+        path: the file; a ``.gz`` one is unpacked.
+        encoding: of a text file; found out where it is not given (UTF-8, UTF-16, else Windows-1252 with a note).
+        columns: names the caller knows; a header that differs only in case or surrounding spaces is renamed to it.
+        as_text: every column as text and every missing cell as ``""``; else types and nulls as the file has them.
+        keep_ragged: cut rows with too many cells and say so in ``problems``, instead of refusing the table.
+
+    Raises:
+        LinnaeaError: there is no such file, it is not a table (the message says what it is), or a row has too many
+            cells.
+        UsageError: ``encoding`` is not the name of an encoding.
+    """
+    import polars as pl
+
+    form = sniff(path, encoding=encoding)
+    note, problems = form.note, None
+    with explain_os_errors(path), _explain_polars_errors(path):
+        if form.kind == "parquet":
+            rows = pl.read_parquet(path)
+        elif form.kind == "excel":
+            rows, note = _read_excel(path)
+        elif form.kind == "json lines":
+            rows = pl.read_ndjson(path, infer_schema_length=None)
+        else:
+            rows, problems, note = _read_text(path, form, keep_ragged=keep_ragged)
+    rows = rows.rename(match_columns(rows.columns, columns))
+    if as_text:
+        rows = rows.with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
+    return Table(rows=rows, notes=(note,) if note else (), problems=problems)
+
+
+@contextmanager
+def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyFrame"]:
+    """Yield a table of any size as a lazy frame, whose text columns are text; rows with too many cells are cut.
+
+    A text that is not UTF-8 is copied as UTF-8 to the folder for temporary files, and removed at the end.
+
+    Raises:
+        LinnaeaError: there is no such file, or it is not a table.
+    """
+    import polars as pl
+
+    form = sniff(path, encoding=encoding)
+    with explain_os_errors(path), _explain_polars_errors(path), tempfile.TemporaryDirectory("linnaea-table") as scratch:
+        if form.kind == "parquet":
+            yield pl.scan_parquet(path)
+        elif form.kind == "json lines":
+            yield pl.scan_ndjson(path, infer_schema_length=None)
+        elif form.kind == "excel":
+            yield read_table(path).rows.lazy()
+        else:
+            found = form.encoding
+            if found == "utf-8" and not _is_utf8(path):
+                found = "cp1252"
+                _say(path, _GUESSED)
+            utf8 = path if found == "utf-8" else _transcode(path, found, Path(scratch) / "table")
+            yield pl.scan_csv(utf8, separator=form.separator, quote_char=form.quote, infer_schema=False,
+                              encoding="utf8-lossy", truncate_ragged_lines=True)  # fmt: skip
+
+
+def read_list(path: Path, *, encoding: str | None = None) -> Table:
+    """Read a text file with a name per line as a table with the column ``name``; lines that start with # are comments.
+
+    Empty lines stay, as rows with an empty name.
+
+    Raises:
+        LinnaeaError: there is no such file, or it is not a text.
+    """
+    import polars as pl
+
+    form = sniff(path, encoding=encoding, empty=True)
+    if form.kind != "text":
+        raise LinnaeaError(f"{path}: cannot be read as a list of names: this is {form.kind}")
+    with explain_os_errors(path):
+        text, note = _decode(path, form)
+    names = [line for line in text.splitlines() if not line.startswith("#")]
+    return Table(rows=pl.DataFrame({"name": pl.Series(names, dtype=pl.String)}), notes=(note,) if note else ())
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file is read as a table where a list of names is accepted too: its ending says so."""
+    return path.name.lower().endswith(TABLE_SUFFIXES)
+
+
+def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """Map the headers that a table spells otherwise (case, surrounding spaces) to the names that are known.
+
+    A header that is a known name as it stands is nobody else's; of several that fit one name the first is taken.
+    """
+    known = dict.fromkeys(name for name in known if name)
+    renamed: dict[str, str] = {}
+    for name in known:
+        if name in columns:
+            continue
+        fits = (
+            column for column in columns if _key(column) == _key(name) and column not in known and column not in renamed
+        )
+        if (found := next(fits, None)) is not None:
+            renamed[found] = name
+    return renamed
+
+
+def find_column(columns: Sequence[str], *names: str) -> str:
+    """Return the header that is the first of ``names`` the table has, in any case; ``""`` if it has none."""
+    for name in names:
+        if name in columns:
+            return name
+        if fits := [column for column in columns if _key(column) == _key(name)]:
+            return fits[0]
+    return ""
+
+
+def need_columns(columns: Sequence[str], path: Path, *wanted: str) -> None:
+    """Check that a table has every column in ``wanted`` that is not ``""``.
+
+    Raises:
+        UsageError: with the missing columns and those there are.
+    """
+    if missing := [column for column in wanted if column and column not in columns]:
+        raise UsageError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(columns)}")
+
+
+def _key(column: str) -> str:
+    return column.strip().casefold()
+
+
+def _say(path: Path, note: str) -> None:
+    if note:
+        _log.warning("%s: %s", path, note)
+
+
+# What a file is.
+
+
+def sniff(path: Path, *, encoding: str | None = None, empty: bool = False) -> TableFormat:
+    """Find out how a table is to be read, from its first million bytes.
+
+    Args:
+        path: the file.
+        encoding: the encoding that is declared for it.
+        empty: whether an empty file will do.
+
+    Raises:
+        LinnaeaError: there is no such file, it is empty, or it is not a table; the message names what it is.
+        UsageError: ``encoding`` is not the name of an encoding.
+    """
+    if not path.is_file():
+        raise LinnaeaError(f"{path}: no such file")
+    with explain_os_errors(path):
+        packed, head, whole = _read_head(path)
+    if head.startswith(b"PAR1"):
+        return TableFormat(kind="parquet")
+    if what := _kind_of_bytes(path, head):
+        if what == "excel":
+            return TableFormat(kind="excel")
+        raise LinnaeaError(f"{path}: cannot be read as a table: this is {what}")
+    if not head.strip() and not empty:
+        raise LinnaeaError(f"{path}: cannot be read as a table: the file is empty; a table needs a line of names")
+    found, note = _find_encoding(head, whole, encoding)
+    text = codecs.getincrementaldecoder(found)("replace").decode(head, final=whole).removeprefix("\ufeff")
+    suffix = (path.with_suffix("") if packed else path).suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return TableFormat(kind="json lines")
+    if what := _kind_of_text(text):
+        raise LinnaeaError(f"{path}: cannot be read as a table: this is {what}")
+    separator = _find_separator(text[:_SNIFFED_CHARACTERS], suffix, whole=whole and len(text) <= _SNIFFED_CHARACTERS)
+    quote = '"' if separator != "\t" or _quotes_cells(text, whole=whole) else None
+    plain = found == "utf-8" and ("\n" in text or "\r" not in text)
+    _say(path, note)
+    return TableFormat(kind="text", encoding="utf-8" if plain else found if found != "utf-8" else "utf-8-sig",
+                       separator=separator, quote=quote, note=note)  # fmt: skip
+
+
+def _read_head(path: Path) -> tuple[bool, bytes, bool]:
+    """Whether the file is gzipped, its first bytes, and whether these are all."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+        return packed, head, not stream.read(1)
+
+
+def _kind_of_bytes(path: Path, head: bytes) -> str:
+    """Name what is not a text; ``excel`` for a workbook that can be read, ``""`` for what may be a text."""
+    if head.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.namelist()
+        except zipfile.BadZipFile:
+            return "a damaged ZIP archive or Excel file"
+        if "xl/workbook.xml" in members:
+            return "excel"
+        return next(what for member, what in _ZIPPED if not member or member in members)
+    return next((what for magic, what in _MAGIC if head.startswith(magic)), "")
+
+
+def _kind_of_text(text: str) -> str:
+    """Name what is not a table although it is a text; ``""`` for what may be one."""
+    start = text[:1000].lstrip().lower()
+    if start.startswith(("<!doctype html", "<html")):
+        return "HTML"
+    if start.startswith("<?xml"):
+        return "XML"
+    if re.match(r'\{\s*"|\[\s*[\[{"]', start):
+        return "JSON"
+    controls = sum(character < " " and character not in "\t\n\v\f\r\0" for character in text[:4096])
+    nulls = text.count("\0", 0, 4096)
+    if controls + nulls > 0.02 * len(text[:4096]):
+        return "binary data"
+    return ""
+
+
+_GUESSED = "read as Windows-1252, because it is not UTF-8"
+
+
+def _find_encoding(head: bytes, whole: bool, declared: str | None) -> tuple[str, str]:
+    """The encoding of a text, and what to say about it."""
+    if declared:
+        try:
+            name = codecs.lookup(declared).name
+        except LookupError:
+            raise UsageError(f"{declared!r} is not an encoding; give one such as utf-8, cp1252 or utf-16") from None
+        return ("utf-8" if name in ("utf-8", "ascii", "utf-8-sig") else name), ""
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32", ""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", ""
+    pairs = max(len(head) // 2, 1)
+    even, odd = head[::2].count(0) / pairs, head[1::2].count(0) / pairs
+    if max(even, odd) > 0.4 and min(even, odd) < 0.1:
+        return ("utf-16-le" if odd > even else "utf-16-be"), "read as UTF-16"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+    except UnicodeDecodeError:
+        return "cp1252", _GUESSED
+    return "utf-8", ""
+
+
+def _find_separator(text: str, suffix: str, *, whole: bool) -> str:
+    """The separator that cuts most rows of the head into as many cells as there are names, and at least into two."""
+    usual = "\t" if suffix in (".tsv", ".tab", ".txt") else ","
+    best, most = usual, (0.0, False, 0)
+    for separator in SEPARATORS:
+        widths = _widths(text, separator, whole=whole)
+        if not widths or widths[0] < 2:
+            continue
+        fits = sum(width == widths[0] for width in widths) / len(widths)
+        if (score := (fits, separator == usual, widths[0])) > most:
+            best, most = separator, score
+    return best
+
+
+def _widths(text: str, separator: str, *, whole: bool) -> list[int]:
+    """The cells of every row, quotes respected; the last row counts only where the text is whole."""
+    csv.field_size_limit(2**27)
+    try:
+        widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
+    except csv.Error:
+        return []
+    return widths if whole or len(widths) < 2 else widths[:-1]
+
+
+_CELL_OPENED = re.compile(r'(?:^|\t)"', re.MULTILINE)
+_CELL_QUOTED = re.compile(r'(?:^|\t)"[^"]*(?:""[^"]*)*"(?=\t|\r?$)', re.MULTILINE)
+
+
+def _quotes_cells(text: str, *, whole: bool) -> bool:
+    """Whether quotes enclose cells of a tab-separated text; where they do not, they are characters as any other."""
+    rest, n_quoted = _CELL_QUOTED.subn("\t", text)
+    return n_quoted > 0 and len(_CELL_OPENED.findall(rest)) <= (0 if whole else 1)
+
+
+# Reading.
+
+
+@contextmanager
+def _explain_polars_errors(path: Path) -> Iterator[None]:
+    from polars.exceptions import PolarsError
+
+    try:
+        yield
+    except PolarsError as error:
+        raise LinnaeaError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:160]}") from error
+
+
+def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl.DataFrame", "pl.Series | None", str]:
+    """Rows, problems per row, and the note; quick where the text is well-formed UTF-8."""
+    import polars as pl
+
+    options = {"separator": form.separator, "quote_char": form.quote, "infer_schema": False}
+    if form.encoding == "utf-8":
+        try:
+            return pl.read_csv(path, **options), None, form.note  # type: ignore[arg-type]
+        except pl.exceptions.PolarsError:
+            pass
+    text, note = _decode(path, form)
+    try:
+        return pl.read_csv(text.encode(), **options), None, note  # type: ignore[arg-type]
+    except pl.exceptions.PolarsError:
+        rows, problems = _read_row_by_row(path, text, form)
+    if not keep_ragged and (bad := problems.drop_nulls()).len():
+        number = int(problems.is_not_null().arg_true()[0]) + 2
+        raise LinnaeaError(f"{path}: cannot be read as a table: row {number} has {bad[0]}")
+    return rows, problems, note
+
+
+def _read_row_by_row(path: Path, text: str, form: TableFormat) -> tuple["pl.DataFrame", "pl.Series"]:
+    """Read a table that is not quite well-formed: rows with too many cells are cut, with a reason."""
+    import polars as pl
+
+    csv.field_size_limit(2**27)
+    lines = io.StringIO(text, newline="")
+    if form.quote:
+        reader = csv.reader(lines, delimiter=form.separator)
+    else:
+        reader = csv.reader(lines, delimiter=form.separator, quoting=csv.QUOTE_NONE)
+    header = next(reader, None)
+    if not header:
+        raise LinnaeaError(f"{path}: cannot be read as a table: it does not begin with a line of names")
+    width, rows, problems = len(header), [], []
+    for row in reader:
+        if not row:
+            continue
+        rows.append([*row[:width], *[None] * (width - len(row))])
+        problems.append(f"{len(row)} cells where the table has {width}" if len(row) > width else None)
+    unique = [name if name not in header[:at] else f"{name}_{at}" for at, name in enumerate(header)]
+    table = pl.DataFrame(rows, schema=dict.fromkeys(unique, pl.String), orient="row")
+    return table, pl.Series("problem", problems, dtype=pl.String)
+
+
+def _decode(path: Path, form: TableFormat) -> tuple[str, str]:
+    """The whole text and the note; every byte sequence is a text in the end."""
+    content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    encoding, note = form.encoding, form.note
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        if encoding in ("utf-8", "utf-8-sig"):
+            encoding, note = "cp1252", _GUESSED
+            _say(path, note)
+        text = content.decode(encoding, errors="replace")
+    text = text.removeprefix("\ufeff").replace("\0", "")
+    return text if "\n" in text else text.replace("\r", "\n"), note
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a file is UTF-8 as far as it is worth looking."""
+    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    try:
+        for block in _blocks(path):
+            decoder.decode(block)
+            done += len(block)
+            if done > _CHECKED_BYTES:
+                break
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _transcode(path: Path, encoding: str, target: Path) -> Path:
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    with target.open("w", encoding="utf-8", newline="") as out:
+        for block in _blocks(path):
+            out.write(decoder.decode(block))
+        out.write(decoder.decode(b"", final=True))
+    return target
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        while block := stream.read(_HEAD_BYTES):
+            yield block
+
+
+def _read_excel(path: Path) -> tuple["pl.DataFrame", str]:
+    """The first sheet, every cell as text, and a note where there are others."""
+    import fastexcel
+
+    try:
+        book = fastexcel.read_excel(path)
+        rows = book.load_sheet(0, dtypes="string").to_polars()
+    except fastexcel.FastExcelError as error:
+        raise LinnaeaError(f"{path}: cannot be read as a table: {str(error).splitlines()[0]}") from error
+    first, *others = book.sheet_names
+    note = f"read its first sheet, {first!r}; there are {len(others)} more" if others else ""
+    _say(path, note)
+    return rows, note

@@ -1,0 +1,94 @@
+"""A row of a table to a taxon, or to the reason why there is none: the one rule for every table that names taxa."""
+
+import re
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from linnaea.tables import NOT_NAMES, find_column
+from linnaea.taxonomy.names import parse_label, taxon_from_label
+from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.readings import Rejection
+from linnaea.taxonomy.taxon import Taxon
+
+NO_NAME = "no name at any rank"
+"""The reason for a row that names nothing."""
+
+_PLAIN_EPITHET = re.compile(r"[a-z]+(?:-[a-z]+)*")
+
+
+def read_taxon(
+    row: Mapping[str, str | None], label: str = "", label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
+) -> Taxon | str:
+    """Read the taxon of a row, or return the reason why there is none.
+
+    The columns named after ranks count first, then ``scientific_name``, then ``label``, then ``common_name`` alone.
+    Words that say that nothing is known (:data:`linnaea.tables.NOT_NAMES`) are no names. ``species`` may be an epithet
+    or a whole name, with or without its author; what follows the epithet is dropped where it is a name's, and kept
+    where it is a code ("sp. 3BZ", as BOLD writes): a species that was given never becomes empty.
+
+    Args:
+        row: cells by :data:`linnaea.taxonomy.columns.NAME_COLUMNS`; others are ignored, missing ones are empty.
+        label: a name of any kind, for rows that fill no rank and no scientific name.
+        label_to_taxon: reads ``scientific_name`` and ``label``.
+    """
+    ranks = {rank: tidy_name(row.get(rank)) for rank in RANK_LABELS}
+    common_name = tidy_name(row.get("common_name"))
+    if any(ranks.values()):
+        genus, epithet = _read_species(ranks["genus"], ranks["species"])
+        ranks |= {"genus": ranks["genus"] or genus, "species": epithet}
+        try:
+            return Taxon.of(ranks, common_name=common_name)
+        except ValueError as error:
+            return str(error)
+    if name := tidy_name(row.get("scientific_name")) or tidy_name(label):
+        taxon = label_to_taxon(name)
+        if isinstance(taxon, Taxon) and common_name and not taxon.common_name:
+            return Taxon(taxon.lineage, common_name=common_name, authorship=taxon.authorship)
+        return taxon
+    return Taxon.of(common_name=common_name) if common_name else NO_NAME
+
+
+def read_binomials(table: pl.DataFrame) -> pl.Series | None:
+    """Return the names that the columns genus and species (in any case) make together, a text per row.
+
+    A species that begins with a capital is the whole name, and a genus without a species stands for itself. ``None``
+    where the table lacks either column.
+    """
+    columns = [find_column(table.columns, rank) for rank in ("genus", "species")]
+    if not all(columns):
+        return None
+    genus, species = (_known(pl.col(column)) for column in columns)
+    whole = species.str.contains(r"^\p{Lu}\S* \S") | (genus == "")
+    return table.select(name=pl.when(whole).then(species).otherwise(pl.concat_str(genus, species, separator=" ")))[
+        "name"
+    ].str.strip_chars()
+
+
+def _known(cells: pl.Expr) -> pl.Expr:
+    """As :func:`tidy_name`, for a column."""
+    text = cells.cast(pl.String, strict=False).fill_null("").str.replace_all(r"[\s\pC]+", " ").str.strip_chars()
+    return pl.when(text.str.to_lowercase().is_in(sorted(NOT_NAMES))).then(pl.lit("")).otherwise(text)
+
+
+def tidy_name(cell: str | None) -> str:
+    """Return a cell without stray white space and control characters; ``""`` where it says that nothing is known."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in cell or "").split())
+    return "" if text.lower() in NOT_NAMES else text
+
+
+def _read_species(genus: str, species: str) -> tuple[str, str]:
+    """Genus and epithet of what stands in the column of species."""
+    words = species.split()
+    if len(words) < 2:
+        return genus, species
+    own = not genus or words[0].lower() == genus.lower()
+    if own and genus and len(words) == 2 and _PLAIN_EPITHET.fullmatch(words[1]):
+        return genus, words[1]
+    if not own and words[0] in ("×", "x"):
+        return genus, species
+    whole = own or words[0][:1].isupper()
+    parsed = parse_label(species if whole else f"{genus} {species}")
+    if not isinstance(parsed, Rejection) and parsed.species:
+        return parsed.genus, parsed.species
+    return (genus or words[0], " ".join(words[1:])) if own else (genus, species)
