@@ -34,7 +34,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 MESSAGE_COLUMNS = {"note", "reason", "resolved_note", "resolved_reason"}
-VOLATILE = {"samples_per_s", "mfu", "data_wait", "seconds", "time", "created", "started", "finished", "version"}
+VOLATILE = {
+    "samples_per_s",
+    "mfu",
+    "data_wait",
+    "seconds",
+    "time",
+    "created",
+    "started",
+    "finished",
+    "version",
+    "stamp",
+}
 """Keys of JSON whose values are of the moment or the machine."""
 VERSIONS = {"linnaea", "versions", "torch", "python", "machine", "platform", "command", "device"}
 UNCOMPARED = {"checkpoints", "cache", "__pycache__"}
@@ -436,7 +447,7 @@ def words_of(text: str, bench: Bench) -> str:
 def split_table(table: pl.DataFrame, bench: Bench) -> Written:
     """A table as CSV with the types of its columns; the columns for people apart."""
     cells = table.with_columns(
-        pl.col(name).map_elements(repr, return_dtype=pl.String)
+        pl.Series(name, [repr(value) for value in table[name].to_list()], pl.String)
         for name, kind in table.schema.items()
         if kind.is_nested() or kind == pl.Binary
     )
