@@ -15,6 +15,7 @@ import linnaea
 
 SURFACE = {
     "__version__",
+    "BuiltDataSet",
     "Checklist",
     "CustomLabelsBinningClassifier",
     "CustomLabelsClassifier",
@@ -31,13 +32,21 @@ SURFACE = {
     "UsageError",
     "adapt",
     "append_labels",
+    "build",
     "build_labels",
     "index",
     "search",
     "update_labels",
     "calibrate",
+    "check_data",
     "compare",
+    "describe_data",
+    "download",
+    "draw_no_organism",
     "evaluate",
+    "export_data",
+    "repair_data",
+    "synthesize",
     "load_checklist",
     "load_model",
     "parse_label",
@@ -60,6 +69,7 @@ def test_other_names_are_attribute_errors() -> None:
 
 
 PARAMETERS = {
+    "BuiltDataSet": "* directory summary notes= warnings=",
     "Checklist": "* name version taxa synonyms vernaculars",
     "CustomLabelsBinningClassifier": "cls_to_bin **kwargs",
     "CustomLabelsClassifier": "cls_ary templates= **kwargs",
@@ -87,12 +97,24 @@ PARAMETERS = {
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
     "adapt": "folder * model= output= class_level= text_type= device= batch_size= workers=",
     "append_labels": "bank taxa * model= output= device=",
+    "build": "source output * class_level= root= path_column= label_column= split_column= split_table= group_column="
+    " val= test= unseen= unseen_rank= seed= resolve= checklist= duplicates= benchmark= benchmark_species="
+    " draw_benchmark= short_side= resize= licences= shard_size= captions= workers= engine= ray_address="
+    " overwrite= on_note=",
     "build_labels": "taxa= * checklist= within= exclude= output= model= text_type= vectors= pretrained= device=",
     "index": "images output * model= device= precision= batch_size= workers=",
     "search": "index * text= taxon= image= model= checklist= text_type= top_k= exact= device=",
     "update_labels": "bank * taxa= old= new= model= output= device=",
     "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= pretrained="
     " device= workers=",
+    "check_data": "data * decode= on_problem=",
+    "describe_data": "data",
+    "download": "table output * url_column= contact= connections= per_host= timeout= max_megabytes= attempts="
+    " retry_failed= part= ignore_robots= allow_private=",
+    "draw_no_organism": "directory * images= size= seed= cutouts=",
+    "export_data": "data output * format split= within= workers=",
+    "repair_data": "data",
+    "synthesize": "directory * species= images= size= seed= workers=",
     "compare": "runs output=",
     "evaluate": "model * data= split= sources= species_only= task= root= class_level= checklist= allow_different="
     " output= text_type= templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= pretrained="

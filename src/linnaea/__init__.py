@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.data.shards import DataSet as DataSet
+    from linnaea.data.verbs import BuiltDataSet as BuiltDataSet
+    from linnaea.data.verbs import build as build
+    from linnaea.data.verbs import check_data as check_data
+    from linnaea.data.verbs import describe_data as describe_data
+    from linnaea.data.verbs import download as download
+    from linnaea.data.verbs import draw_no_organism as draw_no_organism
+    from linnaea.data.verbs import export_data as export_data
+    from linnaea.data.verbs import repair_data as repair_data
+    from linnaea.data.verbs import synthesize as synthesize
     from linnaea.errors import LinnaeaError as LinnaeaError
     from linnaea.errors import UsageError as UsageError
     from linnaea.evaluate.comparison import compare as compare
@@ -42,6 +51,15 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BuiltDataSet": "linnaea.data.verbs",
+    "synthesize": "linnaea.data.verbs",
+    "repair_data": "linnaea.data.verbs",
+    "export_data": "linnaea.data.verbs",
+    "draw_no_organism": "linnaea.data.verbs",
+    "download": "linnaea.data.verbs",
+    "describe_data": "linnaea.data.verbs",
+    "check_data": "linnaea.data.verbs",
+    "build": "linnaea.data.verbs",
     "Checklist": "linnaea.taxonomy.checklists.store",
     "CustomLabelsBinningClassifier": "linnaea.predict.pybioclip",
     "CustomLabelsClassifier": "linnaea.predict.pybioclip",

@@ -8,9 +8,6 @@ import polars as pl
 import pytest
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, main
-from linnaea.cli.data import Build
-from linnaea.cli.data import _config as make_config
-from linnaea.data.naming import NamingRule
 from linnaea.data.shards import DataSet
 from linnaea.data.synthetic import SyntheticConfig, synthesize
 
@@ -53,17 +50,6 @@ def test_names_go_through_the_checklists_that_are_named(photos: Path, tmp_path: 
     by_label = dict(names.select("label", "taxon_id").iter_rows())
     assert taxa["scientific_name"][by_label["Corvus_monedula"]] == "Coloeus monedula"
     assert taxa["scientific_name"][by_label["Corvus_corax"]] == "Corvus corax", "an unresolved name is not lost"
-
-
-def test_resolve_alone_means_the_embedded_checklist() -> None:
-    options = Build(output=Path("data"), folder=Path("photos"), resolve=True)
-    assert make_config(options).names == NamingRule(checklists=("inat",))
-
-
-def test_benchmarks_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
-    paths = (tmp_path / "birds" / "test", tmp_path / "plants" / "test", tmp_path / "rare.v2")
-    options = Build(output=Path("data"), folder=Path("photos"), benchmark=paths)
-    assert [one.name for one in make_config(options).benchmarks] == [str(paths[0]), str(paths[1]), "rare.v2"]
 
 
 def test_copies_are_dropped_when_asked(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

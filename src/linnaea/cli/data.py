@@ -1,7 +1,6 @@
 """``linnaea data``: build, check and describe data sets."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,13 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_export, data_repair
-from linnaea.cli.console import progress_bar, say, warn
-from linnaea.errors import UsageError
+from linnaea.cli.console import say, warn
 
 if TYPE_CHECKING:
-    from linnaea.data.build import BuildConfig, BuildSummary
-    from linnaea.data.engine import Engine
-    from linnaea.data.sources import Source
+    from linnaea.data.build import BuildSummary
 
 UnseenRank = Literal["species", "genus", "family"]
 
@@ -93,132 +89,21 @@ class Build:
             raise ValueError("give either --folder or --table, or --config")
         if self.class_level < 0 or (self.class_level and self.folder is None):
             raise ValueError("--class-level is at least 1, and goes with --folder")
+        if self.config is not None and self.config.suffix.lower() != ".toml":
+            raise ValueError(f"--config {self.config}: give a file whose name ends in .toml")
 
 
 def build(options: Build) -> int:
     """Run the build and account for every record."""
-    from linnaea.data.build import build as run_build
-    from linnaea.data.build import remove_build
-    from linnaea.data.report import write_report
-    from linnaea.data.shards import DataSet
+    from linnaea.data.verbs import build
 
-    sources, config = _read_inputs(options)
-    _say_levels(sources)
-    if options.overwrite:
-        remove_build(options.output)
-    with progress_bar("building", "images") as on_progress:
-        summary = run_build(sources, options.output, config, _engine(options, sources), on_progress)
-    if summary.already_built:
-        say(f"{options.output}: already built from the same input; nothing to do")
-    if summary.n_out and not (options.output / "report.html").exists():
-        say(f"report: {write_report(DataSet.open(options.output), summary.reasons)}")
-    _say_settled(options.output)
-    return _account(summary, options.output)
-
-
-def _read_inputs(options: Build) -> "tuple[Sequence[Source], BuildConfig]":
-    if options.config is None:
-        return [_source(options)], _config(options)
-    from linnaea.data.config import read_config
-
-    content = read_config(options.config)
-    return content.sources, content.build
-
-
-def _say_levels(sources: "Sequence[Source]") -> None:
-    """Say how each level of class folders is read."""
-    from linnaea.data.sources.folder import FolderSource
-
-    for source in sources:
-        if isinstance(source, FolderSource):
-            for line in source.tree.levels:
-                say(f"{source.name}: {line}" if len(sources) > 1 else line)
-
-
-def _engine(options: Build, sources: "Sequence[Source]") -> "Engine":
-    if options.engine == "local":
-        if options.ray_address:
-            raise UsageError("--ray-address: needs --engine ray")
-        from linnaea.data.engine import LocalEngine
-
-        return LocalEngine(options.workers)
-    from linnaea.data.ray_engine import RayEngine
-
-    of_sources = (value for source in sources for value in vars(source).values() if isinstance(value, Path))
-    must_see = [options.output, *dict.fromkeys(of_sources)]
-    return RayEngine(options.ray_address, n_workers=options.workers, must_see=must_see)
-
-
-def _source(options: Build) -> "Source":
-    from linnaea.data.sources.folder import FolderSource
-    from linnaea.data.sources.table import TableSource
-
-    if options.folder is not None:
-        return FolderSource(root=options.folder, class_level=options.class_level)
-    assert options.table is not None
-    return TableSource(
-        table=options.table,
-        root=options.root or options.table.parent,
-        path_column=options.path_column,
-        label_column=options.label_column,
-        split_column=options.split_column,
-        split_table=options.split_table,
-        group_column=options.group_column,
-    )
-
-
-def _config(options: Build) -> "BuildConfig":
-    from linnaea.data.build import BuildConfig
-    from linnaea.data.copies.leakage import Benchmark
-    from linnaea.data.copies.rules import DuplicateRule
-    from linnaea.data.licences import LicenceRule
-    from linnaea.data.naming import NamingRule
-    from linnaea.data.splits import BenchmarkDraw, SplitRule
-    from linnaea.taxonomy.ranks import Rank
-
-    try:
-        rule = SplitRule(
-            val=options.val,
-            test=options.test,
-            unseen=options.unseen,
-            unseen_rank=Rank.parse(options.unseen_rank),
-            seed=options.seed,
-            benchmark=BenchmarkDraw(names=options.draw_benchmark) if options.draw_benchmark else None,
-        )
-        return BuildConfig(
-            short_side=options.short_side,
-            resize=options.resize,
-            licences=LicenceRule(allow=options.licences),
-            shard_size=options.shard_size,
-            captions=options.captions,
-            splits=rule,
-            names=NamingRule(checklists=options.checklist or (("inat",) if options.resolve else ())),
-            duplicates=DuplicateRule(exact=options.duplicates, near=options.duplicates),
-            benchmarks=tuple(
-                Benchmark(name=name, path=path, by_taxon=options.benchmark_species)
-                for name, path in _name_benchmarks(options.benchmark).items()
-            ),
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _name_benchmarks(paths: tuple[Path, ...]) -> dict[str, Path]:
-    """Benchmarks by the name of their folder or table; by their path where two have the same."""
-    names = [path.stem if path.is_file() else path.resolve().name for path in paths]
-    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
-
-
-def _say_settled(output: Path) -> None:
-    """What came of names and benchmarks; above all of a filter that matched nothing."""
-    manifest = json.loads((output / "manifest.json").read_text())
-    if names := manifest.get("names"):
-        say("names: " + ", ".join(f"{count:,} {status}" for status, count in names["names"].items()))
-    for name, counts in manifest.get("benchmarks", {}).items():
-        say(f"benchmark {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int)))
-        missing, n_species = len(counts.get("not in the sources", ())), counts.get("species", 0)
-        if missing == n_species > 0:
-            warn(f"benchmark {name}: none of its {n_species} names is a species of the sources; is that right?")
+    chosen = dict(vars(options))
+    sources = [chosen.pop(name) for name in ("folder", "table", "config")]
+    source = next(source for source in sources if source is not None)
+    built = build(source, chosen.pop("output"), on_note=say, **chosen)
+    for warning in built.warnings:
+        warn(warning)
+    return _account(built.summary, built.directory)
 
 
 def _account(summary: "BuildSummary", output: Path) -> int:
@@ -242,20 +127,14 @@ class Check:
 
 def check(options: Check) -> int:
     """Report what is broken, shard by shard; 1 if anything is."""
-    from linnaea.data.check import iter_problems
-    from linnaea.data.shards import DataSet
+    from linnaea.data.verbs import check_data
 
-    dataset = DataSet.open(options.directory)
-    n_problems = 0
-    with progress_bar("checking", "images") as on_progress:
-        for problem in iter_problems(dataset, decode=options.decode, on_progress=on_progress):
-            warn(problem)
-            n_problems += 1
-    if n_problems:
+    checked = check_data(options.directory, decode=options.decode, on_problem=warn)
+    if not checked.is_whole:
+        n_problems = len(checked.problems)
         warn(f"{options.directory}: {n_problems} problems; mend them with `linnaea data repair {options.directory}`")
         return FAILED
-    shards, taxa = dataset.index["shard"].n_unique(), dataset.taxa.height
-    print(f"{len(dataset)} images in {shards} shards, {taxa} taxa: all good")
+    print(f"{checked.n_images} images in {checked.n_shards} shards, {checked.n_taxa} taxa: all good")
     return DONE
 
 
@@ -271,15 +150,13 @@ class Stats:
 
 def stats(options: Stats) -> int:
     """Print the counts as tables, or as JSON."""
-    import json
 
     from rich.table import Table
 
     from linnaea.cli.console import results
-    from linnaea.data.shards import DataSet
-    from linnaea.data.statistics import measure
+    from linnaea.data.verbs import describe_data
 
-    statistics = measure(DataSet.open(options.directory))
+    statistics = describe_data(options.directory)
     if options.json:
         print(json.dumps(statistics.as_json(), indent=1, ensure_ascii=False))
         return DONE
@@ -329,17 +206,9 @@ class Synthesize:
 
 def synthesize(options: Synthesize) -> int:
     """Draw; an interrupted run goes on, a finished one is left alone."""
-    from linnaea.data.synthetic import SyntheticConfig
-    from linnaea.data.synthetic import synthesize as draw
+    from linnaea.data.verbs import synthesize
 
-    try:
-        config = SyntheticConfig(
-            n_species=options.species, n_images=options.images, size=options.size, seed=options.seed
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    with progress_bar("drawing", "images") as on_progress:
-        summary = draw(options.directory, config, n_workers=options.workers, on_progress=on_progress)
+    summary = synthesize(**vars(options))
     print(
         f"{summary.n_images} images of {summary.n_species} species in {summary.n_genera} genera"
         f" and {summary.n_families} families"
@@ -369,14 +238,9 @@ class DrawNothing:
 
 def draw_nothing(options: DrawNothing) -> int:
     """Draw; the same seed gives the same pictures."""
-    from linnaea.data.no_organism import write_pictures, write_things
+    from linnaea.data.verbs import draw_no_organism
 
-    folder, n, seed, size = options.directory, options.images, options.seed, options.size
-    if options.cutouts:
-        cutouts = sorted(path for place in options.cutouts for path in place.rglob("*.png"))
-        paths = write_things(folder, cutouts, n, seed=seed, size=size)
-    else:
-        paths = write_pictures(folder, n, seed=seed, size=size)
+    paths = draw_no_organism(**vars(options))
     print(f"{len(paths)} pictures")
     return DONE
 

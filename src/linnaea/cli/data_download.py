@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
-from linnaea.cli.console import progress_bar, say, warn
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.cli.console import say, warn
 
 if TYPE_CHECKING:
-    from linnaea.data.download.fetch import DownloadConfig
     from linnaea.data.download.url_table import DownloadSummary
 
 
@@ -49,44 +47,15 @@ class Download:
 
 def download(options: Download) -> int:
     """Fetch, then account for every row."""
-    from linnaea.data.download.url_table import download as run_download
+    from linnaea.data.verbs import download
 
-    config = _config(options)
     if not options.contact:
         warn("no --contact given: hosts cannot tell you when something is wrong, and some (Wikimedia) refuse you")
-    with progress_bar("downloading", "URLs") as on_progress:
-        summary = run_download(options.table, options.output, config, on_progress)
-    return _account(summary, options.output)
-
-
-def _config(options: Download) -> "DownloadConfig":
-    from linnaea.data.download.fetch import DownloadConfig
-    from linnaea.data.download.politeness import HostLimits
-
-    number, _, n_parts = options.part.partition("/")
-    if not (number.isdecimal() and n_parts.isdecimal()):
-        raise UsageError(f"--part {options.part}: must look like 2/8")
-    try:
-        return DownloadConfig(
-            url_column=options.url_column,
-            contact=options.contact,
-            max_connections=options.connections,
-            host=HostLimits(max_connections=options.per_host),
-            timeout_s=options.timeout,
-            max_bytes=int(options.max_megabytes * 1e6),
-            max_attempts=options.attempts,
-            retry_failed=options.retry_failed,
-            part=(int(number), int(n_parts)),
-            ignore_robots=options.ignore_robots,
-            allow_private=options.allow_private,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    chosen = dict(vars(options))
+    return _account(download(chosen.pop("table"), chosen.pop("output"), **chosen), options.output)
 
 
 def _account(summary: "DownloadSummary", output: Path) -> int:
-    if summary.n_in == 0:
-        raise LinnaeaError(f"{output}: the table holds no rows (for this --part)")
     for host in summary.hosts.head(10).iter_rows(named=True):
         gave_up = f" - {host['gave_up']}" if host["gave_up"] else ""
         say(

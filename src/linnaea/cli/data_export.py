@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import progress_bar, say
+from linnaea.cli.console import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +30,10 @@ class Export:
 
 def export(options: Export) -> int:
     """Export, and say what was written and how much of it may not be passed on."""
-    from linnaea.data.engine import LocalEngine
-    from linnaea.data.export import ExportConfig
-    from linnaea.data.export import export as run_export
-    from linnaea.data.shards import DataSet
+    from linnaea.data.verbs import export_data
 
-    config = ExportConfig(form=options.format, split=options.split, within=options.within)
-    dataset = DataSet.open(options.directory)
-    with progress_bar("exporting", "images") as on_progress:
-        summary = run_export(dataset, options.output, config, LocalEngine(options.workers), on_progress)
+    chosen = dict(vars(options))
+    summary = export_data(chosen.pop("directory"), **chosen)
     if summary.already_exported:
         say(f"{options.output}: already exported with the same options; nothing to do")
     print(

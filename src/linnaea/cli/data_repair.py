@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
-from linnaea.cli.console import progress_bar, warn
+from linnaea.cli.console import warn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,9 @@ class Repair:
 
 def repair(options: Repair) -> int:
     """Mend what can be mended and name the rest, record by record; 3 if there is any."""
-    from linnaea.data.repair import repair as run_repair
+    from linnaea.data.verbs import repair_data
 
-    with progress_bar("repairing", "shards") as on_progress:
-        result = run_repair(options.directory, on_progress)
+    result = repair_data(options.directory)
     for lost in result.lost:
         warn(f"{lost.shard}: {lost.source} {lost.record_id} ({lost.location}): {lost.reason}")
     for note in result.notes:

@@ -1,0 +1,367 @@
+"""The verbs of data sets: build, check, describe, repair, export, download and synthesize.
+
+Each opens what it is given, shows progress in a terminal or a notebook, and returns a typed result. The commands under
+``linnaea data`` call these functions and print.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from linnaea.data.build import BuildConfig, BuildSummary, remove_build
+from linnaea.data.build import build as build_from_sources
+from linnaea.data.check import iter_problems
+from linnaea.data.config import read_config
+from linnaea.data.copies.leakage import Benchmark
+from linnaea.data.copies.rules import DuplicateRule
+from linnaea.data.download.fetch import DownloadConfig
+from linnaea.data.download.politeness import HostLimits
+from linnaea.data.download.url_table import DownloadSummary
+from linnaea.data.download.url_table import download as fetch_table
+from linnaea.data.engine import Engine, LocalEngine
+from linnaea.data.export import ExportConfig, ExportSummary, Format
+from linnaea.data.export import export as run_export
+from linnaea.data.images import DEFAULT_SHORT_SIDE, Resize
+from linnaea.data.licences import LicenceRule
+from linnaea.data.naming import NamingRule
+from linnaea.data.no_organism import write_pictures, write_things
+from linnaea.data.repair import Repair
+from linnaea.data.repair import repair as run_repair
+from linnaea.data.report import write_report
+from linnaea.data.shards import DataSet
+from linnaea.data.sources import Source
+from linnaea.data.sources.folder import FolderSource
+from linnaea.data.sources.table import TableSource
+from linnaea.data.splits import BenchmarkDraw, SplitRule
+from linnaea.data.statistics import Statistics, measure
+from linnaea.data.synthetic import SyntheticConfig, SyntheticSummary
+from linnaea.data.synthetic import synthesize as draw
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.progress import progress_bar
+from linnaea.taxonomy.ranks import Rank
+
+Duplicates = Literal["keep", "drop", "group"]
+PathLike = str | Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltDataSet:
+    """What :func:`build` made, and what became of every record."""
+
+    directory: Path
+    """Folder of the data set; :meth:`open` opens it."""
+    summary: BuildSummary
+    """Records in, images out, rejects by reason."""
+    notes: tuple[str, ...] = ()
+    """How the folders were read, what checklists settled, and what was found of benchmarks."""
+    warnings: tuple[str, ...] = ()
+    """What is probably not meant, such as a benchmark of which nothing was found."""
+
+    def open(self) -> DataSet:
+        """Open the data set.
+
+        Raises:
+            LinnaeaError: No photograph made it into the data set.
+        """
+        return DataSet.open(self.directory)
+
+    def __repr__(self) -> str:
+        one = self.summary
+        return (
+            f"<data set {self.directory}: {one.n_in} records in = {one.n_out} images out + {one.n_rejected} rejected>"
+        )
+
+
+def build(
+    source: PathLike, output: PathLike, *,
+    class_level: int = 0,
+    root: PathLike | None = None, path_column: str = "filepath", label_column: str = "",
+    split_column: str = "", split_table: PathLike | None = None, group_column: str = "",
+    val: float = 0.05, test: float = 0.05, unseen: float = 0.0, unseen_rank: str = "species", seed: int = 0,
+    resolve: bool = False, checklist: Sequence[str] = (),
+    duplicates: Duplicates = "keep",
+    benchmark: Sequence[PathLike] = (), benchmark_species: bool = False, draw_benchmark: PathLike | None = None,
+    short_side: int = DEFAULT_SHORT_SIDE, resize: Resize = "short-side", licences: str = "any",
+    shard_size: int = 0, captions: bool = False,
+    workers: int = 0, engine: Literal["local", "ray"] = "local", ray_address: str = "",
+    overwrite: bool = False, on_note: Callable[[str], None] = lambda note: None,
+) -> BuiltDataSet:  # fmt: skip
+    """Build a data set from a folder of class folders, a table of photographs, or a configuration.
+
+    The same call goes on with an interrupted build, and leaves a finished one alone.
+
+    ```python
+    built = linnaea.build("class-folders/", "data/", duplicates="group")
+    print(built.summary.n_out, "photographs of", len(built.open().taxa_list), "taxa")
+    ```
+
+    ``source`` is a folder with one folder of photographs per class, or a table (CSV, TSV, Parquet, Excel) with a row
+    per photograph, or a TOML file that names sources and options (only ``workers``, ``engine``, ``ray_address`` and
+    ``overwrite`` count beside it). The options are those of ``linnaea data build --help``. ``on_note`` is called with
+    each note as soon as it is known; the result keeps them all.
+
+    Raises:
+        UsageError: Options contradict one another.
+        LinnaeaError: The source cannot be read or holds no photograph; the folder holds something else.
+    """
+    path, directory = Path(source), Path(output)
+    if path.suffix.lower() == ".toml":
+        content = read_config(path)
+        sources, config = content.sources, content.build
+    else:
+        table = TableSource(
+            table=path, root=_path(root) or path.parent, path_column=path_column, label_column=label_column,
+            split_column=split_column, split_table=_path(split_table), group_column=group_column,
+        )  # fmt: skip
+        is_folder = path.is_dir() or not path.suffix
+        sources = (FolderSource(root=path, class_level=class_level) if is_folder else table,)
+        with _as_usage_error():
+            drawn = BenchmarkDraw(names=Path(draw_benchmark)) if draw_benchmark else None
+            rank = Rank.parse(unseen_rank)
+            config = BuildConfig(
+                short_side=short_side, resize=resize, shard_size=shard_size, captions=captions,
+                splits=SplitRule(val=val, test=test, unseen=unseen, unseen_rank=rank, seed=seed, benchmark=drawn),
+                licences=LicenceRule(allow=licences),
+                names=make_naming(checklist, resolve=resolve),
+                duplicates=DuplicateRule(exact=duplicates, near=duplicates),
+                benchmarks=make_benchmarks([Path(one) for one in benchmark], by_taxon=benchmark_species),
+            )  # fmt: skip
+    if overwrite:
+        remove_build(directory)
+    chosen_engine = _make_engine(engine, workers, ray_address, sources, directory)
+    return _build(sources, directory, config, chosen_engine, on_note)
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+@contextmanager
+def _as_usage_error() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def make_naming(checklist: Sequence[str], *, resolve: bool) -> NamingRule:
+    """The rule about names: ``resolve`` without a checklist means the embedded one."""
+    return NamingRule(checklists=tuple(checklist) or (("inat",) if resolve else ()))
+
+
+def make_benchmarks(paths: Sequence[Path], *, by_taxon: bool) -> tuple[Benchmark, ...]:
+    """Benchmarks named after their folder or table, or after their path where two have the same name."""
+    names = [path.stem if path.is_file() else path.resolve().name for path in paths]
+    named = {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
+    return tuple(Benchmark(name=name, path=path, by_taxon=by_taxon) for name, path in named.items())
+
+
+def _make_engine(
+    engine: Literal["local", "ray"], workers: int, ray_address: str, sources: Sequence[Source], output: Path
+) -> Engine:
+    if engine == "local":
+        if ray_address:
+            raise UsageError("--ray-address: needs --engine ray")
+        return LocalEngine(workers)
+    from linnaea.data.ray_engine import RayEngine
+
+    of_sources = (value for source in sources for value in vars(source).values() if isinstance(value, Path))
+    return RayEngine(ray_address, n_workers=workers, must_see=[output, *dict.fromkeys(of_sources)])
+
+
+def _build(
+    sources: Sequence[Source], directory: Path, config: BuildConfig, engine: Engine, on_note: Callable[[str], None]
+) -> BuiltDataSet:
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        on_note(line)
+
+    for line in _how_read(sources):
+        note(line)
+    with progress_bar("building", "images") as on_progress:
+        summary = build_from_sources(sources, directory, config, engine, on_progress)
+    if summary.already_built:
+        note(f"{directory}: already built from the same input; nothing to do")
+    if summary.n_out and not (directory / "report.html").exists():
+        note(f"report: {write_report(DataSet.open(directory), summary.reasons)}")
+    settled, warnings = _what_was_settled(directory)
+    for line in settled:
+        note(line)
+    return BuiltDataSet(directory=directory, summary=summary, notes=tuple(notes), warnings=tuple(warnings))
+
+
+def _how_read(sources: Sequence[Source]) -> Iterator[str]:
+    """How each level of class folders is read."""
+    for source in sources:
+        if isinstance(source, FolderSource):
+            yield from (f"{source.name}: {line}" if len(sources) > 1 else line for line in source.tree.levels)
+
+
+def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
+    """Notes on names and benchmarks, and warnings, above all of a filter that matched nothing."""
+    manifest = json.loads((directory / "manifest.json").read_text())
+    notes, warnings = [], []
+    if names := manifest.get("names"):
+        notes.append("names: " + ", ".join(f"{count:,} {status}" for status, count in names["names"].items()))
+    for name, counts in manifest.get("benchmarks", {}).items():
+        numbers = ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int))
+        notes.append(f"benchmark {name}: {numbers}")
+        missing, n_species = len(counts.get("not in the sources", ())), counts.get("species", 0)
+        if missing == n_species > 0:
+            warnings.append(f"benchmark {name}: none of its {n_species} names is a species of the sources")
+    return notes, warnings
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedDataSet:
+    """What :func:`check_data` found."""
+
+    directory: Path
+    n_images: int
+    n_shards: int
+    n_taxa: int
+    problems: tuple[str, ...]
+    """One line for each broken shard, sample or table."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is broken."""
+        return not self.problems
+
+
+def check_data(
+    data: PathLike, *, decode: bool = False, on_problem: Callable[[str], None] = lambda problem: None
+) -> CheckedDataSet:
+    """Check every shard, every sample and the tables of a data set; with ``decode`` also decode every photograph.
+
+    ``on_problem`` is called with each problem when it is found.
+
+    Raises:
+        LinnaeaError: There is no finished data set.
+    """
+    dataset, problems = DataSet.open(Path(data)), []
+    with progress_bar("checking", "images") as on_progress:
+        for problem in iter_problems(dataset, decode=decode, on_progress=on_progress):
+            problems.append(problem)
+            on_problem(problem)
+    shards = dataset.index["shard"].n_unique()
+    return CheckedDataSet(directory=dataset.directory, n_images=len(dataset), n_shards=shards,
+                          n_taxa=dataset.taxa.height, problems=tuple(problems))  # fmt: skip
+
+
+def describe_data(data: PathLike) -> Statistics:
+    """Count a data set's photographs per split, source, rank and licence, and measure how evenly taxa are covered.
+
+    Raises:
+        LinnaeaError: There is no finished data set.
+    """
+    return measure(DataSet.open(Path(data)))
+
+
+def repair_data(data: PathLike) -> Repair:
+    """Rebuild the broken or missing shards of a data set, to the bytes they had.
+
+    Raises:
+        LinnaeaError: There is no finished data set, or a table without which nothing can be mended is broken.
+    """
+    with progress_bar("repairing", "shards") as on_progress:
+        return run_repair(Path(data), on_progress)
+
+
+def export_data(
+    data: PathLike, output: PathLike, *, format: Format, split: str = "", within: str = "", workers: int = 0
+) -> ExportSummary:
+    """Write a data set as Parquet for the Hub, TreeOfLife-10M's catalog, WebDataset with texts, or class folders.
+
+    The same call goes on with an interrupted export. ``split`` and ``within`` (a taxon, such as ``"Lepidoptera"`` or
+    ``"order:Lepidoptera"``) export a part alone.
+
+    Raises:
+        LinnaeaError: Nothing is selected; the folder holds something else; the disk is full.
+    """
+    config, dataset = ExportConfig(form=format, split=split, within=within), DataSet.open(Path(data))
+    with progress_bar("exporting", "images") as on_progress:
+        return run_export(dataset, Path(output), config, LocalEngine(workers), on_progress)
+
+
+def download(
+    table: PathLike,
+    output: PathLike,
+    *,
+    url_column: str = "url",
+    contact: str = "",
+    connections: int = 128,
+    per_host: int = 8,
+    timeout: float = 120.0,
+    max_megabytes: float = 100.0,
+    attempts: int = 5,
+    retry_failed: bool = False,
+    part: str = "1/1",
+    ignore_robots: bool = False,
+    allow_private: bool = False,
+) -> DownloadSummary:
+    """Fetch the images of a table of URLs politely; the same call goes on with an interrupted download.
+
+    The options are those of ``linnaea data download --help``.
+
+    Raises:
+        UsageError: An option is out of its range.
+        LinnaeaError: The table cannot be read, has no such column, or holds no rows for this ``part``.
+    """
+    number, _, n_parts = part.partition("/")
+    if not (number.isdecimal() and n_parts.isdecimal()):
+        raise UsageError(f"--part {part}: must look like 2/8")
+    with _as_usage_error():
+        config = DownloadConfig(
+            url_column=url_column, contact=contact, max_connections=connections, timeout_s=timeout,
+            host=HostLimits(max_connections=per_host), max_bytes=int(max_megabytes * 1e6), max_attempts=attempts,
+            retry_failed=retry_failed, part=(int(number), int(n_parts)), ignore_robots=ignore_robots,
+            allow_private=allow_private,
+        )  # fmt: skip
+    with progress_bar("downloading", "URLs") as on_progress:
+        summary = fetch_table(Path(table), Path(output), config, on_progress)
+    if summary.n_in == 0:
+        raise LinnaeaError(f"{output}: the table holds no rows (for this --part)")
+    return summary
+
+
+def synthesize(
+    directory: PathLike, *, species: int = 240, images: int = 16, size: int = 96, seed: int = 0, workers: int = 0
+) -> SyntheticSummary:
+    """Draw a small artificial tree of life: class folders with ``images`` photographs per species, and a table.
+
+    An interrupted drawing goes on, a finished one is left alone. ``size`` is the width and height in pixels.
+
+    Raises:
+        UsageError: A number is out of its range.
+        LinnaeaError: The folder holds something else.
+    """
+    with _as_usage_error():
+        config = SyntheticConfig(n_species=species, n_images=images, size=size, seed=seed)
+    with progress_bar("drawing", "images") as on_progress:
+        return draw(Path(directory), config, n_workers=workers, on_progress=on_progress)
+
+
+def draw_no_organism(
+    directory: PathLike, *, images: int = 400, size: int = 256, seed: int = 0, cutouts: Sequence[PathLike] = ()
+) -> list[Path]:
+    """Draw pictures that show no organism: walls, cloth, pages, rooms, lights. Returns the files.
+
+    They teach a calibration when to abstain. ``cutouts`` are folders of PNG files with transparency; each is laid on
+    a drawn picture, in turn.
+
+    Raises:
+        UsageError: A number is out of its range.
+        LinnaeaError: The folders hold no PNG file.
+    """
+    if images < 1 or size < 16:
+        raise UsageError("--images is at least 1 and --size at least 16")
+    if not cutouts:
+        return write_pictures(Path(directory), images, seed=seed, size=size)
+    files = sorted(path for place in cutouts for path in Path(place).rglob("*.png"))
+    return write_things(Path(directory), files, images, seed=seed, size=size)
