@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _logs_lines = False
 
 
-class OnProgress(Protocol):
-    """What long work calls now and then: how much is done, of how much in all (if known)."""
+class Bar(Protocol):
+    """A stage on display; long work calls it with how much is done, of how much in all (if known)."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
@@ -32,7 +32,7 @@ def lines_in_logs() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(title: str, unit: str = "it") -> Iterator[OnProgress]:
+def progress_bar(title: str, unit: str = "it") -> Iterator[Bar]:
     """Show the progress of one stage of work, with its rate and the time left."""
     from rich.console import Console
 
@@ -51,7 +51,7 @@ def _silent(done: int, total: int | None = None, note: str = "") -> None:
 
 
 @contextmanager
-def _bar(console: "Console", title: str, unit: str) -> Iterator[OnProgress]:
+def _bar(console: "Console", title: str, unit: str) -> Iterator[Bar]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -5,7 +5,7 @@ deviation. Random numbers are seeded with ``seed + run``; they are not those of 
 the machine, so scores agree within the spread of the runs and not to the last example.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.predict.few_shot import simple_shot
 
 N_RUNS = 3
@@ -22,8 +23,6 @@ BATCH = 64
 HIDDEN = 512
 PUBLISHED_THRESHOLD = 0.5
 """The published scripts compare *logits* with it, that is probabilities with 0.62."""
-
-OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +156,7 @@ def score_pairs(
     n_runs: int = N_RUNS,
     n_draws: int = 100,
     n_jobs: int = 1,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[RunScore, dict[str, float]]:
     """Accuracy over the test images of all tasks together, per run; and each task's own, of the first run."""
     tasks = np.asarray(task_N)

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.storage import atomic_path
 
 EXACT_UP_TO = 1_000_000
@@ -29,7 +30,6 @@ CANDIDATES = 10
 
 VectorsOf = Callable[[int, int], Float32[ndarray, "N E"]]
 """Unit vectors of the photographs from one number to another."""
-OnProgress = Callable[[int, int | None], None]
 
 
 class Approximate:
@@ -49,7 +49,7 @@ def open_approximate(
     rows: Int64[ndarray, " N"],
     width: int,
     vectors_of: VectorsOf,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Approximate:
     """The lists for these rows of an index: those that lie in the folder, or made now and put there.
 

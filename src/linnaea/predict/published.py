@@ -5,7 +5,6 @@ order. TreeOfLife-200M's has 867,455 taxa and 2.7 GB. Ours is depth-first, a row
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import polars as pl
 
 from linnaea.data.shards import TAXA_SCHEMA
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.predict.labels import LabelBank
 from linnaea.storage import atomic_path, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
@@ -23,12 +23,8 @@ ARRAY_FILE, NAMES_FILE = "txt_emb_species.npy", "txt_emb_species.json"
 COLUMNS_AT_ONCE = 65_536
 """Taxa that are turned from columns into rows at once."""
 
-OnProgress = Callable[[int, int | None], None]
 
-
-def read_published_bank(
-    array_path: Path, *, model: str = "", on_progress: OnProgress = lambda done, total: None
-) -> LabelBank:
+def read_published_bank(array_path: Path, *, model: str = "", on_progress: OnProgress = ignore_progress) -> LabelBank:
     """A published bank in our order, fp16; its names lie beside the array under the same name.
 
     ``model`` is the fingerprint of the model it belongs to, if the caller knows. Vectors of zeros (the published

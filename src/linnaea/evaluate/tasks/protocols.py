@@ -1,6 +1,5 @@
 """Tasks whose question is not the class: each with the protocol of BioCLIP 2 (arXiv 2505.23883)."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,10 @@ from linnaea.evaluate.beyond_species import (
 from linnaea.evaluate.tasks import Task
 from linnaea.evaluate.tasks.layouts import TRAIT
 from linnaea.evaluate.tasks.photographs import TaskImages
+from linnaea.jobs import OnProgress, ignore_progress
 
 OLD_CLASSES = "old-classes.txt"
 """Beside Herbarium 19's folders: the names of the classes that count as old, one a line."""
-
-OnProgress = Callable[[int, int | None], None]
 
 
 def score_task(
@@ -38,7 +36,7 @@ def score_task(
     features_NE: Float32[ndarray, "N E"],
     *,
     n_jobs: int = 1,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> dict[str, int | float]:
     """Flat metrics of a task of protocol ``transfer``, ``pairs``, ``traits`` or ``discovery``.
 
