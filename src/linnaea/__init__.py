@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.model.load import save_model as save_model
     from linnaea.model.open import load_model as load_model
     from linnaea.predict.adapt import adapt as adapt
+    from linnaea.predict.answers import Answers as Answers
+    from linnaea.predict.answers import Vectors as Vectors
     from linnaea.predict.banks import append_labels as append_labels
     from linnaea.predict.banks import build_labels as build_labels
     from linnaea.predict.banks import update_labels as update_labels
@@ -35,10 +37,13 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.predict.index import index as index
     from linnaea.predict.index import search as search
     from linnaea.predict.labels import LabelBank as LabelBank
+    from linnaea.predict.predictor import Answer as Answer
     from linnaea.predict.predictor import Predictor as Predictor
     from linnaea.predict.pybioclip import CustomLabelsBinningClassifier as CustomLabelsBinningClassifier
     from linnaea.predict.pybioclip import CustomLabelsClassifier as CustomLabelsClassifier
     from linnaea.predict.pybioclip import TreeOfLifeClassifier as TreeOfLifeClassifier
+    from linnaea.predict.session import Model as Model
+    from linnaea.predict.session import open_model as open  # noqa: F401
     from linnaea.taxonomy.checklists.store import Checklist as Checklist
     from linnaea.taxonomy.checklists.store import load_checklist as load_checklist
     from linnaea.taxonomy.names import parse_label as parse_label
@@ -60,12 +65,15 @@ _HOMES = {
     "describe_data": "linnaea.data.verbs",
     "check_data": "linnaea.data.verbs",
     "build": "linnaea.data.verbs",
+    "Answer": "linnaea.predict.predictor",
+    "Answers": "linnaea.predict.answers",
     "Checklist": "linnaea.taxonomy.checklists.store",
     "CustomLabelsBinningClassifier": "linnaea.predict.pybioclip",
     "CustomLabelsClassifier": "linnaea.predict.pybioclip",
     "DataSet": "linnaea.data.shards",
     "LabelBank": "linnaea.predict.labels",
     "LinnaeaError": "linnaea.errors",
+    "Model": "linnaea.predict.session",
     "Predictor": "linnaea.predict.predictor",
     "Rank": "linnaea.taxonomy.ranks",
     "TaxonModel": "linnaea.model.load",
@@ -74,6 +82,7 @@ _HOMES = {
     "TextType": "linnaea.taxonomy.taxon",
     "TreeOfLifeClassifier": "linnaea.predict.pybioclip",
     "UsageError": "linnaea.errors",
+    "Vectors": "linnaea.predict.answers",
     "adapt": "linnaea.predict.adapt",
     "append_labels": "linnaea.predict.banks",
     "build_labels": "linnaea.predict.banks",
@@ -85,10 +94,14 @@ _HOMES = {
     "evaluate": "linnaea.evaluate.run",
     "load_checklist": "linnaea.taxonomy.checklists.store",
     "load_model": "linnaea.model.open",
+    "open": "linnaea.predict.session",
     "parse_label": "linnaea.taxonomy.names",
     "resolve": "linnaea.taxonomy.resolve",
     "save_model": "linnaea.model.load",
 }
+
+_NAMES_AT_HOME = {"open": "open_model"}
+"""What a name is called in its module, where a built-in has its own."""
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
@@ -96,7 +109,7 @@ __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'linnaea' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_HOMES[name]), _NAMES_AT_HOME.get(name, name))
     # A package that is a verb too has bound its own name on import, and stays: it can be called.
     return globals().setdefault(name, value)
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,8 +23,8 @@ from linnaea.predict.calibration import (
 )
 from linnaea.predict.calibration_fit import NONE_COUNTS, UNTRAINED_SHARE, _join, _leave_out, fit_calibration
 from linnaea.predict.classifier import Guess, Scored, iter_scored, sum_to_all_ranks
-from linnaea.predict.decide import NOTHING, decide, decide_calibrated
 from linnaea.predict.labels import TRAINED, LabelBank
+from linnaea.predict.predictor import NOTHING, decide, decide_or_explain
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -32,6 +33,13 @@ WIDTH = 24
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def decide_calibrated(block: Scored, bank: LabelBank, calibration: Calibration, confidence: float) -> list[Any]:
+    """Return each image's taxon, or a reason and a score."""
+    weighed, p = calibration.weigh(block), calibrate_probabilities(block.probability_BK, bank, calibration)
+    chosen = decide_or_explain(p, bank, confidence, calibration.recognises(weighed), calibration.evidence_of(weighed))
+    return [guesses[0] if guesses else (reason, score) for guesses, reason, score in chosen]
 
 
 def make_bank(n_taxa: int = 40, seed: int = 0) -> LabelBank:

@@ -97,7 +97,7 @@ from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 import numpy as np
 from linnaea.predict.classifier import guess_at_rank, iter_probabilities
-from linnaea.predict.decide import decide
+from linnaea.predict.predictor import decide
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank

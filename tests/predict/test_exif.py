@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from linnaea.predict.exif import place_of_photograph, time_of_photograph
-from linnaea.predict.priors import Place
+from linnaea.predict.priors import Place, place_of_photograph, time_of_photograph
 
 
 def test_a_photograph_may_say_where_it_was_taken(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from linnaea.cli import main
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_rank
-from linnaea.predict.decide import decide
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import LabelBank, read_taxa
+from linnaea.predict.predictor import decide
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon

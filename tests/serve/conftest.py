@@ -31,11 +31,9 @@ def listening(app: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def predictor(trained: Path) -> Any:
-    from linnaea.cli.predict import load_model_and_bank
-    from linnaea.predict.predictor import Predictor
+    from linnaea.predict.session import open_model
 
-    model, bank = load_model_and_bank(str(trained / "model"), None, device="cpu")
-    return Predictor(model=model, bank=bank, batch_size=4)
+    return open_model(trained / "model", device="cpu").predictor(batch_size=4)
 
 
 @pytest.fixture(scope="module")

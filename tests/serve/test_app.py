@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from linnaea.cli import main
-from linnaea.cli.predict import load_model_and_bank
 from linnaea.data.images import ImageError
 from linnaea.predict.inputs import file_input
 from linnaea.predict.predictor import Predictor
 from linnaea.predict.priors import Regions, make_regions
+from linnaea.predict.session import open_model
 from linnaea.serve import service as service_module
 from linnaea.serve.app import make_app
 from linnaea.serve.service import Limits, Service, TooSlowError
@@ -102,7 +102,7 @@ def test_a_bad_photograph_among_good_ones_is_a_row(client: TestClient, pictures:
         (b"text", {}, 415, ""),
         (b"x" * 200_001, {}, 413, "at most 200,000"),
         (b"x" * 600_000, {}, 413, "longer than 500,000"),
-        (None, {"rank": "tribe"}, 422, "is no rank"),
+        (None, {"rank": "tribe"}, 422, "is not a rank"),
         (None, {"confidence": "2"}, 422, "less than or equal"),
         (None, {"top_k": "0"}, 422, "greater than"),
         (None, {"lat": "95", "lon": "0"}, 422, "less than or equal"),
@@ -336,8 +336,7 @@ def test_a_head_of_ones_own_is_served(trained: Path, photographs: Path, tmp_path
         shutil.copytree(folder, tmp_path / "mine" / folder.name)
     name = str(trained / "model")
     assert main(["adapt", str(tmp_path / "mine"), "--output", str(tmp_path / "head"), "--model", name]) == 0
-    model, bank = load_model_and_bank(name, tmp_path / "head", device="cpu")
-    mine = Predictor(model=model, bank=bank)
+    mine = open_model(name, labels=tmp_path / "head", device="cpu").predictor()
     paths = sorted((tmp_path / "mine").rglob("*.jpg"))[:5]
     with TestClient(make_app(mine)) as client:
         answers = post(client, paths, top_k=3).raise_for_status().json()

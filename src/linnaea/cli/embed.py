@@ -60,37 +60,30 @@ class Embed:
 def embed(options: Embed) -> int:
     """Write a row for every photograph, in the order given; those that cannot be read have a reason, no vector."""
     from linnaea.data.images import ImageError
-    from linnaea.model.encode import iter_encoded_images
-    from linnaea.model.open import open_encoder
-    from linnaea.predict.inputs import list_images
+    from linnaea.predict.inputs import file_input, list_images
+    from linnaea.predict.session import open_model
     from linnaea.storage import atomic_path
 
     paths = list_images(options.images)
     if not paths:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    model = open_encoder(
-        options.model, pretrained=options.pretrained, device=options.device, precision=options.precision
-    )
-    encoded = iter_encoded_images(
-        model,
-        ((str(path), path) for path in paths),
-        batch_size=options.batch_size,
-        n_workers=options.workers,
-        fast=options.fast,
+    model = open_model(options.model, pretrained=options.pretrained, device=options.device, precision=options.precision)
+    encoded = model.iter_embed(
+        map(file_input, paths), batch_size=options.batch_size, n_workers=options.workers, fast=options.fast
     )
     failed: list[str] = []
     write = WRITERS[options.output.suffix.lower()]
     with (
         atomic_path(options.output) as partial,
-        write(partial, options.output, model, len(paths)) as add,
+        write(partial, options.output, model.encoder, len(paths)) as add,
         progress_bar("embedding", "images") as on_progress,
     ):
-        for done, (name, vector) in enumerate(encoded, start=1):
+        for done, (one, vector) in enumerate(encoded, start=1):
             if isinstance(vector, ImageError):
-                failed.append(f"{name}: {vector}")
-                add(name, None, str(vector))
+                failed.append(f"{one.name}: {vector}")
+                add(one.name, None, str(vector))
             else:
-                add(name, vector, "")
+                add(one.name, vector, "")
             on_progress(done, len(paths))
     say(f"{len(paths) - len(failed):,} vectors of {len(paths):,} photographs: {options.output}")
     return report_failed(failed, len(paths))

@@ -2,39 +2,30 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import progress_bar, report_failed, results, say
-from linnaea.cli.predict_restrict import read_prior, restrict
+from linnaea.cli.console import progress_bar, report_failed, results, say, warn
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from linnaea.model.encoder import Encoder
     from linnaea.predict.exchange import Row
     from linnaea.predict.inputs import Input
-    from linnaea.predict.labels import LabelBank
     from linnaea.predict.predictor import Predictor
+    from linnaea.predict.restrict import Among
+    from linnaea.predict.session import Model
 
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
-Form = Literal["table", "csv", "jsonl", "parquet", "megadetector", "camtrapdp", "html"]
-FORMS: dict[str, Form] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
-    ".html": "html",
-    ".json": "megadetector",
-}
+Form = Literal["table", "csv", "jsonl", "parquet", "xlsx", "megadetector", "camtrapdp", "html"]
+Preprocess = Literal["crop", "squash"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +72,11 @@ class Predict:
     """Of a video, a frame every so many seconds."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the labels."""
+    preprocess: Preprocess | None = None
+    """crop: the middle square; squash: the whole photograph, as pybioclip shows it to the published models. Default: as
+    the model was trained."""
+    calibration: bool = True
+    """Apply the calibration that comes with the labels or the model."""
     format: Form | None = None
     """Default: by the ending of --output, or a table."""
     log: Path | None = None
@@ -114,19 +110,17 @@ class Predict:
 def predict(options: Predict) -> int:
     """Answer for every photograph; those that cannot be read become rows with a reason."""
     form = _choose_form(options)
-    from linnaea.predict.provenance import append_run
+    from linnaea.predict.outputs import append_run
+    from linnaea.predict.session import describe_question
 
     started = datetime.now(UTC)
     inputs = _list_inputs(options)
     if len(inputs) == 1:
         _check_readable(inputs[0])
-    predictor, question = _make_predictor(options)
-    calibration = predictor.calibration
-    if calibration is None and options.rank == "auto":
-        say("not calibrated: the confidence is the model's own word (linnaea labels calibrate teaches it better)")
-    elif calibration is not None and calibration.n_labels != len(predictor.bank):
-        n_asked = len(predictor.bank)
-        say(f"calibrated with {calibration.n_labels:,} labels, asked about {n_asked:,}: the confidence may be off")
+    model, among = _open_model(options), _make_among(options)
+    predictor = _make_predictor(options, model, among)
+    question = describe_question(predictor, among)
+    _say_how_sure(predictor, options.rank)
     if options.output is None:
         failed = _print_answers(predictor, form, inputs)
     else:
@@ -140,10 +134,12 @@ def predict(options: Predict) -> int:
 
 def _choose_form(options: Predict) -> Form:
     if options.output is None:
-        if options.format == "parquet":
-            raise UsageError("--format parquet needs --output FILE")
+        if options.format in ("parquet", "xlsx"):
+            raise UsageError(f"--format {options.format} needs --output FILE")
         return options.format or "table"
-    form = options.format or FORMS.get(options.output.suffix.lower(), "csv")
+    from linnaea.predict.outputs import FORMS
+
+    form: Form = options.format or cast("Form", FORMS.get(options.output.suffix.lower(), "csv"))
     if form == "table":
         raise UsageError("--format table goes to the terminal; leave out --output, or choose another --format")
     return form
@@ -174,94 +170,59 @@ def _check_readable(one: "Input") -> None:
         raise LinnaeaError(f"{one.name}: {error}") from error
 
 
-def _make_predictor(options: Predict) -> "tuple[Predictor, dict[str, Any]]":
-    """The predictor, and all that its answers depend on."""
-    from linnaea.predict.labels import hash_taxa
-    from linnaea.predict.predictor import Asked, Predictor
-
-    if options.bins is not None:
-        model, whole = _load_model_and_bins(options, options.bins)
-    else:
-        model, whole = load_model_and_bank(
-            options.model,
-            options.labels,
-            text_type=options.text_type,
-            pretrained=options.pretrained,
-            device=options.device,
-            precision=options.precision,
-        )
-    bank = restrict(options, whole)
-    asked = Asked(
-        rank=None if options.rank == "auto" else Rank.parse(options.rank),
-        confidence=options.confidence,
-        top_k=options.top_k,
-    )
-    predictor = Predictor(model=model, bank=bank, asked=asked, weights_of=read_prior(options, bank),
-                          batch_size=options.batch_size, n_workers=options.workers)  # fmt: skip
-    learnt = predictor.calibration
-    question = {
-        "model": model.fingerprint,
-        "precision": model.precision,
-        "calibration": None if learnt is None else learnt.to_json(),
-        "labels": bank.facts | {"n": len(bank), "names": hash_taxa(bank.taxa)},
-        "asked": [options.rank, options.confidence, options.top_k],
-        "prior": [str(options.prior), options.lat, options.lon, options.date],
-    }
-    return predictor, question
-
-
-def _load_model_and_bins(options: Predict, bins: Path) -> "tuple[Encoder, LabelBank]":
-    """Labels in OpenAI's 80 templates, as pybioclip asks them."""
-    from linnaea.evaluate.evaluation import TEMPLATES
-    from linnaea.model.open import open_encoder
+def _open_model(options: Predict) -> "Model":
     from linnaea.predict.bins import make_bin_bank, read_bins
+    from linnaea.predict.session import open_model
 
-    table = read_bins(bins)
-    model = open_encoder(
-        options.model, pretrained=options.pretrained, device=options.device, precision=options.precision
+    bins = None if options.bins is None else read_bins(options.bins)
+    model = open_model(
+        options.model,
+        labels=None if options.labels is None else str(options.labels),
+        device=options.device,
+        precision=options.precision,
+        preprocess=options.preprocess,
+        calibrated=options.calibration,
+        text_type=options.text_type,
+        pretrained=options.pretrained,
     )
-    with progress_bar("encoding labels", "labels") as on_progress:
-        return model, make_bin_bank(model, table, TEMPLATES["openai"], on_progress=on_progress)
+    return model if bins is None else replace(model, labels=make_bin_bank(model.encoder, bins))
 
 
-def load_model_and_bank(
-    name: str,
-    labels: Path | None,
-    *,
-    text_type: TextType = TextType.TAXON_COM,
-    pretrained: str | None = None,
-    device: str = "auto",
-    precision: Precision = "float32",
-) -> "tuple[Encoder, LabelBank]":
-    """A model, and the bank of the labels that a user named (``None``: those the model brings)."""
-    from linnaea.model.open import open_encoder
-    from linnaea.predict.class_heads import CLASS_HEAD, find_own_labels
-    from linnaea.predict.labels import LabelBank, load_cached_bank
+def _make_among(options: Predict) -> "Among":
+    from linnaea.predict.restrict import Among
 
-    model = open_encoder(name, pretrained=pretrained, device=device, precision=precision)
-    own = find_own_labels(name)
-    labels = labels or own
-    if labels is None:
-        raise LinnaeaError(f"{name}: brings no taxa of its own; give --labels, a data set or a file of names")
-    if (labels / "embeddings.npy").exists():
-        bank = LabelBank.open(labels)
-        if labels == own and bank.facts["text_type"] not in (text_type, CLASS_HEAD):
-            return model, load_cached_bank(model, bank.taxa, text_type)
-        if bank.facts.get("model") != model.fingerprint:
-            raise LinnaeaError(f"{labels}: was built with another model; build it again with `linnaea labels build`")
-        return model, bank
-    with progress_bar("encoding labels", "labels") as on_progress:
-        return model, load_cached_bank(model, _taxa_of(labels), text_type, on_progress=on_progress)
+    return Among(
+        within=options.within,
+        exclude=options.exclude,
+        species_list=options.species_list,
+        strict=options.strict,
+        checklists=options.checklist,
+        prior=options.prior,
+        lat=options.lat,
+        lon=options.lon,
+        date=options.date,
+    )
 
 
-def _taxa_of(labels: Path) -> "pl.DataFrame":
-    """The taxa of a file or folder; of a checklist, where it is the name of one."""
-    from linnaea.predict.labels import read_taxa, taxa_of_checklist
-    from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
+def _make_predictor(options: Predict, model: "Model", among: "Among") -> "Predictor":
+    from linnaea.predict.predictor import Asked
+    from linnaea.predict.session import parse_rank
 
-    if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
-        return taxa_of_checklist(load_checklist(str(labels)))
-    return read_taxa(labels)
+    asked = Asked(rank=parse_rank(options.rank), confidence=options.confidence, top_k=options.top_k)
+    predictor = model.predictor(asked, among, batch_size=options.batch_size, n_workers=options.workers, tell=warn)
+    if len(predictor.bank) < len(model.bank):
+        say(f"choosing among {len(predictor.bank):,} of {len(model.bank):,} labels")
+    return predictor
+
+
+def _say_how_sure(predictor: "Predictor", rank: RankOption) -> None:
+    """Say where a calibration is missing, or was made for other labels."""
+    calibration = predictor.calibration
+    if calibration is None and rank == "auto" and predictor.calibrated:
+        say("not calibrated: the confidence is the model's own word (linnaea labels calibrate teaches it better)")
+    elif calibration is not None and calibration.n_labels != len(predictor.bank):
+        n_asked = len(predictor.bank)
+        say(f"calibrated with {calibration.n_labels:,} labels, asked about {n_asked:,}: the confidence may be off")
 
 
 def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> list[str]:
@@ -309,35 +270,23 @@ def _print_table(rows: "Iterator[Row]") -> None:
 
 
 def _write_answers(
-    output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, Any]
+    output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, object]
 ) -> list[str]:
     """Returns what failed, a line each."""
-    from linnaea.predict.outputs import Journal, rows_of
+    from linnaea.predict.outputs import Journal
 
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(output, question)
     names = [one.name for one in inputs]
-    todo = list(_iter_unfinished(inputs, journal.done, predictor.batch_size))
     if journal.done:
-        say(f"going on: {len(inputs) - len(todo):,} of {len(inputs):,} photographs are done")
+        n_done = sum(name in journal.done for name in names)
+        say(f"going on: {n_done:,} of {len(inputs):,} photographs are done")
     with progress_bar("predicting", "images") as on_progress:
-        on_progress(len(inputs) - len(todo), len(inputs))
-        for done, answer in enumerate(predictor.answer(todo), start=1):
-            if answer.input.name not in journal.done:
-                journal.add(answer.input.name, rows_of(answer))
-            on_progress(len(inputs) - len(todo) + done, len(inputs))
+        journal.fill(predictor, inputs, on_progress)
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(output, form, names)
     print(f"{len(inputs)} photographs: {output}", flush=True)
     return failed
-
-
-def _iter_unfinished(inputs: "list[Input]", done: set[str], batch_size: int) -> "Iterator[Input]":
-    """All inputs of the batches in which one is missing: in the same company an image gets the same bits."""
-    for start in range(0, len(inputs), batch_size):
-        batch = inputs[start : start + batch_size]
-        if any(one.name not in done for one in batch):
-            yield from batch
 
 
 COMMANDS: Commands = {"": (Predict, predict)}

@@ -1,8 +1,9 @@
 """``linnaea serve``: a model as a REST service with a web page."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro  # noqa: F401 - every command's module brings its parser
 
@@ -26,6 +27,13 @@ class Serve:
     """Address to listen on; 0.0.0.0 lets other machines in."""
     port: int = 8000
     """Port to listen on."""
+    preprocess: Literal["crop", "squash"] | None = None
+    """crop: the middle square; squash: the whole photograph, as pybioclip shows it to the published models. Default: as
+    the model was trained."""
+    calibration: bool = True
+    """Apply the calibration that comes with the labels or the model."""
+    fast: bool = False
+    """Decode large JPEGs at a fraction of their size: faster, and not exactly the command's answers."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     batch_size: int = 32
@@ -54,13 +62,13 @@ def serve(options: Serve) -> int:
         from linnaea.serve.app import make_app
     except ImportError as error:
         raise LinnaeaError(f"serving needs more packages ({error.name}): pip install 'linnaea[serve]'") from error
-    from linnaea.cli.predict import load_model_and_bank
-    from linnaea.predict.predictor import Predictor
     from linnaea.predict.priors import Regions
+    from linnaea.predict.session import open_model
     from linnaea.serve.service import Limits
 
-    model, bank = load_model_and_bank(options.model, options.labels, device=options.device)
-    predictor = Predictor(model=model, bank=bank, batch_size=options.batch_size, n_workers=options.workers)
+    model = open_model(options.model, labels=options.labels, device=options.device, preprocess=options.preprocess,
+                       calibrated=options.calibration)  # fmt: skip
+    predictor = replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)
     limits = Limits(
         file_bytes=round(options.max_file_mb * 1e6),
         request_bytes=round(min(options.max_files, 8) * options.max_file_mb * 1e6) + 1_000_000,
@@ -72,7 +80,7 @@ def serve(options: Serve) -> int:
     # network at every one of its hundreds of operations.
     sys.setswitchinterval(0.0005)
     app = make_app(predictor, limits=limits, regions=Regions.open(options.regions) if options.regions else None)
-    say(f"{model.name}, {len(bank):,} taxa: http://{options.host}:{options.port}")
+    say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{options.port}")
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=10)
     return DONE
 

@@ -140,6 +140,37 @@ def decode(
     return _decode_with_pillow(data, max_pixels)
 
 
+def decode_image(image: Image.Image) -> Picture:
+    """Return the pixels of an image that Pillow has opened, as :func:`decode` returns those of a file.
+
+    Raises:
+        ImageError: the image is broken or too large.
+    """
+    with _explained():
+        _check_size(*image.size, None)
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+
+
+def decode_array(array: NDArray[Any]) -> Picture:
+    """Return the pixels of an array ``[H, W]``, ``[H, W, 3]`` or ``[H, W, 4]`` of uint8 or uint16, as those of a file.
+
+    Grey becomes RGB, transparency white, 16 bits 8.
+
+    Raises:
+        ImageError: the array has another shape or type.
+    """
+    if array.dtype not in (np.uint8, np.uint16) or not (
+        array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    ):
+        raise ImageError(
+            f"not a picture: {array.dtype} of shape {array.shape}; give uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4]"
+        )
+    _check_size(array.shape[1], array.shape[0], None)
+    if array.dtype == np.uint16:
+        array = _to_bytes(array.astype(np.float64), 255 if array.max() <= 255 else 65_535)
+    return np.asarray(_to_rgb(Image.fromarray(np.ascontiguousarray(array))), dtype=np.uint8)
+
+
 def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int = JPEG_QUALITY) -> Prepared:
     """A picture as a shard holds it: short side at most ``short_side`` pixels, never enlarged, JPEG.
 
@@ -311,14 +342,20 @@ def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[Image.Image]
     """A picture in Pillow's hands, decoded; whatever Pillow says against it becomes a reason."""
     if data.startswith(_POSTSCRIPT_MAGIC):
         raise ImageError("is no photograph (PostScript)")
+    with _explained(data), Image.open(io.BytesIO(data)) as image:
+        _check_size(*image.size, max_pixels)
+        image.seek(0)  # the first frame of an animation
+        image.load()
+        yield image
+
+
+@contextmanager
+def _explained(data: bytes = b"") -> Iterator[None]:
+    """Turn whatever Pillow raises into an :class:`ImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                _check_size(*image.size, max_pixels)
-                image.seek(0)  # the first frame of an animation
-                image.load()
-                yield image
+            yield
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -333,7 +370,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         highest = values.max(initial=0)
         # Fractions (in floating point alone), bytes, or 16 bits: files do not say which.
         top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else 65_535
-        return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_to_bytes(values, top)).convert("RGB")
     profile = image.info.get("icc_profile") or b""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -344,6 +381,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("CMYK", "LAB"):
         return to_srgb(image, profile)
     return to_srgb(image.convert("RGB"), b"" if image.mode in ("L", "1") else profile)
+
+
+def _to_bytes(values: NDArray[np.float64], top: int) -> NDArray[np.uint8]:
+    """Scale values between 0 and ``top`` to whole numbers between 0 and 255."""
+    return (values.clip(0, top) * (255 / top)).round().astype(np.uint8)
 
 
 def _fits_verbatim(data: bytes, short_side: int) -> bool:

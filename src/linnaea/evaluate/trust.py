@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from linnaea.evaluate.intervals import bootstrap_mean
 from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabilities
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
-from linnaea.predict.decide import decide
 from linnaea.predict.labels import LabelBank
+from linnaea.predict.predictor import decide
 from linnaea.predict.restrict import keep_rows
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 

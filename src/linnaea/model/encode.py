@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from numpy import ndarray
 
 from linnaea.data.images import ImageError, Picture, decode, read_image_file
 from linnaea.model.encoder import Encoder
+from linnaea.model.preprocess import Pixels
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
@@ -22,9 +23,7 @@ CAPTIONS_AT_ONCE = 200_000
 """Captions tokenised together: enough that relatives meet."""
 
 
-def encode_pixels(
-    model: Encoder, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True
-) -> Float32[ndarray, "B E"]:
+def encode_pixels(model: Encoder, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
     """Unit vectors of a batch of pixels that :meth:`Preprocess.pixels` made; without ``unit``, at their own length."""
     return model.encode_pixels(pixels_BCHW, unit=unit)
 
@@ -47,7 +46,7 @@ def iter_encoded_images(
     """
     enough = model.preprocess.enough_short_side if fast else None
 
-    def load(item: Photograph) -> UInt8[ndarray, "3 S S"] | ImageError:
+    def load(item: Photograph) -> Any:
         try:
             if callable(item):
                 return model.preprocess.pixels(item(enough))

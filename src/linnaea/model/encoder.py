@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from numpy import ndarray
 
-from linnaea.model.preprocess import Preprocess
+from linnaea.model.preprocess import Pixels, Preprocess
 
 
 class Encoder(ABC):
@@ -39,7 +39,7 @@ class Encoder(ABC):
         return "float32"
 
     @abstractmethod
-    def encode_pixels(self, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True) -> Float32[ndarray, "B E"]:
+    def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         """Encode pixels that :meth:`Preprocess.pixels` made, as ``unit`` vectors or at the length the model gives."""
 
     @abstractmethod

@@ -22,7 +22,7 @@ import open_clip
 import timm
 import torch
 from huggingface_hub import hf_hub_download
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from numpy import ndarray
 from open_clip.model import get_model_preprocess_cfg
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
@@ -36,7 +36,7 @@ from torch.nn.functional import normalize
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, WEIGHTS_FILE
-from linnaea.model.preprocess import Preprocess
+from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
 from linnaea.storage import atomic_path, write_atomically
@@ -99,7 +99,7 @@ class TaxonModel(Encoder):
         return tower
 
     @torch.inference_mode()
-    def encode_pixels(self, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True) -> Float32[ndarray, "B E"]:
+    def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         clip: Any = self.clip.eval()
         mean = torch.tensor(self.preprocess.mean, device=self.device).view(3, 1, 1)
         std = torch.tensor(self.preprocess.std, device=self.device).view(3, 1, 1)

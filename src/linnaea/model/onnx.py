@@ -22,7 +22,7 @@ from numpy import ndarray
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import BPE_FILE, LABELS_FOLDER, ONNX_FACTS_FILE, find_model_folder
-from linnaea.model.preprocess import Preprocess
+from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.storage import atomic_path, write_atomically
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class OnnxModel(Encoder):
     def _text(self) -> Any:
         return _open_session(self.folder / TEXT_FILE)
 
-    def encode_pixels(self, pixels_BCHW: UInt8[ndarray, "B 3 S S"], *, unit: bool = True) -> Float32[ndarray, "B E"]:
+    def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         parts = [
             self._image.run(None, {"pixels": np.ascontiguousarray(pixels_BCHW[start : start + _AT_ONCE])})[0]
             for start in range(0, len(pixels_BCHW), _AT_ONCE)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from numpy import ndarray
 from PIL import Image
 
@@ -17,8 +17,14 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Interpolation = Literal["bicubic", "bilinear", "random"]
 """open_clip's words; ``random`` is for training and means bicubic here."""
-ResizeMode = Literal["shortest", "longest", "squash"]
-"""Short side to the size and crop; long side to the size and pad; both sides to the size."""
+ResizeMode = Literal["shortest", "longest", "squash", "pybioclip"]
+"""Short side to the size and crop; long side to the size and pad; both sides to the size. ``pybioclip``: both sides to
+the size, linearly and in floating point, as pybioclip shows photographs to the published models."""
+Preprocessing: TypeAlias = Literal["crop", "squash"]
+"""What a user may choose instead of the model's own: the middle square, or all of it, as pybioclip does."""
+
+Pixels: TypeAlias = UInt8[ndarray, "B 3 S S"] | Float32[ndarray, "B 3 S S"]
+"""A batch that :meth:`Preprocess.pixels` made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +95,13 @@ class Preprocess:
         ).transforms
         return list(full[: next(i for i, step in enumerate(full) if isinstance(step, ToTensor))])
 
-    def pixels(self, picture: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "3 S S"]:
-        """RGB pixels as the tower takes them, up to (not with) open_clip's ``ToTensor``: the same bits."""
+    def pixels(self, picture: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "3 S S"] | Float32[ndarray, "3 S S"]:
+        """RGB pixels as the tower takes them, up to (not with) open_clip's ``ToTensor``: the same bits.
+
+        Values lie between 0 and 255; they are whole but in the mode ``pybioclip``.
+        """
+        if self.resize_mode == "pybioclip":
+            return self._squash_in_float(picture)
         image: Any = Image.fromarray(picture)
         if self.resize_mode == "longest":
             for step in self._steps:
@@ -110,6 +121,12 @@ class Preprocess:
         small = image.resize(new, method) if new != image.size else image
         left, top = round((new[0] - side) / 2), round((new[1] - side) / 2)
         return small.crop((left, top, left + side, top + side))
+
+    def _squash_in_float(self, picture: UInt8[ndarray, "H W 3"]) -> Float32[ndarray, "3 S S"]:
+        """As torchvision's ``Resize`` of a float tensor with ``antialias``, which is Pillow's filter, never rounded."""
+        size = (self.image_size, self.image_size)
+        channels = (Image.fromarray(picture[..., channel].astype(np.float32)) for channel in range(3))
+        return np.stack([np.asarray(one.resize(size, Image.Resampling.BILINEAR), np.float32) for one in channels])
 
     @property
     def enough_short_side(self) -> int:

@@ -1,6 +1,6 @@
 """Labels that count towards bins, as pybioclip has them: "dog" and "cat" are pets, "wolf" is wild."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +10,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names
 from linnaea.model.encoder import Encoder
 from linnaea.predict.labels import LabelBank
+from linnaea.progress import progress_bar
 from linnaea.tables import read_table
 
 BIN = "bin"
@@ -38,15 +39,18 @@ def read_bins(path: Path) -> pl.DataFrame:
     return table.sort("bin", maintain_order=True)
 
 
-def make_bin_bank(
-    model: Encoder,
-    bins: pl.DataFrame,
-    templates: Sequence[str],
-    *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
-) -> LabelBank:
-    """A row for each label under the name of its bin: rows of one name are one group, and its probability their sum."""
-    vectors = encode_names(model, bins["label"].to_list(), templates, on_progress=on_progress)
+def make_bin_bank(model: Encoder, bins: pl.DataFrame, templates: Sequence[str] = ()) -> LabelBank:
+    """Return a bank with a row for each label under the name of its bin.
+
+    Rows of one name are one group, whose probability is their sum. Labels
+    stand in ``templates``, by default OpenAI's 80, as pybioclip asks them.
+    """
+    if not templates:
+        from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+        templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+    with progress_bar("encoding labels", "labels") as on_progress:
+        vectors = encode_names(model, bins["label"].to_list(), templates, on_progress=on_progress)
     names = bins.select(common_name="bin").with_row_index("taxon_id")
     empty = [pl.lit("").alias(name) for name in TAXA_SCHEMA if name not in names.columns]
     taxa = names.with_columns(empty).select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())

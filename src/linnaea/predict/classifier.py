@@ -20,6 +20,9 @@ MAX_CELLS = 32_000_000
 TAXA_AT_ONCE = 32_768
 """Vectors of a bank in fp16 or 8 bits that are converted at once."""
 
+SUMMED_EXACTLY = 128
+"""Taxa of each image whose cosines are summed in float64; all others together weigh too little for an error to show."""
+
 STRETCH = 1_024
 """See :func:`_largest`."""
 STAYS_MAPPED = 256_000_000
@@ -48,12 +51,20 @@ class Scored:
     """The images themselves."""
 
 
-def iter_scored(image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float) -> Iterator[Scored]:
-    """Softmax over the bank's taxa in blocks of images, so that memory does not grow with their number."""
+def iter_scored(
+    image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float, *, exact: bool = False
+) -> Iterator[Scored]:
+    """Yield the softmax over the bank's taxa in blocks of images, so that memory does not grow with their number.
+
+    With ``exact``, the cosines of each image's likeliest taxa are summed in float64: its probabilities then do not
+    depend on the images beside it, which change the order of float32 sums (1e-7 of a cosine, 1e-5 of a logit).
+    """
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
         images = image_NE[start : start + step]
         logits = _cosines(images, bank.vectors)
+        if exact:
+            _sum_best_exactly(logits, images, bank.vectors)
         largest = logits.max(axis=1, keepdims=True)
         logits -= largest
         logits *= logit_scale
@@ -83,6 +94,16 @@ def _cosines(image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any] | Int8R
         products[:, start : start + TAXA_AT_ONCE] = image_BE @ block.T
         _release(vectors_KE)
     return products
+
+
+def _sum_best_exactly(
+    cosines_BK: Float32[ndarray, "B K"], image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any] | Int8Rows
+) -> None:
+    """Replace the largest cosines of each image by their sums in float64, in place."""
+    k = min(SUMMED_EXACTLY, cosines_BK.shape[1])
+    for cosines_K, image_E in zip(cosines_BK, image_BE, strict=True):
+        best = np.sort(_largest(cosines_K, k))
+        cosines_K[best] = np.asarray(vectors_KE[best], np.float64) @ image_E.astype(np.float64)
 
 
 def _release(vectors_KE: NDArray[Any] | Int8Rows) -> None:

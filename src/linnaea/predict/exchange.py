@@ -15,8 +15,8 @@ import numpy as np
 from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Page, Section, Text
-from linnaea.predict.exif import time_of_photograph
 from linnaea.predict.inputs import NO_ANIMAL, Box, find_input
+from linnaea.predict.priors import time_of_photograph
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a user names on the command line, as a list of photographs: files, folders, patterns, tars, addresses, videos.
+"""Photographs from whatever names them: files, folders, patterns, tars, addresses, videos, pictures in memory.
 
 An input is cheap until it is loaded; whatever is wrong with it shows then, as a reason, and stops nothing else.
 """
@@ -7,17 +7,19 @@ import glob
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from linnaea import __version__
-from linnaea.data.images import ImageError, Picture, decode, read_image_file
+from linnaea.data.images import ImageError, Picture, decode, decode_array, decode_image, read_image_file
 from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
 from linnaea.data.sources.folder import NOT_IMAGES, iter_files
@@ -54,6 +56,44 @@ class Input:
     """Number of the detection in its picture, where the input is one."""
     detection_confidence: float | None = None
     """The detector's, that there is an animal at all."""
+
+
+Photograph: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any] | Input
+"""A file, folder, pattern, tar, video or address; the bytes of a file; an image; pixels ``[H, W, 3]`` or ``[H, W]``."""
+Photographs: TypeAlias = Photograph | Iterable[Photograph]
+
+
+def iter_inputs(photographs: Photographs, *, every_s: float = 1.0) -> Iterator[Input]:
+    """Yield an input for each picture of ``photographs``, in order; a generator is drawn from as they are needed.
+
+    A picture in memory is named by its number among the photographs given, from 0. See :func:`list_inputs` for the
+    others; here a photograph that is given twice is there twice.
+    """
+    one = isinstance(photographs, str | Path | bytes | Image.Image | np.ndarray | Input)
+    for number, photograph in enumerate([photographs] if one else photographs):  # type: ignore[arg-type]
+        match photograph:
+            case Input():
+                yield photograph
+            case str() | Path():
+                yield from list_inputs([str(photograph)], every_s=every_s)
+            case bytes():
+                yield bytes_input(str(number), photograph)
+            case Image.Image():
+                yield Input(name=str(number), load=partial(_load_image, photograph))
+            case np.ndarray():
+                yield Input(name=str(number), load=partial(_load_array, photograph))
+            case _:
+                raise TypeError(
+                    f"photograph {number} is a {type(photograph).__name__}; give a path, bytes, an image or an array"
+                )
+
+
+def _load_image(image: Image.Image, enough: int | None) -> Picture:
+    return decode_image(image)
+
+
+def _load_array(array: NDArray[Any], enough: int | None) -> Picture:
+    return decode_array(array)
 
 
 def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
@@ -94,8 +134,14 @@ def file_input(path: Path) -> Input:
 
 
 def bytes_input(name: str, data: bytes) -> Input:
-    """A picture that is in memory."""
-    return Input(name=name, load=lambda enough: decode(data, min_short_side=enough))
+    """A file's bytes in memory."""
+    return Input(name=name, load=partial(_load_bytes, data))
+
+
+def _load_bytes(data: bytes, enough: int | None) -> Picture:
+    if not data:
+        raise ImageError("file is empty")
+    return decode(data, min_short_side=enough)
 
 
 def find_input(name: str, box: Box | None = None) -> Input:

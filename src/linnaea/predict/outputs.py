@@ -1,28 +1,37 @@
-"""Predictions as rows: pybioclip's columns first, ours after them; CSV, JSON lines or Parquet.
+"""Predictions as rows: pybioclip's columns first, ours after them; and the files they are written to.
 
 While a command runs its rows go to ``OUTPUT.journal``, a line per photograph. The output itself appears at the
 end, whole; until then the same command goes on from the journal.
 """
 
 import csv
+import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from linnaea import __version__
 from linnaea.predict.classifier import Guess
 from linnaea.predict.exchange import Row, Writable, write_camtrapdp, write_contact_sheet, write_megadetector
-from linnaea.predict.predictor import Answer
+from linnaea.predict.inputs import Input
+from linnaea.predict.predictor import Answer, Predictor
 from linnaea.storage import atomic_path, explain_os_errors
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, answer_names
 
 NUMBERS = ("score", "detection_confidence")
 
 ROWS_AT_ONCE = 50_000
+
+PACKAGES = ("torch", "open-clip-torch", "numpy", "pillow", "simplejpeg")
+"""Whose versions can change an answer's last digits."""
 
 
 def make_row(file_name: str, guess: Guess) -> Row:
@@ -73,6 +82,16 @@ def write_jsonl(stream: Writable, rows: Iterable[Row]) -> None:
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+FORMS = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+    ".html": "html",
+    ".json": "megadetector",
+}
+"""The form of a file by its ending."""
+
 WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
     "csv": write_csv,
     "jsonl": write_jsonl,
@@ -82,12 +101,27 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
 }
 
 
-def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
+def table_of(rows: Iterable[Row]) -> pl.DataFrame:
+    """Return rows as a table with the columns :data:`ANSWER_COLUMNS`."""
     schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in ANSWER_COLUMNS}
-    tables = [pl.DataFrame(schema=schema)]
-    while block := list(islice(rows, ROWS_AT_ONCE)):
+    tables, rest = [pl.DataFrame(schema=schema)], iter(rows)
+    while block := list(islice(rest, ROWS_AT_ONCE)):
         tables.append(pl.DataFrame(block, schema=schema))
-    pl.concat(tables).write_parquet(path)
+    return pl.concat(tables)
+
+
+def write_rows(output: Path, form: str, rows: Iterable[Row]) -> None:
+    """Write a file of predictions in one step; ``form`` is one of :data:`FORMS` or of :data:`WRITERS`."""
+    with atomic_path(output) as partial:
+        match form:
+            case "parquet":
+                table_of(rows).write_parquet(partial)
+            case "xlsx":
+                with partial.open("wb") as stream:
+                    table_of(rows).write_excel(stream, worksheet="predictions")
+            case _:
+                with partial.open("w", encoding="utf-8", newline="") as text:
+                    WRITERS[form](text, rows)
 
 
 class Journal:
@@ -117,8 +151,27 @@ class Journal:
         with explain_os_errors(self.path), self.path.open("a") as stream:
             stream.write(json.dumps({"file_name": file_name, "rows": rows}) + "\n")
 
+    def fill(
+        self, predictor: Predictor, inputs: Sequence[Input], on_progress: Callable[[int, int | None], None]
+    ) -> None:
+        """Answer for the inputs that are not done yet, and keep their rows."""
+        todo = [*self._unfinished(inputs, predictor.batch_size)]
+        n_before = len(inputs) - len(todo)
+        on_progress(n_before, len(inputs))
+        for done, answer in enumerate(predictor.answer(todo), start=n_before + 1):
+            if answer.input.name not in self.done:
+                self.add(answer.input.name, rows_of(answer))
+            on_progress(done, len(inputs))
+
+    def _unfinished(self, inputs: Sequence[Input], batch_size: int) -> Iterator[Input]:
+        """Yield all inputs of the batches in which one is missing: in the same company an image gets the same bits."""
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size]
+            if any(one.name not in self.done for one in batch):
+                yield from batch
+
     def rows(self, order: Iterable[str]) -> Iterator[Row]:
-        """All rows, photographs in the given order."""
+        """Yield all rows, photographs in the given order."""
         place_of: dict[str, int] = {}
         with self.path.open("rb") as stream:
             place = len(stream.readline())
@@ -131,10 +184,31 @@ class Journal:
 
     def finish(self, output: Path, form: str, order: Iterable[str]) -> None:
         """Write the output in one step and remove the journal."""
-        with atomic_path(output) as partial:
-            if form == "parquet":
-                _write_parquet(partial, self.rows(order))
-            else:
-                with partial.open("w", encoding="utf-8", newline="") as stream:
-                    WRITERS[form](stream, self.rows(order))
+        write_rows(output, form, self.rows(order))
         self.path.unlink()
+
+
+def append_run(path: Path, facts: Mapping[str, Any], started: datetime) -> None:
+    """Append a run to ``path`` (JSON lines, UTF-8): when, with what versions, and ``facts``.
+
+    Raises:
+        LinnaeaError: the file cannot be written.
+    """
+    ended = datetime.now(UTC)
+    line = {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round((ended - started).total_seconds(), 3),
+        "linnaea": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": platform.node(),
+        "folder": str(Path.cwd()),
+        "command": sys.argv,
+        **facts,
+    }
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())

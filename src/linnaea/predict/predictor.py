@@ -1,30 +1,35 @@
-"""Photographs in, answers out, as they come: the one path that the command, the server and the Python classes share."""
+"""The only place that decides: photographs in, answers out, whichever door they came through.
+
+The command, the server, :func:`linnaea.open` and pybioclip's classes all ask a :class:`Predictor`. At a rank, the
+answer is the likeliest taxa of that rank. At rank ``auto``, it is the deepest taxon that is sure enough on one path
+from the root, or a reason why there is none.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
-from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored
-from linnaea.predict.decide import decide_calibrated
-from linnaea.predict.inputs import EmptyPictureError, Input, bytes_input
+from linnaea.predict.classifier import Guess, guess_at_rank, iter_scored, likeliest_paths, sum_to_all_ranks
+from linnaea.predict.inputs import EmptyPictureError, Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
-from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+
+NOTHING = "no organism recognised"
 
 WeightsOf: TypeAlias = Callable[[Input], NDArray[np.float32]]
 """The prior weights ``[K]`` of one input's taxa."""
-
-
-NOBODY = bytes_input("", b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,7 @@ class Asked:
     """What is asked of every photograph."""
 
     rank: Rank | None = Rank.SPECIES
-    """``None``: the deepest taxon that reaches ``confidence``."""
+    """``None`` is ``auto``: the deepest taxon that reaches ``confidence``."""
     confidence: float = 0.9
     top_k: int = 5
 
@@ -41,22 +46,58 @@ class Asked:
             raise ValueError("the confidence lies between 0 and 1, and top-k is at least 1")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Answer:
     """What became of one photograph."""
 
     input: Input
     guesses: tuple[Guess, ...] = ()
-    """Best first; empty where it failed or nothing is sure enough."""
+    """Best first; empty where the photograph cannot be read or nothing is sure enough."""
     status: str = "ok"
-    """ok, abstained, failed"""
+    """ok, abstained or failed."""
     reason: str = ""
+    """Why there are no guesses."""
     prior: str = ""
-    """Where there is a prior: ``same`` or ``changed``, as it left or changed the first answer."""
+    """Where there is a prior: ``same`` or ``changed``, as it left or changed the first guess."""
     score: float | None = None
-    """Of a photograph without an answer: how near it came (see :func:`linnaea.predict.decide.decide_calibrated`)."""
+    """Of a photograph without guesses: how near it came (see :meth:`Predictor.choose`)."""
     vector: NDArray[np.float32] | None = None
     """The photograph's unit vector ``[E]``."""
+
+    @property
+    def name(self) -> str:
+        """The photograph's file name, or its number where it was given in memory."""
+        return self.input.name
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Rank and name of the first guess, kingdom first; empty where there is none."""
+        if not self.guesses:
+            return {}
+        taxon = self.guesses[0].taxon
+        names = (*taxon.lineage[: Rank.SPECIES], taxon.scientific_name if taxon.species else "")
+        return {label: name for label, name in zip(RANK_LABELS, names, strict=True) if name}
+
+    def __repr__(self) -> str:
+        if not self.guesses:
+            return f"<Answer {self.name}: {self.status}, {self.reason}>"
+        best = self.guesses[0]
+        rank = "" if best.rank is None else f"{best.rank.label}, "
+        return f"<Answer {self.name}: {best.taxon.scientific_name or best.taxon.common_name} ({rank}{best.score:.1%})>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A block of photographs: calibrated probabilities, and the evidence that they show an organism."""
+
+    inputs: list[Input]
+    image_BE: Float32[ndarray, "B E"]
+    probability_BK: Float32[ndarray, "B K"]
+    """With the prior, where there is one."""
+    without_prior_BK: Float32[ndarray, "B K"]
+    recognised_B: Bool[ndarray, "B"]  # noqa: F821
+    evidence_B: NDArray[np.float64]
+    """The share of known photographs that show less evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +111,12 @@ class Predictor:
     batch_size: int = 32
     n_workers: int = 2
     fast: bool = False
+    """Decode large JPEGs at a fraction of their size: faster, and not exactly the same answers."""
+    calibrated: bool = True
+    """Apply the calibration that comes with the labels or the model."""
 
     def answer(self, inputs: Iterable[Input]) -> Iterator[Answer]:
-        """An answer per input, in their order, in memory that does not grow with them."""
+        """Yield an answer per input, in their order, in memory that does not grow with them."""
         items = ((one, one.load) for one in inputs)
         encoded = iter_encoded_images(
             self.model, items, batch_size=self.batch_size, n_workers=self.n_workers, fast=self.fast
@@ -81,57 +125,145 @@ class Predictor:
             good = [(one, vector) for one, vector in batch if not isinstance(vector, ImageError)]
             answers = iter(self.answer_vectors([one for one, _ in good], [vector for _, vector in good]))
             for one, vector in batch:
-                if isinstance(vector, ImageError):
-                    status = "abstained" if isinstance(vector, EmptyPictureError) else "failed"
-                    yield Answer(input=one, status=status, reason=str(vector))
-                else:
-                    yield next(answers)
+                yield answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """The bank's, or else the model's; ``None`` where nothing was learnt."""
-        return read_calibration(self.bank.facts, self.model.facts)
+        """The bank's, or else the model's; ``None`` where nothing was learnt or it is not to be applied."""
+        return read_calibration(self.bank.facts, self.model.facts) if self.calibrated else None
 
     def answer_vectors(self, inputs: list[Input], vectors: list[Any]) -> Iterator[Answer]:
-        """The same for photographs that are vectors already."""
+        """Yield an answer per vector ``[E]`` of a photograph that is encoded already."""
+        for judged in self.judge(inputs, vectors):
+            yield from self.choose(judged, self.asked)
+
+    def judge(self, inputs: list[Input], vectors: list[Any]) -> Iterator[Judged]:
+        """Yield the probabilities of photographs' vectors, in blocks that fit memory."""
         calibration, done = self.calibration or Calibration(), 0
         scale = self.model.logit_scale / calibration.temperature
-        for block in iter_scored(np.stack(vectors), self.bank, scale) if vectors else ():
-            some = slice(done, done + len(block.probability_BK))
-            done = some.stop
-            weights = None if self.weights_of is None else np.stack([self.weights_of(one) for one in inputs[some]])
-            chosen = self._choose(block, calibration, weights)
-            before = chosen if weights is None else self._choose(block, calibration, None)
-            for one, vector, choice, was in zip(inputs[some], vectors[some], chosen, before, strict=True):
-                prior = "" if weights is None else _compare(was.guesses, choice.guesses)
-                yield replace(choice, input=one, vector=vector, prior=prior)
+        for block in iter_scored(np.stack(vectors), self.bank, scale, exact=True) if vectors else ():
+            of_block = inputs[done : done + len(block.probability_BK)]
+            done += len(of_block)
+            probability = without_prior = calibrate_probabilities(block.probability_BK, self.bank, calibration)
+            if self.weights_of is not None:
+                probability = apply_prior(without_prior, np.stack([self.weights_of(one) for one in of_block]))
+            weighed = calibration.weigh(block)
+            yield Judged(
+                inputs=of_block,
+                image_BE=block.image_BE,
+                probability_BK=probability,
+                without_prior_BK=without_prior,
+                recognised_B=calibration.recognises(weighed),
+                evidence_B=calibration.evidence_of(weighed),
+            )
 
-    def _choose(self, block: Scored, calibration: Calibration, weight_BK: Any) -> list[Answer]:
-        """Answers that do not know yet whose they are."""
-        if self.asked.rank is None:
-            decided = decide_calibrated(block, self.bank, calibration, self.asked.confidence, weight_BK)
-            return [_decided(one) for one in decided]
-        probability = calibrate_probabilities(block.probability_BK, self.bank, calibration)
-        if weight_BK is not None:
-            probability = apply_prior(probability, weight_BK)
-        guesses = guess_at_rank(probability, self.bank, self.asked.rank, self.asked.top_k)
-        why_none = f"no label has a name at rank {self.asked.rank.label} or above"
+    def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
+        """Return the answer to each photograph of a block.
+
+        A photograph with too little evidence of any of the bank's organisms gets no taxon at rank ``auto``; its score
+        is the share of known photographs that show even less. Where there is evidence but no taxon reaches the
+        confidence, the score is the probability of the likeliest taxon of the highest rank.
+        """
+        chosen = self._choose(judged, judged.probability_BK, asked)
+        before = chosen
+        if self.weights_of is not None:
+            before = self._choose(judged, judged.without_prior_BK, asked)
         return [
-            Answer(input=NOBODY, guesses=tuple(of_image))
-            if of_image
-            else Answer(input=NOBODY, status="abstained", reason=why_none)
-            for of_image in guesses
+            Answer(
+                input=one,
+                guesses=guesses,
+                status="ok" if guesses else "abstained",
+                reason=reason,
+                score=score,
+                vector=vector,
+                prior="" if self.weights_of is None else _compare(was, guesses),
+            )
+            for one, vector, (guesses, reason, score), (was, _, _) in zip(
+                judged.inputs, judged.image_BE, chosen, before, strict=True
+            )
         ]
 
+    def paths(self, judged: Judged) -> list[list[Guess]]:
+        """Return for each photograph the likeliest taxon at every rank, each below the one before."""
+        return likeliest_paths(judged.probability_BK, self.bank)
 
-def _decided(answer: Guess | tuple[str, float]) -> Answer:
-    match answer:
-        case Guess():
-            return Answer(input=NOBODY, guesses=(answer,))
-        case reason, score:
-            return Answer(input=NOBODY, status="abstained", reason=reason, score=score)
+    def _choose(self, judged: Judged, probability_BK: NDArray[np.float32], asked: Asked) -> list["_Chosen"]:
+        if asked.rank is None:
+            return decide_or_explain(
+                probability_BK, self.bank, asked.confidence, judged.recognised_B, judged.evidence_B
+            )
+        why_none = f"no label has a name at rank {asked.rank.label} or above"
+        guesses = guess_at_rank(probability_BK, self.bank, asked.rank, asked.top_k)
+        return [(tuple(of_image), "" if of_image else why_none, None) for of_image in guesses]
+
+
+_Chosen: TypeAlias = tuple[tuple[Guess, ...], str, float | None]
+"""The guesses; or why there are none, and how near it came."""
+
+
+def answer_of_error(one: Input, error: ImageError) -> Answer:
+    """Return the answer to a photograph that cannot be read, or in which a detector saw no animal."""
+    return Answer(
+        input=one, status="abstained" if isinstance(error, EmptyPictureError) else "failed", reason=str(error)
+    )
 
 
 def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
     same = [guess.taxon for guess in before[:1]] == [guess.taxon for guess in after[:1]]
     return "same" if same else "changed"
+
+
+def decide_or_explain(
+    probability_BK: Float32[ndarray, "B K"],
+    bank: LabelBank,
+    confidence: float,
+    recognised_B: Bool[ndarray, "B"],  # noqa: F821
+    evidence_B: NDArray[np.float64],
+) -> list[_Chosen]:
+    """Return for each image the deepest taxon that reaches ``confidence``, or why there is none with a score."""
+    highest = sum_to_all_ranks(probability_BK, bank)[Rank.KINGDOM].max(axis=1)
+    answers: list[_Chosen] = []
+    for image, guess in enumerate(decide(probability_BK, bank, confidence, recognised_B)):
+        if guess is not None:
+            answers.append(((guess,), "", None))
+        elif not recognised_B[image]:
+            reason = f"{NOTHING}: less evidence than {1 - evidence_B[image]:.1%} of known photographs show"
+            answers.append(((), reason, float(evidence_B[image])))
+        else:
+            answers.append(((), f"{NOTHING}: no taxon reaches {confidence:g}", float(highest[image])))
+    return answers
+
+
+def decide(
+    probability_BK: Float32[ndarray, "B K"],
+    bank: LabelBank,
+    confidence: float,
+    recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
+) -> list[Guess | None]:
+    """For each image the deepest taxon whose probability reaches ``confidence``; ``None`` where none does.
+
+    From the root down, the likeliest child of the taxon chosen so far; the answers of all ranks lie on one
+    path. The probabilities are among the bank's taxa: they say nothing of what is not in it. Images that are not
+    ``recognised`` get ``None``.
+    """
+    chosen: list[Guess | None] = [None] * len(probability_BK)
+    ranges = [(0, len(bank))] * len(probability_BK)
+    if recognised_B is not None:
+        ranges = [(0, len(bank) if known else 0) for known in recognised_B]
+    sums_of = sum_to_all_ranks(probability_BK, bank)
+    for rank in Rank:
+        sums = sums_of[rank]
+        for image, rows in enumerate(ranges):
+            first, last = bank.groups.children(rank, rows)
+            if first == last:
+                continue
+            group = int(first + sums[image, first:last].argmax())
+            score = float(sums[image, group])
+            if score < confidence:
+                ranges[image] = (0, 0)
+                continue
+            ranges[image] = bank.groups.rows(rank, group)
+            taxon = bank.group(rank, group)
+            if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
+                chosen[image] = Guess(taxon, taxon.rank, score)
+    return chosen

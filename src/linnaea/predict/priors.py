@@ -1,12 +1,15 @@
-"""What is likely before anybody looks: weights per taxon, from a file or from where and when a photograph was taken.
+"""What is likely before a photograph is looked at: weights per taxon, from a file or from its place and month.
 
 A prior is a boost, not a filter: it multiplies probabilities by weights above zero and makes them sum to one again,
 so that a picture that is plain enough wins against any place.
 """
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,14 @@ import polars as pl
 from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import GPS, IFD, Base
 
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
-from linnaea.predict.restrict import Resolves, Unknown, find_names
+from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
 from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
 from linnaea.taxonomy.row import read_binomials
 
@@ -51,6 +57,70 @@ def apply_prior(
     weighted = np.multiply(probability_BK, weight_BK, dtype=np.float32)
     weighted /= weighted.sum(axis=1, keepdims=True)
     return np.asarray(weighted)
+
+
+def read_prior(
+    bank: LabelBank, among: Among, tell: Callable[[str], None]
+) -> Callable[[Input], NDArray[np.float32]] | None:
+    """Return the weights ``[K]`` of the bank's taxa for each input; ``None`` where there is no prior.
+
+    ``tell`` hears of names that no label has.
+
+    Raises:
+        UsageError: a place or date without a prior of regions, or one that is not on earth.
+        LinnaeaError: the file cannot be read; in a strict question, a name of it is not among the labels.
+    """
+    if among.prior is None:
+        if among.lat is not None or among.lon is not None or among.date:
+            raise UsageError("--lat, --lon and --date need --prior, a file of regions (linnaea labels regions)")
+        return None
+    path = Path(among.prior)
+    if path.suffix.lower() == ".parquet" and not has_weights(path):
+        return _weights_by_place(bank, Regions.open(path), _place_of(among))
+    weights, unknown = read_weights(path, bank, lambda: load_resolver(among.checklists))
+    tell_unknown(path, unknown, tell)
+    if unknown and among.strict:
+        raise LinnaeaError(f"{path}: {len(unknown)} names are not among the labels")
+    return lambda one: weights
+
+
+def _weights_by_place(
+    bank: LabelBank, regions: "Regions", given: "Place | None"
+) -> Callable[[Input], NDArray[np.float32]]:
+    """Weights of where a photograph says it was taken, else of the place that is ``given``."""
+    no_weights = np.ones(len(bank), np.float32)
+
+    @lru_cache(maxsize=16)
+    def weights_at(place: Place) -> NDArray[np.float32]:
+        return regions.weights(bank, place)
+
+    def weights_of(one: Input) -> NDArray[np.float32]:
+        place = (place_of_photograph(one.path) if one.path else None) or given
+        return no_weights if place is None else weights_at(place)
+
+    return weights_of
+
+
+def _place_of(among: Among) -> "Place | None":
+    if (among.lat is None) != (among.lon is None):
+        raise UsageError("latitude and longitude go together")
+    month = _month_of(among.date)
+    if among.lat is None or among.lon is None:
+        return None
+    try:
+        return Place(lat=among.lat, lon=among.lon, month=month)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _month_of(date: str) -> int:
+    """Return the month of YYYY-MM-DD or YYYY-MM; 0 where there is no date."""
+    if not date:
+        return 0
+    words = date.split("-")
+    if len(words) < 2 or not words[1].isdigit() or not 1 <= int(words[1]) <= 12:
+        raise UsageError(f"--date {date}: write YYYY-MM-DD or YYYY-MM")
+    return int(words[1])
 
 
 def has_weights(path: Path) -> bool:
@@ -211,3 +281,57 @@ def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
             for name, ours in _COLUMNS.items()
         ]
         yield from table.select(wanted).collect_batches(chunk_size=_ROWS_AT_ONCE)
+
+
+_UNREADABLE = (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError)
+"""What cameras' and editors' EXIF makes of a reader."""
+
+
+def place_of_photograph(path: Path) -> Place | None:
+    """Position and month (0 where there is no date); ``None`` where a photograph does not say."""
+    try:
+        exif, gps = _read(path)
+        lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
+                    ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))  # fmt: skip
+        taken = _date_in(exif)
+        month = int(taken[5:7]) if taken[5:7].isdigit() else 0
+        return Place(lat=lat, lon=lon, month=month if month <= 12 else 0)
+    except _UNREADABLE:
+        return None
+
+
+def time_of_photograph(path: Path) -> datetime | None:
+    """The moment with its offset from UTC; ``None`` where a photograph does not say both.
+
+    The camera's clock counts if the camera wrote its offset (EXIF 2.31, OffsetTimeOriginal); else the satellites' time.
+    """
+    try:
+        exif, gps = _read(path)
+    except _UNREADABLE:
+        return None
+    offset = str(exif.get(Base.OffsetTimeOriginal) or "").strip("\0 ")
+    if re.fullmatch(r"[+-]\d\d:\d\d", offset):
+        with suppress(*_UNREADABLE):
+            return datetime.strptime(_date_in(exif) + offset, "%Y:%m:%d %H:%M:%S%z")
+    with suppress(*_UNREADABLE):
+        day = datetime.strptime(str(gps[GPS.GPSDateStamp]).strip("\0 "), "%Y:%m:%d")
+        hour, minute, second = (int(float(part)) for part in gps[GPS.GPSTimeStamp])
+        return day.replace(hour=hour, minute=minute, second=second, tzinfo=UTC)
+    return None
+
+
+def _read(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The tags of the main directory and of EXIF's own, whose numbers never meet, and those of GPS."""
+    with Image.open(path) as image:
+        exif = image.getexif()
+    return {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)
+
+
+def _date_in(exif: dict[int, Any]) -> str:
+    return str(exif.get(Base.DateTimeOriginal) or exif.get(Base.DateTime) or "").strip("\0 ")
+
+
+def _degrees(parts: Any, side: str) -> float:
+    degrees, minutes, seconds = (float(part) for part in parts)
+    value = degrees + minutes / 60 + seconds / 3600
+    return -value if side.upper() in ("S", "W") else value

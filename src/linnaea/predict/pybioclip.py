@@ -1,10 +1,16 @@
 """Classes with the names, signatures and dictionaries that users of pybioclip know: a script changes its imports only.
 
+They ask the same :class:`linnaea.predict.predictor.Predictor` as the command. With the published models they keep
+pybioclip's pixels (the whole photograph, squashed) and uncalibrated scores, which the command gives under
+``--preprocess squash --no-calibration``.
+
 They differ where pybioclip fails: one photograph may be given without a list, photographs are turned upright, a filter
-can be cleared, a taxon that is alone in its rank is answered, and no row of probabilities is kept per photograph.
+can be cleared, a taxon that is alone in its rank is answered, a photograph that cannot be read is a row with a reason,
+and no row of probabilities is kept per photograph.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,24 +18,26 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
-from open_clip import OPENAI_IMAGENET_TEMPLATES
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize as to_unit
-from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
+from linnaea.data.images import decode, decode_image, read_image_file
 from linnaea.errors import LinnaeaError
-from linnaea.model.encode import encode_names
-from linnaea.model.open import load_model
-from linnaea.model.preprocess import OPENAI_MEAN, OPENAI_STD
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import HUB_MODELS
+from linnaea.predict.bins import make_bin_bank
 from linnaea.predict.class_heads import find_own_labels
-from linnaea.predict.classifier import Guess, guess_at_rank
-from linnaea.predict.labels import LabelBank, make_bank, read_taxa
+from linnaea.predict.classifier import Guess
+from linnaea.predict.inputs import Input, file_input, iter_inputs
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.predictor import Answer, Asked
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank
 from linnaea.predict.restrict import keep_rows
+from linnaea.predict.session import Model, open_model
 from linnaea.tables import read_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import Taxon
 
 __all__ = ["CustomLabelsBinningClassifier", "CustomLabelsClassifier", "Rank", "TreeOfLifeClassifier", "get_rank_labels"]
 
@@ -47,6 +55,12 @@ Callback: TypeAlias = Callable[[int, int], None]
 """Called with the photographs that are done, and how many there are."""
 
 
+def is_published(model_str: str) -> bool:
+    """Return whether a model is one of the published ones, under our name or the hub's, at any revision."""
+    name = HUB_MODELS.get(model_str, model_str).partition("@")[0]
+    return name in TOL_MODELS or name in HUB_MODELS.values()
+
+
 def get_rank_labels() -> list[str]:
     """kingdom .. species."""
     return list(RANK_LABELS)
@@ -60,26 +74,33 @@ class BaseClassifier(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.model_str = model_str
-        self.taxon_model = load_model(model_str, pretrained=pretrained_str, device=device)
+        published = is_published(model_str)
+        self._opened: Model = open_model(model_str, pretrained=pretrained_str, device=device,
+                                         preprocess="squash" if published else None,
+                                         calibrated=not published)  # fmt: skip
+        if not isinstance(self._opened.encoder, TaxonModel):
+            raise LinnaeaError(f"{model_str}: an exported model has no towers of PyTorch; use linnaea.open")
+        self.taxon_model: TaxonModel = self._opened.encoder
         self.device = self.taxon_model.device
         self.model = self.taxon_model.clip.eval()
-        size = self.taxon_model.preprocess.image_size
-        squash = [ToTensor(), Resize((size, size), antialias=True), Normalize(OPENAI_MEAN, OPENAI_STD)]
-        # As pybioclip: the published models see photographs squashed, not cropped.
-        self.preprocess: Callable[[Any], Tensor] = Compose(squash) if model_str in TOL_MODELS else self._own_transform
         self.txt_embeddings: Tensor = torch.empty(self.taxon_model.width, 0)
 
-    def _own_transform(self, image: Image.Image) -> Tensor:
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Return the pixels of an image as the image tower takes them ``[3, S, S]``, normalised."""
         preprocess = self.taxon_model.preprocess
-        pixels = torch.from_numpy(preprocess.pixels(np.asarray(image.convert("RGB")))).float().div(255)
+        pixels = torch.from_numpy(preprocess.pixels(decode_image(image))).float().div(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
         return (pixels - mean) / std
 
     @staticmethod
     def ensure_rgb_image(image: Photograph) -> Image.Image:
-        """The photograph, opened where it is a path, upright, as RGB."""
-        opened = image if isinstance(image, Image.Image) else Image.open(image)
-        return ImageOps.exif_transpose(opened).convert("RGB")
+        """Return the photograph, opened where it is a path, upright, as RGB.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        picture = decode_image(image) if isinstance(image, Image.Image) else decode(read_image_file(Path(image)))
+        return Image.fromarray(picture)
 
     @torch.inference_mode()
     def create_image_features(self, images: Sequence[Image.Image], normalize: bool = True) -> Float[Tensor, "B E"]:
@@ -103,18 +124,28 @@ class BaseClassifier(torch.nn.Module):
         features = to_unit(self.model.encode_image(x.to(self.device)), dim=-1)  # type: ignore[operator]
         return self.create_probabilities(features, self.txt_embeddings.to(features.device))
 
-    def _iter_features(
-        self, images: Photograph | Sequence[Photograph], batch_size: int, callback: Callback | None
-    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Names and vectors ``[B, E]``, a batch at a time."""
-        many = [images] if isinstance(images, str | Path | Image.Image) else list(images)
-        for start in range(0, len(many), batch_size):
-            some = many[start : start + batch_size]
-            names = [str(start + n) if isinstance(one, Image.Image) else str(one) for n, one in enumerate(some)]
-            features = self.create_image_features([self.ensure_rgb_image(one) for one in some])
-            yield names, features.cpu().numpy()
-            if callback is not None:
-                callback(start + len(some), len(many))
+    def _iter_answers(
+        self, images: Photograph | Sequence[Photograph], bank: LabelBank, asked: Asked, batch_size: int,
+        callback: Callback | None,
+    ) -> Iterator[Answer]:  # fmt: skip
+        """Yield an answer per photograph; the callback hears after each batch."""
+        inputs = [*_iter_files(images)]
+        predictor = replace(self._opened, labels=bank).predictor(asked, batch_size=batch_size)
+        for done, answer in enumerate(predictor.answer(inputs), start=1):
+            yield answer
+            if callback is not None and (done % batch_size == 0 or done == len(inputs)):
+                callback(done, len(inputs))
+
+
+def _iter_files(images: Photograph | Sequence[Photograph]) -> Iterator[Input]:
+    """Yield an input per photograph; a path is a file here, never a folder or an address."""
+    many = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    for number, one in enumerate(many):
+        if isinstance(one, Image.Image):
+            (named,) = iter_inputs(one)
+            yield replace(named, name=str(number))
+        else:
+            yield replace(file_input(Path(one)), name=str(one))
 
 
 class TreeOfLifeClassifier(BaseClassifier):
@@ -122,19 +153,12 @@ class TreeOfLifeClassifier(BaseClassifier):
 
     def __init__(self, labels: Path | str | LabelBank | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._bank = labels if isinstance(labels, LabelBank) else self._open_bank(labels)
+        if labels is None and find_own_labels(self.model_str) is None:
+            labels = self._fetch_published_bank()
+        self._opened = replace(self._opened, labels=labels)
+        self._bank = self._opened.bank
         self._kept = self._bank
         self.txt_embeddings = self.get_txt_embeddings()
-
-    def _open_bank(self, labels: Path | str | None) -> LabelBank:
-        place = Path(labels) if labels is not None else find_own_labels(self.model_str)
-        if place is None:
-            return self._fetch_published_bank()
-        if place.suffix == ".npy":
-            return read_published_bank(place)
-        if (place / "embeddings.npy").exists():
-            return LabelBank.open(place)
-        return make_bank(self.taxon_model, read_taxa(place))
 
     def _fetch_published_bank(self) -> LabelBank:
         repository = TOL_MODELS.get(self.model_str)
@@ -217,11 +241,12 @@ class TreeOfLifeClassifier(BaseClassifier):
         callback: Callback | None = None,
     ) -> list[dict[str, Any]]:
         """The ``k`` likeliest taxa of each photograph at a rank, best first, those above ``min_prob``."""
+        asked = Asked(rank=rank, top_k=k)
         rows: list[dict[str, Any]] = []
-        for names, vectors in self._iter_features(images, batch_size, callback):
-            probability = self.create_probabilities(torch.from_numpy(vectors), self.txt_embeddings.cpu()).numpy()
-            for name, guesses in zip(names, guess_at_rank(probability, self._kept, rank, k), strict=True):
-                rows += [_row(name, guess, rank) for guess in guesses if guess.score > min_prob]
+        for answer in self._iter_answers(images, self._kept, asked, batch_size, callback):
+            rows += [_row(answer.name, guess, rank) for guess in answer.guesses if guess.score > min_prob]
+            if answer.status == "failed":
+                rows.append(_failed_row(answer, rank))
         return rows
 
 
@@ -235,6 +260,12 @@ def _row(name: str, guess: Guess, rank: Rank) -> dict[str, Any]:
     return row | {"score": guess.score}
 
 
+def _failed_row(answer: Answer, rank: Rank) -> dict[str, Any]:
+    """Return the row of a photograph that cannot be read: the same keys, and a reason."""
+    empty = dict.fromkeys(_row("", Guess(Taxon.of(common_name="x"), None, 0.0), rank), "")
+    return {**empty, "file_name": answer.name, "score": None, "status": answer.status, "reason": answer.reason}
+
+
 class CustomLabelsClassifier(BaseClassifier):
     """Any words as classes, each in OpenAI's 80 templates, or in ``templates`` (with ``{}`` for the word)."""
 
@@ -243,8 +274,14 @@ class CustomLabelsClassifier(BaseClassifier):
         self.classes = [name.strip() for name in cls_ary]
         if not all(self.classes) or not self.classes:
             raise ValueError("give at least one class, and no empty one")
-        forms = list(templates) if templates else [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
-        self.txt_embeddings = torch.from_numpy(encode_names(self.taxon_model, self.classes, forms)).T
+        names = pl.DataFrame({"label": self.classes, "bin": self._groups()}).with_row_index("number")
+        names = names.sort("bin", maintain_order=True)  # what counts together lies together
+        self._named = make_bin_bank(self.taxon_model, names.select("label", "bin"), list(templates or ()))
+        self.txt_embeddings = torch.from_numpy(np.asarray(self._named.vectors)[names["number"].arg_sort()]).T
+
+    def _groups(self) -> list[str]:
+        """Return what each class counts towards: itself."""
+        return self.classes
 
     def predict(
         self,
@@ -253,23 +290,18 @@ class CustomLabelsClassifier(BaseClassifier):
         batch_size: int = 10,
         callback: Callback | None = None,
     ) -> list[dict[str, Any]]:
-        """The ``k`` likeliest classes (all, if ``None``) of each photograph, best first."""
-        return [
-            {"file_name": name, "classification": label, "score": score}
-            for name, scores in self._iter_scores(images, batch_size, callback)
-            for label, score in sorted(scores.items(), key=lambda item: -item[1])[:k]
-        ]
-
-    def _iter_scores(
-        self, images: Photograph | Sequence[Photograph], batch_size: int, callback: Callback | None
-    ) -> Iterator[tuple[str, dict[str, float]]]:
-        for names, vectors in self._iter_features(images, batch_size, callback):
-            probability = self.create_probabilities(torch.from_numpy(vectors), self.txt_embeddings.cpu()).numpy()
-            for name, row in zip(names, probability, strict=True):
-                yield name, self._score(row)
-
-    def _score(self, probability_K: NDArray[np.float32]) -> dict[str, float]:
-        return dict(zip(self.classes, map(float, probability_K), strict=True))
+        """Return the ``k`` likeliest classes (all, if ``None``) of each photograph, best first."""
+        asked = Asked(top_k=len(self._named) if k is None else k)
+        rows: list[dict[str, Any]] = []
+        for answer in self._iter_answers(images, self._named, asked, batch_size, callback):
+            rows += [
+                {"file_name": answer.name, "classification": guess.taxon.common_name, "score": guess.score}
+                for guess in answer.guesses
+            ]
+            if answer.status == "failed":
+                rows.append({"file_name": answer.name, "classification": "", "score": None,
+                             "status": answer.status, "reason": answer.reason})  # fmt: skip
+        return rows
 
 
 class CustomLabelsBinningClassifier(CustomLabelsClassifier):
@@ -278,9 +310,8 @@ class CustomLabelsBinningClassifier(CustomLabelsClassifier):
     def __init__(self, cls_to_bin: Mapping[str, Any], **kwargs: Any) -> None:
         if any(value is None or value == "" or value != value for value in cls_to_bin.values()):  # noqa: PLR0124 - nan
             raise ValueError("Empty, null, or nan are not allowed for bin values.")
-        super().__init__(list(cls_to_bin), **kwargs)
         self.bins = [str(bin_) for bin_ in cls_to_bin.values()]
+        super().__init__(list(cls_to_bin), **kwargs)
 
-    def _score(self, probability_K: NDArray[np.float32]) -> dict[str, float]:
-        labels = pl.DataFrame({"bin": self.bins, "p": probability_K})
-        return dict(labels.group_by("bin", maintain_order=True).agg(pl.sum("p").clip(upper_bound=1)).iter_rows())
+    def _groups(self) -> list[str]:
+        return self.bins

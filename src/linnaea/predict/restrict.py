@@ -6,6 +6,7 @@ resolved, and so are the bank's own names, so that a list and a bank of differen
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.find import Finder, did_you_mean
+from linnaea.taxonomy.name_tables import read_species_list
+from linnaea.taxonomy.resolve import Resolver
 
 Rows = NDArray[np.int64]
 
@@ -55,6 +58,60 @@ class Found:
     def rows(self) -> Rows:
         """Distinct rows of the bank, in order."""
         return np.asarray(self.table["row"].unique().sort(), np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Among:
+    """Which labels may answer, and how likely each is before the photograph is looked at."""
+
+    within: tuple[str, ...] = ()
+    """Only taxa of these clades; all, if none."""
+    exclude: tuple[str, ...] = ()
+    """No taxa of these clades."""
+    species_list: str | Path | tuple[str, ...] | None = None
+    """Only the taxa of this list: a file, or names."""
+    strict: bool = False
+    """Whether a name of a list that no label has is an error."""
+    checklists: tuple[str, ...] = ("inat",)
+    """Checklists that resolve the names of lists."""
+    prior: str | Path | None = None
+    """Weights per taxon, or a file of regions (:func:`linnaea.predict.priors.read_prior`)."""
+    lat: float | None = None
+    """Degrees north, of photographs that do not say where they were taken."""
+    lon: float | None = None
+    """Degrees east."""
+    date: str = ""
+    """YYYY-MM-DD or YYYY-MM."""
+
+
+def restrict(bank: LabelBank, among: Among, tell: Callable[[str], None]) -> LabelBank:
+    """Return the bank of the taxa that may answer; ``tell`` hears of names of the list that no label has.
+
+    Raises:
+        UsageError: a clade is not in the bank, or nothing is left.
+        LinnaeaError: the list cannot be read, or no name of it (if strict, not every name) is among the labels.
+    """
+    kept = keep_clades(bank, among.within, among.exclude)
+    if among.species_list is None:
+        return kept
+    listed = among.species_list
+    names = listed if isinstance(listed, tuple) else read_species_list(Path(listed)).to_list()
+    kept, unknown = keep_listed(kept, names, lambda: load_resolver(among.checklists), strict=among.strict)
+    tell_unknown("species list" if isinstance(listed, tuple) else listed, unknown, tell)
+    return kept
+
+
+def load_resolver(checklists: Sequence[str]) -> Resolver:
+    """Return what resolves names of lists by these checklists."""
+    return Resolver.of(list(checklists))
+
+
+def tell_unknown(source: str | Path, unknown: Sequence[Unknown], tell: Callable[[str], None]) -> None:
+    """Tell of the first ten names of a list that no label has, and of how many more there are."""
+    for one in unknown[:10]:
+        tell(f"{source}: {one}")
+    if len(unknown) > 10:
+        tell(f"{source}: ... and {len(unknown) - 10} more names that no label has")
 
 
 def keep_rows(bank: LabelBank, rows: Rows) -> LabelBank:

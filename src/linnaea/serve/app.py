@@ -4,7 +4,8 @@ Nothing is fetched on behalf of a caller, nothing is kept, and the page loads no
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,23 +18,25 @@ import numpy as np
 from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
-from linnaea.predict.calibration import Calibration, calibrate_probabilities
-from linnaea.predict.classifier import Guess, guess_at_rank, iter_scored, likeliest_paths
-from linnaea.predict.decide import NOTHING
+from linnaea.predict.classifier import Guess
+from linnaea.predict.inputs import bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
-from linnaea.predict.predictor import Predictor
-from linnaea.predict.priors import Place, Regions, apply_prior
+from linnaea.predict.outputs import make_row, rows_of
+from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
+from linnaea.predict.priors import Place, Regions
 from linnaea.predict.restrict import keep_clades, label_finder
+from linnaea.predict.session import parse_rank
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
+from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS
 from linnaea.taxonomy.find import Finder
-from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.ranks import Rank
 
 CLADES_AT_MOST = 16
 """Clades in one request's ``within`` and ``exclude``."""
@@ -49,16 +52,25 @@ POLICY = (
 
 
 class TaxonScore(BaseModel):
-    """A taxon and its probability among the labels."""
+    """A taxon and its probability among the labels, also in the columns of the command's files."""
 
     rank: str
     name: str
     common_name: str
     probability: float
     lineage: list[str]
+    kingdom: str
+    phylum: str
+    class_: str = Field(alias="class")
+    order: str
+    family: str
+    genus: str
+    species_epithet: str
+    species: str
+    score: float
 
 
-class Answer(BaseModel):
+class Result(BaseModel):
     """What one photograph shows."""
 
     file_name: str
@@ -70,17 +82,21 @@ class Answer(BaseModel):
     path: list[TaxonScore]
     """From kingdom down, the likeliest taxon at each rank below the one before."""
     alternatives: list[TaxonScore]
-    """The likeliest species (or whatever rank was asked for)."""
+    """The likeliest taxa of the rank that was asked for; for rank ``auto``, the answer."""
     prior: str
     """Where a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
+    recognised: bool
+    """Whether the photograph shows enough evidence of an organism."""
+    rows: list[dict[str, str | float | None]]
+    """The rows that ``linnaea predict`` writes for this photograph and question."""
 
 
-class Answers(BaseModel):
+class Results(BaseModel):
     """A request's photographs, in order."""
 
     model: str
     n_labels: int
-    results: list[Answer]
+    results: list[Result]
 
 
 class Clade(BaseModel):
@@ -178,7 +194,7 @@ def _add_predict(
     async def predict(
         request: Request,
         photographs: Annotated[list[UploadFile], File(alias="files", description="JPEG, PNG, WebP, TIFF ...")],
-        rank: Annotated[str, Form(description="rank of the alternatives")] = "species",
+        rank: Annotated[str, Form(description="rank of the alternatives, or auto")] = "species",
         confidence: Annotated[float, Form(gt=0, le=1)] = 0.9,
         top_k: Annotated[int, Form(ge=1, le=50)] = 5,
         within: Annotated[list[str] | None, Form(description="clades such as order:Lepidoptera")] = None,
@@ -186,31 +202,32 @@ def _add_predict(
         lat: Annotated[float | None, Form(ge=-90, le=90)] = None,
         lon: Annotated[float | None, Form(ge=-180, le=180)] = None,
         month: Annotated[int, Form(ge=0, le=12)] = 0,
-    ) -> Answers:
+    ) -> Results:
         """Name the organisms; a photograph that cannot be read is a row with a reason.
 
         A request with one photograph that is no picture is refused (415), as it would have no answer at all; so is one
         with a single photograph that is too large (413).
         """
-        asked = _check(rank, [*(within or []), *(exclude or [])], len(photographs), limits)
+        _check([*(within or []), *(exclude or [])], len(photographs), limits)
+        asked = Asked(rank=parse_rank(rank), confidence=confidence, top_k=top_k)
         place = _place(lat, lon, month, regions)
         bank = await _restricted(bank_of, within or [], exclude or [])
         weights = await run_in_threadpool(regions.weights, bank, place) if regions and place else None
         service: Service = request.app.state.service
-        among = replace(predictor, bank=bank)
+        among = replace(predictor, bank=bank, weights_of=None if weights is None else lambda one: weights)
 
-        async def answer(upload: UploadFile) -> Answer:
+        async def answer(upload: UploadFile) -> Result:
             name = upload.filename or ""
             vector = await _encode(service, upload, name, alone=len(photographs) == 1)
-            if isinstance(vector, Answer):
-                return vector
-            return await service.score(_answer, name, vector, among, asked, confidence, top_k, weights)
+            if isinstance(vector, ImageError):
+                return _result(answer_of_error(bytes_input(name, b""), vector))
+            return await service.score(_answer, name, vector, among, asked)
 
         with service.room_for(len(photographs)):
             results = await gather(answer(photograph) for photograph in photographs)
         for result in results:
             metrics.photographs.labels(result.status).inc()
-        return Answers(model=model_name, n_labels=len(bank), results=results)
+        return Results(model=model_name, n_labels=len(bank), results=results)
 
 
 def _add_refusals(app: FastAPI, limits: Limits) -> None:
@@ -239,7 +256,7 @@ def _ready(bank: LabelBank) -> LabelBank:
 def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
     text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
     text = text.replace("{{model}}", escape(model_name)).replace("{{labels}}", f"{n_labels:,}")
-    text = text.replace("{{place}}", "" if with_place else "hidden")
+    text = text.replace("{{place}}", "" if with_place else "hidden").replace("{{columns}}", json.dumps(ANSWER_COLUMNS))
     return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
 
@@ -267,17 +284,13 @@ def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": words[code]} for code in codes}
 
 
-def _check(rank: str, clades: list[str], n_files: int, limits: Limits) -> Rank:
+def _check(clades: list[str], n_files: int, limits: Limits) -> None:
     if n_files > limits.files:
         raise HTTPException(413, f"{n_files} photographs in one request; at most {limits.files}")
     if len(clades) > CLADES_AT_MOST:
         raise HTTPException(422, f"{len(clades)} clades in one request; at most {CLADES_AT_MOST}")
     if too_long := next((clade for clade in clades if len(clade) > NAME_AT_MOST), ""):
         raise HTTPException(422, f"{too_long[:40]!r}...: {len(too_long):,} characters; at most {NAME_AT_MOST}")
-    try:
-        return Rank.parse(rank)
-    except ValueError as error:
-        raise HTTPException(422, f"{rank[:40]!r} is no rank; one of {', '.join(RANK_LABELS)}") from error
 
 
 async def _restricted(
@@ -287,7 +300,7 @@ async def _restricted(
     return await run_in_threadpool(bank_of, *words)
 
 
-async def gather(jobs: Iterable[Awaitable[Answer]]) -> list[Answer]:
+async def gather(jobs: Iterable[Awaitable[Result]]) -> list[Result]:
     """The answers in order; where one raises, the others are not worked on any more."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
@@ -298,7 +311,7 @@ async def gather(jobs: Iterable[Awaitable[Answer]]) -> list[Answer]:
 
 
 async def _encode(service: Service, upload: UploadFile, name: str, *, alone: bool) -> Any:
-    """The vector of a photograph, or the row that says why there is none.
+    """Return the vector of a photograph, or what is wrong with it.
 
     Raises:
         HTTPException: the request's only photograph is no picture, or too large.
@@ -317,43 +330,42 @@ async def _encode(service: Service, upload: UploadFile, name: str, *, alone: boo
     except ImageError as error:
         if alone:
             raise HTTPException(code, f"{name[:100]}: {error}") from error
-        return Answer(
-            file_name=name, status="failed", reason=str(error), answer=None, path=[], alternatives=[], prior=""
-        )
+        return error
 
 
-def _answer(
-    name: str, vector: Any, predictor: Predictor, rank: Rank, confidence: float, top_k: int, weights: Any
-) -> Answer:
-    bank, calibration = predictor.bank, predictor.calibration or Calibration()
-    (block,) = iter_scored(vector[None], bank, predictor.model.logit_scale / calibration.temperature)
-    probability = calibrate_probabilities(block.probability_BK, bank, calibration)
-    prior = ""
-    if weights is not None:
-        before = guess_at_rank(probability, bank, rank, 1)[0]
-        probability = apply_prior(probability, weights[None])
-        after = guess_at_rank(probability, bank, rank, 1)[0]
-        prior = "same" if [g.taxon for g in before] == [g.taxon for g in after] else "changed"
-    (path,) = likeliest_paths(probability, bank)
-    known = bool(calibration.recognises(calibration.weigh(block))[0])
-    sure = [guess for guess in path if known and guess.score >= confidence]
-    return Answer(
-        file_name=name,
-        status="ok" if sure else "abstained",
-        reason="" if sure else f"{NOTHING}: no taxon reaches {confidence:g}" if known else NOTHING,
-        answer=_score(sure[-1]) if sure else None,
+def _answer(name: str, vector: Any, predictor: Predictor, asked: Asked) -> Result:
+    """Return what a photograph's vector shows: at the rank asked for, and as deep as is sure."""
+    (judged,) = predictor.judge([bytes_input(name, b"")], [vector])
+    (wanted,), (path,) = predictor.choose(judged, asked), predictor.paths(judged)
+    deepest = wanted
+    if asked.rank is not None:
+        (deepest,) = predictor.choose(judged, replace(asked, rank=None))
+    return _result(wanted, deepest, path, recognised=bool(judged.recognised_B[0]))
+
+
+def _result(
+    wanted: Answer, deepest: Answer | None = None, path: Sequence[Guess] = (), *, recognised: bool = False
+) -> Result:
+    deepest = deepest or wanted
+    return Result(
+        file_name=wanted.input.name,
+        status=deepest.status,
+        reason=deepest.reason,
+        answer=_score(deepest.guesses[0]) if deepest.guesses else None,
         path=[_score(guess) for guess in path],
-        alternatives=[_score(guess) for guess in guess_at_rank(probability, bank, rank, top_k)[0]],
-        prior=prior,
+        alternatives=[_score(guess) for guess in wanted.guesses],
+        prior=wanted.prior,
+        recognised=recognised,
+        rows=rows_of(wanted),
     )
 
 
 def _score(guess: Guess) -> TaxonScore:
-    taxon = guess.taxon
+    """Return a taxon with the command's columns, which know no photograph here."""
+    taxon, row = guess.taxon, make_row("", guess)
     return TaxonScore(
-        rank=guess.rank.label if guess.rank is not None else "",
         name=taxon.scientific_name or taxon.common_name,
-        common_name=taxon.common_name,
         probability=round(guess.score, 7),
         lineage=[name for name in taxon.lineage[: Rank.SPECIES] if name],
+        **{column: row[column] for column in TAXON_COLUMNS},
     )

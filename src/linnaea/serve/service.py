@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Job:
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     result: "Future[NDArray[np.float32]]"
 
 
@@ -114,10 +114,10 @@ class Service:
             result.cancel()
             raise TooSlowError from None
 
-    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+    def _decode(self, data: bytes) -> NDArray[Any]:
         preprocess = self.predictor.model.preprocess
-        enough, limit = preprocess.enough_short_side, self.limits.pixels
-        return np.asarray(preprocess.pixels(decode(data, min_short_side=enough, max_pixels=limit)), np.uint8)
+        enough = preprocess.enough_short_side if self.predictor.fast else None
+        return preprocess.pixels(decode(data, min_short_side=enough, max_pixels=self.limits.pixels))
 
     def _work(self) -> None:
         """Batches of 1, 2, 4 ...: for every size there is, PyTorch keeps memory of its own."""

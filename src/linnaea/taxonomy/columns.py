@@ -18,14 +18,12 @@ same (:func:`linnaea.taxonomy.row.read_taxon`)."""
 RESULT_COLUMNS = ("status", "matched_name", "rank", *NAME_COLUMNS, "checklist", "note")
 """What ``taxonomy resolve`` adds, a row per name."""
 
+TAXON_COLUMNS = (*RANK_LABELS[: Rank.SPECIES], "species_epithet", "species", "common_name", "score", "rank")
+"""What an answer says of its taxon."""
+
 ANSWER_COLUMNS = (
     "file_name",
-    *RANK_LABELS[: Rank.SPECIES],
-    "species_epithet",
-    "species",
-    "common_name",
-    "score",
-    "rank",
+    *TAXON_COLUMNS,
     "status",
     "reason",
     "prior",

@@ -1,0 +1,319 @@
+"""A model with its labels, opened and checked once: what the command, the server and Python ask.
+
+:func:`open_model` is ``linnaea.open``.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from linnaea.data.images import ImageError
+from linnaea.data.shards import make_taxa_table
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encoder import Encoder
+from linnaea.model.folders import DEFAULT_MODEL, Precision
+from linnaea.model.open import open_encoder
+from linnaea.model.preprocess import Preprocessing
+from linnaea.predict.answers import Answers, Vectors
+from linnaea.predict.class_heads import CLASS_HEAD, find_own_labels
+from linnaea.predict.inputs import Input, Photographs, iter_inputs
+from linnaea.predict.labels import LabelBank, hash_taxa, load_cached_bank, read_taxa, taxa_of_checklist
+from linnaea.predict.predictor import Answer, Asked, Predictor
+from linnaea.predict.priors import read_prior
+from linnaea.predict.published import read_published_bank
+from linnaea.predict.restrict import Among, restrict
+from linnaea.progress import progress_bar
+from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
+from linnaea.taxonomy.names import taxon_from_label
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.taxon import Taxon, TextType
+
+Labels: TypeAlias = str | Path | LabelBank | Sequence[str]
+"""A label bank, data set, file of names or checklist (``inat``); a bank that is open; or names."""
+Words: TypeAlias = str | Sequence[str]
+"""One word or several."""
+AUTO = "auto"
+"""The rank of the deepest taxon that is sure enough."""
+_MODES = {"crop": "shortest", "squash": "pybioclip"}
+
+
+def open_model(
+    name: str | Path = DEFAULT_MODEL,
+    *,
+    labels: Labels | None = None,
+    device: str = "auto",
+    precision: Precision = "float32",
+    preprocess: Preprocessing | None = None,
+    calibrated: bool = True,
+    text_type: TextType | str = TextType.TAXON_COM,
+    pretrained: str | None = None,
+) -> "Model":
+    """Open a model with the labels that it answers with.
+
+    Args:
+        name: ``nano`` (comes with the package), ``bioclip-2`` and other published models, the folder of a run, model or
+            exported model, or ``hf-hub:ORG/NAME``.
+        labels: a label bank, a data set, a file of names, the name of a checklist (``inat``), or names; by default the
+            model's own.
+        device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
+        precision: ``float32``, ``bf16`` or ``auto``; what the image tower multiplies in.
+        preprocess: ``crop`` (the middle square) or ``squash`` (all of the photograph, as pybioclip shows it to the
+            published models); by default as the model was trained.
+        calibrated: apply the calibration that comes with the labels or the model.
+        text_type: caption form of labels that are not encoded yet, such as ``sci`` or ``taxon_com``.
+        pretrained: open_clip's tag, where the model is an architecture's name.
+
+    Raises:
+        LinnaeaError: there is no such model, it is broken, or the labels do not belong to it.
+
+    >>> model = linnaea.open("nano")
+    >>> model.predict("photographs/", rank="auto", within="Aves").save("taxa.csv")
+    """
+    encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
+    if preprocess is not None:
+        encoder = _see_as(encoder, preprocess)
+    model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated)
+    if labels is not None:
+        _ = model.bank  # labels that do not fit are an error now, not at the first photograph
+    return model
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Model:
+    """A model with its labels; :func:`linnaea.open` makes it."""
+
+    encoder: Encoder
+    name: str
+    labels: Labels | None = None
+    text_type: TextType = TextType.TAXON_COM
+    """Caption form of labels that are not encoded yet."""
+    calibrated: bool = True
+
+    @cached_property
+    def bank(self) -> LabelBank:
+        """The taxa to choose from, with their vectors.
+
+        Raises:
+            LinnaeaError: the model brings no labels and none were given, or they belong to another model.
+        """
+        return open_labels(self.encoder, self.name, self.labels, self.text_type)
+
+    def predict(
+        self,
+        photographs: Photographs,
+        *,
+        rank: str | Rank = "species",
+        confidence: float = 0.9,
+        top_k: int = 5,
+        within: Words = (),
+        exclude: Words = (),
+        species_list: str | Path | Sequence[str] | None = None,
+        prior: str | Path | None = None,
+        lat: float | None = None,
+        lon: float | None = None,
+        date: str = "",
+        batch_size: int = 32,
+    ) -> Answers:
+        """Name the organisms on photographs.
+
+        Args:
+            photographs: a path, folder, pattern, tar, video or address; a Pillow image; an array ``[H, W, 3]`` or
+                ``[H, W]`` of uint8 or uint16; the bytes of a file; or any number of these.
+            rank: ``kingdom`` to ``species`` in any case, or ``auto``: the deepest taxon that reaches the confidence.
+            confidence: the probability that an answer at rank ``auto`` must reach.
+            top_k: guesses per photograph (``auto`` gives one).
+            within: only taxa of these clades, such as ``Aves`` or ``order:Lepidoptera``.
+            exclude: no taxa of these clades.
+            species_list: only the taxa of this list, a file or names; synonyms are understood.
+            prior: weights per taxon (a table of name and weight), or a file of regions.
+            lat, lon, date: where and when photographs were taken that do not say so themselves, for a prior of regions;
+                degrees, and YYYY-MM-DD or YYYY-MM.
+            batch_size: photographs that the model sees at once.
+
+        Returns:
+            An answer per photograph, in order. A photograph that cannot be read has the status ``failed`` and a reason.
+
+        Raises:
+            UsageError: a rank, clade or date is not known.
+            LinnaeaError: a file is missing or broken.
+        """
+        inputs = photographs if isinstance(photographs, Iterator) else list(iter_inputs(photographs))
+        answers = self.iter_predict(
+            inputs, rank=rank, confidence=confidence, top_k=top_k, within=within, exclude=exclude,
+            species_list=species_list, prior=prior, lat=lat, lon=lon, date=date, batch_size=batch_size,
+        )  # fmt: skip
+        return Answers(_shown(answers, "predicting", inputs))
+
+    def iter_predict(
+        self,
+        photographs: Photographs,
+        *,
+        rank: str | Rank = "species",
+        confidence: float = 0.9,
+        top_k: int = 5,
+        within: Words = (),
+        exclude: Words = (),
+        species_list: str | Path | Sequence[str] | None = None,
+        prior: str | Path | None = None,
+        lat: float | None = None,
+        lon: float | None = None,
+        date: str = "",
+        batch_size: int = 32,
+    ) -> Iterator[Answer]:
+        """Yield the answers of :meth:`predict` as they come, in memory that does not grow with their number."""
+        among = Among(
+            within=_words(within), exclude=_words(exclude),
+            species_list=species_list if species_list is None or isinstance(species_list, str | Path)
+            else tuple(species_list), prior=prior, lat=lat, lon=lon, date=date,
+        )  # fmt: skip
+        asked = Asked(rank=parse_rank(rank), confidence=confidence, top_k=top_k)
+        predictor = self.predictor(asked, among, batch_size=batch_size, tell=_warn)
+        return predictor.answer(iter_inputs(photographs))
+
+    def embed(self, photographs: Photographs, *, batch_size: int = 32) -> Vectors:
+        """Return a unit vector per photograph; those that cannot be read are named in ``failed``, with a reason."""
+        inputs = photographs if isinstance(photographs, Iterator) else list(iter_inputs(photographs))
+        found = list(_shown(self.iter_embed(inputs, batch_size=batch_size), "embedding", inputs))
+        good = [(one.name, vector) for one, vector in found if not isinstance(vector, ImageError)]
+        array = np.stack([vector for _, vector in good]) if good else np.empty((0, self.encoder.width), np.float32)
+        failed = {one.name: str(error) for one, error in found if isinstance(error, ImageError)}
+        return Vectors(array=array, names=tuple(name for name, _ in good), failed=failed)
+
+    def iter_embed(
+        self, photographs: Photographs, *, batch_size: int = 32, n_workers: int = 2, fast: bool = False
+    ) -> Iterator[tuple[Input, NDArray[np.float32] | ImageError]]:
+        """Yield photographs with their unit vectors ``[E]``, or with what is wrong with them."""
+        items = ((one, one.load) for one in iter_inputs(photographs))
+        return iter_encoded_images(self.encoder, items, batch_size=batch_size, n_workers=n_workers, fast=fast)
+
+    def predictor(
+        self,
+        asked: Asked = Asked(),  # noqa: B008  (frozen)
+        among: Among = Among(),  # noqa: B008  (frozen)
+        *,
+        batch_size: int = 32,
+        n_workers: int = 2,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Predictor:
+        """Return what answers one question; ``tell`` hears of names that no label has."""
+        bank = restrict(self.bank, among, tell)
+        weights_of = read_prior(bank, among, tell)
+        return Predictor(model=self.encoder, bank=bank, asked=asked, weights_of=weights_of, calibrated=self.calibrated,
+                         batch_size=batch_size, n_workers=n_workers)  # fmt: skip
+
+    def __repr__(self) -> str:
+        n_labels = f", {len(self.bank):,} labels" if "bank" in self.__dict__ else ""
+        return f"<Model {self.name}: {self.encoder.preprocess.image_size} pixels, width {self.encoder.width}{n_labels}>"
+
+
+def describe_question(predictor: Predictor, among: Among) -> dict[str, Any]:
+    """Return all that the answers of a predictor depend on, as JSON."""
+    model, asked, learnt = predictor.model, predictor.asked, predictor.calibration
+    return {
+        "model": model.fingerprint,
+        "precision": model.precision,
+        "preprocess": asdict(model.preprocess),
+        "calibration": None if learnt is None else learnt.to_json(),
+        "labels": predictor.bank.facts | {"n": len(predictor.bank), "names": hash_taxa(predictor.bank.taxa)},
+        "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
+        "prior": [str(among.prior), among.lat, among.lon, among.date],
+    }
+
+
+def parse_rank(rank: str | Rank | None) -> Rank | None:
+    """Return the rank of that name in any case; ``None`` for ``auto``.
+
+    Raises:
+        UsageError: there is no such rank.
+    """
+    if rank is None or (isinstance(rank, str) and rank.strip().lower() == AUTO):
+        return None
+    try:
+        return Rank.parse(rank.strip()) if isinstance(rank, str) else Rank(rank)
+    except ValueError as error:
+        raise UsageError(f"{str(rank)[:40]!r} is not a rank; write one of {', '.join(RANK_LABELS)}, {AUTO}") from error
+
+
+def open_labels(encoder: Encoder, name: str, labels: Labels | None, text_type: TextType) -> LabelBank:
+    """Return the bank of ``labels``, or of the labels that the model brings, after checking that it is the model's.
+
+    Raises:
+        LinnaeaError: there are no labels, or they were encoded with another model.
+    """
+    if isinstance(labels, LabelBank):
+        return labels
+    own = find_own_labels(name)
+    if labels is None and own is None:
+        raise LinnaeaError(f"{name}: brings no taxa of its own; give --labels, a data set or a file of names")
+    if labels is not None and not isinstance(labels, str | Path):
+        return _encode(encoder, _taxa_of_names(labels), text_type)
+    place = own if labels is None else Path(labels)
+    assert place is not None
+    if place.suffix == ".npy":
+        return read_published_bank(place, model=encoder.fingerprint)
+    if (place / "embeddings.npy").exists():
+        bank = LabelBank.open(place)
+        if place == own and bank.facts.get("text_type") not in (text_type, CLASS_HEAD):
+            return load_cached_bank(encoder, bank.taxa, text_type)
+        if bank.facts.get("model") != encoder.fingerprint:
+            raise LinnaeaError(f"{place}: was built with another model; build it again with `linnaea labels build`")
+        return bank
+    return _encode(encoder, _taxa_of(place), text_type)
+
+
+def _encode(encoder: Encoder, taxa: pl.DataFrame, text_type: TextType) -> LabelBank:
+    with progress_bar("encoding labels", "labels") as on_progress:
+        return load_cached_bank(encoder, taxa, text_type, on_progress=on_progress)
+
+
+def _taxa_of(labels: Path) -> pl.DataFrame:
+    """Return the taxa of a file or folder; of a checklist, where it is the name of one."""
+    if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
+        return taxa_of_checklist(load_checklist(str(labels)))
+    return read_taxa(labels)
+
+
+def _taxa_of_names(names: Sequence[str]) -> pl.DataFrame:
+    taxa = [taxon for name in names if isinstance(taxon := taxon_from_label(name), Taxon)]
+    if not taxa:
+        raise LinnaeaError("labels: hold no name")
+    return make_taxa_table(taxa)
+
+
+def _see_as(encoder: Encoder, preprocess: Preprocessing) -> Encoder:
+    """Return the encoder with other preprocessing; it keeps its fingerprint, so that its labels stay its own."""
+    has = {field.name for field in fields(encoder)}  # type: ignore[arg-type]  # every encoder is a dataclass
+    if preprocess == "squash" and "clip" not in has:
+        raise LinnaeaError(f"{encoder.name}: an exported model takes whole pixels; --preprocess squash needs PyTorch")
+    if preprocess not in _MODES:
+        raise UsageError(f"preprocess {preprocess!r}: write crop or squash")
+    changed: dict[str, Any] = {"preprocess": replace(encoder.preprocess, resize_mode=_MODES[preprocess])}
+    if "known_as" in has:
+        changed["known_as"] = encoder.fingerprint
+    seen: Encoder = replace(encoder, **changed)  # type: ignore[type-var]
+    return seen
+
+
+def _words(given: Words) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
+
+
+def _shown(items: Iterable[Any], title: str, photographs: Photographs) -> Iterator[Any]:
+    """Yield the items and show how many there were, of how many where that can be known."""
+    total = len(photographs) if isinstance(photographs, list) else None
+    with progress_bar(title, "images") as on_progress:
+        for done, item in enumerate(items, start=1):
+            yield item
+            on_progress(done, total)
