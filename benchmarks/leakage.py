@@ -14,21 +14,16 @@ benchmark picture (a true duplicate); ``--sheet`` draws the others in pairs, for
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import polars as pl
 
-from linnaea.data.copies.search import (
-    BenchmarkHashes,
-    TrainHashes,
-    find_leaks,
-    hash_benchmark,
-    hash_training,
-    iter_near,
-)
+from linnaea.data.copies.hashes import CROP_STEPS, MIN_QUALITY, Hashes, variant_hashes
+from linnaea.data.copies.search import iter_near
 from linnaea.data.images import Picture, decode
 
 THRESHOLDS = (0, 10, 16, 20, 24, 28, 31, 35, 40, 47)
@@ -53,6 +48,38 @@ def read(root: Path, paths: list[str]) -> Iterator[Picture]:
         yield decode((root / path).read_bytes())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hashed:
+    """Hashes of pictures, one after another; those with too little contrast have none."""
+
+    bits: Hashes
+    rows: np.ndarray
+    """The picture of each hash."""
+    n_pictures: int
+
+
+def hash_all(pictures: Iterable[Picture], steps: tuple[float, ...] = (0.0,)) -> Hashed:
+    bits, rows, n_pictures = [np.empty((0, 4), np.uint64)], [], 0
+    for row, picture in enumerate(pictures):
+        hashes, quality = variant_hashes(picture, steps)
+        n_pictures += 1
+        if quality >= MIN_QUALITY:
+            bits.append(hashes)
+            rows += [row] * len(hashes)
+    return Hashed(bits=np.concatenate(bits), rows=np.array(rows, np.int64), n_pictures=n_pictures)
+
+
+def find_leaks(train: Hashed, benchmark: Hashed, threshold: int) -> pl.DataFrame:
+    """Pairs of a training and a benchmark picture, with the distance of the nearest variant."""
+    schema = {"train_row": pl.Int64, "benchmark_row": pl.Int64, "distance": pl.Int64}
+    found = [pl.DataFrame(schema=schema)]
+    for hits in iter_near(train.bits, benchmark.bits, threshold):
+        columns = (train.rows[hits.query], benchmark.rows[hits.target], hits.distance)
+        found.append(pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema))
+    pairs = ("train_row", "benchmark_row")
+    return pl.concat(found).group_by(pairs).agg(pl.col("distance").min()).sort(pairs)
+
+
 def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> None:
     table = pl.read_csv(root / "metadata.csv", infer_schema=False).fill_null("").sort("filepath")
     random = np.random.default_rng(seed)
@@ -61,24 +88,24 @@ def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> No
     benchmark, real = table.filter(pl.Series(chosen)), table.filter(pl.Series(~chosen))
 
     start = time.perf_counter()
-    crops = hash_benchmark(read(root, benchmark["filepath"].to_list()))
+    crops = hash_all(read(root, benchmark["filepath"].to_list()), CROP_STEPS)
     seconds = time.perf_counter() - start
     print(f"benchmark: {n_benchmark:,} pictures x 81 crops hashed, {1000 * seconds / n_benchmark:.2f} ms each")
-    plain = hash_benchmark(read(root, benchmark["filepath"].to_list()), (0.0,))
-    planted = hash_training(decode(near_copy(one, random)) for one in read(root, benchmark["filepath"].to_list()))
+    plain = hash_all(read(root, benchmark["filepath"].to_list()))
+    planted = hash_all(decode(near_copy(one, random)) for one in read(root, benchmark["filepath"].to_list()))
     start = time.perf_counter()
-    others = hash_training(read(root, real["filepath"].to_list()))
+    others = hash_all(read(root, real["filepath"].to_list()))
     seconds = time.perf_counter() - start
     print(f"training:  {real.height:,} photographs hashed, {1000 * seconds / real.height:.2f} ms each (with decoding)")
-    n_low = int((others.quality < 50).sum())
-    print(f"           {n_low:,} of them have too little contrast to be compared (quality below 50)")
+    n_low = others.n_pictures - len(others.rows)
+    print(f"           {n_low:,} of them have too little contrast to be compared (quality below {MIN_QUALITY})")
 
     top = max(THRESHOLDS)
     found, found_plain = find_leaks(planted, crops, top), find_leaks(planted, plain, top)
     start = time.perf_counter()
     leaks = find_leaks(others, crops, top)
     seconds = time.perf_counter() - start
-    print(f"search:    {len(others):,} x {len(crops.bits):,} hashes at threshold {top} in {seconds:.1f} s\n")
+    print(f"search:    {others.n_pictures:,} x {len(crops.bits):,} hashes at threshold {top} in {seconds:.1f} s\n")
     leaks = leaks.with_columns(
         is_known=pl.Series(
             [
@@ -125,26 +152,20 @@ def draw(sheet: Path, root: Path, real: pl.DataFrame, benchmark: pl.DataFrame, h
 def measure_scale() -> None:
     random = np.random.default_rng(0)
     n_train, n_benchmark = 50_000, 12_000
-    benchmark = BenchmarkHashes(
-        bits=random.integers(0, 2**64, (n_benchmark * 81, 4), dtype=np.uint64),
-        row=np.repeat(np.arange(n_benchmark), 81),
-        variant=np.tile(np.arange(81), n_benchmark),
-    )
-    train = TrainHashes(
-        bits=random.integers(0, 2**64, (n_train, 4), dtype=np.uint64), quality=np.full(n_train, 100, dtype=np.int64)
-    )
+    benchmark = random.integers(0, 2**64, (n_benchmark * 81, 4), dtype=np.uint64)
+    train = random.integers(0, 2**64, (n_train, 4), dtype=np.uint64)
     for threshold in (15, 31):
         start = time.perf_counter()
-        find_leaks(train, benchmark, threshold)
+        sum(len(hits.query) for hits in iter_near(train, benchmark, threshold))
         seconds = time.perf_counter() - start
-        pairs = n_train * len(benchmark.bits)
+        pairs = n_train * len(benchmark)
         print(
-            f"threshold {threshold}: {n_train:,} x {len(benchmark.bits):,} in {seconds:.1f} s,"
+            f"threshold {threshold}: {n_train:,} x {len(benchmark):,} in {seconds:.1f} s,"
             f" {pairs / seconds:.2e} pairs/s;"
             f" 10 million training pictures: {seconds * 1e7 / n_train / 3600:.1f} h on one core"
         )
     start = time.perf_counter()
-    n = sum(len(hits.query) for hits in iter_near(train.bits, train.bits, 31))
+    n = sum(len(hits.query) for hits in iter_near(train, train, 31))
     print(f"groups within {n_train:,} ({n - n_train} pairs): {time.perf_counter() - start:.1f} s")
 
 

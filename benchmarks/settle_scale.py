@@ -20,10 +20,9 @@ import numpy as np
 import polars as pl
 
 from linnaea.data.copies.compare import TRAINING, Gallery
-from linnaea.data.copies.hashes import CROP_STEPS
+from linnaea.data.copies.hashes import CROP_STEPS, PART_SCHEMA, list_hash_tasks
 from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.copies.rules import DuplicateRule
-from linnaea.data.copies.tasks import PART_SCHEMA, list_hash_tasks
 from linnaea.data.engine import LocalEngine
 from linnaea.data.naming import NamingRule
 from linnaea.data.read import Reading, count_rows, read_sources

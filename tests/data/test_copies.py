@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnaea.data.copies.clusters import connect
-from linnaea.data.copies.rules import LINK_SCHEMA, DuplicateRule, link_near, settle_copies
-from linnaea.data.copies.tasks import HIT_SCHEMA, DistinctHashes, HashTable
+from linnaea.data.copies.hashes import DistinctHashes, HashTable
+from linnaea.data.copies.rules import LINK_SCHEMA, DuplicateRule, connect, link_near, settle_copies
+from linnaea.data.copies.search import HIT_SCHEMA
 
 N = 12
 links = st.lists(

@@ -12,29 +12,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from linnaea.data.copies.hashes import (
-    SYMMETRIES,
-    bits_of,
-    hex_of,
-    perceptual_hash,
+    CROP_STEPS,
+    MIN_QUALITY,
+    PART_SCHEMA,
+    HashTask,
+    hash_pictures,
     pixel_sha256,
     variant_hashes,
     variants,
 )
-from linnaea.data.copies.search import (
-    BLOCK_PAIRS,
-    TrainHashes,
-    encode_pictures,
-    exact_groups,
-    find_exact,
-    find_leaks,
-    find_leaks_by_embedding,
-    hash_benchmark,
-    hash_training,
-    iter_near,
-    match_benchmark_taxa,
-    near_duplicate_groups,
-    species_key,
-)
+from linnaea.data.copies.leakage import find_exact, match_benchmark_taxa, species_key
+from linnaea.data.copies.search import BLOCK_PAIRS, THRESHOLD, iter_near
+from linnaea.data.copies.vectors import encode_pictures, find_leaks_by_embedding
 from linnaea.data.images import Picture, decode
 
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "species-images"
@@ -67,16 +56,22 @@ def near_copy(picture: Picture, seed: int, most: float = 0.05) -> Picture:
 
 def official(picture_256: Picture) -> tuple[NDArray[np.uint64], int]:
     vector, quality = pdqhash.compute(picture_256)
-    return bits_of(np.packbits(np.asarray(vector, dtype=np.uint8)).tobytes().hex()), quality
+    return np.packbits(np.asarray(vector, dtype=np.uint8)).view(">u8").astype(np.uint64), quality
+
+
+def perceptual_hash(picture: Picture) -> tuple[NDArray[np.uint64], int]:
+    """The hash of the whole picture, and its quality."""
+    hashes, quality = variant_hashes(picture, (0.0,))
+    return hashes[0], quality
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_hash_is_pdq(seed: int) -> None:
     picture = scene(seed, 256, 256)
     bits, quality = official(picture)
-    ours = perceptual_hash(picture)
-    assert np.bitwise_count(ours.bits ^ bits).sum() <= 2  # a coefficient that equals the median but for rounding
-    assert ours.quality == quality
+    ours, our_quality = perceptual_hash(picture)
+    assert np.bitwise_count(ours ^ bits).sum() <= 2  # a coefficient that equals the median but for rounding
+    assert our_quality == quality
 
 
 def test_the_hash_is_pdq_on_photographs() -> None:
@@ -87,15 +82,9 @@ def test_the_hash_is_pdq_on_photographs() -> None:
         picture = decode((PHOTOGRAPHS / path).read_bytes())
         how = cv2.INTER_AREA if min(picture.shape[:2]) >= 256 else cv2.INTER_LINEAR
         bits, quality = official(cv2.resize(picture, (256, 256), interpolation=how))
-        ours = perceptual_hash(picture)
-        assert np.bitwise_count(ours.bits ^ bits).sum() <= 2
-        assert abs(ours.quality - quality) <= 1
-
-
-def test_a_hash_goes_to_text_and_back() -> None:
-    bits = perceptual_hash(scene(1)).bits
-    assert len(hex_of(bits)) == 64
-    assert np.array_equal(bits_of(hex_of(bits)), bits)
+        ours, our_quality = perceptual_hash(picture)
+        assert np.bitwise_count(ours ^ bits).sum() <= 2
+        assert abs(our_quality - quality) <= 1
 
 
 def test_a_variant_hash_is_the_hash_of_the_crop() -> None:
@@ -105,25 +94,7 @@ def test_a_variant_hash_is_the_hash_of_the_crop() -> None:
     for one, bits in zip(variants(), hashes, strict=True):
         crop = picture[round(one.top * 512) : 512 - round(one.bottom * 512),
                        round(one.left * 400) : 400 - round(one.right * 400)]  # fmt: skip
-        assert np.bitwise_count(perceptual_hash(crop).bits ^ bits).sum() <= 16
-
-
-def test_a_symmetry_hash_is_the_hash_of_the_turned_picture() -> None:
-    picture = scene(4, 256, 256)
-    made = {
-        "": picture,
-        "mirrored": picture[:, ::-1],
-        "upside down": picture[::-1],
-        "turned 180": picture[::-1, ::-1],
-        "turned 90": np.rot90(picture, -1),
-        "turned 270": np.rot90(picture, 1),
-        "transposed": picture.transpose(1, 0, 2),
-        "transversed": picture[::-1, ::-1].transpose(1, 0, 2),
-    }
-    hashes, _ = variant_hashes(picture, (0.0,), symmetries=True)
-    assert [one.symmetry for one in variants((0.0,), symmetries=True)] == ["", *SYMMETRIES]
-    for one, bits in zip(variants((0.0,), symmetries=True), hashes, strict=True):
-        assert np.bitwise_count(perceptual_hash(np.ascontiguousarray(made[one.symmetry])).bits ^ bits).sum() <= 2
+        assert np.bitwise_count(perceptual_hash(crop)[0] ^ bits).sum() <= 16
 
 
 def test_pixels_are_compared_not_files() -> None:
@@ -135,7 +106,6 @@ def test_pixels_are_compared_not_files() -> None:
 
 
 def test_exact_copies() -> None:
-    assert exact_groups(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 3, 1]
     assert find_exact(["a", "b", "a"], ["x", "a"]).rows() == [(0, 1), (2, 1)]
     assert find_exact([], ["x"]).columns == ["train_row", "benchmark_row"]
 
@@ -186,50 +156,41 @@ def test_a_threshold_that_cannot_be_searched(threshold: int) -> None:
         next(iter_near(np.zeros((1, 4), np.uint64), np.zeros((1, 4), np.uint64), threshold))
 
 
+def find_leaks(
+    train: list[Picture], benchmark: list[Picture], steps: tuple[float, ...] = CROP_STEPS
+) -> set[tuple[int, int]]:
+    """Pairs of a training picture and a benchmark's picture of which a crop is near."""
+    queries = np.concatenate([variant_hashes(picture, (0.0,))[0] for picture in train])
+    targets = np.concatenate([variant_hashes(picture, steps)[0] for picture in benchmark])
+    return {(query, target // len(steps) ** 4) for query, target, _ in found(queries, targets, THRESHOLD)}
+
+
 def test_planted_near_copies_are_found_and_nothing_else() -> None:
     benchmark = [scene(seed) for seed in range(40)]
     copies = [near_copy(picture, seed) for seed, picture in enumerate(benchmark)]
     others = [scene(1000 + seed) for seed in range(200)]
-    leaks = find_leaks(hash_training(copies + others), hash_benchmark(benchmark))
+    hits = find_leaks(copies + others, benchmark)
     right = {(row, row) for row in range(40)}
-    hits = set(leaks.select("train_row", "benchmark_row").rows())
     assert len(hits & right) >= 38
     assert not hits - right
-    assert leaks["distance"].max() <= 31
-    plain = find_leaks(hash_training(copies + others), hash_benchmark(benchmark, (0.0,)))
-    assert plain.height < leaks.height  # what the crops are for
+    assert len(find_leaks(copies + others, benchmark, (0.0,))) < len(hits)  # what the crops are for
 
 
-def test_mirrored_copies_are_found_only_when_asked() -> None:
-    picture = scene(1)
-    train = hash_training([np.ascontiguousarray(picture[:, ::-1])])
-    assert find_leaks(train, hash_benchmark([picture])).height == 0
-    leaks = find_leaks(train, hash_benchmark([picture], symmetries=True))
-    assert leaks.height == 1
-    assert variants(symmetries=True)[leaks["variant"][0]].symmetry == "mirrored"
-
-
-def test_flat_pictures_match_nothing() -> None:
+def test_flat_pictures_have_no_hash(tmp_path: Path) -> None:
     grey = np.full((100, 100, 3), 128, dtype=np.uint8)
-    assert find_leaks(hash_training([grey]), hash_benchmark([grey])).height == 0
-    assert near_duplicate_groups(hash_training([grey, grey])).tolist() == [0, 1]
-
-
-def test_groups_are_chains_of_near_copies() -> None:
-    a, b = scene(1), scene(2)
-    pictures = [b, a, near_copy(a, 1, 0.0), scene(3), near_copy(b, 2, 0.0), near_copy(a, 3, 0.0)]
-    assert near_duplicate_groups(hash_training(pictures)).tolist() == [0, 1, 1, 3, 0, 1]
-    # A chain: each link is near, the ends are not.
-    ends = np.zeros((3, 4), dtype=np.uint64)
-    ends[1, 0], ends[2, 0] = 2**20 - 1, 2**40 - 1
-    chain = TrainHashes(bits=ends, quality=np.full(3, 100))
-    assert near_duplicate_groups(chain, 31).tolist() == [0, 0, 0]
-    assert near_duplicate_groups(chain, 10).tolist() == [0, 1, 2]
-
-
-def test_no_pictures_at_all() -> None:
-    assert find_leaks(hash_training([]), hash_benchmark([])).height == 0
-    assert near_duplicate_groups(hash_training([])).tolist() == []
+    for name, picture in (("grey", grey), ("scene", scene(1))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    assert perceptual_hash(grey)[1] < MIN_QUALITY
+    pl.DataFrame({"location": [str(tmp_path / f"{name}.png") for name in ("grey", "scene", "gone")]}).write_parquet(
+        tmp_path / "pictures.parquet"
+    )
+    part = tmp_path / "part.parquet"
+    task = HashTask(pictures=tmp_path / "pictures.parquet", start=0, length=3, steps=(0.0,), part=part)
+    assert hash_pictures(task) == 3
+    made = pl.read_parquet(part)
+    assert made.schema == PART_SCHEMA
+    assert made["hashes"].is_null().to_list() == [True, False, True]
+    assert made["pixels"].is_null().to_list() == [False, False, True]
 
 
 def test_embeddings_of_an_encoder_that_is_handed_in() -> None:

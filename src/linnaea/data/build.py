@@ -20,7 +20,7 @@ import polars as pl
 from linnaea import __version__
 from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.copies.rules import DuplicateRule
-from linnaea.data.copies.search import Encoder
+from linnaea.data.copies.vectors import EncodePictures
 from linnaea.data.engine import Engine
 from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Resize
 from linnaea.data.licences import LicenceRule, describe_licences
@@ -155,7 +155,7 @@ def build(
     config: BuildConfig,
     engine: Engine,
     on_progress: OnProgress = ignore_progress,
-    encode: Encoder | None = None,
+    encode: EncodePictures | None = None,
 ) -> BuildSummary:
     """Build a data set (DESIGN section 3) in ``directory``, or go on with an interrupted build.
 

@@ -28,8 +28,8 @@ from linnaea.data.copies.leakage import (
     species_names,
 )
 from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
-from linnaea.data.copies.search import Encoder
-from linnaea.data.copies.tasks import iter_hits
+from linnaea.data.copies.search import iter_hits
+from linnaea.data.copies.vectors import EncodePictures
 from linnaea.data.engine import Engine
 from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
 from linnaea.data.plan import DETAIL, NAMES_FILE, ROW_GROUP, number_taxa, write_plan
@@ -118,7 +118,7 @@ class _Ledger:
 
 
 def settle(
-    reading: Reading, rules: SettleRules, engine: Engine, on_progress: OnProgress, encode: Encoder | None = None
+    reading: Reading, rules: SettleRules, engine: Engine, on_progress: OnProgress, encode: EncodePictures | None = None
 ) -> None:
     """Write the plan, its taxa and rejects, ``names.parquet`` where names are settled, and counts for the manifest.
 

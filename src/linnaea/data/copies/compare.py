@@ -4,22 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from linnaea.data.copies.hashes import CROP_STEPS
-from linnaea.data.copies.leakage import Benchmark, Vectors, read_benchmark
-from linnaea.data.copies.rules import DuplicateRule
-from linnaea.data.copies.search import Encoder
-from linnaea.data.copies.tasks import (
+from linnaea.data.copies.hashes import (
+    CROP_STEPS,
     DistinctHashes,
     HashTable,
-    SearchTask,
-    embed_pictures,
     gather_distinct,
     gather_hashes,
     hash_pictures,
     list_hash_tasks,
-    list_search_tasks,
-    search,
 )
+from linnaea.data.copies.leakage import Benchmark, Vectors, read_benchmark
+from linnaea.data.copies.rules import DuplicateRule
+from linnaea.data.copies.search import SearchTask, list_search_tasks, search
+from linnaea.data.copies.vectors import EncodePictures, embed_pictures
 from linnaea.data.engine import Engine
 from linnaea.data.read import Reading, count_rows
 from linnaea.data.shards import write_parquet
@@ -97,7 +94,7 @@ def compare(
     return Compared(training=training, distinct=distinct, near=near, benchmarks=found)
 
 
-def encode_gallery(gallery: Gallery, encode: Encoder | None) -> dict[str, Vectors]:
+def encode_gallery(gallery: Gallery, encode: EncodePictures | None) -> dict[str, Vectors]:
     """Vectors of the records and of the benchmarks that ask for them, by name; empty where none does.
 
     Raises:

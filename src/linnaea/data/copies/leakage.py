@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies.hashes import CROP_STEPS, variants
+from linnaea.data.copies.hashes import CROP_STEPS, HashTable, variants
 from linnaea.data.copies.rules import REASON_SCHEMA
-from linnaea.data.copies.search import THRESHOLD, find_exact, find_leaks_by_embedding, match_benchmark_taxa
-from linnaea.data.copies.tasks import HashTable
+from linnaea.data.copies.search import THRESHOLD
+from linnaea.data.copies.vectors import find_leaks_by_embedding
 from linnaea.data.naming import UNSURE, NameResolver
 from linnaea.data.plan import DETAIL
 from linnaea.data.shards import DataSet
@@ -209,3 +209,78 @@ def match_species(names: SpeciesNames, taxa: Sequence[Taxon], also: Sequence[Tax
         missing &= set(match.unmatched)
     unmatched = [name for name, forms in zip(names.written, names.forms, strict=True) if forms <= missing]
     return SpeciesMatch(rows=rows, unmatched=unmatched)
+
+
+def find_exact(train: Sequence[str] | pl.Series, benchmark: Sequence[str] | pl.Series) -> pl.DataFrame:
+    """Training rows whose digest (of bytes, or of pixels) occurs in a benchmark: ``train_row, benchmark_row``.
+
+    A null digest (a picture that cannot be read) equals none.
+    """
+    if not len(train) or not len(benchmark):
+        return pl.DataFrame(schema={"train_row": pl.Int64, "benchmark_row": pl.Int64})
+    sides = [pl.DataFrame({"digest": digests}) for digests in (train, benchmark)]
+    return (
+        sides[0]
+        .with_row_index("train_row")
+        .join(sides[1].with_row_index("benchmark_row"), on="digest")
+        .select(pl.col("train_row", "benchmark_row").cast(pl.Int64))
+        .sort("train_row", "benchmark_row")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaxonMatch:
+    """Which taxa of a table a benchmark holds. Look at ``unmatched``: a filter that matches nothing filters nothing."""
+
+    is_in_benchmark: NDArray[np.bool_]
+    """``[K]``, one per row of the table of taxa."""
+    unmatched: tuple[str, ...]
+    """Names of the benchmark that no taxon has; or that are no species' names."""
+
+
+def match_benchmark_taxa(taxa: pl.DataFrame, names: Iterable[str]) -> TaxonMatch:
+    """Find the species of a benchmark in a table of taxa, whatever the spelling of names and separators.
+
+    BioCLIP's filter for Rare Species compared ``Animalia-Mollusca-...-Cyclonaias-tuberculata`` with
+    ``Cyclonaias tuberculata`` and matched 0 of 400. Synonyms match only if ``names`` holds them: resolve the
+    benchmark's names first (:mod:`linnaea.taxonomy`) and pass both the raw and the resolved ones.
+
+    Args:
+        taxa: columns ``genus`` and ``species`` (epithet; what follows its first word, a subspecies, is ignored).
+        names: "Genus epithet", with blanks or underscores, in any case; or a lineage of seven ranks joined by
+            hyphens, underscores or blanks, also with a number before it as in iNat21's folders.
+    """
+    wanted: dict[tuple[str, str], list[str]] = {}
+    unreadable = []
+    for name in names:
+        key = species_key(name)
+        if key is None:
+            unreadable.append(name)
+        else:
+            wanted.setdefault(key, []).append(name)
+    keys = [
+        (genus.strip().lower(), species.split()[0].lower() if species.split() else "")
+        for genus, species in taxa.select(pl.col("genus", "species").fill_null("")).iter_rows()
+    ]
+    present = set(keys)
+    missing = [name for key, spelled in wanted.items() if key not in present for name in spelled]
+    return TaxonMatch(
+        is_in_benchmark=np.array([key in wanted for key in keys], dtype=np.bool_),
+        unmatched=(*unreadable, *missing),
+    )
+
+
+def species_key(name: str) -> tuple[str, str] | None:
+    """(genus, epithet) in lower case of a species' name or lineage; ``None`` where there is no epithet."""
+    words = name.lower().replace("_", " ").split()
+    if len(words) == 1 and words[0].count("-") >= 6:
+        words = words[0].split("-", 6)  # a hyphen after the sixth belongs to the epithet (c-album)
+    if words and words[0].isdigit():
+        words = words[1:]
+    match words:
+        case [_, _, _, _, _, genus, species, *_] if genus and species:
+            return genus, species
+        case [genus, species] | [genus, species, _] | [genus, species, _, _] if genus and species:
+            return genus, species
+        case _:
+            return None

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from linnaea.data.copies.clusters import connect
+from linnaea.data.copies.hashes import DistinctHashes, HashTable
 from linnaea.data.copies.search import THRESHOLD
-from linnaea.data.copies.tasks import DistinctHashes, HashTable
 from linnaea.data.plan import DETAIL
 
 Fate = Literal["keep", "drop", "group"]
@@ -147,3 +148,18 @@ def _group(records: pl.DataFrame, links: pl.DataFrame, alive: NDArray[np.bool_])
     copied = np.unique(clusters[links["row"].to_numpy()])
     rows = np.flatnonzero(np.isin(clusters, copied) & alive)
     return pl.DataFrame({"row": rows, "cluster": clusters[rows]}, schema={"row": pl.Int64, "cluster": pl.Int64})
+
+
+def connect(n: int, links: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> NDArray[np.int64]:
+    """Return the cluster of each of ``n`` rows, named by its lowest row.
+
+    Args:
+        n: number of rows
+        links: pairs of equally long arrays of rows; the rows of a pair are in one cluster
+    """
+    empty = np.empty(0, np.int64)
+    ones, others = (np.concatenate([empty, *side]) for side in zip((empty, empty), *links, strict=True))
+    graph = coo_array((np.ones(len(ones), np.int8), (ones, others)), shape=(n, n))
+    _, number = connected_components(graph, directed=False)
+    lowest = np.unique(number, return_index=True)[1]
+    return np.asarray(lowest[number], dtype=np.int64)

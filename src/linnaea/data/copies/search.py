@@ -1,9 +1,8 @@
-"""Pictures that occur twice: exact copies, near copies, and training pictures that occur in a benchmark.
+"""The search for near copies: pairs of perceptual hashes (:mod:`linnaea.data.copies.hashes`) at a small distance.
 
-Near copies are found by PDQ (:mod:`linnaea.data.copies.hashes`) at a Hamming distance of at most ``THRESHOLD`` of 256
-bits. A crop moves a hash far (5% of the area: about 40 bits), so each benchmark picture is hashed with 81 crops; the
-training side, which is a thousand times larger, keeps one hash per picture. ``benchmarks/leakage.py`` calibrates the
-threshold on real photographs.
+Near copies differ in at most ``THRESHOLD`` of 256 bits. A crop moves a hash far (5% of the area: about 40 bits), so
+each benchmark picture is hashed with 81 crops; the training side, which is a thousand times larger, keeps one hash
+per picture. ``benchmarks/leakage.py`` calibrates the threshold on real photographs.
 
 The search is exact (multi-index hashing; Norouzi, Punjani and Fleet 2012, arXiv 1307.2982, section 3): of 16 words of
 16 bits, at least one differs by at most ``threshold // 16`` bits, so 16 x 17 buckets hold every hit at threshold 31,
@@ -13,18 +12,18 @@ and 0.4% (random hashes) to 0.5% (photographs) of all pairs are compared: 3e9 pa
 benchmark's hashes and their 16 tables (100 bytes per hash: 100 MB), and one block of the training side.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies.clusters import connect
-from linnaea.data.copies.hashes import CROP_STEPS, MIN_QUALITY, Hashes, perceptual_hash, variant_hashes
-from linnaea.data.images import Picture
+from linnaea.data.copies.hashes import Hashes
+from linnaea.data.shards import write_parquet
 
 THRESHOLD = 31
 """PDQ's own threshold for "the same picture"; calibrated with crop variants by ``benchmarks/leakage.py``."""
@@ -35,124 +34,6 @@ BLOCK_PAIRS = 4_000_000
 
 Rows = NDArray[np.int64]
 Indices = NDArray[np.signedinteger[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainHashes:
-    """One hash per picture ``[N, 4]``, and its quality ``[N]``; a picture of low quality has no near copies."""
-
-    bits: Hashes
-    quality: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.bits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkHashes:
-    """Hashes of all variants of all pictures of a benchmark."""
-
-    bits: Hashes
-    """``[V, 4]``."""
-    row: Rows
-    """``[V]``: which picture."""
-    variant: NDArray[np.int64]
-    """``[V]``: which of :func:`linnaea.data.copies.hashes.variants`."""
-
-
-def hash_training(pictures: Iterable[Picture]) -> TrainHashes:
-    """Hash pictures, one each."""
-    made = [perceptual_hash(picture) for picture in pictures]
-    return TrainHashes(
-        bits=np.array([one.bits for one in made], dtype=np.uint64).reshape(-1, 4),
-        quality=np.array([one.quality for one in made], dtype=np.int64),
-    )
-
-
-def hash_benchmark(
-    pictures: Iterable[Picture], steps: tuple[float, ...] = CROP_STEPS, *, symmetries: bool = False
-) -> BenchmarkHashes:
-    """Hash every variant of every picture; ``symmetries`` adds mirrorings and turnings (8 times as many)."""
-    bits: list[Hashes] = []
-    rows: list[int] = []
-    for row, picture in enumerate(pictures):
-        hashes, quality = variant_hashes(picture, steps, symmetries=symmetries)
-        if quality >= MIN_QUALITY:
-            bits.append(hashes)
-            rows.append(row)
-    n_variants = len(bits[0]) if bits else 1
-    return BenchmarkHashes(
-        bits=np.concatenate(bits) if bits else np.empty((0, 4), dtype=np.uint64),
-        row=np.repeat(np.array(rows, dtype=np.int64), n_variants),
-        variant=np.tile(np.arange(n_variants, dtype=np.int64), len(rows)),
-    )
-
-
-def find_leaks(train: TrainHashes, benchmark: BenchmarkHashes, threshold: int = THRESHOLD) -> pl.DataFrame:
-    """Training pictures that are near copies of benchmark pictures.
-
-    Returns:
-        Columns ``train_row, benchmark_row, distance, variant`` (the nearest one), sorted by the first two.
-    """
-    usable = np.flatnonzero(train.quality >= MIN_QUALITY)
-    pairs = pl.concat(
-        [_NO_PAIRS]
-        + [
-            pl.DataFrame(
-                {
-                    "train_row": usable[hits.query],
-                    "benchmark_row": benchmark.row[hits.target],
-                    "distance": hits.distance,
-                    "variant": benchmark.variant[hits.target],
-                }
-            )
-            for hits in iter_near(train.bits[usable], benchmark.bits, threshold)
-        ]
-    )
-    return (
-        pairs.sort("train_row", "benchmark_row", "distance", "variant")
-        .group_by("train_row", "benchmark_row", maintain_order=True)
-        .first()
-    )
-
-
-_NO_PAIRS = pl.DataFrame(
-    schema={"train_row": pl.Int64, "benchmark_row": pl.Int64, "distance": pl.Int64, "variant": pl.Int64}
-)
-
-
-def near_duplicate_groups(hashes: TrainHashes, threshold: int = THRESHOLD) -> Rows:
-    """A group for every picture: the lowest row among those it is linked to by near copies, directly or not.
-
-    A picture without near copies is its own group. Low-quality pictures are linked to nothing.
-    """
-    usable = np.flatnonzero(hashes.quality >= MIN_QUALITY)
-    bits = hashes.bits[usable]
-    links = ((usable[hits.query], usable[hits.target]) for hits in iter_near(bits, bits, threshold))
-    return connect(len(hashes), links)
-
-
-def exact_groups(digests: Sequence[str]) -> Rows:
-    """The same for exact copies: rows with equal digests (of bytes, or of pixels) share the lowest of their rows."""
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(digest, row) for row, digest in enumerate(digests)], dtype=np.int64)
-
-
-def find_exact(train: Sequence[str] | pl.Series, benchmark: Sequence[str] | pl.Series) -> pl.DataFrame:
-    """Training rows whose digest (of bytes, or of pixels) occurs in a benchmark: ``train_row, benchmark_row``.
-
-    A null digest (a picture that cannot be read) equals none.
-    """
-    if not len(train) or not len(benchmark):
-        return pl.DataFrame(schema={"train_row": pl.Int64, "benchmark_row": pl.Int64})
-    sides = [pl.DataFrame({"digest": digests}) for digests in (train, benchmark)]
-    return (
-        sides[0]
-        .with_row_index("train_row")
-        .join(sides[1].with_row_index("benchmark_row"), on="digest")
-        .select(pl.col("train_row", "benchmark_row").cast(pl.Int64))
-        .sort("train_row", "benchmark_row")
-    )
 
 
 @dataclass(frozen=True)
@@ -275,101 +156,73 @@ def _masks(n_bits: int) -> NDArray[np.uint16]:
     )
 
 
-Encoder = Callable[[Sequence[Picture]], NDArray[np.float32]]
-"""Pictures to vectors ``[B, E]``; a model is handed in by whoever has one."""
+# A search in parts.
 
+HIT_SCHEMA: dict[str, Any] = {"query": pl.Int64, "target": pl.Int64, "distance": pl.Int64}
 
-def encode_pictures(pictures: Iterable[Picture], encode: Encoder, batch: int = 64) -> NDArray[np.float32]:
-    """Vectors ``[N, E]`` of length one, ``batch`` pictures at a time."""
-    made: list[NDArray[np.float32]] = []
-    waiting: list[Picture] = []
-    for picture in pictures:
-        waiting.append(picture)
-        if len(waiting) == batch:
-            made.append(encode(waiting))
-            waiting = []
-    if waiting:
-        made.append(encode(waiting))
-    vectors = np.concatenate(made).astype(np.float32) if made else np.empty((0, 1), dtype=np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
-
-
-def find_leaks_by_embedding(
-    train: NDArray[np.float32], benchmark: NDArray[np.float32], min_cosine: float
-) -> pl.DataFrame:
-    """Pairs of vectors (rows of length one, :func:`encode_pictures`) at least this similar.
-
-    Finds crops and edits that no hash does, but also different photographs of one individual; the threshold depends
-    on the encoder and needs a look at the hits.
-
-    Returns:
-        Columns ``train_row, benchmark_row, cosine``, sorted by the first two.
-    """
-    found = [pl.DataFrame(schema={"train_row": pl.Int64, "benchmark_row": pl.Int64, "cosine": pl.Float32})]
-    block = max(1, 20_000_000 // max(len(benchmark), 1))
-    for start in range(0, len(train), block):
-        cosine = train[start : start + block] @ benchmark.T
-        rows, columns = np.nonzero(cosine >= min_cosine)
-        found.append(
-            pl.DataFrame({"train_row": rows + start, "benchmark_row": columns, "cosine": cosine[rows, columns]})
-        )
-    return pl.concat(found)
+SEARCH_SIZE = 250_000
+"""Hashes searched for by one task: it builds the index of the other side anew, seconds for 10 million."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaxonMatch:
-    """Which taxa of a table a benchmark holds. Look at ``unmatched``: a filter that matches nothing filters nothing."""
+class SearchTask:
+    """A slice of hashes to be searched for among others."""
 
-    is_in_benchmark: NDArray[np.bool_]
-    """``[K]``, one per row of the table of taxa."""
-    unmatched: tuple[str, ...]
-    """Names of the benchmark that no taxon has; or that are no species' names."""
+    queries: Path
+    start: int
+    length: int
+    targets: Path
+    n_variants: int
+    """Hashes per target; of a pair's hits the nearest is kept."""
+    threshold: int
+    part: Path
+
+    @property
+    def receipt_path(self) -> Path:
+        """The part itself."""
+        return self.part
 
 
-def match_benchmark_taxa(taxa: pl.DataFrame, names: Iterable[str]) -> TaxonMatch:
-    """Find the species of a benchmark in a table of taxa, whatever the spelling of names and separators.
-
-    BioCLIP's filter for Rare Species compared ``Animalia-Mollusca-...-Cyclonaias-tuberculata`` with
-    ``Cyclonaias tuberculata`` and matched 0 of 400. Synonyms match only if ``names`` holds them: resolve the
-    benchmark's names first (:mod:`linnaea.taxonomy`) and pass both the raw and the resolved ones.
-
-    Args:
-        taxa: columns ``genus`` and ``species`` (epithet; what follows its first word, a subspecies, is ignored).
-        names: "Genus epithet", with blanks or underscores, in any case; or a lineage of seven ranks joined by
-            hyphens, underscores or blanks, also with a number before it as in iNat21's folders.
-    """
-    wanted: dict[tuple[str, str], list[str]] = {}
-    unreadable = []
-    for name in names:
-        key = species_key(name)
-        if key is None:
-            unreadable.append(name)
-        else:
-            wanted.setdefault(key, []).append(name)
-    keys = [
-        (genus.strip().lower(), species.split()[0].lower() if species.split() else "")
-        for genus, species in taxa.select(pl.col("genus", "species").fill_null("")).iter_rows()
+def list_search_tasks(
+    queries: Path, targets: Path, threshold: int, folder: Path, *, n_variants: int = 1
+) -> list[SearchTask]:
+    """The slices of a file of hashes, each to be searched for among all of another file, or of the same."""
+    n_queries = len(np.load(queries, mmap_mode="r"))
+    return [
+        SearchTask(
+            queries=queries,
+            start=start,
+            length=min(SEARCH_SIZE, n_queries - start),
+            targets=targets,
+            n_variants=n_variants,
+            threshold=threshold,
+            part=folder / f"{number:06d}.parquet",
+        )
+        for number, start in enumerate(range(0, n_queries, SEARCH_SIZE))
     ]
-    present = set(keys)
-    missing = [name for key, spelled in wanted.items() if key not in present for name in spelled]
-    return TaxonMatch(
-        is_in_benchmark=np.array([key in wanted for key in keys], dtype=np.bool_),
-        unmatched=(*unreadable, *missing),
-    )
 
 
-def species_key(name: str) -> tuple[str, str] | None:
-    """(genus, epithet) in lower case of a species' name or lineage; ``None`` where there is no epithet."""
-    words = name.lower().replace("_", " ").split()
-    if len(words) == 1 and words[0].count("-") >= 6:
-        words = words[0].split("-", 6)  # a hyphen after the sixth belongs to the epithet (c-album)
-    if words and words[0].isdigit():
-        words = words[1:]
-    match words:
-        case [_, _, _, _, _, genus, species, *_] if genus and species:
-            return genus, species
-        case [genus, species] | [genus, species, _] | [genus, species, _, _] if genus and species:
-            return genus, species
-        case _:
-            return None
+def search(task: SearchTask) -> int:
+    """Search for one slice; writes every pair of a query and a target picture with the nearest variant's row."""
+    queries = np.load(task.queries, mmap_mode="r")[task.start : task.start + task.length]
+    found = [pl.DataFrame(schema=HIT_SCHEMA)]
+    for hits in iter_near(np.ascontiguousarray(queries), np.load(task.targets, mmap_mode="r"), task.threshold):
+        query = hits.query + task.start
+        # Among themselves every pair is found twice, and every picture finds itself.
+        once = query < hits.target if task.queries == task.targets else np.ones(len(query), dtype=bool)
+        block = {"query": query[once], "target": hits.target[once], "distance": hits.distance[once]}
+        found.append(_nearest(pl.DataFrame(block, schema=HIT_SCHEMA), task.n_variants))
+    write_parquet(pl.concat(found), task.part)
+    return task.length
+
+
+def _nearest(hits: pl.DataFrame, n_variants: int) -> pl.DataFrame:
+    pictures = pl.Series("picture", hits["target"].to_numpy() // n_variants)
+    ordered = hits.with_columns(pictures).sort("query", "picture", "distance", "target")
+    return ordered.unique(["query", "picture"], keep="first", maintain_order=True).select(*HIT_SCHEMA)
+
+
+def iter_hits(tasks: Sequence[SearchTask]) -> Iterator[pl.DataFrame]:
+    """What the tasks found, part by part: ``query``, ``target`` (rows of the two files) and ``distance``."""
+    for task in tasks:
+        yield pl.read_parquet(task.part)
