@@ -46,7 +46,7 @@ EVERY = {taxon.scientific_name for taxon in TAXA}
 BIRDS = {taxon.scientific_name for taxon in TAXA if "Aves" in taxon.lineage}
 CORVIDS = {"Pica hudsonia", "Pica pica", "Corvus corax"}
 
-Outcome: TypeAlias = "set[str] | str"
+SpeciesOrMessage: TypeAlias = "set[str] | str"
 """The species of a clade, or the message (``{where}`` for what was searched)."""
 
 FOUND: dict[str, set[str]] = {
@@ -113,30 +113,30 @@ def species(names: "list[str]") -> set[str]:
     return {name for name in names if name}
 
 
-def within(world: World, text: str) -> Outcome:
+def within(world: World, text: str) -> SpeciesOrMessage:
     return species(keep_clades(world.bank, [text]).taxa["scientific_name"].to_list())
 
 
-def exclude(world: World, text: str) -> Outcome:
+def exclude(world: World, text: str) -> SpeciesOrMessage:
     return EVERY - species(keep_clades(world.bank, [], [text]).taxa["scientific_name"].to_list())
 
 
-def labels_build(world: World, text: str) -> Outcome:
+def labels_build(world: World, text: str) -> SpeciesOrMessage:
     return species(keep_taxa(make_taxa_table(TAXA), [text])["scientific_name"].to_list())
 
 
-def data_export(world: World, text: str) -> Outcome:
+def data_export(world: World, text: str) -> SpeciesOrMessage:
     rows = select_rows(world.dataset, ExportConfig(form="catalog", within=text))
     return species(rows.join(world.dataset.taxa, on="taxon_id")["scientific_name"].to_list())
 
 
-def checklist(world: World, text: str) -> Outcome:
+def checklist(world: World, text: str) -> SpeciesOrMessage:
     finder = Finder.of_checklist(load_checklist(world.checklist))
     rows = finder.taxa[finder.rows(text)]
     return species(rows.filter(rows["species"] != "")["name"].to_list())
 
 
-def rest(world: World, text: str) -> Outcome:
+def rest(world: World, text: str) -> SpeciesOrMessage:
     answer = world.server.post(
         "/predict", files={"files": ("a.jpg", world.picture)}, data={"within": text, "top_k": 50}
     )
@@ -146,7 +146,7 @@ def rest(world: World, text: str) -> Outcome:
     return {taxon["name"] for taxon in answer.json()["results"][0]["alternatives"]}
 
 
-DOORS: dict[Callable[[World, str], Outcome], str] = {
+DOORS: dict[Callable[[World, str], SpeciesOrMessage], str] = {
     within: "the labels",
     exclude: "the labels",
     labels_build: "the labels",
@@ -156,7 +156,7 @@ DOORS: dict[Callable[[World, str], Outcome], str] = {
 }
 
 
-def ask(door: Callable[[World, str], Outcome], world: World, text: str) -> Outcome:
+def ask(door: Callable[[World, str], SpeciesOrMessage], world: World, text: str) -> SpeciesOrMessage:
     try:
         return door(world, text)
     except LinnaeaError as error:
@@ -170,7 +170,7 @@ def said_of(message: str, place: str, world: World) -> str:
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-def test_every_door_reads_a_clade_alike(world: World, door: Callable[[World, str], Outcome]) -> None:
+def test_every_door_reads_a_clade_alike(world: World, door: Callable[[World, str], SpeciesOrMessage]) -> None:
     wrong = {text: got for text, clade in FOUND.items() if (got := ask(door, world, text)) != clade}
     assert not wrong
     said = {text: ask(door, world, text) for text in (*REFUSED, "Uria")}

@@ -211,3 +211,37 @@ def fold_rank(label: str, value: str) -> str:
     """A given name of a rank in small letters, kingdoms by our name for them."""
     folded = " ".join(value.split()).lower()
     return KINGDOMS_OF_OTHER_SCHOOLS.get(folded, folded).lower() if label == "kingdom" else folded
+
+
+GIVEN_RANKS = RANK_LABELS[: int(Rank.FAMILY) + 1]
+"""Ranks that decide between homonyms; a genus changes too often to contradict a name."""
+
+
+def keep_agreeing(candidates: pl.DataFrame, queries: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
+    """Keep those homonyms that agree best with the ranks given for their query; adds ``agree`` and ``disagree``."""
+    given = [label for label in GIVEN_RANKS if label in queries.columns]
+    if not given or candidates.is_empty():
+        return candidates.with_columns(agree=pl.lit(0), disagree=pl.lit(""))
+    asked = queries.select("q", *(pl.col(label).alias(f"given_{label}") for label in given))
+    table = candidates.join(asked, on="q", maintain_order="left")
+    lineage = taxa.select(given)[table["best"]]
+    agree, differ = pl.lit(0), []
+    for label in given:
+        fold = {value: fold_rank(label, value) for value in table[f"given_{label}"].unique().to_list()}
+        wanted = table[f"given_{label}"].replace_strict(fold, default="")
+        found = lineage[label].str.to_lowercase()
+        known = (wanted != "") & (found != "")
+        table = table.with_columns(
+            (known & (wanted == found)).cast(pl.Int32).alias(f"same_{label}"),
+            pl.when(known & (wanted != found))
+            .then(pl.format("{} {} given, {} found", pl.lit(label), wanted, lineage[label]))
+            .otherwise(pl.lit(""))
+            .alias(f"differ_{label}"),
+        )
+        agree = agree + pl.col(f"same_{label}")
+        differ.append(pl.col(f"differ_{label}"))
+    disagreements = pl.concat_list(differ).list.eval(pl.element().filter(pl.element() != ""))
+    table = table.with_columns(agree=agree, n_differ=disagreements.list.len(), disagree=disagreements.list.join("; "))
+    score = pl.col("agree").cast(pl.Int32) - pl.col("n_differ").cast(pl.Int32)
+    table = table.filter(score == score.max().over("q"))
+    return table.select(*candidates.columns, "agree", "disagree")

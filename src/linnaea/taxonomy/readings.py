@@ -20,7 +20,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class LabelReading:
     """A tidied label before the parser saw it."""
 
     text: str
@@ -204,7 +204,7 @@ def _tidy_once(text: str) -> str:
     return " ".join(text.split())[:MAX_LENGTH].strip()
 
 
-def read_label(label: str) -> Reading | Rejection:
+def read_label(label: str) -> LabelReading | Rejection:
     """A label, tidied, in the likeliest of its readings; or why it names nothing."""
     text = tidy(label)
     if not text:
@@ -236,7 +236,7 @@ def _words(text: str) -> str:
     return " ".join(text.split())
 
 
-def _bracketed(text: str) -> Reading | None:
+def _bracketed(text: str) -> LabelReading | None:
     """A scientific and a vernacular name of which one stands in brackets."""
     match = _TAXON_IN_BRACKETS.match(text)
     if match is None:
@@ -244,16 +244,20 @@ def _bracketed(text: str) -> Reading | None:
     outer, inner = match[1].strip(), match[2].strip()
     outer_is_latin = bool(_SCIENTIFIC.fullmatch(_sentence_case(outer))) and looks_latin(_second(_sentence_case(outer)))
     if _SCIENTIFIC.fullmatch(inner) and looks_latin(_second(inner)) and not (outer_is_latin and outer[:1].isupper()):
-        return Reading(text=text, scientific=inner, vernacular=outer, notes=("scientific name in brackets",))
+        return LabelReading(text=text, scientific=inner, vernacular=outer, notes=("scientific name in brackets",))
     if outer_is_latin and not re.search(r"[.,&\d]", inner) and inner.lower() not in _AUTHOR_WORDS:
         scientific = _sentence_case(outer)
         if " " in inner or inner[:1].islower() or outer != scientific:
-            return Reading(text=text, scientific=scientific, vernacular=inner, notes=("vernacular name in brackets",))
+            return LabelReading(
+                text=text, scientific=scientific, vernacular=inner, notes=("vernacular name in brackets",)
+            )
     if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and not outer_is_latin and " " in outer:
         # "Les Syrittes (Syritta)": perhaps a genus, perhaps a remark ("Juvenile").
-        return Reading(text=text, scientific=_sentence_case(outer), vernacular=outer, other_names=(inner,))
+        return LabelReading(text=text, scientific=_sentence_case(outer), vernacular=outer, other_names=(inner,))
     if not outer_is_latin and " " in outer:
-        return Reading(text=text, scientific=_sentence_case(outer), vernacular=outer, notes=(f"without ({inner})",))
+        return LabelReading(
+            text=text, scientific=_sentence_case(outer), vernacular=outer, notes=(f"without ({inner})",)
+        )
     return None
 
 
@@ -262,10 +266,12 @@ def _second(text: str) -> str:
     return words[1] if len(words) > 1 else ""
 
 
-def _plain(text: str) -> Reading | Rejection:
+def _plain(text: str) -> LabelReading | Rejection:
     if match := _SEVERAL.match(text):
         note = "names several species"
-        return Reading(text=text, scientific=match[1].capitalize(), vernacular=text, qualifier="sp.", notes=(note,))
+        return LabelReading(
+            text=text, scientific=match[1].capitalize(), vernacular=text, qualifier="sp.", notes=(note,)
+        )
     if re.fullmatch(r"\S+ (?:or|and|/|&) \S+", text):
         return Rejection(text=text, reason="names several taxa")
     scientific = _without_codes(_sentence_case(text))
@@ -274,10 +280,10 @@ def _plain(text: str) -> Reading | Rejection:
         if not looks_like_name(match[1]):
             return Rejection(text=text, reason="no genus before its qualifier")
         note = " ".join(part for part in (f"{qualifier}.", match[3]) if part)
-        return Reading(
+        return LabelReading(
             text=text, scientific=match[1].capitalize(), vernacular=text, qualifier=f"{qualifier}.", notes=(note,)
         )
-    return Reading(
+    return LabelReading(
         text=text, scientific=scientific, vernacular=text, other_names=tuple(_names_inside(text, scientific))
     )
 

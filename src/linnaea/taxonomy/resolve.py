@@ -23,16 +23,17 @@ from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import RESULT_COLUMNS
 from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
-from linnaea.taxonomy.label_table import read_labels
 from linnaea.taxonomy.name_index import (
     ACCEPTED,
+    GIVEN_RANKS,
     SYNONYM,
     NameIndex,
-    fold_rank,
     in_scope,
+    keep_agreeing,
     make_index,
 )
 from linnaea.taxonomy.name_lookups import Lookups
+from linnaea.taxonomy.names import parse_label_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -63,10 +64,6 @@ class Status(StrEnum):
     """A name that no checklist knows."""
     REJECTED = "rejected"
     """No name at all."""
-
-
-_GIVEN = RANK_LABELS[: int(Rank.FAMILY) + 1]
-"""Ranks that decide between homonyms; a genus changes too often to contradict a name."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -200,7 +197,7 @@ class Resolver:
         if given is not None:
             if given.height != table.height:
                 raise LinnaeaError(f"{given.height} rows of given ranks for {table.height} names")
-            table = table.hstack([given[c].cast(pl.String).fill_null("") for c in _GIVEN if c in given.columns])
+            table = table.hstack([given[c].cast(pl.String).fill_null("") for c in GIVEN_RANKS if c in given.columns])
         distinct = table.unique(maintain_order=True).with_row_index("q").with_columns(pl.col("q").cast(pl.Int32))
         answers = _Run(self, distinct, on_progress).answer(processes)
         keyed = pl.concat([distinct.drop("q"), answers.select(pl.all().name.prefix("_"))], how="horizontal")
@@ -260,7 +257,7 @@ class _Run:
 
     def _parse(self, processes: int) -> None:
         labels = self.pending["label"].to_list()
-        self.parsed = self.pending.hstack(read_labels(labels, processes, self._report))
+        self.parsed = self.pending.hstack(parse_label_table(labels, processes, self._report))
         rejected = self.parsed.filter(pl.col("reason") != "")
         self.answers.append(
             rejected.select("q", status=pl.lit(Status.REJECTED.value), note="reason", t=pl.lit(None, pl.Int32))
@@ -281,7 +278,7 @@ class _Run:
         candidates = candidates.with_columns(
             best=self.index.taxa["best"].gather(t), is_inside=self.inside.gather(t), how=pl.lit(how)
         )
-        inside = self._agreeing(candidates.filter("is_inside"))
+        inside = keep_agreeing(candidates.filter("is_inside"), self.queries, self.index.taxa)
         self.outside.append(candidates.filter(~pl.col("is_inside")))
         if inside.is_empty():
             return
@@ -295,37 +292,6 @@ class _Run:
         if not several.is_empty():
             self._share(several)
         self._done(n_taxa)
-
-    def _agreeing(self, candidates: pl.DataFrame) -> pl.DataFrame:
-        """Of homonyms those that agree best with the ranks given for the query; counts of agreement are kept."""
-        given = [label for label in _GIVEN if label in self.queries.columns]
-        if not given or candidates.is_empty():
-            return candidates.with_columns(agree=pl.lit(0), disagree=pl.lit(""))
-        asked = self.queries.select("q", *(pl.col(label).alias(f"given_{label}") for label in given))
-        table = candidates.join(asked, on="q", maintain_order="left")
-        lineage = self.index.taxa.select(given)[table["best"]]
-        agree, differ = pl.lit(0), []
-        for label in given:
-            fold = {value: fold_rank(label, value) for value in table[f"given_{label}"].unique().to_list()}
-            wanted = table[f"given_{label}"].replace_strict(fold, default="")
-            found = lineage[label].str.to_lowercase()
-            known = (wanted != "") & (found != "")
-            table = table.with_columns(
-                (known & (wanted == found)).cast(pl.Int32).alias(f"same_{label}"),
-                pl.when(known & (wanted != found))
-                .then(pl.format("{} {} given, {} found", pl.lit(label), wanted, lineage[label]))
-                .otherwise(pl.lit(""))
-                .alias(f"differ_{label}"),
-            )
-            agree = agree + pl.col(f"same_{label}")
-            differ.append(pl.col(f"differ_{label}"))
-        disagreements = pl.concat_list(differ).list.eval(pl.element().filter(pl.element() != ""))
-        table = table.with_columns(
-            agree=agree, n_differ=disagreements.list.len(), disagree=disagreements.list.join("; ")
-        )
-        score = pl.col("agree").cast(pl.Int32) - pl.col("n_differ").cast(pl.Int32)
-        table = table.filter(score == score.max().over("q"))
-        return table.select(*candidates.columns, "agree", "disagree")
 
     def _describe(self, found: pl.DataFrame) -> pl.DataFrame:
         """q, t, status, matched_name, list, note of queries with one taxon."""
