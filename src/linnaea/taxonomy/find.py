@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from linnaea.errors import UsageError
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.keys import name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
@@ -256,8 +257,7 @@ def _asked(texts: Iterable[tuple[str, Rank | None, str]]) -> pl.DataFrame:
 
 
 def _names_of_taxa(taxa: pl.DataFrame) -> pl.DataFrame:
-    wanted = [*RANK_LABELS, "scientific_name", "common_name"]
-    rows = taxa.select((pl.col(c) if c in taxa.columns else pl.lit("")).fill_null("").alias(c) for c in wanted)
+    rows = taxa.select((pl.col(c) if c in taxa.columns else pl.lit("")).fill_null("").alias(c) for c in NAME_COLUMNS)
     rows = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     named = [
         rows.filter(pl.col(rank.label) != "")
