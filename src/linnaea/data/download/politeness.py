@@ -6,6 +6,7 @@ Nothing here fetches anything; :mod:`linnaea.data.download.url_table` asks these
 import asyncio
 import hashlib
 import ipaddress
+import re
 import socket
 import time
 from collections import Counter
@@ -13,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, unquote
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from protego import Protego
 from yarl import URL
 
 PRODUCT = "linnaea"
@@ -190,74 +191,27 @@ def _http_date(text: str) -> datetime | None:
 class Robots:
     """The rules of one robots.txt for us (RFC 9309: the longest match wins, allow wins a tie)."""
 
-    rules: tuple[tuple[str, bool], ...] = ()
-    """Pattern -> allowed."""
-    crawl_delay_s: float = 0.0
+    parsed: Protego
 
     def allows(self, path: str) -> bool:
-        """Whether we may fetch ``path`` (with its query)."""
-        path = _normal(path)
-        hits = [(len(pattern), allowed) for pattern, allowed in self.rules if _matches(pattern, path)]
-        return max(hits)[1] if hits else True
+        """Return whether we may fetch ``path`` (with its query)."""
+        return self.parsed.can_fetch(f"https://host/{path.removeprefix('/')}", PRODUCT)
+
+    @property
+    def crawl_delay_s(self) -> float:
+        """Seconds that the host asks to leave between two requests; 0 where it asks for none."""
+        return self.parsed.crawl_delay(PRODUCT) or 0.0
 
 
-EVERYTHING_ALLOWED = Robots()
+def parse_robots(text: str) -> Robots:
+    """Return the rules for us: those of our own groups if there are any, else those for ``*``."""
+    # Protego takes a byte order mark for a part of the first word, and a version for a part of the agent's name.
+    return Robots(parsed=Protego.parse(_VERSION.sub(r"\1", text.removeprefix("\ufeff"))))
 
 
-def parse_robots(text: str, product: str = PRODUCT) -> Robots:
-    """The rules for ``product``: its own groups if there are any, else those for ``*``."""
-    groups: dict[str, list[tuple[str, bool]]] = {}
-    delays: dict[str, float] = {}
-    agents: list[str] = []
-    in_rules = False
-    for line in text.removeprefix("\ufeff").splitlines():
-        key, colon, value = line.partition("#")[0].partition(":")
-        key, value = key.strip().lower(), value.strip()
-        if not colon:
-            continue
-        if key == "user-agent":
-            if in_rules:
-                agents, in_rules = [], False
-            agents.append(value.lower().split("/")[0].strip())
-            groups.setdefault(agents[-1], [])
-        elif key in ("allow", "disallow", "crawl-delay"):
-            in_rules = True
-            for agent in agents:
-                if key == "crawl-delay":
-                    delays[agent] = _seconds(value)
-                elif value:
-                    groups[agent].append((_normal(value), key == "allow"))
-    ours = product.lower() if product.lower() in groups else "*"
-    return Robots(rules=tuple(groups.get(ours, ())), crawl_delay_s=delays.get(ours, 0.0))
+_VERSION = re.compile(r"^(\s*user-agent\s*:[^/#\r\n]*)/[^#\r\n]*", re.IGNORECASE | re.MULTILINE)
 
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        return 0.0
-    return seconds if 0 <= seconds < float("inf") else 0.0
-
-
-def _normal(path: str) -> str:
-    return quote(unquote(path), safe="/*$?=&;:@,+!~'()%-._")
-
-
-def _matches(pattern: str, path: str) -> bool:
-    """``*`` stands for anything, ``$`` at the end for the end; linear time, whatever the pattern."""
-    anchored = pattern.endswith("$")
-    first, *rest = pattern.removesuffix("$").split("*")
-    if not path.startswith(first):
-        return False
-    position = len(first)
-    for number, part in enumerate(rest, start=1):
-        if anchored and number == len(rest):
-            return len(path) - len(part) >= position and path.endswith(part)
-        found = path.find(part, position)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return not anchored or position == len(path)
+EVERYTHING_ALLOWED = parse_robots("")
 
 
 class PrivateAddressError(Exception):
