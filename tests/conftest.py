@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

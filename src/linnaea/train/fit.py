@@ -1,6 +1,7 @@
 """The training loop: one readable function, and the small ones it is made of.
 
-With the same data, recipe, number of processes and of torch's threads the CPU makes the same bits every time.
+With the same data, recipe, number of processes and of threads, one CPU gives the same bits every time. Another
+processor gives them to rounding, and a GPU promises no bits at all (docs/reproducibility.md).
 """
 
 import copy
@@ -71,8 +72,8 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place to ``n_steps``, from the newest checkpoint of ``run_dir`` where there is one.
 
-    On the CPU a run that was interrupted, in whatever way, ends with the same bits as one that was not, if it goes on
-    with as many processes; with another number it differs by the order of sums.
+    On one CPU a run that was interrupted, in whatever way, ends with the same bits as one that was not, if it goes on
+    with as many processes and threads. With another number it differs by the order of sums, and so it does on a GPU.
     SIGINT and SIGTERM finish the step, save and return. With ``descent.average`` the model that is evaluated, and
     that a finished run leaves, has the averaged weights; the checkpoints hold both.
 
