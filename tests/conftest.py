@@ -50,19 +50,20 @@ def dataset_dir(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps on the data set; knows next to nothing, but is whole."""
+    from linnaea.train.claim import TrainingRun
     from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-    from linnaea.train.run import Run, train
+    from linnaea.train.run import run_training
 
     tower = Tower(image_size=32, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200)
     recipe = Recipe(tower=tower, feed=Feed(batch_size=16), descent=Descent(steps=6, warmup=2))
-    run = Run(
+    run = TrainingRun(
         recipe_name="test",
         recipe=recipe,
         data_dir=dataset_dir,
         run_dir=tmp_path_factory.mktemp("run") / "run",
         device="cpu",
     )
-    train(run)
+    run_training(run)
     return run.run_dir
 
 

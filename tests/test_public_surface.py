@@ -47,6 +47,7 @@ SURFACE = {
     "download",
     "draw_no_organism",
     "evaluate",
+    "export",
     "export_data",
     "repair_data",
     "synthesize",
@@ -54,9 +55,11 @@ SURFACE = {
     "load_checklist",
     "load_model",
     "open",
+    "pack",
     "parse_label",
     "resolve",
     "save_model",
+    "train",
 }
 
 
@@ -137,9 +140,12 @@ PARAMETERS = {
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",
     "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained=",
+    "export": "model output * int8= pretrained=",
+    "pack": "run output * labels= species_only= image_size= text_type=",
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
     "save_model": "model directory * dtype=",
+    "train": "recipe * data output resume= evaluate= device= workers= spread= wandb= on_notice= **overrides",
 }
 """Of functions and constructors; ``=`` has a default, what follows ``*`` is given by name. Of an enum its members."""
 

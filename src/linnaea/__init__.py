@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.predict.index import search as search
     from linnaea.predict.labels import LabelBank as LabelBank
     from linnaea.predict.predictor import Answer as Answer
+    from linnaea.predict.pack import export as export
+    from linnaea.predict.pack import pack as pack
     from linnaea.predict.predictor import Predictor as Predictor
     from linnaea.predict.pybioclip import CustomLabelsBinningClassifier as CustomLabelsBinningClassifier
     from linnaea.predict.pybioclip import CustomLabelsClassifier as CustomLabelsClassifier
@@ -52,6 +54,7 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.taxonomy.taxon import Taxon as Taxon
     from linnaea.taxonomy.taxon import TextType as TextType
     from linnaea.taxonomy.tree import TaxonTree as TaxonTree
+    from linnaea.train.run import train as train
 
 __version__ = "0.1.0"
 
@@ -92,12 +95,15 @@ _HOMES = {
     "calibrate": "linnaea.predict.calibrate",
     "compare": "linnaea.evaluate.comparison",
     "evaluate": "linnaea.evaluate.run",
+    "export": "linnaea.predict.pack",
     "load_checklist": "linnaea.taxonomy.checklists.store",
     "load_model": "linnaea.model.open",
     "open": "linnaea.predict.session",
+    "pack": "linnaea.predict.pack",
     "parse_label": "linnaea.taxonomy.names",
     "resolve": "linnaea.taxonomy.resolve",
     "save_model": "linnaea.model.load",
+    "train": "linnaea.train.run",
 }
 
 _NAMES_AT_HOME = {"open": "open_model"}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from saved_state import load_newest
 
 from linnaea.cli import main
 from linnaea.data.shards import DataSet
-from linnaea.train.checkpoints import load_newest
 
 
 def assert_same(a: Path, b: Path) -> None:

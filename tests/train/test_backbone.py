@@ -14,9 +14,11 @@ from linnaea.model.create import at_image_size
 from linnaea.model.encode import encode_pixels
 from linnaea.model.open import load_model
 from linnaea.train import locked
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.fit import FitResult
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 from linnaea.train.tuning import freeze_blocks, set_training
 
 BACKBONE = "test_efficientnet"
@@ -38,8 +40,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def make_run(data: Path, output: Path, recipe: Recipe) -> Run:
-    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
+def make_run(data: Path, output: Path, recipe: Recipe) -> TrainingRun:
+    return TrainingRun(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
 
 
 def with_weights(path: Path) -> Recipe:
@@ -88,7 +90,7 @@ def test_frozen_blocks_stay_with_their_statistics_and_the_rest_learns(
 ) -> None:
     recipe = with_weights(weights)
     recipe = replace(recipe, descent=replace(recipe.descent, freeze_blocks=2, average=0.5, evaluate_every=1))
-    train(make_run(dataset_dir, tmp_path, recipe), evaluate=lambda model: {})
+    run_training(make_run(dataset_dir, tmp_path, recipe), evaluate=lambda model: {})
     before = start(dataset_dir, recipe).clip.visual.state_dict()
     after = load_model(str(tmp_path), device="cpu").clip.visual.state_dict()
     frozen = ("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0.", "trunk.blocks.1.")
@@ -131,7 +133,7 @@ def test_vectors_of_a_frozen_tower_are_those_of_its_pictures(dataset_dir: Path, 
     for name, recipe in (("cached", cached), ("read", each_step)):
         plain = replace(recipe, feed=replace(recipe.feed, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)))
         lines: list[float] = []
-        train(
+        run_training(
             make_run(dataset_dir, tmp_path / name, plain),
             lambda step, total, line, lines=lines: lines.append(line["loss"]),  # type: ignore[misc]
         )
@@ -155,7 +157,7 @@ def test_pictures_are_encoded_few_at_a_time(dataset_dir: Path, tmp_path: Path, m
     vectors = []
     for at_once in (locked._AT_ONCE, 5):
         monkeypatch.setattr(locked, "_AT_ONCE", at_once)
-        train(make_run(dataset_dir, tmp_path / str(at_once), recipe))
+        run_training(make_run(dataset_dir, tmp_path / str(at_once), recipe))
         vectors.append(np.load(next((tmp_path / str(at_once) / "vectors").iterdir())))
     whole, parts = vectors
     assert sizes == [n_samples, *np.diff([*range(0, n_samples, 5), n_samples])]
@@ -169,7 +171,7 @@ def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path
         feed=replace(RECIPE.feed, cached_views=2, flip=True),
         descent=replace(RECIPE.descent, freeze=("image",), steps=6),
     )
-    train(make_run(dataset_dir, tmp_path / "whole", recipe))
+    run_training(make_run(dataset_dir, tmp_path / "whole", recipe))
     stop_while_encoding, stop_at_step_3 = make_run(dataset_dir, tmp_path / "parts", recipe), 3
 
     class StopNowError(Exception):
@@ -184,7 +186,7 @@ def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path
             raise StopNowError
 
     with pytest.raises(StopNowError):
-        train(stop_while_encoding, on_view=stop)
+        run_training(stop_while_encoding, on_view=stop)
     assert reported == [(n_samples, 2 * n_samples), (2 * n_samples, 2 * n_samples)]
     assert len(list((tmp_path / "parts" / "vectors").iterdir())) == 1  # the first view is kept
 
@@ -193,17 +195,17 @@ def test_a_locked_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path
             raise StopNowError
 
     with pytest.raises(StopNowError):
-        train(stop_while_encoding, at_step)
-    result: FitResult = train(stop_while_encoding)
+        run_training(stop_while_encoding, at_step)
+    result: FitResult = run_training(stop_while_encoding)
     assert result.finished
     whole, parts = (load_model(str(tmp_path / name), device="cpu").fingerprint for name in ("whole", "parts"))
     assert whole == parts
 
 
 def test_a_convolutional_tower_takes_pictures_of_another_size(dataset_dir: Path, tmp_path: Path) -> None:
-    train(make_run(dataset_dir, tmp_path / "small", RECIPE))
+    run_training(make_run(dataset_dir, tmp_path / "small", RECIPE))
     larger = replace(RECIPE, tower=Tower(start=str(tmp_path / "small"), resize_to=64))
-    train(make_run(dataset_dir, tmp_path / "large", larger))
+    run_training(make_run(dataset_dir, tmp_path / "large", larger))
     model = load_model(str(tmp_path / "large"), device="cpu")
     assert model.preprocess.image_size == 64
     assert model.model_cfg["vision_cfg"]["image_size"] == 64

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from saved_state import load_newest
 from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
-from linnaea.train.checkpoints import KEEP, MARK, Checkpoints, list_checkpoints, load_newest, restore_newest
+from linnaea.train.checkpoints import KEEP, MARK, Checkpoints, list_checkpoints, restore_newest
 
 
 def save(folder: Path, *steps: int) -> None:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from linnaea.model.text import make_token_table
 from linnaea.train.batches import Batch, Loader
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.cutmix import draw_box, mix_batch
 from linnaea.train.heads import prepare
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 
 RECIPE = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=32, image_layers=1, text_layers=1, context_length=48, n_merges=200),
@@ -25,8 +27,8 @@ RECIPE = Recipe(
 )
 
 
-def make_run(data: Path, output: Path, **options: Any) -> Run:
-    return Run(recipe_name="test", recipe=RECIPE, data_dir=data, run_dir=output, device="cpu", **options)
+def make_run(data: Path, output: Path, **options: Any) -> TrainingRun:
+    return TrainingRun(recipe_name="test", recipe=RECIPE, data_dir=data, run_dir=output, device="cpu", **options)
 
 
 def make_batch(n: int, side: int, step: int) -> Batch:
@@ -98,10 +100,10 @@ def test_a_run_that_died_goes_on_bit_for_bit(dataset_dir: Path, tmp_path: Path) 
             raise KeyboardInterrupt
 
     whole, parted = (make_run(dataset_dir, tmp_path / name) for name in ("whole", "parted"))
-    train(whole)
+    run_training(whole)
     often = replace(RECIPE, descent=replace(RECIPE.descent, checkpoint_every=1))
     with pytest.raises(KeyboardInterrupt):
-        train(replace(parted, recipe=often, n_workers=1), stop)
-    train(replace(parted, n_workers=3))
+        run_training(replace(parted, recipe=often, n_workers=1), stop)
+    run_training(replace(parted, n_workers=3))
     ours, theirs = ((run.model_dir / "open_clip_model.safetensors").read_bytes() for run in (whole, parted))
     assert ours == theirs

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from saved_state import load_newest
 from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
@@ -20,13 +21,15 @@ from linnaea.model.open import load_model
 from linnaea.model.text import make_token_table
 from linnaea.train import fit
 from linnaea.train.batches import Loader
-from linnaea.train.checkpoints import list_checkpoints, load_newest
+from linnaea.train.checkpoints import list_checkpoints
+from linnaea.train.claim import RECIPE_FILE, TrainingRun, check_same_recipe, open_part
 from linnaea.train.fit import Average, due, set_learning_rate
 from linnaea.train.heads import add_logit_bias
 from linnaea.train.logs import MetricsLog
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import RECIPE_FILE, Run, check_same_recipe, make_start, open_part, train, write_recipe
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 from linnaea.train.tuning import make_optimizer
 
 SMALL = Recipe(
@@ -51,22 +54,22 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def make_run(data: Path, output: Path, recipe: Recipe = SMALL, **options: Any) -> Run:
-    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu", **options)
+def make_run(data: Path, output: Path, recipe: Recipe = SMALL, **options: Any) -> TrainingRun:
+    return TrainingRun(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu", **options)
 
 
-def losses(run: Run) -> list[float]:
+def losses(run: TrainingRun) -> list[float]:
     return [json.loads(line)["loss"] for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
+def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
     state = load_newest(run.run_dir / "checkpoints")
     assert state is not None
     model: dict[str, torch.Tensor] = state["model"]
     return model
 
 
-def assert_same(a: Run, b: Run) -> None:
+def assert_same(a: TrainingRun, b: TrainingRun) -> None:
     assert losses(a) == losses(b)
     for name, value in weights(a).items():
         assert torch.equal(value, weights(b)[name]), name
@@ -77,7 +80,7 @@ def test_a_tiny_model_learns_a_tiny_set_by_heart(dataset_dir: Path, tmp_path: Pa
     run = make_run(
         dataset_dir, tmp_path / "run", replace(recipe, descent=replace(recipe.descent, objective="multi_positive"))
     )
-    result = train(run)
+    result = run_training(run)
     assert result.finished
     assert losses(run)[0] > 0.8 * math.log(16)
     floor = losses(run)[-10:]
@@ -86,7 +89,7 @@ def test_a_tiny_model_learns_a_tiny_set_by_heart(dataset_dir: Path, tmp_path: Pa
 
 def test_every_line_of_the_log_is_valid(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run")
-    train(run)
+    run_training(run)
     lines = [json.loads(line) for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert all(math.isfinite(line["loss"]) and line["samples_per_s"] > 0 for line in lines)
@@ -94,7 +97,7 @@ def test_every_line_of_the_log_is_valid(dataset_dir: Path, tmp_path: Path) -> No
 
 def test_the_model_folder_is_open_clips(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run")
-    train(run)
+    run_training(run)
     model = load_model(str(run.model_dir), device="cpu")
     for name, value in weights(run).items():
         assert torch.equal(value, model.clip.state_dict()[name]), name
@@ -106,17 +109,17 @@ def test_the_model_folder_is_open_clips(dataset_dir: Path, tmp_path: Path) -> No
 def test_a_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path: Path, stop_at: int, recipe: Recipe) -> None:
     """SIGTERM in mid-epoch, then another number of workers."""
     whole = make_run(dataset_dir, tmp_path / "whole", recipe)
-    train(whole)
+    run_training(whole)
     stopped = make_run(dataset_dir, tmp_path / "stopped", recipe, n_workers=1)
 
     def on_step(step: int, total: int, line: dict[str, Any]) -> None:
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    result = train(stopped, on_step)
+    result = run_training(stopped, on_step)
     assert (result.step, result.finished) == (stop_at, False)
     assert not stopped.is_finished
-    assert train(replace(stopped, n_workers=3)).finished
+    assert run_training(replace(stopped, n_workers=3)).finished
     assert_same(whole, stopped)
     models = [load_model(str(run.model_dir), device="cpu") for run in (whole, stopped)]
     assert models[0].fingerprint == models[1].fingerprint
@@ -125,7 +128,7 @@ def test_a_run_that_stops_goes_on_bit_for_bit(dataset_dir: Path, tmp_path: Path,
 def test_a_run_that_died_goes_on_from_its_last_checkpoint(dataset_dir: Path, tmp_path: Path) -> None:
     """What kill -9 leaves: no last words, a torn line in the log."""
     whole = make_run(dataset_dir, tmp_path / "whole")
-    train(whole)
+    run_training(whole)
     died = make_run(dataset_dir, tmp_path / "died")
 
     class Killed(BaseException):
@@ -136,10 +139,10 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(dataset_dir: Path, tmp
             raise Killed
 
     with pytest.raises(Killed):
-        train(died, on_step)
+        run_training(died, on_step)
     with (died.run_dir / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 9, "lo')
-    assert train(died).finished
+    assert run_training(died).finished
     assert_same(whole, died)
 
 
@@ -156,19 +159,18 @@ def test_going_on_does_not_learn_the_vocabulary_again(
         raise Killed
 
     with pytest.raises(Killed):
-        train(run, on_step)
+        run_training(run, on_step)
     learnt = (run.run_dir / "bpe.txt.gz").read_bytes()
-    monkeypatch.setattr("linnaea.train.run.make_vocabulary", lambda *of: pytest.fail("learnt again"))
-    assert train(run).finished
+    monkeypatch.setattr("linnaea.train.start.make_vocabulary", lambda *of: pytest.fail("learnt again"))
+    assert run_training(run).finished
     assert (run.model_dir / "bpe.txt.gz").read_bytes() == learnt
 
 
 def test_a_run_of_a_version_that_knew_fewer_settings_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run")
     run.run_dir.mkdir()
-    write_recipe(run)
     path = run.run_dir / RECIPE_FILE
-    known = json.loads(path.read_text())
+    known = json.loads(json.dumps(run.describe()))
     del known["descent"]["cutmix"], known["feed"]["cached_views"]
     path.write_text(json.dumps(known))
     check_same_recipe(run)
@@ -189,7 +191,7 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(
 
     monkeypatch.setattr(fit, "compute_loss", bad)
     with pytest.raises(LinnaeaError, match=r"step 8 is not finite; samples [0-9a-f]{24}"):
-        train(run)
+        run_training(run)
     state = load_newest(run.run_dir / "checkpoints")
     assert state is not None
     assert state["step"] == 5
@@ -205,10 +207,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(
             monkeypatch.setattr(filesystem, "_write_item", full)
 
     with pytest.raises(LinnaeaError, match=r"the disk is full; the last one, step-000000005, is intact"):
-        train(run, on_step)
+        run_training(run, on_step)
     monkeypatch.undo()
     assert [path.name for path in list_checkpoints(run.run_dir / "checkpoints")][-1] == "step-000000005"
-    assert train(run).finished
+    assert run_training(run).finished
 
 
 def test_a_full_disk_at_the_end_loses_no_step(
@@ -222,10 +224,10 @@ def test_a_full_disk_at_the_end_loses_no_step(
 
     with monkeypatch.context() as patch, pytest.raises(LinnaeaError, match=r"safetensors: the disk is full; free some"):
         patch.setattr("linnaea.model.load.save_file", no_space)
-        train(run)
+        run_training(run)
     assert not run.is_finished
     steps: list[int] = []
-    assert train(run, lambda step, total, line: steps.append(step)).finished
+    assert run_training(run, lambda step, total, line: steps.append(step)).finished
     assert not steps
     assert run.is_finished
 
@@ -344,7 +346,7 @@ def test_running_statistics_count_each_part_once(dataset_dir: Path) -> None:
 
 def test_the_average_is_one_and_becomes_the_model(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run", EVERYTHING)
-    train(run)
+    run_training(run)
     state = load_newest(run.run_dir / "checkpoints")
     assert state is not None
     saved = load_model(str(run.model_dir), device="cpu").clip.state_dict()
@@ -371,14 +373,14 @@ def test_the_average_follows_its_formula() -> None:
 
 def test_evaluation_changes_nothing_but_the_log(dataset_dir: Path, tmp_path: Path) -> None:
     plain, watched = (make_run(dataset_dir, tmp_path / name, EVERYTHING) for name in ("plain", "watched"))
-    train(plain)
+    run_training(plain)
     modes = []
 
     def evaluate(model: TaxonModel) -> dict[str, float]:
         modes.append(model.clip.training)
         return {"val/top1": 0.25}
 
-    train(watched, evaluate=evaluate)
+    run_training(watched, evaluate=evaluate)
     assert_same(plain, watched)
     assert modes == [False, False]
     lines = [json.loads(line) for line in (watched.run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -397,12 +399,12 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
 
     monkeypatch.setattr(fit, "compute_loss", bad)
     with pytest.raises(LinnaeaError, match="the gradient at step 1 is not finite; samples"):
-        train(make_run(dataset_dir, tmp_path / "run"))
+        run_training(make_run(dataset_dir, tmp_path / "run"))
 
 
 def test_bf16_and_sigmoid_train_and_load(dataset_dir: Path, tmp_path: Path) -> None:
     recipe = replace(SMALL, descent=replace(SMALL.descent, precision="bf16", objective="sigmoid", steps=3))
     run = make_run(dataset_dir, tmp_path / "run", recipe)
-    assert train(run).finished
+    assert run_training(run).finished
     model = load_model(str(run.model_dir), device="cpu")
     assert float(model.clip.logit_bias.detach()) == pytest.approx(-10, abs=0.1)

@@ -27,11 +27,13 @@ from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.taxonomy.tree import number_lineages
 from linnaea.train.batches import Batch, Labels, Loader
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.heads import CLASS_HEADS, TEACHERS, add_teachers, class_heads, prepare, start_class_heads, take_off
 from linnaea.train.losses import class_loss, info_nce, multi_positive, rank_positive
 from linnaea.train.objectives import compute_loss, loss_of_features
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 
 TINY = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=32, image_layers=1, text_layers=1, context_length=48, n_merges=200),
@@ -232,9 +234,9 @@ def test_class_objectives_sum_the_ranks_and_mask_what_is_missing(objective: Any)
         assert (a - b).norm() <= 1e-4 * b.norm() + 1e-6
 
 
-def make_run(data: Path, output: Path, **descent: Any) -> Run:
+def make_run(data: Path, output: Path, **descent: Any) -> TrainingRun:
     recipe = replace(TINY, descent=replace(TINY.descent, **descent))
-    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
+    return TrainingRun(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -262,7 +264,7 @@ def test_parts_change_neither_loss_nor_gradient(dataset_dir: Path, objective: An
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_trains_and_leaves_a_plain_model(dataset_dir: Path, tmp_path: Path, objective: Any) -> None:
     run = make_run(dataset_dir, tmp_path / "run", objective=objective)
-    assert train(run).finished
+    assert run_training(run).finished
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{run.model_dir}")
     assert not hasattr(clip, CLASS_HEADS)
     assert bool(load_class_heads(run.run_dir)) == (objective in ("cross_entropy", "hierarchical"))
@@ -270,7 +272,7 @@ def test_every_objective_trains_and_leaves_a_plain_model(dataset_dir: Path, tmp_
 
 def test_class_heads_resume_bit_for_bit(dataset_dir: Path, tmp_path: Path) -> None:
     whole, parted = (make_run(dataset_dir, tmp_path / n, objective="hierarchical", average=0.5) for n in ("a", "b"))
-    train(whole)
+    run_training(whole)
 
     def stop(step: int, total: int, line: dict[str, Any]) -> None:
         if step == 2:
@@ -278,19 +280,19 @@ def test_class_heads_resume_bit_for_bit(dataset_dir: Path, tmp_path: Path) -> No
 
     often = replace(parted.recipe.descent, checkpoint_every=1)
     with pytest.raises(KeyboardInterrupt):
-        train(replace(parted, recipe=replace(parted.recipe, descent=often)), stop)
-    train(parted)
+        run_training(replace(parted, recipe=replace(parted.recipe, descent=often)), stop)
+    run_training(parted)
     for rank, bank in load_class_heads(whole.run_dir).items():
         assert np.array_equal(bank.vectors, load_class_heads(parted.run_dir)[rank].vectors)
 
 
 def test_class_heads_start_from_those_of_the_run_before(dataset_dir: Path, tmp_path: Path) -> None:
     first = make_run(dataset_dir, tmp_path / "first", objective="hierarchical")
-    train(first)
+    run_training(first)
     still = {"objective": "hierarchical", "steps": 1, "lr": 0.0, "weight_decay": 0.0, "average": 0.0}
     known = make_run(dataset_dir, tmp_path / "known", **still)
     tower = replace(known.recipe.tower, start=str(first.run_dir))
-    train(replace(known, recipe=replace(known.recipe, tower=tower)))
+    run_training(replace(known, recipe=replace(known.recipe, tower=tower)))
     old, new = load_class_heads(first.run_dir), load_class_heads(known.run_dir)
     assert set(old) == set(new) == set(Rank)
     for rank in Rank:
@@ -347,7 +349,7 @@ def test_heads_teach_the_captions(dataset_dir: Path) -> None:
 def test_a_new_text_tower_learns_beside_an_old_image_tower(dataset_dir: Path, tmp_path: Path) -> None:
     """A run's image tower and heads go on; vocabulary and text tower are new, and as wide as asked."""
     first = make_run(dataset_dir, tmp_path / "first", objective="hierarchical", steps=2)
-    train(first)
+    run_training(first)
     names = tmp_path / "names.csv"
     names.write_text("kingdom,phylum,class,order,family,genus,species\n" + "".join(
         f"Animalia,Chordata,Aves,Xyz,Xyzidae,Xyzus,xyz{'abc'[number]}\n" for number in range(3)
@@ -357,7 +359,7 @@ def test_a_new_text_tower_learns_beside_an_old_image_tower(dataset_dir: Path, tm
     )
     tower = replace(run.recipe.tower, start=str(first.run_dir), new_text=True, text_width=64, vocabulary=str(names))
     run = replace(run, recipe=replace(run.recipe, tower=tower))
-    assert train(run).finished
+    assert run_training(run).finished
     old, new = (load_model(str(r.model_dir), device="cpu") for r in (first, run))
     assert new.model_cfg["text_cfg"]["width"] == 64
     assert len(new.tokenizer.encode("xyzidae")) < len(old.tokenizer.encode("xyzidae"))
@@ -368,11 +370,11 @@ def test_a_new_text_tower_learns_beside_an_old_image_tower(dataset_dir: Path, tm
 
 def test_teaching_wants_a_run_with_heads(dataset_dir: Path, tmp_path: Path) -> None:
     first = make_run(dataset_dir, tmp_path / "first", steps=1)
-    train(first)
+    run_training(first)
     run = make_run(dataset_dir, tmp_path / "second", steps=1, objective="level_restricted", teach=1.0)
     tower = replace(run.recipe.tower, start=str(first.run_dir))
     with pytest.raises(LinnaeaError, match="class heads"):
-        train(replace(run, recipe=replace(run.recipe, tower=tower)))
+        run_training(replace(run, recipe=replace(run.recipe, tower=tower)))
     with pytest.raises(ValueError, match="level_restricted"):
         make_run(dataset_dir, tmp_path / "third", teach=1.0)
 
@@ -400,7 +402,7 @@ def test_a_saved_head_answers_as_the_trained_one(dataset_dir: Path, tmp_path: Pa
 def test_class_heads_on_the_command_line(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Evaluated on seen and unseen species, and asked about a picture."""
     run = make_run(dataset_dir, tmp_path / "run", objective="hierarchical", steps=60, lr=3e-3)
-    train(run)
+    run_training(run)
     assert main(["evaluate", str(run.run_dir), "--data", str(dataset_dir), "--split", "train", "--output",
                  str(tmp_path / "seen"), "--device", "cpu"]) == 0  # fmt: skip
     out = capsys.readouterr().out
@@ -424,7 +426,7 @@ def test_class_heads_on_the_command_line(dataset_dir: Path, tmp_path: Path, caps
 
 def test_what_has_no_class_is_not_counted(dataset_dir: Path, tmp_path: Path) -> None:
     run = make_run(dataset_dir, tmp_path / "run", objective="cross_entropy", steps=2)
-    train(run)
+    run_training(run)
     unseen, heads = DataSet.open(dataset_dir).split("unseen"), load_class_heads(run.run_dir)
     truth, named = find_truths(unseen, heads[Rank.SPECIES], Rank.SPECIES)
     assert named.all()
@@ -439,7 +441,7 @@ def test_features_of_a_class_model_serve_the_text_side_no_more(dataset_dir: Path
     run = make_run(dataset_dir, tmp_path / "run", objective="cross_entropy", weight_decay=0.0)
     dataset = open_part(run)
     fresh = make_start(run.recipe.tower, dataset, seed=0, device="cpu")
-    train(run)
+    run_training(run)
     trained = load_model(str(run.model_dir), device="cpu")
     words = ["a photo of Pica pica."]
     assert np.allclose(encode_captions(fresh, words), encode_captions(trained, words), atol=1e-6)

@@ -20,6 +20,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from saved_state import load_newest
 from torch import Tensor
 
 from linnaea.errors import LinnaeaError
@@ -28,13 +29,15 @@ from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.train import losses
 from linnaea.train.batches import Batch, Loader
-from linnaea.train.checkpoints import list_checkpoints, load_newest
+from linnaea.train.checkpoints import list_checkpoints
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.cutmix import mix_batch
 from linnaea.train.heads import prepare
 from linnaea.train.objectives import compute_loss, normalise_pixels
 from linnaea.train.parallel import ALONE, Peers, clip_gradients, join, spread, whole
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 
 SMALL = Recipe(
     tower=Tower(image_size=32, patch_size=16, width=64, image_layers=2, text_layers=1, context_length=48, n_merges=200),
@@ -68,8 +71,8 @@ def make_plain(table: TokenTable, *, trims: bool, shares: bool) -> PlainTable:
     return PlainTable(**{one.name: getattr(table, one.name) for one in fields(table)}, trims=trims, shares=shares)
 
 
-def make_run(data: Path, output: Path, recipe: Recipe = SMALL, **options: Any) -> Run:
-    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu", **options)
+def make_run(data: Path, output: Path, recipe: Recipe = SMALL, **options: Any) -> TrainingRun:
+    return TrainingRun(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu", **options)
 
 
 def start(data: Path, dtype: torch.dtype, peers: Peers) -> tuple[TaxonModel, Batch, TokenTable]:
@@ -136,14 +139,14 @@ def find_parity(data: Path, peers: Peers) -> dict[Any, Any]:
     return found
 
 
-def train_until(run: Run, peers: Peers, stop_at: int) -> int:
+def train_until(run: TrainingRun, peers: Peers, stop_at: int) -> int:
     """SIGTERM to the first process in the middle of a run."""
 
     def on_step(step: int, total: int, line: dict[str, Any]) -> None:
         if step == stop_at and peers.is_first:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return train(run, on_step, peers=peers).step
+    return run_training(run, on_step, peers=peers).step
 
 
 def work(rank: int, ports: list[int], data: Path, folder: Path) -> None:
@@ -158,13 +161,13 @@ def work(rank: int, ports: list[int], data: Path, folder: Path) -> None:
         with join("cpu") as peers:
             found[2] = find_parity(data, peers)
             found["fsdp"] = measure(data, peers, torch.float64, how="fsdp")
-            train(make_run(data, folder / "whole-2"), peers=peers)
-            train(make_run(data, folder / "fsdp", spread="fsdp"), peers=peers)
-            train(make_run(data, folder / "batch-norm", WITH_BATCH_NORM), peers=peers)
+            run_training(make_run(data, folder / "whole-2"), peers=peers)
+            run_training(make_run(data, folder / "fsdp", spread="fsdp"), peers=peers)
+            run_training(make_run(data, folder / "batch-norm", WITH_BATCH_NORM), peers=peers)
             for name in ("stopped-2", "from-2"):
                 found[name] = train_until(make_run(data, folder / name), peers, 7)
-            train(make_run(data, folder / "stopped-2"), peers=peers)
-            train(make_run(data, folder / "from-1"), peers=peers)
+            run_training(make_run(data, folder / "stopped-2"), peers=peers)
+            run_training(make_run(data, folder / "from-1"), peers=peers)
             found["bad"] = find_failure(data, folder / "bad", peers, poison=True)
         (folder / f"found-{rank}.pickle").write_bytes(pickle.dumps(found))
         os.environ["MASTER_PORT"] = str(ports[2])
@@ -196,7 +199,7 @@ def find_failure(data: Path, output: Path, peers: Peers, *, poison: bool) -> str
 
     fit.compute_loss = spoilt
     try:
-        train(make_run(data, output), on_step, peers=peers)
+        run_training(make_run(data, output), on_step, peers=peers)
     except (LinnaeaError, SystemExit) as error:
         if not poison:
             raise
@@ -238,7 +241,7 @@ def found(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("parallel")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    train(make_run(dataset_dir, folder / "whole-1"))
+    run_training(make_run(dataset_dir, folder / "whole-1"))
     train_until(make_run(dataset_dir, folder / "from-1"), ALONE, 7)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["linnaea.train.run", "open_clip"])
@@ -254,7 +257,7 @@ def found(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
         process.kill()
     assert [process.exitcode for process in processes] == [0, 9, 0, 0]
     shutil.copytree(folder / "from-2", folder / "from-2-stopped")
-    train(make_run(dataset_dir, folder / "from-2"))
+    run_training(make_run(dataset_dir, folder / "from-2"))
     torch.set_num_threads(before)
     return Found(folder, [pickle.loads((folder / f"found-{rank}.pickle").read_bytes()) for rank in range(2)])
 

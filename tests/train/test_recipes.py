@@ -1,13 +1,16 @@
 """Recipes are values: valid by construction, complete, and the paper's is the paper's."""
 
+import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from linnaea.cli import main
-from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES
-from linnaea.train.recipe import Descent, Feed, Recipe, check_overrides
+from linnaea.errors import UsageError
+from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
+from linnaea.train.recipe import Descent, Feed, Recipe, list_changes, vary
 from linnaea.train.recipes import NOTES, RECIPES
 
 
@@ -167,6 +170,31 @@ def test_an_option_with_what_makes_it_used_is_none() -> None:
     named = RECIPES["tiny"]
     tower = replace(named.tower, start="nano", new_text=True, width=64, n_merges=300)
     descent = replace(named.descent, steps=0, epochs=3.0, objective="hierarchical", class_weights=(1.0,) * 7)
-    check_overrides(named, replace(named, tower=tower, descent=descent), evaluates=False)
-    check_overrides(named, replace(named, descent=replace(named.descent, evaluate_every=5)), evaluates=True)
-    check_overrides(named, named, evaluates=False)
+    wanted = replace(named, tower=tower, descent=descent, seed=3)
+    assert vary(named, list_changes(named, wanted), evaluates=False) == wanted
+    assert vary(named, {"evaluate_every": 5}, evaluates=True).descent.evaluate_every == 5
+    assert list_changes(named, named) == {}
+    assert vary(named, {}, evaluates=False) == named
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"epoch": 3}, "a recipe has no value 'epoch'; did you mean epochs"),
+        ({"objective": "typo"}, "objective: 'typo' is none of info_nce, "),
+        ({"batch_size": 1}, "at least 2 samples"),
+        ({"pretrained": "typo"}, "give it with --start"),
+        ({"image_layers": 4, "start": "nano"}, "--image-layers is not used"),
+    ],
+)
+def test_overrides_by_name_are_checked_as_options_are(overrides: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        vary(RECIPES["tiny"], overrides, evaluates=False)
+
+
+def test_overrides_take_what_python_has_at_hand() -> None:
+    varied = vary(RECIPES["tiny"], {"text_types": ["sci", "com"], "crop_scale": [0.5, 1.0], "start": Path("a/run")},
+                  evaluates=False)  # fmt: skip
+    assert varied.feed.text_types == (TextType.SCI, TextType.COM)
+    assert varied.feed.crop_scale == (0.5, 1.0)
+    assert varied.tower.start == str(Path("a/run"))

@@ -18,10 +18,12 @@ from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.train.batches import Loader
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.objectives import compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.relatives import Relatives, find_relatives
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 
 RECIPE = Recipe(
     tower=Tower(image_size=32, patch_size=8, width=32, image_layers=1, text_layers=1, context_length=48, n_merges=200),
@@ -70,8 +72,8 @@ def found(dataset_dir: Path) -> Relatives:
     return find_relatives(NAMES, dataset, heads(), tokenizer, types, n_per_step=64, seed=3)
 
 
-def _run(data: Path, output: Path, recipe: Recipe = RECIPE) -> Run:
-    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
+def _run(data: Path, output: Path, recipe: Recipe = RECIPE) -> TrainingRun:
+    return TrainingRun(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
 
 
 def test_a_name_lies_between_its_ancestors(found: Relatives) -> None:
@@ -195,7 +197,7 @@ def test_the_loss_gains_the_mean_distance(dataset_dir: Path) -> None:
 
 def test_a_run_with_relatives_goes_on_as_if_never_stopped(dataset_dir: Path, tmp_path: Path) -> None:
     first = replace(RECIPE, descent=Descent(steps=2, lr=2e-3, warmup=1, objective="hierarchical"))
-    train(_run(dataset_dir, tmp_path / "first", first))
+    run_training(_run(dataset_dir, tmp_path / "first", first))
     genus = next(taxon for taxon in DataSet.open(dataset_dir).taxa_list if taxon.genus).lineage[:6]
     names = tmp_path / "names.csv"
     rows = [",".join((*genus, f"novus{letter}")) for letter in "abcdefgh"]
@@ -207,15 +209,15 @@ def test_a_run_with_relatives_goes_on_as_if_never_stopped(dataset_dir: Path, tmp
         descent=replace(RECIPE.descent, steps=4, freeze=("image",), checkpoint_every=2),
     )
     whole, parts = (_run(dataset_dir, tmp_path / name, recipe) for name in ("whole", "parts"))
-    train(whole)
+    run_training(whole)
 
     def stop_at_three(step: int, total: int, line: object) -> None:
         if step == 3:
             raise RuntimeError("pulled the plug")
 
     with pytest.raises(RuntimeError, match="plug"):
-        train(parts, stop_at_three)
-    assert train(parts).finished
+        run_training(parts, stop_at_three)
+    assert run_training(parts).finished
     tables = [pl.read_ndjson(run.run_dir / "metrics.jsonl")["loss"].to_list() for run in (whole, parts)]
     assert tables[0] == tables[1] and len(tables[0]) == 4
 

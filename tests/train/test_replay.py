@@ -12,15 +12,18 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import make_token_table
-from linnaea.train.batches import Batch, Loader
+from linnaea.train.batches import Loader
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.heads import REPLAY_PROJECTION, encode_replayed, prepare, projection_of
 from linnaea.train.objectives import compute_loss, normalise_pixels
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.replay import MixedBatch, mix, open_captioned
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.replay import MixedLoader, make_replay_loader, open_captioned
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 
 CAPTIONS = [f"a {colour} square number {number}" for number in range(4) for colour in ("red", "green")]
 
@@ -57,13 +60,18 @@ def make_recipe(general: Path) -> Recipe:
     )
 
 
-def start(dataset_dir: Path, general: Path) -> tuple[TaxonModel, Loader, Recipe]:
+def open_part_of(dataset_dir: Path, recipe: Recipe) -> DataSet:
+    return open_part(TrainingRun(recipe_name="", recipe=recipe, data_dir=dataset_dir, run_dir=Path()))
+
+
+def start(dataset_dir: Path, general: Path) -> tuple[TaxonModel, MixedLoader, Recipe]:
     recipe = make_recipe(general)
-    dataset = open_part(Run(recipe_name="", recipe=recipe, data_dir=dataset_dir, run_dir=Path()))
+    dataset = open_part_of(dataset_dir, recipe)
     model = make_start(recipe.tower, dataset, seed=0, device="cpu")
     table = make_token_table(model.tokenizer, dataset.taxa_list)
     model = prepare(model, table, recipe.descent, with_replay=True, seed=0)
-    return model, mix(Loader(dataset, recipe.feed, 32, 0), model.tokenizer), recipe
+    taxa = Loader(dataset, recipe.feed, 32, 0)
+    return model, MixedLoader(taxa=taxa, general=make_replay_loader(taxa), tokenizer=model.tokenizer), recipe
 
 
 def test_pairs_alone_are_replayed(general: Path) -> None:
@@ -77,31 +85,35 @@ def test_a_folder_without_captions_is_refused(tmp_path: Path) -> None:
 
 def test_batches_are_a_function_of_the_step(dataset_dir: Path, general: Path) -> None:
     model, loader, recipe = start(dataset_dir, general)
-    whole, late = list(loader.iter_batches(0, 5)), list(replace(loader, n_workers=1).iter_batches(3, 5))
+    taxa = Loader(open_part_of(dataset_dir, recipe), recipe.feed, 32, 0, n_workers=1)
+    again = MixedLoader(taxa=taxa, general=make_replay_loader(taxa), tokenizer=model.tokenizer)
+    whole, late = list(loader.iter_batches(0, 5)), list(again.iter_batches(3, 5))
     for a, b in zip(whole[3:], late, strict=True):
-        assert isinstance(a, MixedBatch)
-        assert isinstance(b, MixedBatch)
-        assert np.array_equal(a.replay_pixels, b.replay_pixels)
-        assert np.array_equal(a.replay_tokens, b.replay_tokens)
-    plain = next(Loader(loader.dataset, replace(recipe.feed, replay="", replay_batch_size=0), 32, 0).iter_batches(0, 1))
+        assert a.replayed is not None
+        assert b.replayed is not None
+        assert np.array_equal(a.replayed.pixels, b.replayed.pixels)
+        assert np.array_equal(a.replayed.tokens, b.replayed.tokens)
+    plain = next(Loader(taxa.dataset, replace(recipe.feed, replay="", replay_batch_size=0), 32, 0).iter_batches(0, 1))
     assert np.array_equal(plain.pixels, whole[0].pixels)
-    assert len(whole[0].replay_pixels) == 4  # type: ignore[attr-defined]
+    assert plain.replayed is None
+    assert whole[0].replayed is not None
+    assert len(whole[0].replayed.pixels) == 4
     seen = set()
     for batch in whole[:2]:  # an epoch of eight
         known = {tuple(row): caption for caption, row in
                  zip(CAPTIONS, model.tokenizer(CAPTIONS).tolist(), strict=True)}  # fmt: skip
-        seen |= {known[tuple(row)] for row in batch.replay_tokens.tolist()}  # type: ignore[attr-defined]
+        seen |= {known[tuple(row)] for row in batch.replayed.tokens.tolist()}  # type: ignore[union-attr]
     assert seen == set(CAPTIONS)
 
 
 def test_the_loss_is_the_sum_and_each_part_has_its_projection(dataset_dir: Path, general: Path) -> None:
     model, loader, recipe = start(dataset_dir, general)
-    table = make_token_table(model.tokenizer, loader.dataset.taxa_list)
+    table = make_token_table(model.tokenizer, open_part_of(dataset_dir, recipe).taxa_list)
     batch = next(loader.iter_batches(0, 1))
-    assert isinstance(batch, MixedBatch)
+    assert batch.replayed is not None
     clip, (_, first) = model.clip, projection_of(model.clip)
     second = getattr(clip, REPLAY_PROJECTION)
-    pixels = normalise_pixels(model, torch.from_numpy(batch.replay_pixels))
+    pixels = normalise_pixels(model, torch.from_numpy(batch.replayed.pixels))
     before = first.detach().clone()
     with torch.no_grad():  # by hand: the second in the place of the first
         first.copy_(second)
@@ -109,22 +121,24 @@ def test_the_loss_is_the_sum_and_each_part_has_its_projection(dataset_dir: Path,
         first.copy_(before)
     assert torch.equal(encode_replayed(model, pixels), expected)
     whole = compute_loss(model, batch, table, recipe.descent)
-    plain = {name: getattr(batch, name) for name in ("pixels", "taxon_ids", "text_types", "keys", "unreadable", "step")}
-    alone = compute_loss(model, Batch(**plain), table, recipe.descent)
-    text = clip.encode_text(torch.from_numpy(batch.replay_tokens), normalize=True)  # type: ignore[operator]
+    plain = replace(batch, replayed=None)
+    alone = compute_loss(model, plain, table, recipe.descent)
+    text = clip.encode_text(torch.from_numpy(batch.replayed.tokens), normalize=True)  # type: ignore[operator]
     replayed = open_clip.ClipLoss()(normalize(expected, dim=-1), text, clip.logit_scale.exp())  # type: ignore[operator]
     assert float(whole.detach()) == pytest.approx(float(alone.detach()) + float(replayed.detach()), rel=1e-5)
     assert torch.autograd.grad(alone, [first, second], allow_unused=True)[1] is None
     both = compute_loss(model, batch, table, recipe.descent)
     to_first, to_second = torch.autograd.grad(both, [first, second])
-    alone_first = torch.autograd.grad(compute_loss(model, Batch(**plain), table, recipe.descent), first)[0]
+    alone_first = torch.autograd.grad(compute_loss(model, plain, table, recipe.descent), first)[0]
     assert torch.allclose(to_first, alone_first, atol=1e-6)
     assert to_second.abs().sum() > 0
 
 
 def test_a_run_with_replay_leaves_a_plain_model(dataset_dir: Path, general: Path, tmp_path: Path) -> None:
-    run = Run(recipe_name="t", recipe=make_recipe(general), data_dir=dataset_dir, run_dir=tmp_path / "r", device="cpu")
-    assert train(run).finished
+    run = TrainingRun(
+        recipe_name="t", recipe=make_recipe(general), data_dir=dataset_dir, run_dir=tmp_path / "r", device="cpu"
+    )
+    assert run_training(run).finished
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{run.model_dir}")
     assert not hasattr(clip, REPLAY_PROJECTION)
 

@@ -14,10 +14,11 @@ import torch
 
 from linnaea.model.text import make_token_table
 from linnaea.train.batches import Loader
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.fit import fit
 from linnaea.train.objectives import normalise_pixels
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part
+from linnaea.train.start import make_start
 
 N_STEPS = 200
 RECIPE = Recipe(
@@ -44,7 +45,7 @@ def test_two_hundred_steps_are_open_clips(dataset_dir: Path, tmp_path: Path) -> 
     trainer = pytest.importorskip("open_clip_train.train", reason="open_clip's trainer is not installed")
     schedulers = pytest.importorskip("open_clip_train.scheduler")
     torch.set_num_threads(1)
-    dataset = open_part(Run(recipe_name="t", recipe=RECIPE, data_dir=dataset_dir, run_dir=tmp_path))
+    dataset = open_part(TrainingRun(recipe_name="t", recipe=RECIPE, data_dir=dataset_dir, run_dir=tmp_path))
     ours, theirs = (make_start(RECIPE.tower, dataset, seed=0, device="cpu") for _ in range(2))
     table = make_token_table(ours.tokenizer, dataset.taxa_list, RECIPE.feed.text_types)
     loader = Loader(dataset, RECIPE.feed, 32, 0)

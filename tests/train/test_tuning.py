@@ -9,9 +9,11 @@ import torch
 
 from linnaea.model.open import load_model
 from linnaea.train import tuning as adapt
+from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.fit import set_learning_rate
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import Run, make_start, open_part, train
+from linnaea.train.run import run_training
+from linnaea.train.start import make_start
 from linnaea.train.tuning import add_low_rank, compile_towers, freeze, layer_rates, make_optimizer, merge_low_rank
 
 TINY = Recipe(
@@ -21,8 +23,8 @@ TINY = Recipe(
 )
 
 
-def make_run(data: Path, output: Path, recipe: Recipe = TINY) -> Run:
-    return Run(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
+def make_run(data: Path, output: Path, recipe: Recipe = TINY) -> TrainingRun:
+    return TrainingRun(recipe_name="test", recipe=recipe, data_dir=data, run_dir=output, device="cpu")
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def clip(dataset_dir: Path) -> Any:
 
 def test_a_frozen_tower_stays_and_the_other_learns(dataset_dir: Path, tmp_path: Path, clip: Any) -> None:
     run = make_run(dataset_dir, tmp_path, replace(TINY, descent=replace(TINY.descent, freeze=("image",))))
-    train(run)
+    run_training(run)
     before, after = clip.state_dict(), load_model(str(run.model_dir), device="cpu").clip.state_dict()
     for name, value in before.items():
         if name.startswith("visual."):
@@ -45,7 +47,7 @@ def test_low_rank_training_changes_matrices_of_blocks_alone_and_leaves_an_ordina
     dataset_dir: Path, tmp_path: Path, clip: Any
 ) -> None:
     run = make_run(dataset_dir, tmp_path, replace(TINY, descent=replace(TINY.descent, lora_rank=2)))
-    train(run)
+    run_training(run)
     before, after = clip.state_dict(), load_model(str(run.model_dir), device="cpu").clip.state_dict()
     assert set(before) == set(after)
     for name, value in before.items():
@@ -101,7 +103,7 @@ def test_without_a_compiler_training_goes_on_and_says_so_once(
     monkeypatch.setattr(adapt.torch, "compile", none)
     said: list[str] = []
     run = make_run(dataset_dir, tmp_path, replace(TINY, descent=replace(TINY.descent, compile=True)))
-    assert train(run, on_notice=said.append).finished
+    assert run_training(run, on_notice=said.append).finished
     assert said == ["not compiled, as no compiler works here (no C++ compiler)"]
 
 

@@ -24,19 +24,12 @@ class Export:
 
 
 def export(options: Export) -> int:
-    """Export, and compare with the model on drawn pictures."""
-    import numpy as np
+    """Export the model, and print how near it is to the original."""
+    from linnaea.predict.pack import export
 
-    from linnaea.data.no_organism import KINDS, draw
-    from linnaea.model.onnx import export_onnx
-    from linnaea.model.open import load_model
-
-    model = load_model(options.model, pretrained=options.pretrained, device="cpu")
-    rng = np.random.default_rng(0)
-    pictures = np.stack([model.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS])
-    difference = export_onnx(model, options.output, int8=options.int8, check=pictures)
-    n_bytes = sum(path.stat().st_size for path in options.output.glob("*.onnx"))
-    print(f"{n_bytes / 1e6:.1f} MB, unit vectors within {difference:.1e} of the model's: {options.output}", flush=True)
+    exported = export(options.model, options.output, int8=options.int8, pretrained=options.pretrained)
+    size, near = f"{exported.n_bytes / 1e6:.1f} MB", f"within {exported.difference:.1e} of the model's"
+    print(f"{size}, unit vectors {near}: {exported.folder}", flush=True)
     return DONE
 
 

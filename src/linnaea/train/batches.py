@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 from numpy.typing import NDArray
 from PIL import Image
@@ -57,6 +57,15 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Replayed:
+    """General pictures with captions, beside a step's samples (:mod:`linnaea.train.replay`)."""
+
+    pixels: UInt8[ndarray, "R 3 S S"]
+    tokens: Int64[ndarray, "R T"]
+    """Each picture's caption, padded with 0 to the context."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's samples of this process."""
 
@@ -70,6 +79,17 @@ class Batch:
     partner_ids: Int64[ndarray, " B"] | None = field(default=None, kw_only=True)
     own_share: float = field(default=1.0, kw_only=True)
     """Both as in :class:`Labels`."""
+    vectors: Float32[ndarray, "B E"] | None = field(default=None, kw_only=True)
+    """Where the pictures are encoded already; ``pixels`` then has a shape and no memory."""
+    replayed: Replayed | None = field(default=None, kw_only=True)
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """What training reads: batches that are a function of the step."""
+
+    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
+        """Yield the batches of steps ``first_step`` to ``n_steps``."""
 
 
 def make_rng(seed: int, stream: int, *place: int) -> np.random.Generator:

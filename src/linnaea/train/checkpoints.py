@@ -20,9 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, _EmptyStateDictLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, load
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from linnaea.errors import LinnaeaError
@@ -186,21 +185,6 @@ def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers
         except (CheckpointException, RuntimeError, ValueError) as error:
             raise LinnaeaError(f"{path}: is not of this model ({list(_causes(error))[-1]})") from error
     return step
-
-
-def load_newest(folder: Path) -> dict[str, Any] | None:
-    """All of the newest whole checkpoint and its ``step``, on the CPU, without a model; ``None`` without any."""
-    found = find_newest(folder)
-    if found is None:
-        return None
-    step, path = found
-    state: dict[str, Any] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reader = FileSystemReader(path)
-        planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
-        _load_state_dict(state, storage_reader=reader, planner=planner, no_dist=True)
-    return {**state, "step": step}
 
 
 def optimizer_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:

@@ -1,18 +1,30 @@
-"""What a run will take, reckoned before it starts: parameters, arithmetic, memory. Nothing is allocated for it."""
+"""What a run will take, estimated before it starts: steps, parameters, arithmetic, memory."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import open_clip
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from linnaea.model.text import encode_text
+from linnaea.data.shards import DataSet
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import HUB_ARCHITECTURES
+from linnaea.model.text import TokenTable, encode_text, make_token_table
+from linnaea.taxonomy.tree import number_lineages
+from linnaea.train.batches import Loader
+from linnaea.train.heads import count_classes
+from linnaea.train.logs import Meter, find_peak
 from linnaea.train.losses import LOGITS_AT_ONCE
-from linnaea.train.recipe import Recipe
+from linnaea.train.parallel import Peers
+from linnaea.train.recipe import Recipe, Tower
+from linnaea.train.recipes import RECIPES
+from linnaea.train.start import make_start
 
 _FLOAT = 4
 
@@ -34,8 +46,19 @@ class Costs:
         return self.state_bytes + self.activation_bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would take."""
+
+    recipe: Recipe
+    n_samples: int
+    n_taxa: int
+    n_steps: int
+    costs: Costs
+
+
 @dataclass(frozen=True)
-class _Tower:
+class _ForwardPass:
     """Costs of one forward pass, for a sample."""
 
     flops: float
@@ -84,7 +107,7 @@ def estimate_costs(
 
 def _measure(
     clip: torch.nn.Module, encode: Callable[[Tensor], Tensor], make_input: Callable[[int], Tensor], bf16: bool
-) -> _Tower:
+) -> _ForwardPass:
     """From batches of two sizes: what grows with the batch, and what does not."""
     own = {parameter.untyped_storage()._cdata for parameter in clip.parameters()}
     flops, kept = [], []
@@ -106,4 +129,52 @@ def _measure(
         flops.append(counter.get_total_flops())
         kept.append(sum(storage.nbytes() for storage in storages.values()))
     per_sample = (kept[1] - kept[0]) / 2
-    return _Tower((flops[1] - flops[0]) / 2, per_sample, max(kept[0] - 2 * per_sample, 0))
+    return _ForwardPass((flops[1] - flops[0]) / 2, per_sample, max(kept[0] - 2 * per_sample, 0))
+
+
+def make_plan(recipe: Recipe, dataset: DataSet) -> Plan:
+    """Estimate what a run would take, without taking a step or fetching any weights."""
+    tower = _first_tower(recipe.tower)
+    first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
+    architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
+    if architecture in open_clip.list_models():  # no need for its weights
+        model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
+    else:
+        model = make_start(replace(tower, backbone_weights=""), dataset, seed=0, device="cpu")
+        model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer
+    taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
+    table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
+    n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
+    n_classes = count_classes(number_lineages(taxon.lineage for taxon in dataset.taxa_list), recipe.descent)
+    return Plan(
+        recipe=recipe,
+        n_samples=len(dataset),
+        n_taxa=dataset.index["taxon_id"].n_unique(),
+        n_steps=recipe.n_steps(len(dataset)),
+        costs=estimate_costs(model_cfg, recipe, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes),
+    )
+
+
+def _first_tower(tower: Tower) -> Tower:
+    """Return what a chain of recipes begins with, at the size that it ends with."""
+    if tower.start not in RECIPES:
+        return tower
+    first = _first_tower(RECIPES[tower.start].tower)
+    return replace(first, image_size=tower.resize_to or first.image_size)
+
+
+def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Recipe, peers: Peers) -> Meter:
+    """Make what computes the utilisation in the log: arithmetic of a step as large as the first, speed of the devices.
+
+    Towers whose arithmetic is not known (not open_clip's plain ones) have no utilisation.
+    """
+    labels = next(iter(replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
+    n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape
+    n_classes = count_classes(table.lineage_of, recipe.descent)
+    once = replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
+    plain = replace(recipe, descent=once)
+    try:
+        costs = estimate_costs(model.model_cfg, plain, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes)
+    except (TypeError, KeyError, AttributeError, RuntimeError):
+        return Meter()
+    return Meter(step_flops=costs.flops, peak=peers.size * find_peak(model.device, recipe.descent.precision))

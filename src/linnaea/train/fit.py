@@ -1,4 +1,4 @@
-"""The training loop: one readable function, and the small ones it is made of.
+"""The training loop (:func:`fit`), and what a step changes (:class:`Learner`).
 
 With the same data, recipe, number of processes and of threads, one CPU gives the same bits every time. Another
 processor gives them to rounding, and a GPU promises no bits at all (docs/reproducibility.md).
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.train.batches import Batch, Loader
+from linnaea.train.batches import Batch, BatchSource
 from linnaea.train.checkpoints import Checkpoints, optimizer_state, restore_newest
 from linnaea.train.cutmix import mix_batch
 from linnaea.train.logs import Meter, MetricsLog
@@ -36,8 +36,8 @@ MAX_LOGIT_SCALE = math.log(100)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a run takes place, and who watches. What is learnt does not depend on it."""
+class Runtime:
+    """Where a run is computed, and where its log goes. What is learnt does not depend on it."""
 
     peers: Peers = ALONE
     spread: Spread = "ddp"
@@ -59,14 +59,14 @@ class FitResult:
 
 def fit(
     model: TaxonModel,
-    loader: Loader,
+    loader: BatchSource,
     table: TokenTable,
     descent: Descent,
     n_steps: int,
     run_dir: Path,
     *,
     relatives: Relatives | None = None,
-    place: Place = Place(),
+    runtime: Runtime = Runtime(),
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
 ) -> FitResult:
@@ -81,115 +81,129 @@ def fit(
         LinnaeaError: the loss is not finite (which step, which samples), a checkpoint cannot be written, or another
             process is gone.
     """
-    peers, seed, clip = place.peers, torch.initial_seed(), set_training(model.clip)
-    sharded = peers.size > 1 and place.spread == "fsdp"
-    twin = copy.deepcopy(clip) if sharded else clip
-
-    def one_loss(batch: Batch) -> Tensor:
-        return compute_loss(model, batch, table, descent, peers, relatives)
-
-    loss_of = spread(clip, one_loss, peers, place.spread)
-    optimizer, average = make_optimizer(clip, descent), Average(clip, descent.average)
-    step = restore_newest(run_dir / "checkpoints", lambda: make_state(clip, optimizer, average), peers)
-    n_unreadable, saved = 0, step
+    peers, folder = runtime.peers, run_dir / "checkpoints"
+    learner = Learner(model, table, descent, relatives, runtime)
+    step = saved = restore_newest(folder, learner.state, peers)
+    n_unreadable = 0
     with (
-        closing(MetricsLog(run_dir, after=step, silent=not peers.is_first, wandb=place.wandb)) as log,
-        Checkpoints(run_dir / "checkpoints", peers) as checkpoints,
+        closing(MetricsLog(run_dir, after=step, silent=not peers.is_first, wandb=runtime.wandb)) as log,
+        Checkpoints(folder, peers) as checkpoints,
         watch_signals() as stopped,
     ):
         batches = iter(loader.iter_batches(step, n_steps))
-        while step < n_steps:
-            stops, failed = peers.total(stopped.is_set(), checkpoints.failed)
-            if stops or failed:
-                break
-            began = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - began
-            lr = set_learning_rate(optimizer, step, n_steps, descent)
-            seed_step(seed, step, peers)
-            loss = loss_of(mix_batch(batch, descent.cutmix, seed))
-            value, norm, n_bad = learn(loss, batch, clip, optimizer, descent, peers)
+        while step < n_steps and not any(peers.total(stopped.is_set(), checkpoints.failed)):
+            line = learner.take_step(batches, step, n_steps)
             step += 1
-            average.update(clip, step)
-            n_unreadable += n_bad
-            seconds = time.perf_counter() - began
-            line = {
-                "step": step,
-                "loss": value,
-                "lr": lr,
-                "logit_scale": model.logit_scale,
-                "gradient_norm": norm,
-                "samples_per_s": round(len(batch.keys) * peers.size / seconds, 1),
-                "mfu": place.meter.utilisation(seconds),
-                "data_wait": round(waited / seconds, 4),
-                "unreadable": peers.collect_lines(batch.unreadable) if n_bad else [],
-            }
+            n_unreadable += len(line["unreadable"])
             if due(step, descent.evaluate_every, n_steps):
-                with average.swapped_in(clip):
-                    scores = evaluate_whole(evaluate, model, twin, peers)
-                line |= {f"evaluate/{name}": score for name, score in scores.items()}
-            if due(step, descent.log_every, n_steps) or n_bad:
+                line |= {f"evaluate/{name}": score for name, score in learner.evaluate(evaluate).items()}
+            if due(step, descent.log_every, n_steps) or line["unreadable"]:
                 log.write(line)
             on_step(step, n_steps, line)
             if due(step, descent.checkpoint_every, n_steps):
-                checkpoints.save(step, make_state(clip, optimizer, average))
+                checkpoints.save(step, learner.state())
                 saved = step
         if saved != step and not checkpoints.failed:
-            checkpoints.save(step, make_state(clip, optimizer, average))
+            checkpoints.save(step, learner.state())
         checkpoints.finish()
-    if step >= n_steps:
-        average.replace(clip)
-    if sharded:
-        assemble(clip, twin)
-    return FitResult(step=step, finished=step >= n_steps, n_unreadable=n_unreadable, clip=twin.eval())
+    finished = step >= n_steps
+    return FitResult(step=step, finished=finished, n_unreadable=n_unreadable, clip=learner.release(finished))
 
 
-def learn(
-    loss: Tensor, batch: Batch, clip: nn.Module, optimizer: torch.optim.Optimizer, descent: Descent, peers: Peers
-) -> tuple[float, float, int]:
-    """Follow the gradient of a batch's loss; returns the loss, the gradient's norm, everybody's unreadable samples.
+class Learner:
+    """A model in training on this process, and all that a step changes beside it: optimiser and average.
 
-    Raises:
-        LinnaeaError: loss or gradient is not finite, on whichever process; nothing was learnt of it.
+    Across processes it may be sharded; ``twin`` is then a whole copy, for evaluation and for what is left.
     """
-    value = float(loss.detach())
-    bad, n_bad = peers.total(not math.isfinite(value), len(batch.unreadable))
-    if bad:
-        raise peers.stop(name_bad_batch(batch, peers))
-    norm = make_gradient(loss, clip, optimizer, descent)
-    if peers.total(not math.isfinite(norm))[0]:
-        raise peers.stop(name_bad_batch(batch, peers, "gradient"))
-    descend(clip, optimizer, peers)
-    return value, norm, int(n_bad)
 
+    def __init__(
+        self, model: TaxonModel, table: TokenTable, descent: Descent, relatives: Relatives | None, runtime: Runtime
+    ) -> None:
+        self.model, self.descent, self.peers, self.meter = model, descent, runtime.peers, runtime.meter
+        self.seed, self.clip = torch.initial_seed(), set_training(model.clip)
+        sharded = self.peers.size > 1 and runtime.spread == "fsdp"
+        self.twin = copy.deepcopy(self.clip) if sharded else self.clip
 
-def make_gradient(loss: Tensor, clip: nn.Module, optimizer: torch.optim.Optimizer, descent: Descent) -> float:
-    """The gradient of the loss, clipped; returns its norm before that."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return float(clip_gradients(clip.parameters(), descent.clip_norm or math.inf))
+        def one_loss(batch: Batch) -> Tensor:
+            return compute_loss(model, batch, table, descent, self.peers, relatives)
 
+        self.loss_of = spread(self.clip, one_loss, self.peers, runtime.spread)
+        self.optimizer, self.average = make_optimizer(self.clip, descent), Average(self.clip, descent.average)
 
-def descend(clip: nn.Module, optimizer: torch.optim.Optimizer, peers: Peers) -> None:
-    """One step of the optimiser, and what has to be put right after it."""
-    optimizer.step()
-    with torch.no_grad():
-        clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
-    peers.average_statistics(clip)
+    def take_step(self, batches: Iterator[Batch], step: int, n_steps: int) -> dict[str, Any]:
+        """Learn from the next batch; returns the step's line of the log.
 
+        Raises:
+            LinnaeaError: loss or gradient is not finite, on whichever process; nothing was learnt of it.
+        """
+        began = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - began
+        lr = set_learning_rate(self.optimizer, step, n_steps, self.descent)
+        seed_step(self.seed, step, self.peers)
+        loss = self.loss_of(mix_batch(batch, self.descent.cutmix, self.seed))
+        value, norm, n_bad = self._learn(loss, batch)
+        self.average.update(self.clip, step + 1)
+        seconds = time.perf_counter() - began
+        return {
+            "step": step + 1,
+            "loss": value,
+            "lr": lr,
+            "logit_scale": self.model.logit_scale,
+            "gradient_norm": norm,
+            "samples_per_s": round(len(batch.keys) * self.peers.size / seconds, 1),
+            "mfu": self.meter.utilisation(seconds),
+            "data_wait": round(waited / seconds, 4),
+            "unreadable": self.peers.collect_lines(batch.unreadable) if n_bad else [],
+        }
 
-def evaluate_whole(
-    evaluate: Callable[[TaxonModel], Mapping[str, float]], model: TaxonModel, twin: nn.Module, peers: Peers
-) -> Mapping[str, float]:
-    """What ``evaluate`` says of the model on the first process, while the others wait; ``twin`` is it, unsharded."""
-    if twin is not model.clip:
-        assemble(model.clip, twin)
-        model = dataclasses.replace(model, clip=twin.eval())
-    return peers.first_does(lambda: evaluate(model))
+    def _learn(self, loss: Tensor, batch: Batch) -> tuple[float, float, int]:
+        """Follow the gradient; returns the loss, the gradient's norm, the number of everybody's unreadable samples."""
+        value = float(loss.detach())
+        bad, n_bad = self.peers.total(not math.isfinite(value), len(batch.unreadable))
+        if bad:
+            raise self.peers.stop(name_bad_batch(batch, self.peers))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(clip_gradients(self.clip.parameters(), self.descent.clip_norm or math.inf))
+        if self.peers.total(not math.isfinite(norm))[0]:
+            raise self.peers.stop(name_bad_batch(batch, self.peers, "gradient"))
+        self.optimizer.step()
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
+        self.peers.average_statistics(self.clip)
+        return value, norm, int(n_bad)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step is a function of, besides its number.
+
+        BatchNorm's statistics are in the model's state.
+        """
+        state: dict[str, Any] = {
+            "model": self.clip.state_dict(), "optimizer": optimizer_state(self.clip, self.optimizer),
+        }  # fmt: skip
+        return {**state, "average": self.average.state} if self.average.state else state
+
+    def evaluate(self, evaluate: Callable[[TaxonModel], Mapping[str, float]]) -> Mapping[str, float]:
+        """Return what ``evaluate`` says of the averaged model on the first process, while the others wait."""
+        with self.average.swapped_in(self.clip):
+            model = self.model
+            if self.twin is not self.clip:
+                assemble(self.clip, self.twin)
+                model = dataclasses.replace(model, clip=self.twin.eval())
+            return self.peers.first_does(lambda: evaluate(model))
+
+    def release(self, finished: bool) -> nn.Module:
+        """Return the model, whole and in evaluation mode; the averaged one where the run has ``finished``."""
+        if finished:
+            self.average.replace(self.clip)
+        if self.twin is not self.clip:
+            assemble(self.clip, self.twin)
+        return self.twin.eval()
 
 
 def due(step: int, every: int, last: int) -> bool:
-    """Whether something that happens every so many steps happens now; always at the first and the last."""
+    """Tell whether something that happens every so many steps happens now; always at the first and the last."""
     return step in (1, last) or (every > 0 and step % every == 0)
 
 
@@ -257,12 +271,6 @@ class Average:
             if before:
                 clip.load_state_dict(before)
             set_training(clip)
-
-
-def make_state(clip: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> dict[str, Any]:
-    """All that the next step is a function of, besides its number; BatchNorm's statistics are in the model's state."""
-    state: dict[str, Any] = {"model": clip.state_dict(), "optimizer": optimizer_state(clip, optimizer)}
-    return {**state, "average": average.state} if average.state else state
 
 
 @contextmanager

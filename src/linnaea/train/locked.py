@@ -6,7 +6,7 @@ augmented views of each picture are made first, and kept in the run's folder; wh
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,35 +26,30 @@ _AT_ONCE = 256
 """Pictures in memory, and in the model, together."""
 
 
-@dataclass(frozen=True)
-class VectorBatch(Batch):
-    """A step's samples of this process whose pictures are encoded already; ``pixels`` has a shape and no memory."""
-
-    vectors: Float32[ndarray, "B E"]
-
-
 @dataclass(frozen=True, kw_only=True)
-class VectorLoader(Loader):
-    """A loader that yields vectors in place of pixels: of view ``epoch % V`` of each sample."""
+class VectorLoader:
+    """A loader's samples with vectors in place of pixels: those of view ``epoch % V`` of each sample."""
 
+    loader: Loader
     vectors_VNE: Float32[ndarray, "V N E"]
     taken_VN: Int64[ndarray, "V N"]
     """The rows whose pictures were encoded: another's, where a sample could not be read."""
 
-    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[VectorBatch]:
+    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``."""
+        loader, side = self.loader, self.loader.image_size
         n_views, n_samples = self.taken_VN.shape
         for step in range(first_step, n_steps):
-            rows = self.rows_at(step)
-            start = step * self.feed.batch_size + self.rank * len(rows)
+            rows = loader.rows_at(step)
+            start = step * loader.feed.batch_size + loader.rank * len(rows)
             views = np.arange(start, start + len(rows)) // n_samples % n_views
             taken = self.taken_VN[views, rows]
-            yield VectorBatch(
+            yield Batch(
                 step=step,
-                pixels=np.broadcast_to(np.uint8(0), (len(rows), 3, self.image_size, self.image_size)),
-                taxon_ids=self.taxon_ids_of(taken),
-                text_types=self.draw_text_types(step, len(rows)),
-                keys=tuple(self.dataset.index["key"].gather(taken)),
+                pixels=np.broadcast_to(np.uint8(0), (len(rows), 3, side, side)),
+                taxon_ids=loader.taxon_ids_of(taken),
+                text_types=loader.draw_text_types(step, len(rows)),
+                keys=tuple(loader.dataset.index["key"].gather(taken)),
                 unreadable=(),
                 vectors=self.vectors_VNE[views, rows],
             )
@@ -86,9 +81,8 @@ def lock(loader: Loader, run_dir: Path) -> VectorLoader:
     """The loader over the vectors that :func:`encode_views` left."""
     found = [np.load(path) for path, _, _ in _parts(loader, run_dir)]
     shape = loader.feed.cached_views, len(loader.dataset)
-    own = {field.name: getattr(loader, field.name) for field in fields(loader)}
     return VectorLoader(
-        **own,
+        loader=loader,
         vectors_VNE=np.concatenate([part["vectors"] for part in found]).reshape(*shape, -1),
         taken_VN=np.concatenate([part["taken"] for part in found]).reshape(shape),
     )

@@ -13,6 +13,7 @@ import torch
 from linnaea.errors import UsageError
 from linnaea.storage import explain_os_errors, write_atomically
 
+LOG_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 _PEAKS = {
     "B200": 2250e12, "H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
     "A10": 125e12, "V100": 125e12, "T4": 65e12, "4090": 165e12, "3090": 71e12,
@@ -61,7 +62,7 @@ class MetricsLog:
 
     def __init__(self, run_dir: Path, *, after: int = 0, silent: bool = False, wandb: str = "") -> None:
         """Go on after step ``after``; ``silent`` writes nothing (all processes but the first)."""
-        self.path, self._silent = run_dir / "metrics.jsonl", silent
+        self.path, self._silent = run_dir / LOG_FILE, silent
         self._boards: list[Any] = []
         if silent:
             return
@@ -69,7 +70,7 @@ class MetricsLog:
             run_dir.mkdir(parents=True, exist_ok=True)
         self.cut_after(after)
         if importlib.util.find_spec("tensorboard"):
-            self._boards.append(_TensorBoard(run_dir / "tensorboard", after))
+            self._boards.append(_TensorBoard(run_dir / TENSORBOARD_FOLDER, after))
         if wandb:
             self._boards.append(_WeightsAndBiases(run_dir, wandb))
 

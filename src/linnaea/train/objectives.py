@@ -17,9 +17,8 @@ from linnaea.model.fast import FastDepthwise, has_depthwise
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_by_length, take_rows
 from linnaea.taxonomy.ranks import Rank
-from linnaea.train.batches import Batch, Labels
+from linnaea.train.batches import Batch, Labels, Replayed
 from linnaea.train.heads import class_heads, encode_replayed, teachers
-from linnaea.train.locked import VectorBatch
 from linnaea.train.losses import (
     choose_rows_at_once,
     class_loss,
@@ -31,7 +30,6 @@ from linnaea.train.losses import (
 from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
-from linnaea.train.replay import MixedBatch
 from linnaea.train.tuning import BATCH_NORMS
 
 
@@ -52,20 +50,20 @@ def compute_loss(
     With ``peers`` the loss is that of everybody's samples together, and the same on all of them. Each encodes its own
     pictures and an equal part of the global batch's distinct captions.
 
-    A batch with general captions beside the taxa (:class:`linnaea.train.replay.MixedBatch`) adds their InfoNCE,
+    A batch with general captions beside the taxa (:class:`linnaea.train.batches.Replayed`) adds their InfoNCE,
     through a projection of their own; the two losses are summed and share text tower and logit scale.
 
     With ``relatives`` the step's names of species without photographs add their distance to where these lie.
     """
-    if isinstance(batch, VectorBatch):
+    if batch.vectors is not None:
         image_BE = torch.from_numpy(batch.vectors).to(model.device)
     else:
         pixels_BCHW = torch.from_numpy(batch.pixels)
         image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
     labels = _gather_labels(batch, peers)
     loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
-    if isinstance(batch, MixedBatch):
-        loss = loss + _replay_loss(model, batch, descent, peers)
+    if batch.replayed is not None:
+        loss = loss + _replay_loss(model, batch.replayed, descent, peers)
     if relatives is not None:
         tokens, unit_RE = relatives.draw(batch.step)
         caption_RE = _encode_captions(model, torch.from_numpy(tokens.padded()).to(model.device), descent, peers)
@@ -212,13 +210,13 @@ def _class_losses(
     return torch.stack(losses).sum()
 
 
-def _replay_loss(model: TaxonModel, batch: MixedBatch, descent: Descent, peers: Peers) -> Float[Tensor, ""]:
-    pixels_BCHW = torch.from_numpy(batch.replay_pixels)
+def _replay_loss(model: TaxonModel, replayed: Replayed, descent: Descent, peers: Peers) -> Float[Tensor, ""]:
+    pixels_BCHW = torch.from_numpy(replayed.pixels)
     own_BE = _encode_in_parts(
         model, lambda pixels: encode_replayed(model, normalise_pixels(model, pixels)), pixels_BCHW, descent
     )
     image_BE = peers.gather(own_BE)
-    tokens, place = np.unique(peers.gather_array(batch.replay_tokens), axis=0, return_inverse=True)
+    tokens, place = np.unique(peers.gather_array(replayed.tokens), axis=0, return_inverse=True)
     n_tokens = int(np.flatnonzero(tokens.any(axis=0)).max()) + 1
     tokens_UT = torch.from_numpy(tokens[:, :n_tokens]).to(model.device)
     caption_of_B = torch.from_numpy(place.reshape(-1)).to(model.device)

@@ -151,6 +151,15 @@ class _Gather(torch.autograd.Function):
         return ctx.peers.own(total), None
 
 
+def _is_spread() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Tell whether this is the only process of a run, or the first of those that ``torchrun`` started."""
+    return not _is_spread() or int(os.environ["RANK"]) == 0
+
+
 @contextmanager
 def join(device: str = "auto") -> Iterator[Peers]:
     """The processes that ``torchrun`` started; :data:`ALONE` without it.
@@ -160,7 +169,7 @@ def join(device: str = "auto") -> Iterator[Peers]:
     Raises:
         LinnaeaError: another process of the run is gone, or there are more processes than GPUs on this machine.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+    if not _is_spread():
         yield ALONE
         return
     cuda = torch.cuda.is_available() and device in ("auto", "cuda")

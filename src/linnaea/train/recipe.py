@@ -3,9 +3,11 @@
 A variant is ``dataclasses.replace`` of another. No torch here: recipes are read to print help.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from linnaea.errors import UsageError
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
@@ -161,6 +163,11 @@ class Descent:
     log_every: int = 10
     """Steps between lines of the log."""
 
+    @property
+    def reads_captions(self) -> bool:
+        """Whether the objective compares pictures with captions; the others have classes."""
+        return self.objective not in ("cross_entropy", "hierarchical")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -207,11 +214,10 @@ class Recipe:
             bool(descent.teach) and descent.objective != "level_restricted",
             "teach: with the objective level_restricted",
         )
-        has_classes = descent.objective in ("cross_entropy", "hierarchical")
         yield not 0 <= descent.label_smoothing < 1, "label smoothing: from 0 (none) to below 1"
         yield not 0 <= descent.cutmix <= 1, "cutmix: a share of the steps, from 0 (none) to 1"
         yield (
-            bool(descent.label_smoothing or descent.cutmix) and not has_classes,
+            bool(descent.label_smoothing or descent.cutmix) and descent.reads_captions,
             "label smoothing and cutmix: with the objective cross_entropy or hierarchical",
         )
         yield bool(descent.cutmix and feed.cached_views), "cutmix: of pictures, not of cached views"
@@ -243,24 +249,67 @@ class Recipe:
         return self.descent.steps or max(1, round(self.descent.epochs * n_samples / self.feed.batch_size))
 
 
+_PARTS: dict[str, type[Tower] | type[Feed] | type[Descent]] = {"tower": Tower, "feed": Feed, "descent": Descent}
 _NEW_IMAGE_TOWER = ("image_size", "backbone", "backbone_weights", "patch_size", "image_layers")
 _NEW_TEXT_TOWER = ("text_width", "text_layers", "context_length", "n_merges", "vocabulary")
 
 
-def check_overrides(named: Recipe, recipe: Recipe, *, evaluates: bool) -> None:
-    """Check that every value in which ``recipe`` differs from the recipe that it varies is one that training reads.
+def vary(recipe: Recipe, overrides: Mapping[str, Any], *, evaluates: bool) -> Recipe:
+    """Return the recipe with other values, each by the name of its field: ``{"lr": 1e-4, "start": "nano"}``.
 
     Raises:
-        UsageError: one is not read; the message names its option and says why.
+        UsageError: there is no such field, its value is not valid, or a run of the recipe would not read it (one that
+            ``evaluates`` reads more).
     """
-    for name, why in _unused_values(recipe, evaluates=evaluates).items():
-        part, _, value = name.partition(".")
-        if getattr(getattr(recipe, part), value) != getattr(getattr(named, part), value):
-            raise UsageError(f"--{value.replace('_', '-')} is not used: {why}")
+    part_of = {field.name: part for part, cls in _PARTS.items() for field in fields(cls)}
+    given: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+    for name, value in overrides.items():
+        if name != "seed" and name not in part_of:
+            near = difflib.get_close_matches(name, [*part_of, "seed"], n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "linnaea train RECIPE --help lists them"
+            raise UsageError(f"a recipe has no value {name!r}; {hint}")
+        if name != "seed":
+            given[part_of[name]][name] = _read_value(_PARTS[part_of[name]], name, value)
+    parts: dict[str, Any] = {part: replace(getattr(recipe, part), **values) for part, values in given.items()}
+    try:
+        varied = replace(recipe, **parts, seed=overrides.get("seed", recipe.seed))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    unused = _unused_values(varied, evaluates=evaluates)
+    for name in overrides:
+        if name in unused:
+            raise UsageError(f"--{name.replace('_', '-')} is not used: {unused[name]}")
+    return varied
+
+
+def list_changes(named: Recipe, recipe: Recipe) -> dict[str, Any]:
+    """Return the values in which ``recipe`` differs from ``named``, as :func:`vary` takes them."""
+    changes = {} if recipe.seed == named.seed else {"seed": recipe.seed}
+    for part, cls in _PARTS.items():
+        before, now = getattr(named, part), getattr(recipe, part)
+        changes |= {
+            field.name: getattr(now, field.name)
+            for field in fields(cls)
+            if getattr(now, field.name) != getattr(before, field.name)
+        }
+    return changes
+
+
+def _read_value(part: type, name: str, value: Any) -> Any:
+    """Return a value as its field keeps it: a list as a tuple, a path as its name."""
+    hint = get_type_hints(part)[name]
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    if choices and value not in choices:
+        raise UsageError(f"{name}: {value!r} is none of {', '.join(map(str, choices))}")
+    if name == "text_types":
+        return tuple(TextType(form) for form in ([value] if isinstance(value, str) else value))
+    if isinstance(value, list):
+        return tuple(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def _unused_values(recipe: Recipe, *, evaluates: bool) -> dict[str, str]:
-    """Map each value that a run would not read, such as ``tower.width``, to the reason."""
+    """Map each value that a run would not read, such as ``width``, to the reason."""
     tower, descent = recipe.tower, recipe.descent
     unused: dict[str, str] = {}
     if tower.start:
@@ -271,13 +320,12 @@ def _unused_values(recipe: Recipe, *, evaluates: bool) -> dict[str, str]:
             unused |= dict.fromkeys(_NEW_TEXT_TOWER, "the start's text tower stays; --new-text replaces it")
     elif tower.backbone:
         unused |= dict.fromkeys(("patch_size", "image_layers"), f"the backbone {tower.backbone} has its own")
-    unused = {f"tower.{name}": why for name, why in unused.items()}
     if descent.steps:
-        unused["descent.epochs"] = f"the run ends after {descent.steps} steps; give --steps 0 to count epochs"
+        unused["epochs"] = f"the run ends after {descent.steps} steps; give --steps 0 to count epochs"
     if descent.objective not in ("rank_positive", "level_restricted"):
-        unused["descent.rank_weights"] = f"the objective {descent.objective} does not weigh ranks"
-    if descent.objective not in ("cross_entropy", "hierarchical"):
-        unused["descent.class_weights"] = f"the objective {descent.objective} has no classes"
+        unused["rank_weights"] = f"the objective {descent.objective} does not weigh ranks"
+    if descent.reads_captions:
+        unused["class_weights"] = f"the objective {descent.objective} has no classes"
     if not evaluates:
-        unused["descent.evaluate_every"] = "no split is evaluated; give --evaluate-split"
+        unused["evaluate_every"] = "no split is evaluated; give --evaluate-split"
     return unused

@@ -1,9 +1,13 @@
 """The named recipes: what each is for, its command, its cost and its score, as far as measured or published."""
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from linnaea.errors import UsageError
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
-from linnaea.train.recipe import Descent, Feed, Recipe, Tower
+from linnaea.train.recipe import Descent, Feed, Recipe, Tower, vary
 
 TINY = Recipe(
     tower=Tower(image_size=64, patch_size=8, width=128, image_layers=4, text_layers=2, n_merges=1000),
@@ -211,6 +215,32 @@ RECIPES: dict[str, Recipe] = {
     "baseline-hierarchical": BASELINE_HIERARCHICAL,
     **ABLATION_TEXT,
 }
+
+UNNAMED = "custom"
+"""The name that a run keeps of a recipe that is none of :data:`RECIPES`."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=2) or list(RECIPES)
+        raise UsageError(f"no recipe {name!r}; did you mean {' or '.join(near)}? (linnaea list recipes)")
+    return RECIPES[name]
+
+
+def choose_recipe(recipe: str | Recipe, overrides: Mapping[str, Any], *, evaluates: bool) -> tuple[str, Recipe]:
+    """Return a recipe's name and its values with ``overrides`` (:func:`linnaea.train.recipe.vary`).
+
+    Raises:
+        UsageError: there is no such recipe, or an override does not fit it.
+    """
+    name, named = (recipe, find_recipe(recipe)) if isinstance(recipe, str) else (UNNAMED, recipe)
+    return name, vary(named, overrides, evaluates=evaluates)
+
 
 _ABLATION_SCORES = {"com": "24.9", "sci": "22.3", "taxon": "26.6", "sci_com": "28.0", "taxon_com": "30.4",
                     "mixture": "26.1 to 30.9"}  # fmt: skip

@@ -6,50 +6,38 @@ device. The folder holds WebDataset tars as img2dataset leaves them: ``<key>.jpg
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from numpy import ndarray
 
 from linnaea.data.shards import DataSet, iter_members
 from linnaea.errors import LinnaeaError
 from linnaea.model.tokenizer import tokenize_ragged
-from linnaea.train.batches import Batch, Loader
+from linnaea.train.batches import Batch, BatchSource, Loader, Replayed
 
 _SEED = 7919
 """Added to the seed, so that replay draws from streams of its own."""
 
 
-@dataclass(frozen=True)
-class MixedBatch(Batch):
-    """A step's samples of this process, with general pictures and captions beside them."""
-
-    replay_pixels: UInt8[ndarray, "R 3 S S"]
-    replay_tokens: Int64[ndarray, "R T"]
-    """Each picture's caption, padded with 0 to the context."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class MixedLoader(Loader):
-    """A loader of taxa with one of general pictures beside it; a pure function of the step, as each of them is."""
+class MixedLoader:
+    """Batches of taxa with general pictures beside them; a pure function of the step, as each of the two is."""
 
+    taxa: BatchSource
     general: Loader
     tokenizer: Any
 
-    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[MixedBatch]:
+    def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``."""
         others = self.general.iter_batches(first_step, n_steps)
-        for batch, other in zip(super().iter_batches(first_step, n_steps), others, strict=True):
-            own = {field.name: getattr(batch, field.name) for field in fields(batch)}
-            yield MixedBatch(
-                **{**own, "unreadable": batch.unreadable + other.unreadable},
-                replay_pixels=other.pixels,
-                replay_tokens=self._read_captions(other.keys),
-            )
+        for batch, other in zip(self.taxa.iter_batches(first_step, n_steps), others, strict=True):
+            replayed = Replayed(other.pixels, self._read_captions(other.keys))
+            yield replace(batch, unreadable=batch.unreadable + other.unreadable, replayed=replayed)
 
     def _read_captions(self, keys: tuple[str, ...]) -> Int64[ndarray, "R T"]:
         tokens = tokenize_ragged(self.tokenizer, [self._read_caption(key) for key in keys]).padded()
@@ -90,16 +78,12 @@ def open_captioned(folder: Path) -> DataSet:
     return DataSet(folder, index, pl.DataFrame())
 
 
-def mix(loader: Loader, tokenizer: Any) -> Loader:
-    """The loader, with general captions beside it where its recipe asks for them."""
-    if not loader.feed.replay:
-        return loader
-    own = {field.name: getattr(loader, field.name) for field in fields(loader)}
-    return MixedLoader(**own, general=make_replay_loader(loader), tokenizer=tokenizer)
-
-
 def make_replay_loader(loader: Loader) -> Loader:
-    """A loader of the captioned pictures for the same process, with augmentation as that of the taxa."""
+    """Make a loader of the captioned pictures for the same process, with augmentation as that of the taxa.
+
+    Raises:
+        LinnaeaError: the folder of the recipe holds no captioned pictures.
+    """
     feed = loader.feed
     plain = replace(
         feed, batch_size=feed.replay_batch_size, taxon_balance=0.0, source_balance=0.0, replay="", replay_batch_size=0

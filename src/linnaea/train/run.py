@@ -1,164 +1,179 @@
-"""A run: a recipe and a data set in, a model folder out."""
+"""A training run, from a recipe to a model folder. :func:`train` is the verb; :func:`run_training` is all it does."""
 
-import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import open_clip
 import torch
 
 from linnaea import __version__
-from linnaea.data.shards import DataSet, taxa_from_table, write_parquet
-from linnaea.errors import LinnaeaError
-from linnaea.model.create import (
-    ImageTower,
-    ModelConfig,
-    TextTower,
-    at_image_size,
-    backbone_preprocess,
-    load_backbone,
-    make_model,
-    renew_text,
-)
+from linnaea.data.shards import DataSet, write_parquet
 from linnaea.model.folders import BPE_FILE
-from linnaea.model.load import TaxonModel, choose_device, save_model
-from linnaea.model.open import HUB_ARCHITECTURES, load_model
+from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
-from linnaea.model.tokenizer import train_bpe
 from linnaea.predict.class_heads import load_class_heads
 from linnaea.predict.labels import LabelBank, taxa_of_checklist
-from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
-from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
-from linnaea.taxonomy.tree import number_lineages
-from linnaea.train.batches import Loader
-from linnaea.train.costs import Costs, estimate_costs
-from linnaea.train.fit import FitResult, Place, fit
-from linnaea.train.heads import (
-    RANKS_OF,
-    add_teachers,
-    count_classes,
-    make_head_banks,
-    prepare,
-    save_head_banks,
-    start_class_heads,
-    take_off,
-)
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE
+from linnaea.train.batches import BatchSource, Loader
+from linnaea.train.claim import TrainingRun, check_same_recipe, claimed, open_part
+from linnaea.train.costs import Plan, make_meter, make_plan
+from linnaea.train.fit import FitResult, Runtime, fit
+from linnaea.train.heads import make_head_banks, save_head_banks, take_off
 from linnaea.train.locked import encode_views, lock
-from linnaea.train.logs import Meter, find_peak
-from linnaea.train.parallel import ALONE, Peers, Spread
-from linnaea.train.recipe import Recipe, Tower
-from linnaea.train.recipes import RECIPES
+from linnaea.train.logs import LOG_FILE, Meter
+from linnaea.train.parallel import ALONE, Peers, Spread, join
+from linnaea.train.recipe import Recipe
+from linnaea.train.recipes import choose_recipe
 from linnaea.train.relatives import Relatives, find_relatives
-from linnaea.train.replay import mix
-from linnaea.train.tuning import add_low_rank, compile_towers, freeze, freeze_blocks, merge_low_rank
+from linnaea.train.replay import MixedLoader, make_replay_loader
+from linnaea.train.start import learn_vocabulary_once, make_ready, make_start, tune
+from linnaea.train.tuning import merge_low_rank
 
-RECIPE_FILE = "recipe.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run would take."""
-
-    n_samples: int
-    n_taxa: int
-    n_steps: int
-    costs: Costs
+OnStep = Callable[[int, int, dict[str, Any]], None]
+"""Called after each step with its number, the number of all, and the step's line of the log."""
+Evaluate = Callable[[TaxonModel], Mapping[str, float]]
+"""Scores a model in training; the scores go into the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Where a run lives, and what it is made of."""
+class TrainResult:
+    """A run as :func:`train` leaves it."""
 
-    recipe_name: str
-    recipe: Recipe
-    data_dir: Path
-    run_dir: Path
-    device: str = "auto"
-    n_workers: int = 2
-    spread: Spread = "ddp"
-    wandb: str = ""
+    run: Path
+    """Folder of the run: recipe, checkpoints, ``metrics.jsonl``."""
+    model: Path
+    """Folder of the model; it exists once the run has finished."""
+    steps: int
+    """Steps that were taken in all."""
+    finished: bool
+    """False where the run was stopped (Ctrl-C, SIGTERM); ``resume=True`` goes on."""
+    metrics: Mapping[str, Any] = field(repr=False)
+    """The last line of ``metrics.jsonl``."""
+    n_unreadable: int = 0
+    """Samples of this call that could not be read; others stood in for them."""
 
-    @property
-    def model_dir(self) -> Path:
-        return self.run_dir / "model"
-
-    @property
-    def is_finished(self) -> bool:
-        return (self.model_dir / "open_clip_model.safetensors").exists()
-
-
-def open_part(run: Run) -> DataSet:
-    """The part of the data set that the recipe trains on."""
-    return DataSet.open(run.data_dir).split(run.recipe.feed.split).sources(run.recipe.feed.sources)
-
-
-def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
-    """A vocabulary for :func:`linnaea.model.tokenizer.train_bpe`: of the names of a checklist, or of the data set."""
-    names = taxa_of_checklist(load_checklist(tower.vocabulary)) if tower.vocabulary else dataset.pictured_taxa
-    captions = (taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa_from_table(names))
-    return train_bpe(captions, tower.n_merges)
-
-
-def make_start(
-    tower: Tower,
-    dataset: DataSet,
-    *,
-    seed: int,
-    device: str,
-    vocabulary: Callable[[Tower, DataSet], bytes] = make_vocabulary,
-) -> TaxonModel:
-    """The model before its first step: published weights, or a new one with a vocabulary of the data's names.
-
-    ``vocabulary`` is asked only where the model shall have its own.
-    """
-    if tower.start in RECIPES and not Path(tower.start).is_dir():
-        raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
-    text_width = tower.text_width or tower.width
-    text = TextTower(
-        context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
-    )
-    if tower.start:
-        model = load_model(tower.start, pretrained=tower.pretrained or None, device=device)
-        model = at_image_size(model, tower.resize_to) if tower.resize_to else model
-        return renew_text(model, text, vocabulary(tower, dataset), seed=seed) if tower.new_text else model
-    config = ModelConfig(
-        embed_dim=tower.width,
-        image=ImageTower(
-            image_size=tower.image_size,
-            layers=tower.image_layers,
-            width=tower.width,
-            patch_size=tower.patch_size,
-            timm_model_name=tower.backbone,
-        ),
-        text=text,
-        n_merges=tower.n_merges,
-    )
-    preprocess = backbone_preprocess(tower.backbone, tower.image_size) if tower.backbone_weights else None
-    model = make_model(config, vocabulary(tower, dataset), seed=seed, preprocess=preprocess)
-    if tower.backbone_weights:
-        load_backbone(model.clip, Path(tower.backbone_weights))
-    where = choose_device(device)
-    return dataclasses.replace(model, clip=model.clip.to(where), device=where)
+    def __repr__(self) -> str:
+        state = "" if self.finished else ", stopped"
+        loss = f", loss {self.metrics['loss']:.3f}" if "loss" in self.metrics else ""
+        return f"<TrainResult {self.run}: {self.steps:,} steps{state}{loss}>"
 
 
 def train(
-    run: Run,
-    on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
-    evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
+    recipe: str | Recipe,
+    *,
+    data: str | Path,
+    output: str | Path,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+    device: str = "auto",
+    workers: int = 2,
+    spread: Spread = "ddp",
+    wandb: str = "",
+    on_notice: Callable[[str], None] = lambda text: None,
+    **overrides: Any,
+) -> TrainResult:
+    """Train a model after a recipe: ``train("small", data="data/", output="runs/mine", epochs=4)``.
+
+    ``recipe`` is a name (``linnaea list recipes``) or a :class:`~linnaea.train.recipe.Recipe`; ``overrides`` are
+    values of the recipe by the names of the command's options (``lr=1e-4``, ``batch_size=64``, ``start="nano"``).
+    ``data`` is the folder of a data set, ``output`` the folder of the run, which ``resume`` goes on with.
+
+    ``evaluate`` scores the model now and then, into the log
+    (:func:`linnaea.evaluate.validation.make_validator` makes one); training itself knows no evaluation.
+    ``workers`` are threads that decode; they never change the result. ``spread`` and ``wandb`` are as in
+    :class:`~linnaea.train.fit.Runtime`. ``on_notice`` is told, in one line, of a sample that could not be read and of
+    towers that could not be compiled. Under ``torchrun`` all processes call this alike.
+
+    Raises:
+        UsageError: there is no such recipe or override, a value is not valid, or the run would not use it.
+        LinnaeaError: the folder holds another run, the data set or the start cannot be read, the loss is not finite,
+            or a checkpoint cannot be written. A run that fails before its first checkpoint leaves its folder as it was.
+    """
+    name, chosen = choose_recipe(recipe, overrides, evaluates=evaluate is not None)
+    run = TrainingRun(recipe_name=name, recipe=chosen, data_dir=Path(data), run_dir=Path(output), device=device,
+                      n_workers=workers, spread=spread, wandb=wandb)  # fmt: skip
+    with join(device) as peers:
+        tell = on_notice if peers.is_first else _ignore
+        if resume and peers.first_does(lambda: _is_finished(run)):
+            tell(f"{run.run_dir}: the run is finished; its model is {run.model_dir}")
+            metrics = _read_last_metrics(run.run_dir)
+            return TrainResult(run=run.run_dir, model=run.model_dir, steps=metrics.get("step", 0), finished=True,
+                               metrics=metrics)  # fmt: skip
+        with claimed(run, peers, resume=resume), _shown(peers, tell) as (on_step, on_view):
+            result = run_training(
+                run, on_step, evaluate or _score_nothing, peers=peers, on_notice=tell, on_view=on_view
+            )
+        return TrainResult(run=run.run_dir, model=run.model_dir, steps=result.step, finished=result.finished,
+                           metrics=_read_last_metrics(run.run_dir), n_unreadable=result.n_unreadable)  # fmt: skip
+
+
+def plan(recipe: str | Recipe, *, data: str | Path, evaluates: bool = False, **overrides: Any) -> Plan:
+    """Estimate what :func:`train` would take, without taking a step or fetching any weights.
+
+    Raises:
+        UsageError: as :func:`train`; ``evaluates`` says whether it would be given an ``evaluate``.
+        LinnaeaError: the data set or the start cannot be read.
+    """
+    name, chosen = choose_recipe(recipe, overrides, evaluates=evaluates)
+    return make_plan(
+        chosen, open_part(TrainingRun(recipe_name=name, recipe=chosen, data_dir=Path(data), run_dir=Path()))
+    )
+
+
+def _ignore(text: str) -> None:
+    pass
+
+
+def _score_nothing(model: TaxonModel) -> Mapping[str, float]:
+    return {}
+
+
+def _is_finished(run: TrainingRun) -> bool:
+    check_same_recipe(run)
+    return run.is_finished
+
+
+def _read_last_metrics(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / LOG_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return last
+
+
+@contextmanager
+def _shown(peers: Peers, tell: Callable[[str], None]) -> Iterator[tuple[OnStep, Callable[[int, int], None]]]:
+    """Yield what shows the steps and the encoding of views, on the first process alone."""
+    if not peers.is_first:
+        yield (lambda step, total, line: None), (lambda done, total: None)
+        return
+    with progress_bar("training", "steps") as on_progress:
+
+        def on_step(step: int, total: int, line: dict[str, Any]) -> None:
+            on_progress(step, total, f"loss {line['loss']:.3f}, {line['samples_per_s']:.0f} samples/s")
+            for sample in line["unreadable"]:
+                tell(f"sample {sample}; another stands in")
+
+        yield on_step, lambda done, total: on_progress(done, total, "pictures encoded")
+
+
+def run_training(
+    run: TrainingRun,
+    on_step: OnStep = lambda step, total, line: None,
+    evaluate: Evaluate = _score_nothing,
     *,
     peers: Peers = ALONE,
-    on_notice: Callable[[str], None] = lambda text: None,
+    on_notice: Callable[[str], None] = _ignore,
     on_view: Callable[[int, int], None] = lambda done, total: None,
 ) -> FitResult:
-    """Train, or go on with, a run; leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder.
+    """Train a run, or go on with it from its newest checkpoint.
 
-    ``evaluate`` is given the model now and then; what it says goes into the log. With ``peers`` (see
+    Leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder. With ``peers`` (see
     :func:`linnaea.train.parallel.join`) all processes call this alike.
 
     Raises:
@@ -166,13 +181,12 @@ def train(
     """
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
-    run.run_dir.mkdir(parents=True, exist_ok=True)
     model = make_start(
         recipe.tower,
         dataset,
         seed=recipe.seed,
         device=run.device,
-        vocabulary=lambda *of: peers.first_does(lambda: _learn_vocabulary_once(run.run_dir / BPE_FILE, *of)),
+        vocabulary=lambda *of: peers.first_does(lambda: learn_vocabulary_once(run.run_dir / BPE_FILE, *of)),
     )
     table = make_token_table(
         model.tokenizer,
@@ -180,54 +194,50 @@ def train(
         recipe.feed.text_types,
         with_ranks=recipe.descent.objective == "level_restricted",
     )
-    _prepare(model, recipe, peers, run.spread, on_notice)
-    # After freezing: what an objective adds always learns.
-    model = prepare(model, table, recipe.descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
     banks = load_class_heads(recipe.tower.start) if recipe.tower.start else {}
-    if recipe.descent.objective in RANKS_OF:
-        start_class_heads(model, dataset, table, banks)
-    if recipe.descent.teach:
-        add_teachers(model, dataset, table, banks)
-    size = model.preprocess.image_size
-    loader = Loader(dataset, recipe.feed, size, recipe.seed, run.n_workers, peers.rank, peers.size)
-    loader = mix(loader, model.tokenizer)
-    if recipe.feed.cached_views:
-        peers.first_does(lambda: encode_views(model, loader, run.run_dir, on_view))
-        loader, meter = lock(loader, run.run_dir), Meter()
-    else:
-        meter = make_meter(model, loader, table, recipe, peers) if peers.is_first else Meter()
-    place = Place(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb)
-    n_steps = recipe.n_steps(len(dataset))
+    tune(model, recipe.descent, peers=peers, spread=run.spread, on_notice=on_notice)
+    model = make_ready(model, recipe, table, dataset, banks)
+    loader = Loader(
+        dataset, recipe.feed, model.preprocess.image_size, recipe.seed, run.n_workers, peers.rank, peers.size
+    )
+    batches = _make_batches(model, loader, run.run_dir, peers, on_view)
+    measures = peers.is_first and not recipe.feed.cached_views
+    meter = make_meter(model, loader, table, recipe, peers) if measures else Meter()
     result = fit(
         model,
-        loader,
+        batches,
         table,
         recipe.descent,
-        n_steps,
+        recipe.n_steps(len(dataset)),
         run.run_dir,
         relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
-        place=place,
+        runtime=Runtime(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb),
         evaluate=evaluate,
         on_step=on_step,
     )
     if result.finished:
         merge_low_rank(result.clip)
-        final = dataclasses.replace(model, clip=result.clip)
+        final = replace(model, clip=result.clip)
         peers.first_does(lambda: _save_result(run, final, dataset, table, result))
     return result
 
 
-def _learn_vocabulary_once(path: Path, tower: Tower, dataset: DataSet) -> bytes:
-    """The vocabulary that a run keeps at ``path``; one that was stopped has it already."""
-    if not path.exists():
-        learnt = make_vocabulary(tower, dataset)
-        with explain_os_errors(path):
-            write_atomically(path, learnt)
-    return path.read_bytes()
+def _make_batches(
+    model: TaxonModel, loader: Loader, run_dir: Path, peers: Peers, on_view: Callable[[int, int], None]
+) -> BatchSource:
+    """Return the loader with what the recipe adds to it: vectors in place of pictures, general pictures beside."""
+    general = make_replay_loader(loader) if loader.feed.replay else None
+    batches: BatchSource = loader
+    if loader.feed.cached_views:
+        peers.first_does(lambda: encode_views(model, loader, run_dir, on_view))
+        batches = lock(loader, run_dir)
+    if general is not None:
+        batches = MixedLoader(taxa=batches, general=general, tokenizer=model.tokenizer)
+    return batches
 
 
 def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBank], tokenizer: Any) -> Relatives | None:
-    """The names to teach beside, where the recipe asks for them."""
+    """Return the names to teach beside, where the recipe asks for them."""
     feed = recipe.feed
     if not feed.relatives:
         return None
@@ -236,110 +246,7 @@ def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBan
     return find_relatives(names, dataset, banks, tokenizer, types, n_per_step=n_per_step, seed=seed)
 
 
-def _prepare(model: TaxonModel, recipe: Recipe, peers: Peers, spread: Spread, on_notice: Callable[[str], None]) -> None:
-    """What of the model learns, and how it is computed."""
-    descent = recipe.descent
-    if descent.grad_checkpointing:
-        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
-    freeze(model.clip, descent.freeze)
-    freeze_blocks(model.clip, descent.freeze_blocks)
-    if descent.lora_rank:
-        if spread == "fsdp" and peers.size > 1:
-            raise peers.stop("low-rank training has little to shard: use --spread ddp with --lora-rank")
-        add_low_rank(model.clip, descent.lora_rank)
-    if descent.compile and (why_not := compile_towers(model.clip, model.device)):
-        on_notice(why_not)
-
-
-def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Recipe, peers: Peers) -> Meter:
-    """For the utilisation in the log: arithmetic of a step as large as the first, and what the devices could do.
-
-    Towers whose arithmetic is not known (not open_clip's plain ones) have no utilisation.
-    """
-    labels = next(iter(dataclasses.replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
-    n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape
-    n_classes = count_classes(table.lineage_of, recipe.descent)
-    once = dataclasses.replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
-    plain = dataclasses.replace(recipe, descent=once)
-    try:
-        costs = estimate_costs(model.model_cfg, plain, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes)
-    except (TypeError, KeyError, AttributeError, RuntimeError):
-        return Meter()
-    return Meter(step_flops=costs.flops, peak=peers.size * find_peak(model.device, recipe.descent.precision))
-
-
-def make_plan(run: Run) -> Plan:
-    """Reckon what a run would take, without taking a step or fetching any weights."""
-    recipe, dataset = run.recipe, open_part(run)
-    tower = _first_tower(recipe.tower)
-    first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
-    architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
-    if architecture in open_clip.list_models():  # no need for its weights
-        model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
-    else:
-        model = make_start(dataclasses.replace(tower, backbone_weights=""), dataset, seed=0, device="cpu")
-        model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer
-    taxon_ids, place = np.unique(first.taxon_ids, return_inverse=True)
-    table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
-    n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
-    n_classes = count_classes(number_lineages(taxon.lineage for taxon in dataset.taxa_list), recipe.descent)
-    return Plan(
-        n_samples=len(dataset),
-        n_taxa=dataset.index["taxon_id"].n_unique(),
-        n_steps=recipe.n_steps(len(dataset)),
-        costs=estimate_costs(model_cfg, recipe, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes),
-    )
-
-
-def _first_tower(tower: Tower) -> Tower:
-    """What a chain of recipes begins with, at the size that it ends with."""
-    if tower.start not in RECIPES:
-        return tower
-    first = _first_tower(RECIPES[tower.start].tower)
-    return dataclasses.replace(first, image_size=tower.resize_to or first.image_size)
-
-
-def write_recipe(run: Run) -> None:
-    """Keep what the run is a function of, beside it."""
-    write_atomically(run.run_dir / RECIPE_FILE, json.dumps(_describe(run), indent=1))
-
-
-def check_same_recipe(run: Run) -> None:
-    """Raise where the run in the folder was started with something else."""
-    try:
-        before = json.loads((run.run_dir / RECIPE_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise LinnaeaError(f"{run.run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
-    now, plain = (json.loads(json.dumps(part)) for part in (_describe(run), dataclasses.asdict(Recipe())))
-    changed = sorted(_changes(_complete(before, plain), now))
-    if changed:
-        raise LinnaeaError(
-            f"{run.run_dir}: was started with other settings ({'; '.join(changed)}); choose another --output"
-        )
-
-
-def _describe(run: Run) -> dict[str, Any]:
-    return {"recipe": run.recipe_name, "data": str(run.data_dir.resolve()), **dataclasses.asdict(run.recipe)}
-
-
-def _complete(before: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """With the settings that did not exist when the run was started, as they do nothing."""
-    parts = {key: _complete(before[key], part) for key, part in plain.items() if isinstance(before.get(key), dict)}
-    return plain | before | parts
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    changes = []
-    for key in {*before, *now}:
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            changes += _changes(old, new, f"{prefix}{key}.")
-        elif old != new:
-            changes.append(f"{prefix}{key}: {old} -> {new}")
-    return changes
-
-
-def _save_result(run: Run, model: TaxonModel, dataset: DataSet, table: TokenTable, result: FitResult) -> None:
+def _save_result(run: TrainingRun, model: TaxonModel, dataset: DataSet, table: TokenTable, result: FitResult) -> None:
     facts = {
         "linnaea": __version__,
         "recipe": run.recipe_name,
@@ -349,12 +256,12 @@ def _save_result(run: Run, model: TaxonModel, dataset: DataSet, table: TokenTabl
         "steps": result.step,
         "n_images": len(dataset),
         "n_taxa": dataset.index["taxon_id"].n_unique(),
-        "data": _describe(run)["data"],
+        "data": run.describe()["data"],
     }
     seen = dataset.pictured_taxa
     write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
                   run.model_dir / "taxa.parquet")  # fmt: skip
     weights = take_off(model)
-    final = dataclasses.replace(model, facts=facts)
+    final = replace(model, facts=facts)
     save_head_banks(make_head_banks(weights, dataset, table, final.fingerprint), run.model_dir)
     save_model(final, run.model_dir)

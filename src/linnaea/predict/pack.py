@@ -1,0 +1,105 @@
+"""Models to hand on: packed small with the labels they answer with, or exported to run without PyTorch."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from linnaea.data.no_organism import KINDS, draw
+from linnaea.errors import LinnaeaError
+from linnaea.model.create import at_image_size
+from linnaea.model.folders import LABELS_FOLDER, find_model_folder
+from linnaea.model.load import save_model
+from linnaea.model.onnx import export_onnx
+from linnaea.model.open import load_model
+from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
+from linnaea.progress import progress_bar
+from linnaea.taxonomy.taxon import TextType
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedModel:
+    """A folder that :func:`pack` wrote."""
+
+    folder: Path
+    n_parameters: int
+    n_labels: int
+    n_bytes: int
+
+    def __repr__(self) -> str:
+        return f"<PackedModel {self.folder}: {self.n_labels:,} labels, {self.n_bytes / 1e6:.1f} MB>"
+
+
+def pack(
+    run: str | Path,
+    output: str | Path,
+    *,
+    labels: str | Path | None = None,
+    species_only: bool = False,
+    image_size: int = 0,
+    text_type: TextType | str = TextType.TAXON_COM,
+) -> PackedModel:
+    """Write a small folder of a trained model that answers at once.
+
+    ``run`` is the folder of a run or of its model. The labels are the taxa it was trained on, or those of ``labels`` (a
+    data set, a table, a file of names), without those above species where ``species_only``; their captions have the
+    form ``text_type``. A convolutional image tower may get another ``image_size``, in pixels.
+
+    Raises:
+        LinnaeaError: there is no such folder or labels, or the image tower has one size alone.
+    """
+    folder = find_model_folder(str(run))
+    if folder is None:
+        raise LinnaeaError(f"{run}: no such folder; give the folder that `linnaea train` left")
+    folder_out = Path(output)
+    taxa = read_taxa(Path(labels) if labels else folder)
+    if species_only:
+        taxa = taxa.filter(pl.col("species") != "")
+    if (folder / TAXA_FILE).exists():
+        taxa = mark_trained(taxa, read_taxa(folder))
+    whole = load_model(str(folder), device="cpu")
+    if image_size:
+        whole = at_image_size(whole, image_size)
+    facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
+    save_model(replace(whole, facts=facts), folder_out, dtype=torch.float16)
+    model = load_model(str(folder_out), device="cpu")  # the bank is of these weights, not of the unrounded ones
+    with progress_bar("encoding labels", "labels") as on_progress:
+        bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
+    bank.save(folder_out / LABELS_FOLDER)
+    n_bytes = sum(path.stat().st_size for path in folder_out.rglob("*") if path.is_file())
+    return PackedModel(folder=folder_out, n_parameters=model.parameter_count(), n_labels=len(bank), n_bytes=n_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModel:
+    """A folder that :func:`export` wrote."""
+
+    folder: Path
+    n_bytes: int
+    """Size of the towers."""
+    difference: float
+    """The largest difference between unit vectors of the exported model and the model itself, on drawn pictures."""
+
+    def __repr__(self) -> str:
+        return f"<ExportedModel {self.folder}: {self.n_bytes / 1e6:.1f} MB, within {self.difference:.1e}>"
+
+
+def export(
+    model: str | Path, output: str | Path, *, int8: bool = False, pretrained: str | None = None
+) -> ExportedModel:
+    """Write a model for ONNX Runtime, to run without PyTorch: both towers, and the labels it brings.
+
+    ``model`` is a name or a folder. With ``int8`` the weights are stored in 8 bits: a quarter of the size, as fast, and
+    not the same to the last digits. ``pretrained`` is as in :func:`linnaea.model.open.load_model`.
+
+    Raises:
+        LinnaeaError: there is no such model, the packages for it are missing, or the folder cannot be written.
+    """
+    loaded, folder = load_model(str(model), pretrained=pretrained, device="cpu"), Path(output)
+    rng = np.random.default_rng(0)
+    pictures = np.stack([loaded.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS])
+    difference = export_onnx(loaded, folder, int8=int8, check=pictures)
+    n_bytes = sum(path.stat().st_size for path in folder.glob("*.onnx"))
+    return ExportedModel(folder=folder, n_bytes=n_bytes, difference=difference)

@@ -1,0 +1,130 @@
+"""The model before its first step: where it comes from, which of its weights learn, and how it is computed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from linnaea.data.shards import DataSet, taxa_from_table
+from linnaea.errors import LinnaeaError
+from linnaea.model.create import (
+    ImageTower,
+    ModelConfig,
+    TextTower,
+    at_image_size,
+    backbone_preprocess,
+    load_backbone,
+    make_model,
+    renew_text,
+)
+from linnaea.model.load import TaxonModel, choose_device
+from linnaea.model.open import load_model
+from linnaea.model.text import TokenTable
+from linnaea.model.tokenizer import train_bpe
+from linnaea.predict.labels import LabelBank, taxa_of_checklist
+from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.taxonomy.checklists.store import load_checklist
+from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.train.heads import RANKS_OF, add_teachers, prepare, start_class_heads
+from linnaea.train.parallel import Peers, Spread
+from linnaea.train.recipe import Descent, Recipe, Tower
+from linnaea.train.recipes import RECIPES
+from linnaea.train.tuning import add_low_rank, compile_towers, freeze, freeze_blocks
+
+
+def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
+    """Learn a vocabulary (:func:`linnaea.model.tokenizer.train_bpe`) from a checklist's names, or the data set's."""
+    names = taxa_of_checklist(load_checklist(tower.vocabulary)) if tower.vocabulary else dataset.pictured_taxa
+    captions = (taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa_from_table(names))
+    return train_bpe(captions, tower.n_merges)
+
+
+def learn_vocabulary_once(path: Path, tower: Tower, dataset: DataSet) -> bytes:
+    """Return the vocabulary that a run keeps at ``path``; a run that was stopped has it already."""
+    if not path.exists():
+        learnt = make_vocabulary(tower, dataset)
+        with explain_os_errors(path):
+            write_atomically(path, learnt)
+    return path.read_bytes()
+
+
+def make_start(
+    tower: Tower,
+    dataset: DataSet,
+    *,
+    seed: int,
+    device: str,
+    vocabulary: Callable[[Tower, DataSet], bytes] = make_vocabulary,
+) -> TaxonModel:
+    """Load the model to start from, or make a new one with a vocabulary of the data's names.
+
+    ``vocabulary`` is asked only where the model gets one of its own.
+
+    Raises:
+        LinnaeaError: there is no such model, or its image tower cannot be changed as the recipe asks.
+    """
+    if tower.start in RECIPES and not Path(tower.start).is_dir():
+        raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
+    text_width = tower.text_width or tower.width
+    text = TextTower(
+        context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
+    )
+    if tower.start:
+        model = load_model(tower.start, pretrained=tower.pretrained or None, device=device)
+        model = at_image_size(model, tower.resize_to) if tower.resize_to else model
+        return renew_text(model, text, vocabulary(tower, dataset), seed=seed) if tower.new_text else model
+    config = ModelConfig(
+        embed_dim=tower.width,
+        image=ImageTower(
+            image_size=tower.image_size,
+            layers=tower.image_layers,
+            width=tower.width,
+            patch_size=tower.patch_size,
+            timm_model_name=tower.backbone,
+        ),
+        text=text,
+        n_merges=tower.n_merges,
+    )
+    preprocess = backbone_preprocess(tower.backbone, tower.image_size) if tower.backbone_weights else None
+    model = make_model(config, vocabulary(tower, dataset), seed=seed, preprocess=preprocess)
+    if tower.backbone_weights:
+        load_backbone(model.clip, Path(tower.backbone_weights))
+    where = choose_device(device)
+    return replace(model, clip=model.clip.to(where), device=where)
+
+
+def make_ready(
+    model: TaxonModel, recipe: Recipe, table: TokenTable, dataset: DataSet, banks: dict[Rank, LabelBank]
+) -> TaxonModel:
+    """Add what the objective needs beside the model: a bias, class heads, a projection, teachers (:mod:`heads`).
+
+    ``banks`` are the class heads of the run that this one starts from. Everything that is added learns, whatever of
+    the towers is frozen.
+    """
+    descent = recipe.descent
+    model = prepare(model, table, descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
+    if descent.objective in RANKS_OF:
+        start_class_heads(model, dataset, table, banks)
+    if descent.teach:
+        add_teachers(model, dataset, table, banks)
+    return model
+
+
+def tune(
+    model: TaxonModel, descent: Descent, *, peers: Peers, spread: Spread, on_notice: Callable[[str], None]
+) -> None:
+    """Choose which weights of the towers learn, and how the towers are computed; the model is changed in place.
+
+    Raises:
+        LinnaeaError: the image tower has too few blocks to freeze, or low-rank training is to be sharded.
+    """
+    if descent.grad_checkpointing:
+        model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
+    freeze(model.clip, descent.freeze)
+    freeze_blocks(model.clip, descent.freeze_blocks)
+    if descent.lora_rank:
+        if spread == "fsdp" and peers.size > 1:
+            raise peers.stop("low-rank training has little to shard: use --spread ddp with --lora-rank")
+        add_low_rank(model.clip, descent.lora_rank)
+    if descent.compile and (why_not := compile_towers(model.clip, model.device)):
+        on_notice(why_not)
