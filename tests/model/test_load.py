@@ -170,7 +170,7 @@ def damage(folder: Path, what: str) -> None:
     [
         ("no weights", "has no weights"),  # open_clip would go on with random ones
         ("truncated weights", "cannot be loaded"),
-        ("no configuration", "is no model folder"),
+        ("no configuration", "not a model folder"),
         ("broken configuration", "cannot be read"),
         ("empty configuration", "describes no CLIP model"),
         ("no vocabulary", "vocabulary bpe.txt.gz is missing"),

@@ -9,7 +9,7 @@ import pytest
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.create import ModelConfig, make_model
-from linnaea.model.folders import WEIGHTS_FILE
+from linnaea.model.folders import WEIGHTS_FILE, find_model_folder
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.open import load_model, open_encoder
 
@@ -36,6 +36,7 @@ def test_a_folder_takes_the_weights_of_a_file(folder: Path, other: Path, has_own
     assert loaded.fingerprint == wanted.fingerprint
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
     assert np.array_equal(loaded.encode_pixels(pixels), wanted.encode_pixels(pixels))
+    assert find_model_folder(loaded.name) is None, "the folder's labels are of other weights"
     assert loaded.facts == {"source": str(other / WEIGHTS_FILE)}, "what was known of the other weights is not said"
 
 

@@ -148,3 +148,17 @@ def test_a_tower_without_projection_is_refused() -> None:
     clip.visual = torch.nn.Identity()
     with pytest.raises(LinnaeaError, match="last linear projection"):
         projection_of(clip)
+
+
+def test_a_run_with_replay_beside_cached_views_finishes(dataset_dir: Path, general: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(general)
+    recipe = replace(
+        recipe,
+        feed=replace(recipe.feed, cached_views=1),
+        descent=replace(recipe.descent, freeze=("image",), steps=2),
+    )
+    run = TrainingRun(recipe_name="t", recipe=recipe, data_dir=dataset_dir, run_dir=tmp_path, device="cpu")
+    before = make_start(recipe.tower, open_part(run), seed=0, device="cpu").clip
+    clip = run_training(run).clip
+    assert torch.equal(projection_of(clip)[1], projection_of(before)[1]), "the frozen tower keeps its projection"
+    assert not torch.equal(clip.token_embedding.weight, before.token_embedding.weight)  # type: ignore[union-attr]

@@ -18,11 +18,11 @@ class Pack:
     output: Path
     """Folder to write: weights in half precision, vocabulary, labels/."""
     labels: Path | None = None
-    """Taxa it shall answer with (a data set, a table, a file of names); default: those it was trained on."""
+    """Taxa to answer with (a data set, a table, a file of names); default: those it was trained on."""
     species_only: bool = False
     """Leave out labels that name no species."""
     image_size: int = 0
-    """Input of the image tower, pixels, where it is convolutional and shall have another; 0: as it is."""
+    """Input of the image tower, in pixels; only a convolutional tower can change. 0: unchanged."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the labels."""
 

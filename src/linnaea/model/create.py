@@ -96,7 +96,7 @@ def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0)
     """The same image tower and logit scale with a new text tower and vocabulary; the same seed gives the same weights.
 
     Raises:
-        LinnaeaError: the model is none of open_clip's CLIP.
+        LinnaeaError: the model is not a plain CLIP of open_clip.
     """
     if not isinstance(model.clip, CLIP):
         raise LinnaeaError(f"{model.name}: only a plain CLIP model can have a new text tower")

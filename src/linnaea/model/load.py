@@ -175,7 +175,7 @@ def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None 
     with atomic_path(directory / WEIGHTS_FILE) as partial:
         try:
             save_file(weights, partial)
-        except SafetensorError as error:  # says "... (os error 28)", and is no OSError
+        except SafetensorError as error:  # says "... (os error 28)", and is not an OSError
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
         partial.chmod((directory / CONFIG_FILE).stat().st_mode)  # safetensors gives files to their owner alone
@@ -192,7 +192,7 @@ def load_folder(folder: Path, device: torch.device, weights: Path | None = None)
     """Load the model that a folder holds; with ``weights``, a file, in place of the folder's own."""
     if not (folder / CONFIG_FILE).exists():
         raise LinnaeaError(
-            f"{folder}: is no model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
+            f"{folder}: not a model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
         )
     # What is known of the folder's weights (calibration, provenance) is not true of others.
     facts = {"source": str(weights)} if weights else _read_json(folder / FACTS_FILE, missing={})
@@ -361,7 +361,7 @@ def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, A
     except (OSError, ValueError) as error:
         raise LinnaeaError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise LinnaeaError(f"{path}: is no JSON object")
+        raise LinnaeaError(f"{path}: not a JSON object")
     return content
 
 

@@ -88,7 +88,10 @@ def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonMo
     if folder := find_model_folder(identifier):
         if pretrained and not Path(pretrained).is_file():
             raise LinnaeaError(_explain_unused(name, pretrained))
-        return replace(load.load_folder(folder, device, Path(pretrained) if pretrained else None), name=name)
+        if not pretrained:
+            return replace(load.load_folder(folder, device), name=name)
+        # Under another name, so that what the folder has beside its own weights (labels) is not taken for theirs.
+        return replace(load.load_folder(folder, device, Path(pretrained)), name=f"{name} with {pretrained}")
     if identifier.startswith(HUB):
         if pretrained:
             raise LinnaeaError(_explain_unused(name, pretrained))

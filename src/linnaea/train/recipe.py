@@ -20,9 +20,9 @@ class Tower:
     start: str = ""
     """Model to start from (open_clip name, hub, folder); empty: a new one with a vocabulary of its own."""
     pretrained: str = ""
-    """open_clip's tag of the start weights."""
+    """Weights of the start: a tag of open_clip's, or a file."""
     resize_to: int = 0
-    """Input of the start's image tower, pixels, where it is convolutional and shall have another; 0: as it is."""
+    """Input of the start's image tower, in pixels; only a convolutional tower can change. 0: unchanged."""
     image_size: int = 64
     """Input of a new image tower, pixels."""
     backbone: str = ""

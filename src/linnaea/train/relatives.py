@@ -40,7 +40,7 @@ _BESIDE_ANOTHER_NAME = (TextType.SCI_COM, TextType.TAXON_COM, TextType.TAXON_TAG
 
 @dataclass(frozen=True)
 class Relatives:
-    """Names to teach, and where they shall lie."""
+    """Names to teach, and the vectors they are taught."""
 
     names: pl.DataFrame
     """A taxon table (:data:`linnaea.data.shards.TAXA_SCHEMA`), names of one place side by side."""
