@@ -37,9 +37,9 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.predict.index import index as index
     from linnaea.predict.index import search as search
     from linnaea.predict.labels import LabelBank as LabelBank
-    from linnaea.predict.predictor import Answer as Answer
     from linnaea.predict.pack import export as export
     from linnaea.predict.pack import pack as pack
+    from linnaea.predict.predictor import Answer as Answer
     from linnaea.predict.predictor import Predictor as Predictor
     from linnaea.predict.pybioclip import CustomLabelsBinningClassifier as CustomLabelsBinningClassifier
     from linnaea.predict.pybioclip import CustomLabelsClassifier as CustomLabelsClassifier
