@@ -252,7 +252,7 @@ def test_wrong_words_are_usage_errors(trained: Path, tmp_path: Path, capsys: pyt
     assert main(base) == 2
     assert main([*base, "--task", "fungi"]) == 2
     assert main([*base, "--task", "fungus", "--root", str(tmp_path)]) == 2
-    assert "there is no such task" in capsys.readouterr().err
+    assert "no such task" in capsys.readouterr().err
     assert main([*base, "--task", "fungi", "--root", str(tmp_path)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 

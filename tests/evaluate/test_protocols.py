@@ -224,6 +224,6 @@ def test_wrong_questions_are_one_line(
     assert "there are test, train, unseen, val" in capsys.readouterr().err
     (tmp_path / "labels.txt").write_text("Pica pica\n")
     assert main([*words, "--labels", str(tmp_path / "labels.txt")]) == 1
-    assert "show a taxon that it does not hold" in capsys.readouterr().err
+    assert "lacks the taxa of" in capsys.readouterr().err
     assert main(["evaluate", "ViT-B-99", *words[2:]]) == 1
     assert "ViT-B-" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""BioCLIP 2's questions beyond species (arXiv 2505.23883, section 4.3), on frozen features of one pass.
+"""Score BioCLIP 2's tasks beyond species (arXiv 2505.23883, section 4.3) on frozen features from one pass.
 
-Every function takes features and labels and gives one score per repetition; the papers report their mean and standard
-deviation. Random numbers are seeded with ``seed + run``; they are not those of the published scripts, which depend on
-the machine, so scores agree within the spread of the runs and not to the last example.
+Every function takes features and labels and returns one score per run; the papers report mean and standard deviation
+over runs. Random numbers are seeded with ``seed + run``. They differ from those of the published scripts, which depend
+on the machine, so scores agree within the spread of the runs, but not example by example.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ N_TRANSFERS = 5
 BATCH = 64
 HIDDEN = 512
 PUBLISHED_THRESHOLD = 0.5
-"""The published scripts compare *logits* with it, that is probabilities with 0.62."""
+"""The published scripts compare *logits* with this threshold, which corresponds to a probability of 0.62."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunScore:
-    """A score per run."""
+    """The scores of repeated runs."""
 
     runs: tuple[float, ...]
 
@@ -43,7 +43,7 @@ class RunScore:
 
 @dataclass(frozen=True, kw_only=True)
 class TraitHead:
-    """How traits are learned from frozen features: two linear layers with dropout between, nothing else."""
+    """Training settings of the trait classifier: two linear layers on frozen features with dropout between them."""
 
     learning_rate: float
     epochs: int
@@ -52,7 +52,7 @@ class TraitHead:
 
 FISHNET_HEAD = TraitHead(learning_rate=1e-4, epochs=50)
 AWA2_HEAD = TraitHead(learning_rate=1e-5, epochs=50)
-"""The published rate; the number of epochs is FishNet's, AwA2's own was not found."""
+"""The learning rate is the published one. The number of epochs is FishNet's, because AwA2's was not found."""
 
 
 def predict_traits(
@@ -63,9 +63,9 @@ def predict_traits(
     *,
     seed: int = 0,
 ) -> Float32[ndarray, "Q A"]:
-    """Logits of ``A`` yes-or-no traits for each query; Adam, batches of 64, rate halved every 20 epochs.
+    """Train a classifier of ``A`` binary traits and return its logits for each query.
 
-    Features keep the length that the model gave them.
+    Training uses Adam with batches of 64 and halves the learning rate every 20 epochs. Features are not normalised.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -91,15 +91,16 @@ def predict_traits(
 
 
 def share_all_right(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"]) -> float:
-    """Share of images with every trait right (FishNet)."""
+    """Return the share of images with every trait right (FishNet)."""
     return float((said_QA == truth_QA.astype(bool)).all(axis=1).mean())
 
 
 def macro_f1(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"], *, first: int | None = None) -> float:
-    """Mean over traits of the F1 score of yes (AwA2); 0 for a trait that is neither said nor true.
+    """Return the F1 score of the positive answer, averaged over traits (AwA2).
 
-    ``first`` limits the mean to that many traits. The published script asks scikit-learn for the labels 0 and 1,
-    which for a table of traits are its columns 0 and 1: as it stands, its score is ``first=2`` of the 85.
+    A trait that is never predicted and never true scores 0. ``first`` limits the mean to that many traits. The
+    published script asks scikit-learn for the labels 0 and 1, which for a table of traits are columns 0 and 1; the
+    published score is therefore ``first=2`` of the 85 traits.
     """
     from sklearn.metrics import f1_score
 
@@ -116,13 +117,13 @@ def answer_pairs(
     n_draws: int = 100,
     n_jobs: int = 1,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
-    """One of NeWT's binary tasks: features centred and normalised, scaled, an SVM by random search.
+    """Answer one of NeWT's binary tasks with an SVM on centred, normalised and scaled features.
 
-    100 draws of C (log-uniform, 1e-3 to 10), gamma (1e-4 to 1e-3) and one of four kernels, five-fold (fewer folds
-    where an answer has fewer than five training images).
+    A random search draws 100 settings of C (log-uniform, 1e-3 to 10), gamma (log-uniform, 1e-4 to 1e-3) and one of
+    four kernels. It uses five-fold cross-validation, or fewer folds if an answer has fewer than five training images.
 
     Raises:
-        LinnaeaError: an answer has fewer than two training images.
+        LinnaeaError: An answer has fewer than two training images.
     """
     from scipy.stats import loguniform
     from sklearn.model_selection import RandomizedSearchCV
@@ -138,7 +139,7 @@ def answer_pairs(
     }
     _, counts = np.unique(label_S, return_counts=True)
     if len(counts) < 2 or counts.min() < 2:
-        raise LinnaeaError(f"a yes-or-no question with {counts.tolist()} training images per answer; two are needed")
+        raise LinnaeaError(f"a binary task has {counts.tolist()} training images per answer; each answer needs two")
     pipeline = make_pipeline(StandardScaler(), SVC())
     search = RandomizedSearchCV(
         pipeline, space, n_iter=n_draws, random_state=seed, n_jobs=n_jobs, cv=min(5, int(counts.min()))
@@ -158,7 +159,7 @@ def score_pairs(
     n_jobs: int = 1,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[RunScore, dict[str, float]]:
-    """Accuracy over the test images of all tasks together, per run; and each task's own, of the first run."""
+    """Return the accuracy over the test images of all tasks for each run, and each task's accuracy in the first run."""
     tasks = np.asarray(task_N)
     names = sorted(set(task_N))
     runs, own = [], {}
@@ -186,7 +187,10 @@ def score_transfer(
     n_shots: int = 1,
     n_runs: int = N_TRANSFERS,
 ) -> RunScore:
-    """SimpleShot with ``n_shots`` images per class of another split, ``n_runs`` draws (PlantDoc in BioCLIP 2)."""
+    """Score SimpleShot with ``n_shots`` images per class of another split, over ``n_runs`` draws.
+
+    BioCLIP 2 evaluates PlantDoc this way.
+    """
     n_classes = int(max(label_S.max(), truth_Q.max())) + 1
     runs = []
     for seed in range(n_runs):
@@ -206,10 +210,11 @@ def score_discovery(
     *,
     n_runs: int = N_RUNS,
 ) -> dict[str, RunScore]:
-    """Generalised category discovery (Vaze et al., CVPR 2022), as BioCLIP 2 scores Herbarium 19.
+    """Score generalised category discovery (Vaze et al., CVPR 2022), as BioCLIP 2 does for Herbarium 19.
 
-    80% of the images of old classes are labelled; semi-supervised k-means with as many clusters as classes; clusters
-    are matched to classes on the unlabelled images, old and new apart. Keys: ``all``, ``old``, ``new``.
+    80% of the images of old classes are labelled. Semi-supervised k-means finds as many clusters as there are classes.
+    Clusters are matched to classes on the unlabelled images, separately for old and new classes. The keys are ``all``,
+    ``old`` and ``new``.
     """
     old_N = is_old_K[label_N]
     candidates = np.flatnonzero(old_N)
@@ -236,7 +241,10 @@ def cluster_partly_labelled(
     n_steps: int = 10,
     tolerance: float = 1e-4,
 ) -> Int[ndarray, "N"]:  # noqa: F821
-    """k-means in which labelled images never leave the cluster of their class; further centres by k-means++."""
+    """Cluster with k-means, keeping labelled images in the cluster of their class.
+
+    The remaining centres are initialised with k-means++.
+    """
     classes = np.unique(label_N[labelled_N])
     place = np.searchsorted(classes, label_N)
     fixed = np.where(labelled_N, place, -1)
@@ -266,7 +274,7 @@ def cluster_partly_labelled(
 
 
 def match_clusters(cluster_N: Int[ndarray, "N"], label_N: Int[ndarray, "N"]) -> Bool[ndarray, "N"]:  # noqa: F821
-    """Which images are right under the best one-to-one matching of clusters and classes (Hungarian)."""
+    """Return which images are right under the best one-to-one matching of clusters and classes (Hungarian method)."""
     from scipy.optimize import linear_sum_assignment
 
     if not len(label_N):

@@ -1,4 +1,4 @@
-"""Where a model is good and where it is not: per image, class, clade and domain; and what it takes for what."""
+"""Break results down by image, class, clade and domain, and list the most frequent confusions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 DOMAIN = "domain"
-"""The fact of a record that names its domain: field, studio, specimen, camera trap, ..."""
+"""The fact of a record that names its domain, such as field, studio, specimen or camera trap."""
 
 
 def read_domains(dataset: DataSet, fact: str = DOMAIN) -> list[str]:
-    """The domain of each image, from its facts in the shards; where no image has any, its source."""
+    """Return the domain of each image from its facts in the shards, or its source if no image has a domain."""
     values = ((key, " ".join(str(facts.get(fact) or "").split())) for key, facts in dataset.iter_facts())
     found = {key: value for key, value in values if value}
     if not found:
@@ -27,8 +27,9 @@ def read_domains(dataset: DataSet, fact: str = DOMAIN) -> list[str]:
 
 
 def per_clade(truth: Sequence[Taxon], right_NR: Bool[ndarray, "N 7"], counted_NR: Bool[ndarray, "N 7"]) -> pl.DataFrame:
-    """A row per taxon of the truth above species: rank, name, lineage, images, and the shares named right at that
-    rank and at species rank.
+    """Return one row per true taxon above species: rank, name, lineage, images, and accuracy.
+
+    Accuracy is given at the taxon's own rank and at species rank.
     """
     names = pl.DataFrame([list(taxon.lineage) for taxon in truth], schema=list(RANK_LABELS), orient="row")
     frame = names.with_columns(
@@ -59,8 +60,9 @@ def per_clade(truth: Sequence[Taxon], right_NR: Bool[ndarray, "N 7"], counted_NR
 
 
 def per_class(examples: pl.DataFrame) -> pl.DataFrame:
-    """A row per true class: images, share named right, mean probability of the truth, its commonest wrong name; the
-    best named first.
+    """Return one row per true class: images, accuracy, mean probability of the truth, most frequent wrong answer.
+
+    Classes are sorted by accuracy, best first.
     """
     wrong = (
         examples.filter(~pl.col("right"))
@@ -86,7 +88,7 @@ def per_class(examples: pl.DataFrame) -> pl.DataFrame:
 def per_domain(
     domains: Sequence[str], right_NR: Bool[ndarray, "N 7"], counted_NR: Bool[ndarray, "N 7"]
 ) -> pl.DataFrame:
-    """A row per domain: images and the share named right at each rank."""
+    """Return one row per domain with the number of images and the accuracy at each rank."""
     columns = [
         pl.Series(label, np.where(counted_NR[:, i], right_NR[:, i], np.nan)).fill_nan(None)
         for i, label in enumerate(RANK_LABELS)
@@ -96,8 +98,10 @@ def per_domain(
 
 
 def confusions(examples: pl.DataFrame, most: int = 12) -> pl.DataFrame:
-    """The pairs taken for one another most: truth, answer, how often, of how many, ``rows`` of the images; the
-    commonest first, then the further apart in the tree.
+    """Return the ``most`` most frequent confusions, one row per pair of truth and answer.
+
+    ``times`` counts the confusion, ``of`` the images of the truth, and ``rows`` lists the confused images. The most
+    frequent pairs come first; among equals, those further apart in the tree.
     """
     of = examples.group_by("truth").agg(pl.len().alias("of"))
     return (
@@ -115,12 +119,12 @@ def confusions(examples: pl.DataFrame, most: int = 12) -> pl.DataFrame:
 def tabulate_examples(
     dataset: DataSet, answers: Mapping[str, ZeroShotAnswers], few_shot: Sequence[FewShotScore]
 ) -> pl.DataFrame:
-    """A row per image, in index order.
+    """Return one row per image, in index order.
 
-    The columns of :func:`~linnaea.evaluate.zero_shot.tabulate` for the first caption form; ``answer``, ``right`` and
-    ``truth_place`` again with the form's name at the end for each further one (``right_sci``); and for each number of
-    shots in how many folds the image was a query (``few_shot_5_asked``), and the share of these in which it was right
-    (``few_shot_5_right``, null where it never was one).
+    The first caption form has the columns of :func:`~linnaea.evaluate.zero_shot.tabulate`. Each further form adds
+    ``answer``, ``right`` and ``truth_place`` with its name as a suffix (``right_sci``). Each number of shots adds two
+    columns: ``few_shot_5_asked``, the number of folds in which the image was a query, and ``few_shot_5_right``, the
+    share of those folds in which it was right (null if it was never a query).
     """
     forms = iter(answers.items())
     if first := next(forms, None):

@@ -1,4 +1,4 @@
-"""Several runs and the published numbers in one table; which differences between our runs are more than chance."""
+"""Compare runs with one another and with published numbers, and test which differences are significant."""
 
 import csv
 import json
@@ -23,14 +23,17 @@ SCORES_SCHEMA = {
     "score": pl.String, "what": pl.String, "model": pl.String, "ours": pl.Boolean, "value": pl.Float64,
     "low": pl.Float64, "high": pl.Float64, "std": pl.Float64, "n_images": pl.Int64, "source": pl.String,
 }  # fmt: skip
-"""``value`` and its bounds are shares; ``std`` is over folds or runs; bounds are a 95% bootstrap over images."""
+"""Schema of the table of scores.
+
+``value`` and its bounds are shares. ``std`` is over folds or runs. The bounds are a 95% bootstrap interval over images.
+"""
 
 PAIRS_SCHEMA = {
     "score": pl.String, "what": pl.String, "first": pl.String, "second": pl.String, "difference": pl.Float64,
     "low": pl.Float64, "high": pl.Float64, "only_first": pl.Int64, "only_second": pl.Int64, "p_value": pl.Float64,
     "p_adjusted": pl.Float64, "n_images": pl.Int64, "verdict": pl.String,
 }  # fmt: skip
-"""``difference`` is second minus first; ``p_adjusted`` is Holm's over all pairs of the table."""
+"""Schema of the table of pairs: ``difference`` is second minus first; ``p_adjusted`` is Holm's over all pairs."""
 
 ALPHA = 0.05
 BEYOND_SPECIES = {
@@ -41,7 +44,7 @@ BEYOND = "beyond species"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One evaluation that is compared: what ``linnaea evaluate`` left in a folder."""
+    """One evaluation to compare, as ``linnaea evaluate`` saved it in a folder."""
 
     label: str
     folder: Path
@@ -50,13 +53,13 @@ class Entry:
 
     @property
     def what(self) -> str:
-        """The task, or the split of the data set; a task with other images than published is not that task."""
+        """The task or the split of the data set; a task with other images than published gets another name."""
         what = str(self.facts.get("what") or "evaluated images")
         return what if self.facts.get("as_published", True) else f"{what} (other images)"
 
     @cached_property
     def examples(self) -> pl.DataFrame | None:
-        """The table of single images, where there is one."""
+        """The table of single images, if the evaluation has one."""
         path = self.folder / "examples.parquet"
         try:
             return pl.read_parquet(path) if path.exists() else None
@@ -65,7 +68,7 @@ class Entry:
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        """Score -> column of :attr:`examples` that says what was right."""
+        """The column of :attr:`examples` with the right answers, by score."""
         if self.examples is None:
             return {}
         forms = list(dict.fromkeys(name.split("/")[1] for name in self.metrics if name.startswith("zero_shot/")))
@@ -77,29 +80,30 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Evaluations side by side, with the published numbers."""
+    """Evaluations side by side with published numbers."""
 
     scores: pl.DataFrame
     """Rows of :data:`SCORES_SCHEMA`: every score of every evaluation, then the published ones."""
     pairs: pl.DataFrame
     """Rows of :data:`PAIRS_SCHEMA`: every pair of evaluations of the same images."""
     report_path: Path | None = None
-    """The page, where an ``output`` was given."""
+    """The report page, if an ``output`` was given."""
 
     def __repr__(self) -> str:
         ours = self.scores.filter("ours")
         better = self.pairs.filter(pl.col("verdict").str.ends_with("is better")).height
         return (
-            f"<Comparison of {ours['model'].n_unique()} models: {better} of {self.pairs.height} differences are real>"
+            f"<Comparison of {ours['model'].n_unique()} models:"
+            f" {better} of {self.pairs.height} differences are significant>"
         )
 
     @cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
-        """For each score a table, a row per model (:func:`wide_tables`)."""
+        """One table per score with one row per model (:func:`wide_tables`)."""
         return wide_tables(self.scores)
 
     def save(self, directory: str | Path) -> Path:
-        """Write ``scores.csv``, ``differences.csv``, ``compare.md`` and ``compare.html``; return the page's path."""
+        """Write ``scores.csv``, ``differences.csv``, ``compare.md`` and ``compare.html``; return the HTML path."""
         folder = Path(directory)
         write_atomically(folder / "scores.csv", self.scores.write_csv())
         write_atomically(folder / "differences.csv", self.pairs.write_csv())
@@ -111,12 +115,12 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
     """Compare evaluations with one another and with published numbers.
 
     Args:
-        runs: Folders that :func:`linnaea.evaluate` or ``linnaea evaluate`` wrote, also with ``--task all``.
-        output: Folder for the page and the tables.
+        runs: Folders that :func:`linnaea.evaluate` or ``linnaea evaluate`` wrote, including with ``--task all``.
+        output: Folder for the report page and the tables.
 
     Raises:
         UsageError: No folder is given.
-        LinnaeaError: A folder holds no evaluation.
+        LinnaeaError: A folder contains no evaluation.
     """
     if not runs:
         raise UsageError("give at least one folder that `linnaea evaluate` wrote")
@@ -128,10 +132,10 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
 
 
 def read_runs(folders: Sequence[Path]) -> list[Entry]:
-    """The runs in folders of ``linnaea evaluate``; one of ``--task all`` holds a run per task.
+    """Read the runs in folders of ``linnaea evaluate``; a folder of ``--task all`` contains one run per task.
 
     Raises:
-        LinnaeaError: a folder holds no run.
+        LinnaeaError: A folder contains no run.
     """
     labels = [folder.resolve().name for folder in folders]
     runs = []
@@ -140,7 +144,7 @@ def read_runs(folders: Sequence[Path]) -> list[Entry]:
         inner = sorted(path.parent for path in folder.glob("*/metrics.json"))
         found = [folder] if (folder / "metrics.json").exists() else inner
         if not found:
-            raise LinnaeaError(f"{folder}: holds no metrics.json; give folders that `linnaea evaluate` wrote")
+            raise LinnaeaError(f"{folder}: no metrics.json; give folders that `linnaea evaluate` wrote")
         runs += [_read_run(path, label) for path in found]
     return runs
 
@@ -157,7 +161,7 @@ def _read_run(folder: Path, label: str) -> Entry:
 
 
 def read_published() -> pl.DataFrame:
-    """The published scores that ship with us, as rows of :data:`SCORES_SCHEMA`, each with the table it stands in."""
+    """Return the bundled published scores as rows of :data:`SCORES_SCHEMA`, each with the table it comes from."""
     text = files("linnaea.evaluate").joinpath("published.csv").read_text(encoding="utf-8")
     rows = [
         {"score": row["score"], "what": row["task"], "model": row["model"], "ours": False,
@@ -168,7 +172,7 @@ def read_published() -> pl.DataFrame:
 
 
 def tabulate_scores(runs: Sequence[Entry]) -> pl.DataFrame:
-    """Every score of every run, rows of :data:`SCORES_SCHEMA`."""
+    """Return every score of every run as rows of :data:`SCORES_SCHEMA`."""
     rows: list[dict[str, Any]] = []
     for run in runs:
         common = {"what": run.what, "model": run.label, "ours": True, "source": str(run.folder)}
@@ -188,7 +192,7 @@ def tabulate_scores(runs: Sequence[Entry]) -> pl.DataFrame:
 
 
 def _weight(examples: pl.DataFrame, column: str) -> pl.Expr:
-    """How often each image was asked."""
+    """Return the number of times each image was queried."""
     asked = column.removesuffix("right") + "asked"
     return (pl.col(asked) if column.startswith("few_shot_") and asked in examples.columns else pl.lit(1)).cast(
         pl.Float64
@@ -203,7 +207,7 @@ def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
                 score = {"knn": "k-NN", "linear": "linear probe"}.get(probe, probe)
             case [protocol, *_] if BEYOND_SPECIES.get(protocol) == name:
                 score = BEYOND
-                if run.facts.get("task") == "awa2":  # the published score is of the first two attributes
+                if run.facts.get("task") == "awa2":  # the published score covers the first two attributes
                     continue
             case ["traits", "first_two", "mean"]:
                 score = BEYOND
@@ -217,9 +221,9 @@ def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
 def compare_runs(
     runs: Sequence[Entry], *, on_progress: Callable[[int, int | None], None] = lambda done, total: None
 ) -> pl.DataFrame:
-    """Every pair of runs on the same images, score by score, rows of :data:`PAIRS_SCHEMA`.
+    """Compare every pair of runs on the same images, score by score, and return rows of :data:`PAIRS_SCHEMA`.
 
-    Images are paired by their key; runs of other images are no pair, and a row says so.
+    Images are paired by key. If two runs have different images, the verdict of their row says so.
     """
     pairs = [pair for pair in combinations(runs, 2) if pair[0].what == pair[1].what]
     rows: list[dict[str, Any]] = []
@@ -244,7 +248,7 @@ def _compare_pair(first: Entry, second: Entry) -> list[dict[str, Any]]:
         other = second.examples.select("key", b=second.columns[score])
         both = one.join(other, on="key", how="inner").drop_nulls()
         if one[:, "a"].null_count() == one.height and other[:, "b"].null_count() == other.height:
-            continue  # no class has so many images
+            continue  # no class has enough images
         if one["key"].n_unique() < one.height or set(one["key"]) != set(other["key"]) or both.is_empty():
             rows.append(row | {"verdict": "not the same images"})
             continue
@@ -261,7 +265,10 @@ def _compare_pair(first: Entry, second: Entry) -> list[dict[str, Any]]:
 
 
 def published_score(score: str, what: str) -> str:
-    """The published score that one of ours stands beside, ``""`` if none: zero-shot has the task's own captions."""
+    """Return the published score that corresponds to one of ours, or ``""`` if none does.
+
+    Published zero-shot scores use the task's own captions.
+    """
     task = TASKS.get(what)
     if not score.startswith("zero-shot, "):
         return score if task else ""
@@ -269,10 +276,11 @@ def published_score(score: str, what: str) -> str:
 
 
 def wide_tables(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """For every score a table: a row per model, ours first, a column per task or data set of ours, values in percent.
+    """Return one table per score in percent, with one row per model and one column per task or data set of our runs.
 
-    Published rows stand below where they have one of these; ``mean`` is that of models which have all. Our zero-shot
-    with the published captions stands with the published ones under ``zero-shot``.
+    Our models come first. Published models follow if they have a value in one of the columns. ``mean`` is given for
+    models with a value in every column. Our zero-shot scores with the published captions are listed with the published
+    ones under ``zero-shot``.
     """
     under = [
         published_score(score, what) if ours else score
@@ -281,7 +289,7 @@ def wide_tables(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
     shown = scores.with_columns(under=pl.Series(under, dtype=pl.String))
     tables = {}
     names = shown.unique("score", maintain_order=True)["score"].to_list()
-    for name in sorted(names, key=lambda name: name != "zero-shot"):  # beside the published ones: first
+    for name in sorted(names, key=lambda name: name != "zero-shot"):  # the table with published scores comes first
         part = shown.filter((pl.col("score") == name) | ((pl.col("under") == name) & (name != "")))
         whats = part.filter("ours")["what"].unique()
         part = part.filter(pl.col("what").is_in(whats.to_list()))
@@ -302,7 +310,7 @@ def wide_tables(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def published_tables() -> dict[str, pl.DataFrame]:
-    """All published numbers, a table per source: a row per model, a column per task and score, in percent."""
+    """Return all published numbers in percent: one table per source, one row per model, one column per score."""
     tables = {}
     for (source,), part in read_published().group_by(["source"], maintain_order=True):
         named = part.with_columns(

@@ -1,4 +1,4 @@
-"""The comparison as a page and as Markdown: scores with error bars beside the published ones, and real differences."""
+"""Write a comparison as an HTML page and as Markdown, with error bars, published scores and significant differences."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ GREY = "#9aa19a"
 MOST_ROWS = 24
 
 READING = (
-    "Bars of error are 95% bootstrap intervals over images. Two runs on the same images are compared image by image:"
-    " the interval of the difference by paired bootstrap, the p-value by McNemar's test, adjusted after Holm for the"
-    " number of comparisons on this page. A difference counts where its interval excludes zero and the adjusted"
-    " p-value is below 0.05.\n\nPublished numbers come without single answers, so no test is possible; they are for"
-    " orientation. They were measured by their authors on their copies of the data."
+    "Error bars are 95% bootstrap intervals over images. Two runs on the same images are compared image by image. The"
+    " interval of the difference comes from a paired bootstrap. The p-value is McNemar's, with Holm's adjustment for"
+    " the number of comparisons on this page. A difference is significant if its interval excludes zero and the"
+    " adjusted p-value is below 0.05.\n\nPublished numbers come without single answers, so they cannot be tested."
+    " Their authors measured them on their own copies of the data."
 )
 
 
@@ -29,14 +29,14 @@ def write_comparison(
     tables: Mapping[str, pl.DataFrame],
     published: Mapping[str, pl.DataFrame],
 ) -> Path:
-    """Write ``compare.html`` into ``folder``; arguments are those that :mod:`linnaea.evaluate.comparison` makes."""
+    """Write ``compare.html`` into ``folder`` from the tables of :mod:`linnaea.evaluate.comparison`; return its path."""
     ours = scores.filter("ours")
     facts = Facts(
         {
             "models": ours["model"].n_unique(),
             "tasks and data sets": ours["what"].n_unique(),
             "differences tested": pairs["p_value"].count(),
-            "beyond the error bars": pairs.filter(pl.col("verdict").str.ends_with("is better")).height,
+            "significant differences": pairs.filter(pl.col("verdict").str.ends_with("is better")).height,
         }
     )
     sections = [Section("At a glance", [facts, *_verdicts(pairs), Details("How to read this", [Text(READING)])])]
@@ -45,12 +45,12 @@ def write_comparison(
         blocks: list[Block] = []
         if part.height:
             figure = plot_scores(part)
-            blocks.append(Figure(figure, f"share right with error bars: {name}", "Right answers, 95% intervals."))
-        blocks.append(Table(_in_tenths(table), caption="Percent."))
+            blocks.append(Figure(figure, f"accuracy with error bars: {name}", "Accuracy with 95% intervals."))
+        blocks.append(Table(_in_tenths(table), caption="In percent."))
         sections.append(Section(name[0].upper() + name[1:], blocks))
     if pairs.height:
         cells = _in_tenths(pairs_in_points(pairs))
-        sections.append(Section("Every pair", [Table(cells, caption="Differences in points, second minus first.")]))
+        sections.append(Section("All pairs", [Table(cells, caption="Percentage points, second minus first.")]))
     everything: list[Block] = [Details(source, [Table(_in_tenths(table))]) for source, table in published.items()]
     sections.append(Section("All published numbers, by source", everything))
     page = Page("Comparison", ", ".join(ours["model"].unique(maintain_order=True)), sections,
@@ -73,7 +73,7 @@ def _verdicts(pairs: pl.DataFrame) -> list[Block]:
 
 
 def plot_scores(scores: pl.DataFrame) -> Any:
-    """A dot with its interval per task and model, models in their colours."""
+    """Draw a dot with its interval for each task and model, with one colour per model."""
     from matplotlib.figure import Figure as Plot
 
     whats = scores["what"].unique(maintain_order=True).to_list()[:MOST_ROWS]
@@ -103,7 +103,7 @@ def plot_scores(scores: pl.DataFrame) -> Any:
 
 
 def pairs_in_points(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return the table of pairs for people: differences in points, p-values with two digits."""
+    """Return the table of pairs for display: differences in percentage points, p-values with two digits."""
     return pairs.select(
         "what", "score", "first", "second",
         (pl.col("difference") * 100).alias("difference"), (pl.col("low") * 100).alias("low"),
@@ -118,7 +118,7 @@ def _two_digits(value: float) -> str:
 
 
 def as_markdown(tables: Mapping[str, pl.DataFrame], pairs: pl.DataFrame) -> str:
-    """Return the tables as Markdown, percent with one decimal."""
+    """Return the tables as Markdown, in percent with one decimal."""
     parts = ["# Comparison", ""]
     for name, table in tables.items():
         parts += [f"## {name} (%)", "", *_markdown_rows(table), ""]
@@ -133,7 +133,7 @@ def _markdown_rows(table: pl.DataFrame) -> list[str]:
 
 
 def format_cell(value: object) -> str:
-    """Return the text of a cell: numbers with one decimal, bars kept out of the columns."""
+    """Return the text of a cell: numbers with one decimal, and ``|`` replaced because it separates columns."""
     match value:
         case None:
             return ""

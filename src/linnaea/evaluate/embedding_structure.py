@@ -1,7 +1,7 @@
-"""Whether the tree of life shows in the vectors of photographs, without any caption.
+"""Measure how image vectors reflect the tree of life, without captions.
 
-Neighbours of one genus, distances that follow the tree, and the emergent structure of BioCLIP 2 (arXiv 2505.23883):
-individuals of a species vary in directions that do not serve to tell species apart.
+The measures are the purity of neighbourhoods, the correlation of vector distance with tree distance, and the emergent
+structure of BioCLIP 2 (arXiv 2505.23883): individuals of a species vary in directions that do not separate species.
 """
 
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from linnaea.taxonomy.taxon import Taxon
 from linnaea.taxonomy.tree import lca_heights
 
 MAX_CELLS = 16_000_000
-"""Images x images in memory at once (64 MB)."""
+"""The largest number of image pairs held in memory at once (64 MB)."""
 N_NEIGHBOURS = 5
 N_PAIRS = 200_000
 MOST_CLASSES = 2_000
-"""Class means of which all pairs are compared; of more, pairs are drawn."""
+"""The largest number of class means for which all pairs are compared; beyond it, pairs are sampled."""
 MEANS_VARIANCE = 0.9
-"""Share of the variance of class means that the directions between species hold."""
+"""The share of the variance of class means that the between-species directions explain."""
 N_SHOWN = 6
-"""Taxa told apart at each rank: the most photographed ones, as in the paper."""
+"""The number of taxa shown at each rank: those with the most photographs, as in the paper."""
 MOST_IMAGES = 2_000
 FEWEST_IMAGES = 20
 
 
 def nearest(feature_NE: Float32[ndarray, "N E"], k: int) -> Int64[ndarray, "N k"]:
-    """The ``k`` nearest other images of each by cosine, nearest first, equal ones by number; in blocks of memory."""
+    """Return each image's ``k`` nearest other images by cosine, nearest first, ties by row number."""
     n = len(feature_NE)
     k = min(k, n - 1)
     found = np.empty((n, k), np.int64)
@@ -48,8 +48,10 @@ def nearest(feature_NE: Float32[ndarray, "N E"], k: int) -> Int64[ndarray, "N k"
 def score_purity(
     feature_NE: Float32[ndarray, "N E"], taxon_NR: Int[ndarray, "N 7"], k: int = N_NEIGHBOURS
 ) -> dict[str, float]:
-    """``purity/genus``: the share of an image's ``k`` nearest that are of its genus; ``purity_chance/genus``: of any
-    other image. Images not named at a rank are neither asked nor neighbours that fit.
+    """Return the share of each image's ``k`` nearest neighbours that have the same taxon, per rank.
+
+    ``purity/genus`` is the mean share of neighbours in the same genus; ``purity_chance/genus`` is the share among all
+    other images. Images without a name at a rank are left out as queries and never count as a match.
     """
     metrics: dict[str, float] = {}
     neighbour_Nk = nearest(feature_NE, k)
@@ -71,10 +73,10 @@ def score_distances(
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Spearman's correlation of cosine distance with the height at which two lineages meet.
+    """Return Spearman's correlation of cosine distance with the height of the lowest common ancestor.
 
-    ``distance_correlation`` over random pairs of images, ``class_distance_correlation`` over pairs of class means
-    (all pairs up to 2,000 classes).
+    ``distance_correlation`` is over random pairs of images. ``class_distance_correlation`` is over pairs of class
+    means (all pairs up to 2,000 classes).
     """
     rng, n = np.random.default_rng(seed), len(feature_NE)
     if n < 3:
@@ -108,7 +110,7 @@ def score_distances(
 
 
 def spearman(a_P: Shaped[ndarray, "P"], b_P: Shaped[ndarray, "P"]) -> float:  # noqa: F821
-    """Return Spearman's rank correlation, ties at their mean rank; 0 where one side is constant."""
+    """Return Spearman's rank correlation with ties at their mean rank, or 0 if one side is constant."""
     from scipy.stats import spearmanr
 
     a, b = np.asarray(a_P), np.asarray(b_P)
@@ -116,7 +118,7 @@ def spearman(a_P: Shaped[ndarray, "P"], b_P: Shaped[ndarray, "P"]) -> float:  # 
 
 
 def class_means(feature_NE: Float[ndarray, "N E"], class_N: Int[ndarray, "N"]) -> Float[ndarray, "K E"]:  # noqa: F821
-    """The mean of each class, in order of class number."""
+    """Return the mean vector of each class, in order of class number."""
     order = np.argsort(class_N, kind="stable")
     _, starts, counts = np.unique(class_N[order], return_index=True, return_counts=True)
     return np.asarray(np.add.reduceat(feature_NE[order].astype(np.float64), starts, axis=0) / counts[:, None])
@@ -128,13 +130,13 @@ def score_orthogonality(
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Is variation within species orthogonal to that between them?
+    """Measure whether variation within species is orthogonal to variation between species.
 
-    The directions between species are the principal ones of the class means (those that hold nine tenths of their
-    variance), found on a random half of each class; ``within_outside_between`` is the share of the other half's
-    variance within classes that lies outside them, ``within_outside_between_chance`` what directions without any
-    structure would give. ``fisher_ratio`` is the variance between classes over that within. Classes of fewer than
-    four images are left out; nothing is said of fewer than three classes.
+    The between-species directions are the principal components of the class means that explain 90% of their variance,
+    computed on a random half of each class. ``within_outside_between`` is the share of the other half's within-class
+    variance outside these directions; ``within_outside_between_chance`` is the share expected of random directions.
+    ``fisher_ratio`` is the variance between classes divided by the variance within. Classes with fewer than four
+    images are left out; the result is empty for fewer than three classes.
     """
     kept = np.bincount(class_N)[class_N] >= 4
     feature, own = feature_NE[kept].astype(np.float64), np.unique(class_N[kept], return_inverse=True)[1]
@@ -160,7 +162,7 @@ def score_orthogonality(
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One panel: the images of one clade, coloured by the taxa of a rank within it."""
+    """One t-SNE panel: the images of a clade, coloured by their taxa at one rank."""
 
     rank: Rank
     within: str
@@ -169,23 +171,25 @@ class Level:
     """Rows of the images."""
     xy_N2: NDArray[np.float64]
     colour_N: NDArray[np.int64]
-    """Place in ``names``."""
+    """Index of each image's taxon in ``names``."""
     names: tuple[str, ...]
 
 
 def lay_out(
     feature_NE: Float32[ndarray, "N E"], taxon_NR: Int[ndarray, "N 7"], taxa: list[Taxon], *, seed: int = 0
 ) -> list[Level]:
-    """The panels from kingdom to species: at each rank the six taxa with most images are shown, then the largest is
-    entered. ``taxon_NR`` numbers the taxa (-1 unnamed), ``taxa`` is the truth of each image. At most 2,000 images a
-    panel, drawn with ``seed``; a panel of the same images as the one above keeps its layout.
+    """Return t-SNE panels from kingdom to species.
+
+    Each panel shows the six taxa of its rank with the most images; the next panel shows the largest of them.
+    ``taxon_NR`` numbers the taxa (-1 unnamed), and ``taxa`` is the truth of each image. A panel has at most 2,000
+    images, drawn with ``seed``. A panel with the same images as the previous one keeps its layout.
     """
     rows, within = np.arange(len(feature_NE)), ""
     levels: list[Level] = []
     for rank in Rank:
         own = taxon_NR[rows, rank]
         numbers, counts = np.unique(own[own >= 0], return_counts=True)
-        if not len(numbers):  # nobody here is named at this rank
+        if not len(numbers):  # no image here has a name at this rank
             continue
         shown = numbers[np.lexsort((numbers, -counts))][:N_SHOWN]
         chosen = rows[np.isin(own, shown)]

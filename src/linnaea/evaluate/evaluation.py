@@ -1,4 +1,4 @@
-"""A model's scores on one split: which candidates, which captions, which protocols."""
+"""Score a model on one split, given the candidates, captions and protocols to use."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -29,22 +29,24 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
     "openai": tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
 }
-"""``openai`` are the 80 of CLIP's ImageNet evaluation, which the paper uses."""
+"""Caption templates by name. ``openai`` holds the 80 templates of CLIP's ImageNet evaluation, as in the paper."""
 NO_CLASS = -1
 
 
 def read_templates(word: str) -> tuple[str, ...]:
-    """Templates by name (:data:`TEMPLATES`), or from a file: one a line, the name goes where ``{}`` stands.
+    """Return templates by name (:data:`TEMPLATES`) or from a file with one template per line.
+
+    The taxon's name replaces ``{}`` in each template.
 
     Raises:
-        LinnaeaError: there is no such file, or a line without ``{}``.
+        LinnaeaError: The file does not exist or is empty, or a line has no ``{}``.
     """
     if word in TEMPLATES:
         return TEMPLATES[word]
     try:
         lines = [line for line in Path(word).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise LinnaeaError(f"--templates {word}: is none of {', '.join(TEMPLATES)}, and no file ({error})") from None
+        raise LinnaeaError(f"--templates {word}: not one of {', '.join(TEMPLATES)} or a text file ({error})") from None
     wrong = next((line for line in lines if "{}" not in line), None)
     if wrong is not None or not lines:
         raise LinnaeaError(f"--templates {word}: {f'the line {wrong!r} has no {{}}' if lines else 'is empty'}")
@@ -52,46 +54,46 @@ def read_templates(word: str) -> tuple[str, ...]:
 
 
 CaptionForm: TypeAlias = TextType | Literal["asis"]
-"""A text type, or ``asis``: the raw labels of the source, as the published scripts use for most tasks."""
+"""A text type, or ``asis`` for the raw labels of the source, which the published scripts use for most tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What to ask of a model."""
+    """What to evaluate: candidates, captions, protocols and extra analyses."""
 
     text_types: tuple[CaptionForm, ...] = (TextType.TAXON_COM,)
-    """Caption forms of the candidates, one zero-shot evaluation each; ``asis`` are the source's raw labels. None:
-    ``taxon_com``, and for a task the published form before it."""
+    """Caption forms of the candidates, with one zero-shot evaluation each. ``asis`` uses the source's raw labels. If
+    empty, the form is ``taxon_com``; a task evaluates its published form first."""
     templates: str = "photo"
-    """A name in :data:`TEMPLATES`, or a file (:func:`read_templates`). Empty: ``photo``, and ``openai`` for a task."""
+    """A name in :data:`TEMPLATES` or a file (:func:`read_templates`). If empty, ``photo``, or ``openai`` for a task."""
     candidates: Literal["split", "all"] = "split"
-    """The candidates: the taxa of the evaluated split, or those of all splits."""
+    """Use the taxa of the evaluated split as candidates, or those of all splits."""
     labels: Path | None = None
-    """Candidates from a file, a bank, a model's folder or another data set instead; a bank's calibration counts where
-    this model made it."""
+    """Read the candidates from a file, a bank, a model's folder or another data set instead. A bank's calibration is
+    applied if this model made it."""
     shots: tuple[int, ...] = (0, 1, 5)
-    """0 is zero-shot; others are SimpleShot with that many images a class, five folds."""
+    """Images per class: 0 is zero-shot; other numbers run SimpleShot over five folds."""
     probes: tuple[ProbeName, ...] = ()
-    """Classifiers on the frozen features, beside SimpleShot."""
+    """Classifiers to fit on the frozen features, in addition to SimpleShot."""
     seen: Path | None = None
-    """Taxa that the model was trained on (any file or folder of taxa): seen and unseen species are scored apart."""
+    """Taxa that the model was trained on (any file or folder of taxa). Seen and unseen species are scored apart."""
     structure: bool = False
-    """Whether to look for the tree in the vectors, which takes minutes."""
+    """Whether to analyse how the vectors reflect the tree, which takes minutes."""
     no_organism: Path | None = None
-    """A folder of pictures that show no organism: how well they are told from those that do."""
+    """A folder of pictures without an organism, to measure how well the model rejects them."""
     domain: str = "domain"
-    """The fact of the records that names their domain (field, studio, ...); where no record has it, the source."""
+    """The fact of the records that names their domain (field, studio, ...). The source is used if no record has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Flat metrics, and what they were computed from."""
+    """Flat metrics and the answers that they were computed from."""
 
     metrics: dict[str, int | float]
     answers: dict[str, ZeroShotAnswers] = field(default_factory=dict)
     few_shot: tuple[FewShotScore, ...] = ()
     banks: dict[str, LabelBank] = field(default_factory=dict)
-    """The candidates of each caption form with their vectors."""
+    """The label bank of the candidates for each caption form."""
 
 
 def evaluate_features(
@@ -104,12 +106,12 @@ def evaluate_features(
     heads: Mapping[Rank, LabelBank] | None = None,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Scores:
-    """Score unit vectors of the images of ``dataset``, a split of ``whole``.
+    """Score unit vectors of the images of ``dataset``, which is a split of ``whole``.
 
-    A model with class heads answers with them: its text tower has learnt nothing, and there is no zero-shot.
+    A model with class heads answers with them. Its text tower is untrained, so it has no zero-shot scores.
 
     Raises:
-        LinnaeaError: a true taxon is not among the labels asked for.
+        LinnaeaError: A true taxon is not among the requested labels.
     """
     metrics: dict[str, int | float] = {"n_images": len(dataset), "n_classes": dataset.index["taxon_id"].n_unique()}
     answers: dict[str, ZeroShotAnswers] = {}
@@ -147,7 +149,7 @@ def evaluate_features(
 
 
 def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -> LabelBank:
-    """The bank with the calibration of the one at ``labels``, if this model made it of these captions."""
+    """Return the bank with the calibration of the bank at ``labels``, if this model made that from these captions."""
     if labels is None or not (labels / FACTS_FILE).exists():
         return bank
     asked = LabelBank.open(labels)
@@ -159,7 +161,7 @@ def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -
 
 
 def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821
-    """For every image whether its taxon is among those of ``seen``, by the names of all ranks, or by its binomial."""
+    """Return for each image whether its taxon is in ``seen``; species match by binomial, others by all rank names."""
     table = read_taxa(seen)
     binomials = set(table.filter(pl.col("species") != "")["scientific_name"])
     lineages = set(table.select(RANK_LABELS).rows())
@@ -169,10 +171,10 @@ def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821
 
 
 def make_captions(form: CaptionForm, candidates: pl.DataFrame, whole: DataSet) -> list[str]:
-    """The text of each candidate, to be set into templates.
+    """Return the text of each candidate, which is put into the templates.
 
     Raises:
-        LinnaeaError: a raw label is asked for a candidate that has none.
+        LinnaeaError: Raw labels are requested, and a candidate has none.
     """
     if form != "asis":
         return [taxon.caption(form) for taxon in taxa_from_table(candidates)]
@@ -180,13 +182,13 @@ def make_captions(form: CaptionForm, candidates: pl.DataFrame, whole: DataSet) -
     ids = candidates.join(whole.taxa, on=[*RANK_LABELS, "common_name"], how="left", maintain_order="left")
     captions = [labels.get(number, "") for number in ids["taxon_id_right"]]
     if missing := captions.count(""):
-        raise LinnaeaError(f"{whole.directory}: {missing} of {len(captions)} candidates have no raw label; use another"
-                           " --text-type")  # fmt: skip
+        raise LinnaeaError(f"{whole.directory}: {missing} of {len(captions)} candidates have no raw label; choose"
+                           " another --text-type")  # fmt: skip
     return captions
 
 
 def read_raw_labels(dataset: DataSet) -> dict[int, str]:
-    """The label that the source gave most images of each taxon, by taxon id, from the facts in the shards."""
+    """Return the most frequent source label of each taxon, by taxon id, from the facts in the shards."""
     if isinstance(dataset, TaskImages):
         return dict(dataset.raw_labels)
     wanted = dict(zip(dataset.index["key"], dataset.index["taxon_id"], strict=True))
@@ -198,7 +200,7 @@ def read_raw_labels(dataset: DataSet) -> dict[int, str]:
 
 
 def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tuple[Int64[ndarray, "N"], pl.DataFrame]:  # noqa: F821
-    """The table of candidates, in depth-first order, and for each image of ``dataset`` the row of its truth."""
+    """Return the row of the truth for each image of ``dataset``, and the table of candidates in depth-first order."""
     if question.labels is None:
         ids = (whole if question.candidates == "all" else dataset).index["taxon_id"].unique().sort()
         truth = np.searchsorted(ids.to_numpy(), dataset.index["taxon_id"].to_numpy())
@@ -210,18 +212,18 @@ def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tup
     )["place"]
     found = place_of.gather(dataset.index["taxon_id"])
     if missing := found.null_count():
-        raise LinnaeaError(f"{question.labels}: {missing} of {len(found)} images show a taxon that it does not hold")
+        raise LinnaeaError(f"{question.labels}: lacks the taxa of {missing} of {len(found)} images; add their labels")
     return found.cast(pl.Int64).to_numpy(), table
 
 
 def score_class_heads(
     features_NE: Float32[ndarray, "N E"], dataset: DataSet, heads: Mapping[Rank, LabelBank]
 ) -> dict[str, int | float]:
-    """Accuracy of each rank's head among all its classes, over the images whose taxon there is one of them.
+    """Return the accuracy of each rank's class head, over the images whose taxon is one of its classes.
 
-    ``class_head/genus/share_answerable`` is the share of images that are counted, of those with a name at the rank: an
-    unseen species has no class, though its genus may. Beside it ``top1``, ``chance/top1`` and ``n_classes``. Where no
-    image is answerable there is no accuracy.
+    Keys are ``class_head/genus/top1``, ``chance/top1``, ``n_classes`` and ``share_answerable``. The last is the share
+    of counted images among those with a name at the rank: an unseen species has no class, but its genus may have one.
+    If no image is answerable, ``top1`` is left out.
     """
     metrics: dict[str, int | float] = {}
     for rank, bank in heads.items():
@@ -240,7 +242,7 @@ def score_class_heads(
 
 
 def find_truths(dataset: DataSet, bank: LabelBank, rank: Rank) -> tuple[Int64[ndarray, "N"], ndarray]:  # noqa: F821
-    """For each image the class of its ancestor at a rank, -1 for none; and whether it has a name there at all."""
+    """Return each image's class at a rank (-1 if the bank lacks it), and whether the image has a name at that rank."""
     class_of = {_down_to(taxon, rank): number for number, taxon in enumerate(bank.taxa_list)}
     taxa = dataset.taxa_list
     of_taxon = np.array([class_of.get(_down_to(taxon, rank), NO_CLASS) for taxon in taxa], np.int64)

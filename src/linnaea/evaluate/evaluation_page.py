@@ -1,4 +1,4 @@
-"""An evaluation as a page: what a biologist asks first comes first; everything is inside the file."""
+"""Write an evaluation as a self-contained HTML page that answers a biologist's first questions first."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,12 +36,13 @@ def write_report(
     title: str,
     findings: Findings | None = None,
 ) -> Path:
-    """Write ``report.html`` into ``folder``; ``examples`` are those of :func:`tabulate_examples`.
+    """Write ``report.html`` into ``folder`` and return its path.
 
-    t-SNE, where there is one, also goes into ``tsne.png``.
+    ``examples`` is the table of :func:`~linnaea.evaluate.breakdown.tabulate_examples`. If there is a t-SNE layout, it
+    is also written to ``tsne.png``.
     """
     findings = findings or Findings()
-    # Labels that name no rank (a task's raw ones) have no tree, and nothing to calibrate rank by rank.
+    # Raw labels of a task may have no ranks, so there is no tree and no calibration per rank.
     ranked = findings.beliefs is not None and bool(findings.beliefs.counted_NR.any())
     form = next(iter(answers), "")
     sections = [Section("At a glance", [Facts(_facts(metrics)), *_in_words(metrics, form)])]
@@ -49,9 +50,9 @@ def write_report(
         sections.append(_ranks(metrics, form))
         if ranked:
             right = [bool(value) for value in examples["right"]]
-            tree = Chart(plot_tree(findings.truth, right), "treemap of life coloured by the share of right answers",
+            tree = Chart(plot_tree(findings.truth, right), "treemap of life coloured by accuracy",
                          TREE_CAPTION, height=600)  # fmt: skip
-            clades = Details("Every clade with five photographs or more", [_clade_table(findings)])
+            clades = Details("All clades with at least five photographs", [_clade_table(findings)])
             sections.append(Section("Where in the tree of life", [tree, clades]))
         sections.append(_photographs(dataset, examples))
         sections.append(_classes(examples))
@@ -63,7 +64,7 @@ def write_report(
         sections.append(_structure(folder, metrics, findings))
     if any(name.startswith("brittleness/") for name in metrics):
         sections.append(_brittleness(metrics))
-    sections.append(Section("All scores", [Details("As numbers", [Table(pl.DataFrame(score_rows(metrics)))])]))
+    sections.append(Section("All scores", [Details("Table of scores", [Table(pl.DataFrame(score_rows(metrics)))])]))
     page = Page(title, f"{len(dataset):,} photographs", sections, footer="Made by `linnaea evaluate`.")
     page.write(folder / "report.html")
     return folder / "report.html"
@@ -87,15 +88,17 @@ def _in_words(metrics: Mapping[str, int | float], form: str) -> list[Text]:
     if "hierarchy/lca_height" not in metrics:
         return []
     candidates = metrics.get("n_candidates", metrics["n_classes"])
-    said = [f"Each photograph was compared with {candidates:,.0f} candidates, written as `{form}`. In brackets: 95%"
-            " intervals, whole classes drawn anew 2,000 times; ± is the spread over five folds."]  # fmt: skip
+    said = [f"Each photograph was compared with {candidates:,.0f} candidates in the caption form `{form}`. Brackets"
+            " show 95% bootstrap intervals over classes (2,000 draws); ± is the standard deviation over five"
+            " folds."]  # fmt: skip
     if "hierarchy/lca_height_of_errors" in metrics:
         near = [metrics[f"hierarchy/{name}"] for name in ("errors_in_genus", "errors_in_family")]
         said.append(
-            f"A wrong answer meets the truth {metrics['hierarchy/lca_height_of_errors']:.1f} ranks above species on"
-            f" average; {near[0]:.0%} of the wrong ones are of the right genus, {near[1]:.0%} of the right family. The"
-            f" likeliest taxa of all ranks lie on one path for {metrics['hierarchy/consistency/path']:.0%} of the"
-            " photographs."
+            "The lowest common ancestor of a wrong answer and the truth lies"
+            f" {metrics['hierarchy/lca_height_of_errors']:.1f} ranks above species on average. {near[0]:.0%} of the"
+            f" wrong answers are in the right genus, {near[1]:.0%} in the right family. For"
+            f" {metrics['hierarchy/consistency/path']:.0%} of the photographs, the likeliest taxa of all ranks lie on"
+            " one path of the tree."
         )
     return [Text("\n\n".join(said))]
 
@@ -105,8 +108,8 @@ def _ranks(metrics: Mapping[str, int | float], form: str) -> Section:
     bounds = [(metrics[f"{p}/low"], metrics[f"{p}/high"]) if f"{p}/low" in metrics else None for p in places]
     accuracy = {"right": [metrics.get(f"{p}/mean") for p in places] if any(bounds) else rank_accuracy(metrics, form)}
     figure = plot_ranks(accuracy, rank_accuracy(metrics, form, "majority/"), bounds)
-    alt = "bars of the share of right answers at each rank from kingdom to species"
-    return Section("Right at each rank", [Figure(figure, alt, RANK_CAPTION)])
+    alt = "bar chart of accuracy at each rank from kingdom to species"
+    return Section("Accuracy at each rank", [Figure(figure, alt, RANK_CAPTION)])
 
 
 def _clade_table(findings: Findings) -> Table:
@@ -123,11 +126,11 @@ def _photographs(dataset: DataSet, examples: pl.DataFrame) -> Section:
         blocks.append(Cards(cards, caption=CONFUSION_CAPTION))
     cards = make_cards(dataset, examples, N_CARDS)
     blocks.append(Details("A sample of all answers", [Cards(cards, caption="Spread evenly over the split.")]))
-    return Section("What it takes for what", blocks)
+    return Section("Confusions", blocks)
 
 
 def confusion_cards(dataset: DataSet, examples: pl.DataFrame) -> list[Card]:
-    """For each of the commonest confusions one photograph that was taken for the other, and one of the other."""
+    """Return two cards for each of the most frequent confusions: a misnamed photograph, and one of the taxon named."""
     of_class = dict(
         examples.with_row_index("row").filter(pl.col("right")).group_by("truth").agg(pl.col("row").first()).iter_rows()
     )
@@ -146,7 +149,7 @@ def confusion_cards(dataset: DataSet, examples: pl.DataFrame) -> list[Card]:
 
 
 def _meeting(height: int) -> str:
-    return f"same {RANK_LABELS[len(RANK_LABELS) - 1 - height]}" if height < len(RANK_LABELS) else "not even the kingdom"
+    return f"same {RANK_LABELS[len(RANK_LABELS) - 1 - height]}" if height < len(RANK_LABELS) else "different kingdom"
 
 
 def _classes(examples: pl.DataFrame) -> Section:
@@ -155,9 +158,9 @@ def _classes(examples: pl.DataFrame) -> Section:
     shown = seen if seen.height >= 2 * N_CLASSES else table
     percent = ("right", "probability of truth")
     return Section("Best and worst classes", [
-        Table(shown.head(N_CLASSES).drop("taken for"), "Named best, of classes with three photographs or more.",
+        Table(shown.head(N_CLASSES).drop("taken for"), "The best classes with at least three photographs.",
               percent=percent),
-        Table(shown.tail(N_CLASSES).reverse(), "Named worst.", percent=percent),
+        Table(shown.tail(N_CLASSES).reverse(), "The worst classes.", percent=percent),
         Details("All classes", [Table(table, percent=percent, limit=1000)]),
     ])  # fmt: skip
 
@@ -166,9 +169,9 @@ def _calibration(metrics: Mapping[str, int | float], findings: Findings) -> Sect
     assert findings.beliefs is not None
     fitted = bool(metrics.get("calibration/fitted"))
     said = (
-        "Calibrated (`linnaea labels calibrate`); the thin grey lines show the model before."
+        "The model is calibrated (`linnaea labels calibrate`). Thin grey lines show it before calibration."
         if fitted
-        else "Not calibrated: this is the model's own word. `linnaea labels calibrate` teaches it better."
+        else "The model is not calibrated. `linnaea labels calibrate` fits a calibration."
     )
     rows = []
     for label in RANK_LABELS:
@@ -181,7 +184,7 @@ def _calibration(metrics: Mapping[str, int | float], findings: Findings) -> Sect
                               ("AURC", "aurc")):  # fmt: skip
             row[heading] = round(metrics[f"calibration/{name}/{label}"], 4)
         rows.append(row)
-    return Section("Does it know what it knows?", [
+    return Section("Calibration", [
         Text(said),
         Figure(plot_reliability(findings.beliefs, findings.uncalibrated), "reliability per rank", RELIABILITY_CAPTION),
         Figure(plot_coverage(findings.beliefs), "accuracy against coverage per rank", COVERAGE_CAPTION),
@@ -203,7 +206,7 @@ def _assertions(metrics: Mapping[str, int | float]) -> Section:
             row[f"{label} or deeper"] = metrics[f"{place}/reaches/{label}"]
         rows.append(row)
     shares = ["answered", *(f"{label} or deeper" for label in ("order", "family", "genus", "species"))]
-    return Section("Asked to be sure", [Table(rows, ASSERTION_CAPTION, percent=shares)])
+    return Section("Answers at a given confidence", [Table(rows, ASSERTION_CAPTION, percent=shares)])
 
 
 def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section:
@@ -220,8 +223,8 @@ def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section
     blocks: list[Block] = [Table(rows, OPEN_CAPTION, percent=shares)]
     if findings.known is not None and findings.unknown:
         figure = plot_evidence(findings.known, findings.unknown)
-        blocks.insert(0, Figure(figure, "histograms of energy of known and unknown photographs"))
-    return Section("What it has no label for", blocks)
+        blocks.insert(0, Figure(figure, "histograms of the energy of known and unknown photographs"))
+    return Section("Photographs without a label", blocks)
 
 
 def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findings) -> Section:
@@ -230,11 +233,11 @@ def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findi
     figure.savefig(folder / "tsne.png", dpi=160, facecolor="white", metadata={"Software": None})
     labels = [taxon.scientific_name or taxon.common_name for taxon in findings.truth]
     facts = {
-        "distance follows the tree (images)": f"{metrics.get('structure/distance_correlation', 0):.2f}",
-        "distance follows the tree (class means)": f"{metrics.get('structure/class_distance_correlation', 0):.2f}",
+        "correlation with tree distance (images)": f"{metrics.get('structure/distance_correlation', 0):.2f}",
+        "correlation with tree distance (class means)": f"{metrics.get('structure/class_distance_correlation', 0):.2f}",
     }
     if "structure/within_outside_between" in metrics:
-        facts["variation within species outside the directions between them"] = (
+        facts["variance within species outside the between-species directions"] = (
             f"{metrics['structure/within_outside_between']:.0%}"
             f" (chance {metrics['structure/within_outside_between_chance']:.0%})"
         )
@@ -249,58 +252,60 @@ def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findi
 
 def _brittleness(metrics: Mapping[str, int | float]) -> Section:
     rows = []
-    cases = {"as it is": "old", "revised, bank stale": "revised/stale", "revised, bank updated": "revised/updated",
-             "shuffled, bank stale": "shuffled/stale", "shuffled, bank updated": "shuffled/updated"}  # fmt: skip
+    cases = {"current": "old", "revised, stale bank": "revised/stale", "revised, updated bank": "revised/updated",
+             "shuffled, stale bank": "shuffled/stale", "shuffled, updated bank": "shuffled/updated"}  # fmt: skip
     for name, place in cases.items():
         row: dict[str, object] = {"taxonomy": name}
         row |= {label: metrics.get(f"brittleness/{place}/{label}") for label in RANK_LABELS}
         rows.append(row)
     caption = (
-        f"Share named right. Revised: genera of {metrics['brittleness/revised/changed']:.0%} of the taxa moved to"
-        " another family of their order. Shuffled: each genus gets the higher ranks of another. Stale: vectors of the"
-        " old captions; updated: the new captions encoded. A model that leans on words more than on looks falls"
-        " at species rank where the bank is updated."
+        f"Accuracy. Revised: the genera of {metrics['brittleness/revised/changed']:.0%} of the taxa move to another"
+        " family of their order. Shuffled: each genus gets the higher ranks of another genus. A stale bank keeps the"
+        " vectors of the old captions; an updated bank encodes the new ones. A model that relies on words more than on"
+        " appearance loses accuracy at species rank with an updated bank."
     )
     return Section("When the taxonomy changes", [Table(rows, caption, percent=RANK_LABELS)])
 
 
 NO_SHARES = ("lca_height_of_errors", "n_classes")
-"""Metrics that are no share of right answers."""
+"""Metrics that are not accuracies."""
 N_CONFUSIONS, N_CLASSES = 8, 10
 
 RANK_CAPTION = (
-    "The likeliest taxon of each rank, compared with the truth. Lines: 95% intervals, classes drawn whole. Dots: a"
-    " baseline that always names the commonest taxon of that rank, which no model can know."
+    "Accuracy of the likeliest taxon of each rank. Solid lines: 95% bootstrap intervals over classes. Dotted lines: a"
+    " baseline that always answers the most common taxon of the rank, which no model can know."
 )
-TREE_CAPTION = "Area: photographs. Colour: share named right to species. Tap a box to go in, the bar on top to go back."
+TREE_CAPTION = "Area: photographs. Colour: species accuracy. Tap a box to open it, and the bar at the top to go back."
 CONFUSION_CAPTION = (
-    "The commonest confusions: on the left a photograph that was misnamed, on the right what it was taken for."
+    "The most frequent confusions. Left: a misnamed photograph. Right: a photograph of the taxon it was taken for."
 )
-RELIABILITY_CAPTION = "Of answers given with some confidence, how many are right; on the dotted line it keeps its word."
-COVERAGE_CAPTION = "If only the surest answers were given: how many of them are right."
+RELIABILITY_CAPTION = "Accuracy of the answers by confidence. A perfectly calibrated model lies on the dotted line."
+COVERAGE_CAPTION = "Accuracy if only the most confident answers are given."
 CALIBRATION_CAPTION = (
-    "ECE: mean gap between confidence and accuracy, 15 bins. NLL, Brier: lower is better. AURC: mean share of wrong"
+    "ECE: mean gap between confidence and accuracy, 15 bins. NLL and Brier: lower is better. AURC: mean share of wrong"
     " answers over all coverages, 0 is best."
 )
 ASSERTION_CAPTION = (
-    "`--rank auto`: the deepest taxon whose probability reaches what was asked. Right should not lie below asked,"
-    " within its 95% interval (classes drawn whole)."
+    "`--rank auto` answers with the deepest taxon whose probability reaches the asked confidence. The share of right"
+    " answers should not be below it, within the 95% bootstrap interval over classes."
 )
 OPEN_CAPTION = (
-    "AUROC: how often a photograph with a label scores above one without (0.5: no better than chance); passes: the"
-    " share without a label that gets by where 95% of the others do. Without a label: a random fifth of the taxa is"
-    " taken out of the candidates."
+    "AUROC: how often a photograph with a label scores above one without (0.5 is chance). Passes: the share of"
+    " photographs without a label above the threshold that 95% of the others pass. Without a label: a random fifth of"
+    " the taxa is removed from the candidates."
 )
-DOMAIN_CAPTION = "Share named right at each rank; the domain is a fact of the records, or their source."
+DOMAIN_CAPTION = "Accuracy at each rank. The domain is a fact of the records, or their source."
 TSNE_CAPTION = (
-    "t-SNE of the photographs, rank by rank: the six taxa with most photographs, then the largest of them is entered"
-    " (figure 5 of the BioCLIP paper). Tap a name to hide it."
+    "t-SNE of the photographs, rank by rank. Each rank shows the six taxa with the most photographs; the next rank"
+    " shows the largest of them (figure 5 of the BioCLIP paper). Tap a name to hide it."
 )
-PURITY_CAPTION = "Share of a photograph's five nearest that are of the same taxon; dots: any five photographs."
+PURITY_CAPTION = (
+    "Share of a photograph's five nearest neighbours with the same taxon. Dotted lines: five random photographs."
+)
 STRUCTURE_TEXT = (
-    "The correlations are Spearman's, of the distance of two vectors with the height at which their lineages meet."
-    " Variation within species that lies outside the directions between them lets a model keep sex, age and plumage"
-    " without confusing species (the emergent structure of BioCLIP 2)."
+    "The correlations are Spearman's, between the distance of two vectors and the height of the lowest common ancestor"
+    " of their lineages. Variance within species outside the between-species directions lets a model represent sex,"
+    " age and plumage without confusing species (the emergent structure of BioCLIP 2)."
 )
 
 
@@ -308,7 +313,7 @@ PROBE_NAMES = {"knn": "k nearest neighbours", "linear": "linear probe", "ridge":
 
 
 def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
-    """The metrics as rows of text: score, right, chance, majority."""
+    """Return the metrics as rows of text: score, right, chance, majority."""
     rows = []
     for name, value in metrics.items():
         match name.split("/"):
@@ -339,12 +344,12 @@ def _percent(value: float | None) -> str:
 
 
 def rank_accuracy(metrics: Mapping[str, int | float], text_type: str, kind: str = "") -> list[float | None]:
-    """Accuracy (or a baseline: ``"chance/"``, ``"majority/"``) from kingdom to species."""
+    """Return the accuracy from kingdom to species, or a baseline if ``kind`` is ``"chance/"`` or ``"majority/"``."""
     return [metrics.get(f"zero_shot/{text_type}/{kind}{label}") for label in RANK_LABELS]
 
 
 def make_cards(dataset: DataSet, examples: pl.DataFrame, n_cards: int) -> list[Card]:
-    """Photographs at even distances in the split, with truth, answer and where the two meet."""
+    """Return cards of photographs spread evenly over the split, with truth, answer and their lowest shared rank."""
     rows = [i * examples.height // n_cards for i in range(min(n_cards, examples.height))]
     return [_make_card(dataset.read(row), examples.row(row, named=True)) for row in rows]
 

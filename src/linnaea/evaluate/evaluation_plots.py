@@ -1,4 +1,4 @@
-"""The drawings of an evaluation's report: reliability, coverage, evidence, purity, the tree coloured by accuracy."""
+"""Draw the figures of an evaluation's report: ranks, reliability, coverage, evidence, purity, treemap, t-SNE."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from linnaea.taxonomy.taxon import Taxon
 GREEN, AMBER, GREY, RED, BLUE = "#2f6f4f", "#c98a2b", "#9aa19a", "#a4303f", "#2a6f97"
 SCALE = [[0.0, "#b3382c"], [0.5, "#e3c878"], [1.0, "#2f6f4f"]]
 LEVEL_COLOURS = ("#2f6f4f", "#c98a2b", "#2a6f97", "#a4303f", "#7b4b94", "#8a9a2c")
-"""Of the taxa of one panel of t-SNE."""
+"""Colours of the taxa in one t-SNE panel."""
 SHOWN_RANKS = (Rank.ORDER, Rank.FAMILY, Rank.GENUS, Rank.SPECIES)
 RANK_COLOURS = {Rank.ORDER: BLUE, Rank.FAMILY: AMBER, Rank.GENUS: "#7b4b94", Rank.SPECIES: GREEN}
 MOST_POINTS = 400
@@ -37,7 +37,7 @@ def plot_ranks(
     baseline: Sequence[float | None] | None = None,
     bounds: Sequence[tuple[float, float] | None] | None = None,
 ) -> Any:
-    """Bars per rank, one colour per series, with the baseline as ticks and ``bounds`` on the first series."""
+    """Draw bars per rank in one colour per series, with dotted baselines and ``bounds`` on the first series."""
     plot, axes = _new()
     width = 0.8 / len(accuracy)
     for number, (name, values) in enumerate(accuracy.items()):
@@ -64,7 +64,7 @@ def plot_ranks(
 
 
 def plot_reliability(beliefs: Beliefs, uncalibrated: Beliefs | None) -> Any:
-    """A panel per rank from order to species: said against right; a grey line shows it before calibration."""
+    """Draw accuracy against confidence in one panel per rank, order to species; grey is before calibration."""
     ranks = [rank for rank in SHOWN_RANKS if beliefs.counted_NR[:, rank].any()]
     plot, axes = _new(9.2, 2.75, len(ranks), sharey=True, squeeze=False)
     for panel, rank in zip(axes[0], ranks, strict=True):
@@ -86,7 +86,7 @@ def plot_reliability(beliefs: Beliefs, uncalibrated: Beliefs | None) -> Any:
 
 
 def plot_coverage(beliefs: Beliefs) -> Any:
-    """Accuracy of the surest answers against their share, a line per rank."""
+    """Draw the accuracy of the most confident answers against coverage, with one line per rank."""
     plot, axes = _new()
     for rank in SHOWN_RANKS:
         counted = beliefs.counted_NR[:, rank]
@@ -95,13 +95,13 @@ def plot_coverage(beliefs: Beliefs) -> Any:
         coverage, risk = risk_coverage(beliefs.confidence_NR[counted, rank], beliefs.right_NR[counted, rank])
         rows = np.unique(np.linspace(min(len(risk) - 1, 9), len(risk) - 1, MOST_POINTS).astype(int))
         axes.plot(100 * coverage[rows], 100 * (1 - risk[rows]), color=RANK_COLOURS[rank], lw=1.8, label=rank.label)
-    axes.set(xlabel="photographs answered, the surest first (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 103))
+    axes.set(xlabel="photographs answered, most confident first (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 103))
     axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=4)
     return plot
 
 
 def plot_evidence(known: Evidence, unknown: Mapping[str, Evidence]) -> Any:
-    """How near the labels come: distribution of energies of the known, and of what has no label."""
+    """Draw the distribution of energies of photographs with a label, and of those without."""
     plot, axes = _new(7.2, 2.7)
     every = np.concatenate([known.energy, *(part.energy for part in unknown.values())])
     low, high = (float(edge) for edge in np.quantile(every, [0.002, 0.998]))
@@ -109,14 +109,14 @@ def plot_evidence(known: Evidence, unknown: Mapping[str, Evidence]) -> Any:
     shown = {"has a label": known, **unknown}
     for (name, part), colour in zip(shown.items(), (GREEN, AMBER, BLUE, RED), strict=False):
         axes.hist(part.energy, edges, density=True, histtype="step", color=colour, lw=1.6, label=name)
-    axes.set(xlabel="energy: nearness to the labels", yticks=[])
+    axes.set(xlabel="energy (higher is closer to the labels)", yticks=[])
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.spines["left"].set_visible(False)
     return plot
 
 
 def plot_purity(metrics: Mapping[str, int | float]) -> Any:
-    """Share of the five nearest photographs that are of the same taxon, per rank, over chance."""
+    """Draw the share of the five nearest photographs with the same taxon, per rank, with chance as dotted lines."""
     plot, axes = _new(7.2, 2.7)
     labels = [label for label in RANK_LABELS if f"structure/purity/{label}" in metrics]
     bars = axes.bar(labels, [100 * metrics[f"structure/purity/{label}"] for label in labels], 0.6, color=GREEN)
@@ -129,7 +129,7 @@ def plot_purity(metrics: Mapping[str, int | float]) -> Any:
 
 
 def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
-    """An interactive treemap: area is the number of photographs, colour the share named right to species."""
+    """Return an interactive treemap: area is the number of photographs, colour the species accuracy."""
     import plotly.graph_objects as go
 
     frame = pl.DataFrame({"lineage": [taxon.lineage for taxon in truth], "right": list(right_N)})
@@ -145,7 +145,7 @@ def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
     boxes = {key: box for key, box in boxes.items() if key[: len(top)] == top}
     rank_of = {tuple(n for n in t.lineage[: r + 1] if n): r.label for t in set(truth) for r in Rank if t[r]}
     share = [100 * right / n for n, right in boxes.values()]
-    # The scale ends at the best family: of a weak model all would be red otherwise.
+    # The scale ends at the best family. Otherwise the whole tree of a weak model would be red.
     known = zip(share, boxes.items(), strict=True)
     best = max((s for s, (key, (n, _)) in known if rank_of.get(key) == "family" and n >= 10), default=100.0)
     figure = go.Figure(
@@ -183,7 +183,7 @@ def plot_tree(truth: Sequence[Taxon], right_N: Sequence[bool]) -> Any:
 
 
 def _lowest_common(boxes: Mapping[tuple[str, ...], object]) -> tuple[str, ...]:
-    """The lowest taxon that holds all photographs, if it is not a species."""
+    """Return the lowest taxon above species that contains all photographs."""
     top: tuple[str, ...] = ()
     while len(below := [key for key in boxes if len(key) == len(top) + 1 and key[:-1] == top]) == 1:
         if not any(key[: len(below[0])] == below[0] and len(key) > len(below[0]) for key in boxes):
@@ -199,7 +199,7 @@ def _label(key: tuple[str, ...], rank: str) -> str:
 
 
 def plot_levels(levels: list[Level]) -> Any:
-    """All panels as one matplotlib figure."""
+    """Return all t-SNE panels as one matplotlib figure."""
     from matplotlib.figure import Figure
 
     columns = min(4, len(levels))
@@ -222,7 +222,7 @@ def plot_levels(levels: list[Level]) -> Any:
 
 
 def plot_interactive(levels: list[Level], labels: list[str]) -> Any:
-    """A plotly scatter with a switch between ranks; ``labels`` says what each image shows."""
+    """Return a plotly scatter plot with a menu of ranks; ``labels`` is the hover text of each image."""
     import plotly.graph_objects as go
 
     figure, owner = go.Figure(), []

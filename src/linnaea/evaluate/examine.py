@@ -1,4 +1,4 @@
-"""Everything about a run that a single number hides: trust, the tree in the answers and in the vectors, brittleness."""
+"""Examine a run beyond its accuracy: calibration, consistency with the tree, vector structure, revisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,15 +37,15 @@ from linnaea.taxonomy.tree import number_lineages
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Flat metrics, and what the report draws."""
+    """Flat metrics, and the data of the report's figures."""
 
     metrics: Mapping[str, int | float] = field(default_factory=dict)
     beliefs: Beliefs | None = None
     uncalibrated: Beliefs | None = None
-    """The same without the calibration, where there is one."""
+    """The beliefs without the calibration, if the bank has one."""
     known: Evidence | None = None
     unknown: Mapping[str, Evidence] = field(default_factory=dict)
-    """Evidence of what has no label, by kind."""
+    """Evidence of images without a label, by kind."""
     levels: tuple[Level, ...] = ()
     truth: tuple[Taxon, ...] = ()
     clades: pl.DataFrame | None = None
@@ -63,10 +63,11 @@ def examine(
     nothing_ME: Float32[ndarray, "M E"] | None = None,
     domain: str = "domain",
 ) -> Findings:
-    """Examine a run; ``bank`` and ``answers`` are those of its first caption form (``None`` for a model of images
-    alone), ``nothing_ME`` the vectors of pictures that show no organism.
+    """Examine the first caption form of a run.
 
-    ``with_structure`` adds what takes minutes: t-SNE, neighbours, brittleness.
+    ``bank`` and ``answers`` belong to that form; they are ``None`` for a model without a text encoder.
+    ``nothing_ME`` holds the vectors of pictures without an organism. ``with_structure`` adds analyses that take
+    minutes: t-SNE, neighbours, and brittleness under revisions.
     """
     truth = [dataset.taxon(number) for number in dataset.index["taxon_id"]]
     class_N = dataset.index["taxon_id"].to_numpy()
@@ -155,7 +156,7 @@ def _part(evidence: Evidence, chosen: ndarray) -> Evidence:
 def _brittleness(
     model: TaxonModel, features_NE: Float32[ndarray, "N E"], truth: list[Taxon], bank: LabelBank
 ) -> dict[str, float]:
-    """With full lineages as captions, whatever the run asked with: a revision changes nothing in other captions."""
+    """Score brittleness with full lineages as captions; a revision does not change other caption forms."""
     place = {taxon: row for row, taxon in enumerate(bank.taxa_list)}
     rows = np.array([place.get(taxon, -1) for taxon in truth])
     if not (rows >= 0).any():

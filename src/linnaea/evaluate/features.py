@@ -1,4 +1,4 @@
-"""One pass over the images feeds every protocol; what is encoded stays on disk, so that a rerun goes on."""
+"""Encode a data set once for all protocols, and cache the vectors on disk so that an interrupted run can resume."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,14 +28,14 @@ def encode_dataset(
     unit: bool = True,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[ndarray, "N E"]:
-    """Return unit vectors of every image of ``dataset``, in index order; kept in ``folder``, where there is one.
+    """Return the unit vector of every image of ``dataset`` in index order, cached in ``folder`` if one is given.
 
-    The cache belongs to this model with this preprocessing (its fingerprint) and these images (their contents, in
-    this order); any other is overwritten. Whenever the writer is killed, what the state file calls done is on disk.
-    Without ``unit`` the vectors keep the length that the model gave them.
+    The cache is valid for one model with its preprocessing (the fingerprint) and for these images (their contents, in
+    this order); any other cache is overwritten. If the writer is killed, every row that the state file counts as done
+    is on disk. Without ``unit``, vectors are not normalised.
 
     Raises:
-        LinnaeaError: an image of the data set cannot be decoded, or the disk is full.
+        LinnaeaError: An image of the data set cannot be decoded, or the disk is full.
     """
     if folder is None:
         vectors: Float32[ndarray, "N E"] = np.empty((len(dataset), model.width), np.float32)
@@ -48,7 +48,7 @@ def encode_dataset(
     done = _read_state(state_path, question) if _holds(vectors_path, shape) else 0
     with explain_os_errors(vectors_path):
         folder.mkdir(parents=True, exist_ok=True)
-        if not done:  # before the vectors are: else an old state would vouch for new, half-written ones
+        if not done:  # remove the state first, or it would vouch for new, half-written vectors
             state_path.unlink(missing_ok=True)
         vectors = open_memmap(
             vectors_path, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
@@ -69,7 +69,7 @@ def _iter_vectors(
     unit: bool,
     on_progress: Callable[[int, int | None], None],
 ) -> Iterator[tuple[int, Float32[ndarray, " E"]]]:
-    """Yield each row from ``start`` on with its vector; raise LinnaeaError where an image cannot be decoded."""
+    """Yield each row from ``start`` on with its vector; raise LinnaeaError if an image cannot be decoded."""
     items = ((row, dataset.read(row)) for row in range(start, len(dataset)))
     for row, vector in iter_encoded_images(model, items, n_workers=n_workers, unit=unit):
         if isinstance(vector, ImageError):
@@ -79,7 +79,7 @@ def _iter_vectors(
 
 
 def _holds(path: Path, shape: tuple[int, int]) -> bool:
-    """Whether the file is a whole array of this shape; a writer may have died before it had its full length."""
+    """Return whether the file holds a complete array of this shape; a killed writer may have left a short file."""
     try:
         return bool(np.load(path, mmap_mode="r").shape == shape)
     except (OSError, ValueError, EOFError):

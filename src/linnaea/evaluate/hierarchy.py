@@ -1,8 +1,8 @@
-"""What the tree shows of answers: right down to which rank, where a wrong answer meets the truth, what a revision does.
+"""Score answers against the tree: accuracy per rank, severity of errors, and the effect of taxonomic revisions.
 
-A revision moves genera to another family of their order and leaves the rest, as revisions do. A shuffled lineage
-gives each genus the higher ranks of another. In each case the label bank may be *stale* (vectors of the old captions,
-answers read off in the new tree) or *updated* (new captions encoded).
+A revision moves genera to another family of the same order and leaves the rest, as real revisions do. Shuffling gives
+each genus the higher ranks of another genus. In both cases the label bank is either *stale* (vectors of the old
+captions, answers interpreted in the new tree) or *updated* (new captions encoded).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from linnaea.taxonomy.tree import lca_heights, number_lineages
 
 SHARE_MOVED = 0.2
 Encode = Callable[[Sequence[Taxon]], Float32[ndarray, "K E"]]
-"""Taxa -> unit vectors of their captions."""
+"""A function from taxa to unit vectors of their captions."""
 
 
 def score_ranks(
@@ -27,12 +27,12 @@ def score_ranks(
     truth_N: Int[ndarray, "N"],  # noqa: F821
     answer_N: Int[ndarray, "N"],  # noqa: F821
 ) -> dict[str, float]:
-    """Accuracy at each rank, ``species`` to ``kingdom``, with baselines: ``chance/genus``, ``majority/genus``, ...
+    """Return the accuracy at each rank, ``species`` to ``kingdom``, and baselines such as ``chance/genus``.
 
-    ``truth_N`` and ``answer_N`` are positions in ``candidates``. At a rank an answer is right if its lineage down to
-    that rank is the truth's; images whose truth has no name there are left out, ranks nobody names too. Chance picks
-    a candidate at random; the majority always names the commonest taxon of the evaluated images, which no model
-    can know.
+    ``truth_N`` and ``answer_N`` are positions in ``candidates``. An answer is right at a rank if its lineage matches
+    the truth's down to that rank. Images whose truth has no name at the rank are left out, as are ranks without any
+    named image. The ``chance`` baseline picks a candidate at random. The ``majority`` baseline always answers the
+    most common taxon of the evaluated images, which no model can know.
     """
     metrics: dict[str, float] = {}
     number_KR = number_lineages(taxon.lineage for taxon in candidates)
@@ -54,9 +54,9 @@ def answer_heights(
     truth_N: Int[ndarray, "N"],  # noqa: F821
     answer_N: Int[ndarray, "N"],  # noqa: F821
 ) -> Int64[ndarray, "N"]:  # noqa: F821
-    """For each image the ranks above species at which answer and truth meet: 0 right, 1 same genus, 7 nowhere.
+    """Return how many ranks above species answer and truth meet: 0 right, 1 same genus, 7 no shared rank.
 
-    See :func:`linnaea.taxonomy.tree.lca_heights`. Another label of the same species is not right: its height is 1.
+    See :func:`linnaea.taxonomy.tree.lca_heights`. A different label of the same species is wrong, with height 1.
     """
     number_KR = number_lineages(taxon.lineage for taxon in candidates)
     heights = lca_heights(number_KR[truth_N], number_KR[answer_N])
@@ -64,10 +64,10 @@ def answer_heights(
 
 
 def score_consistency(best_NR: Int[ndarray, "N 7"], bank: LabelBank) -> dict[str, float]:
-    """Whether the likeliest taxa of all ranks, each chosen for itself, lie on one path of the tree.
+    """Return how often the likeliest taxa of all ranks, each chosen independently, lie on one path of the tree.
 
-    ``consistency/genus`` is the share of images whose likeliest genus lies in their likeliest family;
-    ``consistency/path`` the share where that holds at every rank.
+    ``consistency/genus`` is the share of images whose likeliest genus lies in their likeliest family.
+    ``consistency/path`` is the share of images for which this holds at every rank.
     """
     metrics: dict[str, float] = {}
     whole = np.ones(len(best_NR), bool)
@@ -83,8 +83,11 @@ def score_distances(
     truth_N: Int[ndarray, "N"],  # noqa: F821
     answer_N: Int[ndarray, "N"],  # noqa: F821
 ) -> dict[str, float]:
-    """How far wrong the wrong answers are: mean ranks up to where they meet the truth (``lca_height_of_errors``, 1
-    same genus to 7 nothing in common), the same over all images, and the share of errors within genus and family.
+    """Return how severe the errors are, as the height of the lowest common ancestor of answer and truth.
+
+    ``lca_height_of_errors`` is the mean over wrong answers, from 1 (same genus) to 7 (no shared rank); ``lca_height``
+    is the mean over all images. ``errors_in_genus`` and ``errors_in_family`` are the shares of wrong answers that
+    stay within the true genus and family.
     """
     heights = answer_heights(candidates, truth_N, answer_N)
     wrong = heights[heights > 0]
@@ -96,7 +99,7 @@ def score_distances(
 
 
 def revise(taxa: Sequence[Taxon], *, share: float = SHARE_MOVED, seed: int = 0) -> list[Taxon]:
-    """``taxa`` after a revision: a share of the genera goes to another family of the same order, where there is one."""
+    """Return ``taxa`` with a share of the genera moved to another family of the same order, where one exists."""
     rng = np.random.default_rng(seed)
     families: dict[tuple[str, ...], list[str]] = {}
     for taxon in taxa:
@@ -112,7 +115,7 @@ def revise(taxa: Sequence[Taxon], *, share: float = SHARE_MOVED, seed: int = 0) 
 
 
 def shuffle(taxa: Sequence[Taxon], *, seed: int = 0) -> list[Taxon]:
-    """``taxa`` with the ranks above genus of each genus exchanged for those of another."""
+    """Return ``taxa`` with the ranks above genus permuted between genera."""
     genera = list(dict.fromkeys(taxon.lineage[:6] for taxon in taxa))
     order = np.random.default_rng(seed).permutation(len(genera))
     higher = {genus: genera[place][:5] for genus, place in zip(genera, order, strict=True)}
@@ -132,8 +135,10 @@ def score_brittleness(
     encode: Encode,
     revisions: Mapping[str, Sequence[Taxon]],
 ) -> dict[str, float]:
-    """``brittleness/revised/stale/family`` and so on: accuracy per rank with the bank as it is (``old``), and under
-    each revision (taxa row by row those of the bank) with the bank left stale and updated.
+    """Return the accuracy per rank with the current bank and under each revision, with a stale and an updated bank.
+
+    Keys look like ``brittleness/old/family`` and ``brittleness/revised/stale/family``. The taxa of each revision are
+    aligned with the rows of the bank.
     """
     old = bank.taxa_list
     answer_N = _answers(image_NE, bank, logit_scale)

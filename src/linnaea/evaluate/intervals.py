@@ -1,7 +1,7 @@
-"""How sure a score is, and whether two models differ: bootstrap intervals and paired tests, all seeded.
+"""Compute confidence intervals of scores and test whether two models differ, with seeded bootstraps.
 
-Images of one class (or one observation) resemble one another: where ``group_N`` is given, whole groups are drawn,
-which widens the intervals as it should.
+Images of one class (or one observation) are not independent. If ``group_N`` is given, whole groups are drawn, which
+widens the intervals accordingly.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from numpy import ndarray
 
 N_DRAWS = 2_000
 MAX_CELLS = 8_000_000
-"""Draws x groups in memory at once (64 MB)."""
+"""The largest number of draws times groups held in memory at once (64 MB)."""
 EXACT_UP_TO = 1_000
-"""Disagreements up to which McNemar's test counts instead of approximating."""
+"""The largest number of disagreements for which McNemar's test is exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean with the bounds between which it lies with the probability ``level``."""
+    """A mean with the bounds of its confidence interval at ``level``."""
 
     mean: float
     low: float
@@ -31,15 +31,15 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """Two models on the same images: ``difference`` is second minus first."""
+    """The comparison of two models on the same images; ``difference`` is second minus first."""
 
     n: int
     difference: Interval
     only_first: int
-    """Images that only the first has right."""
+    """Number of images that only the first model has right."""
     only_second: int
     p_value: float
-    """McNemar's test, two-sided: how often chance alone would give disagreements so uneven."""
+    """Two-sided p-value of McNemar's test."""
 
     @property
     def differs(self) -> bool:
@@ -56,17 +56,17 @@ def bootstrap_mean(
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Mean of ``value_N`` with its percentile bootstrap interval (Efron 1979); groups are drawn whole.
+    """Return the mean of ``value_N`` with its percentile bootstrap interval (Efron 1979), drawing whole groups.
 
-    ``weight_N`` says how often an image was asked (the folds of few-shot): the mean is that of all askings.
+    ``weight_N`` is the number of times each image was queried (the few-shot folds); the mean is weighted by it.
 
     Raises:
-        ValueError: there is no value, or no weight above zero.
+        ValueError: There is no value, or no weight above zero.
     """
     values = np.asarray(value_N, np.float64)
     weights = np.ones_like(values) if weight_N is None else np.asarray(weight_N, np.float64)
     if not weights.any():
-        raise ValueError("no value to take a mean of")
+        raise ValueError("there is no value with a positive weight to average")
     sums, counts = _group_sums(values * weights, weights, group_N)
     means = _draw_means(sums, counts, n_draws, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -84,17 +84,17 @@ def compare_paired(
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> PairedDifference:
-    """Paired bootstrap of the difference and McNemar's test; both inputs say of the same images what was right.
+    """Compare two models on the same images by a paired bootstrap of the difference and McNemar's test.
 
-    Shares between 0 and 1 (few-shot over folds) serve too: for McNemar's test an image counts as disagreement
-    where the shares differ.
+    The inputs say which images each model has right. They may also be shares between 0 and 1 (few-shot over folds);
+    McNemar's test then counts an image as a disagreement if its shares differ.
 
     Raises:
-        ValueError: the inputs differ in length, or are empty.
+        ValueError: The inputs differ in length, or are empty.
     """
     first, second = np.asarray(first_N, np.float64), np.asarray(second_N, np.float64)
     if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape}: paired values belong to the same images")
+        raise ValueError(f"the shapes {first.shape} and {second.shape} differ; paired values need the same images")
     only_first, only_second = int((first > second).sum()), int((second > first).sum())
     return PairedDifference(
         n=len(first),
@@ -108,9 +108,10 @@ def compare_paired(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value that two models are equally good, from the images that only one has right (McNemar 1947).
+    """Return the two-sided p-value that two models are equally good (McNemar 1947).
 
-    Exact (binomial) up to 1,000 disagreements, above that the normal approximation with continuity correction.
+    The arguments count the images that only one model has right. The test is exact (binomial) up to 1,000
+    disagreements; above that it uses the normal approximation with continuity correction.
     """
     n, smaller = only_first + only_second, min(only_first, only_second)
     if n == 0:
@@ -125,7 +126,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that among all of them the chance of a single false alarm stays bounded (Holm 1979)."""
+    """Return p-values adjusted to bound the probability of any false positive among all of them (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for place, i in enumerate(order):

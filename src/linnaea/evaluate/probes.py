@@ -1,9 +1,9 @@
-"""What a simple classifier gets out of frozen features: SimpleShot, k-NN, linear probe, ridge.
+"""Score simple classifiers on frozen features: SimpleShot, k-NN, linear probe, ridge.
 
-:func:`score_few_shot` is BioCLIP's few-shot protocol (arXiv 2311.18803, section 4.3), its published code's random
-numbers included. :func:`score_probes` takes three seeded splits of every class into train, validation and test (60, 20
-and 20 in a hundred, at least one image in each). The setting that is best on validation is fitted again on train and
-validation, and scored on test once.
+:func:`score_few_shot` is BioCLIP's few-shot protocol (arXiv 2311.18803, section 4.3), with the random numbers of its
+published code. :func:`score_probes` makes three seeded splits of every class into train, validation and test (60%, 20%
+and 20%, at least one image each). The setting with the best validation accuracy is refitted on train and validation,
+and scored once on test.
 """
 
 import random
@@ -24,11 +24,11 @@ SETTINGS: Mapping[ProbeName, tuple[float, ...]] = {
     "linear": (0.1, 1.0, 10.0, 100.0),
     "ridge": (0.001, 0.01, 0.1, 1.0, 10.0),
 }
-"""What validation chooses from: neighbours; C of logistic regression; the weight of ridge's penalty."""
+"""Settings to choose from by validation: the number of neighbours, C of logistic regression, the ridge penalty."""
 N_SPLITS = 3
 N_FOLDS = 5
 MIN_IMAGES = 3
-"""Classes with fewer images cannot be in all three parts and are left out."""
+"""Classes with fewer images cannot appear in all three parts and are left out."""
 MAX_CELLS = 4_000_000
 
 Classify: TypeAlias = Callable[[ndarray, ndarray, ndarray, float, int], ndarray]
@@ -36,15 +36,15 @@ Classify: TypeAlias = Callable[[ndarray, ndarray, ndarray, float, int], ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeScore:
-    """Accuracy on the test parts of the splits."""
+    """The accuracy of one probe on the test parts of the splits."""
 
     probe: ProbeName
     accuracy: tuple[float, ...]
     chosen: tuple[float, ...]
-    """The setting that validation chose, per split."""
+    """The setting chosen by validation for each split."""
     n_classes: int
     n_skipped: int
-    """Classes with fewer than three images."""
+    """Number of classes with fewer than three images, which are left out."""
 
     @property
     def mean(self) -> float:
@@ -63,7 +63,7 @@ def score_probes(
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> list[ProbeScore]:
-    """Score unit vectors with each of ``probes``; empty where fewer than two classes have three images."""
+    """Score unit vectors with each of ``probes``; return an empty list if fewer than two classes have three images."""
     labels, place = np.unique(label_N, return_inverse=True)
     enough = np.bincount(place, minlength=len(labels)) >= MIN_IMAGES
     kept = enough[place]
@@ -93,7 +93,7 @@ def score_probes(
 
 
 def split_classes(label_N: Int[ndarray, "N"], seed: int) -> Int[ndarray, "N"]:  # noqa: F821
-    """0 train, 1 validation, 2 test for each image: every class in the shares 60, 20, 20, in a seeded order."""
+    """Return 0 (train), 1 (validation) or 2 (test) for each image, splitting every class 60/20/20 in a seeded order."""
     rng = np.random.default_rng(seed)
     part_N = np.zeros(len(label_N), np.int64)
     for label in np.unique(label_N):
@@ -114,7 +114,7 @@ def _score_split(
         float((answer(features[train], label[train], features[check], setting, n_classes) == label[check]).mean())
         for setting in settings
     ]
-    best = settings[int(np.argmax(right))]  # of equal ones the first
+    best = settings[int(np.argmax(right))]  # the first of equals
     answered = answer(features[~test], label[~test], features[test], best, n_classes)
     return best, float((answered == label[test]).mean())
 
@@ -126,9 +126,9 @@ def answer_knn(
     setting: float,
     n_classes: int,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
-    """Answer the majority of the nearest unit vectors; of equally many votes the class with the nearer ones.
+    """Answer with the majority class of the nearest unit vectors; the class with the nearer ones wins a tie.
 
-    scikit-learn's classifier answers the class with the lower number there.
+    scikit-learn's classifier breaks ties by the lower class number instead.
     """
     n_near = min(int(setting), len(train_SE))
     answer_Q = np.empty(len(query_QE), np.int64)
@@ -137,7 +137,7 @@ def answer_knn(
         cosine = query_QE[start : start + step] @ train_SE.T
         near = np.argpartition(-cosine, n_near - 1, axis=1)[:, :n_near]
         votes = np.zeros((len(cosine), n_classes))
-        closeness = (np.take_along_axis(cosine, near, axis=1) + 1) / (2 * n_near + 1)  # all together below one vote
+        closeness = (np.take_along_axis(cosine, near, axis=1) + 1) / (2 * n_near + 1)  # sums to less than one vote
         rows = np.arange(len(cosine))[:, None]
         np.add.at(votes, (rows, label_S[near]), 1 + closeness / n_near)
         answer_Q[start : start + step] = votes.argmax(axis=1)
@@ -151,15 +151,15 @@ def answer_linear(
     setting: float,
     n_classes: int,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
-    """Multinomial logistic regression (scikit-learn, L-BFGS) with inverse penalty ``setting``."""
+    """Answer by multinomial logistic regression (scikit-learn, L-BFGS) with inverse penalty ``setting``."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    scale = np.sqrt(train_SE.shape[1], dtype=np.float32)  # unit vectors have components far below one
+    scale = np.sqrt(train_SE.shape[1], dtype=np.float32)  # components of unit vectors are far below one
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 200 steps are the protocol
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the protocol has 200 steps
         fitted = LogisticRegression(C=setting, max_iter=200).fit(train_SE * scale, label_S)
     return np.asarray(fitted.predict(query_QE * scale), np.int64)
 
@@ -171,9 +171,10 @@ def answer_ridge(
     setting: float,
     n_classes: int,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
-    """Answer by least squares to one-hot labels with penalty ``setting``, features and labels centred.
+    """Answer by ridge regression to one-hot labels with penalty ``setting``, with centred features and labels.
 
-    As scikit-learn's Ridge, which wants the one-hot labels as a table: 8 GB for 100,000 images of 10,000 classes.
+    The result is that of scikit-learn's Ridge. Ridge needs a dense table of one-hot labels, which takes 8 GB for
+    100,000 images of 10,000 classes.
     """
     centre = train_SE.mean(axis=0, dtype=np.float64)
     features = train_SE - centre
@@ -182,7 +183,7 @@ def answer_ridge(
     for label in range(n_classes):
         target_EK[:, label] = features[label_S == label].sum(axis=0)
     gram = features.T @ features + setting * np.eye(features.shape[1])
-    # Features are centred, so what centring the one-hot labels would subtract is zero.
+    # The features are centred, so centring the one-hot labels would subtract zero.
     weights_EK = np.linalg.solve(gram, target_EK)
     return np.asarray(((query_QE - centre) @ weights_EK + share).argmax(axis=1))
 
@@ -192,15 +193,15 @@ _ANSWERS: Mapping[ProbeName, Classify] = {"knn": answer_knn, "linear": answer_li
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotScore:
-    """Accuracy over the folds for one number of shots."""
+    """The accuracy over the folds for one number of shots."""
 
     n_shots: int
     fold_accuracy: tuple[float, ...]
     n_classes: int
     n_skipped: int
-    """Classes with fewer than ``n_shots`` images, left out."""
+    """Number of classes with fewer than ``n_shots`` images, which are left out."""
     right_FN: Int8[ndarray, "F N"] = field(repr=False, compare=False)
-    """For each fold and image: 1 right, 0 wrong, -1 no query (support, or of a class that is left out)."""
+    """For each fold and image: 1 right, 0 wrong, -1 not a query (support image, or class left out)."""
 
     @property
     def mean(self) -> float:
@@ -217,12 +218,12 @@ def score_few_shot(
     label_N: Int[ndarray, "N"],  # noqa: F821
     shots: Sequence[int],
 ) -> list[FewShotScore]:
-    """SimpleShot with ``shots`` support images per class, five folds, accuracy over all queries.
+    """Score SimpleShot with ``shots`` support images per class over five folds, and return accuracy over all queries.
 
-    Fold ``n`` seeds Python's generator with ``n`` and shuffles each class's list of images in turn; the first
-    ones are the support, the rest the queries. As in the published code the classes come in the order in which
-    they first appear, and the lists are shuffled in place, so an order carries over to the next fold and the next
-    number of shots. Features are unit vectors.
+    Features are unit vectors. Fold ``n`` seeds Python's generator with ``n`` and shuffles each class's list of images
+    in turn; the first images are the support, the rest are queries. As in the published code, classes come in order of
+    first appearance and lists are shuffled in place, so an order carries over to the next fold and the next number of
+    shots.
     """
     members = _images_of_classes(label_N)
     scores = []
@@ -254,7 +255,7 @@ def _images_of_classes(label_N: Int[ndarray, "N"]) -> list[list[int]]:  # noqa: 
 
 
 def _answer_fold(features_NE: Float[ndarray, "N E"], members: list[list[int]], n_shots: int) -> Int8[ndarray, "N"]:  # noqa: F821
-    """1 for queries that are answered right, 0 for wrong ones, -1 for what is no query."""
+    """Return 1 for right queries, 0 for wrong queries, and -1 for images that are not queries."""
     right_N = np.full(len(features_NE), -1, np.int8)
     support = [image for images in members for image in images[:n_shots]]
     query = [image for images in members for image in images[n_shots:]]
@@ -267,6 +268,6 @@ def _answer_fold(features_NE: Float[ndarray, "N E"], members: list[list[int]], n
 
 
 def _share_right(right_N: Int8[ndarray, "N"]) -> float:  # noqa: F821
-    """Accuracy over the queries; NaN where there is none."""
+    """Return the accuracy over the queries, or NaN if there are none."""
     asked = right_N >= 0
     return float((right_N[asked] == 1).mean()) if asked.any() else float("nan")

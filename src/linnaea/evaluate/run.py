@@ -1,4 +1,4 @@
-"""Evaluate a model: a model and photographs with known names in, scores and a report out."""
+"""Evaluate a model on photographs with known names, and write scores and a report."""
 
 import csv
 import io
@@ -52,15 +52,15 @@ class Evaluation:
 
     title: str
     metrics: Mapping[str, int | float]
-    """Flat, as in ``metrics.json``: ``zero_shot/taxon_com/top1``, ``few_shot/1/mean``, ``n_images``, ..."""
+    """Flat keys, as in ``metrics.json``: ``zero_shot/taxon_com/top1``, ``few_shot/1/mean``, ``n_images``, ..."""
     facts: Mapping[str, Any]
     """What was evaluated, as in ``run.json``: model, fingerprint, task, captions."""
     examples: pl.DataFrame | None = None
-    """A row per photograph with truth and answers; ``None`` for tasks beyond species, which name no taxon."""
+    """One row per photograph with truth and answers; ``None`` for tasks beyond species, which predict no taxon."""
     notes: tuple[str, ...] = ()
-    """What was left out, a line each."""
+    """One line for each thing that was left out."""
     report_path: Path | None = None
-    """The page, where the evaluation was given an ``output``."""
+    """The report page, if the evaluation was given an ``output``."""
     dataset: DataSet = field(repr=False)
     answers: Mapping[str, ZeroShotAnswers] = field(default_factory=dict, repr=False)
     """The answers with each caption form."""
@@ -73,9 +73,9 @@ class Evaluation:
         return f"<Evaluation {self.title}: {'; '.join([size, *shown])}>"
 
     def save(self, directory: str | Path) -> Path | None:
-        """Write ``metrics.json``, ``run.json``, ``examples.parquet`` and ``report.html``; return the page's path.
+        """Write ``metrics.json``, ``run.json``, ``examples.parquet`` and ``report.html``; return the report's path.
 
-        A task beyond species has neither examples nor a page.
+        A task beyond species has no examples and no report; the method then returns ``None``.
         """
         folder = Path(directory)
         write_atomically(folder / METRICS_FILE, json.dumps(self.metrics, indent=1))
@@ -88,17 +88,17 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The model to evaluate, and where its vectors are kept."""
+    """The model to evaluate, and the folder that caches its vectors."""
 
     model: TaxonModel
     given: str
-    """The name or folder that the caller gave."""
+    """The model name or folder as the caller gave it."""
     output: Path | None
     n_workers: int
 
     @property
     def title(self) -> str:
-        """The name of the model's folder, or of the run around it."""
+        """The name of the model's folder, or of the run folder that contains it."""
         place = Path(self.given)
         return (place.parent if place.name == "model" else place).name or self.given
 
@@ -130,18 +130,18 @@ def evaluate(
     device: str = "auto",
     workers: int = 2,
 ) -> Evaluation:
-    """Score a model on a split of a data set, or on a published task: zero-shot, few-shot, against chance.
+    """Score a model on a split of a data set or on a published task: zero-shot, few-shot, and chance baselines.
 
-    ``model`` is a name, a folder or a loaded model. ``data`` is a data set, of which one ``split`` is evaluated; or
-    ``task`` is a published task (:data:`~linnaea.evaluate.tasks.TASKS`) or ``"folder"`` (any folder of class
-    folders, of which ``class_level`` holds the classes; where folders are splits, ``split`` is evaluated), unpacked in
-    ``root``, its labels resolved by ``checklist``. ``output`` is the folder for ``metrics.json``,
-    ``examples.parquet``, ``report.html`` and the images' vectors, which the next evaluation there uses again.
+    ``model`` is a name, a folder or a loaded model. ``data`` is a data set whose ``split`` is evaluated. ``task`` is a
+    published task (:data:`~linnaea.evaluate.tasks.TASKS`) unpacked in ``root``, with its labels resolved by
+    ``checklist``. The task ``"folder"`` takes any folder of class folders at ``class_level``, and evaluates ``split``
+    if the folders are also split. ``output`` is the folder for ``metrics.json``, ``examples.parquet``, ``report.html``
+    and the image vectors, which the next evaluation there reuses.
     :class:`~linnaea.evaluate.evaluation.Question` describes the other options.
 
     Raises:
-        UsageError: Neither or both of ``data`` and ``task`` are given, or there is no such task, or a ``class_level``
-            without the task ``"folder"``.
+        UsageError: Neither or both of ``data`` and ``task`` are given, the task does not exist, or ``class_level`` is
+            given without the task ``"folder"``.
         LinnaeaError: The model or the photographs cannot be read, or a true taxon is not among ``labels``.
     """
     check_given(data, task, root, class_level)
@@ -169,30 +169,34 @@ def _path(given: str | Path | None) -> Path | None:
 def _open_data(
     data: str | Path | DataSet, split: str, sources: tuple[str, ...], *, species_only: bool
 ) -> tuple[DataSet, DataSet]:
-    """Return the part of a data set that holds the candidates, and of it the split to evaluate."""
+    """Return the part of a data set that provides the candidates, and the split of it to evaluate."""
     whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(sources)
     whole = whole.to_species() if species_only else whole
     return whole, whole.split(split)
 
 
 def _open_folder(task: Task, root: Path, class_level: int, split: str) -> tuple[Task, tuple[str, ...]]:
-    """Return the task, for one's own class folders with their reader, how each level is read, and what is left out."""
+    """Return the task and its notes.
+
+    For the task ``folder``, the returned task has a reader for these class folders; the notes say how each folder
+    level is read and what is left out.
+    """
     if task is not FOLDER:
         return task, ()
     source = FolderSource(root=root, class_level=class_level)
     table, n_rejected = read_class_folders(source, split)
-    left_out = [f"{n_rejected:,} files whose folder names no class are left out"] if n_rejected else []
+    left_out = [f"{n_rejected:,} files in folders without a class name are left out"] if n_rejected else []
     return replace(FOLDER, read=lambda _: table), (*source.tree.levels, *left_out)
 
 
 def check_given(data: object, task: str, root: object, class_level: int) -> None:
-    """Raise UsageError unless either a data set, or a task with its folder, is given."""
+    """Raise UsageError unless either a data set or a task with its folder is given."""
     if class_level < 0 or (class_level and task != FOLDER.name):
-        raise UsageError("--class-level is at least 1, and goes with --task folder")
+        raise UsageError("--class-level must be at least 1 and needs --task folder")
     if (data is None) == (not task):
         raise UsageError("give either a data set (--data) or a task (--task)")
     if bool(task) != (root is not None):
-        raise UsageError("a task (--task) and the folder of its photographs (--root) go together")
+        raise UsageError("give a task (--task) together with the folder of its photographs (--root)")
 
 
 def open_subject(
@@ -201,7 +205,7 @@ def open_subject(
     """Load the model to evaluate.
 
     Raises:
-        LinnaeaError: There is no such model.
+        LinnaeaError: The model does not exist.
     """
     if isinstance(model, TaxonModel):
         return Subject(model=model, given=model.name, output=output, n_workers=n_workers)
@@ -216,7 +220,7 @@ def _saved(evaluation: Evaluation, folder: Path | None) -> Evaluation:
 def _score(
     subject: Subject, whole: DataSet, dataset: DataSet, question: Question, what: str, title: str, task: str = ""
 ) -> Evaluation:
-    """Score ``dataset``, a part of ``whole``."""
+    """Score ``dataset``, which is a part of ``whole``."""
     model = subject.model
     question = replace(
         question, text_types=question.text_types or (TextType.TAXON_COM,), templates=question.templates or "photo"
@@ -245,7 +249,7 @@ def _score(
 def _examine(
     subject: Subject, dataset: DataSet, features_NE: Float32[ndarray, "N E"], question: Question, scores: Scores
 ) -> tuple[Findings, list[str]]:
-    """Examine the answers of the first caption form; return a line per picture that cannot be read as well."""
+    """Return the findings for the first caption form, and one line for each picture that cannot be read."""
     nothing_ME, left_out = None, list[str]()
     if question.no_organism is not None:
         nothing_ME, left_out = encode_no_organism(subject.model, question.no_organism, subject.n_workers)
@@ -264,23 +268,23 @@ def _examine(
 
 def _notes(model: TaxonModel, question: Question, scores: Scores, *, has_heads: bool) -> Iterator[str]:
     if 0 in question.shots and not model.has_text:
-        yield f"{model.name} knows images alone: zero-shot is left out"
+        yield f"{model.name} has no text encoder: zero-shot is left out"
     if has_heads and not any(name.endswith("/top1") for name in scores.metrics):
-        yield "no image shows a taxon that the class heads know; a model without captions has no zero-shot answers"
+        yield "no image shows a taxon of the class heads, and a model with class heads has no zero-shot scores"
     for score in scores.few_shot:
         if score.n_skipped:
             yield f"{score.n_shots}-shot: {score.n_skipped} classes with fewer images are left out"
 
 
 def find_task(name: str) -> Task:
-    """Return the task of that name.
+    """Return the task with the given name.
 
     Raises:
-        UsageError: There is none.
+        UsageError: No task has this name.
     """
     known = {**TASKS, FOLDER.name: FOLDER}
     if name not in known:
-        raise UsageError(f"--task {name}: there is no such task; all, or one of {', '.join(known)}")
+        raise UsageError(f"--task {name}: no such task; choose all or one of {', '.join(known)}")
     return known[name]
 
 
@@ -293,10 +297,10 @@ def evaluate_task(
     *,
     allow_different: bool = False,
 ) -> Evaluation:
-    """Evaluate one task by its protocol; saved where the subject has an output.
+    """Evaluate one task by its protocol, and save the result if the subject has an output folder.
 
     Raises:
-        LinnaeaError: The folder does not hold what was published, or cannot be read.
+        LinnaeaError: The folder differs from what was published, or cannot be read.
     """
     forms = question.text_types or tuple(dict.fromkeys((task.text_type, TextType.TAXON_COM)))
     by_class = task.protocol == "classes"
@@ -315,7 +319,7 @@ def evaluate_task(
     notes = found.notes
     if images.n_missing:
         more["n_missing"] = images.n_missing
-        notes = (*notes, f"{task.name}: {images.n_missing:,} listed images are not there and are left out")
+        notes = (*notes, f"{task.name}: {images.n_missing:,} listed images are missing and are left out")
     if resolver is not None:
         more["n_resolved_classes"] = images.n_resolved
     return _saved(replace(found, metrics={**found.metrics, **more}, notes=notes), subject.output)
@@ -337,7 +341,7 @@ def _score_beyond_species(subject: Subject, task: Task, images: TaskImages, titl
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """The evaluation of one task, or the reason why there is none."""
+    """The evaluation of one task, or the reason why it has none."""
 
     task: Task
     evaluation: Evaluation | None = None
@@ -348,12 +352,13 @@ def evaluate_tasks(ask: Callable[..., Evaluation], root: Path, output: Path) -> 
     """Evaluate every published task whose folder is in ``root``, and write ``tasks.csv`` at the end.
 
     Args:
-        ask: :func:`evaluate` with its model and its options; it is given ``task``, ``root`` and ``output``.
-        root: A folder with one folder per task, named after it.
-        output: The folder to write; each task gets a folder of its own in it.
+        ask: :func:`evaluate` with the model and the options bound; it is called with ``task``, ``root`` and
+            ``output``.
+        root: A folder with one folder per task, named after the task.
+        output: The folder to write; each task gets its own folder inside it.
 
     Yields:
-        The scores of each task. A task that is missing or fails has a reason, and stops no other.
+        The scores of each task. A task that is missing or fails has a reason; the other tasks still run.
     """
     results = []
     for task in TASKS.values():
@@ -364,7 +369,7 @@ def evaluate_tasks(ask: Callable[..., Evaluation], root: Path, output: Path) -> 
 
 def _try_task(ask: Callable[..., Evaluation], task: Task, root: Path, output: Path) -> TaskScores:
     if not root.is_dir():
-        return TaskScores(task=task, reason=f"no folder {root}; get it from {task.where}")
+        return TaskScores(task=task, reason=f"{root}: no such folder; get the data set from {task.where}")
     try:
         return TaskScores(task=task, evaluation=ask(task=task.name, root=root, output=output))
     except LinnaeaError as error:

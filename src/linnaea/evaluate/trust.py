@@ -1,7 +1,7 @@
-"""Whether a model knows what it knows: calibration, coverage against accuracy, open-set detection.
+"""Measure how far a model's confidence can be trusted: calibration, risk and coverage, open-set detection.
 
-Everything is measured as ``linnaea predict`` answers, calibration included, in one pass over blocks of images; what
-is kept per image is a few numbers per rank, never a row of probabilities.
+Answers are those of ``linnaea predict``, including calibration, computed in one pass over blocks of images. Each image
+keeps a few numbers per rank, not its whole row of probabilities.
 """
 
 from dataclasses import dataclass, fields
@@ -30,26 +30,26 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Beliefs:
-    """What a model believed of each image, rank by rank; kingdom first."""
+    """A model's answers and confidence for each image and rank, kingdom first."""
 
     best_NR: Int64[ndarray, "N 7"]
-    """Number of the likeliest taxon of the rank among the bank's."""
+    """Number of the likeliest taxon among the bank's taxa of the rank."""
     confidence_NR: Float32[ndarray, "N 7"]
     """Probability of the likeliest taxon of the rank."""
     right_NR: Bool[ndarray, "N 7"]
-    """Whether that taxon is the truth's."""
+    """Whether the likeliest taxon is right."""
     counted_NR: Bool[ndarray, "N 7"]
-    """Whether the truth is named at the rank."""
+    """Whether the truth has a name at the rank."""
     truth_NR: Float32[ndarray, "N 7"]
     """Probability of the truth; 0 where the bank lacks it."""
     square_NR: Float32[ndarray, "N 7"]
-    """Sum of the squared probabilities of the rank."""
+    """Sum of the squared probabilities of the rank's taxa."""
     energy_N: Float32[ndarray, "N"]  # noqa: F821
     max_cosine_N: Float32[ndarray, "N"]  # noqa: F821
     asserted_CN: Int64[ndarray, "C N"]
-    """For each of ``CONFIDENCES`` the rank of what is asserted, ``NO_RANK`` for abstentions."""
+    """Rank of the asserted taxon for each of ``CONFIDENCES``, ``NO_RANK`` for abstentions."""
     asserted_right_CN: Int64[ndarray, "C N"]
-    """1 right, 0 wrong, -1 not to be told: right as far down as the truth is named, and asserted below that."""
+    """1 right, 0 wrong, -1 undecidable: right as far down as the truth is named, but asserted at a lower rank."""
 
 
 def collect_beliefs(
@@ -60,8 +60,10 @@ def collect_beliefs(
     logit_scale: float,
     calibration: Calibration,
 ) -> Beliefs:
-    """Ask the model about every image; ``group_NR`` are the truths' groups (:func:`~linnaea.predict.calibration.
-    find_groups`), ``named_NR`` the ranks at which the truth has a name at all.
+    """Return the model's answers and confidence for every image.
+
+    ``group_NR`` holds the groups of the truths (:func:`~linnaea.predict.calibration.find_groups`), and ``named_NR``
+    says at which ranks the truth has a name.
     """
     n = len(image_NE)
     confidence, truth_p = np.zeros((n, N_RANKS), np.float32), np.zeros((n, N_RANKS), np.float32)
@@ -110,8 +112,10 @@ def _judge(lineage: tuple[str, ...], bank: LabelBank, group_R: Int[ndarray, "7"]
 
 
 def score_calibration(beliefs: Beliefs) -> dict[str, float]:
-    """``calibration/ece/species`` and so on: expected calibration error in bins of equal width (``ece``) and of
-    equal numbers (``ece_mass``), negative log-likelihood, Brier score, and the area under the risk-coverage curve.
+    """Return calibration metrics per rank, with keys such as ``calibration/ece/species``.
+
+    They are the expected calibration error in bins of equal width (``ece``) and of equal mass (``ece_mass``), the
+    negative log-likelihood (``nll``), the Brier score and the area under the risk-coverage curve (``aurc``).
     """
     metrics: dict[str, float] = {}
     for rank in Rank:
@@ -133,7 +137,7 @@ def score_calibration(beliefs: Beliefs) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
-    """A reliability diagram: empty bins are left out."""
+    """The non-empty bins of a reliability diagram."""
 
     confidence: Floats
     accuracy: Floats
@@ -147,7 +151,7 @@ def reliability(
     n_bins: int = N_BINS,
     equal_mass: bool = False,
 ) -> Bins:
-    """Mean confidence and share of right answers per bin, ``(low, high]``; of equal width, or of equal numbers."""
+    """Return mean confidence and accuracy per bin ``(low, high]``, with bins of equal width or of equal mass."""
     confidence = np.asarray(confidence_N, np.float64)
     if equal_mass:
         order = np.argsort(confidence, kind="stable")
@@ -168,14 +172,15 @@ def calibration_error(
     n_bins: int = N_BINS,
     equal_mass: bool = False,
 ) -> float:
-    """Expected calibration error: the mean gap between confidence and accuracy over bins, weighted by images."""
+    """Return the expected calibration error: the mean gap between confidence and accuracy, weighted by bin size."""
     bins = reliability(confidence_N, right_N, n_bins=n_bins, equal_mass=equal_mass)
     return float((np.abs(bins.confidence - bins.accuracy) * bins.n).sum() / max(bins.n.sum(), 1))
 
 
 def risk_coverage(confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"]) -> tuple[Floats, Floats]:  # noqa: F821
-    """Coverage and share of wrong answers among the most confident 1, 2, ... N images; equally confident ones are
-    in any order, so each counts as the mean of its equals.
+    """Return coverage and risk (share of wrong answers) among the most confident 1, 2, ..., N images.
+
+    The order of equally confident images is arbitrary, so each of them counts as their mean.
     """
     order = np.argsort(-np.asarray(confidence_N), kind="stable")
     _, tied = np.unique(-np.asarray(confidence_N)[order], return_inverse=True)
@@ -186,13 +191,18 @@ def risk_coverage(confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"]
 
 
 def area_under_risk(confidence_N: Float[ndarray, "N"], right_N: Bool[ndarray, "N"]) -> float:  # noqa: F821
-    """AURC: mean risk over all coverages, 0 best (Geifman and El-Yaniv, "SelectiveNet", ICML 2019, section 2)."""
+    """Return the AURC: the mean risk over all coverages, where 0 is best.
+
+    Source: Geifman and El-Yaniv, "SelectiveNet", ICML 2019, section 2.
+    """
     return float(risk_coverage(confidence_N, right_N)[1].mean())
 
 
 def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
-    """What ``--rank auto --confidence c`` is worth: ``auto/0.9/asserted``, ``/right`` with its interval over classes,
-    and ``/reaches/genus``: the share of images with an assertion at genus or deeper.
+    """Return metrics of the answers of ``--rank auto --confidence c``.
+
+    ``auto/0.9/asserted`` is the share of images with an answer, ``auto/0.9/right`` their accuracy with its interval
+    over classes, and ``auto/0.9/reaches/genus`` the share of images with an answer at genus or deeper.
     """
     metrics: dict[str, float] = {}
     for wanted, asserted, right in zip(CONFIDENCES, beliefs.asserted_CN, beliefs.asserted_right_CN, strict=True):
@@ -211,8 +221,10 @@ def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, 
 
 
 def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
-    """95% intervals of the accuracy at each rank: ``interval/species/low`` and ``/high``, classes drawn whole, for what
-    holds of other classes too; ``/images_low`` and ``/images_high``, images drawn one by one, for these classes.
+    """Return 95% intervals of the accuracy at each rank.
+
+    ``interval/species/low`` and ``/high`` resample whole classes, for conclusions about other classes.
+    ``/images_low`` and ``/images_high`` resample single images, for conclusions about these classes.
     """
     metrics: dict[str, float] = {}
     for rank, label in enumerate(RANK_LABELS):
@@ -226,7 +238,7 @@ def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, f
 
 
 def auroc(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float:  # noqa: F821
-    """Return how often a known image scores above an unknown one; ties count half."""
+    """Return the AUROC: how often a known image scores above an unknown one, with ties counting half."""
     from sklearn.metrics import roc_auc_score
 
     is_known = np.repeat([1, 0], [len(known_N), len(unknown_M)])
@@ -234,20 +246,20 @@ def auroc(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float
 
 
 def fpr95(known_N: Float[ndarray, "N"], unknown_M: Float[ndarray, "M"]) -> float:  # noqa: F821
-    """The share of unknown images that pass where 95% of the known ones do."""
+    """Return the share of unknown images above the threshold that 95% of the known images pass."""
     threshold = np.sort(known_N)[int(np.floor(0.05 * len(known_N)))]
     return float((np.asarray(unknown_M) >= threshold).mean())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Scores of how likely an image shows one of the labels."""
+    """Scores of how likely each image shows one of the labels."""
 
     max_probability: NDArray[np.float32]
     energy: NDArray[np.float32]
     max_cosine: NDArray[np.float32]
     calibrated: NDArray[np.float32]
-    """What the calibration goes by (:meth:`linnaea.predict.calibration.Calibration.weigh`)."""
+    """The calibration's own score (:meth:`linnaea.predict.calibration.Calibration.weigh`)."""
 
 
 EVIDENCE = tuple(part.name for part in fields(Evidence))
@@ -257,7 +269,7 @@ EVIDENCE = tuple(part.name for part in fields(Evidence))
 def score_evidence(
     image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float, calibration: Calibration
 ) -> Evidence:
-    """The scores of each image, at the calibration's temperature."""
+    """Return the evidence scores of each image at the calibration's temperature."""
     blocks = [
         (b.probability_BK.max(axis=1), b.energy_B, b.max_cosine_B, calibration.weigh(b))
         for b in iter_scored(image_NE, bank, logit_scale / calibration.temperature)
@@ -266,7 +278,7 @@ def score_evidence(
 
 
 def compare_evidence(known: Evidence, unknown: Evidence) -> dict[str, float]:
-    """``auroc/energy``, ``fpr95/energy`` and so on."""
+    """Return AUROC and FPR95 of each score, with keys such as ``auroc/energy`` and ``fpr95/energy``."""
     metrics: dict[str, float] = {}
     for name in EVIDENCE:
         metrics[f"auroc/{name}"] = auroc(getattr(known, name), getattr(unknown, name))
@@ -277,9 +289,9 @@ def compare_evidence(known: Evidence, unknown: Evidence) -> dict[str, float]:
 def hold_out(
     bank: LabelBank, group_NR: Int[ndarray, "N 7"], rank: Rank, *, share: float = 0.2, seed: int = 0
 ) -> tuple[LabelBank, Bool[ndarray, "N"]] | None:  # noqa: F821
-    """The bank without a random fifth of the true taxa of ``rank``, and for each image whether it lost its truth.
+    """Return the bank without a random fifth of the true taxa of ``rank``, and whether each image lost its truth.
 
-    ``None`` where fewer than two true taxa remain on either side.
+    Return ``None`` if fewer than two true taxa would remain.
     """
     there = np.unique(group_NR[group_NR[:, rank] != UNKNOWN, rank])
     n_out = max(1, round(share * len(there)))

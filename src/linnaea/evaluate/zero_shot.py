@@ -1,4 +1,4 @@
-"""Zero-shot classification: each image gets the candidate whose caption is nearest (arXiv 2311.18803, section 4.2)."""
+"""Classify images zero-shot by the candidate with the nearest caption (arXiv 2311.18803, section 4.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ TOP = (1, 3, 5)
 
 @dataclass(frozen=True)
 class ZeroShotAnswers:
-    """For every image its true class and the best candidates; what all metrics are computed from."""
+    """The true class and the best candidates of every image, from which all metrics are computed."""
 
     candidates: tuple[Taxon, ...]
     truth_N: Int64[ndarray, "N"]  # noqa: F821
@@ -28,15 +28,15 @@ class ZeroShotAnswers:
     best_NK: Int64[ndarray, "N K"]
     """The likeliest candidates, best first."""
     score_N: Float32[ndarray, "N"]  # noqa: F821
-    """Probability of the likeliest."""
+    """Probability of the likeliest candidate."""
     truth_score_N: Float32[ndarray, "N"]  # noqa: F821
     """Probability of the truth."""
     truth_place_N: Int64[ndarray, "N"]  # noqa: F821
-    """Place of the truth among the candidates, 1 for the likeliest."""
+    """Position of the truth in the ranking of candidates, 1 for the likeliest."""
 
 
 def merge_captions(captions: Sequence[str]) -> NDArray[np.int64]:
-    """For each candidate the first one with the same caption: no text can tell them apart, so they are one class."""
+    """Return for each candidate the first one with the same caption; identical captions form one class."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(caption, number) for number, caption in enumerate(captions)], np.int64)
 
@@ -48,7 +48,10 @@ def classify(
     captions: Sequence[str],
     logit_scale: float,
 ) -> ZeroShotAnswers:
-    """Classify unit vectors against a bank; ``truth_N`` are rows of the bank, ``captions`` those it was made of."""
+    """Classify unit vectors against a bank.
+
+    ``truth_N`` holds rows of the bank, and ``captions`` the captions that the bank was made from.
+    """
     merged = merge_captions(captions)
     kept = np.unique(merged)
     small = keep_rows(bank, kept)
@@ -70,7 +73,7 @@ def classify(
 
 
 def _find_best(probability_BK: Float32[ndarray, "B K"]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The likeliest candidates, best first, and the probability of the first."""
+    """Return the likeliest candidates, best first, and the probability of the first."""
     k = min(max(TOP), probability_BK.shape[1])
     top = np.argpartition(-probability_BK, k - 1, axis=1)[:, :k]
     values = np.take_along_axis(probability_BK, top, axis=1)
@@ -83,7 +86,7 @@ def _find_truth(
     probability_BK: Float32[ndarray, "B K"],
     truth_B: Int64[ndarray, "B"],  # noqa: F821
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Probability and place of the truth; of equally likely candidates the one with the lower number is first."""
+    """Return the probability and position of the truth; among equally likely candidates the lower number is first."""
     truth = truth_B[:, None]
     own = np.take_along_axis(probability_BK, truth, axis=1)
     tied = (probability_BK == own) & (np.arange(probability_BK.shape[1]) < truth)
@@ -91,8 +94,9 @@ def _find_truth(
 
 
 def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
-    """Flat metrics: ``top1``, ``top3``, ``top5``, accuracy at each rank, chance and majority baselines
-    (see :func:`linnaea.evaluate.hierarchy.score_ranks`).
+    """Return flat metrics: ``top1``, ``top3``, ``top5``, accuracy at each rank, chance and majority baselines.
+
+    See :func:`linnaea.evaluate.hierarchy.score_ranks` for the ranks and baselines.
     """
     right_NK = answers.best_NK == answers.truth_N[:, None]
     metrics = {f"top{k}": float(right_NK[:, :k].any(axis=1).mean()) for k in TOP}
@@ -104,8 +108,10 @@ def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
 
 
 def score_seen(answers: ZeroShotAnswers, seen_N: Bool[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
-    """Accuracy of the images of seen and of unseen taxa apart, all candidates allowed: ``seen/top1``, ``unseen/top1``,
-    ``unseen/genus`` (an unseen species named to the right genus), ... and how many images each has.
+    """Return the accuracy on images of seen and of unseen taxa separately, among all candidates.
+
+    Keys are ``seen/top1``, ``unseen/top1``, ``unseen/genus`` (an unseen species in the right genus) and so on, and
+    ``n_images`` of each.
     """
     metrics: dict[str, float] = {}
     for name, part in (("seen", seen_N), ("unseen", ~seen_N)):
@@ -119,20 +125,22 @@ def score_seen(answers: ZeroShotAnswers, seen_N: Bool[ndarray, "N"]) -> dict[str
 
 
 def lca_heights(answers: ZeroShotAnswers) -> NDArray[np.int64]:
-    """Where each image's answer meets the truth (see :func:`linnaea.evaluate.hierarchy.answer_heights`)."""
+    """Return each image's height as in :func:`linnaea.evaluate.hierarchy.answer_heights`."""
     return answer_heights(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
 
 
 def mean_lca_height(answers: ZeroShotAnswers) -> float:
-    """Mean height at which wrong answers meet the truth (the mistakes' severity); 0 where nothing is wrong."""
+    """Return the mean height at which wrong answers meet the truth (their severity), or 0 if no answer is wrong."""
     heights = lca_heights(answers)
     wrong = heights > 0
     return float(heights[wrong].mean()) if wrong.any() else 0.0
 
 
 def tabulate(answers: ZeroShotAnswers, index: pl.DataFrame) -> pl.DataFrame:
-    """A row per image: key, source, truth and answer with their probabilities, place of the truth among the
-    candidates (1 is right), height of the error, the best five.
+    """Return one row per image.
+
+    Columns are the key, source, truth and answer with their probabilities, the position of the truth in the ranking
+    (1 is right), the height of the error, and the best five candidates.
     """
     names = [taxon.scientific_name or taxon.common_name for taxon in answers.candidates]
     lineages = [" ".join(name for name in taxon.lineage if name) for taxon in answers.candidates]

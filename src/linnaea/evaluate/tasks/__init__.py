@@ -1,8 +1,8 @@
-"""Published evaluation sets as values: what each should hold, where it is, how its authors and BioCLIP's ask of it.
+"""The published evaluation sets as values: expected contents, where to get them, and the published protocol.
 
-The ten tasks of BioCLIP (arXiv 2311.18803, table 3), those that BioCLIP 2 (arXiv 2505.23883) adds, and iNat21. Counts
-are those of the label files that the published scores come from, not those in the first paper's table 2; ``None``
-where we could not count ourselves. Nothing is downloaded: a task says where its data set is to be had.
+They are the ten tasks of BioCLIP (arXiv 2311.18803, table 3), those that BioCLIP 2 (arXiv 2505.23883) adds, and
+iNat21. Counts are those of the label files behind the published scores, not those in table 2 of the first paper; a
+count is ``None`` if we could not verify it. Nothing is downloaded: each task says where to get its data set.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,55 +18,55 @@ from linnaea.evaluate.tasks import layouts
 from linnaea.taxonomy.taxon import TextType
 
 Protocol: TypeAlias = Literal["classes", "transfer", "pairs", "traits", "discovery"]
-"""How a task is scored: zero-shot and few-shot of its classes; few-shot from a train split to a test split; many
-binary questions (NeWT); traits learned from frozen features; category discovery."""
+"""How a task is scored: zero-shot and few-shot classification; few-shot from a train split to a test split; binary
+questions (NeWT); traits predicted from frozen features; category discovery."""
 
 META_ALBUM = "Ullah et al., Meta-Album: multi-domain meta-dataset for few-shot image classification, NeurIPS 2022"
 BIOCLIP = "Stevens et al., BioCLIP: a vision foundation model for the tree of life, CVPR 2024 (arXiv 2311.18803)"
 INAT21_NEWT = "Van Horn et al., Benchmarking representation learning for natural world image collections, CVPR 2021"
-UNKNOWN_LICENCE = "not verified here; its page says"
+UNKNOWN_LICENCE = "not verified; see the data set's page"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A published set of labelled photographs, and how the papers ask about it."""
+    """A published set of labelled photographs with its evaluation protocol."""
 
     name: str
-    """As on the command line: ``linnaea evaluate --task NAME``."""
+    """The name on the command line: ``linnaea evaluate --task NAME``."""
     title: str
-    """As in the papers' tables."""
+    """The name in the papers' tables."""
     note: str
-    """What it shows, in a line."""
+    """What the photographs show, in one line."""
     citation: str
     where: str
-    """Where to get it: a page, or how the data set is called there."""
+    """Where to get the data set: a page, or a site and its name there."""
     licence: str = UNKNOWN_LICENCE
     read: Callable[[Path], pl.DataFrame] = field(repr=False)
-    """The reader of its layout (:mod:`linnaea.evaluate.tasks.layouts`)."""
+    """The reader of the layout on disk (:mod:`linnaea.evaluate.tasks.layouts`)."""
     n_images: int | None = None
     n_classes: int | None = None
     text_type: TextType | Literal["asis"] = "asis"
-    """Captions of the published scores; ``asis`` are the raw labels of the files, nothing corrected."""
+    """Captions of the published scores; ``asis`` uses the raw labels of the files without corrections."""
     protocol: Protocol = "classes"
     label_file: str = ""
-    """Its table of labels, where the name is the same for everyone."""
+    """Name of the table of labels, if it is always the same."""
     label_sha256: str | None = None
-    """Checksum of that table; ``None`` where we never held the published file."""
+    """Checksum of the table of labels; ``None`` if we have not seen the published file."""
     context: tuple[tuple[str, str], ...] = ()
-    """What all its labels have in common, for their resolution: ``(("class", "Aves"),)``."""
+    """Taxa that all labels belong to, for name resolution: ``(("class", "Aves"),)``."""
     n_traits: int | None = None
-    """Traits or binary questions, of tasks that have such."""
+    """Number of traits or binary questions, for tasks that have them."""
 
     def __post_init__(self) -> None:
         n_images, n_classes = self.n_images, self.n_classes
         if n_classes is not None and (n_classes < 2 or (n_images is not None and n_images < n_classes)):
-            raise ValueError(f"task {self.name}: {n_images} images of {n_classes} classes cannot be")
+            raise ValueError(f"task {self.name}: {n_images} images of {n_classes} classes are impossible")
         if self.label_sha256 and not self.label_file:
-            raise ValueError(f"task {self.name}: a checksum of which file?")
+            raise ValueError(f"task {self.name}: label_sha256 needs label_file")
 
 
 def _meta_album(name: str, title: str, code: str, note: str, n_classes: int, **context: str) -> Task:
-    """A set of Meta-Album's Mini size: 40 images of every class, listed in ``labels.csv``."""
+    """Return a task of Meta-Album's size Mini: 40 images of every class, listed in ``labels.csv``."""
     return Task(
         name=name,
         title=title,
@@ -85,7 +85,7 @@ def _camera_trap(place: str, title: str) -> Task:
     return Task(
         name=f"camera-trap-{place.lower()}",
         title=f"Camera traps, {title}",
-        note=f"animals that passed a camera trap, {title}; one of five whose mean BioCLIP 2 reports",
+        note=f"camera-trap photographs of animals, {title}; one of five sets whose mean BioCLIP 2 reports",
         citation="HDR Imageomics Institute, IDLE-OO Camera Traps, 2025 (doi:10.57967/hf/5764)",
         where="doi:10.57967/hf/5764",
         read=partial(layouts.read_camera_trap, place=place),
@@ -98,7 +98,7 @@ _TASKS = (
     Task(
         name="birds525",
         title="Birds 525",
-        note="birds by common name, one sharp bird in the middle",
+        note="birds by common name, one bird centred in each photograph",
         citation="Piosenka, Birds 525 species: image classification, 2023 (test split)",
         where="Kaggle, data set gpiosenka/100-bird-species",
         read=layouts.read_test_folders,
@@ -112,14 +112,14 @@ _TASKS = (
         "insects2", "Insects 2", "INS_2", "agricultural pests, by common or scientific name", 102, kingdom="Animalia"
     ),
     _meta_album("plantnet", "PlantNet", "PLT_NET", "plants in the field", 25, kingdom="Plantae"),
-    _meta_album("fungi", "Fungi", "FNG", "fungi in the field, with the author's name", 25, kingdom="Fungi"),
+    _meta_album("fungi", "Fungi", "FNG", "fungi in the field, by name with authorship", 25, kingdom="Fungi"),
     _meta_album("plantvillage", "PlantVillage", "PLT_VIL", "single leaves, by crop and disease", 38, kingdom="Plantae"),
     _meta_album("medicinal-leaf", "Medicinal Leaf", "MED_LF", "single leaves on paper", 25, kingdom="Plantae"),
     _meta_album("plantdoc", "PlantDoc", "PLT_DOC", "leaves in the field, by crop and disease", 27, kingdom="Plantae"),
     Task(
         name="rare-species",
         title="Rare Species",
-        note="animals of the IUCN Red List that were kept out of TreeOfLife-10M",
+        note="animals of the IUCN Red List that are excluded from TreeOfLife-10M",
         citation=BIOCLIP,
         where="doi:10.57967/hf/1981",
         licence="per image, in the data set's own list of licences",
@@ -132,7 +132,7 @@ _TASKS = (
     Task(
         name="nabirds",
         title="NABirds",
-        note="North American birds by common name, sexes and ages apart",
+        note="North American birds by common name, with separate classes for sexes and ages",
         citation="Van Horn et al., Building a bird recognition app and large scale dataset, CVPR 2015",
         where="https://dl.allaboutbirds.org/nabirds",
         read=layouts.read_nabirds,
@@ -148,7 +148,7 @@ _TASKS = (
     Task(
         name="inat21",
         title="iNat21 validation",
-        note="10,000 species of all kingdoms, ten photographs each; --seen tells seen from unseen species",
+        note="10,000 species of all kingdoms, ten photographs each; --seen scores seen and unseen species apart",
         citation=INAT21_NEWT,
         where="https://github.com/visipedia/inat_comp/tree/master/2021",
         read=layouts.read_inat21,
@@ -160,7 +160,7 @@ _TASKS = (
     Task(
         name="fishnet",
         title="FishNet",
-        note="feeding path, climate and water of fishes from frozen features, all nine right",
+        note="feeding path, climate and habitat of fishes from frozen features; right if all nine traits are",
         citation="Khan et al., FishNet: a large-scale dataset and benchmark for fish recognition, ICCV 2023",
         where="https://fishnet-2023.github.io",
         read=layouts.read_fishnet,
@@ -170,7 +170,7 @@ _TASKS = (
     Task(
         name="newt",
         title="NeWT",
-        note="164 yes-or-no questions on age, sex, behaviour, health and context",
+        note="164 binary questions on age, sex, behaviour, health and context",
         citation=INAT21_NEWT,
         where="https://github.com/visipedia/newt",
         read=layouts.read_newt,
@@ -181,7 +181,7 @@ _TASKS = (
     Task(
         name="awa2",
         title="AwA2",
-        note="85 attributes of mammals from frozen features, classes never seen",
+        note="85 attributes of mammals from frozen features, tested on unseen classes",
         citation="Xian et al., Zero-shot learning: a comprehensive evaluation of the good, the bad and the ugly, 2019",
         where="https://cvml.ista.ac.at/AwA2",
         read=layouts.read_awa2,
@@ -210,18 +210,18 @@ _TASKS = (
 )
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TASKS})
-"""Every task by name: the first paper's ten in the order of its table, then the others."""
+"""All tasks by name: the first paper's ten in the order of its table, then the others."""
 
 FOLDER = Task(
     name="folder",
     title="A folder",
-    note="your own photographs, one folder per class; its name is the label",
+    note="your own photographs, one folder per class, labelled by the folder name",
     citation="",
     where="your own disk",
     licence="",
     read=layouts.read_folders,
 )
-"""Not one of :data:`TASKS`: the protocol of theirs, asked of any folder of class folders."""
+"""The same protocol for any folder of class folders; it is not part of :data:`TASKS`."""
 
 PAPER_TASKS = tuple(TASKS)[:10]
-"""The ten whose mean BioCLIP reports."""
+"""The ten tasks whose mean BioCLIP reports."""

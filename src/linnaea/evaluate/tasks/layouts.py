@@ -1,8 +1,9 @@
-"""Published data sets as they lie on disk after unpacking: one function per layout, each to the same table.
+"""Read published data sets as they are unpacked on disk: one reader per layout, all with the same table.
 
-Every reader takes the folder of the data set and returns a table with :data:`COLUMNS`, a row per image in the order
-of the published list (SimpleShot's shuffles hang on it), all text, ``""`` where nothing is known. Some add columns:
-``task`` and ``cluster`` (NeWT), ``trait/NAME`` with 0 and 1 (AwA2, FishNet). Files are not opened.
+Every reader takes the folder of the data set and returns a table with :data:`COLUMNS`. It has one row per image in the
+order of the published list, because SimpleShot's shuffles depend on it. All values are text, and unknown values are
+``""``. Some readers add columns: ``task`` and ``cluster`` (NeWT), ``trait/NAME`` with 0 and 1 (AwA2, FishNet). Image
+files are not opened.
 """
 
 import json
@@ -25,13 +26,13 @@ TRAIT = "trait/"
 FISHNET_TRAITS = (
     "FeedingPath", "Tropical", "Temperate", "Subtropical", "Boreal", "Polar", "freshwater", "saltwater", "brackish",
 )  # fmt: skip
-"""Columns of FishNet's tables that BioCLIP 2 asks for; the first is pelagic (1) or benthic (0)."""
+"""Columns of FishNet's tables that BioCLIP 2 predicts; the first is pelagic (1) or benthic (0)."""
 _FISHNET_IMAGE, _FISHNET_FOLDER = 3, 12
-"""Places of FishNet's columns for the path of the image and for its folder."""
+"""Positions of FishNet's columns for the image path and its folder."""
 
 
 def read_folders(root: Path, *splits: str) -> pl.DataFrame:
-    """``ROOT/CLASS/image``, or ``ROOT/SPLIT/CLASS/image`` for each of ``splits``; the folder's name is the label."""
+    """Read ``ROOT/CLASS/image``, or ``ROOT/SPLIT/CLASS/image`` for each of ``splits``; the label is ``CLASS``."""
     rows = []
     for split in splits or ("",):
         base = _need(root / split)
@@ -40,28 +41,26 @@ def read_folders(root: Path, *splits: str) -> pl.DataFrame:
                 label = path.relative_to(base).parts[0]
                 rows.append({"file": str(path.relative_to(root)), "label": label, "split": split})
     if not rows:
-        raise LinnaeaError(f"{root}: no class folders with images in it; give the folder that holds one per class")
+        raise LinnaeaError(f"{root}: no class folders with images; give the folder with one subfolder per class")
     return _table(rows)
 
 
 def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, int]:
-    """The photographs of one's own class folders, and how many files have no class; the folder's name is the label.
+    """Return the photographs of a user's class folders, and the number of files without a class.
 
-    Where folders are splits, those of ``split`` are read alone.
+    The label is the folder's name. If the folders are also split, only ``split`` is read.
 
     Raises:
-        LinnaeaError: there is none, or none of that split.
+        LinnaeaError: There are no photographs, or none in this split.
     """
     items = list(source.records())
     records = [item for item in items if isinstance(item, Record)]
     if not records:
-        raise LinnaeaError(
-            f"{source.root}: no class folders with images in it; give the folder that holds one per class"
-        )
+        raise LinnaeaError(f"{source.root}: no class folders with images; give the folder with one subfolder per class")
     if splits := sorted({record.split for record in records} - {""}):
         wanted = [record for record in records if record.split == split]
         if not wanted:
-            raise LinnaeaError(f"{source.root}: no split {split!r}; its folders are {', '.join(splits)}: give --split")
+            raise LinnaeaError(f"{source.root}: no split {split!r}; choose one of {', '.join(splits)} with --split")
     else:
         wanted = records
     rows = [{"file": record.record_id, "label": record.facts["label"], "split": record.split} for record in wanted]
@@ -69,23 +68,22 @@ def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, 
 
 
 def read_test_folders(root: Path) -> pl.DataFrame:
-    """The folder ``test`` where there is one, else the class folders of ``root`` itself (Birds 525)."""
+    """Read the class folders in the folder ``test`` if it exists, or else in ``root`` itself (Birds 525)."""
     return read_folders(root, "test") if (root / "test").is_dir() else read_folders(root)
 
 
 def read_catalogue(root: Path, name: str = "metadata.csv", bases: Sequence[str] = ("", "images")) -> pl.DataFrame:
-    """The list of the published scripts: ``filepath``, ``class``, and the ranks where known (there ``cls``).
+    """Read the list of the published scripts: ``filepath``, ``class``, and ranks if known (the rank class is ``cls``).
 
-    Paths start at the first of ``bases`` in which the first one exists.
-
-    A list without ``filepath`` may call it ``file_name``; without ``class``, ranks or a common name are the label.
+    Paths are relative to the first of ``bases`` in which the first path exists. A list may have ``file_name`` instead
+    of ``filepath``. Without ``class``, the label comes from the ranks or the common name.
     """
     path = _need(root / name)
     table = read_table(path).rows
     file_column = "filepath" if "filepath" in table.columns else "file_name"
     need_columns(table.columns, path, file_column)
     ranks = [label for label in RANK_LABELS if label != "class" and label in table.columns]
-    # Beside the other ranks, and without a column `cls`, `class` is the Linnean class and no label.
+    # With other ranks but no column `cls`, `class` is the Linnaean class and not a label.
     labelled = "class" in table.columns and ("cls" in table.columns or not ranks)
     renamed = {"cls": "class"} if "cls" in table.columns else {}
     common = next((column for column in ("common_name", "common", "com") if column in table.columns), None)
@@ -100,14 +98,14 @@ def read_catalogue(root: Path, name: str = "metadata.csv", bases: Sequence[str] 
 
 def _lineage_as_label(ranks: Sequence[str], common: str | None, path: Path) -> pl.Expr:
     if not ranks and not common:
-        raise LinnaeaError(f"{path}: has neither a column 'class' nor ranks nor common names, so no labels")
+        raise LinnaeaError(f"{path}: no labels; needs a column 'class', columns of ranks, or common names")
     if "species" in ranks:
         return pl.concat_str([column for column in ("genus", "species") if column in ranks], separator=" ")
     return pl.col(common or ranks[-1])
 
 
 def read_meta_album(root: Path) -> pl.DataFrame:
-    """Meta-Album: ``labels.csv`` (FILE_NAME, CATEGORY) beside ``images``, or the scripts' ``metadata.csv``."""
+    """Read Meta-Album: ``labels.csv`` (FILE_NAME, CATEGORY) next to ``images``, or the scripts' ``metadata.csv``."""
     if (root / "metadata.csv").exists() or not (root / "labels.csv").exists():
         return read_catalogue(root)
     path = root / "labels.csv"
@@ -121,18 +119,18 @@ def read_meta_album(root: Path) -> pl.DataFrame:
 
 
 def read_rare_species(root: Path) -> pl.DataFrame:
-    """Rare Species: ``metadata.csv`` with ranks, common name and path."""
+    """Read Rare Species: ``metadata.csv`` with ranks, common name and path."""
     return read_catalogue(root)
 
 
 def read_camera_trap(root: Path, place: str) -> pl.DataFrame:
-    """IDLE-OO Camera Traps: ``PLACE-balanced.csv`` with ranks; paths from the folder, or from ``images/PLACE``."""
+    """Read IDLE-OO Camera Traps: ``PLACE-balanced.csv`` with ranks, and paths in the folder or in ``images/PLACE``."""
     name = f"{place}-balanced.csv"
     return read_catalogue(root, name, bases=("", f"images/{place}", "images"))
 
 
 def read_nabirds(root: Path) -> pl.DataFrame:
-    """NABirds: ``images.txt``, ``image_class_labels.txt``, ``classes.txt``; or the scripts' ``metadata.csv``."""
+    """Read NABirds: ``images.txt``, ``image_class_labels.txt``, ``classes.txt``; or the scripts' ``metadata.csv``."""
     if (root / "metadata.csv").exists():
         return read_catalogue(root)
     names = _pairs(root / "classes.txt")
@@ -143,12 +141,12 @@ def read_nabirds(root: Path) -> pl.DataFrame:
             for key, file in _pairs(root / "images.txt").items()
         ]
     except KeyError as error:
-        raise LinnaeaError(f"{root}: the lists of images and classes do not fit: no entry {error}") from None
+        raise LinnaeaError(f"{root}: the lists of images and classes do not match: no entry {error}") from None
     return _table(rows)
 
 
 def read_inat21(root: Path) -> pl.DataFrame:
-    """iNat21's validation set: ``val.json`` (COCO), or folders ``val/<number>_Kingdom_..._epithet``."""
+    """Read iNat21's validation set: ``val.json`` (COCO), or folders ``val/<number>_Kingdom_..._epithet``."""
     if not (root / "val.json").exists():
         return _with_lineage_of_folders(read_folders(root, "val"))
     content = _read_json(root / "val.json")
@@ -165,30 +163,30 @@ def read_inat21(root: Path) -> pl.DataFrame:
         class_of = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
         rows = [{"file": image["file_name"], **ranks_of[class_of[image["id"]]]} for image in content["images"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise LinnaeaError(f"{root / 'val.json'}: is not as iNat21 publishes it (no {error})") from None
+        raise LinnaeaError(f"{root / 'val.json'}: not iNat21's published format (no {error})") from None
     return _table(rows)
 
 
 def _with_lineage_of_folders(table: pl.DataFrame) -> pl.DataFrame:
     parts = [label.split("_") for label in table["label"]]
     if wrong := next((i for i, names in enumerate(parts) if len(names) != len(RANK_LABELS) + 1), None):
-        raise LinnaeaError(f"folder {table['label'][wrong]!r} is not named as iNat21's: number and seven ranks")
+        raise LinnaeaError(f"folder {table['label'][wrong]!r}: iNat21 folder names are a number and seven ranks")
     columns = [pl.Series(rank, [names[1 + i] for names in parts]) for i, rank in enumerate(RANK_LABELS)]
     return table.with_columns(columns)
 
 
 def read_herbarium19(root: Path) -> pl.DataFrame:
-    """Herbarium 19: ``small-train`` with a folder per class (its number); what category discovery uses."""
+    """Read Herbarium 19: ``small-train`` with one numbered folder per class, as category discovery uses it."""
     return read_folders(root, "small-train")
 
 
 def read_plantdoc_transfer(root: Path) -> pl.DataFrame:
-    """PlantDoc as its authors give it: ``train`` and ``test``, a folder per class in each."""
+    """Read PlantDoc as published: ``train`` and ``test`` with one folder per class each."""
     return read_folders(root, "train", "test")
 
 
 def read_newt(root: Path) -> pl.DataFrame:
-    """NeWT: ``newt2021_labels.csv`` and ``newt2021_images/ID.jpg``; adds ``task`` and ``cluster``."""
+    """Read NeWT: ``newt2021_labels.csv`` and ``newt2021_images/ID.jpg``; adds ``task`` and ``cluster``."""
     path = _need(root / "newt2021_labels.csv")
     table = read_table(path).rows
     need_columns(table.columns, path, "id", "task", "task_cluster", "label", "split")
@@ -199,16 +197,16 @@ def read_newt(root: Path) -> pl.DataFrame:
 
 
 def read_awa2(root: Path) -> pl.DataFrame:
-    """Animals with Attributes 2: a folder per class in ``JPEGImages``; classes of ``testclasses.txt`` are ``test``.
+    """Read Animals with Attributes 2: one folder per class in ``JPEGImages``; ``testclasses.txt`` lists the test split.
 
-    Adds a column per attribute of the class. ``classes.txt`` may carry numbers before the names.
+    The table has one more column per attribute of the class. ``classes.txt`` may have numbers before the names.
     """
     names = [line.split()[-1] for line in _lines(root / "classes.txt")]
     matrix = [line.split() for line in _lines(root / "predicate-matrix-binary.txt")]
     traits = [line.split()[-1] for line in _lines(root / "predicates.txt")]
     if len(matrix) != len(names) or {len(row) for row in matrix} != {len(traits)}:
         raise LinnaeaError(
-            f"{root}: predicate-matrix-binary.txt is not {len(names)} classes x {len(traits)} attributes"
+            f"{root}: predicate-matrix-binary.txt does not have {len(names)} classes x {len(traits)} attributes"
         )
     split_of = {line.strip(): split for split in ("train", "test") for line in _lines(root / f"{split}classes.txt")}
     frames = []
@@ -220,14 +218,14 @@ def read_awa2(root: Path) -> pl.DataFrame:
             frames.append(frame.with_columns(pl.lit(value).alias(key) for key, value in
                                              {"label": name, "split": split_of[name], **known}.items()))  # fmt: skip
     if not frames:
-        raise LinnaeaError(f"{root}: trainclasses.txt and testclasses.txt name none of classes.txt")
+        raise LinnaeaError(f"{root}: trainclasses.txt and testclasses.txt name no class of classes.txt")
     return _table(pl.concat(frames))
 
 
 def read_fishnet(root: Path) -> pl.DataFrame:
-    """FishNet: ``train.csv`` and ``test.csv`` with the nine traits, ``Image_Library/FOLDER/image``.
+    """Read FishNet: ``train.csv`` and ``test.csv`` with the nine traits, and ``Image_Library/FOLDER/image``.
 
-    Rows in which a trait is missing are left out, as in BioCLIP 2's evaluation.
+    Rows with a missing trait are left out, as in BioCLIP 2's evaluation.
     """
     frames = []
     for split in ("train", "test"):
@@ -235,7 +233,7 @@ def read_fishnet(root: Path) -> pl.DataFrame:
         table = read_table(path).rows
         need_columns(table.columns, path, *FISHNET_TRAITS)
         if len(table.columns) <= _FISHNET_FOLDER:
-            raise LinnaeaError(f"{path}: has {len(table.columns)} columns; FishNet's tables have more")
+            raise LinnaeaError(f"{path}: {len(table.columns)} columns; a FishNet table has more")
         image, folder = table.columns[_FISHNET_IMAGE], table.columns[_FISHNET_FOLDER]
         known = table.filter(pl.all_horizontal(pl.col(trait) != "" for trait in FISHNET_TRAITS))
         names = pl.col(image).str.split("/").list.last()
@@ -262,14 +260,14 @@ def _table(rows: pl.DataFrame | Sequence[dict[str, Any]], base: str = "") -> pl.
 
 
 def _find_base(root: Path, files: Iterable[str], bases: Sequence[str]) -> str:
-    """The first of ``bases`` in which the first file lies; the first base where none has it (then it is missing)."""
+    """Return the first of ``bases`` that contains the first file, or the first base if the file is missing."""
     first = next(iter(files), "")
     return next((base for base in bases if (root / base / first).is_file()), bases[0])
 
 
 def _need(path: Path) -> Path:
     if not path.exists():
-        raise LinnaeaError(f"{path}: is not there; give with --root the folder into which the data set was unpacked")
+        raise LinnaeaError(f"{path}: not found; give the folder of the unpacked data set with --root")
     return path
 
 
@@ -278,7 +276,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _pairs(path: Path) -> dict[str, str]:
-    """Lines of ``KEY rest``."""
+    """Read lines of the form ``KEY rest`` into a dict."""
     split = (line.split(" ", 1) for line in _lines(path))
     return {key: rest[0].strip() if rest else "" for key, *rest in split}
 

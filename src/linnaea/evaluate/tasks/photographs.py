@@ -1,4 +1,4 @@
-"""A task's photographs as a data set: read where they lie, with the pixels as published, labels raw and resolved."""
+"""Open a task's photographs in place as a data set with raw and resolved labels."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,32 +18,32 @@ from linnaea.taxonomy.row import NO_NAME, read_taxon
 from linnaea.taxonomy.taxon import Taxon
 
 SURE = (Status.ACCEPTED, Status.SYNONYM, Status.VERNACULAR, Status.FUZZY, Status.GENUS_ONLY, Status.HIGHER_RANK)
-"""What a resolution must be to replace a label."""
+"""Statuses of a resolution that may replace a label."""
 
 
 @dataclass(frozen=True)
 class TaskImages(DataSet):
-    """The images of a task: a data set in which every file is its own shard.
+    """The images of a task, as a data set in which every file is its own shard.
 
-    A build would shrink and recompress; the published scores are those of the original files.
+    Published scores are computed on the original files, so the images are not resized or recompressed as in a build.
     """
 
     raw_labels: Mapping[int, str] = field(default_factory=dict, repr=False)
     """The published label of every class, by taxon id."""
     extra: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
-    """Rows as the index: ``task``, ``cluster``, ``trait/NAME``, where the task has them."""
+    """The columns ``task``, ``cluster`` and ``trait/NAME`` if the task has them, with one row per row of the index."""
     n_resolved: int = 0
-    """Classes whose label names a taxon that is known."""
+    """Number of classes whose label names a known taxon."""
     as_published: bool = False
-    """Whether images and classes are as many as published, as far as we know the counts."""
+    """Whether the numbers of images and classes match the published ones, as far as these are known."""
     n_missing: int = 0
-    """Listed images that are not there."""
+    """Number of listed images that are missing on disk."""
 
     def read(self, row: int) -> bytes:
-        """The file of one row of the index.
+        """Return the bytes of the file of one row of the index.
 
         Raises:
-            LinnaeaError: it is gone.
+            LinnaeaError: The file cannot be read.
         """
         path = self.directory / str(self.index["shard"][row])
         try:
@@ -52,7 +52,7 @@ class TaskImages(DataSet):
             raise LinnaeaError(f"{path}: {error.strerror}") from error
 
     def iter_facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """None: original files come with their label alone."""
+        """Yield nothing, because the original files have no facts besides their label."""
         return iter(())
 
 
@@ -63,11 +63,11 @@ def open_task(
     allow_different: bool = False,
     resolver: Resolver | None = None,
 ) -> TaskImages:
-    """Read a task's labels and find its images; classes get a taxon by ``resolver`` where the lists give no ranks.
+    """Read a task's labels and find its images; ``resolver`` finds the taxon of classes without ranks in the lists.
 
     Raises:
-        LinnaeaError: the folder is not as published, or holds other counts than it should (with ``allow_different``
-            only where nothing is left).
+        LinnaeaError: The layout is not the published one, or the counts differ. With ``allow_different``, different
+            counts are accepted unless no image is left.
     """
     table = task.read(root)
     sizes = [_size(root / file) for file in table["file"]]
@@ -113,12 +113,12 @@ def open_task(
 
 
 def _check(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame, allow_different: bool) -> None:
-    """Compare with what was published: the checksum of the list, the images, the classes."""
+    """Raise LinnaeaError if the images, classes or checksum of the list differ from what was published."""
     if there.is_empty():
-        raise LinnaeaError(f"{root}: none of the {table.height:,} listed images is there (first: {table['file'][0]})")
+        raise LinnaeaError(f"{root}: all {table.height:,} listed images are missing (first: {table['file'][0]})")
     if not allow_different and (wrong := _differences(task, root, table, there)):
         raise LinnaeaError(
-            f"{root}: holds {', '.join(wrong)} for task {task.name}; see {task.where}, or --allow-different to go on"
+            f"{root}: differs from task {task.name}: {', '.join(wrong)}; see {task.where}, or give --allow-different"
         )
 
 
@@ -129,12 +129,12 @@ def _differences(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFram
     if not wrong and there.height < table.height:
         wrong = [f"{table.height - there.height:,} of {table.height:,} listed images are missing"]
     if task.label_sha256 and _hash(root / task.label_file) != task.label_sha256:
-        wrong.append(f"{task.label_file} is another version (its checksum differs)")
+        wrong.append(f"{task.label_file} is a different version (its checksum differs)")
     return wrong
 
 
 def class_names(table: pl.DataFrame) -> dict[str, Taxon | None]:
-    """Every label in the order of its first image, with the taxon that the list itself gives."""
+    """Return every label in order of its first image, with the taxon that the list gives, or ``None``."""
     rows = table.unique("label", keep="first", maintain_order=True).select("label", *RANK_LABELS, "common_name")
     return {row["label"]: _taxon_of_row(row) for row in rows.iter_rows(named=True)}
 
@@ -149,10 +149,10 @@ def _taxon_of_row(row: Mapping[str, str]) -> Taxon | None:
 
 
 def name_classes(given: Mapping[str, Taxon | None], found: Mapping[str, Taxon]) -> dict[str, Taxon]:
-    """A taxon for every label: the given one, else the one found, else its words as a common name.
+    """Return a taxon for every label: the given one, else the one found, else the label's words as a common name.
 
-    No two labels get the same: where several are of one taxon (a crop and its diseases), each keeps its words as
-    common name beside the lineage.
+    Each label gets a different taxon. If several labels share one (a crop and its diseases), each keeps the lineage
+    and gets its own words as the common name.
     """
     taxa = {label: taxon or found.get(label) for label, taxon in given.items()}
     n_with: dict[Taxon | None, int] = {}
@@ -173,12 +173,12 @@ def name_classes(given: Mapping[str, Taxon | None], found: Mapping[str, Taxon]) 
 
 
 def resolve_labels(labels: Sequence[str], resolver: Resolver) -> dict[str, Taxon]:
-    """The taxon of every label that names one for sure, at whatever rank; without those that are open or doubtful."""
+    """Return the taxon, at any rank, of every label that names one with certainty; leave out doubtful labels."""
     found = {}
     for label, row in zip(labels, resolver.resolve(labels).iter_rows(named=True), strict=True):
         if row["status"] in SURE and any(row[rank] for rank in RANK_LABELS):
             lineage = {rank: row[rank] or "" for rank in RANK_LABELS}
-            # The label's own English name is worth more than none.
+            # Keep the label's own English name if the checklist has no common name.
             words = _words(label) if row["status"] == Status.VERNACULAR else ""
             found[label] = Taxon.of(lineage, common_name=row["common_name"] or words)
     return found

@@ -1,4 +1,4 @@
-"""Tasks whose question is not the class: each with the protocol of BioCLIP 2 (arXiv 2505.23883)."""
+"""Score tasks other than classification by the protocols of BioCLIP 2 (arXiv 2505.23883)."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from linnaea.evaluate.tasks.photographs import TaskImages
 from linnaea.jobs import OnProgress, ignore_progress
 
 OLD_CLASSES = "old-classes.txt"
-"""Beside Herbarium 19's folders: the names of the classes that count as old, one a line."""
+"""A file next to Herbarium 19's folders with the names of the old classes, one per line."""
 
 
 def score_task(
@@ -38,10 +38,10 @@ def score_task(
     n_jobs: int = 1,
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, int | float]:
-    """Flat metrics of a task of protocol ``transfer``, ``pairs``, ``traits`` or ``discovery``.
+    """Return the flat metrics of a task with the protocol ``transfer``, ``pairs``, ``traits`` or ``discovery``.
 
     Raises:
-        LinnaeaError: a split or the list of old classes is missing.
+        LinnaeaError: A split or the list of old classes is missing.
     """
     match task.protocol:
         case "transfer":
@@ -63,7 +63,9 @@ def _flat(place: str, score: RunScore) -> dict[str, int | float]:
 def _is_train(images: TaskImages) -> ndarray:
     is_train = (images.index["split"] == "train").to_numpy()
     if is_train.all() or not is_train.any():
-        raise LinnaeaError(f"{images.directory}: has images of {'train' if is_train.all() else 'test'} alone")
+        raise LinnaeaError(
+            f"{images.directory}: only {'train' if is_train.all() else 'test'} images; the task needs train and test"
+        )
     return np.asarray(is_train)
 
 
@@ -89,7 +91,7 @@ def _pairs(images: TaskImages, features: ndarray, n_jobs: int, on_progress: OnPr
 
 
 def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnProgress) -> dict[str, int | float]:
-    """``traits/mean`` compares logits with 0.5, as published; ``traits/at_zero/mean`` probabilities with a half."""
+    """Score traits: ``traits/mean`` thresholds logits at 0.5 as published, ``traits/at_zero/mean`` at 0."""
     trait_NA = images.extra.select(column for column in images.extra.columns if column.startswith(TRAIT)).to_numpy()
     train = _is_train(images)
     is_awa2 = task.name == "awa2"
@@ -114,7 +116,7 @@ def _discovery(images: TaskImages, features: ndarray) -> dict[str, int | float]:
     old = _read_old_classes(images.directory / OLD_CLASSES)
     names = [images.raw_labels[number] for number in range(len(images.raw_labels))]
     if unknown := old - set(names):
-        raise LinnaeaError(f"{images.directory / OLD_CLASSES}: {sorted(unknown)[0]!r} is no class folder here")
+        raise LinnaeaError(f"{images.directory / OLD_CLASSES}: {sorted(unknown)[0]!r} is not a class folder")
     is_old = np.array([name in old for name in names])
     if is_old.all() or not is_old.any():
         raise LinnaeaError(f"{images.directory / OLD_CLASSES}: must name some of the classes, not all")
@@ -129,5 +131,5 @@ def _read_old_classes(path: Path) -> set[str]:
         return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
     except OSError as error:
         raise LinnaeaError(
-            f"{path}: {error.strerror}; write into it the old classes of the published split, one a line"
+            f"{path}: {error.strerror}; list the old classes of the published split in it, one per line"
         ) from error
