@@ -356,7 +356,7 @@ def test_an_archive_of_something_else_is_one_line(tmp_path: Path) -> None:
     text = meta.read_text()
     for bad, message in (
         (text.replace("terms/Occurrence", "terms/Taxon"), "has a core of Taxon"),
-        ("<x", "is no description"),
+        ("<x", "not a description"),
         (text.replace("multimedia.txt", "gone.txt"), "it names is missing"),
         (text.replace("1.0/Multimedia", "1.0/Other"), "has no multimedia extension"),
     ):
@@ -611,7 +611,7 @@ def test_one_file_builds_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[
         (('taxa = "eol/taxon.tab"', ""), "source 2 (eol): needs taxa"),
         (("short_side = 64", 'short_side = "64"'), "[build]: .*'64' is no int"),
         (("val = 0.0", "vall = 0.0"), "[build].splits has no 'vall'; did you mean 'val'"),
-        (('"genus"', '"tribe"'), "'tribe' is no rank"),
+        (('"genus"', '"tribe"'), "'tribe' is not a rank"),
         (("val = 0.0", "val = 2.0"), "shares of splits"),
         (("[build]", "[built]"), "the file has no 'built'; did you mean 'build'"),
         (("[build]", "[build"), "cannot be read as TOML"),

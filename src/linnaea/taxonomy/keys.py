@@ -4,7 +4,7 @@ import polars as pl
 
 
 def name_key(name: pl.Expr) -> pl.Expr:
-    """The key of a scientific name: small letters; hyphens, hybrid signs, subgenera and diaereses do not count."""
+    """Return the key of a scientific name: lower case, without hyphens, hybrid signs, subgenera and diaereses."""
     return (
         name.str.to_lowercase()
         .str.replace_all(r"[-.'’]|× ?|\bx ", "")
@@ -19,7 +19,7 @@ def name_key(name: pl.Expr) -> pl.Expr:
 
 
 def epithet_stem(epithet: pl.Expr) -> pl.Expr:
-    """An epithet without what agrees in gender or varies in genitives and spelling (albus, alba; smithi, smithii)."""
+    """Return an epithet without what varies in gender, genitive and spelling (albus, alba; smithi, smithii)."""
     single = epithet
     for letter in "bcdfglmnprst":
         single = single.str.replace_all(letter * 2, letter)
@@ -51,7 +51,7 @@ _LIFE_FORMS = r"(?:moth|butterfly|beetle|bird|fish|bug|fly|plant|tree|shrub|mush
 
 
 def vernacular_key(name: pl.Expr) -> pl.Expr:
-    """Words of letters and digits, small, without accents; British and American spelling are the same."""
+    """Return the key of a vernacular name: lower case, no accents, British and American spelling alike."""
     key = (
         name.str.normalize("NFKD")
         .str.replace_all(r"\p{M}", "")
@@ -74,7 +74,7 @@ def loose_vernacular_key(name: pl.Expr) -> pl.Expr:
 
 
 def words_key(name: pl.Expr) -> pl.Expr:
-    """The words of a vernacular name in any order and without the endings of participles (spot, spotted)."""
+    """Return the words of a vernacular name, sorted, without the endings of participles (spot, spotted)."""
     possessive = name.str.replace_all(r"['’]s\b", "")
     words = vernacular_key(possessive).str.replace_all(r"(\p{L}{3})s\b", "$1")
     stems = words.str.replace_all(r"(\p{L}{3})(?:tted|gged|pped|ed)\b", "$1").str.replace_all(

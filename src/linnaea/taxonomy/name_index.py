@@ -24,7 +24,7 @@ _BELOW = ("subspecies", "variety", "form", "infrahybrid", "infraspecific", "vari
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NameIndex:
-    """What a resolver looks names up in."""
+    """The taxa and names of several checklists, keyed for looking names up."""
 
     lists: tuple[str, ...]
     """"name version" of each checklist, in order of preference."""
@@ -37,7 +37,7 @@ class NameIndex:
 
 
 def make_index(checklists: Sequence[Checklist]) -> NameIndex:
-    """Put checklists, the preferred one first, into one index; about 2 seconds per million taxa."""
+    """Make one index of checklists, the preferred one first; about 2 seconds per million taxa."""
     if not checklists:
         raise LinnaeaError("no checklist to resolve names with")
     offsets = [0]
@@ -91,7 +91,7 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
 
 
 def _with_aliases(names: pl.DataFrame) -> pl.DataFrame:
-    """Names with further keys: "Yellow-rumped Warbler (Myrtle)" is the Myrtle Warbler as well."""
+    """Add keys of groups: "Yellow-rumped Warbler (Myrtle)" is also the Myrtle Warbler."""
     base = pl.col("name").str.replace(r"\s*\([^)]*\)$", "")
     inside = pl.col("name").str.extract(r"\(([^)]+)\)$").str.replace(r" Group$", "")
     alias = inside + " " + base.str.extract(r"(\S+)$")
@@ -107,7 +107,7 @@ def _with_aliases(names: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fill_from_backbone(taxa: pl.DataFrame, backbone: pl.DataFrame) -> pl.DataFrame:
-    """Empty ranks from the backbone's family (or order, genus, class) of that name, where only one bears it."""
+    """Fill empty ranks from the backbone's family (or order, genus, class) of that name, if there is only one."""
     columns = taxa.columns
     for rank in (Rank.FAMILY, Rank.ORDER, Rank.GENUS, Rank.CLASS, Rank.PHYLUM):
         above = RANK_LABELS[: int(rank)]
@@ -135,7 +135,7 @@ def _fill_from_backbone(taxa: pl.DataFrame, backbone: pl.DataFrame) -> pl.DataFr
 
 
 def _best(taxa: pl.DataFrame, names: pl.DataFrame, n_lists: int) -> pl.Series:
-    """[n_taxa] for each taxon the one of the first checklist that means the same by name, else itself."""
+    """Return ``[n_taxa]``: for each taxon its namesake in the first checklist that has one, else itself."""
     if n_lists == 1:
         return taxa["t"].alias("best")
     places = taxa.select("t", "kingdom", "family", "order")
@@ -169,10 +169,12 @@ def _best(taxa: pl.DataFrame, names: pl.DataFrame, n_lists: int) -> pl.Series:
 
 
 def in_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> pl.Series:
-    """[n_taxa] whether each taxon lies within ``{"class": "Aves"}``; a rank that is not known contradicts nothing.
+    """Return ``[n_taxa]``: whether each taxon may lie within a scope such as ``{"class": "Aves"}``.
+
+    A rank that is not known contradicts nothing.
 
     Raises:
-        LinnaeaError: a key is no rank, or no taxon has that name at that rank.
+        LinnaeaError: a key is not a rank, or no taxon has that name at that rank.
     """
     inside = pl.lit(True)
     for label, value in _implied_scope(taxa, scope).items():
@@ -180,7 +182,7 @@ def in_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> pl.Series:
         lower = pl.col(label).str.to_lowercase()
         if not taxa.select(lower.is_in(wanted).any()).item():
             raise LinnaeaError(
-                f"context {label}={value}: no taxon of the checklists has that {label}; look at the spelling"
+                f"context {label}={value}: no taxon of the checklists has that {label}; check the spelling"
             )
         below = pl.col("rank") < int(Rank.parse(label))
         inside = inside & (lower.is_in(wanted) | ((lower == "") & ~below))
@@ -188,17 +190,17 @@ def in_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> pl.Series:
 
 
 def _implied_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> dict[str, str]:
-    """The scope with the ranks above it: Lepidoptera are Insecta, which tells where the order is empty."""
+    """Add the ranks above the scope: Lepidoptera are Insecta, which helps where the order is empty."""
     implied: dict[str, str] = {}
     for label, value in scope.items():
         if label not in RANK_LABELS:
-            raise LinnaeaError(f"context {label!r} is no rank; one of {', '.join(RANK_LABELS)}")
+            raise LinnaeaError(f"context {label!r} is not a rank; write one of {', '.join(RANK_LABELS)}")
         wanted = [fold_rank(label, word) for word in value.split("|")]
         above = RANK_LABELS[: int(Rank.parse(label))]
         members = taxa.filter(pl.col(label).str.to_lowercase().is_in(wanted))
         if members.is_empty():
             raise LinnaeaError(
-                f"context {label}={value}: no taxon of the checklists has that {label}; look at the spelling"
+                f"context {label}={value}: no taxon of the checklists has that {label}; check the spelling"
             )
         for higher in above:
             names = members.filter((pl.col(higher) != "") & (pl.col("list") == pl.col("list").min()))[higher].unique()
@@ -208,7 +210,7 @@ def _implied_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> dict[str, st
 
 
 def fold_rank(label: str, value: str) -> str:
-    """A given name of a rank in small letters, kingdoms by our name for them."""
+    """Return the name of a rank in lower case, a kingdom under the name that we write."""
     folded = " ".join(value.split()).lower()
     return KINGDOMS_OF_OTHER_SCHOOLS.get(folded, folded).lower() if label == "kingdom" else folded
 

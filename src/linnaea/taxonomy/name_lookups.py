@@ -18,14 +18,14 @@ CANDIDATES = {"q": pl.Int32, "order": pl.Int16, "t": pl.Int32, "list": pl.Int8, 
 
 
 class Lookups:
-    """Names of checklists within a context, ready to be asked; what several lookups need is made once."""
+    """The lookups over the names of checklists within a context; what several of them need is made once."""
 
     def __init__(self, index: NameIndex, inside: pl.Series) -> None:
         self.index, self.inside = index, inside
         self.names_inside: pl.DataFrame | None = None
 
     def _lookup(self, keyed: pl.DataFrame) -> pl.DataFrame:
-        """Candidates for q, order, key."""
+        """Return the candidates for q, order, key."""
         found = keyed.join(self.index.names, on="key")
         return found.select(*CANDIDATES, "between")
 
@@ -53,12 +53,12 @@ class Lookups:
         asked = asked.filter(pl.col(column).str.len_chars() > 2)
         found = asked.join(self.index.vernaculars, on=column)
         if column == "loose" and self.inside.all():
-            # Without any context, corn is no corn snake.
+            # Without any context, corn is not a corn snake.
             found = found.filter(pl.col("words").str.contains(" ") | ~pl.col("strict").str.contains(" "))
         return _as_candidates(found)
 
     def reworded(self, read: pl.DataFrame) -> pl.DataFrame:
-        """The words in another order, one left out in the middle, or the last one cut short."""
+        """Look up names whose words are in another order, lack one in the middle, or end with one cut short."""
         there = self.index.vernaculars.filter(pl.col("t").is_in(self._t_inside()))
         asked = read.filter(pl.col("vernacular").str.contains(r"\S[ -]\S")).select("q", "vernacular")
         if asked.is_empty() or there.is_empty():
@@ -68,7 +68,7 @@ class Lookups:
         same_words = asked.drop("strict").join(there, on="bag")
         ends = {"first": pl.col("strict").str.extract(r"^(.*) \S+$"), "last": pl.col("strict").str.extract(r" (\S+)$")}
         cut = asked.with_columns(**ends).filter(pl.col("last").str.len_chars() >= 4)
-        # A red spider is no red spiderling: a last word that other names end with is whole.
+        # A red spider is not a red spiderling: a last word that other names end with is whole.
         cut = cut.join(there.select(ends["last"].alias("last")), on="last", how="anti")
         cut = cut.join(there.with_columns(**ends), on="first").filter(
             pl.col("last_right").str.starts_with(pl.col("last")) & (pl.col("last_right") != pl.col("last"))
@@ -85,7 +85,7 @@ class Lookups:
         return pl.concat([_as_candidates(found, order) for order, found in enumerate((same_words, cut, longer))])
 
     def _binomials(self) -> pl.DataFrame:
-        """Species names within the context: n, genus, epithet, and what a candidate needs."""
+        """Return the species names within the context: n, genus, epithet, and the columns of a candidate."""
         if self.names_inside is None:
             words = pl.col("key").str.splitn(" ", 2)
             self.names_inside = (
@@ -98,7 +98,7 @@ class Lookups:
         return self.names_inside
 
     def _of_genera(self, genera: pl.Series) -> pl.DataFrame:
-        """Those of :meth:`_binomials` that are in the genera, with the stem of their epithet."""
+        """Return the binomials of these genera, with the stem of their epithets."""
         table = pl.DataFrame({"genus": genera.unique()})
         inside = self._binomials().join(table, on="genus", how="semi")
         return inside.with_columns(stem=epithet_stem(pl.col("epithet")))
@@ -107,7 +107,7 @@ class Lookups:
         return self.inside.arg_true().cast(pl.Int32).implode()
 
     def _asked_binomials(self, read: pl.DataFrame) -> pl.DataFrame:
-        """q, order, genus, epithet, stem for all readings of the pending names."""
+        """Return q, order, genus, epithet and stem of every reading of the pending names."""
         tried = read.select("q", name=pl.concat_list(pl.concat_list("binomial"), pl.col("others"))).explode("name")
         words = name_key(pl.col("name")).str.splitn(" ", 2)
         asked = tried.filter(pl.col("name") != "").with_columns(genus=words.struct[0], epithet=words.struct[1])
@@ -117,7 +117,7 @@ class Lookups:
         )
 
     def joined(self, read: pl.DataFrame) -> pl.DataFrame:
-        """Blanks at other places: "Lemnaminor", "Pedicularis sceptrum carolinum"."""
+        """Look up names with blanks in other places: "Lemnaminor", "Pedicularis sceptrum carolinum"."""
         read = read.filter((pl.col("name") != pl.col("binomial")) | (pl.col("binomial") == ""))
         asked = read.select("q", joined=name_key(pl.col("text")).str.replace_all(" ", ""))
         asked = asked.filter(pl.col("joined").str.len_chars() >= 8)
@@ -135,7 +135,7 @@ class Lookups:
         return found.select(*CANDIDATES, between=pl.lit(""))
 
     def moved_genus(self, read: pl.DataFrame) -> pl.DataFrame:
-        """A genus that is a subgenus or synonym of another now: its species are looked for there."""
+        """Look up species in the genus that their genus is now a subgenus or synonym of."""
         asked = self._asked_binomials(read)
         if asked.is_empty():
             return no_candidates()
@@ -169,7 +169,7 @@ class Lookups:
         return found.select("q", "t", "list", "kind", "matched", order=order, between=pl.lit(""))
 
     def misspelt_vernacular(self, read: pl.DataFrame) -> pl.DataFrame:
-        """One edit in a vernacular name, where a word as written occurs in none of them."""
+        """Look up vernacular names one edit away, where a word as written occurs in none of them."""
         vernaculars = self.index.vernaculars.filter(pl.col("t").is_in(self._t_inside()))
         asked = read.select(
             "q",
@@ -195,7 +195,7 @@ class Lookups:
 
 
 def _as_candidates(found: pl.DataFrame, order: int = 0) -> pl.DataFrame:
-    """Candidates from vernacular names; preferred ones go first within a checklist."""
+    """Return candidates from vernacular names; preferred ones go first within a checklist."""
     kind = pl.when("preferred").then(ACCEPTED).otherwise(SYNONYM).cast(pl.Int8)
     return found.select(
         "q", pl.lit(order, pl.Int16).alias("order"), "t", "list", kind.alias("kind"), "matched"
@@ -242,7 +242,7 @@ def no_candidates() -> pl.DataFrame:
 
 
 def _believable() -> pl.Expr:
-    """Whether the edits are a slip rather than another name; columns g, e as written, genus, epithet as found.
+    """Return whether the edits are a slip, not another name; g, e as written, genus, epithet as found.
 
     A genus that exists is not misspelt; in short words an edit makes another word; two edits want long words that
     begin alike; and some edits turn one Latin element into another.
@@ -286,7 +286,7 @@ _FOUND_SCHEMA = {"q": pl.Int32, "n": pl.Int32, "genus_edits": pl.Int8, "epithet_
 
 
 def near_words(words: pl.Series, vocabulary: pl.Series) -> pl.DataFrame:
-    """word, near: all pairs at a distance of exactly one edit. Both inputs hold distinct words."""
+    """Return word, near: all pairs at a distance of exactly one edit. Both inputs hold distinct words."""
     if len(words) <= _FEW:
         return _near_few_words(words, vocabulary)
     left, right = _with_deletes(words, "word"), _with_deletes(vocabulary, "near")
@@ -314,7 +314,7 @@ def _near_few_words(words: pl.Series, vocabulary: pl.Series) -> pl.DataFrame:
 
 
 def _with_deletes(words: pl.Series, name: str) -> pl.DataFrame:
-    """Each word beside itself and itself with each one letter deleted."""
+    """Pair each word with itself and with itself less one letter."""
     table = pl.DataFrame({name: words}).filter(pl.col(name).str.len_chars() <= 60)
     longest = table.select(pl.col(name).str.len_chars().max()).item() or 0
     column = pl.col(name)
@@ -329,7 +329,7 @@ def _with_deletes(words: pl.Series, name: str) -> pl.DataFrame:
 
 
 def near_binomials(queries: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Names within two edits of each query.
+    """Return the names within two edits of each query.
 
     Args:
         queries: q (Int32), genus, epithet in small letters

@@ -23,7 +23,7 @@ from linnaea.taxonomy.taxon import Taxon
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedName:
-    """How a label can be read. ``name`` or ``vernacular`` or both are not empty."""
+    """How a label can be read: as ``name``, as ``vernacular``, or as either."""
 
     text: str
     """The label, tidied up."""
@@ -45,7 +45,7 @@ class ParsedName:
 
     @property
     def genus(self) -> str:
-        """The first word of a name of genus or species rank, else ``""``."""
+        """The first word of a name at genus or species rank, else ``""``."""
         return self.name.split(" ", 1)[0] if self.rank is not None else ""
 
     @property
@@ -60,12 +60,12 @@ class ParsedName:
 
 
 def parse_label(label: str) -> ParsedName | Rejection:
-    """Read a label as a person would; never raises, whatever the text."""
+    """Read a label as a person would; whatever the text, this does not raise."""
     return parse_labels([label])[0]
 
 
 def parse_labels(labels: Sequence[str]) -> list[ParsedName | Rejection]:
-    """:func:`parse_label` for many labels, about 10,000 a second on one core."""
+    """Read many labels (:func:`parse_label`), about 10,000 a second on one core."""
     readings = [read_label(label) for label in labels]
     texts = [reading.scientific for reading in readings if isinstance(reading, LabelReading)]
     parsed = iter(_parse_all(texts))
@@ -79,7 +79,7 @@ _PLAIN = re.compile(r"(?:[A-Z][a-z]{2,}(?: [a-z]{3,}(?:-[a-z]{3,})?){0,2})?")
 
 
 def _settled(parsed: ParsedName) -> ParsedName | Rejection:
-    """A name of unusual form is kept only if it reads as itself; what it reads as instead may be one."""
+    """Keep a name of unusual form only if it reads as itself; otherwise try what it reads as."""
     name = parsed.name
     for _ in range(3):
         reading = read_label(name)
@@ -96,7 +96,7 @@ def _settled(parsed: ParsedName) -> ParsedName | Rejection:
 
 
 def taxon_from_label(label: str) -> Taxon | str:
-    """A taxon from a label alone, without a checklist; or the reason why there is none.
+    """Return the taxon that a label names, without a checklist, or the reason why there is none.
 
     iNat21's class folders (``00017_Animalia_Arthropoda_..._Pica_hudsonia``) give the whole lineage, a binomial
     gives genus and species, anything else is a common name.
@@ -122,7 +122,7 @@ _INAT21_FOLDER = re.compile(r"\d+_" + "_".join([r"([^_]*)"] * 7))
 
 
 def _plainly_scientific(label: str, parsed: ParsedName) -> bool:
-    """Two words of which the second is Latin by its looks, or a name with an author: no vernacular name."""
+    """Return whether a label is a scientific name by its form: an author, or a second word that looks Latin."""
     words = parsed.text.split(" ")
     if parsed.authorship:
         return looks_latin(parsed.species) and parsed.text[:1].isupper()
@@ -187,7 +187,7 @@ def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
 
 
 def _is_author(text: str) -> bool:
-    """Whether the parser's authorship looks like one, and not like further words of a vernacular name."""
+    """Return whether the parser's authorship looks like one, not like further words of a vernacular name."""
     return any(mark in text for mark in ".,&()") or any(c.isdigit() for c in text)
 
 
@@ -195,10 +195,10 @@ def _is_author(text: str) -> bool:
 
 
 def _parse_all(texts: list[str]) -> list[Any]:
-    """The parser's results; what it refuses (or cannot digest) is ``None``."""
+    """Return the parser's results; ``None`` for what it refuses."""
     try:
         return list(nameparser.parse_all(texts))
-    except BaseException as error:  # a Rust panic is no Exception
+    except BaseException as error:  # a Rust panic is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         if len(texts) == 1:
@@ -274,13 +274,13 @@ def _is_sound(name: str) -> bool:
 
 
 def _without_markers(found: _Found) -> _Found:
-    """The genus of a name that goes on with what is no epithet ("Abies agg"), or nothing."""
+    """Keep the genus where the second word is not an epithet ("Abies agg")."""
     genus = found.name.split(" ", 1)[0]
     return _Found(name=genus, rank=Rank.GENUS, notes=found.notes) if _is_sound(genus) else _Found()
 
 
 def _unparsed(reading: LabelReading) -> _Found | Rejection:
-    """What the parser refuses: hybrid formulas, viruses, placeholders, and what is no scientific name at all."""
+    """Read what the parser refuses: hybrid formulas, viruses, placeholders, and other text."""
     if match := _FORMULA.match(reading.scientific):
         genus = match[1]
         if match[2] and match[2] != genus[0]:
@@ -331,5 +331,5 @@ def _structured(parsed: Any) -> _Found:
 
 
 def _ascii_name(word: str) -> str:
-    """Quotes of Candidatus and hybrid signs off; the diaeresis stays (it is allowed by the ICN)."""
+    """Remove the quotes of Candidatus and hybrid signs; the diaeresis stays, as the ICN allows it."""
     return word.replace("×", "").replace('"', "").strip()

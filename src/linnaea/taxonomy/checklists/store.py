@@ -54,7 +54,7 @@ _TABLES = ("taxa", "synonyms", "vernaculars")
 
 @dataclass(frozen=True, kw_only=True)
 class Checklist:
-    """What one source holds to be true, in one form for all sources."""
+    """One taxonomy, in the form that all sources are brought to."""
 
     name: str
     version: str
@@ -76,7 +76,7 @@ class Checklist:
 
 
 def make_checklist(source: ChecklistRecords) -> Checklist:
-    """Bring a source into order: implied higher taxa added, one row per lineage, depth-first, with parents."""
+    """Order records depth-first, one row per lineage, with parents and the higher taxa that they imply."""
     records = _clean_records(source.records)
     principal = records.filter(pl.col("rank_value").is_not_null())
     taxa = pl.concat([principal, _implied(principal)], how="diagonal").with_columns(
@@ -117,7 +117,7 @@ def make_checklist(source: ChecklistRecords) -> Checklist:
 
 
 def with_keys(checklist: Checklist) -> Checklist:
-    """The checklist with the keys of its names as further columns; cached checklists have them already."""
+    """Add the keys of all names as columns; cached checklists have them already."""
     loose, strict = loose_vernacular_key(pl.col("name")), vernacular_key(pl.col("name"))
     return replace(
         checklist,
@@ -132,7 +132,7 @@ def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
 
 
 def _tidy(column: str) -> pl.Expr:
-    """White space and control characters as single blanks, no markup of extinct taxa, null as ``""``."""
+    """Return a column with single blanks, no control characters, no dagger of extinct taxa, ``""`` for null."""
     text = pl.col(column).cast(pl.String).fill_null("")
     return text.str.replace_all(r"[\p{C}\s†]+", " ").str.strip_chars().alias(column)
 
@@ -179,13 +179,13 @@ _NO_NAME = r"(?i)incertae|unclassified|unassigned|unknown|not[ _]classified|unid
 
 
 def _empty_below_rank(rank: Rank) -> pl.Expr:
-    """A genus has no epithet, whatever its record says."""
+    """Empty a rank below the record's own: a genus has no epithet."""
     below = pl.col("rank_value") < int(rank)
     return pl.when(below).then(pl.lit("")).otherwise(pl.col(rank.label)).alias(rank.label)
 
 
 def _own_name_is_in_lineage() -> pl.Expr:
-    """A record of a principal rank without its own name in the lineage (a species without genus) is of no use."""
+    """Return whether a record has its own name in its lineage; a species needs its genus."""
     has_name = pl.any_horizontal((pl.col("rank_value") == int(rank)) & (pl.col(rank.label) != "") for rank in Rank)
     has_genus = (pl.col("rank_value") < int(Rank.SPECIES)) | (pl.col("genus") != "")
     return pl.col("rank_value").is_null() | (has_name & has_genus)
@@ -200,7 +200,7 @@ def _canonical_name() -> pl.Expr:
 
 
 def _implied(taxa: pl.DataFrame) -> pl.DataFrame:
-    """Higher taxa that occur in lineages but have no record of their own (all of them, in a table of species)."""
+    """Return higher taxa that occur in lineages but have no record of their own."""
     missing = []
     for rank in list(Rank)[:-1]:
         above = RANK_LABELS[: rank + 1]
@@ -215,7 +215,7 @@ def _implied(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def _parents(taxa: pl.DataFrame) -> pl.DataFrame:
-    """row, parent: the row of the nearest named taxon above, where there is one."""
+    """Return row, parent: the row of the nearest named taxon above, where there is one."""
     parts = []
     for rank in list(Rank)[:-1]:
         above, between = RANK_LABELS[: rank + 1], RANK_LABELS[rank + 1 :]
@@ -227,7 +227,7 @@ def _parents(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def _between(records: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
-    """Records of other ranks (tribe, subspecies) with the row of the nearest principal taxon they belong to."""
+    """Return records of other ranks (tribe, subspecies) with the row of their nearest principal taxon."""
     keyed = records.with_columns(_epithet_needs_genus())
     return keyed.join(
         taxa.select(*RANK_LABELS, "row"), on=list(RANK_LABELS), how="inner", maintain_order="left"
@@ -259,7 +259,7 @@ def _vernaculars(source: ChecklistRecords, records: pl.DataFrame, row_of: pl.Dat
 
 
 def _drop_self(synonyms: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
-    """A synonym that only repeats its accepted name says nothing."""
+    """Drop synonyms that only repeat their accepted name."""
     same = synonyms.join(taxa.select("row", accepted="name"), on="row", how="left", maintain_order="left")
     kept = same.filter((pl.col("name") != pl.col("accepted")) & (pl.col("name") != ""))
     return kept.drop("accepted").unique(["name", "row", "kind"], keep="first", maintain_order=True)
@@ -269,7 +269,7 @@ def _drop_self(synonyms: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def load_checklist(name_or_path: str) -> Checklist:
-    """A checklist by name (``inat``, ``ncbi``, an imported one) or by file or folder.
+    """Open a checklist by name (``inat``, ``ncbi``, an imported one) or by file or folder.
 
     The first use of a source reads it (seconds to a minute); from then on its tables are memory-mapped.
 
@@ -313,7 +313,7 @@ class CatalogueEntry:
 
 
 def list_checklists() -> list[CatalogueEntry]:
-    """The embedded checklists that are installed (counted once they were opened) and the imported ones."""
+    """Return the embedded checklists (counted once they were opened) and the imported ones."""
     entries = []
     for name, embedded in EMBEDDED.items():
         try:
@@ -342,7 +342,7 @@ def _imported_dir(name: str) -> Path | None:
 
 
 def _cache_folder(name: str, path: Path) -> Path:
-    """A folder whose name changes with the source's content (told by size and time) and with our format."""
+    """Return the folder of a cached source; its name changes with the files' sizes and times and with our format."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps([FORMAT, str(path.resolve()), stats]).encode()).hexdigest()[:16]
