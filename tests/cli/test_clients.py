@@ -10,7 +10,7 @@ import linnaea
 
 CLIENTS = {
     "evaluate": ("evaluate", "Evaluate"),
-    "calibrate": ("labels_calibrate", "Calibrate"),
+    "calibrate": ("labels", "Calibrate"),
     "compare": ("compare", "Compare"),
     "adapt": ("adapt", "Adapt"),
     "build_labels": ("labels", "Build"),

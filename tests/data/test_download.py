@@ -24,8 +24,8 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnaea.cli.data_download import Download
-from linnaea.cli.data_download import download as run_command
+from linnaea.cli.data import Download
+from linnaea.cli.data import download as run_command
 from linnaea.data.download import received
 from linnaea.data.download.fetch import DownloadConfig
 from linnaea.data.download.ledger import Ledger, Outcome, url_key

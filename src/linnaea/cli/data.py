@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands, data_download, data_export, data_repair
+from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
 from linnaea.cli.console import say, warn
 
 if TYPE_CHECKING:
     from linnaea.data.build import BuildSummary
+    from linnaea.data.download.url_table import DownloadSummary
+
 
 UnseenRank = Literal["species", "genus", "family"]
+N_REASONS = 20
+"""Reasons of rejects that are printed; all are in rejects.parquet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +110,15 @@ def build(options: Build) -> int:
     return _account(built.summary, built.directory)
 
 
-def _account(summary: "BuildSummary", output: Path) -> int:
-    for reason, count in summary.reasons.items():
+def _warn_of_rejects(summary: "BuildSummary | DownloadSummary", output: Path) -> None:
+    for reason, count in list(summary.reasons.items())[:N_REASONS]:
         warn(f"{count:,} rejected: {reason}")
     if summary.n_rejected:
         warn(f"every reject with its reason is in {output / 'rejects.parquet'}")
+
+
+def _account(summary: "BuildSummary", output: Path) -> int:
+    _warn_of_rejects(summary, output)
     print(f"{summary.n_in} records in = {summary.n_out} images out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE
 
@@ -245,13 +253,128 @@ def draw_nothing(options: DrawNothing) -> int:
     return DONE
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """Rebuild the broken or missing shards of a data set, to the bytes they had."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder of the data set; the original photographs are needed where the build found them."""
+
+
+def repair(options: Repair) -> int:
+    """Mend what can be mended and name the rest, record by record; 3 if there is any."""
+    from linnaea.data.verbs import repair_data
+
+    result = repair_data(options.directory)
+    for lost in result.lost:
+        warn(f"{lost.shard}: {lost.source} {lost.record_id} ({lost.location}): {lost.reason}")
+    for note in result.notes:
+        warn(note)
+    broken = len({lost.shard for lost in result.lost})
+    print(
+        f"{result.n_checked} shards checked, {len(result.mended)} files mended,"
+        f" {broken + len(result.notes)} cannot be ({len(result.lost)} photographs lost)",
+        flush=True,
+    )
+    return DONE if result.is_whole else SOME_FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a data set as Parquet for the Hub, TreeOfLife-10M's catalog, WebDataset with texts, or class folders."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder of the data set."""
+    output: Path
+    """Folder to write into; the same command goes on with an interrupted export."""
+    format: Literal["parquet", "catalog", "webdataset", "imagefolder"]
+    """Parquet with pictures inside; catalog.csv; shards with the texts that trainers read; one folder per taxon."""
+    split: str = ""
+    """Export this split alone."""
+    within: str = ""
+    """Export this taxon alone: Lepidoptera, order:Lepidoptera."""
+    workers: int = 0
+    """Processes (0: one per core)."""
+
+
+def export(options: Export) -> int:
+    """Export, and say what was written and how much of it may not be passed on."""
+    from linnaea.data.verbs import export_data
+
+    chosen = dict(vars(options))
+    summary = export_data(chosen.pop("directory"), **chosen)
+    if summary.already_exported:
+        say(f"{options.output}: already exported with the same options; nothing to do")
+    print(
+        f"{summary.n_images} images of {summary.n_taxa} taxa in {summary.n_files} files: {options.output}", flush=True
+    )
+    return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """Fetch the images of a table of URLs; the same command goes on with an interrupted download."""
+
+    table: tyro.conf.Positional[Path]
+    """CSV, TSV or Parquet table with a column of URLs; columns md5 or sha256 are checked where present."""
+    output: Path
+    """Folder for files, ledger, images.parquet, rejects.parquet and hosts.parquet."""
+    url_column: str = "url"
+    """Column that holds the URL."""
+    contact: str = ""
+    """Your mail address or web page, told to every host in the User-Agent."""
+    connections: int = 128
+    """Requests at once over all hosts."""
+    per_host: int = 8
+    """Requests at once to one host at most; starts at 2 and follows what the host bears."""
+    timeout: float = 120.0
+    """Seconds that one picture may take."""
+    max_megabytes: float = 100.0
+    """Largest file that is kept."""
+    attempts: int = 5
+    """Tries per URL for errors that may pass."""
+    retry_failed: bool = False
+    """Try again what earlier runs gave up for errors that may pass (timeouts, 5xx, hosts that were gone)."""
+    part: str = "1/1"
+    """"2/8": this is machine 2 of 8; each takes its own hosts. Give every machine its own output folder."""
+    ignore_robots: bool = False
+    """Do not read robots.txt and X-Robots-Tag. Only for servers of your own."""
+    allow_private: bool = False
+    """Also fetch from this machine and from private networks."""
+
+
+def download(options: Download) -> int:
+    """Fetch, then account for every row."""
+    from linnaea.data.verbs import download
+
+    if not options.contact:
+        warn("no --contact given: hosts cannot tell you when something is wrong, and some (Wikimedia) refuse you")
+    chosen = dict(vars(options))
+    return _account_for_files(download(chosen.pop("table"), chosen.pop("output"), **chosen), options.output)
+
+
+def _account_for_files(summary: "DownloadSummary", output: Path) -> int:
+    for host in summary.hosts.head(10).iter_rows(named=True):
+        gave_up = f" - {host['gave_up']}" if host["gave_up"] else ""
+        say(
+            f"  {host['host']}: {host['n_files']:,} files, {host['n_bytes'] / 1e6:,.1f} MB,"
+            f" {host['n_rejected']:,} rejected, {host['n_refusals']:,} refusals{gave_up}"
+        )
+    if summary.hosts.height > 10:
+        say(f"  and {summary.hosts.height - 10:,} more hosts, in {output / 'hosts.parquet'}")
+    _warn_of_rejects(summary, output)
+    say(f"{summary.n_files:,} files, {summary.n_bytes / 1e6:,.1f} MB; {summary.n_fetched:,} URLs settled by this run")
+    print(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
+    return SOME_FAILED if summary.n_rejected else DONE
+
+
 COMMANDS: Commands = {
     "build": (Build, build),
     "check": (Check, check),
     "stats": (Stats, stats),
     "synthesize": (Synthesize, synthesize),
     "no-organism": (DrawNothing, draw_nothing),
-    **data_download.COMMANDS,
-    **data_repair.COMMANDS,
-    **data_export.COMMANDS,
+    "download": (Download, download),
+    "repair": (Repair, repair),
+    "export": (Export, export),
 }

@@ -12,8 +12,7 @@ from typing import Literal
 
 from linnaea import __version__
 from linnaea.cli import DONE, FAILED, Commands
-from linnaea.cli.console import say
-from linnaea.cli.tables import show_table
+from linnaea.cli.console import say, show_table
 from linnaea.errors import LinnaeaError
 
 Verdict = Literal["ok", "-", "BROKEN"]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
-from linnaea.cli.console import results, say, warn
-from linnaea.cli.tables import show_table
+from linnaea.cli.console import results, say, show_table, warn
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say
-from linnaea.cli.tables import show_table
+from linnaea.cli.console import say, show_table
 from linnaea.errors import LinnaeaError
 
 DEPTH = 3

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.tables import show_table
+from linnaea.cli.console import show_table
 from linnaea.taxonomy.taxon import TextType
 
 

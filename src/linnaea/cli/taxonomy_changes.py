@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say
-from linnaea.cli.tables import show_table
+from linnaea.cli.console import say, show_table
 from linnaea.errors import UsageError
 
 if TYPE_CHECKING:

@@ -39,8 +39,7 @@ from linnaea.data.read import Reading, count_rows, read_sources
 from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
-from linnaea.data.sources import LICENCE_FACTS, Source, read_location
-from linnaea.data.sources.licensed import LicensedSource
+from linnaea.data.sources import LICENCE_FACTS, LicensedSource, Source, read_location
 from linnaea.data.splits import SplitRule
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import (

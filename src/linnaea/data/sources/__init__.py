@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linnaea.data.images import ImageError, raise_if_passing, read_image_file
+from linnaea.data.licences import LicenceRule, licence_reason
 from linnaea.taxonomy.taxon import Taxon
 
 LICENCE_FACTS = (
@@ -95,3 +96,25 @@ def read_location(location: str) -> bytes:
 
 
 _MEMBER = re.compile(r"(?P<archive>.+)::(?P<offset>\d+)::(?P<size>\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LicensedSource:
+    """``source`` under a rule about licences. The rule is an option of the build, so the input describes itself."""
+
+    source: Source
+    rule: LicenceRule
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def describe(self) -> dict[str, str]:
+        return self.source.describe()
+
+    def records(self) -> Iterator[Record | Rejected]:
+        for item in self.source.records():
+            if isinstance(item, Record) and (reason := licence_reason(item.facts, self.rule)):
+                yield Rejected(source=item.source, record_id=item.record_id, location=item.location, reason=reason)
+            else:
+                yield item
