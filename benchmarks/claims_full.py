@@ -27,8 +27,7 @@ from linnaea.evaluate.probes import score_few_shot
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
-from linnaea.predict.class_heads import load_class_heads
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, load_class_heads
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
 

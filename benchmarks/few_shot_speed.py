@@ -16,7 +16,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from linnaea.predict.few_shot import simple_shot
+from linnaea.evaluate.probes import simple_shot
 
 N_SHOTS = 5
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnaea.data.shards import make_taxa_table
-from linnaea.evaluate.probes import score_few_shot
+from linnaea.evaluate.probes import score_few_shot, simple_shot
 from linnaea.evaluate.zero_shot import classify, lca_heights, merge_captions, score_answers
-from linnaea.predict.few_shot import simple_shot
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.taxon import Taxon, TextType
 

@@ -21,8 +21,7 @@ from linnaea.model.encode import encode_captions, encode_pixels
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable, make_token_table
-from linnaea.predict.class_heads import load_class_heads
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, load_class_heads
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.taxonomy.tree import number_lineages

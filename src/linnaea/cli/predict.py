@@ -17,8 +17,8 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
-    from linnaea.predict.exchange import Row
     from linnaea.predict.inputs import Input
+    from linnaea.predict.outputs import Row
     from linnaea.predict.predictor import Predictor
     from linnaea.predict.restrict import Among
     from linnaea.predict.session import Model
@@ -171,7 +171,7 @@ def _check_readable(one: "Input") -> None:
 
 
 def _open_model(options: Predict) -> "Model":
-    from linnaea.predict.bins import make_bin_bank, read_bins
+    from linnaea.predict.labels import make_bin_bank, read_bins
     from linnaea.predict.session import open_model
 
     bins = None if options.bins is None else read_bins(options.bins)

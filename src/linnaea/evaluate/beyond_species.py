@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 
 from linnaea.errors import LinnaeaError
+from linnaea.evaluate.probes import simple_shot
 from linnaea.jobs import OnProgress, ignore_progress
-from linnaea.predict.few_shot import simple_shot
 
 N_RUNS = 3
 N_TRANSFERS = 5

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int8
+from jaxtyping import Float, Float32, Float64, Int, Int8
 from numpy import ndarray
-
-from linnaea.predict.few_shot import simple_shot
 
 ProbeName: TypeAlias = Literal["knn", "linear", "ridge"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
@@ -271,3 +269,54 @@ def _share_right(right_N: Int8[ndarray, "N"]) -> float:  # noqa: F821
     """Return the accuracy over the queries, or NaN if there are none."""
     asked = right_N >= 0
     return float((right_N[asked] == 1).mean()) if asked.any() else float("nan")
+
+
+def simple_shot(
+    support_SE: Float[ndarray, "S E"],
+    label_S: Int[ndarray, "S"],  # noqa: F821
+    query_QE: Float[ndarray, "Q E"],
+    n_classes: int,
+) -> Int[ndarray, "Q"]:  # noqa: F821
+    """The class of each query: support and queries lose the support's mean and are normalised; the nearest
+    centroid (a mean of normalised support, not normalised again) by Euclidean distance, the first of equal ones.
+
+    Classes without support are never answered. Computed in float64, so that near ties do not hang on the order of
+    sums; beyond the inputs, memory is that of the support and of one block of queries.
+
+    Raises:
+        ValueError: there is no support.
+    """
+    if not len(support_SE):
+        raise ValueError("SimpleShot needs at least one support image")
+    centre = support_SE.mean(axis=0, dtype=np.float64)
+    centroids, counts = _centroids(_unit(support_SE - centre), label_S, n_classes)
+    # |q - c|^2 = |q|^2 - 2 qc + |c|^2, and |q|^2 is the same for every class.
+    half_square = np.where(counts > 0, (centroids**2).sum(axis=1) / 2, np.inf)
+    answer_Q = np.empty(len(query_QE), np.int64)
+    step = max(1, MAX_CELLS // max(n_classes, support_SE.shape[1]))
+    for start in range(0, len(query_QE), step):
+        closeness = _unit(query_QE[start : start + step] - centre) @ centroids.T
+        closeness -= half_square
+        answer_Q[start : start + step] = closeness.argmax(axis=1)
+    return answer_Q
+
+
+def _centroids(
+    support_SE: Float64[ndarray, "S E"],
+    label_S: Int[ndarray, "S"],  # noqa: F821
+    n_classes: int,
+) -> tuple[Float64[ndarray, "K E"], Int[ndarray, "K"]]:  # noqa: F821
+    """Mean of each class's support, zero where there is none, and the number of images in it."""
+    counts = np.bincount(label_S, minlength=n_classes)
+    order = np.argsort(label_S, kind="stable")
+    there = np.flatnonzero(counts)
+    centroids = np.zeros((n_classes, support_SE.shape[1]))
+    starts = (np.cumsum(counts) - counts)[there]
+    centroids[there] = np.add.reduceat(support_SE[order], starts, axis=0) / counts[there, None]
+    return centroids, counts
+
+
+def _unit(vectors: Float64[ndarray, "N E"]) -> Float64[ndarray, "N E"]:
+    norms = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))
+    vectors /= np.maximum(norms, 1e-12)[:, None]
+    return vectors

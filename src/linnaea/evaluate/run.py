@@ -29,7 +29,7 @@ from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.predict.calibrate import encode_no_organism
-from linnaea.predict.class_heads import find_own_labels, load_class_heads
+from linnaea.predict.labels import find_own_labels, load_class_heads
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.resolve import Resolver

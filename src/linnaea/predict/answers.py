@@ -13,8 +13,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.predict.exchange import Row
-from linnaea.predict.outputs import FORMS, rows_of, table_of, write_rows
+from linnaea.predict.outputs import FORMS, Row, rows_of, table_of, write_rows
 from linnaea.predict.predictor import Answer
 
 SHOWN = 10

@@ -23,7 +23,9 @@ from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
+from linnaea.model.folders import LABELS_FOLDER, find_model_folder
 from linnaea.predict.int8 import Int8Rows
+from linnaea.progress import progress_bar
 from linnaea.storage import atomic_path, cache_dir, write_atomically
 from linnaea.tables import find_column, is_table, read_list, read_table
 from linnaea.taxonomy.checklists.store import Checklist
@@ -289,3 +291,80 @@ def _taxa_of_table(path: Path) -> list[Taxon]:
         elif ranked:
             raise LinnaeaError(f"{path}: row {number}: {taxon}")
     return taxa
+
+
+HEADS_FOLDER = "heads"
+"""Where a model that was trained with cross-entropy keeps its class heads, one bank per rank.
+
+A head is the taxa it was trained on and its weights. Their products with an image's unit vector, times the model's
+logit scale, are the logits of training.
+"""
+CLASS_HEAD = "class head"
+"""The ``text_type`` of a bank that is a class head."""
+
+
+def load_class_heads(model: str | Path) -> dict[Rank, LabelBank]:
+    """The heads of a model folder (or of the run around it); none for a model that knows captions.
+
+    Raises:
+        LinnaeaError: a head is broken.
+    """
+    folder = find_model_folder(str(model))
+    places = {} if folder is None else {rank: folder / HEADS_FOLDER / rank.label for rank in Rank}
+    return {rank: LabelBank.open(place) for rank, place in places.items() if (place / FACTS_FILE).exists()}
+
+
+def find_own_labels(model: str) -> Path | None:
+    """What a model brings to answer with: its head for species, or its label bank, or its taxa."""
+    folder = find_model_folder(model)
+    if folder is None:
+        return None
+    for place in (folder / HEADS_FOLDER / Rank.SPECIES.label, folder / LABELS_FOLDER):
+        if (place / FACTS_FILE).exists():
+            return place
+    return folder if (folder / TAXA_FILE).exists() else None
+
+
+BIN = "bin"
+"""The ``text_type`` of a bank of bins."""
+
+
+def read_bins(path: Path) -> pl.DataFrame:
+    """``label`` and ``bin``, in the order of the bins: the first two columns of a table, whatever they are called.
+
+    Raises:
+        LinnaeaError: there are no two columns; a label has no bin, or two.
+    """
+    table = read_table(path).rows
+    if table.width < 2:
+        raise LinnaeaError(f"{path}: bins need two columns, a label and its bin; it has {', '.join(table.columns)}")
+    table = table.select(
+        label=pl.nth(0).fill_null("").str.strip_chars(), bin=pl.nth(1).fill_null("").str.strip_chars()
+    ).unique(maintain_order=True)
+    table = table.filter((pl.col("label") != "") | (pl.col("bin") != ""))
+    for row in table.filter((pl.col("bin") == "") | (pl.col("label") == "")).iter_rows():
+        raise LinnaeaError(f"{path}: {' '.join(row)!r} lacks its label or its bin")
+    for label in table.filter(pl.col("label").is_duplicated())["label"]:
+        raise LinnaeaError(f"{path}: {label!r} stands in two bins")
+    if table.is_empty():
+        raise LinnaeaError(f"{path}: holds no label")
+    return table.sort("bin", maintain_order=True)
+
+
+def make_bin_bank(model: Encoder, bins: pl.DataFrame, templates: Sequence[str] = ()) -> LabelBank:
+    """Return a bank with a row for each label under the name of its bin.
+
+    Rows of one name are one group, whose probability is their sum. Labels
+    stand in ``templates``, by default OpenAI's 80, as pybioclip asks them.
+    """
+    if not templates:
+        from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+        templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+    with progress_bar("encoding labels", "labels") as on_progress:
+        vectors = encode_names(model, bins["label"].to_list(), templates, on_progress=on_progress)
+    names = bins.select(common_name="bin").with_row_index("taxon_id")
+    empty = [pl.lit("").alias(name) for name in TAXA_SCHEMA if name not in names.columns]
+    taxa = names.with_columns(empty).select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())
+    facts = {"model": model.fingerprint, "text_type": BIN, "templates": list(templates), "labels": bins.rows()}
+    return LabelBank(taxa, vectors, facts)

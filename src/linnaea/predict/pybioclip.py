@@ -26,11 +26,9 @@ from linnaea.data.images import decode, decode_image, read_image_file
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import HUB_MODELS
-from linnaea.predict.bins import make_bin_bank
-from linnaea.predict.class_heads import find_own_labels
 from linnaea.predict.classifier import Guess
 from linnaea.predict.inputs import Input, file_input, iter_inputs
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, find_own_labels, make_bin_bank
 from linnaea.predict.predictor import Answer, Asked
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank
 from linnaea.predict.restrict import keep_rows

@@ -23,9 +23,16 @@ from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.model.open import open_encoder
 from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.answers import Answers, Vectors
-from linnaea.predict.class_heads import CLASS_HEAD, find_own_labels
 from linnaea.predict.inputs import Input, Photographs, iter_inputs
-from linnaea.predict.labels import LabelBank, hash_taxa, load_cached_bank, read_taxa, taxa_of_checklist
+from linnaea.predict.labels import (
+    CLASS_HEAD,
+    LabelBank,
+    find_own_labels,
+    hash_taxa,
+    load_cached_bank,
+    read_taxa,
+    taxa_of_checklist,
+)
 from linnaea.predict.predictor import Answer, Asked, Predictor
 from linnaea.predict.priors import read_prior
 from linnaea.predict.published import read_published_bank

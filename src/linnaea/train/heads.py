@@ -21,8 +21,7 @@ from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.predict.class_heads import CLASS_HEAD, HEADS_FOLDER
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import CLASS_HEAD, HEADS_FOLDER, LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.recipe import Descent
 

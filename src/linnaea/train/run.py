@@ -14,8 +14,7 @@ from linnaea.data.shards import DataSet, write_parquet
 from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
-from linnaea.predict.class_heads import load_class_heads
-from linnaea.predict.labels import LabelBank, taxa_of_checklist
+from linnaea.predict.labels import LabelBank, load_class_heads, taxa_of_checklist
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
