@@ -25,7 +25,7 @@ from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.copies.rules import DuplicateRule
 from linnaea.data.engine import LocalEngine
 from linnaea.data.naming import NamingRule
-from linnaea.data.read import Reading, count_rows, read_sources
+from linnaea.data.read import RecordTables, count_rows, read_sources
 from linnaea.data.settle import SettleRules, settle
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources import Record
@@ -74,7 +74,7 @@ def flip(hashes: np.ndarray, n_bits: int, random: np.random.Generator) -> np.nda
     return hashes
 
 
-def plant_copies(reading: Reading, n: int, exam: Path) -> tuple[Benchmark, ...]:
+def plant_copies(reading: RecordTables, n: int, exam: Path) -> tuple[Benchmark, ...]:
     """Hashes of the records and of a benchmark, some near each other; returns the benchmark."""
     random = np.random.default_rng(0)
     own, n_copies = random.integers(0, 2**64, (n, 4), dtype=np.uint64), n // 10

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from linnaea.data import build as build_module
 from linnaea.data.build import BuildConfig, BuildSummary, build, make_shard
-from linnaea.data.check import iter_problems
 from linnaea.data.engine import LocalEngine
+from linnaea.data.repair import iter_problems
 from linnaea.data.shards import DataSet
 from linnaea.data.sources import Source
 from linnaea.data.sources.folder import FolderSource

@@ -21,9 +21,14 @@ from linnaea.data.copies.hashes import (
     variant_hashes,
     variants,
 )
-from linnaea.data.copies.leakage import find_exact, match_benchmark_taxa, species_key
+from linnaea.data.copies.leakage import (
+    encode_pictures,
+    find_exact,
+    find_leaks_by_embedding,
+    match_benchmark_taxa,
+    species_key,
+)
 from linnaea.data.copies.search import BLOCK_PAIRS, THRESHOLD, iter_near
-from linnaea.data.copies.vectors import encode_pictures, find_leaks_by_embedding
 from linnaea.data.images import Picture, decode
 
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "species-images"

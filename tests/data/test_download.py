@@ -28,7 +28,7 @@ from linnaea.cli.data import Download
 from linnaea.cli.data import download as run_command
 from linnaea.data.download import received
 from linnaea.data.download.fetch import DownloadConfig
-from linnaea.data.download.ledger import Ledger, Outcome, url_key
+from linnaea.data.download.ledger import Ledger, UrlResult, url_key
 from linnaea.data.download.politeness import HostLimits
 from linnaea.data.download.url_table import DownloadSummary, download
 from linnaea.errors import LinnaeaError, UsageError
@@ -484,8 +484,8 @@ class TestLedgerAfterACrash:
         ledger._lock_file.close()
 
     @staticmethod
-    def outcome(data: bytes) -> Outcome:
-        return Outcome(key=url_key("u"), state="done", sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data),
+    def outcome(data: bytes) -> UrlResult:
+        return UrlResult(key=url_key("u"), state="done", sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data),
                        ending=".jpg")  # fmt: skip
 
     def test_before_the_row(self, tmp_path: Path) -> None:

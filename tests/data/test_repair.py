@@ -10,9 +10,8 @@ import pytest
 from linnaea import cli
 from linnaea.data import repair as repair_module
 from linnaea.data.build import BuildConfig, build
-from linnaea.data.check import iter_problems
 from linnaea.data.engine import LocalEngine
-from linnaea.data.repair import repair
+from linnaea.data.repair import iter_problems, repair
 from linnaea.data.shards import DataSet
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linnaea.cli import main
-from linnaea.data.datasheet import NOT_KNOWN
 from linnaea.data.figures import CountedTree, count_tree, plot_icicle
-from linnaea.data.report import MOST_BOXES, write_report
+from linnaea.data.report import MOST_BOXES, NOT_KNOWN, write_report
 from linnaea.data.shards import TAXA_SCHEMA, DataSet
 from linnaea.data.statistics import gini, load_licences, measure
 from linnaea.page import Chart, Page, Section

@@ -18,9 +18,8 @@ from typing import Any
 import polars as pl
 
 from linnaea import __version__
-from linnaea.data.copies.leakage import Benchmark
+from linnaea.data.copies.leakage import Benchmark, EncodePictures
 from linnaea.data.copies.rules import DuplicateRule
-from linnaea.data.copies.vectors import EncodePictures
 from linnaea.data.engine import Engine
 from linnaea.data.images import DEFAULT_SHORT_SIDE, JPEG_QUALITY, ImageError, Resize
 from linnaea.data.licences import LicenceRule, describe_licences
@@ -35,7 +34,7 @@ from linnaea.data.plan import (
     TAXA_FILE,
     write_frames,
 )
-from linnaea.data.read import Reading, count_rows, read_sources
+from linnaea.data.read import RecordTables, count_rows, read_sources
 from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
@@ -205,7 +204,7 @@ def remove_build(directory: Path) -> None:
         shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
 
 
-def _read(sources: Sequence[Source], directory: Path) -> Reading:
+def _read(sources: Sequence[Source], directory: Path) -> RecordTables:
     reading = read_sources(sources, directory / BUILD_DIR)
     if reading.n_in == 0:
         remove_build(directory)

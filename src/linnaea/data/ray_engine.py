@@ -29,7 +29,7 @@ _OBJECT_STORE_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome(Generic[Result]):
+class _TaskResult(Generic[Result]):
     """What a task came to: a result, or an error that is meant for a person and must not be tried again."""
 
     result: Result | None = None
@@ -37,7 +37,7 @@ class _Outcome(Generic[Result]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Driver:
     """Where the driver stands: what a worker has to find under the same paths."""
 
     folder: str
@@ -70,7 +70,7 @@ class RayEngine:
         self._connect(ray)
         run = ray.remote(num_cpus=1, max_retries=MAX_LOSSES, retry_exceptions=False)(_run)
         place = ray.put(
-            _Place(
+            _Driver(
                 folder=str(Path.cwd()),
                 must_see=tuple(str(path.absolute()) for path in self.must_see),
                 version=__version__,
@@ -140,16 +140,16 @@ def _worker_environment() -> dict[str, str]:
     return {**environment, "PYTHONPATH": os.pathsep.join(paths)} if paths else environment
 
 
-def _run(place: _Place, function: Callable[[Task], Result], task: Task) -> _Outcome[Result]:
+def _run(place: _Driver, function: Callable[[Task], Result], task: Task) -> _TaskResult[Result]:
     """In a worker: look around, then do one task."""
     try:
         _look_around(place)
-        return _Outcome(result=function(task))
+        return _TaskResult(result=function(task))
     except LinnaeaError as error:
-        return _Outcome(error=error)
+        return _TaskResult(error=error)
 
 
-def _look_around(place: _Place) -> None:
+def _look_around(place: _Driver) -> None:
     node = socket.gethostname()
     if __version__ != place.version:
         raise LinnaeaError(

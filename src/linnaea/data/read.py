@@ -33,7 +33,7 @@ _SPLIT_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class RecordTables:
     """What the stage leaves in the build's folder."""
 
     folder: Path
@@ -77,9 +77,9 @@ def count_rows(path: Path) -> int:
     return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 
-def read_sources(sources: Sequence[Source], folder: Path) -> Reading:
+def read_sources(sources: Sequence[Source], folder: Path) -> RecordTables:
     """Read every source into ``folder``, unless that was done before."""
-    reading = Reading(folder=folder)
+    reading = RecordTables(folder=folder)
     if reading.records_path.exists():
         return reading
     unsorted = folder / "read" / "unsorted"

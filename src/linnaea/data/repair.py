@@ -1,4 +1,4 @@
-"""Mend a data set: rebuild exactly the shards that are broken, to the bytes that the manifest vouches for.
+"""Check a data set, and mend it: rebuild the shards that are broken, to the bytes that the manifest vouches for.
 
 A shard is a function of the plan (``records.parquet``), the index and the original photographs. A sample that is still
 whole inside the broken shard is taken from there, so that even a source that is gone need not be a loss; the others are
@@ -16,10 +16,10 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.build import write_licences
-from linnaea.data.images import ImageError
+from linnaea.data.images import ImageError, decode
 from linnaea.data.plan import PLAN_FILE, REJECTS_FILE
 from linnaea.data.samples import SampleForm, make_facts
-from linnaea.data.shards import DataSet, ShardWriter, sha256_of_file
+from linnaea.data.shards import INDEX_SCHEMA, TAXA_SCHEMA, DataSet, ShardWriter, iter_members, sha256_of_file
 from linnaea.data.sources import read_location
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
@@ -173,3 +173,69 @@ def _can_be_read(path: Path) -> bool:
     except (OSError, pl.exceptions.PolarsError):
         return False
     return True
+
+
+# Checking.
+
+
+def iter_problems(
+    dataset: DataSet, *, decode: bool = False, on_progress: Callable[[int, int | None], None] = lambda done, total: None
+) -> Iterator[str]:
+    """Yield one line per problem: what, where. An intact data set yields nothing."""
+    yield from _table_problems(dataset)
+    manifest = json.loads((dataset.directory / "manifest.json").read_text())
+    listed, indexed = set(manifest["shards"]), set(dataset.index["shard"].unique())
+    yield from (f"{shard}: in the index, but not in the manifest" for shard in sorted(indexed - listed))
+    done = 0
+    for shard, facts in sorted(manifest["shards"].items()):
+        rows = dataset.index.filter(pl.col("shard") == shard)
+        yield from _shard_problems(dataset, shard, facts["sha256"], rows, decode)
+        done += rows.height
+        on_progress(done, len(dataset))
+
+
+def _table_problems(dataset: DataSet) -> Iterator[str]:
+    for name, table, schema in (("index", dataset.index, INDEX_SCHEMA), ("taxa", dataset.taxa, TAXA_SCHEMA)):
+        if missing := [column for column in schema if column not in table.columns]:
+            yield f"{name}.parquet: no column {', '.join(missing)}"
+            return
+    if dataset.index["key"].is_duplicated().any():
+        yield "index.parquet: a key occurs twice"
+    if not dataset.taxa["taxon_id"].equals(pl.Series("taxon_id", range(dataset.taxa.height), dtype=pl.Int32)):
+        yield "taxa.parquet: taxon ids are not the row numbers"
+    ids = dataset.index["taxon_id"]
+    if len(ids) and not ids.is_between(0, dataset.taxa.height - 1).all():
+        yield "index.parquet: taxon ids that are not in taxa.parquet"
+    try:
+        dataset.taxa_list  # noqa: B018
+    except ValueError as error:
+        yield f"taxa.parquet: {error}"
+
+
+def _shard_problems(dataset: DataSet, shard: str, sha256: str, rows: pl.DataFrame, decode_all: bool) -> Iterator[str]:
+    path = dataset.directory / shard
+    if not path.exists():
+        yield f"{shard}: is missing"
+        return
+    if sha256_of_file(path) != sha256:
+        yield f"{shard}: its bytes have changed (checksum differs)"
+    try:
+        places = {name: (offset, size) for name, offset, size in iter_members(path)}
+    except LinnaeaError as error:
+        yield f"{shard}: {str(error).removeprefix(f'{path}: ')}"
+        return
+    for row in rows.iter_rows(named=True):
+        if places.get(f"{row['key']}.jpg") != (row["offset"], row["size"]):
+            yield f"{shard}: sample {row['key']} is not where the index says"
+        elif decode_all:
+            yield from _picture_problems(path, shard, row["key"], row["offset"], row["size"])
+
+
+def _picture_problems(path: Path, shard: str, key: str, offset: int, size: int) -> Iterator[str]:
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        data = stream.read(size)
+    try:
+        decode(data)
+    except ImageError as error:
+        yield f"{shard}: sample {key}: {error}"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from linnaea.data.copies.compare import TRAINING, Compared, Gallery, compare, encode_gallery
 from linnaea.data.copies.leakage import (
     Benchmark,
+    EncodePictures,
     SpeciesNames,
     Vectors,
     describe_benchmark,
@@ -29,11 +30,10 @@ from linnaea.data.copies.leakage import (
 )
 from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
 from linnaea.data.copies.search import iter_hits
-from linnaea.data.copies.vectors import EncodePictures
 from linnaea.data.engine import Engine
 from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
 from linnaea.data.plan import DETAIL, NAMES_FILE, ROW_GROUP, number_taxa, write_plan
-from linnaea.data.read import Reading
+from linnaea.data.read import RecordTables
 from linnaea.data.shards import write_parquet
 from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_splits
 from linnaea.errors import LinnaeaError
@@ -118,7 +118,11 @@ class _Ledger:
 
 
 def settle(
-    reading: Reading, rules: SettleRules, engine: Engine, on_progress: OnProgress, encode: EncodePictures | None = None
+    reading: RecordTables,
+    rules: SettleRules,
+    engine: Engine,
+    on_progress: OnProgress,
+    encode: EncodePictures | None = None,
 ) -> None:
     """Write the plan, its taxa and rejects, ``names.parquet`` where names are settled, and counts for the manifest.
 
@@ -148,7 +152,7 @@ def settle(
     _write(reading, plan, ledger.reasons(), named, rules.splits, counts)
 
 
-def _name(reading: Reading, rule: NamingRule) -> _Named:
+def _name(reading: RecordTables, rule: NamingRule) -> _Named:
     records, given = pl.read_parquet(reading.records_path, columns=list(_DECISIVE)), reading.taxa()
     if not rule.checklists:
         return _Named(records=records, taxa=given)
@@ -224,7 +228,12 @@ def _settle_copies(
 
 
 def _write(
-    reading: Reading, plan: pl.DataFrame, reasons: pl.DataFrame, named: _Named, rule: SplitRule, counts: dict[str, Any]
+    reading: RecordTables,
+    plan: pl.DataFrame,
+    reasons: pl.DataFrame,
+    named: _Named,
+    rule: SplitRule,
+    counts: dict[str, Any],
 ) -> None:
     """Number the taxa that are left, assign the splits, and write everything; the plan last.
 
@@ -254,7 +263,7 @@ def _write(
     write_plan(_iter_plan(reading, plan.filter(pl.col("reason") == "")), rejects, taxa, reading.folder)
 
 
-def _iter_plan(reading: Reading, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _iter_plan(reading: RecordTables, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The plan by split and key, in slices, with what stayed on disk: its rows are in the order of their keys."""
     decided = plan.select("record", "split", "group", "taxon_id", "pdq")
     whole = pl.scan_parquet(reading.records_path).select("key", "source", "record_id", "location", "facts")

@@ -13,7 +13,6 @@ from typing import Literal
 
 from linnaea.data.build import BuildConfig, BuildSummary, remove_build
 from linnaea.data.build import build as build_from_sources
-from linnaea.data.check import iter_problems
 from linnaea.data.config import read_config
 from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.copies.rules import DuplicateRule
@@ -28,7 +27,7 @@ from linnaea.data.images import DEFAULT_SHORT_SIDE, Resize
 from linnaea.data.licences import LicenceRule
 from linnaea.data.naming import NamingRule
 from linnaea.data.no_organism import write_pictures, write_things
-from linnaea.data.repair import Repair
+from linnaea.data.repair import Repair, iter_problems
 from linnaea.data.repair import repair as run_repair
 from linnaea.data.report import write_report
 from linnaea.data.shards import DataSet

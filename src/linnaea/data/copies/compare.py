@@ -13,12 +13,11 @@ from linnaea.data.copies.hashes import (
     hash_pictures,
     list_hash_tasks,
 )
-from linnaea.data.copies.leakage import Benchmark, Vectors, read_benchmark
+from linnaea.data.copies.leakage import Benchmark, EncodePictures, Vectors, embed_pictures, read_benchmark
 from linnaea.data.copies.rules import DuplicateRule
 from linnaea.data.copies.search import SearchTask, list_search_tasks, search
-from linnaea.data.copies.vectors import EncodePictures, embed_pictures
 from linnaea.data.engine import Engine
-from linnaea.data.read import Reading, count_rows
+from linnaea.data.read import RecordTables, count_rows
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import run_parts
@@ -40,7 +39,7 @@ class Gallery:
     """Pictures looked at by one task."""
 
     @classmethod
-    def of(cls, reading: Reading, benchmarks: tuple[Benchmark, ...], part_size: int) -> "Gallery":
+    def of(cls, reading: RecordTables, benchmarks: tuple[Benchmark, ...], part_size: int) -> "Gallery":
         """List the pictures of the benchmarks, unless that was done before.
 
         Raises:

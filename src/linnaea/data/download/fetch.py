@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from linnaea import __version__
-from linnaea.data.download.ledger import Ledger, Outcome, State
+from linnaea.data.download.ledger import Ledger, State, UrlResult
 from linnaea.data.download.politeness import (
     EVERYTHING_ALLOWED,
     MAX_ROBOTS_BYTES,
@@ -117,7 +117,7 @@ class _Elsewhere:
     location: str
 
 
-_Step: TypeAlias = Outcome | _Again | _Elsewhere
+_Step: TypeAlias = UrlResult | _Again | _Elsewhere
 
 
 @dataclass
@@ -136,9 +136,9 @@ class Host:
 
 
 class Downloader:
-    """Fetches jobs; every one ends with exactly one :class:`Outcome` in the ledger."""
+    """Fetches jobs; every one ends with exactly one :class:`UrlResult` in the ledger."""
 
-    def __init__(self, ledger: Ledger, config: DownloadConfig, on_done: Callable[[Outcome], None]) -> None:
+    def __init__(self, ledger: Ledger, config: DownloadConfig, on_done: Callable[[UrlResult], None]) -> None:
         self.ledger, self.config = ledger, config
         self.hosts: dict[str, Host] = {}
         self._gates: dict[str, HostGate] = {}
@@ -222,7 +222,7 @@ class Downloader:
             host.gate.release()
             self._slots.release()
         match step:
-            case Outcome():
+            case UrlResult():
                 await self._finish(job, step)
             case _Elsewhere():
                 await self._follow(job, step.location)
@@ -303,7 +303,7 @@ class Downloader:
             return _Elsewhere(location=location)
         return None if status == 200 else self._refused(said, status)
 
-    def _judge_headers(self, response: aiohttp.ClientResponse) -> Outcome | None:
+    def _judge_headers(self, response: aiohttp.ClientResponse) -> UrlResult | None:
         tags = {word.strip().lower() for word in response.headers.get("X-Robots-Tag", "").split(",")}
         if (hit := sorted(tags & OPTED_OUT)) and not self.config.ignore_robots:
             return self._refused(f"host opted out of machine learning (X-Robots-Tag: {hit[0]})", 200)
@@ -311,15 +311,15 @@ class Downloader:
             return self._refused(f"larger than {self.config.max_bytes:,} bytes", 200)
         return None
 
-    async def _receive(self, host: Host, job: Job, response: aiohttp.ClientResponse) -> Outcome:
+    async def _receive(self, host: Host, job: Job, response: aiohttp.ClientResponse) -> UrlResult:
         body = Body(self.ledger.partial_path(job.key), self.config.max_bytes, wants_md5=bool(job.checksums.md5))
         try:
             async for chunk in response.content.iter_any():
                 if body.add(chunk):
                     await self._in_thread(body.flush)
             has_known_end = response.content_length is not None or "Transfer-Encoding" in response.headers
-            draft = Outcome(key=job.key, state="done", status=200, final_url=str(response.url) if job.at else "")
-            outcome: Outcome = await self._in_thread(self._keep, body, job, draft, has_known_end)
+            draft = UrlResult(key=job.key, state="done", status=200, final_url=str(response.url) if job.at else "")
+            outcome: UrlResult = await self._in_thread(self._keep, body, job, draft, has_known_end)
         except Exception:
             # Not on cancellation: a thread may be just about to rename the file. Closing the ledger tidies up.
             body.discard()
@@ -328,7 +328,7 @@ class Downloader:
         host.n_bytes += outcome.n_bytes
         return outcome
 
-    def _keep(self, body: Body, job: Job, outcome: Outcome, has_known_end: bool) -> Outcome:
+    def _keep(self, body: Body, job: Job, outcome: UrlResult, has_known_end: bool) -> UrlResult:
         """Complete the file, write the ledger's row, then rename. Runs in a thread; nothing can cut in between
         but a kill, which the ledger puts right."""
         received = body.complete(job.checksums, has_known_end)
@@ -349,17 +349,17 @@ class Downloader:
             body.partial.replace(final)
         return outcome
 
-    async def _finish(self, job: Job, outcome: Outcome) -> None:
+    async def _finish(self, job: Job, outcome: UrlResult) -> None:
         if outcome.state != "done":  # a picture's row was written together with its file
             outcome = replace(outcome, key=job.key, host=host_of(job.url), n_attempts=job.n_attempts)
             await self._in_thread(self.ledger.record, outcome)
         self._window.release()
         self._on_done(outcome)
 
-    def _refused(self, reason: str, status: int = 0) -> Outcome:
+    def _refused(self, reason: str, status: int = 0) -> UrlResult:
         return _verdict("refused", reason, status)
 
-    def _failed(self, reason: str, status: int = 0) -> Outcome:
+    def _failed(self, reason: str, status: int = 0) -> UrlResult:
         return _verdict("failed", reason, status)
 
     async def _read_robots(self, host: Host) -> None:
@@ -387,5 +387,5 @@ class Downloader:
         host.gate.close(reason)
 
 
-def _verdict(state: State, reason: str, status: int) -> Outcome:
-    return Outcome(key=b"", state=state, reason=reason, status=status)
+def _verdict(state: State, reason: str, status: int) -> UrlResult:
+    return UrlResult(key=b"", state=state, reason=reason, status=status)

@@ -41,7 +41,7 @@ def url_key(url: str) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class UrlResult:
     """The one state a URL ended in."""
 
     key: bytes
@@ -68,7 +68,7 @@ class Outcome:
         return f"{STORE}/{name[:3]}/{name}{self.ending}"
 
 
-_COLUMNS = [field.name for field in fields(Outcome)]
+_COLUMNS = [field.name for field in fields(UrlResult)]
 _INSERT = f"INSERT OR REPLACE INTO urls (run, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, started REAL NOT NULL, clean INTEGER NOT NULL);
@@ -133,7 +133,7 @@ class Ledger:
             connection.close()
         self._lock_file.close()
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: UrlResult) -> None:
         """Write down what became of a URL, in one transaction. A file is renamed into place only after this."""
         shard = outcome.key[0] % len(self._shards)
         try:
@@ -142,12 +142,12 @@ class Ledger:
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
-    def look_up(self, keys: Iterable[bytes]) -> dict[bytes, Outcome]:
+    def look_up(self, keys: Iterable[bytes]) -> dict[bytes, UrlResult]:
         """The outcomes there are of ``keys``."""
         by_shard: dict[int, list[bytes]] = {}
         for key in keys:
             by_shard.setdefault(key[0] % len(self._shards), []).append(key)
-        found: dict[bytes, Outcome] = {}
+        found: dict[bytes, UrlResult] = {}
         for shard, wanted in by_shard.items():
             with self._locks[shard]:
                 for some in _in_groups(wanted, 500):
@@ -156,7 +156,7 @@ class Ledger:
                         f"SELECT {', '.join(_COLUMNS)} FROM urls WHERE key IN ({marks})", some
                     )
                     for row in rows:
-                        found[row[0]] = Outcome(**dict(zip(_COLUMNS, row, strict=True)))
+                        found[row[0]] = UrlResult(**dict(zip(_COLUMNS, row, strict=True)))
         return found
 
     def forget(self, state: State) -> int:
@@ -213,7 +213,7 @@ class Ledger:
             rows = connection.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM urls WHERE run = ? AND state = 'done'", (run,)
             )
-            outcomes = (Outcome(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+            outcomes = (UrlResult(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
             wrong = [(o.key,) for o in outcomes if _file_size(self.directory / o.path) != o.n_bytes]
             with connection:
                 connection.executemany("DELETE FROM urls WHERE key = ?", wrong)

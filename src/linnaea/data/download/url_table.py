@@ -33,7 +33,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from linnaea.data.download.fetch import DownloadConfig, Downloader, Job
-from linnaea.data.download.ledger import MANY_SHARDS, Ledger, Outcome, url_key
+from linnaea.data.download.ledger import MANY_SHARDS, Ledger, UrlResult, url_key
 from linnaea.data.download.politeness import belongs_to, host_of, why_no_url
 from linnaea.data.download.received import Checksums
 from linnaea.errors import LinnaeaError
@@ -129,7 +129,7 @@ class _Run:
             self._under_way.update(job.key for job in new)
             yield new
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: UrlResult) -> None:
         self._under_way.discard(outcome.key)
         self.n_fetched += 1
         self._n_bytes += outcome.n_bytes
@@ -279,17 +279,17 @@ def _write_tables(
     )
 
 
-def _settle(batch: pl.DataFrame, ledger: Ledger, config: DownloadConfig) -> list[Outcome | None]:
+def _settle(batch: pl.DataFrame, ledger: Ledger, config: DownloadConfig) -> list[UrlResult | None]:
     """The outcome of every row; ``None`` for a row of another machine."""
     cells = list(_cells(batch, config))
     known = ledger.look_up({url_key(url) for url, _ in cells if url})
-    settled: list[Outcome | None] = []
+    settled: list[UrlResult | None] = []
     for url, expected in cells:
         wrong = why_no_url(url, config.allow_private)
         key = url_key(url)
         if wrong:
             # A row without a host belongs to the first machine, so that it is counted once.
-            settled.append(Outcome(key=key, state="refused", reason=wrong) if config.part[0] == 1 else None)
+            settled.append(UrlResult(key=key, state="refused", reason=wrong) if config.part[0] == 1 else None)
         elif not belongs_to(config.part, host_of(url)):
             settled.append(None)
         else:
@@ -297,13 +297,13 @@ def _settle(batch: pl.DataFrame, ledger: Ledger, config: DownloadConfig) -> list
     return settled
 
 
-def _checked(outcome: Outcome, expected: Checksums) -> Outcome:
+def _checked(outcome: UrlResult, expected: Checksums) -> UrlResult:
     """Rows that share a URL may disagree about its hash: each is judged by its own."""
     if outcome.state == "done":
         for name in CHECKSUM_COLUMNS:
             wanted, found = getattr(expected, name), getattr(outcome, name)
             if wanted and found and wanted != found:
-                return Outcome(key=outcome.key, state="refused", reason=f"{name} is not the table's", status=200)
+                return UrlResult(key=outcome.key, state="refused", reason=f"{name} is not the table's", status=200)
     return outcome
 
 
@@ -313,7 +313,7 @@ def _renamed(batch: pl.DataFrame) -> pl.DataFrame:
     return batch.rename({name: f"input_{name}" for name in batch.columns if name in ours})
 
 
-def _with_facts(rows: pl.DataFrame, outcomes: list[Outcome], columns: Mapping[str, Any]) -> pl.DataFrame:
+def _with_facts(rows: pl.DataFrame, outcomes: list[UrlResult], columns: Mapping[str, Any]) -> pl.DataFrame:
     return rows.with_columns(
         pl.Series(name, [getattr(outcome, name) for outcome in outcomes], kind) for name, kind in columns.items()
     )
