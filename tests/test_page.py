@@ -110,7 +110,7 @@ def test_content_cannot_break_the_page() -> None:
 
 def test_long_tables_are_cut_and_say_so() -> None:
     words = " ".join(outline(Table(pl.DataFrame({"n": range(1000)}), limit=10)).words)
-    assert "The first 10 of 1,000 rows." in words
+    assert "Only the first 10 of 1,000 rows are shown." in words
     assert " 10 " not in words.replace("first 10 of", "")
 
 

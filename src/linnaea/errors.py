@@ -1,9 +1,9 @@
-"""Errors that are meant for a person: one line that says what, where and what to do about it."""
+"""Errors for users: one line that says what happened, where, and what to do."""
 
 
 class LinnaeaError(Exception):
-    """Something a user can understand and act on. The command line prints it as one line and exits with 1."""
+    """An error that a user can act on. The command line prints it as one line and exits with 1."""
 
 
 class UsageError(LinnaeaError):
-    """The command itself is wrong (an option, a column, a name of a recipe). Exit code 2."""
+    """An error in the command itself, such as an option, a column or the name of a recipe. The exit code is 2."""

@@ -1,6 +1,6 @@
-"""A report as one HTML file: everything inside, nothing from the network, light or dark, phone or desktop.
+"""Write a report as one self-contained HTML file that works offline, in light or dark mode, on phone or desktop.
 
-A page is a value: sections of blocks. ``Page(...).write(path)`` is the only thing that has an effect::
+A page is a value made of sections of blocks. Only ``Page(...).write(path)`` has an effect::
 
     Page(
         "Data set",
@@ -22,28 +22,28 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
 
 FIGURE_DPI = 192
-"""Twice the 96 pixels of a CSS inch, so that figures are sharp on a phone."""
+"""The resolution of figures: twice the 96 pixels of a CSS inch, so that they are sharp on a phone."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """One paragraph; a blank line in ``text`` begins another, words between backticks are set as code."""
+    """One or more paragraphs, separated by blank lines; text between backticks is set as code."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A few numbers that matter, large, each with its name: ``{"images": "12,000"}``."""
+    """A few key numbers in large type, each with its name: ``{"images": "12,000"}``."""
 
     values: Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table from a polars frame or from rows; numbers stand right with thousands separated.
+    """A table from a polars frame or from rows; numbers are right-aligned with thousands separators.
 
-    ``percent`` names columns of shares in 0..1. More than ``limit`` rows are cut, and the page says so.
+    ``percent`` names columns of shares in 0..1. Rows beyond ``limit`` are left out, and the page says so.
     """
 
     rows: Any
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A matplotlib figure, or the bytes of a PNG or JPEG; ``alt`` says in words what it shows."""
+    """A matplotlib figure, or the bytes of a PNG or JPEG; ``alt`` is its alternative text."""
 
     image: Any
     alt: str
@@ -64,7 +64,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Card:
-    """A photograph with lines of text; ``mark`` frames it as right or wrong."""
+    """A photograph with lines of text; ``mark`` shows it as right or wrong."""
 
     image: bytes
     """PNG or JPEG."""
@@ -80,23 +80,23 @@ class Cards:
     cards: Sequence[Card]
     caption: str = ""
     width: int = 150
-    """Least width of a card in pixels; a phone shows two columns of 150."""
+    """The minimum width of a card in pixels; a phone shows two columns of 150."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """An interactive plotly figure; plotly itself (about 5 MB) goes into the page, once."""
+    """An interactive plotly figure; plotly itself (about 5 MB) is embedded in the page once."""
 
     figure: Any
     alt: str
     caption: str = ""
     height: int = 640
-    """Pixels; on a small screen at most 80% of its height."""
+    """The height in pixels; on a small screen, at most 80% of the screen."""
 
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks behind a line that unfolds them."""
+    """Blocks that are hidden until the summary line is clicked."""
 
     summary: str
     blocks: "Sequence[Block]"
@@ -115,7 +115,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report: title, one line below it, sections; a list of the sections stands on top where there are many."""
+    """A report with a title, a subtitle and sections; with four or more sections, links to them are at the top."""
 
     title: str
     subtitle: str = ""
@@ -123,14 +123,14 @@ class Page:
     footer: str = ""
 
     def html(self) -> str:
-        """The whole document."""
+        """Return the whole document as HTML."""
         charts = any(_has_chart(section.blocks) for section in self.sections)
         scripts = f"<script>{_plotly_source()}</script>" if charts else ""
         allowed = "script-src 'unsafe-inline'; img-src data: blob:" if charts else "img-src data:"
         return _DOCUMENT.format(
             title=escape(self.title),
             subtitle=f'<p class="subtitle">{_inline(self.subtitle)}</p>' if self.subtitle else "",
-            # The page cannot load anything, even if a library inside it wanted to.
+            # The policy prevents the page and the libraries inside it from loading anything.
             policy=f"default-src 'none'; style-src 'unsafe-inline'; {allowed}",
             style=_STYLE,
             scripts=scripts,
@@ -143,7 +143,7 @@ class Page:
         """Write the page to ``path`` in one step.
 
         Raises:
-            LinnaeaError: the file cannot be written, or an image is neither PNG nor JPEG.
+            LinnaeaError: The file cannot be written, or an image is neither PNG nor JPEG.
         """
         write_atomically(path, self.html())
 
@@ -163,7 +163,7 @@ def _render_section(number: int, section: Section) -> str:
     return f'<section id="s{number}"><h2>{escape(section.heading)}</h2>\n{body}</section>'
 
 
-def _render(block: Block) -> str:  # noqa: PLR0911 - one for each kind of block
+def _render(block: Block) -> str:  # noqa: PLR0911 - one return for each kind of block
     match block:
         case Text(text):
             return "".join(f"<p>{_inline(part.strip())}</p>" for part in text.split("\n\n") if part.strip())
@@ -186,9 +186,9 @@ def _render(block: Block) -> str:  # noqa: PLR0911 - one for each kind of block
 
 
 def _inline(text: str) -> str:
-    """Escaped text; what stands between backticks becomes code."""
+    """Return escaped text, with text between backticks as code."""
     parts = escape(text).split("`")
-    if len(parts) % 2 == 0:  # an unpaired backtick is itself
+    if len(parts) % 2 == 0:  # an unpaired backtick is kept as it is
         return escape(text)
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
@@ -229,7 +229,7 @@ def _render_table(table: Table) -> str:
         + "</tr>"
         for row in rows
     )
-    cut = f"The first {table.limit:,} of {n_rows:,} rows." if n_rows > table.limit else ""
+    cut = f"Only the first {table.limit:,} of {n_rows:,} rows are shown." if n_rows > table.limit else ""
     caption = " ".join(part for part in (table.caption, cut) if part)
     return (
         f'<figure><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
@@ -244,7 +244,7 @@ def _right(numeric: bool) -> str:
 def _render_card(card: Card) -> str:
     first, *rest = card.lines or ("",)
     lines = f"<b>{escape(first)}</b>" + "".join(f"<span>{escape(line)}</span>" for line in rest)
-    # Colour is never the only sign: a mark and a word for screen readers stand beside it.
+    # Colour is never the only sign: there is also a mark, with a word for screen readers.
     sign = {"right": "✓", "wrong": "✗", "": ""}[card.mark]
     mark = f'<i role="img" aria-label="{card.mark}">{sign}</i>' if sign else ""
     return f'<div class="card {card.mark}">{mark}{_image(card.image, card.alt)}<div>{lines}</div></div>'
@@ -271,7 +271,7 @@ def _image(image: Any, alt: str) -> str:
 def _render_chart(chart: Chart) -> str:
     import plotly.io
 
-    # plotly would draw an id at random: the same page has the same bytes.
+    # plotly would choose a random id. A fixed one gives the same page the same bytes.
     content = hashlib.sha256(f"{chart.alt}{plotly.io.to_json(chart.figure)}".encode()).hexdigest()
     div = plotly.io.to_html(
         chart.figure,

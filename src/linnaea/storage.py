@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, clear words for a full disk, the cache folder."""
+"""Write files atomically, explain disk errors, and find the cache folder."""
 
 import errno
 import os
@@ -26,16 +26,16 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is synced and renamed over ``path``.
+    """Yield a temporary path next to ``path``; on success it is synced and renamed to ``path``.
 
-    Whatever interrupts the writer (an exception, a full disk, kill -9), ``path`` is either the old
-    file or the whole new one. Without ``sync`` that does not hold for a power cut, and thousands of small
-    files are written several times faster.
+    If the writer is interrupted (by an exception, a full disk or kill -9), ``path`` is either the old file or the
+    complete new one. Without ``sync``, this does not hold for a power failure, but thousands of small files are
+    written several times faster.
 
     Raises:
-        LinnaeaError: the file cannot be written (full disk, no permission).
+        LinnaeaError: The file cannot be written (full disk, no permission).
     """
-    # On a shared disk two machines may write the same file at once, under the same process id.
+    # On a shared disk, two machines may write the same file at once under the same process id.
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         with explain_os_errors(path):
@@ -49,7 +49,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def remove_partial_files(directory: Path) -> None:
-    """Remove what writers left in a folder that were killed; what a living process of this machine writes stays."""
+    """Remove the partial files of killed writers from a folder; keep those of running processes on this machine."""
     here = socket.gethostname()
     for partial in directory.rglob(".*.partial"):
         host, _, process = partial.name.removesuffix(".partial").rpartition(".")
@@ -62,7 +62,7 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # the process belongs to another user
         return True
     return process != os.getpid()
 
@@ -82,7 +82,7 @@ def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> 
 
 
 def cache_dir() -> Path:
-    """The folder for what can be computed again: ``$LINNAEA_CACHE`` or the user's cache folder."""
+    """Return the folder for files that can be recomputed: ``$LINNAEA_CACHE`` or the user's cache folder."""
     if chosen := os.environ.get("LINNAEA_CACHE"):
         return Path(chosen)
     import platformdirs

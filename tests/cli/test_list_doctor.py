@@ -88,4 +88,4 @@ def test_a_package_that_does_not_import_is_broken(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["brittle"])
     found = list(doctor.check_packages())
-    assert found == [Finding("brittle", "1.0, but: OSError: libGL.so.1: no such file", "BROKEN")]
+    assert found == [Finding("brittle", "1.0, import fails: OSError: libGL.so.1: no such file", "BROKEN")]

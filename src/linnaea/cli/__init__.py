@@ -1,7 +1,7 @@
-"""The command line: one module per verb, the wiring of everything else, and the only code that prints.
+"""The command line, with one module per verb. Only this package prints.
 
-This module stays light: ``linnaea --help`` imports neither torch nor polars. A verb's module holds
-typed, frozen option classes (their docstrings are the help) and imports heavy things when it runs.
+This module stays light: ``linnaea --help`` imports neither torch nor polars. The module of a verb has frozen
+dataclasses of options, whose docstrings are the help, and imports heavy packages only when it runs.
 """
 
 import contextlib
@@ -17,33 +17,36 @@ from linnaea.progress import lines_in_logs
 
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
-"""Exit codes; 130 is the shell's own for Ctrl-C."""
+"""Exit codes; 130 is the shell's convention for Ctrl-C."""
 
 Options = TypeVar("Options")
 
 Commands: TypeAlias = Mapping[str, tuple[Any, Callable[[Any], int]]]
-"""Sub-command -> (option class, function from options to exit code); the key ``""`` is a verb without any."""
+"""The option class and the function of each subcommand; a verb without subcommands has the key ``""``.
+
+The function takes the options and returns the exit code.
+"""
 
 VERBS: dict[str, str] = {
     "predict": "name the organisms on photographs",
     "embed": "turn photographs into vectors",
-    "adapt": "fit a head to one's own labelled photographs",
-    "index": "make one's own photographs searchable",
-    "search": "find photographs by text, taxon or example; near copies",
+    "adapt": "fit a head to your own labelled photographs",
+    "index": "make your own photographs searchable",
+    "search": "find photographs by text, taxon or example, and near copies",
     "taxonomy": "resolve names, look up lineages, compare checklists",
-    "labels": "encode the taxa to choose from once, for many predictions",
+    "labels": "encode candidate taxa once, for many predictions",
     "data": "build, check and describe data sets",
-    "train": "train a model after a recipe",
-    "pack": "make of a trained model a small folder to hand on",
-    "export": "a model for ONNX Runtime, to run without PyTorch",
-    "evaluate": "zero-shot and few-shot scores of a model",
-    "compare": "evaluations side by side, with published numbers and error bars",
-    "serve": "a web page and a REST service over a model",
-    "list": "list recipes, models, checklists",
+    "train": "train a model from a recipe",
+    "pack": "pack a trained model into a small folder to share",
+    "export": "export a model to ONNX Runtime, to run without PyTorch",
+    "evaluate": "score a model zero-shot and few-shot",
+    "compare": "compare evaluations, with published numbers and error bars",
+    "serve": "serve a model as a web page and a REST API",
+    "list": "list recipes, tasks, models, label banks and checklists",
     "doctor": "check this installation",
-    "demo": "the whole way once, on a synthetic tree of life",
+    "demo": "run the whole pipeline once, on a synthetic tree of life",
 }
-"""Every verb with one line of help; the module is ``linnaea.cli.<verb>``."""
+"""Every verb with one line of help; its module is ``linnaea.cli.<verb>``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +74,9 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         case LinnaeaError():
             return FAILED, str(error)
         case KeyboardInterrupt():
-            return INTERRUPTED, "interrupted; run the same command again to go on"
+            return INTERRUPTED, "interrupted; run the same command again to resume"
         case _:
-            return FAILED, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+            return FAILED, f"unexpected {type(error).__name__}: {error} (--debug shows the traceback)"
 
 
 def _dispatch(words: list[str]) -> int:
@@ -87,7 +90,7 @@ def _dispatch(words: list[str]) -> int:
         case [verb, *rest] if verb in VERBS:
             return _run_verb(verb, rest)
         case [word, *_]:
-            raise UsageError(f"{word!r} is no command; one of {', '.join(VERBS)} (linnaea --help)")
+            raise UsageError(f"{word!r} is not a command; choose one of {', '.join(VERBS)} (linnaea --help)")
     raise AssertionError(words)
 
 
@@ -104,20 +107,20 @@ def _run_verb(verb: str, words: list[str]) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(f"usage: {name} COMMAND ...\n\n{listing}\n\n{name} COMMAND --help shows its options.")
             return DONE if words else USAGE
-        raise UsageError(f"{words[0]!r} is no command of {name}; one of {', '.join(commands)}")
+        raise UsageError(f"{words[0]!r} is not a command of {name}; choose one of {', '.join(commands)}")
     return run(_parse(options, name, words))
 
 
 def _parse(options: Any, name: str, words: list[str]) -> Any:
-    """Options from words; ``options`` is a class for tyro, or a function of (program name, words)."""
+    """Return the options parsed from words; ``options`` is a class for tyro or a function of (program name, words)."""
     return parse_words(options, name, words) if isinstance(options, type) else options(name, words)
 
 
 def parse_words(options: type[Options], name: str, words: list[str], default: Options | None = None) -> Options:
-    """Let tyro read ``words`` into ``options``; what it has to say against them becomes one line.
+    """Parse ``words`` into ``options`` with tyro.
 
     Raises:
-        UsageError: the words do not fit.
+        UsageError: The words are not valid. The message is tyro's, on one line.
     """
     import tyro
 
@@ -137,13 +140,13 @@ def parse_words(options: type[Options], name: str, words: list[str], default: Op
 
 
 def _one_line(complaint: str) -> str:
-    """The words of tyro's message, without its frame and its pointers to the help."""
+    """Return tyro's message on one line, without its frame and its references to the help."""
     lines = [line.strip("│|╭╮╰╯─ \t") for line in complaint.splitlines()]
     kept = [
         line for line in lines if line.strip("-") and line not in ("Value error", "Parsing error", "Required options")
     ]
     stop = next((i for i, line in enumerate(kept) if line.startswith(("For full helptext", "Argument helptext"))), None)
-    return " ".join(kept[:stop]) or "the options are wrong"
+    return " ".join(kept[:stop]) or "invalid options"
 
 
 def _first_line(options: Any) -> str:
@@ -156,6 +159,6 @@ def _overview() -> str:
         "usage: linnaea COMMAND ...\n\n"
         "Vision foundation models of the tree of life.\n\n"
         f"{verbs}\n\n"
-        "linnaea COMMAND --help shows a command's options; --version the version; --debug full errors.\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but some inputs failed."
+        "linnaea COMMAND --help shows a command's options, --version the version, --debug full tracebacks.\n"
+        "Exit codes: 0 success, 1 failure, 2 usage error, 3 success, but some inputs failed."
     )

@@ -1,4 +1,4 @@
-"""``linnaea compare RUN... --output DIR``: evaluations side by side, with published numbers and error bars."""
+"""``linnaea compare RUN... --output DIR``: compare evaluations, with published numbers and error bars."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ class Compare:
     """Compare evaluations with one another and with published numbers."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders that `linnaea evaluate` wrote, also with --task all."""
+    """Folders that `linnaea evaluate` wrote, including with --task all."""
     output: Path
     """Folder for compare.html, compare.md, scores.csv and differences.csv."""
 
 
 def compare(options: Compare) -> int:
-    """Compare, and print the tables and the verdicts."""
+    """Compare the runs, and print the tables and the verdicts."""
     from linnaea.evaluate.comparison import compare
     from linnaea.evaluate.comparison_page import format_cell
 

@@ -1,6 +1,6 @@
-"""What a person sees while a command runs: messages and the inputs that failed.
+"""Print messages while a command runs, and the inputs that failed.
 
-Progress (:mod:`linnaea.progress`) and messages go to standard error; standard output is for results.
+Messages and progress (:mod:`linnaea.progress`) go to standard error; results go to standard output.
 """
 
 import sys
@@ -9,34 +9,37 @@ from collections.abc import Collection, Iterable, Sequence
 from rich.console import Console
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED
-from linnaea.progress import progress_bar as progress_bar  # noqa: PLC0414  (offered here too)
+from linnaea.progress import progress_bar as progress_bar  # noqa: PLC0414  (re-exported)
 
 results = Console(highlight=False)
 
 
 def say(message: str) -> None:
-    """A message for the person, on standard error."""
+    """Print a message to standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
-    """One line about something that did not go as it should, on standard error."""
+    """Print a one-line warning to standard error."""
     print(f"linnaea: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def report_failed(failed: Sequence[str], n_inputs: int) -> int:
-    """Name the inputs of a batch that failed, the first ten of them; returns the exit code."""
+    """Print the first ten failed inputs of a batch, and return the exit code."""
     for line in failed[:10]:
         warn(line)
     if len(failed) > 10:
-        warn(f"... and {len(failed) - 10} more; every one is a row with its reason")
+        warn(f"... and {len(failed) - 10} more; each is a row with its reason")
     if not failed:
         return DONE
     return FAILED if len(failed) == n_inputs else SOME_FAILED
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:
-    """Print rows under their columns; those in ``right`` are numbers."""
+    """Print rows under their column names: formatted in a terminal, tab-separated in a pipe.
+
+    Columns in ``right`` are right-aligned.
+    """
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not results.is_terminal:
         for line in [list(columns), *cells]:
@@ -49,5 +52,5 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, righ
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for line in cells:
-        table.add_row(*(Text(cell) for cell in line))  # a name may hold [brackets]
+        table.add_row(*(Text(cell) for cell in line))  # a name may contain [brackets]
     results.print(table)

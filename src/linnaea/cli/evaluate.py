@@ -18,63 +18,63 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Score a model on a split of a data set: zero-shot at every rank, few-shot, against chance."""
+    """Score a model on a data set or a published task: zero-shot at every rank, few-shot, with chance baselines."""
 
     model: tyro.conf.Positional[str]
     """Folder or name of the model."""
     data: Path | None = None
-    """Folder of a data set; or --task."""
+    """Folder of a data set; give either this or --task."""
     task: str = ""
-    """A published task (linnaea list tasks), all of them, or folder: any folder with a folder per class."""
+    """A published task (linnaea list tasks), all for all of them, or folder for any folder of class folders."""
     root: Path | None = None
-    """Folder into which the task's data set was unpacked; for --task all a folder with one folder per task."""
+    """Folder of the unpacked data set of the task; for --task all, a folder with one folder per task."""
     output: Path
     """Folder for metrics.json, examples.parquet and report.html."""
     class_level: int = 0
-    """For --task folder: the level of folders that holds the classes, from 1 (0: found by the names)."""
+    """For --task folder: the folder level that holds the classes, starting at 1; 0 finds it by the names."""
     split: str = "test"
     """Split to evaluate."""
     sources: tuple[str, ...] = ()
-    """Sources to evaluate; none: all."""
+    """Sources to evaluate; all if not given."""
     text_type: tuple[TextType | Literal["asis"], ...] = ()
-    """Caption forms of the candidates, one zero-shot evaluation each; asis: the source's raw labels. Without any:
-    taxon_com, and for a task the published form before it."""
+    """Caption forms of the candidates, with one zero-shot evaluation each; asis uses the source's raw labels. If not
+    given, the form is taxon_com; a task evaluates its published form first."""
     templates: str = ""
-    """photo (the training template), plain (the bare name), openai (the 80 of the paper), or a file with one a line
-    and {} for the name. Without any: photo, and openai for a task."""
+    """photo (the training template), plain (the bare name), openai (the 80 templates of the paper), or a file with one
+    template per line and {} for the name. If not given, photo, or openai for a task."""
     candidates: Literal["split", "all"] = "split"
-    """Candidates: the taxa of the evaluated split, or all taxa of the evaluated sources."""
+    """Use the taxa of the evaluated split as candidates, or all taxa of the evaluated sources."""
     labels: Path | None = None
-    """Candidates from a file, a bank, a model's folder or name, or another data set instead; every truth must be among
-    them. A bank's calibration counts where this model made it."""
+    """Read the candidates from a file, a bank, a model's folder or name, or another data set instead. They must include
+    every true taxon. A bank's calibration is applied if this model made it."""
     species_only: bool = False
-    """Leave out photographs (and candidates of the data set) whose name does not go down to the species."""
+    """Leave out photographs (and candidates of the data set) that are not identified to species."""
     shots: tuple[int, ...] = (0, 1, 5)
-    """0 is zero-shot; others are SimpleShot with that many images a class, five folds."""
+    """Images per class: 0 is zero-shot; other numbers run SimpleShot over five folds."""
     probe: tuple[Literal["knn", "linear", "ridge"], ...] = ()
-    """Classifiers on the frozen features, beside SimpleShot: 3 seeded splits, regularisation by validation."""
+    """Classifiers to fit on the frozen features as well: 3 seeded splits, regularisation chosen by validation."""
     seen: Path | None = None
-    """Taxa that the model was trained on (data set, bank or file): scores of seen and unseen ones apart."""
+    """Taxa that the model was trained on (data set, bank or file); scores seen and unseen taxa apart."""
     structure: bool = False
-    """What the vectors show of the tree: neighbours, distances, t-SNE per rank, revisions of the taxonomy (minutes)."""
+    """Analyse how the vectors reflect the tree: neighbours, distances, t-SNE per rank, revisions. Takes minutes."""
     no_organism: Path | None = None
-    """Folder of pictures that show no organism: how well they are told from those that do."""
+    """Folder of pictures without an organism, to measure how well the model rejects them."""
     domain: str = "domain"
-    """Fact of the records that names their domain (field, studio, specimen, ...); without it, the source."""
+    """Fact of the records that names their domain (field, studio, specimen, ...); the source if no record has it."""
     checklist: tuple[str, ...] = ("inat",)
     """Checklists that resolve a task's labels, the preferred one first."""
     allow_different: bool = False
-    """Evaluate a task although its images or classes are not as many as published."""
+    """Evaluate a task even if its numbers of images or classes differ from the published ones."""
     pretrained: str | None = None
-    """open_clip's tag, where MODEL is an architecture's name."""
+    """open_clip's pretrained tag, if MODEL is the name of an architecture."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     workers: int = 2
-    """Threads that decode."""
+    """Number of threads that decode images."""
 
 
 def evaluate(options: Evaluate) -> int:
-    """Evaluate on a data set or a task, or on all tasks, and print the scores."""
+    """Evaluate on a data set, on one task or on all tasks, and print the scores."""
     from linnaea.evaluate.run import evaluate
 
     if options.task == ALL:
@@ -84,7 +84,7 @@ def evaluate(options: Evaluate) -> int:
 
 
 def _evaluate_all(options: Evaluate) -> int:
-    """Evaluate on every task that is there; those that are not become rows with a reason."""
+    """Evaluate on every task that has a folder; the other tasks become rows with a reason."""
     from functools import partial
 
     from linnaea.evaluate.run import SUMMARY_FILE, check_given, evaluate, evaluate_tasks
@@ -115,15 +115,15 @@ def _percent(evaluation: "Evaluation | None", score: str) -> str:
 
 
 def _show(evaluation: "Evaluation") -> None:
-    """Print the scores of one evaluation, and what was left out."""
+    """Print the scores and notes of one evaluation."""
     from rich.table import Table
 
     from linnaea.evaluate.evaluation_page import score_rows
 
     metrics = evaluation.metrics
     if "n_resolved_classes" in metrics:
-        say(f"{evaluation.facts['task']}: {metrics['n_resolved_classes']} of {metrics['n_classes']} labels name a taxon"
-            " that is known")  # fmt: skip
+        say(f"{evaluation.facts['task']}: {metrics['n_resolved_classes']} of {metrics['n_classes']} labels name a known"
+            " taxon")  # fmt: skip
     for note in evaluation.notes:
         warn(note)
     if evaluation.report_path is None:  # a task beyond species

@@ -1,4 +1,4 @@
-"""``linnaea list recipes | tasks | models | banks | checklists``: what there is to choose from."""
+"""``linnaea list recipes | tasks | models | banks | checklists``: list what is available."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,16 @@ from linnaea.cli.console import say, show_table
 from linnaea.errors import LinnaeaError
 
 DEPTH = 3
-"""Folders below the given one that are looked into for models and banks."""
+"""The number of folder levels below the given one that are searched for models and banks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipes:
-    """Training recipes, for `linnaea train RECIPE`."""
+    """List training recipes for `linnaea train RECIPE`."""
 
 
 def recipes(_: Recipes) -> int:
-    """Name and purpose of each recipe."""
+    """Print the name and purpose of each recipe."""
     from linnaea.train.recipes import NOTES, RECIPES
 
     show_table(("recipe", "what it is for"), [(name, NOTES.get(name, "")) for name in RECIPES])
@@ -28,11 +28,11 @@ def recipes(_: Recipes) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks:
-    """Published evaluation sets, for `linnaea evaluate --task NAME`."""
+    """List published evaluation sets for `linnaea evaluate --task NAME`."""
 
 
 def tasks(_: Tasks) -> int:
-    """Name of each task, its size, what it shows, where to get it."""
+    """Print the name, size, content and origin of each task."""
     from linnaea.evaluate.tasks import FOLDER, TASKS
 
     rows = [
@@ -54,20 +54,20 @@ def tasks(_: Tasks) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Models by name, and those in folders."""
+    """List models by name, and models in folders."""
 
     directory: tyro.conf.Positional[Path] = Path()
-    """Folder to look in for models."""
+    """Folder to search for models."""
 
 
 def models(options: Models) -> int:
-    """The models of this package, published models (and whether their weights are here), and model folders."""
+    """Print the bundled models, the published models (and whether their weights are cached), and model folders."""
     from linnaea.model.folders import bundled_models
     from linnaea.model.open import HUB_MODELS
 
     rows = [(name, "this package", "yes") for name in bundled_models()]
     rows += [
-        (name, source, "yes" if _is_cached(source) else "no, is fetched on first use")
+        (name, source, "yes" if _is_cached(source) else "no, downloaded on first use")
         for name, source in HUB_MODELS.items()
     ]
     rows += [(str(path), "folder", "yes") for path in _folders_with(options.directory, "open_clip_config.json")]
@@ -86,14 +86,14 @@ def _is_cached(source: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Banks:
-    """Label banks in a folder, for `linnaea predict --labels BANK`."""
+    """List label banks in a folder, for `linnaea predict --labels BANK`."""
 
     directory: tyro.conf.Positional[Path] = Path()
-    """Folder to look in."""
+    """Folder to search for label banks."""
 
 
 def banks(options: Banks) -> int:
-    """Path, size and caption form of each label bank."""
+    """Print the path, size and caption form of each label bank."""
     import json
 
     import polars as pl
@@ -115,18 +115,18 @@ def banks(options: Banks) -> int:
 
 def _folders_with(directory: Path, name: str) -> list[Path]:
     if not directory.is_dir():
-        raise LinnaeaError(f"{directory}: is no folder")
+        raise LinnaeaError(f"{directory}: not a folder")
     patterns = ("*/" * depth + name for depth in range(DEPTH + 1))
     return sorted({path.parent for pattern in patterns for path in directory.glob(pattern)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checklists:
-    """Checklists, for `linnaea taxonomy ... --checklist NAME`."""
+    """List checklists for `linnaea taxonomy ... --checklist NAME`."""
 
 
 def checklists(_: Checklists) -> int:
-    """Name, version, size and origin of each checklist; taxa are counted once it has been opened."""
+    """Print the name, version, size and origin of each checklist; the size is known once it has been opened."""
     from linnaea.taxonomy.checklists.store import list_checklists
 
     rows = [(c.name, c.version, f"{c.n_taxa:,}" if c.n_taxa else "", c.origin) for c in list_checklists()]

@@ -1,4 +1,4 @@
-"""``linnaea taxonomy``: names into taxa, and what the checklists hold."""
+"""``linnaea taxonomy``: resolve names into taxa, and explore checklists."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +13,21 @@ from linnaea.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Resolve:
-    """resolve a column of names into taxa with status and evidence"""
+    """Resolve a column of names into taxa with status and evidence."""
 
     input: tyro.conf.Positional[Path]
-    """Table with the names: CSV with any usual separator, .tsv, .xlsx or Parquet; or .txt with one name per line."""
+    """Table of names: CSV with any common separator, .tsv, .xlsx, Parquet, or .txt with one name per line."""
     column: str = ""
-    """The column that holds the names; may be left out where the table has only one."""
+    """Column with the names; optional if the table has only one."""
     output: Path
-    """Where the table with the added columns goes: .csv, .tsv or .parquet. Rows and their order are kept."""
+    """File for the table with the added columns: .csv, .tsv or .parquet. Rows keep their order."""
     checklist: tuple[str, ...] = ("inat",)
     """Names or files of checklists, the preferred one first (linnaea taxonomy checklists)."""
     context: tuple[str, ...] = ()
-    """What all names have in common: kingdom=Plantae class=Magnoliopsida. Columns named after the ranks kingdom to
-    family count as context of their row."""
+    """Taxa that all names belong to, such as kingdom=Plantae class=Magnoliopsida. Columns named after the ranks kingdom
+    to family are the context of their row."""
     processes: int = 2
-    """Processes that read names."""
+    """Number of processes that resolve names."""
 
     def __post_init__(self) -> None:
         for pair in self.context:
@@ -38,7 +38,7 @@ class Resolve:
 
 
 def resolve(options: Resolve) -> int:
-    """Read, resolve, write; says how many names of which status there are."""
+    """Resolve the names of a table, write the result, and print the number of names per status."""
     from linnaea.taxonomy.name_tables import read_name_table, write_resolved
     from linnaea.taxonomy.resolve import Resolver
 
@@ -53,28 +53,28 @@ def resolve(options: Resolve) -> int:
     counts = written["status"].value_counts(sort=True)
     say(f"{options.output}: " + ", ".join(f"{n:,} {status}" for status, n in counts.iter_rows()))
     if table.n_unreadable:
-        say(f"{table.n_unreadable:,} rows could not be read; they are kept, with the reason in the column note")
+        say(f"{table.n_unreadable:,} rows could not be read; they are kept with the reason in the column note")
     return SOME_FAILED if table.n_unreadable else DONE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checklists:
-    """list the checklists there are, or import one from a file under a name"""
+    """List the available checklists, or import one from a file."""
 
     add: Path | None = None
-    """File or folder to import: Darwin Core Archive, ColDP, ITIS.sqlite, NCBI dump, CSV."""
+    """File or folder to import: Darwin Core Archive, ColDP, ITIS.sqlite, NCBI dump or CSV."""
     name: str = ""
-    """Name to import it under; the file's name if left out."""
+    """Name of the imported checklist; the file's name if not given."""
     show: str = ""
     """Name or file of a checklist to describe: version, taxa per rank, synonyms, languages."""
 
 
 def checklists(options: Checklists) -> int:
-    """List, import or describe."""
+    """List the checklists, import one, or describe one."""
     from linnaea.taxonomy.checklists.store import import_checklist, list_checklists, load_checklist
 
     if options.name and options.add is None:
-        raise UsageError("--name goes with --add FILE")
+        raise UsageError("--name needs --add FILE")
     if options.add is not None:
         made = import_checklist(options.add, options.name or options.add.name.split(".")[0])
         say(f"imported {made!r}")

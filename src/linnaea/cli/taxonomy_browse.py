@@ -1,4 +1,4 @@
-"""``linnaea taxonomy lineage | search | tree``: looking around in a checklist."""
+"""``linnaea taxonomy lineage | search | tree``: browse a checklist."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 RankName = Literal["kingdom", "phylum", "class", "order", "family", "genus", "species"]
 Found = TypeVar("Found")
 N_OTHER_NAMES = 12
-"""Synonyms and vernacular names that are printed for one taxon."""
+"""The largest number of synonyms and of vernacular names printed for one taxon."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """Print the ranks of a taxon; of each one, where several have the name."""
+    """Print the lineage of every taxon with a name."""
 
     name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]]
     """A scientific, synonym or vernacular name."""
     checklist: str = "inat"
-    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    """Name or file of the checklist (see `linnaea taxonomy checklists`)."""
     rank: RankName | None = None
-    """Only taxa of this rank."""
+    """Only show taxa of this rank."""
     kingdom: str = ""
-    """Only taxa of this kingdom."""
+    """Only show taxa of this kingdom."""
 
 
 def lineage(options: Lineage) -> int:
-    """Print one block per taxon of that name."""
+    """Print one block per taxon with the name."""
     from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.find import Finder
 
@@ -45,12 +45,12 @@ def lineage(options: Lineage) -> int:
     blocks = [_lineage_block(checklist, *row) for row in found.select("row", "matched", "how").iter_rows()]
     print("\n\n".join(blocks))
     if len(blocks) > 1:
-        say(f"\n{len(blocks)} taxa have the name {options.name!r}; --rank and --kingdom tell them apart.")
+        say(f"\n{len(blocks)} taxa have the name {options.name!r}; choose one with --rank or --kingdom.")
     return DONE
 
 
 def _find(find: Callable[..., Found], options: "Lineage | Tree") -> Found:
-    """Ask the finder for the taxon of the command; text that cannot be read exits with 2, a taxon not there with 1."""
+    """Find the taxon of the command; unreadable text is a UsageError (exit 2), an unknown taxon a LinnaeaError (1)."""
     from linnaea.taxonomy.find import parse_clade
     from linnaea.taxonomy.ranks import Rank
 
@@ -92,20 +92,20 @@ def _some(names: list[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Find taxa by a name that may be misspelt or incomplete."""
+    """Find taxa by a misspelt or incomplete name."""
 
     text: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="TEXT")]]
-    """A scientific, synonym or vernacular name, or some words of it."""
+    """A scientific, synonym or vernacular name, or part of it."""
     checklist: str = "inat"
-    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    """Name or file of the checklist (see `linnaea taxonomy checklists`)."""
     top_k: int = 10
-    """How many taxa at most."""
+    """Largest number of taxa to print."""
     rank: RankName | None = None
-    """Only taxa of this rank."""
+    """Only show taxa of this rank."""
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise ValueError("--top-k is at least 1")
+            raise ValueError("--top-k must be at least 1")
 
 
 def search(options: Search) -> int:
@@ -115,12 +115,12 @@ def search(options: Search) -> int:
     from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
     if not options.text.strip():
-        raise UsageError("there is nothing to search for")
+        raise UsageError("the search text is empty; give a name or part of it")
     checklist = load_checklist(options.checklist)
     rank = Rank.parse(options.rank) if options.rank else None
     found = Finder.of_checklist(checklist).search(options.text, top_k=options.top_k, rank=rank)
     if found.is_empty():
-        raise LinnaeaError(f"nothing in checklist {checklist.name} is like {options.text!r}; try fewer or other words")
+        raise LinnaeaError(f"no name in checklist {checklist.name} is similar to {options.text!r}; try other words")
     taxa = checklist.taxa[found["row"]]
     rows = []
     for hit, taxon, above in zip(
@@ -135,30 +135,30 @@ def search(options: Search) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """Print a clade, or draw it as an interactive page that needs no network."""
+    """Print a clade, or write it as an interactive page that works offline."""
 
     taxon: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="TAXON")]]
-    """Name of the clade; "life" for everything."""
+    """Name of the clade, or "life" for the whole tree."""
     checklist: str = "inat"
-    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    """Name or file of the checklist (see `linnaea taxonomy checklists`)."""
     depth: int = 2
-    """How many levels to print."""
+    """Number of levels to print."""
     limit: int = 30
-    """Taxa to print within one taxon, the largest first (0: all)."""
+    """Largest number of children to print per taxon, largest taxa first; 0 prints all."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write a treemap and sunburst page here instead."""
+    """Write a page with a treemap and a sunburst to this file instead of printing."""
     rank: RankName | None = None
-    """Rank of the clade, where several taxa have the name."""
+    """Rank of the clade, if several taxa have the name."""
     kingdom: str = ""
-    """Kingdom of the clade, where several taxa have the name."""
+    """Kingdom of the clade, if several taxa have the name."""
 
     def __post_init__(self) -> None:
         if self.depth < 0 or self.limit < 0:
-            raise ValueError("--depth and --limit are not negative")
+            raise ValueError("--depth and --limit must not be negative")
 
 
 def tree(options: Tree) -> int:
-    """Print or draw the clade."""
+    """Print the clade, or write its page."""
     from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.find import Finder
     from linnaea.taxonomy.tree import ROOT, TaxonTree
@@ -185,7 +185,7 @@ def _drawn(tree: "TaxonTree", top: int, depth: int, limit: int) -> list[str]:
 
     def draw(node: int, level: int, indent: str) -> None:
         children = tree.children(node)
-        # The largest are printed, in alphabetical order.
+        # The largest children are printed in alphabetical order.
         shown = sorted(children[(-species[children]).argsort(kind="stable")][: limit or None].tolist())
         more = len(children) - len(shown)
         for number, child in enumerate(shown):

@@ -1,4 +1,4 @@
-"""``linnaea taxonomy diff | migrate``: what changed between two checklists, and labels carried over."""
+"""``linnaea taxonomy diff | migrate``: compare two checklists, and migrate labels from one to the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ N_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """Print what changed from one checklist to another, each change with its evidence."""
+    """Print the changes from one checklist to another, each with its evidence."""
 
     old: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="OLD")]]
-    """Checklist: a name (see `linnaea taxonomy checklists`) or a file."""
+    """Name or file of the older checklist (see `linnaea taxonomy checklists`)."""
     new: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NEW")]]
-    """The later one."""
+    """Name or file of the newer checklist."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write every change here (.csv, .tsv, .parquet); without it some of each kind are printed."""
+    """File for all changes (.csv, .tsv or .parquet). If not given, some changes of each kind are printed."""
 
 
 def diff(options: Diff) -> int:
-    """Print counts and examples, or write all changes."""
+    """Print counts and examples of the changes, or write all of them."""
     from linnaea.taxonomy.changes import KINDS
     from linnaea.taxonomy.changes import diff as compare
     from linnaea.taxonomy.checklists.store import load_checklist
@@ -47,7 +47,7 @@ def diff(options: Diff) -> int:
         shown = [changes.filter(changes["kind"] == kind).head(N_SHOWN).select(columns).rows() for kind in KINDS]
         show_table([column.replace("_", " ") for column in columns], [row for rows in shown for row in rows])
         if any(n > N_SHOWN for n in counts.values()):
-            say(f"The first {N_SHOWN} of each kind; --output FILE writes all.")
+            say(f"Only the first {N_SHOWN} of each kind are shown; --output FILE writes all.")
     say(f"{changes.height} changes" + _counted({kind: counts.get(kind, 0) for kind in KINDS}))
     return DONE
 
@@ -59,29 +59,29 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Migrate:
-    """Carry the labels of a table or a data set over to another version of the taxonomy; no image is touched."""
+    """Migrate the labels of a table or a data set to another version of the taxonomy; images are not changed."""
 
     input: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
     """A table (CSV, TSV, .xlsx or Parquet), or the folder of a data set."""
     old: Annotated[str, tyro.conf.arg(name="from", metavar="OLD")]
-    """Checklist the labels come from: a name or a file."""
+    """Name or file of the checklist that the labels come from."""
     new: Annotated[str, tyro.conf.arg(name="to", metavar="NEW")]
-    """Checklist to carry them to."""
+    """Name or file of the checklist to migrate to."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="OUT")] = None
-    """Where the result goes; a data set without it is changed in place."""
+    """File or folder for the result. If not given, a data set is changed in place."""
     column: str = ""
-    """Column that holds the label; not needed where there are columns named after ranks."""
+    """Column with the labels; not needed if there are columns named after ranks."""
 
 
 def migrate(options: Migrate) -> int:
-    """Migrate a table or a data set, and print how many labels met which fate; they add up to all of them."""
+    """Migrate a table or a data set, and print the number of labels per status; the counts add up to all labels."""
     from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels
 
     folder = options.input.is_dir()
     if not folder:
         if options.output is None:
-            raise UsageError("a table needs --output FILE")
+            raise UsageError("--output is required to migrate a table; give --output FILE")
         _check_suffix(options.output)
         table, headers = _read_table(options.input, options.column)
     migration = Migration.between(load_checklist(options.old), load_checklist(options.new))
@@ -100,11 +100,11 @@ def migrate(options: Migrate) -> int:
 
 def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: write to one of {', '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: unknown file type; choose one of {', '.join(SUFFIXES)}")
 
 
 def _read_table(path: Path, column: str) -> "tuple[pl.DataFrame, dict[str, str]]":
-    """The table with the headers that the migration knows, and what these are called in the file."""
+    """Return the table with the column names of the migration, and a dict from those names to the file's."""
     from linnaea.tables import match_columns, need_columns, read_table
     from linnaea.taxonomy.columns import NAME_COLUMNS
 

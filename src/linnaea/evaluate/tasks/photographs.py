@@ -118,7 +118,7 @@ def _check(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame, all
         raise LinnaeaError(f"{root}: all {table.height:,} listed images are missing (first: {table['file'][0]})")
     if not allow_different and (wrong := _differences(task, root, table, there)):
         raise LinnaeaError(
-            f"{root}: differs from task {task.name}: {', '.join(wrong)}; see {task.where}, or give --allow-different"
+            f"{root}: {', '.join(wrong)} for task {task.name}; see {task.where}, or give --allow-different"
         )
 
 
