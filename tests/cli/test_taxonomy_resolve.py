@@ -101,8 +101,8 @@ def test_an_imported_checklist_goes_by_its_name(
         (["--column", "nam"], USAGE, "no column"),
         ([], USAGE, "which column"),
         (["--column", "name", "--context", "Plantae"], USAGE, "RANK=NAME"),
-        (["--column", "name", "--context", "kindom=Plantae"], FAILED, "no rank"),
-        (["--column", "name", "--context", "kingdom=Plantea"], FAILED, "look at the spelling"),
+        (["--column", "name", "--context", "kindom=Plantae"], FAILED, "not a rank"),
+        (["--column", "name", "--context", "kingdom=Plantea"], FAILED, "check the spelling"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
