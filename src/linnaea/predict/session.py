@@ -82,7 +82,9 @@ def open_model(
         LinnaeaError: there is no such model, it is broken, or the labels do not belong to it.
 
     >>> model = linnaea.open("nano")
-    >>> model.predict("photographs/", rank="auto", within="Aves").save("taxa.csv")
+    >>> answers = model.predict("photographs/", rank="auto", within="Aves")
+    >>> answers.save("taxa.csv")
+    PosixPath('taxa.csv')
     """
     encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
     if preprocess is not None:
