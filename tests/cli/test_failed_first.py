@@ -40,11 +40,10 @@ def test_the_corrected_command_writes_to_the_same_output(
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
     words, failures = WRITERS[name]
-    classes = next(path for path in photographs.iterdir() if path.is_dir())
-    places = {"run": trained, "data": dataset_dir, "classes": classes}
+    places = {"run": trained, "data": dataset_dir, "classes": photographs}
     command = [*(word.format(**places) for word in words), "--output", str(tmp_path / "output")]
     for options in failures:
-        assert main([*command, *options]) == 1, options
+        assert main([*command, *options]) in (1, 2), options
         err = capsys.readouterr().err
         assert [line for line in err.splitlines() if line.startswith("linnaea: ")][-1:] == err.splitlines()[-1:]
     assert main(command) == 0
