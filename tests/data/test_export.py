@@ -37,6 +37,7 @@ from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError
+from linnaea.tables import NOT_NAMES
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
@@ -280,12 +281,18 @@ def test_class_folders_are_read_as_inat21s() -> None:
     assert taxon_from_label(folder_name(12, row)) == taxon
 
 
-NAMES = st.text("abcdé×-_/'\" .,", max_size=6).map(lambda text: " ".join(text.split()))
+NAMES = (
+    st.text("abcdé×-_/'\" .,", max_size=6)
+    .map(lambda text: " ".join(text.split()))
+    .filter(lambda text: text == "" or text.lower() not in NOT_NAMES)
+)
+EPITHETS = st.from_regex("|×?[abcdé]([abcdé-]{0,3}[abcdé])?", fullmatch=True)
+"""What a data set can hold as an epithet: readers drop authors and words for no name."""
 
 
 @st.composite
 def taxa(draw: st.DrawFn) -> Taxon:
-    names = draw(st.tuples(*[NAMES] * 7))
+    names = draw(st.tuples(*[NAMES] * 6, EPITHETS))
     try:
         return Taxon(names, common_name=draw(NAMES))
     except ValueError:
