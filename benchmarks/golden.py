@@ -50,6 +50,7 @@ VOLATILE = {
 VERSIONS = {"linnaea", "versions", "torch", "python", "machine", "platform", "command", "device"}
 UNCOMPARED = {"checkpoints", "cache", "__pycache__"}
 """Folders of work files."""
+DECIMAL = re.compile(r"(?<![\w.])-?\d+\.\d+(?:[eE][+-]?\d+)?(?![\w.])|(?<![\w.])-?\d+[eE]-\d+(?![\w.])")
 SHOWN = 6
 """Lines of a difference that are printed."""
 
@@ -495,7 +496,7 @@ def keep_normal(bench: Bench, stages: Iterable[str]) -> None:
 # --- two commits ------------------------------------------------------------------------------------------------------
 
 
-def compare(before: Path, after: Path, stages: Iterable[str]) -> int:
+def compare(before: Path, after: Path, stages: Iterable[str], tolerance: float) -> int:
     """Print what differs between two outputs of this script; return the number of files that differ in what counts."""
     old, new = (
         {name: value for name, value in json.loads((place / "sums.json").read_text()).items()
@@ -508,6 +509,9 @@ def compare(before: Path, after: Path, stages: Iterable[str]) -> int:
             print(f"only {'after' if name in new else 'before'}: {name}")
         elif old[name] != new[name]:
             texts = [(place / "normal" / f"{name}.txt").read_text() for place in (before, after)]
+            if tolerance and (distance := largest_distance(*texts)) <= tolerance:
+                print(f"numbers differ by at most {distance:.2g}: {name}")
+                continue
             print(f"differs: {name}: {explain(before / 'work' / name, after / 'work' / name, *texts)}")
         else:
             continue
@@ -520,6 +524,15 @@ def compare(before: Path, after: Path, stages: Iterable[str]) -> int:
         print(f"messages differ: {name}: {len(lines)} lines, such as {lines[0][:160]!r}")
     print(f"{len(old.keys() & new.keys())} files compared: {differs} differ; messages of {len(others)} differ")
     return differs
+
+
+def largest_distance(before: str, after: str) -> float:
+    """Return how far apart the decimal fractions of two texts are at most; infinite where other text differs too."""
+    texts = [re.sub(DECIMAL, "#", text) for text in (before, after)]
+    if texts[0] != texts[1]:
+        return float("inf")
+    pairs = zip(re.findall(DECIMAL, before), re.findall(DECIMAL, after), strict=True)
+    return max((abs(float(was) - float(now)) for was, now in pairs), default=0.0)
 
 
 def read_messages(place: Path, name: str) -> str:
@@ -599,6 +612,7 @@ def main() -> int:
     parser.add_argument("--source", type=Path, help="src folder of the commit (default: the PYTHONPATH as it is)")
     parser.add_argument("--against", type=Path, help="output of another commit to compare with")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="difference that a decimal fraction may have")
     parser.add_argument("--compare-only", action="store_true", help="run nothing; compare what is in --output")
     given = parser.parse_args()
     if given.output is None:  # `make bench` runs every script of the folder without a word
@@ -613,7 +627,9 @@ def main() -> int:
             (bench.work / stage).mkdir(parents=True)
             STAGES[stage][0](bench)
     keep_normal(bench, with_needed(given.only))
-    return 1 if given.against and compare(given.against.resolve(), bench.output, given.only) else 0
+    if given.against is None:
+        return 0
+    return 1 if compare(given.against.resolve(), bench.output, given.only, given.tolerance) else 0
 
 
 if __name__ == "__main__":
