@@ -129,4 +129,4 @@ def test_the_page_of_a_clade_is_offline(table: str, tmp_path: Path) -> None:
     html = page.read_text()
     assert "default-src 'none'" in html
     assert "Corvus corax" in html
-    assert "All 5 taxa below it are here." in html
+    assert "All 5 taxa below it are shown." in html

@@ -99,7 +99,7 @@ def test_an_imported_checklist_goes_by_its_name(
     ("more", "code", "words"),
     [
         (["--column", "nam"], USAGE, "no column"),
-        ([], USAGE, "which column"),
+        ([], USAGE, "no column of names"),
         (["--column", "name", "--context", "Plantae"], USAGE, "RANK=NAME"),
         (["--column", "name", "--context", "kindom=Plantae"], FAILED, "not a rank"),
         (["--column", "name", "--context", "kingdom=Plantea"], FAILED, "check the spelling"),

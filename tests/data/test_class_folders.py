@@ -163,7 +163,7 @@ def test_numbers_are_no_classes_beside_names(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "photos", ["1", "Pica pica"])
     items = list(FolderSource(root=root).records())
     assert [item.reason for item in items if isinstance(item, Rejected)] == [
-        "label '1': a placeholder for a name that is not known"
+        "label '1': a placeholder for an unknown name"
     ]
 
 

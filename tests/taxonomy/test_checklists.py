@@ -247,9 +247,9 @@ def test_import_keeps_a_checklist_without_its_file(tmp_path: Path) -> None:
     path.unlink()
     assert lineage(load_checklist("my-birds"), "Pica pica") == PICA
     assert "my-birds" in {entry.name for entry in list_checklists()}
-    with pytest.raises(LinnaeaError, match="cannot be called"):
+    with pytest.raises(LinnaeaError, match="cannot be named"):
         import_checklist(write_csv(path), "inat")
-    with pytest.raises(LinnaeaError, match="cannot be called"):
+    with pytest.raises(LinnaeaError, match="cannot be named"):
         import_checklist(path, "../evil")
 
 

@@ -268,4 +268,4 @@ def test_a_taxon_from_any_text_or_a_reason(label: str) -> None:
 
 
 def test_a_reason_instead_of_a_taxon() -> None:
-    assert taxon_from_label("unknown") == "a placeholder for a name that is not known"
+    assert taxon_from_label("unknown") == "a placeholder for an unknown name"

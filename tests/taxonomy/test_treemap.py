@@ -46,7 +46,7 @@ def test_a_large_clade_is_summed_up_and_says_so() -> None:
     tree = large_tree(1000, 100)
     page = make_treemap_page(tree, ROOT, source="test 1")
     html = page.html()
-    assert "smaller ones are summed up" in html
+    assert "boxes without inner ones combine" in html
     assert len(html) < 7_000_000
     boxes = choose_boxes(tree, ROOT)
     assert len(boxes.node) <= MOST_BOXES + 1

@@ -277,14 +277,15 @@ def simple_shot(
     query_QE: Float[ndarray, "Q E"],
     n_classes: int,
 ) -> Int[ndarray, "Q"]:  # noqa: F821
-    """The class of each query: support and queries lose the support's mean and are normalised; the nearest
-    centroid (a mean of normalised support, not normalised again) by Euclidean distance, the first of equal ones.
+    """Return the class of each query by SimpleShot.
 
-    Classes without support are never answered. Computed in float64, so that near ties do not hang on the order of
-    sums; beyond the inputs, memory is that of the support and of one block of queries.
+    Support and queries are centred on the support's mean and normalised. The answer is the class of the nearest
+    centroid by Euclidean distance, or the first of equals; a centroid is a mean of normalised support that is not
+    normalised again. Classes without support are never answered. The computation uses float64, so that near ties do not
+    depend on the order of sums. Besides the inputs, it needs memory for the support and for one block of queries.
 
     Raises:
-        ValueError: there is no support.
+        ValueError: There is no support.
     """
     if not len(support_SE):
         raise ValueError("SimpleShot needs at least one support image")
@@ -306,7 +307,7 @@ def _centroids(
     label_S: Int[ndarray, "S"],  # noqa: F821
     n_classes: int,
 ) -> tuple[Float64[ndarray, "K E"], Int[ndarray, "K"]]:  # noqa: F821
-    """Mean of each class's support, zero where there is none, and the number of images in it."""
+    """Return the mean of each class's support (zero without support) and the number of its images."""
     counts = np.bincount(label_S, minlength=n_classes)
     order = np.argsort(label_S, kind="stable")
     there = np.flatnonzero(counts)

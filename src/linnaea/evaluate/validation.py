@@ -1,4 +1,4 @@
-"""Scores of a model while it trains. Training is given the function and knows nothing else of evaluation."""
+"""Score a model while it trains. Training gets a function, and does not depend on the rest of evaluation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,17 +19,17 @@ def make_validator(
 ) -> Callable[[TaxonModel], Mapping[str, float]]:
     """Return a function that scores a model on one split of a data set, for ``linnaea.train(..., evaluate=)``.
 
-    The scores are zero-shot among the taxa of that split; where training ``reads_captions`` not (an objective with
-    class heads), they are few-shot.
+    The scores are zero-shot among the taxa of the split, or few-shot if ``reads_captions`` is false (an objective with
+    class heads).
 
     Raises:
-        LinnaeaError: the data set cannot be read, or has no such split.
+        LinnaeaError: The data set cannot be read, or has no such split.
     """
     whole = DataSet.open(Path(data))
     part = whole.split(split)
 
     def validate(model: TaxonModel) -> Mapping[str, float]:
-        now = replace(model)  # what a model remembers of itself is of other weights
+        now = replace(model)  # drop cached values, which belong to other weights
         items = ((row, part.read(row)) for row in range(len(part)))
         encoded = list(iter_encoded_images(now, items, n_workers=workers))
         good = [row for row, vector in encoded if not isinstance(vector, ImageError)]

@@ -1,1 +1,1 @@
-"""Names and the tree of life. Imports nothing else of ours but errors and storage, and never torch."""
+"""Names, checklists and the tree of life. This package never imports torch or the packages above it."""

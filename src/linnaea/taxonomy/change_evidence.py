@@ -1,4 +1,4 @@
-"""Evidence that a taxon of one checklist is one of another under another name, the strongest first."""
+"""Find evidence that taxa of two checklists are the same under different names, the strongest first."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from linnaea.taxonomy.checklists.store import Checklist
 
 SAME_IDS = 0.9
-"""Share of namesakes with the same source id from which on ids are taken to mean the same in both checklists."""
+"""The share of namesakes with equal source ids from which ids are trusted to mean the same in both checklists."""
 PRINCIPAL = 0.5
-"""What holds for more than half is the rule."""
+"""The share above which something holds for the majority."""
 COMPANY = 3
-"""Species that go the same way, from which on an epithet that is not rare is evidence."""
+"""The number of species with the same move from which a common epithet is evidence."""
 EDITS_AND_LETTERS = ((1, 5, 1), (2, 9, 4))
-"""Another spelling: (edits, least letters, letters at the start that agree)."""
+"""Spelling variants: (edits, minimum length, equal letters at the start)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One checklist, ready to be compared."""
+    """One checklist, prepared for comparison."""
 
     taxa: pl.DataFrame
-    """row, rank, name, ids and lineage, keys for comparing."""
+    """row, rank, name, ids, lineage, and keys for comparison."""
     synonyms: pl.DataFrame
-    """name, rank, row, listed (as what)."""
+    """name, rank, row, listed (the kind of synonym)."""
     above: npt.NDArray[np.int32]
-    """[n_taxa, 7] row of the ancestor (or the taxon itself) at each rank, -1 where there is none."""
+    """[n_taxa, 7] row of the ancestor (or the taxon itself) at each rank, or -1."""
 
     @classmethod
     def of(cls, checklist: "Checklist") -> "Side":
@@ -52,13 +52,13 @@ class Side:
         return cls(taxa=taxa.drop("parent"), synonyms=synonyms, above=above)
 
     def rest(self, used: Sequence[pl.Series], column: str, kind: str, evidence: str) -> pl.DataFrame:
-        """The taxa that occur in none of ``used``, as changes of ``kind``."""
+        """Return the taxa that are not in ``used``, as changes of ``kind``."""
         rows = self.taxa.select(pl.col("row").alias(column)).filter(~pl.col(column).is_in(pl.concat(used).implode()))
         return rows.with_columns(kind=pl.lit(kind), evidence=pl.lit(evidence))
 
 
 def _other_names(synonyms: pl.DataFrame) -> pl.DataFrame:
-    """name, row, listed: synonyms, and the binomial that a subspecies would have as a species of its own."""
+    """Return name, row, listed of synonyms, and of the binomials that subspecies would have as species."""
     names = synonyms.select("name", pl.col("row").cast(pl.Int32), pl.col("kind").fill_null("synonym"))
     below = names.filter(pl.col("kind").is_in(["subspecies", "variety", "form"])).with_columns(
         pl.concat_str(pl.col("name").str.extract(r"^(\S+) "), pl.col("name").str.extract(r" (\S+)$"), separator=" "),
@@ -72,7 +72,7 @@ def _other_names(synonyms: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stem(epithet: pl.Expr) -> pl.Expr:
-    """An epithet without what agrees in gender or varies in a genitive: albus, alba and album are ``alb``."""
+    """Return an epithet without its gender or genitive ending: albus, alba and album are ``alb``."""
     return (
         epithet.str.to_lowercase()
         .str.replace_all("-", "")
@@ -83,7 +83,7 @@ def _stem(epithet: pl.Expr) -> pl.Expr:
 
 
 def _author_key(authorship: pl.Expr) -> pl.Expr:
-    """Letters and digits of the first author: ``(Linnaeus, 1758)`` and ``Linnaeus, 1758`` are the same."""
+    """Return the letters and digits of the first author: ``(Linnaeus, 1758)`` and ``Linnaeus, 1758`` are equal."""
     original = pl.coalesce(authorship.str.extract(r"\(([^)]+)\)"), authorship)
     return original.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]", "")
 
@@ -101,7 +101,7 @@ def _ancestor_rows(parent: npt.NDArray[np.int32], rank: npt.NDArray[np.int8]) ->
 
 
 def join_unique(old: pl.DataFrame, new: pl.DataFrame, key: Sequence[str], keep: Sequence[str] = ()) -> pl.DataFrame:
-    """Rows whose ``key`` occurs once on each side and is the same; columns old_row, new_row and what to ``keep``."""
+    """Join rows whose ``key`` occurs exactly once on each side; return old_row, new_row and the columns to ``keep``."""
     columns = [*dict.fromkeys([*key, *keep])]
     left = old.select(pl.col("row").alias("old_row"), *columns).unique(key, keep="none")
     right = new.select(pl.col("row").alias("new_row"), *columns).unique(key, keep="none")
@@ -118,13 +118,13 @@ def evident(pairs: pl.DataFrame, evidence: pl.Expr | str) -> pl.DataFrame:
     return pairs.select("old_row", "new_row", text.alias("evidence"))
 
 
-# Other names: evidence, the strongest first.
+# Evidence by names, the strongest first.
 
 Linker = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 
 
 def link_names(before: Side, after: Side, namesakes: pl.DataFrame) -> pl.DataFrame:
-    """old_row, new_row, evidence of taxa that have no namesake."""
+    """Return old_row, new_row, evidence of taxa without a namesake."""
     gone = _mark_genera(without(before.taxa, namesakes["old_row"]))
     fresh = _mark_genera(without(after.taxa, namesakes["new_row"]))
     found = [_by_name_again(gone, after), _by_new_synonyms(gone, after), _by_old_synonyms(before, fresh)]
@@ -145,13 +145,13 @@ def link_names(before: Side, after: Side, namesakes: pl.DataFrame) -> pl.DataFra
 
 
 def _mark_genera(taxa: pl.DataFrame) -> pl.DataFrame:
-    """Adds ``genus_too``: is the genus of a taxon among ``taxa`` as well, that is, without a namesake itself?"""
+    """Add ``genus_too``: whether the genus of a taxon is also among ``taxa``, so that it has no namesake either."""
     genera = taxa.filter(pl.col("rank") == Rank.GENUS)["genus"].unique()
     return taxa.with_columns(genus_too=pl.col("genus").is_in(genera.implode()))
 
 
 def _by_name_again(gone: pl.DataFrame, after: Side) -> pl.DataFrame:
-    """The old checklist had the name twice, the new one has it once."""
+    """Link names that the old checklist has more than once and the new one has once."""
     key = ["rank", *RANK_LABELS, "name"]
     entries = after.taxa.select(pl.col("row").alias("new_row"), *key).unique(key, keep="first", maintain_order=True)
     pairs = gone.select(pl.col("row").alias("old_row"), *key).join(entries, on=key)
@@ -159,14 +159,14 @@ def _by_name_again(gone: pl.DataFrame, after: Side) -> pl.DataFrame:
 
 
 def _by_new_synonyms(gone: pl.DataFrame, after: Side) -> pl.DataFrame:
-    """The new checklist itself says that the old name is a synonym; several answers make a split."""
+    """Link old names that the new checklist lists as synonyms; several accepted names make a split."""
     names = gone.select(pl.col("row").alias("old_row"), "rank", "name")
     pairs = names.join(after.synonyms.rename({"row": "new_row"}), on=["rank", "name"])
     return evident(pairs, pl.format("the new checklist lists the old name as {}", "listed"))
 
 
 def _by_old_synonyms(before: Side, fresh: pl.DataFrame) -> pl.DataFrame:
-    """The new name was a synonym: of a taxon that is gone (renamed), or that is still there (split)."""
+    """Link new names that were synonyms of a taxon that is gone (renamed) or that still exists (split)."""
     names = fresh.select(pl.col("row").alias("new_row"), "rank", "name")
     pairs = names.join(before.synonyms.rename({"row": "old_row"}), on=["rank", "name"])
     return evident(pairs, pl.format("the old checklist lists the new name as {}", "listed"))
@@ -182,7 +182,7 @@ def _ids_agree(old: pl.DataFrame, new: pl.DataFrame, namesakes: pl.DataFrame) ->
 
 
 def _is_numbering(ids: pl.Series) -> bool:
-    """Are they 0, 1, 2 ... without a gap? Then they are row numbers and say nothing about the taxon."""
+    """Return whether ids are 0, 1, 2, ... without a gap; they are then row numbers and do not identify taxa."""
     numbers = ids.filter(ids != "").cast(pl.Int64, strict=False)
     lowest = numbers.min()
     if not isinstance(lowest, int) or lowest > 1 or numbers.null_count():
@@ -215,10 +215,11 @@ def _by_author(gone: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_epithet_alone(gone: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
-    """Without an author to confirm it, a shared epithet needs more: a reason to move, or company.
+    """Link species with the same epithet but no author to confirm it, if there is a reason or company for the move.
 
-    A reason: one of the genera itself came or went, and no other species of the family has the epithet. Company: at
-    least three species, most of what went from one genus or of what came into the other.
+    There is a reason if one of the two genera is new or gone and no other species of the family has the epithet. There
+    is company if at least three species make the same move, and they are most of those that left one genus or joined
+    the other.
     """
     species = (pl.col("stem").str.len_chars() > 1) & (pl.col("family") != "")
     gone, fresh = gone.filter(species), fresh.filter(species)

@@ -1,8 +1,8 @@
-"""What changed between two checklists, and by what evidence: renamed, moved, split, lumped, new, gone.
+"""Find the changes between two checklists, with evidence: renamed, moved, split, lumped, new, gone.
 
-First every taxon is paired with the one of the same name (homonyms by their lineage). What stays unpaired is
-linked by evidence, the strongest first; a taxon linked by stronger evidence takes no part in weaker ones. Higher
-taxa without a namesake follow their species. Nothing is guessed: two answers are a split, none is gone.
+First, every taxon is paired with the one of the same name (homonyms by their lineage). Unpaired taxa are linked by
+evidence, the strongest first; a taxon linked by stronger evidence is not considered for weaker evidence. Higher taxa
+without a namesake follow their species. Nothing is guessed: a taxon with two links is split, one with none is gone.
 """
 
 from dataclasses import dataclass
@@ -31,35 +31,35 @@ CHANGE_SCHEMA = {
     "old_row": pl.Int32,
     "new_row": pl.Int32,
 }
-"""Columns of a difference; lineages are names joined by ``" > "``, rows those of the checklists' ``taxa``."""
+"""Columns of the changes. Lineages are names joined by ``" > "``, and rows are those of the checklists' ``taxa``."""
 
 CONSIDERABLE = 0.2
-"""A higher taxon goes where more than half of its members went; a second place with a fifth makes it a split."""
+"""A higher taxon follows more than half of its members; a second destination with a fifth of them makes a split."""
 KINGDOM_RENAMED = 0.2
-"""Share of a kingdom's taxa with a namesake in another kingdom from which on the kingdom itself was renamed."""
+"""The share of a kingdom's taxa with a namesake in another kingdom that shows that the kingdom was renamed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two checklists beside one another."""
+    """The comparison of two checklists."""
 
     changes: pl.DataFrame
-    """:data:`CHANGE_SCHEMA`; a split has a row for each taxon it may be now."""
+    """:data:`CHANGE_SCHEMA`; a split has one row for each taxon that it may be now."""
     namesakes: pl.DataFrame
-    """old_row, new_row of every taxon whose name is the same in both."""
+    """old_row, new_row of every taxon with the same name in both."""
 
 
 def diff(old: "Checklist", new: "Checklist") -> pl.DataFrame:
-    """What changed from ``old`` to ``new``, a row per change (:data:`CHANGE_SCHEMA`), in order of the old rows.
+    """Return the changes from ``old`` to ``new``, one row per change (:data:`CHANGE_SCHEMA`), in order of the old rows.
 
-    A taxon is *renamed* where its name changed, *moved* where only its lineage did, *lumped* where it is part of
-    a taxon that holds others too, *split* where its label alone does not say any more which taxon is meant.
+    A taxon is *renamed* if its name changed, *moved* if only its lineage changed, *lumped* if it is now part of a taxon
+    that also contains others, and *split* if its label alone no longer says which taxon is meant.
     """
     return compare(old, new).changes
 
 
 def compare(old: "Checklist", new: "Checklist") -> Comparison:
-    """:func:`diff` together with the namesakes it rests on; about ten seconds for a million taxa each."""
+    """Return the changes and the namesakes of two checklists; about ten seconds for a million taxa each."""
     before, after = Side.of(old), Side.of(new)
     namesakes = _pair_namesakes(before.taxa, after.taxa)
     links = link_names(before, after, namesakes)
@@ -80,8 +80,8 @@ def compare(old: "Checklist", new: "Checklist") -> Comparison:
 
 
 def _pair_namesakes(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """old_row, new_row; homonyms are told apart by as much of the lineage as it takes."""
-    # A name that stands twice in a checklist with one lineage: the first is the first, the second the second.
+    """Return old_row, new_row of taxa with the same name; homonyms are distinguished by their lineage."""
+    # If a checklist has a name twice with one lineage, the entries are paired in order.
     again = pl.int_range(pl.len()).over("rank", *RANK_LABELS, "name").alias("again")
     old, new = old.with_columns(again), new.with_columns(again)
     keys = (
@@ -100,7 +100,7 @@ def _pair_namesakes(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pair_across_kingdoms(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Namesakes whose kingdom changed: only with evidence, for the codes of plants and animals allow homonyms."""
+    """Return namesakes whose kingdom changed. They need evidence, because the nomenclature codes allow homonyms."""
     pairs = join_unique(old, new, ["rank", "name"], ["kingdom", "author", "source_id"])
     size = old.group_by("kingdom").len("n_kingdom")
     pairs = pairs.join(size, on="kingdom").with_columns(n_pairs=pl.len().over("kingdom", "kingdom_new"))
@@ -117,7 +117,7 @@ def _pair_across_kingdoms(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 
 def _link_higher(before: Side, after: Side, namesakes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-    """Links of taxa above species by where their members went."""
+    """Return links of taxa above species, which follow their members."""
     certain = links.unique("old_row", keep="none")
     members = pl.concat([namesakes, certain.select("old_row", "new_row")])
     old_rows, new_rows = members["old_row"].to_numpy(), members["new_row"].to_numpy()
@@ -146,8 +146,8 @@ def _links_of_flow(flow: pl.DataFrame, namesakes: pl.DataFrame, links: pl.DataFr
     share = pl.col("n") / pl.col("n_old")
     gone = ~pl.col("old_row").is_in(old_known)
     fresh = ~pl.col("new_row").is_in(new_known)
-    # A taxon that is gone went to its principal heir, or to all considerable ones; a taxon that is still there was
-    # split where a new one is made of a considerable part of it.
+    # A taxon that is gone is linked to its principal heir, or to all considerable ones. A taxon that still exists was
+    # split if a new taxon consists of a considerable part of it.
     known = pl.col("n_old") / pl.col("n_all") > PRINCIPAL
     went = gone & known & ((share > PRINCIPAL) | (share >= CONSIDERABLE))
     parted = ~gone & fresh & (share >= CONSIDERABLE) & (pl.col("n") / pl.col("n_new") > PRINCIPAL)
@@ -157,11 +157,11 @@ def _links_of_flow(flow: pl.DataFrame, namesakes: pl.DataFrame, links: pl.DataFr
     return evident(counts.filter(went | parted), text)
 
 
-# What it all means.
+# Kinds of changes.
 
 
 def _classify(links: pl.DataFrame, namesakes: pl.DataFrame) -> pl.DataFrame:
-    """Renamed, lumped or split from the shape of the links; a split taxon that is still there is one of its parts."""
+    """Classify links as renamed, lumped or split; a split taxon that still exists is one of its own parts."""
     still = namesakes.join(links.select("old_row").unique(), on="old_row")
     links = pl.concat([links, still.with_columns(evidence=pl.lit("still accepted under its name"))])
     return links.with_columns(
@@ -174,7 +174,7 @@ def _classify(links: pl.DataFrame, namesakes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _moved(before: Side, after: Side, namesakes: pl.DataFrame) -> pl.DataFrame:
-    """Namesakes with another lineage; the evidence says which ranks changed."""
+    """Return namesakes with a different lineage; the evidence says which ranks changed."""
     labels = RANK_LABELS[:-1]
     pairs = pl.concat(
         [
@@ -198,7 +198,7 @@ def _moved(before: Side, after: Side, namesakes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _describe(changes: pl.DataFrame, before: Side, after: Side) -> pl.DataFrame:
-    """Names and lineages to the rows; a taxon that was split keeps that row even if it moved as well."""
+    """Add names and lineages to the rows; a taxon that was split and moved is listed only as split."""
     split = changes.filter(pl.col("kind") == "split")["old_row"].unique().implode()
     changes = changes.filter((pl.col("kind") != "moved") | ~pl.col("old_row").is_in(split))
     for side, prefix in ((before, "old"), (after, "new")):

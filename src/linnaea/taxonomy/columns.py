@@ -1,6 +1,6 @@
-"""The columns that names are written in: of tables that come in, and of answers.
+"""The columns of names in input tables and in answers.
 
-Two meanings of ``species`` are relied on, and each is written down here, once:
+``species`` has two meanings, which are defined only here:
 
 - :data:`NAME_COLUMNS` (input tables, ``taxa.parquet``, ``taxonomy resolve``): ``species`` is the epithet alone, and
   ``scientific_name`` the full name.
@@ -12,14 +12,14 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 NAME_COLUMNS = (*RANK_LABELS, "scientific_name", "common_name")
-"""Of an input table and of ``taxa.parquet``; an input ``species`` that begins with its genus is a binomial all the
-same (:func:`linnaea.taxonomy.row.read_taxon`)."""
+"""Columns of input tables and of ``taxa.parquet``. An input ``species`` that begins with its genus is read as a
+binomial (:func:`linnaea.taxonomy.row.read_taxon`)."""
 
 RESULT_COLUMNS = ("status", "matched_name", "rank", *NAME_COLUMNS, "checklist", "note")
-"""What ``taxonomy resolve`` adds, a row per name."""
+"""Columns that ``taxonomy resolve`` adds, one row per name."""
 
 TAXON_COLUMNS = (*RANK_LABELS[: Rank.SPECIES], "species_epithet", "species", "common_name", "score", "rank")
-"""What an answer says of its taxon."""
+"""Columns of the taxon of an answer."""
 
 ANSWER_COLUMNS = (
     "file_name",

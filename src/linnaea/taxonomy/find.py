@@ -1,7 +1,7 @@
-"""Find taxa by what a person writes: ``Aves``, ``class:Aves``, ``pica pica``, ``Eurasian magpie``.
+"""Find taxa by the text that a user writes: ``Aves``, ``class:Aves``, ``pica pica``, ``Eurasian magpie``.
 
-One :class:`Finder` serves a checklist and any table of taxa. Whatever takes a clade or a taxon by name asks it, so the
-grammar, the suggestions and the error messages are the same everywhere.
+One :class:`Finder` serves checklists and tables of taxa. Everything that takes a clade or a taxon by name uses it, so
+the grammar, the suggestions and the error messages are the same everywhere.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from linnaea.taxonomy.checklists.store import Checklist
 
 LEAST_LIKE = 0.6
-"""Similarity (0..1) from which a word may be the one that was meant."""
+"""The lowest similarity (0..1) of a word that may be the intended one."""
 SHARE_OF_LENGTH = 0.15
-"""Share of the score that tells how few words a name has beyond those asked for."""
+"""The share of the score that favours names with few words beyond those asked for."""
 N_SUGGESTIONS = 3
 
 HITS = ("name", "row", "rank", "matched", "how")
-"""What a name was found as: the name as asked, the row that bears it, that taxon's rank, and the name that matched."""
+"""Columns of a search result: the name as asked, a row with the taxon, its rank, the matching name and its kind."""
 
 
 def parse_clade(text: str) -> tuple[Rank | None, str]:
-    """Split ``rank:NAME`` or ``NAME``, in any case, with underscores or blanks, into its rank and its name.
+    """Split ``rank:NAME`` or ``NAME``, in any case, with underscores or spaces, into its rank and its name.
 
     Raises:
-        UsageError: there is no name, or the word before the colon is not a rank.
+        UsageError: There is no name, or the word before the colon is not a rank.
     """
     word, _, name = text.rpartition(":")
     name = " ".join(name.replace("_", " ").split())
@@ -51,21 +51,21 @@ def parse_clade(text: str) -> tuple[Rank | None, str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Finder:
-    """The names of the taxa in a table or a checklist, ready to be asked for.
+    """A search index over the names of the taxa in a table or a checklist.
 
-    Scientific names count first, then synonyms, then vernacular names: "Iris" is the genus although a species has it
-    as its common name. The names are indexed when they are first needed (about 3 seconds for a million taxa).
+    Scientific names have priority over synonyms, and synonyms over vernacular names: "Iris" is the genus, although a
+    species has it as its common name. The names are indexed on first use (about 3 seconds for a million taxa).
     """
 
     taxa: pl.DataFrame
-    """The seven rank columns, and ``scientific_name`` and ``common_name`` where there are any."""
+    """The seven rank columns, and ``scientific_name`` and ``common_name`` if there are any."""
     where: str
-    """What the table is to a person: "the labels", "checklist inat 0.1.0"."""
+    """The name of the table in messages: "the labels", "checklist inat 0.1.0"."""
     checklist: "Checklist | None" = None
 
     @classmethod
     def of_taxa(cls, taxa: pl.DataFrame, where: str) -> Self:
-        """Find taxa in a table (a label bank's, a data set's), in which higher taxa have no rows of their own."""
+        """Return a finder for a table (of a label bank or a data set) whose higher taxa have no rows."""
         if "scientific_name" not in taxa.columns:
             species = pl.when(pl.col("species") != "").then(pl.concat_str("genus", pl.lit(" "), "species"))
             taxa = taxa.with_columns(scientific_name=species.fill_null(""))
@@ -73,27 +73,27 @@ class Finder:
 
     @classmethod
     def of_checklist(cls, checklist: "Checklist") -> Self:
-        """Find taxa in a checklist, by synonyms and vernacular names too."""
+        """Return a finder for a checklist, including its synonyms and vernacular names."""
         where = f"checklist {checklist.name} {checklist.version}".strip()
         return cls(taxa=checklist.taxa.with_columns(scientific_name="name"), where=where, checklist=checklist)
 
     @cached_property
     def names(self) -> pl.DataFrame:
-        """Every name: ``key``, ``matched``, ``how``, ``tier`` (0 first), ``rank``, ``row`` (one that bears it)."""
+        """All names: ``key``, ``matched``, ``how``, ``tier`` (0 first), ``rank``, ``row`` (one row with the taxon)."""
         return _names_of_taxa(self.taxa) if self.checklist is None else _names_of_checklist(self.checklist)
 
     # By name.
 
     def clade(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
-        """Return :data:`HITS` of the taxa that have this name at one rank; several are homonyms.
+        """Return :data:`HITS` of the taxa that have this name at one rank; several hits are homonyms.
 
         Args:
-            text: ``NAME`` or ``rank:NAME``
-            rank: the rank, if it is known from elsewhere
-            kingdom: take only taxa of this kingdom
+            text: ``NAME`` or ``rank:NAME``.
+            rank: The rank, if it is already known.
+            kingdom: Only find taxa of this kingdom.
 
         Raises:
-            UsageError: the text cannot be read; no taxon has the name, or taxa of several ranks have it.
+            UsageError: The text cannot be read, no taxon has the name, or taxa of several ranks have it.
         """
         hits = self.all(text, rank=rank, kingdom=kingdom)
         ranks = [Rank(number) for number in hits["rank"].unique().sort()]
@@ -104,10 +104,10 @@ class Finder:
         return hits
 
     def one(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> int:
-        """Return the row of the only taxon of this name in a checklist.
+        """Return the row of the only taxon with this name in a checklist.
 
         Raises:
-            UsageError: as :meth:`clade`; and where several taxa of one rank have the name.
+            UsageError: As for :meth:`clade`, and if several taxa of one rank have the name.
         """
         hits = self.clade(text, rank=rank, kingdom=kingdom)
         if hits.height > 1:
@@ -118,14 +118,14 @@ class Finder:
         return int(hits["row"][0])
 
     def all(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
-        """Return :data:`HITS` of all taxa that have this name, whatever their ranks.
+        """Return :data:`HITS` of all taxa that have this name, at any rank.
 
         Raises:
-            UsageError: the text cannot be read, or no taxon has the name.
+            UsageError: The text cannot be read, or no taxon has the name.
         """
         own_rank, name = parse_clade(text)
         if rank is not None and own_rank is not None and rank != own_rank:
-            raise UsageError(f"{text!r}: the rank asked for is {rank.label}")
+            raise UsageError(f"{text!r}: the rank does not match the given rank {rank.label}")
         rank = own_rank if rank is None else rank
         hits = self._look_up(_asked([(text, rank, name)]), kingdom)
         if hits.is_empty():
@@ -138,19 +138,19 @@ class Finder:
         """Return the rows of the table at or below the clade ``text``, in order.
 
         Raises:
-            UsageError: as :meth:`clade`.
+            UsageError: As for :meth:`clade`.
         """
         return np.asarray(self.under(self.clade(text))["row"].sort(), np.int64)
 
     def match(self, names: Iterable[str]) -> pl.DataFrame:
-        """Return :data:`HITS` of a list of names; a name that no taxon has gives no row.
+        """Return :data:`HITS` of a list of names; unknown names have no row.
 
-        ``rank:NAME`` is read as one where the word is a rank, and as a plain name where it is not.
+        ``rank:NAME`` is split only if the word before the colon is a rank.
         """
         return self._look_up(_asked([_read_leniently(name) for name in dict.fromkeys(names)]))
 
     def under(self, hits: pl.DataFrame) -> pl.DataFrame:
-        """Return ``name``, ``row``, ``rank`` of every row at or below the taxa of ``hits``, homonyms included."""
+        """Return ``name``, ``row``, ``rank`` of every row at or below the taxa of ``hits``, including homonyms."""
         rows = self.taxa.select(pl.col(label).fill_null("") for label in RANK_LABELS)
         numbered = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
         parts = [hits.filter(pl.col("rank") == int(Rank.SPECIES)).select("name", "row", "rank")]
@@ -163,7 +163,7 @@ class Finder:
         return pl.concat(parts).unique(["name", "row"], keep="last", maintain_order=True)
 
     def _look_up(self, asked: pl.DataFrame, kingdom: str = "") -> pl.DataFrame:
-        """:data:`HITS` of the best kind of name that each text of ``asked`` is found as, sorted by row."""
+        """Return :data:`HITS` with the best kind of name that matches each text of ``asked``, sorted by row."""
         hits = asked.join(self.names, on="key")
         hits = hits.filter(pl.col("rank_asked").is_null() | (pl.col("rank_asked") == pl.col("rank")))
         if kingdom:
@@ -172,23 +172,23 @@ class Finder:
         best = best.sort("row", maintain_order=True).unique(["name", "row", "rank"], keep="first", maintain_order=True)
         return best.select(HITS)
 
-    # By what a name is like.
+    # By similarity.
 
     def suggest(self, text: str, rank: Rank | None = None) -> tuple[str, ...]:
-        """Return up to three names that are most like ``text``."""
+        """Return up to three names that are most similar to ``text``."""
         return tuple(dict.fromkeys(self.search(text, top_k=N_SUGGESTIONS, rank=rank)["matched"]))
 
     def _meant(self, name: str, rank: Rank | None, kingdom: str) -> tuple[str, ...]:
-        """What to suggest for a name that was not found: the name at its own rank, or names like it."""
+        """Return suggestions for a name that was not found: the same name at another rank, or similar names."""
         elsewhere = self._look_up(_asked([(name, None, name)]), kingdom) if rank is not None else None
         if elsewhere is not None and elsewhere.height:
             return tuple(f"{Rank(number).label}:{name}" for number in elsewhere["rank"].unique().sort())
         return self.suggest(name, rank)
 
     def search(self, text: str, *, top_k: int = 10, rank: Rank | None = None) -> pl.DataFrame:
-        """Return the taxa whose names are most like ``text``, best first: row, matched, how, score (1 is the same).
+        """Return the taxa with the names most similar to ``text``, best first: row, matched, how, score (1 is equal).
 
-        Words may be misspelt, missing or in another order. About two seconds over a million names.
+        Words may be misspelt, missing or in another order. A search takes about two seconds over a million names.
         """
         asked = " ".join(text.replace("_", " ").lower().split())
         names = self._searchable if rank is None else self._searchable.filter(pl.col("rank") == int(rank))
@@ -206,13 +206,13 @@ class Finder:
     def _searchable(self) -> pl.DataFrame:
         return self.names.select("row", "rank", "matched", "how", "tier", lower=pl.col("matched").str.to_lowercase())
 
-    # By how a name begins.
+    # By prefix.
 
     def complete(self, text: str, limit: int) -> pl.DataFrame:
-        """Return ``rank``, ``name``, ``n`` (rows at or below) of the clades that ``text`` may be the beginning of.
+        """Return ``rank``, ``name``, ``n`` (rows at or below) of the clades that complete ``text``.
 
-        First comes a name that is the text, then names that begin with it, then names that hold it elsewhere; each
-        time the largest clade first. ``rank:`` alone lists that rank.
+        Exact matches come first, then names that begin with the text, then names that contain it, each with the
+        largest clade first. ``rank:`` alone lists that rank.
         """
         _, rank, name = _read_leniently(text)
         keys = _asked([(text, rank, name)])["key"].to_list() if name else [""]
@@ -225,7 +225,7 @@ class Finder:
 
     @cached_property
     def _offers(self) -> pl.DataFrame:
-        """``key``, ``rank`` (its word), ``name``, ``n`` for every name, those of the largest taxa first."""
+        """``key``, ``rank`` (as a word), ``name``, ``n`` of every name, with those of the largest taxa first."""
         parts = []
         for rank in Rank:
             names = self.names.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
@@ -234,7 +234,7 @@ class Finder:
             sizes = values.value_counts(name="n").rename({values.name: "name"})
             named = names.with_columns(own).join(sizes, on="name", maintain_order="left")
             parts.append(named.select("key", "matched", "name", "n", rank=pl.lit(rank.label), depth=pl.lit(int(rank))))
-        nameless = pl.col("name") == ""  # a label of one's own that has a common name alone
+        nameless = pl.col("name") == ""  # a user's label that has only a common name
         offers = pl.concat(parts).with_columns(
             name=pl.when(nameless).then("matched").otherwise("name"), n=pl.when(nameless).then(1).otherwise("n")
         )
@@ -242,14 +242,14 @@ class Finder:
 
 
 def _read_leniently(text: str) -> tuple[str, Rank | None, str]:
-    """The text, its rank if it begins with one and a colon, and its name, which may be empty."""
+    """Return the text, its rank if it begins with a rank and a colon, and its name, which may be empty."""
     word, _, rest = text.rpartition(":")
     rank = Rank.parse(word) if word.strip().lower() in RANK_LABELS else None
     return text, rank, " ".join((text if rank is None else rest).replace("_", " ").split())
 
 
 def _asked(texts: Iterable[tuple[str, Rank | None, str]]) -> pl.DataFrame:
-    """``name``, ``rank_asked`` and ``key``: a row per key under which a text may be found."""
+    """Return ``name``, ``rank_asked`` and ``key``, with one row per key under which a text may be found."""
     rows = [(text, rank if rank is None else int(rank), name) for text, rank, name in texts]
     table = pl.DataFrame(rows, schema={"name": pl.String, "rank_asked": pl.Int8, "text": pl.String}, orient="row")
     keys = [table.with_columns(key=key(pl.col("text"))) for key in (name_key, vernacular_key)]
@@ -277,7 +277,7 @@ def _names_of_taxa(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def _names_of_checklist(checklist: "Checklist") -> pl.DataFrame:
-    """The keys of a checklist that was opened are there already; those of one just made are computed."""
+    """Return the names of a checklist; the keys are computed unless the checklist has them from its cache."""
 
     def named(table: pl.DataFrame, key: str, make_key: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:
         given = pl.col(key) if key in table.columns else make_key(pl.col("name"))
@@ -301,7 +301,7 @@ def _described(names: pl.DataFrame, tier: int, how: pl.Expr) -> pl.DataFrame:
 
 
 def _like(asked: str, names: pl.Series, least: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    """Similarity (1 - edits / length; two letters swapped are one edit) of each name, 0 below ``least``."""
+    """Return the similarity of each name (1 - edits / length; a swap of two letters is one edit), 0 below ``least``."""
     from rapidfuzz.distance import OSA
     from rapidfuzz.process import cdist
 
@@ -311,7 +311,7 @@ def _like(asked: str, names: pl.Series, least: float) -> "np.ndarray[tuple[int],
 
 
 def _word_scores(asked: list[str], names: pl.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    """How well the words of each name cover those asked for, whatever their order."""
+    """Return how well the words of each name cover those asked for, in any order."""
     words = names.select("number", pl.col("lower").str.split(" ").alias("word")).explode("word")
     distinct = words["word"].unique()
     scores = np.zeros(names.height, np.float32)
@@ -326,12 +326,12 @@ def _word_scores(asked: list[str], names: pl.DataFrame) -> "np.ndarray[tuple[int
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """Return the end of a message that suggests ``names``; empty where there are none."""
+    """Return the end of a message that suggests ``names``, or ``""`` if there are none."""
     *others, last = [*names] or [""]
     return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
 
 
 def lineage_text(taxa: pl.DataFrame) -> pl.Series:
-    """Return the named ranks of each row, from kingdom down, joined by ``" > "``."""
+    """Return the names of each row, from kingdom down, joined by ``" > "``."""
     named = [pl.when(pl.col(label) != "").then(pl.col(label)) for label in RANK_LABELS]
     return taxa.select(pl.concat_str(named, separator=" > ", ignore_nulls=True).alias("lineage"))["lineage"]

@@ -1,4 +1,4 @@
-"""Keys under which names are compared: what people spell in more than one way is the same in them. Pure expressions."""
+"""Make the keys that names are compared by, in which spelling variants are equal. All functions return expressions."""
 
 import polars as pl
 
@@ -45,7 +45,7 @@ _SPELLINGS = (
     (r"\bhawk ?moth", "hawkmoth"),
     (r"\bsaint\b", "st"),
 )
-"""The same word in British and American spelling, and words that mean the same."""
+"""Patterns of British and American spellings and of synonyms, with the word that replaces them."""
 
 _LIFE_FORMS = r"(?:moth|butterfly|beetle|bird|fish|bug|fly|plant|tree|shrub|mushroom|fungus|frog|spider|snake|weed)"
 
@@ -66,7 +66,7 @@ def vernacular_key(name: pl.Expr) -> pl.Expr:
 
 
 def loose_vernacular_key(name: pl.Expr) -> pl.Expr:
-    """As :func:`vernacular_key`, without possessives, plurals, blanks, and the life form at the end ("... moth")."""
+    """Return :func:`vernacular_key` without possessives, plurals, spaces and a final life form ("... moth")."""
     possessive = name.str.replace_all(r"['’]s\b", "")
     words = vernacular_key(possessive).str.replace_all(r"(\p{L}{3})s\b", "$1")
     short = words.str.replace(rf" {_LIFE_FORMS}$", "")

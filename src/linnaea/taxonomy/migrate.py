@@ -1,7 +1,7 @@
-"""From one version of a checklist to another: label tables and taxon tables.
+"""Migrate tables of labels and of taxa from one version of a checklist to another.
 
-A label is carried over where its taxon has one heir. Where it has several (a split), or where the name itself
-means several taxa, nothing is guessed: the label stays and the row says ``ambiguous`` with the candidates.
+A label is migrated if its taxon has one successor. If it has several (a split), or if the name means several taxa,
+nothing is guessed: the label is kept, and the row has the status ``ambiguous`` and the candidates.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ STATUSES = (
     "renamed",  # the name was replaced (also: the label was a synonym already)
     "moved",  # the same name under another lineage
     "lumped",  # now a part of another taxon
-    "ambiguous",  # split, or a homonym that the row does not tell apart: label kept, candidates listed
-    "gone",  # nothing follows it: label kept
-    "current",  # not in the old version, but in the new one: label kept
-    "unknown",  # in neither: label kept
+    "ambiguous",  # split, or a homonym that the row does not distinguish: label kept, candidates listed
+    "gone",  # no successor: label kept
+    "current",  # only in the new version: label kept
+    "unknown",  # in neither version: label kept
     "empty",  # no label
 )
-"""What can become of a row."""
+"""The possible statuses of a row."""
 CARRIED = ("renamed", "moved", "lumped")
 
 HISTORY_COLUMNS = ("old_name", "old_lineage", "new_name", "new_lineage", "change", "candidates", "note")
@@ -40,16 +40,16 @@ HISTORY_COLUMNS = ("old_name", "old_lineage", "new_name", "new_lineage", "change
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """Two versions of a checklist, and what becomes of every taxon of the old one."""
+    """Two versions of a checklist, with the outcome for every taxon of the old one."""
 
     old: "Checklist"
     new: "Checklist"
     outcomes: pl.DataFrame
-    """old_row, change, new_row (null where there is none or several), candidates, note; a row per taxon of ``old``."""
+    """old_row, change, new_row (null for none or several), candidates, note; one row per taxon of ``old``."""
 
     @classmethod
     def between(cls, old: "Checklist", new: "Checklist") -> Self:
-        """Compare two checklists (see :func:`linnaea.taxonomy.changes.compare` for the cost)."""
+        """Return the migration between two checklists (see :func:`linnaea.taxonomy.changes.compare` for the cost)."""
         comparison = compare(old, new)
         same = comparison.namesakes.with_columns(change=pl.lit("unchanged"), candidates=pl.lit(""), note=pl.lit(""))
         parts = pl.col("kind") == "split"
@@ -78,9 +78,9 @@ class Migration:
         return f"{self.new.name} {self.new.version}".strip()
 
     def follow(self, labels: pl.DataFrame) -> pl.DataFrame:
-        """What becomes of labels: a row each with :data:`HISTORY_COLUMNS` and ``new_row``, in the order of ``labels``.
+        """Return the outcome of each label, with :data:`HISTORY_COLUMNS` and ``new_row``, in the order of ``labels``.
 
-        ``labels`` has a column ``name`` (scientific) and any of the seven ranks, which tell homonyms apart.
+        ``labels`` has a column ``name`` (scientific) and any of the seven ranks, which distinguish homonyms.
         """
         labels = labels.select(
             _tidy(pl.col("name")).alias("name"),
@@ -120,10 +120,10 @@ def _tidy(text: pl.Expr) -> pl.Expr:
 
 
 def _locate(labels: pl.DataFrame, checklist: "Checklist") -> pl.DataFrame:
-    """label, row (the best entry of the checklist), n (equally good ones), synonym; only labels that are found.
+    """Return label, row (the best entry of the checklist), n (equally good entries), synonym for the labels found.
 
-    An accepted name goes before a synonym; among homonyms the one whose lineage agrees with more of the given
-    ranks. An entry that agrees with none of the ranks that both sides name is another taxon.
+    An accepted name has priority over a synonym. Among homonyms, the best entry is the one whose lineage agrees with
+    the most given ranks. An entry that agrees with none of the ranks that both sides name is a different taxon.
     """
     ranks = [pl.col(r).cast(pl.String).fill_null("") for r in RANK_LABELS]
     taxa = checklist.taxa.select(
@@ -139,7 +139,7 @@ def _locate(labels: pl.DataFrame, checklist: "Checklist") -> pl.DataFrame:
             labels.join(synonyms.drop("accepted"), on="name").with_columns(synonym=pl.lit(True)),
         ]
     )
-    # The own name agrees by itself, so the genus of a binomial is no evidence.
+    # A taxon's own name always agrees, so the genus of a binomial is not evidence.
     own = pl.col("name").str.split(" ").list.first()
     both = [
         (pl.col(r) != "") & (pl.col(f"{r}_there") != "") & (pl.col(r) != own) & (pl.col(f"{r}_there") != own)
@@ -151,7 +151,7 @@ def _locate(labels: pl.DataFrame, checklist: "Checklist") -> pl.DataFrame:
     )
     entries = entries.filter((pl.sum_horizontal(agree) > 0) | (pl.col("n_both") == 0))
     best = entries.filter(pl.col("score") == pl.col("score").max().over("label")).sort("label", "row")
-    # A name that stands twice with one lineage is one taxon.
+    # A name listed twice with one lineage is one taxon.
     best = best.unique(["label", *(f"{r}_there" for r in RANK_LABELS)], keep="first", maintain_order=True)
     return best.group_by("label", maintain_order=True).agg(
         row=pl.col("row").first(),
@@ -164,7 +164,7 @@ def _locate(labels: pl.DataFrame, checklist: "Checklist") -> pl.DataFrame:
 
 
 def _judge(found: pl.DataFrame) -> pl.DataFrame:
-    """Status, heir, candidates and note of each label from its place in both checklists."""
+    """Add the status, successor, candidates and note of each label from its place in both checklists."""
     absent, homonym = pl.col("old_row").is_null(), pl.col("n") > 1
     synonym = pl.col("synonym") & (pl.col("change") == "unchanged")
     change = (
@@ -177,10 +177,10 @@ def _judge(found: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     note = (
         pl.when(pl.col("name") == "").then(pl.lit("no label"))
-        .when(absent & pl.col("row_in_new").is_not_null()).then(pl.lit("a name of the new version already"))
+        .when(absent & pl.col("row_in_new").is_not_null()).then(pl.lit("already a name of the new version"))
         .when(absent).then(pl.lit("in neither version"))
         .when(homonym).then(pl.lit("the name means several taxa in the old version; give a higher rank"))
-        .when(synonym).then(pl.lit("a synonym already in the old version"))
+        .when(synonym).then(pl.lit("already a synonym in the old version"))
         .otherwise("note")
     )  # fmt: skip
     found = found.with_columns(
@@ -193,14 +193,14 @@ def _judge(found: pl.DataFrame) -> pl.DataFrame:
 
 
 def migrate_labels(table: pl.DataFrame, migration: Migration, *, column: str = "") -> pl.DataFrame:
-    """The table with its labels carried over; rows and their order stay, every row says what became of it.
+    """Return the table with its labels migrated. Rows keep their order, and every row has a status.
 
-    The label is ``column``, or, without one, the lowest named of the rank columns. Rewritten are ``column``, and,
-    where the table has them, rank columns and ``scientific_name``. Added: ``old_name, change`` (:data:`STATUSES`),
-    ``candidates, note, from_version, to_version`` and ``taxonomy_history``, to which later migrations append.
+    The label is ``column`` or, without one, the name at the lowest rank. The migration rewrites ``column``, rank
+    columns and ``scientific_name``, as far as the table has them. It adds ``old_name``, ``change`` (:data:`STATUSES`),
+    ``candidates``, ``note``, ``from_version``, ``to_version`` and ``taxonomy_history``, which later migrations extend.
 
     Raises:
-        UsageError: there is no such column, or no column to take labels from.
+        UsageError: The column does not exist, or there is no column to take labels from.
     """
     ranks = [r for r in RANK_LABELS if r in table.columns]
     labels = table.select(*ranks, _label_names(table, column, ranks).alias("name"))
@@ -238,20 +238,20 @@ def _label_names(table: pl.DataFrame, column: str, ranks: list[str]) -> pl.Serie
         return table[column].cast(pl.String)
     if not ranks:
         raise UsageError(
-            f"the table has no column named after a rank; name the label's with --column ({', '.join(table.columns)})"
+            f"the table has no rank columns; give the column of labels with --column ({', '.join(table.columns)})"
         )
     return _scientific_name(table.select(_tidy(pl.col(r)) if r in ranks else pl.lit("").alias(r) for r in RANK_LABELS))
 
 
 def _scientific_name(lineages: pl.DataFrame) -> pl.Series:
-    """The binomial, or the lowest named rank, of rows with all seven ranks."""
+    """Return the binomial, or the name at the lowest rank, of rows with all seven ranks."""
     lowest = pl.coalesce(pl.when(pl.col(r) != "").then(pl.col(r)) for r in reversed(RANK_LABELS[:-1])).fill_null("")
     name = pl.when((pl.col("species") != "") & (pl.col("genus") != "")).then(pl.col("genus") + " " + pl.col("species"))
     return lineages.select(name.otherwise(lowest).alias("name"))["name"]
 
 
 def _told(followed: pl.DataFrame, migration: Migration) -> pl.Series:
-    """One history entry per row: ``Old name -> New name (renamed, inat 1 -> inat 2)``; "" where nothing happened."""
+    """Return a history entry per row, ``Old name -> New name (renamed, inat 1 -> inat 2)``, or "" without a change."""
     versions = f"{migration.from_version} -> {migration.to_version}"
     carried = pl.format("{} -> {} ({}, {})", "old_name", "new_name", "change", pl.lit(versions))
     kept = pl.format("{} kept ({}, {})", "old_name", "change", pl.lit(versions))
@@ -263,7 +263,7 @@ def _told(followed: pl.DataFrame, migration: Migration) -> pl.Series:
 
 
 def count_statuses(followed: pl.DataFrame) -> dict[str, int]:
-    """Rows per status, in the order of :data:`STATUSES`, those that occur; they add up to all rows."""
+    """Return the number of rows of each status that occurs, in the order of :data:`STATUSES`."""
     counts = dict(followed["change"].value_counts().iter_rows())
     return {status: counts[status] for status in STATUSES if counts.get(status)}
 
@@ -273,22 +273,22 @@ def count_statuses(followed: pl.DataFrame) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class MigratedTaxa:
-    """A taxon table in the new version."""
+    """A table of taxa in the new version."""
 
     taxa: pl.DataFrame
-    """The same columns, depth-first, ``taxon_id`` the row."""
+    """The same columns in depth-first order; ``taxon_id`` is the row number."""
     new_id: npt.NDArray[np.int32]
-    """[n_old] the new id of each old one; lumped taxa share one."""
+    """[n_old] the new id of each old taxon; lumped taxa share one."""
     history: pl.DataFrame
-    """A row per taxon that did not stay as it was: taxon_id (new), names and lineages before and after, change."""
+    """One row per changed taxon: taxon_id (new), names and lineages before and after, change."""
     counts: Mapping[str, int]
-    """Taxa per status; they add up to the old table's rows."""
+    """The number of taxa per status; the counts add up to the rows of the old table."""
 
 
 def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
-    """Carry a data set's taxon table (see ``linnaea.data.shards.TAXA_SCHEMA``) over to the new version.
+    """Migrate a data set's table of taxa (see ``linnaea.data.shards.TAXA_SCHEMA``) to the new version.
 
-    A renamed or moved taxon keeps its common name; a lumped one takes that of the taxon it is now a part of.
+    A renamed or moved taxon keeps its common name. A lumped taxon takes that of the taxon that it is now part of.
     """
     lineages = taxa.select(pl.col(r).fill_null("") for r in RANK_LABELS)
     followed = migration.follow(lineages.with_columns(_scientific_name(lineages)))
@@ -308,7 +308,7 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
     kept = depth_first(moved.unique(key, keep="first", maintain_order=True)).with_row_index("taxon_id")
     kept = kept.with_columns(pl.col("taxon_id").cast(pl.Int32))
     new_id = moved.join(kept.select("taxon_id", *key), on=key, how="left", maintain_order="left")["taxon_id"]
-    # Columns that are not names (there are none today) come from the first of the taxa that became one.
+    # Other columns (there are none today) come from the first of the lumped taxa.
     result = taxa[kept["old_id"]].with_columns(
         kept["taxon_id"], *(kept[c] for c in key), _scientific_name(kept.select(RANK_LABELS)).alias("scientific_name")
     )
@@ -329,7 +329,7 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
 
 
 def _common_names() -> pl.Expr:
-    """A lumped taxon's name: the receiving taxon's in this table, the new checklist's, or the first of the lumped."""
+    """Return common names; a lumped taxon takes the receiving taxon's, the new checklist's, or the first lumped one."""
     lumped = pl.col("change") == "lumped"
     own = pl.when((pl.col("common_name") != "") & ~lumped).then("common_name").drop_nulls().first().over(RANK_LABELS)
     heir = pl.when(pl.col("heir_common") != "").then("heir_common")

@@ -1,7 +1,7 @@
-"""Several checklists as one table of taxa and tables of keys under which their names are found.
+"""Combine several checklists into one table of taxa and tables of keys to look their names up by.
 
-The first checklist that knows a taxon is its backbone: taxa of later ones are expressed in its names and lineage
-where it has them, and later ones get the ranks they lack from it.
+The first checklist that contains a taxon is its backbone. Taxa of later checklists take the name and lineage of the
+backbone if it has them, and the ranks that they lack.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 ACCEPTED, SYNONYM, BELOW, BETWEEN = range(4)
-"""Kinds of scientific names: of a taxon, of a taxon that has another name now, of a subspecies or other part of a
-species, of a group between two ranks (tribe, subgenus)."""
+"""Kinds of scientific names: the accepted name of a taxon, a synonym, the name of a subspecies or other part of a
+species, the name of a group between two ranks (tribe, subgenus)."""
 
 _BELOW = ("subspecies", "variety", "form", "infrahybrid", "infraspecific", "varietas", "forma", "subvariety", "subform")
 
@@ -29,17 +29,17 @@ class NameIndex:
     lists: tuple[str, ...]
     """"name version" of each checklist, in order of preference."""
     taxa: pl.DataFrame
-    """t, list, rank, name, the seven ranks (filled), common_name, best (the ``t`` that speaks for it)."""
+    """t, list, rank, name, the seven ranks (filled), common_name, best (the ``t`` that stands for it)."""
     names: pl.DataFrame
-    """key (:func:`name_key`), t, list, kind, matched, between (the rank of a name that is none of the seven)"""
+    """key (:func:`name_key`), t, list, kind, matched, between (the rank of a name outside the seven)."""
     vernaculars: pl.DataFrame
-    """strict, loose (keys), t, list, preferred, matched"""
+    """strict, loose (keys), t, list, preferred, matched."""
 
 
 def make_index(checklists: Sequence[Checklist]) -> NameIndex:
     """Make one index of checklists, the preferred one first; about 2 seconds per million taxa."""
     if not checklists:
-        raise LinnaeaError("no checklist to resolve names with")
+        raise LinnaeaError("no checklist to resolve names with; give at least one")
     offsets = [0]
     for checklist in checklists:
         offsets.append(offsets[-1] + checklist.taxa.height)
@@ -103,7 +103,7 @@ def _with_aliases(names: pl.DataFrame) -> pl.DataFrame:
     return table.filter(pl.col("strict") != "")
 
 
-# One taxonomy out of several.
+# Several taxonomies into one.
 
 
 def _fill_from_backbone(taxa: pl.DataFrame, backbone: pl.DataFrame) -> pl.DataFrame:
@@ -174,7 +174,7 @@ def in_scope(taxa: pl.DataFrame, scope: Mapping[str, str]) -> pl.Series:
     A rank that is not known contradicts nothing.
 
     Raises:
-        LinnaeaError: a key is not a rank, or no taxon has that name at that rank.
+        LinnaeaError: A key is not a rank, or no taxon has that name at that rank.
     """
     inside = pl.lit(True)
     for label, value in _implied_scope(taxa, scope).items():
@@ -216,11 +216,11 @@ def fold_rank(label: str, value: str) -> str:
 
 
 GIVEN_RANKS = RANK_LABELS[: int(Rank.FAMILY) + 1]
-"""Ranks that decide between homonyms; a genus changes too often to contradict a name."""
+"""Ranks that distinguish homonyms. Genera change too often to contradict a name."""
 
 
 def keep_agreeing(candidates: pl.DataFrame, queries: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
-    """Keep those homonyms that agree best with the ranks given for their query; adds ``agree`` and ``disagree``."""
+    """Keep the homonyms that agree best with the given ranks of their query; add ``agree`` and ``disagree``."""
     given = [label for label in GIVEN_RANKS if label in queries.columns]
     if not given or candidates.is_empty():
         return candidates.with_columns(agree=pl.lit(0), disagree=pl.lit(""))

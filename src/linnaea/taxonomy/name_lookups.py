@@ -1,7 +1,7 @@
-"""The lookups of a resolution, each a join of all names that are left with the names of the checklists.
+"""The lookups of a resolution. Each is a join of all remaining names with the names of the checklists.
 
-Every lookup returns candidates (:data:`CANDIDATES`); ``resolve`` decides between them. ``read`` is a table of labels as
-the parser read them (:func:`~linnaea.taxonomy.names.parse_label_table`).
+Every lookup returns candidates (:data:`CANDIDATES`), and ``resolve`` decides between them. ``read`` is the table of
+parsed labels (:func:`~linnaea.taxonomy.names.parse_label_table`).
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from linnaea.taxonomy.name_index import ACCEPTED, SYNONYM, NameIndex
 from linnaea.taxonomy.ranks import Rank
 
 CANDIDATES = {"q": pl.Int32, "order": pl.Int16, "t": pl.Int32, "list": pl.Int8, "kind": pl.Int8, "matched": pl.String}
-"""A lookup's findings: query, preference within the lookup, taxon, checklist, kind of name, the name that matched."""
+"""The columns of candidates: query, preference within the lookup, taxon, checklist, kind of name, matching name."""
 
 
 class Lookups:
@@ -32,7 +32,7 @@ class Lookups:
     def as_written(self, pending: pl.DataFrame) -> pl.DataFrame:
         plain = pl.col("label").str.replace_all("[_\\s]+", " ").str.strip_chars()
         keyed = pending.with_columns(key=name_key(plain), order=pl.lit(0, pl.Int16))
-        # One word in capitals or small letters may be a vernacular name; it waits for the parser.
+        # A single word in upper or lower case may be a vernacular name, so it waits for the parser.
         one_word = ~pl.col("key").str.contains(" ")
         if not self.index.vernaculars.is_empty():
             keyed = keyed.filter(~one_word | plain.str.contains(r"^\p{Lu}\p{Ll}"))
@@ -234,7 +234,7 @@ _VAGUE_ADJECTIVES = (
         "false",
     ),
 )
-"""Last and first words that say too little for a name of which a word is missing."""
+"""Last and first words that are too general for a name with a missing word."""
 
 
 def no_candidates() -> pl.DataFrame:
@@ -270,15 +270,15 @@ def _believable() -> pl.Expr:
 
 
 _ELEMENTS = (("micr", "macr"), ("flor", "foli"), ("hyper", "hypo"), ("alb", "alp"), ("major", "minor"))
-"""Elements of epithets that are few edits apart and mean different things."""
+"""Pairs of word elements that are few edits apart but have different meanings."""
 
 
 # Misspelt names.
 #
-# Comparing everything with everything would take 10^11 comparisons. A binomial with two edits has them in the genus,
-# in the epithet, or one in each, so it is enough to compare (1) epithets within the genus as written, (2) genera that
-# have the epithet as written, (3) epithets within genera one edit away. Genera one edit away share a word with one
-# letter deleted (the symmetric deletes of SymSpell). An edit is an insertion, deletion, substitution or a swap of
+# Comparing all pairs would take 10^11 comparisons. The two edits of a binomial are both in the genus, both in the
+# epithet, or one in each. So it is enough to compare (1) epithets within the genus as written, (2) genera that have
+# the epithet as written, (3) epithets within genera one edit away. Genera one edit away share a word with one letter
+# deleted (the symmetric deletes of SymSpell). An edit is an insertion, a deletion, a substitution or a swap of
 # neighbours.
 
 MAX_EDITS = 2
@@ -286,7 +286,7 @@ _FOUND_SCHEMA = {"q": pl.Int32, "n": pl.Int32, "genus_edits": pl.Int8, "epithet_
 
 
 def near_words(words: pl.Series, vocabulary: pl.Series) -> pl.DataFrame:
-    """Return word, near: all pairs at a distance of exactly one edit. Both inputs hold distinct words."""
+    """Return word, near: all pairs exactly one edit apart. Both inputs contain distinct words."""
     if len(words) <= _FEW:
         return _near_few_words(words, vocabulary)
     left, right = _with_deletes(words, "word"), _with_deletes(vocabulary, "near")
@@ -301,7 +301,7 @@ def near_words(words: pl.Series, vocabulary: pl.Series) -> pl.DataFrame:
 
 
 _FEW = 50
-"""So few words are faster compared with all of the vocabulary."""
+"""The number of words up to which comparing with the whole vocabulary is faster."""
 
 
 def _near_few_words(words: pl.Series, vocabulary: pl.Series) -> pl.DataFrame:
@@ -314,7 +314,7 @@ def _near_few_words(words: pl.Series, vocabulary: pl.Series) -> pl.DataFrame:
 
 
 def _with_deletes(words: pl.Series, name: str) -> pl.DataFrame:
-    """Pair each word with itself and with itself less one letter."""
+    """Pair each word with itself, and with itself without each one of its letters."""
     table = pl.DataFrame({name: words}).filter(pl.col(name).str.len_chars() <= 60)
     longest = table.select(pl.col(name).str.len_chars().max()).item() or 0
     column = pl.col(name)

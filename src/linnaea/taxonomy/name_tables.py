@@ -1,6 +1,6 @@
-"""Tables with a column of names: read whatever their state, written back with the columns of the resolution.
+"""Read tables with a column of names, and write them with the columns of their resolution.
 
-A row that cannot be read (too many cells) is kept with what can be kept of it, and reported; other rows stay in place.
+A row that cannot be read (too many cells) is kept as far as possible, and reported; the other rows stay in place.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from linnaea.taxonomy.row import read_binomials
 
 @dataclass(frozen=True, kw_only=True)
 class NameTable:
-    """An input table, its column of names, and what is known per row."""
+    """An input table with its column of names and the known ranks of each row."""
 
     rows: pl.DataFrame
     names: pl.Series
     given: pl.DataFrame | None
     """Columns named after the ranks from kingdom to family, if there are any."""
     problems: pl.Series | None
-    """[n_rows] why a row could not be read, null where it could."""
+    """[n_rows] the reason why a row could not be read, null for readable rows."""
 
     @property
     def n_unreadable(self) -> int:
@@ -35,14 +35,14 @@ class NameTable:
 
 
 def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ()) -> NameTable:
-    """Read a table (:func:`linnaea.tables.read_table`) or a text file with a name per line, and find its names.
+    """Read a table (:func:`linnaea.tables.read_table`) or a text file with one name per line, and find its names.
 
-    The names are in ``column``, in the only column there is, in ``scientific_name``, in the columns genus and species
-    together, or in the first of ``likely`` that there is; headers are matched in any case.
+    The names are in ``column``, in the only column, in ``scientific_name``, in the columns genus and species together,
+    or in the first of ``likely`` that exists. Headers match in any case.
 
     Raises:
-        UsageError: there is no such column, or none was named and there are several.
-        LinnaeaError: the file cannot be read.
+        UsageError: The column does not exist, or no column was given and there are several.
+        LinnaeaError: The file cannot be read.
     """
     is_list = path.suffix.lower() == ".txt"
     table = read_list(path) if is_list else read_table(path, as_text=False, keep_ragged=True)
@@ -56,27 +56,27 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
         found = found or find_column(rows.columns, *likely)
         names = rows[found].cast(pl.String, strict=False) if found else None
     if names is None:
-        raise UsageError(f"{path}: which column holds the names? --column with one of {', '.join(rows.columns[:20])}")
+        raise UsageError(f"{path}: no column of names; choose one with --column: {', '.join(rows.columns[:20])}")
     ranks = {rank: find_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
     given = [pl.col(header).cast(pl.String).alias(rank) for rank, header in ranks.items() if header not in ("", found)]
     return NameTable(rows=rows, names=names, given=rows.select(given) if given else None, problems=table.problems)
 
 
 def read_species_list(path: Path) -> pl.Series:
-    """Read the names of a list of species: a text file with a name per line, or a table with a column of names.
+    """Read the names of a list of species: a text file with one name per line, or a table with a column of names.
 
     Raises:
-        UsageError: the table has several columns, and none is called as names are.
-        LinnaeaError: the file cannot be read.
+        UsageError: The table has several columns, and none has the header of a name column.
+        LinnaeaError: The file cannot be read.
     """
     return read_name_table(path, likely=("species", "name", "label", "common_name")).names
 
 
 def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl.DataFrame:
-    """Write the rows with the columns of their resolution; ours get a prefix where the input has the same name.
+    """Write the rows with the columns of their resolution; columns that the input already has get a prefix.
 
     Returns:
-        the resolution as written, in which unreadable rows are rejected
+        The resolution as written, in which unreadable rows are rejected.
     """
     if table.problems is not None:
         bad = table.problems.is_not_null()
@@ -92,7 +92,7 @@ def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl
         if output.suffix.lower() == ".parquet":
             both.write_parquet(partial)
         else:
-            # An empty cell says the same as two quotes.
+            # Write empty strings as empty cells instead of two quotes.
             strings = [name for name, kind in both.schema.items() if kind == pl.String]
             blank = both.with_columns(pl.when(pl.col(c) != "").then(pl.col(c)).alias(c) for c in strings)
             blank.write_csv(partial, separator="\t" if output.suffix.lower() == ".tsv" else ",")

@@ -1,9 +1,9 @@
-"""A raw label -> a name, or the reason why not. Pure functions, no checklist.
+"""Parse a raw label into a name, or return the reason why it is not one. The functions are pure and need no checklist.
 
 People write "Black_footed_Albatross", "AbiesAlba2", "SALIX_ALBA", "L'Eristale des fleurs (Myathropa florea)".
-:func:`parse_label` first undoes what files, web pages and habits did to a name, then has ``gbif-name-parser`` read
-it. A label may be read in more than one way: as a scientific name, as the vernacular name it may just as well be,
-as another scientific name. All readings are handed on, because only a checklist can tell which one is meant.
+:func:`parse_label` first removes the traces of file names, web pages and habits, and then parses the name with
+``gbif-name-parser``. A label may have several readings: a scientific name, a vernacular name, another scientific name.
+All readings are kept, because only a checklist can tell which one is meant.
 """
 
 import re
@@ -28,19 +28,19 @@ class ParsedName:
     text: str
     """The label, tidied up."""
     name: str = ""
-    """Canonical scientific name without authorship: "Abies alba", "Panthera leo leo", "Lepiota"."""
+    """The canonical scientific name without authorship: "Abies alba", "Panthera leo leo", "Lepiota"."""
     rank: Rank | None = None
-    """Species or genus where the form of the name tells; ``None`` for one word of unknown rank."""
+    """Species or genus if the form of the name shows it; ``None`` for a single word of unknown rank."""
     infraspecific: str = ""
     authorship: str = ""
     hybrid: bool = False
     qualifier: str = ""
-    """What the author was not sure of: "cf.", "aff.", "sp.", "agg."; the name then stands for the genus, but for
-    aggregates, which go by the name of their species."""
+    """The mark of an uncertain identification: "cf.", "aff.", "sp.", "agg.". The name is then that of the genus, except
+    for aggregates, which keep the name of their species."""
     vernacular: str = ""
     """The label as a vernacular name."""
     other_names: tuple[str, ...] = ()
-    """Other scientific names that the label may mean, the likeliest first."""
+    """Other scientific names that the label may mean, likeliest first."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -50,12 +50,12 @@ class ParsedName:
 
     @property
     def species(self) -> str:
-        """The specific epithet alone."""
+        """The specific epithet without the genus."""
         return self.name.split(" ")[1] if self.rank is Rank.SPECIES else ""
 
     @property
     def binomial(self) -> str:
-        """Genus and epithet, ``""`` for any other rank."""
+        """Genus and epithet, or ``""`` at any other rank."""
         return " ".join(self.name.split(" ")[:2]) if self.rank is Rank.SPECIES else ""
 
 
@@ -130,11 +130,11 @@ def _plainly_scientific(label: str, parsed: ParsedName) -> bool:
         return looks_latin(parsed.species) and parsed.name in parsed.text
     if not any(separator in label.strip() for separator in " _-"):  # AbiesAlba2
         return looks_latin(parsed.species)
-    # "Snow Leopard" has capitals throughout, "Acer glabrum" only one.
+    # "Snow Leopard" capitalises both words, "Acer glabrum" only the first.
     return words[1][:1].islower() and (words[0][:1].isupper() or looks_latin(parsed.species))
 
 
-# Labels as a table of what the parser reads in them, for a million labels in two processes.
+# A table of parsed labels, for a million labels in two processes.
 
 PARSED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "reason": pl.String,
@@ -151,7 +151,7 @@ _CHUNK = 20_000
 
 
 def parse_label_table(labels: list[str], processes: int, report: Callable[[int], None]) -> pl.DataFrame:
-    """Return :data:`PARSED_SCHEMA`, a row per label; ``report`` is called after each chunk."""
+    """Return a table of :data:`PARSED_SCHEMA` with one row per label; ``report`` is called after each chunk."""
     rows = [row for chunk in _parse_chunks(labels, processes, report) for row in chunk]
     return pl.DataFrame(rows, schema=PARSED_SCHEMA, orient="row")
 
@@ -191,7 +191,7 @@ def _is_author(text: str) -> bool:
     return any(mark in text for mark in ".,&()") or any(c.isdigit() for c in text)
 
 
-# What the parser says.
+# The parser's results.
 
 
 def _parse_all(texts: list[str]) -> list[Any]:
@@ -213,7 +213,7 @@ _FORMULA = re.compile(r"^([A-Z][\w-]+) .*? [x×] (?:([A-Z])[\w.-]* )?\S+", re.DO
 
 @dataclass(slots=True)
 class _Found:
-    """What could be made of the parser's answer."""
+    """The usable parts of the parser's result."""
 
     name: str = ""
     rank: Rank | None = None
@@ -261,7 +261,7 @@ _MARKERS = (
     "sp|spp|spec|species|cf|aff|nr|near|agg|aggr|group|complex|gen|nov|var|subsp|ssp|subvar|forma|hybrids?|indet|ex|et|de|"
     "x|sensu|auct|non|nec|or|and|incertae|sedis|candidatus|virus|cv|sect|ser|tribe"
 )
-"""Words that stand between or after names and never are one."""
+"""Words that occur between or after names and are never names."""
 _SOUND = re.compile(
     rf"(?!(?:{_MARKERS})\b)[^\W\d_]{{2,}}(?:-[^\W\d_]+)*"
     rf"(?: (?!(?:{_MARKERS})\b)[^\W\d_][^\W\d_.-]*(?:-[^\W\d_]+)*){{0,2}}",
@@ -290,7 +290,7 @@ def _unparsed(reading: LabelReading) -> _Found | Rejection:
         nameparser.parse(reading.scientific)
     except nameparser.UnparsableNameError as error:
         if error.name_type == "PLACEHOLDER":
-            return Rejection(text=reading.text, reason="a placeholder for a name that is not known")
+            return Rejection(text=reading.text, reason="a placeholder for an unknown name")
         if error.name_type == "IDENTIFIER":
             return Rejection(text=reading.text, reason="an identifier, not a name")
         if error.code == "VIRUS":
@@ -305,7 +305,7 @@ def _structured(parsed: Any) -> _Found:
     genus, epithet = _ascii_name(parsed.genus or ""), _ascii_name(parsed.specific_epithet or "")
     infraspecific = _ascii_name(parsed.infraspecific_epithet or "")
     found = _Found(authorship=parsed.authorship_complete() or "", hybrid=bool(parsed.notho))
-    if len(infraspecific) == 1:  # "r.hamet" is an author without capitals
+    if len(infraspecific) == 1:  # "r.hamet" is an author in lower case
         found.authorship, infraspecific = f"{infraspecific}. {found.authorship}", ""
     if parsed.candidatus:
         found.notes.append("Candidatus")

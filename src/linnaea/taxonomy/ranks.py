@@ -1,11 +1,11 @@
-"""The one vocabulary of ranks: the seven of BioCLIP's captions (arXiv 2311.18803, section 3)."""
+"""The seven ranks of BioCLIP's captions (arXiv 2311.18803, section 3)."""
 
 from enum import IntEnum
 from typing import Self
 
 
 class Rank(IntEnum):
-    """A principal rank; its value counts from the root, so a smaller value is a higher rank."""
+    """A principal rank. Values count from the root, so a smaller value is a higher rank."""
 
     KINGDOM = 0
     PHYLUM = 1
@@ -21,7 +21,7 @@ class Rank(IntEnum):
         return self.name.lower()
 
     def get_label(self) -> str:
-        """:attr:`label`, as pybioclip's users call it."""
+        """Return :attr:`label`; pybioclip has the same method."""
         return self.label
 
     @classmethod

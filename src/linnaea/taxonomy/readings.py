@@ -1,4 +1,4 @@
-"""What files, web pages and habits did to a name, undone: from a raw label to how it can be read, before any parser."""
+"""Clean a raw label and find its possible readings, before it is parsed."""
 
 import html
 import re
@@ -13,7 +13,7 @@ MAX_LENGTH = 400
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
-    """A label that names no taxon, and why."""
+    """A label that does not name a taxon, with the reason."""
 
     text: str
     reason: str
@@ -99,7 +99,7 @@ _AUTHOR_WORDS = frozenset(
         "moore",
     ]
 )
-"""Surnames of authors that stand after names again and again, mostly written out."""
+"""Surnames of authors that often follow names, mostly unabbreviated."""
 
 
 def looks_latin(word: str) -> bool:
@@ -181,18 +181,18 @@ _ENGLISH_WITH_LATIN_ENDING = frozenset(
 
 
 def tidy(text: str) -> str:
-    """Undo encoding accidents, markup, odd quotes and white space; what remains is what a person sees.
+    """Return a text without encoding errors, markup, odd quotes and stray white space.
 
-    Accidents pile up ("&amp;lt;", mojibake of mojibake), so it goes on until nothing changes.
+    Errors can be nested ("&amp;lt;", mojibake of mojibake), so the cleaning repeats until nothing changes.
     """
     before, text = None, text[: 4 * MAX_LENGTH]
-    while text != before:  # every step but the first makes the text shorter
+    while text != before:  # every step except the first shortens the text
         before, text = text, _tidy_once(text)
     return text
 
 
 def _tidy_once(text: str) -> str:
-    if not text.isascii():  # UTF-8 that was read as Latin-1 or Windows-1252 ("GuÃ©rin") becomes itself again
+    if not text.isascii():  # restores UTF-8 that was read as Latin-1 or Windows-1252 ("GuÃ©rin")
         text = fix_encoding(text)
     if "&" in text:
         text = html.unescape(text)
@@ -214,7 +214,7 @@ def read_label(label: str) -> LabelReading | Rejection:
         text = separate_fields[0]
     text = _words(text)
     if not text or PLACEHOLDER.fullmatch(text):
-        return Rejection(text=text, reason="a placeholder for a name that is not known")
+        return Rejection(text=text, reason="a placeholder for an unknown name")
     if _IDENTIFIER.fullmatch(text):
         return Rejection(text=text, reason="an identifier, not a name")
     return _bracketed(text) or _plain(text)
@@ -252,7 +252,7 @@ def _bracketed(text: str) -> LabelReading | None:
                 text=text, scientific=scientific, vernacular=inner, notes=("vernacular name in brackets",)
             )
     if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and not outer_is_latin and " " in outer:
-        # "Les Syrittes (Syritta)": perhaps a genus, perhaps a remark ("Juvenile").
+        # "Les Syrittes (Syritta)": the brackets may hold a genus, or a remark ("Juvenile").
         return LabelReading(text=text, scientific=_sentence_case(outer), vernacular=outer, other_names=(inner,))
     if not outer_is_latin and " " in outer:
         return LabelReading(

@@ -1,14 +1,14 @@
-"""From any name to its place in the tree: a taxon with evidence, or precisely why not.
+"""Resolve names to taxa with evidence, or to the reason why they cannot be resolved.
 
-Distinct names go through a sequence of lookups, the most trustworthy first; what one lookup settles does not reach
-the next. Every lookup is a join over all names that are left, so a million names take minutes.
+Distinct names go through a sequence of lookups, the most reliable first. A name that one lookup settles does not reach
+the next. Every lookup is a join over all remaining names, so a million names take minutes.
 
 1. as written: the name of a taxon, a synonym, a subspecies
 2. as a vernacular name, before any parse is trusted
-3. as the parser reads it (authorship, qualifiers, brackets taken apart)
-4. as a vernacular name without possessives, plurals, blanks, life forms
-5. another ending of the epithet; a genus that is now a subgenus or synonym of another
-6. one or two edits, of scientific and of vernacular names
+3. as parsed, without authorship, qualifiers and brackets
+4. as a vernacular name without possessives, plurals, spaces and life forms
+5. with another ending of the epithet, or in a genus that its own is now a subgenus or synonym of
+6. with one or two edits, for scientific and vernacular names
 7. the genus alone
 """
 
@@ -42,10 +42,10 @@ Checklists: TypeAlias = str | Checklist | Sequence[str | Checklist]
 
 
 class Status(StrEnum):
-    """How sure a resolution is, and of what. The first four give a species."""
+    """The outcome of a resolution. The first four resolve to a species."""
 
     ACCEPTED = "accepted"
-    """The name of a species as the checklist has it."""
+    """The accepted name of a species in the checklist."""
     SYNONYM = "synonym"
     """Another name of a species, or of a part of it."""
     VERNACULAR = "vernacular"
@@ -53,17 +53,17 @@ class Status(StrEnum):
     FUZZY = "fuzzy"
     """A misspelling of one species' name."""
     GENUS_ONLY = "genus_only"
-    """Nothing finer than a genus is certain."""
+    """Only the genus is certain."""
     HIGHER_RANK = "higher_rank"
     """A taxon above the genus."""
     AMBIGUOUS = "ambiguous"
-    """Several taxa bear the name; the ranks they share are filled."""
+    """Several taxa have the name; the ranks they share are filled."""
     CONFLICT = "conflict"
     """The name belongs to a taxon that contradicts the given context; that taxon is filled in."""
     UNRESOLVED = "unresolved"
-    """A name that no checklist knows."""
+    """A name that is in none of the checklists."""
     REJECTED = "rejected"
-    """No name at all."""
+    """Not a name."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -114,10 +114,10 @@ def resolve(
     processes: int = 1,
     on_progress: OnProgress | None = None,
 ) -> Resolution | pl.DataFrame:
-    """Resolve a name to a :class:`Resolution`, or many names to a table with a row per name, in their order.
+    """Resolve a name to a :class:`Resolution`, or many names to a table with one row per name in the given order.
 
-    The columns of the table are :data:`RESULT_COLUMNS`; ``species`` is the epithet, ``scientific_name`` the full name.
-    Equal names are resolved once. To resolve again and again with the same checklists, make a :class:`Resolver`.
+    The columns of the table are :data:`RESULT_COLUMNS`. ``species`` is the epithet, and ``scientific_name`` the full
+    name. Equal names are resolved once. To call this repeatedly with the same checklists, make a :class:`Resolver`.
 
     >>> resolve("PICA_PICA")
     Resolution('PICA_PICA' -> Pica pica, accepted)
@@ -127,15 +127,15 @@ def resolve(
     ['Abies alba', 'Canis']
 
     Args:
-        names: raw labels; null or "" where there is none
-        checklists: names or files of checklists, or checklists, in order of preference; or one of them
-        context: what all names have in common, such as ``{"class": "Aves"}``
-        given: ranks known per name (columns kingdom to family, as many as there are), rows as ``names``
-        processes: worker processes for parsing; above 1 only where the program may be started again (``spawn``)
-        on_progress: receives names settled, of how many distinct ones
+        names: Raw labels; null and ``""`` are allowed.
+        checklists: Names or files of checklists, or checklists, in order of preference; or a single one.
+        context: Taxa that all names belong to, such as ``{"class": "Aves"}``.
+        given: Known ranks of each name (any of the columns kingdom to family), in the order of ``names``.
+        processes: Worker processes for parsing. More than 1 requires a main module that can be imported (``spawn``).
+        on_progress: Called with the number of settled names and the number of distinct names.
 
     Raises:
-        LinnaeaError: a checklist cannot be read, or the context names no rank or no taxon.
+        LinnaeaError: A checklist cannot be read, or the context has an unknown rank or taxon.
     """
     resolver = Resolver.of(checklists, context=context)
     return resolver.resolve(names, given=given, processes=processes, on_progress=on_progress)
@@ -152,10 +152,10 @@ class Resolver:
 
     @classmethod
     def of(cls, checklists: Checklists, *, context: Mapping[str, str] | None = None) -> "Resolver":
-        """Load the checklists (or the one) and index their names; about 2 seconds for the embedded one.
+        """Load one or more checklists and index their names, which takes about 2 seconds for the embedded one.
 
         Raises:
-            LinnaeaError: a checklist cannot be read, or the context names no rank or no taxon.
+            LinnaeaError: A checklist cannot be read, or the context has an unknown rank or taxon.
         """
         several = [checklists] if isinstance(checklists, str | Checklist) else checklists
         loaded = [load_checklist(entry) if isinstance(entry, str) else entry for entry in several]
@@ -189,14 +189,14 @@ class Resolver:
         processes: int = 1,
         on_progress: OnProgress | None = None,
     ) -> Resolution | pl.DataFrame:
-        """See :func:`resolve`."""
+        """Resolve one or many names as :func:`resolve` does."""
         if isinstance(names, str):
             return _as_resolution(names, self.resolve([names], given=given, on_progress=on_progress))
         labels = names if isinstance(names, pl.Series) else pl.Series("label", list(names), dtype=pl.String)
         table = pl.DataFrame({"label": labels.cast(pl.String).fill_null("")})
         if given is not None:
             if given.height != table.height:
-                raise LinnaeaError(f"{given.height} rows of given ranks for {table.height} names")
+                raise LinnaeaError(f"given has {given.height} rows for {table.height} names; give one row per name")
             table = table.hstack([given[c].cast(pl.String).fill_null("") for c in GIVEN_RANKS if c in given.columns])
         distinct = table.unique(maintain_order=True).with_row_index("q").with_columns(pl.col("q").cast(pl.Int32))
         answers = _Run(self, distinct, on_progress).answer(processes)
@@ -233,7 +233,7 @@ class _Run:
         self.parsed = pl.DataFrame()
 
     def answer(self, processes: int) -> pl.DataFrame:
-        """Ask one lookup after the other; returns :data:`RESULT_COLUMNS` in the order of the queries."""
+        """Run the lookups in order, and return :data:`RESULT_COLUMNS` in the order of the queries."""
         lookups, label = self.lookups, pl.col("vernacular")
         strict, loose = vernacular_key(label), loose_vernacular_key(label)
         has_vernaculars = not self.index.vernaculars.is_empty()
@@ -271,7 +271,7 @@ class _Run:
     # Decisions.
 
     def _settle(self, candidates: pl.DataFrame, how: str) -> None:
-        """Answer the queries that have candidates within the context; remember those outside it."""
+        """Answer the queries with candidates inside the context, and keep the candidates outside it."""
         if candidates.is_empty():
             return
         t = candidates["t"]
@@ -434,10 +434,10 @@ def _note() -> pl.Expr:
         expressed,
         synonym,
         pl.when(pl.col("how") == "ending").then(pl.lit("another ending of the epithet")),
-        pl.when(pl.col("how") == "genus moved").then(pl.lit("genus is part of another now")),
+        pl.when(pl.col("how") == "genus moved").then(pl.lit("genus is now part of another")),
         pl.when(pl.col("how").is_in(("edits", "vernacular edits"))).then(pl.lit("spelling corrected")),
-        pl.when(pl.col("how") == "vernacular reworded").then(pl.lit("the only such name: ") + pl.col("matched")),
-        pl.when(pl.col("how") == "joined").then(pl.lit("words joined or split otherwise")),
+        pl.when(pl.col("how") == "vernacular reworded").then(pl.lit("the only similar name: ") + pl.col("matched")),
+        pl.when(pl.col("how") == "joined").then(pl.lit("words joined or split differently")),
         pl.when(pl.col("how") == "genus").then(pl.lit("species not in the checklists")),
         pl.when(pl.col("disagree") != "").then(pl.col("disagree")),
     ]

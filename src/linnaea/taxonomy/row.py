@@ -1,4 +1,4 @@
-"""A row of a table to a taxon, or to the reason why there is none: the one rule for every table that names taxa."""
+"""Read the taxon of a table row, or return the reason why it has none. Every table of taxa is read by this rule."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from linnaea.taxonomy.readings import Rejection
 from linnaea.taxonomy.taxon import Taxon
 
 NO_NAME = "no name at any rank"
-"""The reason for a row that names nothing."""
+"""The reason for a row without a name."""
 
 _PLAIN_EPITHET = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
@@ -20,17 +20,17 @@ _PLAIN_EPITHET = re.compile(r"[a-z]+(?:-[a-z]+)*")
 def read_taxon(
     row: Mapping[str, str | None], label: str = "", label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
 ) -> Taxon | str:
-    """Read the taxon of a row, or return the reason why there is none.
+    """Read the taxon of a row, or return the reason why it has none.
 
-    The columns named after ranks count first, then ``scientific_name``, then ``label``, then ``common_name`` alone.
-    Words that say that nothing is known (:data:`linnaea.tables.NOT_NAMES`) are no names. ``species`` may be an epithet
-    or a whole name, with or without its author; what follows the epithet is dropped where it is a name's, and kept
-    where it is a code ("sp. 3BZ", as BOLD writes): a species that was given never becomes empty.
+    The rank columns are used first, then ``scientific_name``, then ``label``, then ``common_name`` alone. Words for
+    unknown values (:data:`linnaea.tables.NOT_NAMES`) are not names. ``species`` may be an epithet or a whole name, with
+    or without its author. Text after the epithet is dropped if it belongs to a name, and kept if it is a code (BOLD's
+    "sp. 3BZ"). A given species never becomes empty.
 
     Args:
-        row: cells by :data:`linnaea.taxonomy.columns.NAME_COLUMNS`; others are ignored, missing ones are empty.
-        label: a name of any kind, for rows that fill no rank and no scientific name.
-        label_to_taxon: reads ``scientific_name`` and ``label``.
+        row: Cells by :data:`linnaea.taxonomy.columns.NAME_COLUMNS`; other cells are ignored, missing cells are empty.
+        label: A name of any kind, used if the row has no rank and no scientific name.
+        label_to_taxon: The reader of ``scientific_name`` and ``label``.
     """
     ranks = {rank: tidy_name(row.get(rank)) for rank in RANK_LABELS}
     common_name = tidy_name(row.get("common_name"))
@@ -50,10 +50,10 @@ def read_taxon(
 
 
 def read_binomials(table: pl.DataFrame) -> pl.Series | None:
-    """Return the names that the columns genus and species (in any case) make together, a text per row.
+    """Return the names that the columns genus and species (in any case) form together, one per row.
 
-    A species that begins with a capital is the whole name, and a genus without a species stands for itself. ``None``
-    where the table lacks either column.
+    A species that begins with a capital is a whole name, and a genus without a species is a name by itself. Return
+    ``None`` if the table lacks either column.
     """
     columns = [find_column(table.columns, rank) for rank in ("genus", "species")]
     if not all(columns):
@@ -66,19 +66,19 @@ def read_binomials(table: pl.DataFrame) -> pl.Series | None:
 
 
 def _known(cells: pl.Expr) -> pl.Expr:
-    """As :func:`tidy_name`, for a column."""
+    """Return the cells of a column as :func:`tidy_name` does for one cell."""
     text = cells.cast(pl.String, strict=False).fill_null("").str.replace_all(r"[\s\pC]+", " ").str.strip_chars()
     return pl.when(text.str.to_lowercase().is_in(sorted(NOT_NAMES))).then(pl.lit("")).otherwise(text)
 
 
 def tidy_name(cell: str | None) -> str:
-    """Return a cell without stray white space and control characters; ``""`` where it says that nothing is known."""
+    """Return a cell without stray white space and control characters, or ``""`` if it is a word for unknown values."""
     text = " ".join("".join(c if c.isprintable() else " " for c in cell or "").split())
     return "" if text.lower() in NOT_NAMES else text
 
 
 def _read_species(genus: str, species: str) -> tuple[str, str]:
-    """Genus and epithet of what stands in the column of species."""
+    """Return the genus and epithet of a cell in the species column."""
     words = species.split()
     if len(words) < 2:
         return genus, species

@@ -1,4 +1,4 @@
-"""A taxon as a value, and the captions that a model is trained on and asked with."""
+"""A taxon as a value, and the captions that stand for it in training and prediction."""
 
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ PHOTO_TEMPLATE = "a photo of {}."
 class Taxon:
     """A taxon of any rank with its lineage; valid by construction.
 
-    ``lineage`` holds seven names from kingdom to species, ``""`` where a rank is not known. The
-    last one is the epithet alone (``"hudsonia"``), so it asks for a genus. The common name and the
-    authorship stand apart: captions never contain an authorship.
+    ``lineage`` has seven names from kingdom to species, with ``""`` for unknown ranks. The last one is the epithet
+    alone (``"hudsonia"``), so it needs a genus. The common name and the authorship are separate, and captions never
+    contain the authorship.
 
     Raises:
-        ValueError: a name has stray white space or control characters, a species has no genus or
-            repeats it, or there is no name at all.
+        ValueError: A name has stray white space or control characters, a species has no genus or repeats it, or there
+            is no name at all.
     """
 
     lineage: tuple[str, str, str, str, str, str, str]
@@ -38,15 +38,15 @@ class Taxon:
         if self.species and not self.genus:
             raise ValueError(f"species {self.species!r} has no genus")
         if self.species and self.species.split()[0].lower() == self.genus.lower() != self.species.lower():
-            raise ValueError(f"species {self.species!r} repeats its genus; give the epithet alone")
+            raise ValueError(f"species {self.species!r} repeats its genus; give only the epithet")
         if not any(self.lineage) and not self.common_name:
             raise ValueError("a taxon needs at least one name")
 
     @classmethod
     def of(cls, names: Mapping[str, str] | None = None, /, *, common_name: str = "", **ranks: str) -> Self:
-        """Make a taxon from rank names: ``Taxon.of(genus="Pica", species="hudsonia")``.
+        """Return a taxon made from rank names: ``Taxon.of(genus="Pica", species="hudsonia")``.
 
-        A mapping serves for ``class`` and for table rows; its keys other than ranks are ignored.
+        Use a mapping for ``class``, which is a Python keyword, and for table rows; keys that are not ranks are ignored.
         """
         given = {**(names or {}), **ranks}
         first, *rest = (given.get(label) or "" for label in RANK_LABELS)
@@ -61,26 +61,26 @@ class Taxon:
 
     @property
     def species(self) -> str:
-        """The specific epithet alone."""
+        """The specific epithet without the genus."""
         return self.lineage[Rank.SPECIES]
 
     @property
     def rank(self) -> Rank | None:
-        """The lowest rank that is named; ``None`` where only a common name is known."""
+        """The lowest rank with a name; ``None`` if only a common name is known."""
         return next((rank for rank in reversed(Rank) if self.lineage[rank]), None)
 
     @property
     def scientific_name(self) -> str:
-        """The binomial, or the name of the lowest rank that is known; ``""`` if there is none."""
+        """The binomial, or the name at the lowest known rank; ``""`` if no rank is known."""
         if self.species:
             return f"{self.genus} {self.species}"
         return "" if self.rank is None else self.lineage[self.rank]
 
     def at(self, rank: Rank) -> Self:
-        """The ancestor at ``rank``: lower ranks, common name and authorship are dropped.
+        """Return the ancestor at ``rank``, without lower ranks, common name and authorship.
 
         Raises:
-            ValueError: nothing is named at ``rank`` or above.
+            ValueError: There is no name at ``rank`` or above.
         """
         if rank == Rank.SPECIES:
             return self
@@ -88,14 +88,14 @@ class Taxon:
         return type(self)(kept)  # type: ignore[arg-type]
 
     def caption(self, text_type: "TextType", template: str = "{}") -> str:
-        """The caption of ``text_type``, never empty, set into ``template``."""
+        """Return the caption of ``text_type`` in ``template``; a caption is never empty."""
         return template.replace("{}", _CAPTIONS[text_type](self))
 
 
 class TextType(StrEnum):
-    """How a taxon is written out (arXiv 2311.18803, section 3.2 and table 3).
+    """The form in which a taxon is written as a caption (arXiv 2311.18803, section 3.2 and table 3).
 
-    The first five are the ones BioCLIP mixes in training; the tagged ones name each rank.
+    BioCLIP mixes the first five in training. The tagged forms name each rank.
     """
 
     COM = "com"

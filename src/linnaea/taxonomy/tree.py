@@ -1,8 +1,8 @@
-"""The one tree of taxa: depth-first order, the groups of each rank and their sums, nodes, ancestors, common ancestors.
+"""The tree of taxa: depth-first order, sums over the groups of each rank, nodes, ancestors, common ancestors.
 
-In depth-first order each taxon of each rank is one contiguous range of rows, so scores of all ranks are segment sums
-(:class:`RankGroups`). Where two lineages meet is a comparison of seven integers (:func:`lca_heights`). For going up and
-down, and for drawing, there are nodes (:class:`TaxonTree`).
+In depth-first order, each taxon of each rank is one contiguous range of rows, so scores of all ranks are segment sums
+(:class:`RankGroups`). The lowest common ancestor of two lineages is found by comparing seven integers
+(:func:`lca_heights`). :class:`TaxonTree` has nodes for traversal and drawing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ ROOT_RANK = -1
 
 
 def depth_first(taxa: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``taxa`` sorted into depth-first order (by the seven ranks, then by common name if there is one)."""
+    """Return ``taxa`` sorted into depth-first order (by the seven ranks, then by common name if there is one)."""
     keys = [pl.col(label).fill_null("") for label in RANK_LABELS]
     if "common_name" in taxa.columns:
         keys.append(pl.col("common_name").fill_null(""))
@@ -33,9 +33,9 @@ def depth_first(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def number_lineages(lineages: Iterable[Sequence[str]]) -> Int32s:
-    """Number the ancestors of each lineage: ``[N, 7]``, from 0 in order of appearance at each rank, -1 where unnamed.
+    """Number the ancestors of each lineage: ``[N, 7]``, from 0 in order of appearance at each rank, -1 if unnamed.
 
-    Two lineages have the same number at a rank only where they agree from the kingdom down to that rank.
+    Two lineages have the same number at a rank only if they agree from the kingdom down to that rank.
     """
     every = [tuple(lineage) for lineage in lineages]
     known: list[dict[tuple[str, ...], int]] = [{} for _ in Rank]
@@ -49,11 +49,11 @@ def number_lineages(lineages: Iterable[Sequence[str]]) -> Int32s:
 
 
 def lca_heights(number_NR: npt.NDArray[Any], other_NR: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return how many ranks above species two lineages meet, ``[N]``: 0 same species, 1 same genus, ..., 7 nowhere.
+    """Return the height ``[N]`` of the lowest common ancestor: 0 same species, 1 same genus, ..., 7 nothing in common.
 
-    They meet at the lowest rank that both name, and name alike, where all ranks above agree too. The height is the
+    Two lineages meet at the lowest rank at which both have the same name and all ranks above agree. The height is the
     severity of a mistake (Bertinetto et al., "Making Better Mistakes", CVPR 2020, section 3). Both arrays are rows of
-    what :func:`number_lineages` returns.
+    the result of :func:`number_lineages`.
     """
     agree = (number_NR == other_NR) & (number_NR >= 0)
     return np.asarray(N_RANKS - (agree * np.arange(1, N_RANKS + 1)).max(axis=-1), np.int64)
@@ -63,20 +63,20 @@ def lca_heights(number_NR: npt.NDArray[Any], other_NR: npt.NDArray[Any]) -> npt.
 class RankGroups:
     """The groups of depth-first rows at each rank: contiguous ranges of rows, numbered in order.
 
-    Rows are of one group at a rank where their lineages agree from the kingdom down to that rank, unnamed ranks
-    included. So each row is in one group at each rank, and the groups of a rank lie within those of the rank above.
+    Rows belong to the same group at a rank if their lineages agree from the kingdom down to that rank, including
+    unnamed ranks. So each row is in one group at each rank, and groups lie within those of the rank above.
     """
 
     n_rows: int
     starts: tuple[npt.NDArray[np.int64], ...]
-    """For each rank the first row of each group, ``[n_groups]``."""
+    """The first row of each group, ``[n_groups]``, for each rank."""
 
     @classmethod
     def of(cls, taxa: pl.DataFrame) -> Self:
-        """Find the groups of ``taxa``: seven columns named after the ranks, depth-first rows.
+        """Find the groups of ``taxa``, which has seven columns named after the ranks and depth-first rows.
 
-        Rows without a species that differ in their ``common_name``, where there is that column, are groups of their
-        own at species rank. Their English names are all that tells them apart.
+        Rows without a species that differ in ``common_name``, if there is that column, are groups of their own at
+        species rank. Only their common names distinguish them.
         """
         columns = [taxa[label].fill_null("") for label in RANK_LABELS]
         starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
@@ -88,33 +88,33 @@ class RankGroups:
         return cls(n_rows=taxa.height, starts=tuple(starts))
 
     def edges(self, rank: Rank) -> npt.NDArray[np.int64]:
-        """``[n_groups + 1]`` the first row of each group at ``rank``, and the number of rows."""
+        """Return ``[n_groups + 1]``: the first row of each group at ``rank``, and the number of rows."""
         return np.append(self.starts[rank], self.n_rows)
 
     def of_rows(self, rank: Rank) -> npt.NDArray[np.int64]:
-        """``[n_rows]`` the group of each row at ``rank``."""
+        """Return ``[n_rows]``: the group of each row at ``rank``."""
         return np.repeat(np.arange(len(self.starts[rank])), np.diff(self.edges(rank)))
 
     def parents(self, rank: Rank) -> npt.NDArray[np.int64]:
-        """``[n_groups]`` the group at the rank above that each group at ``rank`` lies in; 0, the root, for kingdoms."""
+        """Return ``[n_groups]``: the group at the rank above of each group at ``rank``; 0 (the root) for kingdoms."""
         if rank == Rank.KINGDOM:
             return np.zeros(len(self.starts[rank]), np.int64)
         return np.searchsorted(self.starts[rank - 1], self.starts[rank], side="right") - 1
 
     def children(self, rank: Rank, rows: tuple[int, int]) -> tuple[int, int]:
-        """The groups at ``rank`` that begin within ``rows`` (first, one past the last): first, one past the last."""
+        """Return the groups at ``rank`` that begin within ``rows``; both are pairs of first and one past the last."""
         first, last = np.searchsorted(self.starts[rank], rows)
         return int(first), int(last)
 
     def rows(self, rank: Rank, group: int) -> tuple[int, int]:
-        """The rows of a group: first, one past the last."""
+        """Return the rows of a group: first, one past the last."""
         starts = self.starts[rank]
         return int(starts[group]), int(starts[group + 1]) if group + 1 < len(starts) else self.n_rows
 
     def sums(self, values: npt.NDArray[Any], highest: Rank = Rank.KINGDOM) -> dict[Rank, npt.NDArray[Any]]:
         """Sum ``values`` ``[..., n_rows]`` over the groups of each rank, from species up to ``highest``.
 
-        Each rank adds up the one below. That is fast, and keeps float32 sums of a million rows exact to 1e-6.
+        Each rank sums the rank below, which is fast and keeps float32 sums of a million rows accurate to 1e-6.
         """
         sums: dict[Rank, npt.NDArray[Any]] = {}
         starts_below = np.arange(self.n_rows)
@@ -130,15 +130,15 @@ class RankGroups:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaxonTree:
-    """A tree of taxa as arrays. Leaf ``i`` is row ``i`` of the table it was made from.
+    """A tree of taxa as arrays. Leaf ``i`` is row ``i`` of the table that it was made from.
 
-    Nodes are numbered depth-first (a parent before its children, ``ROOT`` first). Two names are one node only if
-    all their named ancestors agree, so homonyms stay apart. A row may be of any rank, may lack ranks in between
-    (then its parent is the nearest named ancestor), and several rows may share one node (names in two languages).
+    Nodes are numbered depth-first (parents before children, ``ROOT`` first). Equal names are one node only if all their
+    named ancestors agree, so homonyms stay separate. A row may have any rank and may lack ranks in between; its parent
+    is then the nearest named ancestor. Several rows may share one node (names in two languages).
     """
 
     name: pl.Series
-    """[n_nodes] the node's own name; of a species the epithet alone (see :meth:`scientific_names`)."""
+    """[n_nodes] the node's own name; for species only the epithet (see :meth:`scientific_names`)."""
     parent: Int32s
     """[n_nodes] -1 for the root."""
     rank: npt.NDArray[np.int8]
@@ -146,23 +146,23 @@ class TaxonTree:
     depth: npt.NDArray[np.int8]
     """[n_nodes] edges up to the root."""
     first_leaf: Int32s
-    """[n_nodes]"""
+    """[n_nodes] the first leaf at or below the node."""
     last_leaf: Int32s
-    """[n_nodes] the last leaf itself, not one past it; :meth:`leaves` gives the slice."""
+    """[n_nodes] the last leaf, not one past it; :meth:`leaves` returns the slice."""
     lineage: Int32s
-    """[n_leaves, 7] the node at each rank, or the nearest one above where the rank is not named."""
+    """[n_leaves, 7] the node at each rank, or the nearest node above if the rank has no name."""
 
     @classmethod
     def of(cls, taxa: pl.DataFrame) -> Self:
-        """The tree of ``taxa``: seven columns named after the ranks, null or "" where unknown, depth-first rows.
+        """Return the tree of ``taxa``, which has seven columns named after the ranks and depth-first rows.
 
-        About a second per million rows.
+        Unknown names are null or "". The tree takes about a second per million rows.
 
         Raises:
-            LinnaeaError: a rank's column is missing, or the rows are not in depth-first order.
+            LinnaeaError: The column of a rank is missing, or the rows are not in depth-first order.
         """
         if missing := [label for label in RANK_LABELS if label not in taxa.columns]:
-            raise LinnaeaError(f"the taxa have no column {missing[0]!r}; a tree needs {', '.join(RANK_LABELS)}")
+            raise LinnaeaError(f"the taxa have no column {missing[0]!r}; the tree needs {', '.join(RANK_LABELS)}")
         columns = [taxa[label].cast(pl.String).fill_null("") for label in RANK_LABELS]
         starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
         _check_order(columns, starts, taxa.height)
@@ -201,40 +201,40 @@ class TaxonTree:
 
     @property
     def n_nodes(self) -> int:
-        """Nodes, the root among them."""
+        """The number of nodes, including the root."""
         return len(self.parent)
 
     @property
     def n_leaves(self) -> int:
-        """Rows of the table."""
+        """The number of leaves, which are the rows of the table."""
         return len(self.lineage)
 
     def __repr__(self) -> str:
         return f"TaxonTree({self.n_leaves:,} leaves, {self.n_nodes:,} nodes)"
 
     def leaves(self, node: int) -> slice:
-        """The leaves at or below ``node`` as a slice of rows."""
+        """Return the leaves at or below ``node`` as a slice of rows."""
         return slice(int(self.first_leaf[node]), int(self.last_leaf[node]) + 1)
 
     def subtree(self, node: int) -> slice:
-        """The nodes at or below ``node`` as a slice of nodes."""
+        """Return the nodes at or below ``node`` as a slice of nodes."""
         after = np.searchsorted(self.first_leaf, self.last_leaf[node], side="right") if self.n_leaves else self.n_nodes
         return slice(node, max(int(after), node + 1))
 
     def children(self, node: int) -> Int32s:
-        """The nodes right below ``node``, in order."""
+        """Return the nodes directly below ``node``, in order."""
         inside = self.subtree(node)
         return (np.flatnonzero(self.parent[inside] == node) + node).astype(np.int32)
 
     def ancestors(self, node: int) -> list[int]:
-        """The nodes above ``node``, from the root down to its parent."""
+        """Return the nodes above ``node``, from the root down to its parent."""
         path = []
         while (node := int(self.parent[node])) != -1:
             path.append(node)
         return path[::-1]
 
     def scientific_names(self, nodes: Nodes) -> pl.Series:
-        """The names of ``nodes``, of species the binomial."""
+        """Return the names of ``nodes``, with binomials for species."""
         nodes = np.atleast_1d(np.asarray(nodes))
         own, above = self.name.gather(nodes), self.name.gather(np.maximum(self.parent[nodes], 0))
         species = pl.Series(self.rank[nodes] == Rank.SPECIES)
@@ -245,12 +245,12 @@ class TaxonTree:
 
 
 def _differs_from_above(column: pl.Series) -> npt.NDArray[np.bool_]:
-    """The rows whose value is another than that of the row before; the first row is one."""
+    """Return whether each row's value differs from that of the row before; the first row always does."""
     return (column != column.shift(1)).fill_null(True).to_numpy()
 
 
 def _iter_begins(columns: Sequence[pl.Series], n_rows: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """For each rank, the rows where the lineage down to that rank is another than in the row before."""
+    """Yield for each rank whether each row's lineage down to that rank differs from that of the row before."""
     begins = np.zeros(n_rows, bool)
     begins[:1] = True
     for column in columns:
@@ -259,7 +259,7 @@ def _iter_begins(columns: Sequence[pl.Series], n_rows: int) -> Iterator[npt.NDAr
 
 
 def _check_order(columns: Sequence[pl.Series], starts: Sequence[npt.NDArray[np.int64]], n_rows: int) -> None:
-    """Depth-first means that each name within a group of the rank above is one run of rows."""
+    """Raise LinnaeaError unless each name within a group of the rank above is one run of rows."""
     group_above = np.zeros(n_rows, np.int64)
     for label, column, start in zip(RANK_LABELS, columns, starts, strict=True):
         pairs = pl.DataFrame({"above": group_above[start], "name": column.gather(start)})
@@ -274,7 +274,7 @@ def _check_order(columns: Sequence[pl.Series], starts: Sequence[npt.NDArray[np.i
 def _preorder(
     named: Sequence[npt.NDArray[np.int64]],
 ) -> tuple[npt.NDArray[np.int64], Int32s, npt.NDArray[np.int8]]:
-    """Order of nodes (the root, then those of each rank), and first leaf and rank in that order."""
+    """Return the depth-first order of nodes (from the root and the nodes per rank), and their first leaf and rank."""
     first = np.concatenate([[0], *named]).astype(np.int64)
     rank = np.repeat(np.arange(ROOT_RANK, N_RANKS), [1, *(len(starts) for starts in named)]).astype(np.int8)
     order = np.argsort(first * (N_RANKS + 1) + rank + 1, kind="stable")
@@ -287,7 +287,7 @@ def _lineage(
     order: npt.NDArray[np.int64],
     n_rows: int,
 ) -> Int32s:
-    """[n_rows, 7] node numbers, filled from above where a rank is not named."""
+    """Return ``[n_rows, 7]``: node numbers, filled from the rank above if a rank has no name."""
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order), dtype=np.int32)
     lineage = np.empty((n_rows, N_RANKS), np.int32)

@@ -1,4 +1,4 @@
-"""A clade as an interactive treemap or sunburst on one offline page, usable for a hundred thousand species."""
+"""Draw a clade as an interactive treemap or sunburst on one offline page, for up to a hundred thousand species."""
 
 import heapq
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import ROOT, TaxonTree
 
 MOST_BOXES = 4000
-"""A browser stays quick up to here; the taxa with most species are shown, the others summed up."""
+"""The largest number of boxes that a browser draws quickly. The largest taxa are shown, and the rest are combined."""
 MOST_CHILDREN = 120
-"""Boxes within one taxon; the rest of them is one box."""
+"""The largest number of boxes within one taxon; the rest are combined into one box."""
 PALETTE = ("#2f6f4f", "#c98a2b", "#2a6f97", "#a4303f", "#7b4b94", "#6a994e", "#5b5f97", "#b5651d", "#3a7d7c", "#8a5a83")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Boxes:
-    """What is drawn: a box for a taxon, or for several small ones together (``node`` -1)."""
+    """The boxes to draw, each for one taxon or for several small ones together (``node`` -1)."""
 
     node: Sequence[int]
     parent: Sequence[int]
-    """Place of the parent box, -1 for the outermost."""
+    """Index of the parent box, -1 for the outermost."""
     label: Sequence[str]
     size: Sequence[int]
-    """Species below it, or whatever else was counted."""
+    """Number of species below it, or of whatever is counted."""
     n_summed: Sequence[int]
-    """Taxa that a box stands for without showing them."""
+    """Number of taxa that a box represents without showing them."""
 
 
 def count_species(tree: TaxonTree) -> npt.NDArray[np.int64]:
-    """[n_nodes] species at or below each node; a taxon without any counts as one."""
+    """Return [n_nodes] the number of species at or below each node."""
     before = np.concatenate([[0], np.cumsum(tree.rank == Rank.SPECIES)])
     nodes = np.arange(tree.n_nodes)
     ends = np.maximum(np.searchsorted(tree.first_leaf, tree.last_leaf, side="right"), nodes + 1)
@@ -49,9 +49,9 @@ def choose_boxes(
     most: int = MOST_BOXES,
     most_children: int = MOST_CHILDREN,
 ) -> Boxes:
-    """The boxes of a clade, at most about ``most``: the largest taxa are opened first.
+    """Return at most about ``most`` boxes of a clade, with the largest taxa opened first.
 
-    ``counts`` [n_nodes] is what makes a taxon large; by default the species at or below it.
+    ``counts`` [n_nodes] is the size of each taxon; by default, the number of species at or below it.
     """
     species = count_species(tree) if counts is None else counts
     node, parent, label, summed, value = [top], [-1], [_name(tree, top)], [0], [max(int(species[top]), 1)]
@@ -61,7 +61,7 @@ def choose_boxes(
         children = tree.children(node[box])
         sizes = np.maximum(species[children], 1)
         order = np.argsort(-sizes, kind="stable")
-        # A taxon with one box more than fits shows that box, not "1 more".
+        # If only one box does not fit, show it instead of "1 more".
         n_shown = len(order) if len(order) <= most_children + 1 else most_children
         n_shown = min(n_shown, max(most - len(node) - 1, 0))
         for child in order[:n_shown]:
@@ -89,7 +89,7 @@ def _name(tree: TaxonTree, node: int) -> str:
 
 
 def make_treemap_page(tree: TaxonTree, top: int, *, source: str) -> Page:
-    """The page of one clade; ``source`` is the checklist and version it is read from."""
+    """Return the page of a clade; ``source`` is its checklist and version."""
     boxes = choose_boxes(tree, top)
     name, species = _name(tree, top), count_species(tree)
     inside = tree.subtree(top)
@@ -105,18 +105,18 @@ def make_treemap_page(tree: TaxonTree, top: int, *, source: str) -> Page:
         name,
         f"{RANK_LABELS[tree.rank[top]] if top != ROOT else 'everything'} in {source}",
         [
-            Section("At a glance", [Facts(facts)] if facts else [Text("Nothing is listed below it.")]),
+            Section("At a glance", [Facts(facts)] if facts else [Text("The checklist has no taxa below it.")]),
             Section(
                 "The clade",
                 [
-                    Text("The area is the number of species. Tap a box to go in, the bar on top to come back."),
+                    Text("The area is the number of species. Tap a box to open it, and the bar at the top to go back."),
                     Text(_said(boxes)),
                     Chart(make_figure(tree, boxes), f"Treemap of {name} by number of species", height=720),
                 ],
             ),
-            Section("What it is made of", [Table(rows, f"Taxa right below {name}, the largest first.")]),
+            Section("Composition", [Table(rows, f"Taxa directly below {name}, the largest first.")]),
         ],
-        footer=f"linnaea taxonomy tree, {source}. This page needs no network.",
+        footer=f"linnaea taxonomy tree, {source}. This page works offline.",
     )
 
 
@@ -131,17 +131,17 @@ def _said(boxes: Boxes) -> str:
     hidden = sum(boxes.n_summed)
     shown = sum(node >= 0 for node in boxes.node) - 1
     if not hidden:
-        return f"All {shown:,} taxa below it are here."
+        return f"All {shown:,} taxa below it are shown."
     return (
-        f"Shown are {shown:,} taxa, those with most species first; {hidden:,} smaller ones are summed up in pale boxes"
-        " or in boxes without inner ones. For those, draw a smaller clade: `linnaea taxonomy tree NAME --plot FILE`."
+        f"The {shown:,} largest taxa are shown. Pale boxes and boxes without inner ones combine {hidden:,} smaller"
+        " ones. To see them, draw a smaller clade: `linnaea taxonomy tree NAME --plot FILE`."
     )
 
 
 def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle: bool = False) -> Any:
-    """A plotly figure with a switch between treemap and sunburst; with ``icicle`` that comes first.
+    """Return a plotly figure with buttons for treemap and sunburst, and first for an icicle plot if ``icicle`` is set.
 
-    ``unit`` is what the sizes of the boxes count.
+    ``unit`` is the name of what box sizes count.
     """
     import plotly.graph_objects as go
 
@@ -201,7 +201,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
 
 
 def _adding_up(boxes: Boxes) -> list[int]:
-    """Values of parents at least the sum of their children's (a genus without species counts as one)."""
+    """Return values in which a parent is at least the sum of its children (a genus without species counts as one)."""
     values = list(boxes.size)
     sums = [0] * len(values)
     for i in range(len(values) - 1, -1, -1):
@@ -213,12 +213,12 @@ def _adding_up(boxes: Boxes) -> list[int]:
 
 def _note(tree: TaxonTree, boxes: Boxes, box: int, unit: str) -> str:
     node, n = boxes.node[box], boxes.size[box]
-    rank = "smaller taxa together" if node < 0 else "" if node == ROOT else RANK_LABELS[tree.rank[node]]
+    rank = "smaller taxa combined" if node < 0 else "" if node == ROOT else RANK_LABELS[tree.rank[node]]
     return rank if rank == unit else f"{rank}<br>{n:,} {unit}"
 
 
 def _colours(boxes: Boxes) -> list[str]:
-    """One hue for each taxon right below the top, lighter further down, pale where several are summed up."""
+    """Return one hue per taxon directly below the top, lighter further down, and pale for combined taxa."""
     colours, depths = ["#d9dfd8"], [0]
     n_hues = 0
     for node, parent in zip(boxes.node[1:], boxes.parent[1:], strict=True):

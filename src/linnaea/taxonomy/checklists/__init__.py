@@ -1,1 +1,1 @@
-"""Checklists: a reader for each format, the store they are kept in, and where they come from."""
+"""Checklists: one reader per format, the cache of imported checklists, and their sources."""

@@ -42,11 +42,11 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     """Read a Darwin Core Archive with a Taxon core (GBIF's backbone, EOL's dynamic hierarchy, iNaturalist's export).
 
     Raises:
-        LinnaeaError: ``meta.xml`` describes no table of taxa.
+        LinnaeaError: ``meta.xml`` does not describe a table of taxa.
     """
     core, extensions = describe_archive(meta)
     if core.row_type != "Taxon":
-        raise LinnaeaError(f"{meta}: describes no Taxon core; a checklist is an archive of taxa, not of occurrences")
+        raise LinnaeaError(f"{meta}: no Taxon core; give an archive of taxa, not of occurrences")
     taxa = fill_columns(_read_dwc(core), "_id", *_DWC_COLUMNS).with_columns(
         _tail(column) for column in ("_id", "taxonID", "parentNameUsageID", "acceptedNameUsageID")
     )
@@ -118,18 +118,18 @@ class ArchivePart:
     separator: str
     quote: str | None
     skip: int
-    """Lines of header."""
+    """Number of header lines."""
     key: int
-    """Column that identifies a row of the core."""
+    """Index of the column that identifies a row of the core."""
     columns: Mapping[int, str]
-    """Column -> last word of the term's address (``scientificName``)."""
+    """Last part of the term's URI (``scientificName``), by column index."""
 
 
 def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
     """Return the core and the extensions of an archive.
 
     Raises:
-        LinnaeaError: ``meta.xml`` is not there or not valid, or a file that it names is missing.
+        LinnaeaError: ``meta.xml`` is missing or not valid, or a file that it names is missing.
     """
     try:
         root = ET.parse(meta).getroot()
@@ -138,14 +138,14 @@ def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
     spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     core = root.find(f"{spaces}core")
     if core is None:
-        raise LinnaeaError(f"{meta}: describes no core")
+        raise LinnaeaError(f"{meta}: no core; give a Darwin Core Archive with a Taxon core")
     return _describe(core, spaces, meta), [_describe(one, spaces, meta) for one in root.findall(f"{spaces}extension")]
 
 
 def _describe(part: ET.Element, spaces: str, meta: Path) -> ArchivePart:
     location = part.find(f"{spaces}files/{spaces}location")
     if location is None or not location.text or not (meta.parent / location.text).is_file():
-        raise LinnaeaError(f"{meta}: the file {getattr(location, 'text', None)!r} it names is missing")
+        raise LinnaeaError(f"{meta}: the file {getattr(location, 'text', None)!r} that it names is missing")
     key = part.find(f"{spaces}id") if part.tag.endswith("core") else part.find(f"{spaces}coreid")
     fields = {int(f.get("index", "-1")): f.get("term", "").rsplit("/", 1)[-1] for f in part.findall(f"{spaces}field")}
     return ArchivePart(

