@@ -82,7 +82,7 @@ def test_other_devices_stay_float32_where_nothing_is_known_of_them() -> None:
 
 def test_an_exported_model_has_the_precision_it_was_exported_with(tmp_path: Path) -> None:
     (tmp_path / "onnx.json").write_text("{}")
-    with pytest.raises(LinnaeaError, match="runs as it was exported"):
+    with pytest.raises(LinnaeaError, match="has a fixed precision"):
         open_encoder(str(tmp_path), precision="bf16")
 
 

@@ -128,7 +128,7 @@ def test_the_fingerprint_sees_weights_preprocessing_and_vocabulary(model: TaxonM
         ("xyzzy-nothing-like-it", None, "give a folder, hf-hub:"),
         ("./no/such/folder", None, "no such folder"),
         ("ViT-B-16", None, "--pretrained, one of"),
-        ("ViT-B-16", "no-such-tag", "there are openai"),
+        ("ViT-B-16", "no-such-tag", "available: openai"),
         ("hf-hub:no-organisation", None, "hf-hub:ORG/NAME"),
     ],
 )
@@ -172,11 +172,11 @@ def damage(folder: Path, what: str) -> None:
         ("truncated weights", "cannot be loaded"),
         ("no configuration", "not a model folder"),
         ("broken configuration", "cannot be read"),
-        ("empty configuration", "describes no CLIP model"),
+        ("empty configuration", "not a CLIP configuration"),
         ("no vocabulary", "vocabulary bpe.txt.gz is missing"),
         ("other vocabulary", "another model's vocabulary"),
         ("broken facts", "linnaea.json"),
-        ("oblong input", "only square ones work"),
+        ("oblong input", "only square inputs work"),
     ],
 )
 def test_a_damaged_folder_is_refused_with_the_reason(

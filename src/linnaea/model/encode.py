@@ -1,4 +1,4 @@
-"""Photographs and captions to unit vectors, in batches, with decoding ahead of the model."""
+"""Encode photographs and captions as unit vectors, in batches, decoding ahead of the model."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,14 +17,14 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
 Photograph: TypeAlias = Path | bytes | Callable[[int | None], Picture]
-"""A file, its bytes, or what makes the picture; see :func:`iter_encoded_images`."""
+"""A file, its bytes, or a function that makes the picture; see :func:`iter_encoded_images`."""
 
 CAPTIONS_AT_ONCE = 200_000
-"""Captions tokenised together: enough that relatives meet."""
+"""Captions that are tokenised together: enough for related taxa, whose captions share beginnings, to meet."""
 
 
 def encode_pixels(model: Encoder, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
-    """Unit vectors of a batch of pixels that :meth:`Preprocess.pixels` made; without ``unit``, at their own length."""
+    """Encode pixels made by :meth:`Preprocess.pixels`, as unit vectors or at the length that the model gives."""
     return model.encode_pixels(pixels_BCHW, unit=unit)
 
 
@@ -39,10 +39,10 @@ def iter_encoded_images(
 ) -> Iterator[tuple[Key, Float32[ndarray, " E"] | ImageError]]:
     """Yield every item's unit vector in order; a picture that cannot be read yields its :class:`ImageError`.
 
-    An item is a file, its bytes, or a function from the least short side that will do (``None``: full size) to the
-    decoded picture. Threads decode ahead of the model (both decoders release the GIL); at most a few batches are in
-    memory. With ``fast``, JPEGs are decoded no larger than twice the model's input: several times faster for camera
-    photographs, and not exact. Without ``unit``, vectors keep the length that the model gave them.
+    An item is a file, its bytes, or a function that takes the smallest short side that is enough (``None``: full size)
+    and returns the decoded picture. Threads decode ahead of the model (both decoders release the GIL), and at most a
+    few batches are in memory. With ``fast``, JPEGs are decoded no larger than twice the model's input. That is several
+    times faster for camera photographs, but not exact. Without ``unit``, vectors keep the length that the model gives.
     """
     enough = model.preprocess.enough_short_side if fast else None
 
@@ -64,7 +64,7 @@ def iter_encoded_images(
                 yield from _encode_batch(model, waiting, unit)
                 waiting = []
         yield from _encode_batch(model, waiting, unit)
-    finally:  # also where the consumer stops early, or Ctrl-C
+    finally:  # also if the consumer stops early or Ctrl-C is pressed
         pool.shutdown(cancel_futures=True)
 
 
@@ -94,9 +94,9 @@ def encode_captions(
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[ndarray, "K E"]:
-    """Unit vectors of captions. Each distinct one is encoded once, and so is each beginning that several share.
+    """Encode captions as unit vectors. Each distinct caption, and each beginning that several share, is encoded once.
 
-    The vectors do not depend on what else is encoded beyond the rounding of float32 sums (1e-6).
+    What else is encoded changes a vector only by the rounding of float32 sums (1e-6).
     """
     number_of: dict[str, int] = {}
     numbers = np.array([number_of.setdefault(caption, len(number_of)) for caption in captions], np.int64)
@@ -111,7 +111,7 @@ def encode_taxa(
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[ndarray, "K E"]:
-    """A unit vector per taxon: the mean over templates of the captions' unit vectors, normalised again."""
+    """Encode each taxon as one unit vector: the mean over templates of its captions' unit vectors, normalised again."""
     return encode_names(model, [taxon.caption(text_type) for taxon in taxa], templates, on_progress=on_progress)
 
 
@@ -122,10 +122,10 @@ def encode_names(
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[ndarray, "K E"]:
-    """As :func:`encode_taxa`, for names that are ready made (CLIP, arXiv 2103.00020, section 3.1.4).
+    """Encode names as :func:`encode_taxa` does for taxa (CLIP, arXiv 2103.00020, section 3.1.4).
 
-    Works through the names in blocks, so that a million names times eighty templates need no more memory than the
-    result; names in the order of the tree share most.
+    Names are encoded in blocks, so that a million names times eighty templates need no more memory than the result.
+    Names in the order of the tree share the most work.
     """
     if not templates:
         raise ValueError("give at least one template")

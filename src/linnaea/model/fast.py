@@ -1,7 +1,7 @@
-"""Faster forms of the towers: bfloat16, products that suit the processor, and what nobody reads left out.
+"""Faster forms of the towers: bfloat16, products that suit the processor, and no work on outputs that nothing reads.
 
-Each changes a tower in place; its weights and the names of its parameters stay. :func:`prepare_for_photographs` puts
-together what changes nothing but the rounding of float32 sums. Training uses :class:`FastDepthwise` alone.
+Each function changes a tower in place; its weights and parameter names stay. :func:`prepare_for_photographs` combines
+those that change only the rounding of float32 sums. Training uses :class:`FastDepthwise` only.
 """
 
 import platform
@@ -21,13 +21,13 @@ from linnaea.model.folders import Precision
 
 CPU_FACTS = Path("/proc/cpuinfo")
 _BRANCHES = ("attn", "mlp")
-"""What open_clip and timm call the branches of a transformer's block."""
+"""The names that open_clip and timm give to the branches of a transformer block."""
 
 
 def prepare_for_photographs(tower: Module, device: torch.device, precision: str) -> None:
-    """Give an image tower the fastest products that its processor has for photographs.
+    """Give an image tower the fastest products that the processor has for photographs.
 
-    Vectors stay the same but for the rounding of float32 sums. Training and evaluation go without.
+    Vectors change only by the rounding of float32 sums. Training and evaluation do not use this.
     """
     end_with_class_token(tower)
     if precision == "float32" and is_worth_it(device):
@@ -35,7 +35,7 @@ def prepare_for_photographs(tower: Module, device: torch.device, precision: str)
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
-    """``auto`` is bf16 where the device multiplies it natively, float32 elsewhere (it would be slower there)."""
+    """Return the precision; ``auto`` is bf16 if the device multiplies it natively, else float32 (faster there)."""
     if precision != "auto":
         return precision
     return "bf16" if _multiplies_bf16(device) else "float32"
@@ -51,11 +51,11 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def lower_to_bf16(tower: Module) -> None:
-    """Change a tower in place: float32 in, float32 out, bfloat16 products inside.
+    """Change a tower in place to bfloat16 products; inputs and outputs stay float32.
 
-    That is about twice as fast where the processor multiplies bfloat16 natively. What is added up along the tower, and
-    every normalisation, stays in float32, which costs a sixth of the speed of a tower that is bfloat16 throughout; its
-    vectors are three times nearer to those of float32. A tower without transformer blocks is bfloat16 throughout.
+    That is about twice as fast if the processor multiplies bfloat16 natively. The residual stream and every
+    normalisation stay in float32. That costs a sixth of the speed of a tower that is bfloat16 throughout, and the
+    vectors are three times closer to those of float32. A tower without transformer blocks is bfloat16 throughout.
     """
     branches = [module for name, module in tower.named_modules() if name.rpartition(".")[2] in _BRANCHES]
     for module in branches or [tower]:
@@ -81,13 +81,13 @@ def _to_float32(module: Module, args: Any, output: Any) -> Any:
 
 
 def end_with_class_token(tower: Any) -> None:
-    """Let only the class token go through the last block of a transformer that reads nothing else.
+    """Send only the class token through the last block of a transformer that reads nothing else.
 
-    The other tokens are what the class token attends to, and then nobody reads them: five sixths of the block's
-    products, a fourteenth of ViT-B/16's, need not be made. The vectors are the same but for the order of sums. A tower
-    that is not open_clip's transformer, or reads more than its class token, stays as it is.
+    The class token attends to the other tokens, but nothing reads their outputs. This saves five sixths of the block's
+    products, a fourteenth of ViT-B/16's. The vectors are the same up to the order of sums. Any other tower stays as it
+    is: one that is not open_clip's transformer, or that reads more than its class token.
 
-    Where gradients are asked for the block works as before, so that what looks into it finds every token.
+    With gradients enabled the block works as before, so that hooks and attention maps find every token.
     """
     if not isinstance(tower, VisionTransformer):
         return
@@ -110,7 +110,7 @@ class _LastBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip has
 
 
 def is_worth_it(device: torch.device) -> bool:
-    """Tell whether products run here through MKL, on a processor that is not Intel's."""
+    """Tell whether products on this device go through MKL on a processor that Intel did not make."""
     through_mkl = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if device.type != "cpu" or not through_mkl:
         return False
@@ -119,10 +119,10 @@ def is_worth_it(device: torch.device) -> bool:
 
 
 def multiply_pointwise(tower: Module) -> None:
-    """Multiply in float32 by 1 x 1 convolutions.
+    """Compute the float32 products of a tower as 1 x 1 convolutions.
 
-    PyTorch hands a ``Linear`` in float32 to MKL, which on processors of other makers than its own leaves a quarter of
-    their speed. A 1 x 1 convolution is the same product and goes to oneDNN, which does not ask who made the processor.
+    PyTorch hands a float32 ``Linear`` to MKL, which reaches a quarter of the speed of processors that Intel did not
+    make. A 1 x 1 convolution is the same product and goes to oneDNN, which is fast on all of them.
     """
     for module in tower.modules():
         if type(module) is Linear:
@@ -147,8 +147,7 @@ class _PointwiseLinear(Linear):
 
 
 class _PointwiseAttention(MultiheadAttention):
-    """Attention of a sequence, or some of its tokens, to itself without a mask, as image towers have it; anything else
-    takes the usual way."""
+    """Self-attention without a mask, of all tokens or some of them, as image towers use it; other uses fall back."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         asked = {name for name, option in kwargs.items() if option is not None and option is not False}
@@ -164,23 +163,23 @@ class _PointwiseAttention(MultiheadAttention):
         return _multiply(mixed, self.out_proj.weight, self.out_proj.bias), None
 
     def _heads(self, states: Float[Tensor, "B T PW"]) -> Float[Tensor, "P B H T D"]:
-        """Projections that lie side by side, each cut into its heads."""
+        """Split projections that lie side by side into their heads."""
         n, length, _ = states.shape
         return states.view(n, length, -1, self.num_heads, self.embed_dim // self.num_heads).permute(2, 0, 3, 1, 4)
 
 
 def has_depthwise(clip: Module) -> bool:
-    """Tell whether a model has a convolution with a filter for each channel."""
+    """Tell whether a model has a depthwise convolution."""
     return any(isinstance(module, Conv2d) and module.groups > 1 for module in clip.modules())
 
 
 class FastDepthwise(TorchFunctionMode):
-    """Within this context, depthwise convolutions of CPU tensors under bfloat16 autocast learn as fast as all the rest.
+    """A context in which depthwise convolutions of CPU tensors under bfloat16 autocast train at full speed.
 
-    oneDNN's gradient of a depthwise convolution in bfloat16 takes up to a hundred times as long as in float32 (with
+    In bfloat16, oneDNN's gradient of a depthwise convolution takes up to a hundred times as long as in float32 (with
     stride 2), and most of the step of an EfficientNet. Here the forward pass and, without stride, the gradient of the
-    input stay in bfloat16; the gradient of the weights is made in float32. ``benchmarks/depthwise_speed.py`` has the
-    figures.
+    input stay in bfloat16; the gradient of the weights is computed in float32. ``benchmarks/depthwise_speed.py`` has
+    the figures.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,7 +1,7 @@
-"""A PyTorch model with its preprocessing and tokenizer: read from a folder, the hub, open_clip or timm; and saved.
+"""Load a PyTorch model with its preprocessing and tokenizer from a folder, the hub, open_clip or timm, and save it.
 
 A model folder is open_clip's own (``open_clip_config.json`` and ``open_clip_model.safetensors``), plus
-``linnaea.json`` with what we know of it. open_clip loads it as ``local-dir:DIR``.
+``linnaea.json`` with the facts that Linnaea adds. open_clip loads it as ``local-dir:DIR``.
 """
 
 import errno
@@ -42,14 +42,15 @@ from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tok
 from linnaea.storage import atomic_path, write_atomically
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
-"""What open_clip reads as weights. Without any it would go on with random ones, and warn."""
+"""The files that open_clip reads as weights. If there are none, it warns and continues with random weights."""
 CPU_IMAGES_AT_ONCE = 8
-"""What fits a CPU's caches: for EfficientNet-Lite1, channels last, 1.6 to 2.7 times as fast as 32; ViTs do not care."""
+"""A batch that fits a CPU's caches. EfficientNet-Lite1, channels last, is 1.6 to 2.7 times as fast as with 32; ViTs
+show no difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaxonModel(Encoder):
-    """A CLIP model with all that is needed to use it."""
+    """A CLIP model with everything that is needed to use it."""
 
     name: str
     clip: torch.nn.Module = field(repr=False)
@@ -58,31 +59,31 @@ class TaxonModel(Encoder):
     device: torch.device
     model_cfg: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What ``linnaea.json`` says: captions it was trained on, provenance."""
+    """The contents of ``linnaea.json``: the captions it was trained on, provenance."""
     bpe: bytes | None = field(default=None, repr=False)
-    """The vocabulary file, where the model has one of its own."""
+    """The vocabulary file, if the model has its own."""
     precision: str = "float32"
     known_as: str = field(default="", repr=False)
-    """The fingerprint of the weights in float32, where these were rounded since: banks and indexes know that."""
+    """The fingerprint of the float32 weights, if they were rounded later; banks and indexes know the model by it."""
 
     @property
     def width(self) -> int:
-        """E, the width of the joint space."""
+        """Return E, the width of the joint space."""
         return int(self.model_cfg["embed_dim"])
 
     @property
     def has_text(self) -> bool:
-        """Whether it encodes captions; a model of images alone has no zero-shot."""
+        """Tell whether the model encodes captions. A model without a text tower has no zero-shot predictions."""
         return self.tokenizer is not None
 
     @property
     def logit_scale(self) -> float:
-        """The factor on cosines (already exponentiated)."""
+        """Return the factor on cosines (already exponentiated)."""
         return float(self.clip.logit_scale.detach().exp())  # type: ignore[operator]
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of weights, preprocessing and vocabulary: equal models embed equally."""
+        """Return a hash of weights, preprocessing and vocabulary; equal models give equal vectors."""
         if self.known_as:
             return self.known_as
         digest = hashlib.sha256(json.dumps([dict(self.model_cfg), asdict(self.preprocess)], sort_keys=True).encode())
@@ -94,7 +95,7 @@ class TaxonModel(Encoder):
 
     @property
     def image_tower(self) -> torch.nn.Module:
-        """The image tower; all of a model that has no other."""
+        """Return the image tower, or the whole model if it has only one tower."""
         tower: torch.nn.Module = getattr(self.clip, "visual", self.clip)
         return tower
 
@@ -129,20 +130,20 @@ class TaxonModel(Encoder):
 
 
 class ImageOnly(torch.nn.Module):
-    """A backbone behind the one method of a CLIP model that images need."""
+    """A backbone with the one method of a CLIP model that images need."""
 
     def __init__(self, backbone: torch.nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
     def encode_image(self, image_BCHW: Tensor) -> Tensor:
-        """Pooled features before any classifier, ``[B, E]``."""
+        """Return pooled features before any classifier, ``[B, E]``."""
         features: Tensor = self.backbone(image_BCHW)
         return features
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """``"auto"`` is the first of CUDA, Apple's MPS, CPU that works."""
+    """Return the device; ``"auto"`` is the first of CUDA, Apple's MPS and CPU that works."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -151,15 +152,15 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError):
-        raise LinnaeaError(f"--device {device}: there is no such device here; try cpu or auto") from None
+        raise LinnaeaError(f"--device {device}: this machine has no such device; try cpu or auto") from None
     return chosen
 
 
 def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write a folder that open_clip loads as ``local-dir:DIRECTORY``; the weights come last.
+    """Write a model folder that open_clip loads as ``local-dir:DIRECTORY``; the weights are written last.
 
-    Without ``dtype`` the weights keep theirs, and loading gives them back bit for bit. ``torch.float16`` halves the
-    folder; what would overflow stays as it is.
+    Without ``dtype`` the weights keep their format, and loading restores them bit for bit. ``torch.float16`` halves
+    the folder; tensors that would overflow keep their format.
 
     Raises:
         LinnaeaError: the folder cannot be written.
@@ -178,7 +179,7 @@ def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None 
         except SafetensorError as error:  # says "... (os error 28)", and is not an OSError
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
-        partial.chmod((directory / CONFIG_FILE).stat().st_mode)  # safetensors gives files to their owner alone
+        partial.chmod((directory / CONFIG_FILE).stat().st_mode)  # safetensors makes files readable by their owner only
 
 
 def _shrink(value: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -189,12 +190,12 @@ def _shrink(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def load_folder(folder: Path, device: torch.device, weights: Path | None = None) -> TaxonModel:
-    """Load the model that a folder holds; with ``weights``, a file, in place of the folder's own."""
+    """Load the model from a folder; ``weights``, if given, is a file that replaces the folder's own weights."""
     if not (folder / CONFIG_FILE).exists():
         raise LinnaeaError(
             f"{folder}: not a model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
         )
-    # What is known of the folder's weights (calibration, provenance) is not true of others.
+    # The facts about the folder's weights (calibration, provenance) do not apply to other weights.
     facts = {"source": str(weights)} if weights else _read_json(folder / FACTS_FILE, missing={})
     return _load_files(folder, str(folder), device, facts, weights)
 
@@ -202,10 +203,10 @@ def load_folder(folder: Path, device: torch.device, weights: Path | None = None)
 def _load_files(
     folder: Path, name: str, device: torch.device, facts: Mapping[str, Any], weights: Path | None = None
 ) -> TaxonModel:
-    """A model from the files of a folder, be it the user's or the hub's cache."""
+    """Return a model from the files of a folder, which is the user's or in the hub's cache."""
     model_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg")
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
-        raise LinnaeaError(f"{folder / CONFIG_FILE}: describes no CLIP model (model_cfg is missing or incomplete)")
+        raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (model_cfg is missing or incomplete)")
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
     with _explain_failure(f"{name} with {weights}" if weights else name):
@@ -219,9 +220,9 @@ def _load_files(
 
 
 def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, bytes | None]:
-    """The tokenizer of a folder, and the bytes of its vocabulary where that is its own.
+    """Return the tokenizer of a folder, and the bytes of its vocabulary if it has its own.
 
-    open_clip 3.3 looks for the vocabulary in the working directory, or takes its default; we look beside the weights.
+    open_clip 3.3 looks for the vocabulary in the working directory, or uses its default; this looks beside the weights.
     """
     text_cfg = model_cfg["text_cfg"]
     named = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
@@ -233,18 +234,18 @@ def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, by
     bpe = path.read_bytes()
     has, wants = vocabulary_size(bpe), text_cfg.get("vocab_size", DEFAULT_VOCABULARY_SIZE)
     if has != wants:
-        raise LinnaeaError(f"{path}: has {has:,} pieces, the model wants {wants:,}; it is another model's vocabulary")
+        raise LinnaeaError(f"{path}: has {has:,} pieces, the model needs {wants:,}; it is another model's vocabulary")
     return make_tokenizer(bpe, text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)), bpe
 
 
 def load_hub(name: str, identifier: str, device: torch.device) -> TaxonModel:
-    """Load ``hf-hub:ORG/NAME`` or ``hf-hub:ORG/NAME@REVISION``, from the hub's cache where it lies there."""
+    """Load ``hf-hub:ORG/NAME`` or ``hf-hub:ORG/NAME@REVISION``, from the hub's cache if it is there."""
     repo, _, revision = identifier.removeprefix(HUB).partition("@")
     if repo.count("/") != 1:
         raise LinnaeaError(f"model {name!r}: a hub model is written hf-hub:ORG/NAME")
     with _explain_failure(name):
         folder = Path(hf_hub_download(repo, CONFIG_FILE, revision=revision or None)).parent
-        commit = folder.name  # so that all files are of one commit, whatever is pushed meanwhile
+        commit = folder.name  # all files come from one commit, even if someone pushes in the meantime
         text_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg", {}).get("text_cfg", {})
         download_pretrained_from_hf(repo, revision=commit)
         if bpe_path := (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path"):
@@ -259,14 +260,14 @@ def list_architectures() -> list[str]:
 
 
 def load_architecture(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
-    """Load open_clip's architecture ``name`` with the weights of a tag of it, or of a file."""
+    """Load open_clip's architecture ``name`` with the weights of one of its tags, or of a file."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained is None:
         listing = f"one of {', '.join(tags)}" if tags else "the path of its weights"
         raise LinnaeaError(f"{name} is an architecture without weights; give --pretrained, {listing}")
     if pretrained not in tags and not Path(pretrained).is_file():
-        raise LinnaeaError(f"{name} has no weights {pretrained!r}; there are {', '.join(tags) or 'none'}")
-    # OpenAI's and some others' weights want another GELU than the architecture of that name; open_clip only warns.
+        raise LinnaeaError(f"{name} has no weights {pretrained!r}; available: {', '.join(tags) or 'none'}")
+    # OpenAI's and some other weights need another GELU than the architecture of that name; open_clip only warns.
     quick_gelu = bool((get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
     with _explain_failure(f"{name} {pretrained}"):
         clip, _, _ = open_clip.create_model_and_transforms(
@@ -278,10 +279,11 @@ def load_architecture(name: str, pretrained: str | None, device: torch.device) -
 
 
 def load_timm(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
-    """``timm:NAME`` with timm's weights (or those in the file ``pretrained``), or ``timm:FOLDER`` as timm saves it.
+    """Load ``timm:NAME`` with timm's weights or those in the file ``pretrained``, or ``timm:FOLDER`` as timm saves it.
 
-    Pictures go in as timm's configuration says (size, mean, interpolation), but the short side is resized to the
-    input itself: timm's usual crop of the middle 88 to 95 in a hundred is left out, so that no organism at the edge is.
+    Pictures are prepared as timm's configuration says (size, mean, interpolation), except that the short side is
+    resized to the input size. timm's usual crop of the middle 88 to 95 percent is left out, so that organisms at the
+    edge are not cut off.
 
     Raises:
         LinnaeaError: there is no such model.
@@ -298,8 +300,8 @@ def _make_timm(name: str, word: str, pretrained: str | None) -> torch.nn.Module:
         return timm.create_model(f"local-dir:{word}", pretrained=True, num_classes=0)
     if not timm.is_model(word):
         near = timm.list_models(f"*{word.split('_', maxsplit=1)[0]}*")[:3]
-        hint = f"; there are {', '.join(near)}" if near else ""
-        raise LinnaeaError(f"model {name}: timm has no {word!r} and there is no such folder{hint}")
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise LinnaeaError(f"model {name}: not a folder, and timm has no {word!r}{hint}")
     if pretrained:
         return timm.create_model(word, checkpoint_path=pretrained, num_classes=0)
     return timm.create_model(word, pretrained=True, num_classes=0)
@@ -322,7 +324,7 @@ def _wrap_timm(name: str, backbone: torch.nn.Module, device: torch.device) -> Ta
 def _timm_preprocess(config: Mapping[str, Any]) -> Preprocess:
     _, height, width = config["input_size"]
     if height != width:
-        raise LinnaeaError(f"the model wants pictures of {width} x {height} pixels; only square ones work")
+        raise LinnaeaError(f"the model takes pictures of {width} x {height} pixels; only square inputs work")
     bilinear = config["interpolation"] == "bilinear"
     return Preprocess(
         image_size=height,
@@ -340,7 +342,7 @@ def _wrap(
     device: torch.device,
     facts: Mapping[str, Any],
     bpe: bytes | None,
-) -> TaxonModel:  # one place that knows what a loaded model is
+) -> TaxonModel:  # the one place that knows what a loaded model consists of
     return TaxonModel(
         name=name,
         clip=clip.eval(),
@@ -371,7 +373,7 @@ _NOT_THERE = ("RepositoryNotFound", "Repository Not Found", "401 Client", "404 C
 
 @contextmanager
 def _explain_failure(name: str) -> Iterator[None]:
-    """open_clip and the hub fail in many ways, and talk; a user gets one line."""
+    """Turn the many ways in which open_clip and the hub fail into one line for the user."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:

@@ -1,7 +1,7 @@
-"""Models that run without PyTorch: both towers as ONNX, in ONNX Runtime. :func:`export_onnx` alone imports torch.
+"""Models that run without PyTorch: both towers as ONNX, in ONNX Runtime. Only :func:`export_onnx` imports torch.
 
-An exported folder holds ``image.onnx`` (uint8 pixels ``[B, 3, S, S]`` to vectors; the normalisation is inside),
-``text.onnx`` (tokens ``[B, T]`` to vectors) where there is a text tower, ``onnx.json``, and the model's label bank.
+An exported folder holds ``image.onnx`` (uint8 pixels ``[B, 3, S, S]`` to vectors, normalisation included),
+``text.onnx`` (tokens ``[B, T]`` to vectors) if there is a text tower, ``onnx.json``, and the model's label bank.
 """
 
 import json
@@ -39,7 +39,7 @@ _LEAST_WEIGHTS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxModel(Encoder):
-    """An exported model. It answers to the name (fingerprint) of the model that it was exported from."""
+    """An exported model. It has the fingerprint of the model that it was exported from."""
 
     name: str
     folder: Path
@@ -78,18 +78,19 @@ class OnnxModel(Encoder):
     def encode_captions(
         self, captions: Sequence[str], on_progress: Callable[[int, int | None], None]
     ) -> Float32[ndarray, "K E"]:
-        """
+        """Encode distinct captions as unit vectors.
+
         Raises:
-            LinnaeaError: there is no tokenizer here: that is open_clip's, which needs PyTorch.
+            LinnaeaError: the tokenizer is missing; open_clip's needs PyTorch.
         """
         try:
             from linnaea.model.tokenizer import make_tokenizer
         except ImportError as error:
             raise LinnaeaError(
-                f"{self.name}: new names need a tokenizer, which PyTorch comes with; without, use the labels it brings"
+                f"{self.name}: new names need a tokenizer; install PyTorch for it, or use the labels in the folder"
             ) from error
         if not (self.folder / BPE_FILE).exists():
-            raise LinnaeaError(f"{self.name}: was exported without a vocabulary; use the labels it brings")
+            raise LinnaeaError(f"{self.name}: was exported without a vocabulary; use the labels in the folder")
         tokenizer = make_tokenizer((self.folder / BPE_FILE).read_bytes(), int(self.about["context_length"]))
         vectors = np.empty((len(captions), self.width), np.float32)
         for start in range(0, len(captions), _AT_ONCE):
@@ -103,7 +104,7 @@ def load_onnx(folder: Path) -> OnnxModel:
     """Open an exported folder.
 
     Raises:
-        LinnaeaError: it is incomplete.
+        LinnaeaError: the folder is incomplete.
     """
     try:
         about = json.loads((folder / ONNX_FACTS_FILE).read_text(encoding="utf-8"))
@@ -123,7 +124,7 @@ def _open_session(path: Path) -> Any:
         raise LinnaeaError("exported models need ONNX Runtime: pip install 'linnaea[onnx]'") from error
     try:
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever the runtime says of a broken file
+    except Exception as error:  # whatever the runtime raises for a broken file
         raise LinnaeaError(f"{path}: cannot be opened ({str(error).splitlines()[0][:120]}); export again") from error
 
 
@@ -132,12 +133,13 @@ def _to_unit(vectors: Float32[ndarray, "B E"]) -> Float32[ndarray, "B E"]:
 
 
 def export_onnx(model: "TaxonModel", folder: Path, *, int8: bool = False, check: UInt8[ndarray, "B 3 S S"]) -> float:
-    """Write both towers; returns the largest difference between unit vectors of ``check`` here and there.
+    """Write both towers, and return the largest difference between unit vectors of ``check`` before and after.
 
-    With ``int8`` the weights are stored in 8 bits: a quarter of the size, as fast, and not the same to the last digits.
+    With ``int8`` the weights are stored in 8 bits. The files take a quarter of the size and are as fast, but the
+    vectors differ slightly.
 
     Raises:
-        LinnaeaError: the packages for it are missing, or the folder cannot be written.
+        LinnaeaError: packages are missing, or the folder cannot be written.
     """
     import torch
 
@@ -168,7 +170,7 @@ def export_onnx(model: "TaxonModel", folder: Path, *, int8: bool = False, check:
 
 
 def _make_towers(model: "TaxonModel") -> "tuple[nn.Module, nn.Module]":
-    """Return what is written: uint8 pixels to vectors, the normalisation inside; and tokens to vectors."""
+    """Return the modules to export: uint8 pixels to vectors, normalisation included, and tokens to vectors."""
     import torch
 
     class ImageTower(torch.nn.Module):
@@ -210,10 +212,10 @@ def _write(tower: "nn.Module", example: "Tensor", name: str, path: Path, *, int8
 
 
 def _store_in_8_bits(path: Path) -> None:
-    """Weights become int8 with a scale for each row of their first axis; the arithmetic stays in float32.
+    """Store weights as int8 with a scale for each row of their first axis; the arithmetic stays in float32.
 
-    Activations are not quantised: for EfficientNet-Lite1 that (ONNX Runtime's dynamic quantisation) turned vectors by
-    up to 40 degrees, and was slower.
+    Activations are not quantised. ONNX Runtime's dynamic quantisation of them turned the vectors of EfficientNet-Lite1
+    by up to 40 degrees, and was slower.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -237,7 +239,7 @@ def _store_in_8_bits(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks to whoever wrote it; and it knows no fused attention."""
+    """Silence the exporter's messages, and turn off fused attention, which it does not know."""
     import torch
 
     level, fast = logging.root.level, torch.backends.mha.get_fastpath_enabled()

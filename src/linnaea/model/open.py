@@ -1,6 +1,6 @@
-"""Open a model by whatever name it is given: a folder, a bundled or a published model, the hub's, an architecture.
+"""Open a model by name: a folder, a bundled or published model, a hub model, or an open_clip architecture.
 
-No torch here: an exported model (:mod:`linnaea.model.onnx`) opens without it.
+The module does not import torch: an exported model (:mod:`linnaea.model.onnx`) opens without it.
 """
 
 import difflib
@@ -22,15 +22,15 @@ HUB_MODELS = {
     "bioclip-2": "hf-hub:imageomics/bioclip-2",
     "bioclip-2.5": "hf-hub:imageomics/bioclip-2.5-vith14",
 }
-"""Our names for published weights.
+"""Linnaea's names for published weights.
 
-``hf-hub:ORG/NAME@REVISION`` pins a commit. These carry no ``@REVISION`` yet: their commits could not be looked up where
-this was written (no network), and a guessed one would be worse than none. ``facts["revision"]`` of a loaded model
-says which commit it is.
+``hf-hub:ORG/NAME@REVISION`` pins a commit. These names have no ``@REVISION`` yet, because their commits could not be
+looked up offline, and a guessed commit would be worse than none. ``facts["revision"]`` of a loaded model says which
+commit it is.
 """
 
 HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.5": "ViT-H-14"}
-"""open_clip's names of their architectures: what can be known of them without their weights."""
+"""open_clip's names of the published models' architectures: what is known about them without their weights."""
 
 
 def open_encoder(
@@ -38,8 +38,8 @@ def open_encoder(
 ) -> "Encoder":
     """Open a model to encode photographs as fast as the machine can.
 
-    An exported folder runs in ONNX Runtime, every other model in PyTorch. Vectors equal those of :func:`load_model`
-    but for the rounding of float32 sums.
+    An exported folder runs in ONNX Runtime, any other model in PyTorch. Vectors differ from those of
+    :func:`load_model` only by the rounding of float32 sums.
 
     Raises:
         LinnaeaError: there is no such model, or it is broken.
@@ -49,7 +49,7 @@ def open_encoder(
         from linnaea.model.onnx import load_onnx
 
         if precision == "bf16":
-            raise LinnaeaError(f"{name}: an exported model runs as it was exported; leave out --precision bf16")
+            raise LinnaeaError(f"{name}: an exported model has a fixed precision; leave out --precision bf16")
         if pretrained:
             raise LinnaeaError(_explain_unused(name, pretrained))
         return load_onnx(folder)
@@ -63,13 +63,13 @@ def open_encoder(
 def load_model(
     name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
 ) -> "TaxonModel":
-    """Load a PyTorch model: a folder, a name of ours (``nano``, which comes with the package, or ``bioclip``),
-    ``hf-hub:org/repo``, or an open_clip architecture.
+    """Load a PyTorch model.
 
-    An open_clip architecture needs ``pretrained``: one of its tags, or a file of weights. With a folder or
-    ``timm:NAME`` it is a file whose weights replace those of the model. A hub model may be pinned,
-    ``hf-hub:org/repo@revision``; it comes from the hub's cache where it lies there, also offline. ``timm:NAME`` and
-    ``timm:FOLDER`` are models of images alone.
+    The name is a folder, a name of Linnaea's (``nano``, which comes with the package, or ``bioclip``),
+    ``hf-hub:org/repo``, or an open_clip architecture. An open_clip architecture needs ``pretrained``: one of its tags,
+    or a file of weights. For a folder or ``timm:NAME``, ``pretrained`` is a file whose weights replace the model's. A
+    hub model may be pinned, as ``hf-hub:org/repo@revision``; it is read from the hub's cache if it is there, also
+    offline. ``timm:NAME`` and ``timm:FOLDER`` are models without a text tower.
 
     Raises:
         LinnaeaError: there is no such model, it is broken, it cannot be downloaded, or it takes no ``pretrained``.
@@ -90,7 +90,7 @@ def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonMo
             raise LinnaeaError(_explain_unused(name, pretrained))
         if not pretrained:
             return replace(load.load_folder(folder, device), name=name)
-        # Under another name, so that what the folder has beside its own weights (labels) is not taken for theirs.
+        # The new name keeps the folder's own labels from being taken for labels of these weights.
         return replace(load.load_folder(folder, device, Path(pretrained)), name=f"{name} with {pretrained}")
     if identifier.startswith(HUB):
         if pretrained:
@@ -102,7 +102,7 @@ def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonMo
 
 
 def _explain_unused(name: str, pretrained: str) -> str:
-    there = "" if Path(pretrained).is_file() else "there is no such file, and "
+    there = "" if Path(pretrained).is_file() else "not a file, and "
     return f"--pretrained {pretrained}: {there}{name} has weights of its own; leave --pretrained out"
 
 
@@ -119,7 +119,7 @@ def _explain_unknown(name: str, architectures: list[str]) -> str:
 
 
 def _lower(model: "TaxonModel", precision: Precision) -> "TaxonModel":
-    """Return the model with its image tower, which is changed in place, at that precision."""
+    """Change the model's image tower in place to that precision, and return the model."""
     from linnaea.model.fast import choose_precision, lower_to_bf16
 
     chosen = choose_precision(precision, model.device)

@@ -1,4 +1,4 @@
-"""How a picture becomes the image tower's input: open_clip's evaluation transform, as a value."""
+"""Turn a picture into the image tower's input: open_clip's evaluation transform, as a value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,25 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Interpolation = Literal["bicubic", "bilinear", "random"]
-"""open_clip's words; ``random`` is for training and means bicubic here."""
+"""open_clip's words. ``random`` is for training and means bicubic here."""
 ResizeMode = Literal["shortest", "longest", "squash", "pybioclip"]
-"""Short side to the size and crop; long side to the size and pad; both sides to the size. ``pybioclip``: both sides to
-the size, linearly and in floating point, as pybioclip shows photographs to the published models."""
+"""How a picture becomes a square.
+
+``shortest``: resize the short side and crop. ``longest``: resize the long side and pad. ``squash``: resize both sides.
+``pybioclip``: resize both sides, linearly and in floating point, as pybioclip does for the published models.
+"""
 Preprocessing: TypeAlias = Literal["crop", "squash"]
-"""What a user may choose instead of the model's own: the middle square, or all of it, as pybioclip does."""
+"""What a user may choose instead of the model's own: the middle square, or the whole picture as in pybioclip."""
 
 Pixels: TypeAlias = UInt8[ndarray, "B 3 S S"] | Float32[ndarray, "B 3 S S"]
-"""A batch that :meth:`Preprocess.pixels` made."""
+"""A batch made by :meth:`Preprocess.pixels`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
     """open_clip's evaluation transform for a square input of ``image_size`` pixels.
 
-    ``mean`` and ``std`` are those of pixels between 0 and 1, per channel RGB.
+    ``mean`` and ``std`` are per RGB channel, for pixels between 0 and 1.
 
     Raises:
         ValueError: a mode that open_clip does not know.
@@ -43,7 +46,7 @@ class Preprocess:
     interpolation: str = "bicubic"
     resize_mode: str = "shortest"
     fill_color: int = 0
-    """Grey value of the padding in mode ``longest``."""
+    """The grey value of the padding in mode ``longest``."""
 
     def __post_init__(self) -> None:
         if self.interpolation not in get_args(Interpolation):
@@ -53,7 +56,7 @@ class Preprocess:
 
     @classmethod
     def of_open_clip(cls, cfg: Mapping[str, Any]) -> "Preprocess":
-        """From open_clip's ``preprocess_cfg`` with its ``size``.
+        """Read open_clip's ``preprocess_cfg`` with its ``size``.
 
         Raises:
             LinnaeaError: the input is not square.
@@ -62,14 +65,14 @@ class Preprocess:
         sides = {size} if isinstance(size, int) else set(size)
         if len(sides) != 1:
             raise LinnaeaError(
-                f"the model wants pictures of {' x '.join(map(str, size))} pixels; only square ones work"
+                f"the model takes pictures of {' x '.join(map(str, size))} pixels; only square inputs work"
             )
         keys = ("interpolation", "resize_mode", "fill_color")
         given = {key: cfg[key] for key in keys if cfg.get(key) is not None}
         return cls(image_size=sides.pop(), mean=_triple(cfg["mean"]), std=_triple(cfg["std"]), **given)
 
     def as_open_clip(self) -> dict[str, Any]:
-        """``preprocess_cfg`` of ``open_clip_config.json``; open_clip takes the size from the image tower."""
+        """Return the ``preprocess_cfg`` of ``open_clip_config.json``; open_clip takes the size from the image tower."""
         return {
             "mean": list(self.mean),
             "std": list(self.std),
@@ -80,7 +83,7 @@ class Preprocess:
 
     @cached_property
     def _steps(self) -> list[Any]:
-        """open_clip's own, where ours (below) do not do."""
+        """Return open_clip's own steps, for the modes that the code below does not cover."""
         from open_clip.transform import image_transform
         from torchvision.transforms import ToTensor
 
@@ -96,9 +99,9 @@ class Preprocess:
         return list(full[: next(i for i, step in enumerate(full) if isinstance(step, ToTensor))])
 
     def pixels(self, picture: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "3 S S"] | Float32[ndarray, "3 S S"]:
-        """RGB pixels as the tower takes them, up to (not with) open_clip's ``ToTensor``: the same bits.
+        """Return RGB pixels as the tower takes them, with the same bits as open_clip's transform before ``ToTensor``.
 
-        Values lie between 0 and 255; they are whole but in the mode ``pybioclip``.
+        Values are between 0 and 255, and whole numbers except in the mode ``pybioclip``.
         """
         if self.resize_mode == "pybioclip":
             return self._squash_in_float(picture)
@@ -111,7 +114,7 @@ class Preprocess:
         return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
     def _to_square(self, image: Image.Image) -> Image.Image:
-        """As torchvision's ``Resize`` and ``CenterCrop``, which open_clip uses; they would import PyTorch."""
+        """Resize and crop as torchvision's ``Resize`` and ``CenterCrop``, which open_clip uses, without PyTorch."""
         side = self.image_size
         method = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
         if self.resize_mode == "squash":
@@ -123,17 +126,17 @@ class Preprocess:
         return small.crop((left, top, left + side, top + side))
 
     def _squash_in_float(self, picture: UInt8[ndarray, "H W 3"]) -> Float32[ndarray, "3 S S"]:
-        """As torchvision's ``Resize`` of a float tensor with ``antialias``, which is Pillow's filter, never rounded."""
+        """Resize as torchvision's antialiased ``Resize`` of a float tensor: Pillow's filter without rounding."""
         size = (self.image_size, self.image_size)
         channels = (Image.fromarray(picture[..., channel].astype(np.float32)) for channel in range(3))
         return np.stack([np.asarray(one.resize(size, Image.Resampling.BILINEAR), np.float32) for one in channels])
 
     @property
     def enough_short_side(self) -> int:
-        """The short side in pixels that a scaled decode may stop at: twice the input, for the filter to average.
+        """Return the short side in pixels at which a scaled decode may stop: twice the input, for a good average.
 
-        Decoding no more than this is several times faster for camera photographs, and not exact: the picture was
-        then shrunk twice.
+        Decoding no more than this is several times faster for camera photographs. It is not exact, since the picture
+        is then shrunk twice.
         """
         return 2 * self.image_size
 

@@ -1,8 +1,8 @@
-"""Captions to tokens to vectors, with no work on padding and none done twice.
+"""Encode captions as vectors without work on padding, and without repeated work.
 
-Taxonomic captions fill less than half of CLIP's 77 tokens, a batch holds many pictures of one caption, and the
-captions of relatives begin alike. All three savings are exact: the text tower is causal, so a token's state depends
-on nothing that follows it.
+Taxonomic captions fill less than half of CLIP's 77 tokens, a batch holds many pictures with the same caption, and the
+captions of related taxa begin alike. All three savings are exact: the text tower is causal, so the state of a token
+depends on nothing that follows it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,18 +24,18 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, T
 from linnaea.taxonomy.tree import number_lineages
 
 NODES_AT_ONCE = 4096
-"""Tokens that :func:`iter_encoded_tree` takes through the tower at once; more need more memory and are not faster."""
+"""Tokens that :func:`iter_encoded_tree` takes through the tower at once. More need more memory and are not faster."""
 MAX_CAPTIONS_AT_ONCE = 4096
 CAPTIONS_OF_LIKE_LENGTH = 128
-"""Captions in a stretch of :func:`encode_by_length`."""
+"""Captions that :func:`encode_by_length` encodes at once."""
 
 
 @dataclass(frozen=True)
 class CausalTower:
-    """The parts of a text tower whose every token sees only itself and what precedes it, and that reads its end token.
+    """The parts of a causal text tower that reads its end token; each token sees only itself and what precedes it.
 
-    CLIP's own, and open_clip's towers of that kind. Not: bidirectional ones, Hugging Face's, CoCa's, those that pool
-    elsewhere. They see the padding, and get it.
+    CLIP's text tower is one, and so are open_clip's towers of that kind. Bidirectional towers, Hugging Face's, CoCa's
+    and towers that pool elsewhere are not: they see the padding, and get it.
     """
 
     token_embedding: nn.Module
@@ -47,7 +47,7 @@ class CausalTower:
 
     @classmethod
     def of(cls, clip: Any) -> "CausalTower | None":
-        """The causal tower of a model, or ``None`` where it has none."""
+        """Return the causal tower of a model, or ``None`` if it has none."""
         tower = getattr(clip, "text", clip)
         pooling = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
         if (
@@ -67,14 +67,14 @@ class CausalTower:
 
     @property
     def shares_prefixes(self) -> bool:
-        """Whether the tower's blocks are CLIP's plain ones, which :func:`iter_encoded_tree` can take apart."""
+        """Tell whether the tower's blocks are CLIP's plain ones, which :func:`iter_encoded_tree` can take apart."""
         return all(
             isinstance(block, ResidualAttentionBlock) and block.attn.in_proj_weight is not None
             for block in self.transformer.resblocks
         )
 
     def project(self, state_BW: Float[Tensor, "B W"]) -> Float[Tensor, "B E"]:
-        """From the end token's normalised state to the joint space."""
+        """Project the end token's normalised state to the joint space."""
         if self.projection is None:
             return state_BW
         projected: Tensor = (
@@ -84,10 +84,10 @@ class CausalTower:
 
 
 def encode_text(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
-    """The text tower's output (not normalised) for tokens of any length up to the context, padded with 0.
+    """Return the text tower's output (not normalised) for tokens of any length up to the context, padded with 0.
 
-    Equal to open_clip's ``encode_text`` on tokens padded to the context; 3.3 refuses shorter ones. Towers that are not
-    causal (see :class:`CausalTower`) do get the padding.
+    The output equals open_clip's ``encode_text`` on tokens padded to the context; open_clip 3.3 refuses shorter ones.
+    Towers that are not causal (see :class:`CausalTower`) do get the padding.
     """
     tower = CausalTower.of(clip)
     if tower is None:
@@ -102,22 +102,22 @@ def encode_text(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B E"
 
 
 def take_rows(value: Float[Tensor, "U ..."], row_of_B: Int[Tensor, " B"]) -> Float[Tensor, "B ..."]:
-    """Return ``value[row_of_B]``, with a gradient whose sums have the same order every time on a CPU.
+    """Return ``value[row_of_B]``, with a gradient that is summed in the same order every time on a CPU.
 
-    The gradient of the index itself does not: several threads add what comes back to one row, whoever is first. A
-    gradient that flows through rows that may repeat needs this function.
+    The gradient of plain indexing is not: several threads add to one row in any order. A gradient that flows through
+    repeated rows needs this function.
     """
     return value.index_select(0, row_of_B)
 
 
 def encode_by_length(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
-    """:func:`encode_text`, on a CPU a stretch of captions of like length at a time: little of its work is on padding.
+    """Encode as :func:`encode_text`, but on a CPU in groups of similar length, so that little work goes to padding.
 
-    Elsewhere one large batch is faster, and so it is for towers that see their padding.
+    On other devices one large batch is faster, and so it is for towers that see their padding.
     """
     if tokens_BT.device.type != "cpu" or len(tokens_BT) <= CAPTIONS_OF_LIKE_LENGTH or CausalTower.of(clip) is None:
         return encode_text(clip, tokens_BT)
-    lengths_B = tokens_BT.argmax(dim=1) + 1  # the end token has the highest number
+    lengths_B = tokens_BT.argmax(dim=1) + 1  # the end token has the highest id
     order_B = lengths_B.argsort(stable=True)
     rows_of = torch.split(order_B, CAPTIONS_OF_LIKE_LENGTH)
     parts = [encode_text(clip, tokens_BT[rows, : int(lengths_B[rows].max())]) for rows in rows_of]
@@ -126,16 +126,16 @@ def encode_by_length(clip: Any, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, 
 
 @dataclass(frozen=True)
 class _Tree:
-    """Some captions in sorted order as a tree of tokens; a node is a token after all that precede it.
+    """Sorted captions as a tree of tokens; a node is a token together with all tokens before it.
 
-    A caption *owns* the nodes that the caption before it does not have: positions ``n_shared`` to its end. Nodes are
-    numbered caption by caption, so a caption's own lie together.
+    A caption *owns* the nodes that the caption before it does not have: those from position ``n_shared`` to its end.
+    Nodes are numbered caption by caption, so the nodes of one caption are contiguous.
     """
 
     tokens_N: Int64[ndarray, " N"]
     positions_N: Int64[ndarray, " N"]
     node_of: Int64[ndarray, "B T"]
-    """The node of every caption's every position (of padding: any)."""
+    """The node of each caption at each position (for padding: any)."""
     n_shared: Int64[ndarray, " B"]
     n_own: Int64[ndarray, " B"]
     end_nodes: Int64[ndarray, " B"]
@@ -148,7 +148,7 @@ def _make_tree(tokens_BT: Int32[ndarray, "B T"], lengths: Int64[ndarray, " B"]) 
     places = np.arange(n_tokens)
     own = (places >= n_shared[:, None]) & (places < lengths[:, None])
     numbers = np.where(own, np.cumsum(own.ravel()).reshape(own.shape) - 1, -1)
-    # What a caption shares, the nearest caption above that owns this position has: numbers grow downwards.
+    # A shared node belongs to the nearest earlier caption that owns this position: its number is the highest so far.
     node_of = np.maximum.accumulate(numbers, axis=0)
     return _Tree(
         tokens_N=tokens_BT[own].astype(np.int64),
@@ -162,17 +162,17 @@ def _make_tree(tokens_BT: Int32[ndarray, "B T"], lengths: Int64[ndarray, " B"]) 
 
 @dataclass(frozen=True)
 class _Group:
-    """Captions of a tree that ask from about as many nodes: one rectangular attention."""
+    """Captions of a tree with about as many querying nodes each: one rectangular attention."""
 
     queries: Int[Tensor, "B Q"]
-    """Rows that ask (of padding: any, and never read)."""
+    """Rows of the queries (for padding: any, and never read)."""
     keys: Int[Tensor, "B T"]
     visible: Bool[Tensor, "B 1 Q T"]
     is_real: Bool[Tensor, "B Q"]
 
 
 def _group_own(tree: _Tree, device: torch.device) -> Iterator[_Group]:
-    """Every node asks. In a group the numbers of own nodes differ by less than half, so that little is padded."""
+    """Yield groups in which every node queries; own node counts within a group differ by less than half."""
     size = np.ceil(np.log2(np.maximum(tree.n_own, 1)) * 2).astype(np.int64)
     for value in np.unique(size):
         rows = np.flatnonzero(size == value)
@@ -190,7 +190,7 @@ def _group_own(tree: _Tree, device: torch.device) -> Iterator[_Group]:
 
 
 def _group_ends(tree: _Tree, device: torch.device) -> _Group:
-    """Only the end tokens ask, row by row."""
+    """Return the group in which only the end tokens query, row by row."""
     n_captions, n_tokens = tree.node_of.shape
     visible = np.arange(n_tokens) < (tree.n_shared + tree.n_own)[:, None]
     rows = torch.arange(n_captions, device=device)[:, None]
@@ -205,7 +205,7 @@ def _group_ends(tree: _Tree, device: torch.device) -> _Group:
 def _attend(
     attention: nn.MultiheadAttention, asking_QW: Tensor, x_NW: Float[Tensor, "N W"], groups: Sequence[_Group]
 ) -> Float[Tensor, "Q W"]:
-    """Attention of the asking rows over the nodes that their groups show them."""
+    """Compute the attention of the querying rows over the nodes that their groups show them."""
     width = x_NW.shape[1]
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     query = linear(asking_QW, weight[:width], bias[:width])
@@ -234,7 +234,7 @@ def _encode_tree(tower: CausalTower, tree: _Tree) -> Float[Tensor, "B E"]:
         normed = block.ln_1(x)
         x = x + block.ls_1(_attend(block.attn, normed, normed, groups))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
-    # In the last block nothing reads any but the end tokens.
+    # In the last block only the end tokens are read.
     ends = torch.from_numpy(tree.end_nodes).to(device)
     normed = last.ln_1(x)
     x = x[ends] + last.ls_1(_attend(last.attn, normed[ends], normed, [_group_ends(tree, device)]))
@@ -245,11 +245,11 @@ def _encode_tree(tower: CausalTower, tree: _Tree) -> Float[Tensor, "B E"]:
 def iter_encoded_tree(
     clip: Any, tokens: RaggedTokens, *, nodes_at_once: int = NODES_AT_ONCE
 ) -> Iterator[tuple[Int64[ndarray, " B"], Float[Tensor, "B E"]]]:
-    """Encode captions, each shared beginning once; yields rows and their vectors (not normalised), in sorted order.
+    """Encode captions, each shared beginning once; yield rows and their vectors (not normalised), in sorted order.
 
-    The captions are sorted and cut into stretches; a stretch is a tree of tokens, and all its nodes go through a layer
-    together, each attending to its ancestors. That equals encoding every caption alone, up to the order of sums, for
-    :class:`CausalTower`; others are encoded plainly. Each distinct row of tokens is encoded once.
+    The captions are sorted and cut into stretches. A stretch is a tree of tokens whose nodes go through each layer
+    together, each attending to its ancestors. The result equals encoding every caption alone, up to the order of sums,
+    for a :class:`CausalTower`; other towers encode captions plainly. Each distinct row of tokens is encoded once.
     """
     if not len(tokens):
         return
@@ -300,18 +300,18 @@ def _iter_encoded_plainly(clip: Any, tokens: RaggedTokens, batch_size: int = 256
 
 @dataclass(frozen=True)
 class TokenTable:
-    """Every caption of every taxon, tokenised once: what training reads instead of a tokenizer.
+    """The captions of all taxa, each tokenised once; training reads this table instead of calling a tokenizer.
 
-    ``caption_of[taxon, text type]`` is the number of a distinct caption. Beside it, each taxon's place in the tree.
+    ``caption_of[taxon, text type]`` is the number of a distinct caption. The table also holds each taxon's lineage.
     """
 
     text_types: tuple[TextType, ...]
     caption_of: Int32[ndarray, "K types"]
     captions: RaggedTokens
     lineage_of: Int32[ndarray, "K ranks"]
-    """At each rank the number of the taxon's ancestor, counted from 0 in the order of the taxa; -1: no name there."""
+    """The number of the taxon's ancestor at each rank, counted from 0 in the order of the taxa; -1: no name."""
     rank_caption_of: Int32[ndarray, "K ranks"] | None = None
-    """The caption of the ancestor at each rank (its lineage down to there), where those are asked for; -1: none."""
+    """The caption of the ancestor at each rank (its lineage down to it), if requested; -1: none."""
 
     @property
     def n_captions(self) -> int:
@@ -319,20 +319,20 @@ class TokenTable:
 
     @property
     def n_truncated(self) -> int:
-        """Distinct captions that do not fit the context; they keep its first tokens and the end token."""
+        """Return how many distinct captions exceed the context; they keep its first tokens and the end token."""
         return self.captions.n_truncated
 
     def batch(
         self, taxon_ids: NDArray[np.integer[Any]], text_types: NDArray[np.integer[Any]]
     ) -> tuple[Int[Tensor, "U T"], Int[Tensor, " B"]]:
-        """The distinct captions of a batch, trimmed to its longest, and for each sample which one is its own.
+        """Return the distinct captions of a batch, trimmed to the longest, and for each sample the row of its caption.
 
         ``text_types`` are positions in :attr:`text_types`.
         """
         return self.distinct(self.caption_of[taxon_ids, text_types])
 
     def distinct(self, captions: NDArray[np.integer[Any]]) -> tuple[Int[Tensor, "U T"], Int[Tensor, " B"]]:
-        """The tokens of the distinct ones among numbers of captions, and for each number its row of them."""
+        """Return the tokens of the distinct captions among these numbers, and for each number its row in them."""
         numbers, inverse = np.unique(captions, return_inverse=True)
         return torch.from_numpy(self.captions.padded(numbers)), torch.from_numpy(inverse.astype(np.int64))
 
@@ -348,7 +348,7 @@ def make_token_table(
 ) -> TokenTable:
     """Tokenise the captions of all taxa in all text types, each distinct caption once.
 
-    ``with_ranks`` adds the captions of their ancestors at every rank.
+    ``with_ranks`` adds the captions of the ancestors at every rank.
     """
     numbers: dict[str, int] = {}
     caption_of = np.empty((len(taxa), len(text_types)), np.int32)

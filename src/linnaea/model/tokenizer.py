@@ -1,8 +1,8 @@
-"""Byte-pair vocabularies of our own, in the format of open_clip's ``SimpleTokenizer``.
+"""Byte-pair vocabularies trained on names, in the format of open_clip's ``SimpleTokenizer``.
 
-A small vocabulary trained on scientific and English names makes small models small: CLIP's 49,408 pieces are most
-of their weight. The file is ``bpe.txt.gz``: one header line, one merge per line, no newline at the end;
-the vocabulary has 512 + merges + 2 pieces, and the end token has the highest id.
+A small vocabulary of scientific and English names makes small models small: CLIP's 49,408 pieces are most of their
+weight. The file is ``bpe.txt.gz``: one header line, one merge per line, no newline at the end. The vocabulary has
+512 + merges + 2 pieces, and the end token has the highest id.
 """
 
 import gzip
@@ -24,9 +24,9 @@ from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode, get_clean_fn
 N_BYTE_PIECES = 512
 N_SPECIAL_PIECES = 2
 MAX_MERGES = 49_152 - 256 - 2
-"""open_clip reads no more of the file."""
+"""The number of merges that open_clip reads from the file."""
 DEFAULT_VOCABULARY_SIZE = 49_408
-"""OpenAI's vocabulary, open_clip's where a configuration names none."""
+"""The size of OpenAI's vocabulary, which open_clip uses if a configuration names none."""
 _BLOCK = 4096
 _PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
@@ -34,27 +34,27 @@ Pair = tuple[str, str]
 
 
 def vocabulary_size(bpe: bytes) -> int:
-    """How many pieces a ``bpe.txt.gz`` gives: the rows of the token embedding.
+    """Return the number of pieces of a ``bpe.txt.gz``: the rows of the token embedding.
 
-    (``SimpleTokenizer.vocab_size`` is smaller where two merges give one string; the ids are not.)
+    ``SimpleTokenizer.vocab_size`` is smaller if two merges give the same string; the ids are not.
     """
     n_merges = len(gzip.decompress(bpe).decode().split("\n")) - 1
     return N_BYTE_PIECES + min(n_merges, MAX_MERGES) + N_SPECIAL_PIECES
 
 
 def make_tokenizer(bpe: bytes, context_length: int) -> Any:
-    """open_clip's own tokenizer over a vocabulary given as bytes."""
+    """Return open_clip's own tokenizer for a vocabulary given as bytes."""
     return SimpleTokenizer(bpe_path=io.BytesIO(bpe), context_length=context_length)
 
 
 @dataclass(frozen=True)
 class RaggedTokens:
-    """Token ids of many captions without padding: caption i is ``tokens[starts[i] : starts[i + 1]]``."""
+    """The token ids of many captions without padding: caption i is ``tokens[starts[i] : starts[i + 1]]``."""
 
     tokens: Int32[ndarray, " N"]
     starts: Int64[ndarray, " K_plus_1"]
     n_truncated: int
-    """Captions that were longer than the context; they keep its first tokens and the end token."""
+    """Captions longer than the context; they keep its first tokens and the end token."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -64,7 +64,7 @@ class RaggedTokens:
         return np.diff(self.starts)
 
     def padded(self, rows: NDArray[np.integer[Any]] | slice = slice(None)) -> Int64[ndarray, "B T"]:
-        """The captions at ``rows``, padded with 0 to the longest of them."""
+        """Return the captions at ``rows``, padded with 0 to the longest of them."""
         starts, lengths = self.starts[:-1][rows], self.lengths[rows]
         places = np.arange(lengths.max(initial=1))
         filled = places < lengths[:, None]
@@ -74,11 +74,11 @@ class RaggedTokens:
 
 
 def tokenize_ragged(tokenizer: Any, captions: Sequence[str]) -> RaggedTokens:
-    """Token ids as ``tokenizer(captions)`` gives them, without padding.
+    """Return token ids as ``tokenizer(captions)`` gives them, without padding.
 
-    open_clip's own tokenizer spends most of its time on repairing text. In printable ASCII there is nothing to repair,
-    and no piece crosses white space: there each distinct word is tokenised once. Tokenizers of other kinds keep their
-    padding, since their models see it.
+    open_clip's own tokenizer spends most of its time on repairing text. Printable ASCII needs no repair, and no piece
+    crosses white space, so each distinct word is tokenised once. Tokenizers of other kinds keep their padding, since
+    their models see it.
     """
     if not _is_usual(tokenizer):
         return _join([row for block in _blocks(captions) for row in tokenizer(block).numpy()], 0)
@@ -99,20 +99,20 @@ def tokenize_ragged(tokenizer: Any, captions: Sequence[str]) -> RaggedTokens:
         if len(row) > limit:
             n_truncated += 1
             row = [*row[: limit - 1], end]
-        if "<" in caption:  # an end token spelt out in the text: the tower reads the first
+        if "<" in caption:  # an end token spelt out in the text: the tower reads the first one
             row = row[: row.index(end) + 1]
         rows.append(row)
     return _join(rows, n_truncated)
 
 
 def _is_usual(tokenizer: Any) -> bool:
-    """Whether this is CLIP's tokenizer as open_clip makes it by default."""
+    """Tell whether this is CLIP's tokenizer as open_clip makes it by default."""
     usual = isinstance(tokenizer, SimpleTokenizer) and tokenizer.reduction_fn is None
     return usual and tokenizer.clean_fn is get_clean_fn("lower")
 
 
 def _encode_plain_word(tokenizer: SimpleTokenizer, word: str) -> list[int]:
-    """``tokenizer.encode`` without the repair."""
+    """Return what ``tokenizer.encode`` returns, without repairing the text."""
     pieces = regex.findall(tokenizer.pat, word.lower())  # bytes of plain text are their own letters
     return [tokenizer.encoder[part] for piece in pieces for part in tokenizer.bpe(piece).split(" ")]
 
@@ -135,10 +135,10 @@ def _join(rows: Sequence[Any], n_truncated: int) -> RaggedTokens:
 
 
 def train_bpe(texts: Iterable[str], n_merges: int) -> bytes:
-    """A vocabulary with at most ``n_merges`` merges, the commonest pair first; ties go by the alphabet.
+    """Train a vocabulary of at most ``n_merges`` merges, the most frequent pair first; ties go by the alphabet.
 
-    Works on the distinct words (a million names are some hundred thousand of them) and updates pair counts
-    only where a merge changed a word.
+    The function works on distinct words (a million names have some hundred thousand) and updates pair counts only
+    where a merge changed a word.
     """
     words = _count_words(texts)
     symbols = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
@@ -154,7 +154,7 @@ def train_bpe(texts: Iterable[str], n_merges: int) -> bytes:
     merges: list[Pair] = []
     while heap and len(merges) < min(n_merges, MAX_MERGES):
         count, pair = heapq.heappop(heap)
-        if counts[pair] != -count:  # it has become rarer since
+        if counts[pair] != -count:  # it has become rarer in the meantime
             if counts[pair] > 0:
                 heapq.heappush(heap, (-counts[pair], pair))
             continue
@@ -174,7 +174,7 @@ def train_bpe(texts: Iterable[str], n_merges: int) -> bytes:
 
 
 def _count_words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word (in byte letters) occurs in the cleaned texts, as the tokenizer cuts them."""
+    """Count each word (in byte letters) of the cleaned texts, as the tokenizer cuts them."""
     clean, byte_letters = get_clean_fn("lower"), bytes_to_unicode()
     parts: Counter[str] = Counter()
     for text in texts:
@@ -187,7 +187,7 @@ def _count_words(texts: Iterable[str]) -> Counter[str]:
 
 
 def _merge_in_word(word: list[str], pair: Pair, weight: int, counts: Counter[Pair]) -> tuple[list[str], set[Pair]]:
-    """The word with ``pair`` joined from the left, and the pairs that came into being; keeps all other counts."""
+    """Return the word with ``pair`` joined from the left, and the new pairs; update all other counts."""
     first, second = pair
     whole = first + second
     joined: list[str] = []
