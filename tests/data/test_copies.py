@@ -93,7 +93,7 @@ def test_exact_copies_go_and_near_ones_stay_together() -> None:
     rule = DuplicateRule(exact="drop", near="group")
     found = pl.concat([make_links([(0, 1)], "exact"), make_links([(0, 1), (0, 2), (1, 3)])])
     done = settle_copies(make_records([""] * 4), rule, found, np.ones(4, dtype=bool))
-    assert done.rejected.rows() == [(1, "is an exact copy -- of s r0")]
+    assert done.rejected.rows() == [(1, "exact copy -- of s r0")]
     assert done.grouped.rows() == [(0, 0), (2, 0)], "what was linked through the dropped one alone is no cluster"
 
 

@@ -157,7 +157,7 @@ def test_full_buckets_are_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("threshold", [-1, 64])
 def test_a_threshold_that_cannot_be_searched(threshold: int) -> None:
-    with pytest.raises(ValueError, match="must lie between 0 and 63"):
+    with pytest.raises(ValueError, match="must be between 0 and 63"):
         next(iter_near(np.zeros((1, 4), np.uint64), np.zeros((1, 4), np.uint64), threshold))
 
 

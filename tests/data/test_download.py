@@ -270,16 +270,16 @@ def test_private_networks_are_not_reached(tmp_path: Path, server: bad.Misbehavin
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        (bad.page(), "is no image (an HTML page)"),
-        (bad.answer(b'{"error": "not found", "status": 404, "detail": ""}'), "is no image (JSON)"),
+        (bad.page(), "not an image (HTML)"),
+        (bad.answer(b'{"error": "not found", "status": 404, "detail": ""}'), "not an image (JSON)"),
         (
             bad.answer(b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>"),
-            "is no image (an HTML or XML page)",
+            "not an image (HTML or XML)",
         ),
-        (bad.answer(b"%PDF-1.7 ..........................................."), "is no image (a PDF)"),
-        (bad.answer(b"\x00\x01\x02\x03" * 20), "is no image (unknown format)"),
-        (bad.answer(b"tiny"), "is no image (unknown format)"),
-        (bad.answer(b"x" * 100, Content_Type="image/png", Content_Length="100"), "is no image (unknown format)"),
+        (bad.answer(b"%PDF-1.7 ..........................................."), "not an image (PDF)"),
+        (bad.answer(b"\x00\x01\x02\x03" * 20), "not an image (unknown format)"),
+        (bad.answer(b"tiny"), "not an image (unknown format)"),
+        (bad.answer(b"x" * 100, Content_Type="image/png", Content_Length="100"), "not an image (unknown format)"),
     ],
 )
 def test_what_is_no_picture_is_refused_whatever_its_headers_say(
@@ -324,7 +324,7 @@ def test_checksums_of_the_table_are_checked(tmp_path: Path, server: bad.Misbehav
     summary = fetch(tmp_path, rows)
     assert summary.n_out == 3
     # Rows that share a URL are judged each by its own checksum.
-    assert summary.reasons == {"md5 is not the table's": 2, "sha256 is not the table's": 1}
+    assert summary.reasons == {"md5 differs from the table": 2, "sha256 differs from the table": 1}
 
 
 def test_a_host_that_is_gone_is_given_up(tmp_path: Path, server: bad.MisbehavingServer) -> None:

@@ -111,7 +111,7 @@ def test_inat21(tmp_path: Path) -> None:
     assert first.facts["label"] == "Pica hudsonia"
     assert rejects == {"val/x/9.jpg": "has no category in the annotations"}
     write(tmp_path / "bad.json", "[]")
-    with pytest.raises(LinnaeaError, match="is no annotation file"):
+    with pytest.raises(LinnaeaError, match="not an iNat21 annotation file"):
         list(Inat21Source(annotations=tmp_path / "bad.json", root=tmp_path).records())
 
 
@@ -343,9 +343,9 @@ def test_gbif(tmp_path: Path) -> None:
     assert records["2/2"].taxon.lineage == (*PICA, "")
     assert read_location(records["2/2"].location) == jpeg(3)
     assert rejects == {
-        "2/3": "is no picture (Sound)",
+        "2/3": "not a picture (Sound)",
         "9/4": "its occurrence is not in the archive",
-        "1/5": "has no address",
+        "1/5": "has no URL",
         "1/6": "was not downloaded",
     }
 
@@ -355,7 +355,7 @@ def test_an_archive_of_something_else_is_one_line(tmp_path: Path) -> None:
     meta = tmp_path / "dwca/meta.xml"
     text = meta.read_text()
     for bad, message in (
-        (text.replace("terms/Occurrence", "terms/Taxon"), "has a core of Taxon"),
+        (text.replace("terms/Occurrence", "terms/Taxon"), "the core is Taxon"),
         ("<x", "not a description"),
         (text.replace("multimedia.txt", "gone.txt"), "it names is missing"),
         (text.replace("1.0/Multimedia", "1.0/Other"), "has no multimedia extension"),

@@ -1,1 +1,1 @@
-"""Copies of pictures: perceptual hashes, the search for near ones, and the rules about what is kept."""
+"""Copies of pictures: perceptual hashes, the search for near copies, and the rules for what is kept."""

@@ -1,4 +1,4 @@
-"""The pictures of a build against one another and against benchmarks: hashed and searched in parts, each done once."""
+"""The search for copies within a build and in benchmarks: hashing and searching in parts, each done once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,27 +23,27 @@ from linnaea.errors import LinnaeaError
 from linnaea.jobs import run_parts
 
 TRAINING = ""
-"""Stands for the records among the benchmarks."""
+"""The name of the records among the names of benchmarks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Tables of pictures to be looked at: those of the records and of every benchmark."""
+    """The tables of pictures to compare: one of the records and one per benchmark."""
 
     folder: Path
-    """Where the parts go."""
+    """The folder of the parts."""
     benchmarks: tuple[Benchmark, ...]
     tables: dict[str, Path]
-    """By name of the benchmark, and :data:`TRAINING`."""
+    """The tables, by name of the benchmark or :data:`TRAINING`."""
     part_size: int
-    """Pictures looked at by one task."""
+    """Number of pictures per task."""
 
     @classmethod
     def of(cls, reading: RecordTables, benchmarks: tuple[Benchmark, ...], part_size: int) -> "Gallery":
-        """List the pictures of the benchmarks, unless that was done before.
+        """Write the table of pictures of every benchmark, unless it exists.
 
         Raises:
-            LinnaeaError: a benchmark holds no pictures.
+            LinnaeaError: a benchmark has no pictures.
         """
         folder = reading.folder / "pictures"
         tables = {TRAINING: reading.records_path}
@@ -56,14 +56,14 @@ class Gallery:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What was found among the pictures."""
+    """The results of the search for copies."""
 
     training: HashTable
     distinct: DistinctHashes | None
     near: list[SearchTask]
-    """The different hashes of the records, and pairs of them that are near, where the rule asks for near copies."""
+    """The distinct hashes of the records and the near pairs among them, if the rule asks for near copies."""
     benchmarks: dict[str, tuple[HashTable, list[SearchTask]]]
-    """By name, the hashes of a benchmark and the copies of its pictures."""
+    """The hashes of each benchmark and the copies of its pictures, by name."""
 
 
 def compare(
@@ -94,17 +94,17 @@ def compare(
 
 
 def encode_gallery(gallery: Gallery, encode: EncodePictures | None) -> dict[str, Vectors]:
-    """Vectors of the records and of the benchmarks that ask for them, by name; empty where none does.
+    """Return the vectors of the records and of the benchmarks with ``min_cosine``, by name; empty if there are none.
 
     Raises:
-        LinnaeaError: one asks, and there is no encoder.
+        LinnaeaError: a benchmark needs an encoder, and none was given.
     """
     asking = [benchmark.name for benchmark in gallery.benchmarks if benchmark.min_cosine]
     if not asking:
         return {}
     if encode is None:
         raise LinnaeaError(
-            f"benchmark {asking[0]}: asks for similarity, but no encoder was handed in; set min_cosine 0"
+            f"benchmark {asking[0]}: min_cosine needs an encoder, but none was given; set min_cosine to 0"
         )
     return {
         name: embed_pictures(

@@ -1,20 +1,20 @@
-"""Perceptual hashes of photographs: PDQ, and PDQ of crops of one picture for almost nothing.
+"""Perceptual hashes of photographs: PDQ of a picture, and of 81 crops of it at little extra cost.
 
 PDQ (Facebook, "The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm", 2019) is linear up to its
 last step: luma, two box filters, decimation to 64 x 64 and the 16 x 16 lowest DCT coefficients without the constant.
-On a picture brought to 256 x 256 all of it is ``A L A'`` with one fixed ``A`` of 16 x 256; a bit says whether a
+On a picture resized to 256 x 256 all of it is ``A L A'`` with one fixed ``A`` of 16 x 256; a bit is set if its
 coefficient lies above the median. A crop scaled back to 256 x 256 is one more fixed matrix, so nine row operators and
 nine column operators give the hashes of 81 crops with one matrix product.
-``tests/data/test_copies_search.py`` compares with the package pdqhash bit for bit.
+``tests/data/test_copies_search.py`` compares the hashes with the package pdqhash bit for bit.
 
-A hash is four ``uint64``; hashes of N pictures are ``[N, 4]``.
+A hash is four ``uint64``; the hashes of N pictures are ``[N, 4]``.
 
-Many pictures are hashed in parts: pure functions of a slice of a table, run by an engine. A part is one file, written
-in one step: where it exists, its pictures are not decoded again. A training picture has one hash, a benchmark's
-picture one per crop. On disk a picture takes 32 bytes per hash and 64 for its two checksums; in memory a search needs
-the hashes alone: 320 MB for 10 million pictures, mapped from a file that the workers of one machine share. Reading a
-photograph is most of the work (5 to 8 ms for 1000 x 800 with scaled JPEG decode, its 81 crops 1 ms more); a build
-that asks for no duplicates and no benchmarks does none of it.
+Many pictures are hashed in parts. A part is a pure function of a slice of a table, run by an engine; its result is one
+file, written in one step. If the file exists, its pictures are not decoded again. A training picture has one hash, a
+benchmark picture one per crop. On disk a picture takes 32 bytes per hash and 64 for its two checksums. In memory a
+search needs only the hashes: 320 MB for 10 million pictures, mapped from a file that the workers of one machine share.
+Reading a photograph is most of the work (5 to 8 ms for 1000 x 800 with scaled JPEG decode; its 81 crops take 1 ms
+more). A build without a duplicate rule and benchmarks skips all of it.
 """
 
 import hashlib
@@ -44,15 +44,15 @@ Floats = NDArray[np.floating[Any]]
 SIDE = 256
 N_BITS = 256
 MIN_QUALITY = 50
-"""PDQ's own advice: below, the picture has too little contrast for its hash to mean anything."""
+"""The threshold that PDQ recommends: below it, a picture has too little contrast for a meaningful hash."""
 
 CROP_STEPS = (0.0, 0.025, 0.05)
-"""Shares cut off on each of the four sides: 3^4 = 81 variants."""
+"""Shares to cut off each of the four sides: 3^4 = 81 variants."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A crop of a picture: shares cut off each side."""
+    """A crop of a picture, given by the share cut off each side."""
 
     top: float
     bottom: float
@@ -65,7 +65,7 @@ class Variant:
 
 
 def variants(steps: tuple[float, ...] = CROP_STEPS) -> list[Variant]:
-    """Return the variants of :func:`variant_hashes`, in its order; the first is the whole picture."""
+    """Return the variants in the order of :func:`variant_hashes`; the first is the whole picture."""
     crops = list(product(steps, steps))
     return [Variant(top=top, bottom=bottom, left=left, right=right) for top, bottom in crops for left, right in crops]
 
@@ -73,8 +73,8 @@ def variants(steps: tuple[float, ...] = CROP_STEPS) -> list[Variant]:
 def variant_hashes(picture: Picture, steps: tuple[float, ...] = CROP_STEPS) -> tuple[Hashes, int]:
     """Return the hashes ``[V, 4]`` of all :func:`variants` of a picture ``[H, W, 3]``, and its quality (0 to 100).
 
-    The picture is brought to 256 x 256; its aspect ratio is not kept, since copies may have lost it. The quality says
-    how much contrast it has: below :data:`MIN_QUALITY` its hashes mean nothing.
+    The picture is resized to 256 x 256 without its aspect ratio, because copies may have lost it. The quality measures
+    its contrast: below :data:`MIN_QUALITY` the hashes are meaningless.
     """
     luma = _luma(picture)
     operators = _crop_operators(steps)
@@ -82,7 +82,10 @@ def variant_hashes(picture: Picture, steps: tuple[float, ...] = CROP_STEPS) -> t
 
 
 def pixel_sha256(picture: Picture) -> str:
-    """SHA-256 of the decoded pixels and their shape: equal for copies that differ only in metadata or container."""
+    """Return the SHA-256 of the decoded pixels and their shape.
+
+    It is equal for copies that differ only in metadata or container.
+    """
     digest = hashlib.sha256(repr(picture.shape).encode())
     digest.update(np.ascontiguousarray(picture).data)
     return digest.hexdigest()
@@ -90,7 +93,7 @@ def pixel_sha256(picture: Picture) -> str:
 
 def _luma(picture: Picture) -> Floats:
     height, width = picture.shape[:2]
-    # Area averages where it shrinks; where it grows INTER_AREA would repeat pixels, so linear.
+    # Area averages to shrink; to grow, INTER_AREA would repeat pixels, so linear interpolation.
     how = cv2.INTER_AREA if height >= SIDE and width >= SIDE else cv2.INTER_LINEAR
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=how).astype(np.float32)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.float32)
@@ -98,7 +101,7 @@ def _luma(picture: Picture) -> Floats:
 
 @cache
 def _blur_and_decimate() -> Floats:
-    """``[64, 256]``: twice the mean of two neighbours, then every fourth sample."""
+    """Return ``[64, 256]``: twice the mean of two neighbours, then every fourth sample."""
     box = (np.eye(SIDE) + np.eye(SIDE, k=1)) / 2
     box[-1, -1] = 1.0
     return (box @ box)[2::4].astype(np.float32)
@@ -106,7 +109,7 @@ def _blur_and_decimate() -> Floats:
 
 @cache
 def _operator() -> Floats:
-    """``A``, ``[16, 256]``: blur, decimate, DCT coefficients 1 to 16."""
+    """Return ``A``, ``[16, 256]``: blur, decimate, DCT coefficients 1 to 16."""
     k, j = np.arange(1, 17)[:, None], np.arange(64)[None]
     dct = np.sqrt(2 / 64) * np.cos(np.pi / 128 * k * (2 * j + 1))
     return np.asarray(dct @ _blur_and_decimate(), dtype=np.float32)
@@ -114,19 +117,19 @@ def _operator() -> Floats:
 
 @cache
 def _crop_operators(steps: tuple[float, ...]) -> Floats:
-    """``A`` after cutting (a, b) off the two ends and scaling back, for every pair: ``[len(steps)**2, 16, 256]``."""
+    """Return ``A`` after cutting (a, b) off the ends and scaling back, per pair: ``[len(steps)**2, 16, 256]``."""
     return np.stack([_operator() @ _crop_and_scale(a, b) for a, b in product(steps, steps)])
 
 
 def _all_products(rows: Floats, luma: Floats, columns: Floats) -> Floats:
-    """``rows[i] @ luma @ columns[j].T`` for all i, j: ``[n * n, 16, 16]``, in one matrix product."""
+    """Return ``rows[i] @ luma @ columns[j].T`` for all i, j: ``[n * n, 16, 16]``, in one matrix product."""
     n = len(rows)
     flat = rows.reshape(n * 16, SIDE) @ luma @ columns.reshape(n * 16, SIDE).T
     return flat.reshape(n, 16, n, 16).swapaxes(1, 2).reshape(n * n, 16, 16)
 
 
 def _crop_and_scale(a: float, b: float) -> Floats:
-    """``[256, 256]``: linear interpolation at the centres of 256 equal cells of [a, 1 - b]."""
+    """Return ``[256, 256]``: linear interpolation at the centres of 256 equal cells of [a, 1 - b]."""
     at = (a + (np.arange(SIDE) + 0.5) / SIDE * (1 - a - b)) * SIDE - 0.5
     at = at.clip(0, SIDE - 1)
     low = np.minimum(at.astype(int), SIDE - 2)
@@ -137,7 +140,7 @@ def _crop_and_scale(a: float, b: float) -> Floats:
 
 
 def _pack(coefficients: Floats) -> Hashes:
-    """``[V, 16, 16]`` coefficients to ``[V, 4]`` hashes: a bit where a coefficient exceeds the (lower) median."""
+    """Return ``[V, 4]`` hashes of ``[V, 16, 16]`` coefficients: a bit is set above the (lower) median."""
     flat = coefficients.reshape(len(coefficients), N_BITS)
     median = np.partition(flat, N_BITS // 2 - 1, axis=1)[:, N_BITS // 2 - 1, None]
     packed = np.packbits((flat > median)[:, ::-1], axis=1)  # PDQ writes the highest coefficient first
@@ -145,7 +148,7 @@ def _pack(coefficients: Floats) -> Hashes:
 
 
 def _quality(luma: Floats) -> int:
-    """PDQ's quality: the sum of the gradients of the 64 x 64 picture, in whole per cent steps, over 90."""
+    """Return PDQ's quality: the sum of the gradients of the 64 x 64 picture, in whole per cent steps, over 90."""
     small = _blur_and_decimate() @ luma @ _blur_and_decimate().T
     steps = (np.abs(np.diff(small, axis=axis)) * (100 / 255) for axis in (0, 1))
     return min(int(sum(int(np.trunc(step).sum()) for step in steps) / 90), 100)
@@ -156,29 +159,29 @@ def _quality(luma: Floats) -> int:
 HASH_BYTES = 32
 
 PART_SCHEMA: dict[str, Any] = {"sha256": pl.Binary, "pixels": pl.Binary, "hashes": pl.Binary}
-"""A row per picture: checksums of its bytes and of its pixels (as decoded here: scaled, upright), and its perceptual
-hashes one after another. All null for what is no picture; ``hashes`` null where there is too little contrast."""
+"""One row per picture: checksums of its bytes and of its pixels (as decoded here: scaled, upright), and its perceptual
+hashes in sequence. All are null for a file that is not a picture; ``hashes`` is null at too little contrast."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HashTask:
-    """A slice of a table of pictures (column ``location``) to be hashed."""
+    """A task to hash one slice of a table of pictures (column ``location``)."""
 
     pictures: Path
     start: int
     length: int
     steps: tuple[float, ...]
-    """Shares to cut off each side in turn (see :func:`variants`); ``(0.0,)``: nothing."""
+    """Shares to cut off each side (see :func:`variants`); ``(0.0,)`` hashes the whole picture only."""
     part: Path
 
     @property
     def receipt_path(self) -> Path:
-        """The part itself."""
+        """The file of the part, which is its own receipt."""
         return self.part
 
 
 def hash_pictures(task: HashTask) -> int:
-    """Hash one slice; returns how many pictures it has."""
+    """Hash one slice and return its number of pictures."""
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
     table = pl.scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
     rows = [_hash_one(location, task.steps) for location in table["location"]]
@@ -190,7 +193,7 @@ def _hash_one(location: str, steps: tuple[float, ...]) -> tuple[bytes | None, by
     try:
         data = read_location(location)
         picture = decode(data, min_short_side=SIDE)
-    except ImageError:  # the stage that makes shards rejects it, and says why
+    except ImageError:  # the stage that writes shards rejects it with a reason
         return None, None, None
     hashes, quality = variant_hashes(picture, steps)
     perceptual = hashes.tobytes() if quality >= MIN_QUALITY else None
@@ -200,7 +203,7 @@ def _hash_one(location: str, steps: tuple[float, ...]) -> tuple[bytes | None, by
 def list_hash_tasks(
     pictures: Path, n_pictures: int, steps: tuple[float, ...], folder: Path, part_size: int
 ) -> list[HashTask]:
-    """The slices of a table of pictures; parts go into ``folder``."""
+    """Return a task per slice of a table of pictures; their parts are written to ``folder``."""
     return [
         HashTask(pictures=pictures, start=start, length=min(part_size, n_pictures - start), steps=steps,
                  part=folder / f"{number:06d}.parquet")
@@ -210,27 +213,27 @@ def list_hash_tasks(
 
 @dataclass(frozen=True, kw_only=True)
 class HashTable:
-    """The hashes of a table of pictures, parts put together."""
+    """The hashes of a table of pictures, gathered from its parts."""
 
     parts: tuple[Path, ...]
     rows: NDArray[np.int64]
-    """``[N]``: the pictures with perceptual hashes, in order."""
+    """Row numbers ``[N]`` of the pictures with perceptual hashes, ascending."""
     path: Path
-    """A file of ``uint64 [N * n_variants, 4]``: their hashes."""
+    """The file of their hashes, ``uint64 [N * n_variants, 4]``."""
     n_variants: int
 
     def load(self) -> Hashes:
-        """All hashes, mapped from the file."""
+        """Return all hashes, mapped from the file."""
         hashes: Hashes = np.load(self.path, mmap_mode="r")
         return hashes
 
     def digests(self, kind: str) -> pl.Series:
-        """[n_pictures] ``sha256`` or ``pixels`` of every picture: 480 MB for 10 million."""
+        """Return ``sha256`` or ``pixels`` ``[n_pictures]`` of every picture (480 MB for 10 million)."""
         empty = pl.Series(kind, [], dtype=pl.Binary)
         return pl.concat([empty, *(pl.read_parquet(part, columns=[kind])[kind] for part in self.parts)])
 
     def hex(self, n_pictures: int) -> pl.Series:
-        """[n_pictures] each picture's (first) hash as 64 hex digits, null where it has none."""
+        """Return each picture's first hash ``[n_pictures]`` as 64 hex digits, or null if it has none."""
         bits = self.load()[:: self.n_variants].astype(">u8")
         flat = pyarrow.Array.from_buffers(pyarrow.binary(HASH_BYTES), len(bits), [None, pyarrow.py_buffer(bits)])
         hexes = pl.Series(flat, dtype=pl.Binary).bin.encode("hex")
@@ -240,7 +243,7 @@ class HashTable:
 
 
 def gather_hashes(tasks: Sequence[HashTask], path: Path) -> HashTable:
-    """Put the parts of one table together and write the hashes to ``path``."""
+    """Gather the parts of one table and write the hashes to ``path``."""
     n_variants = len(tasks[0].steps) ** 4 if tasks else 1
     rows, hashes = [], []
     for task in tasks:
@@ -259,17 +262,17 @@ def gather_hashes(tasks: Sequence[HashTask], path: Path) -> HashTable:
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctHashes:
-    """The different hashes among those of a table: a picture that occurs ten thousand times is searched for once."""
+    """The distinct hashes of a table: a picture that occurs ten thousand times is searched for once."""
 
     table: HashTable
     path: Path
-    """A file of ``uint64 [D, 4]``."""
+    """The file of the hashes, ``uint64 [D, 4]``."""
     number: NDArray[np.int64]
-    """``[N]``: which of them each of the ``rows`` of the table has."""
+    """Index ``[N]`` of the distinct hash of each of the ``rows`` of the table."""
 
 
 def gather_distinct(table: HashTable, path: Path) -> DistinctHashes:
-    """Write the different hashes of a table of pictures to ``path``; sorting 10 million takes about 1.5 GB."""
+    """Write the distinct hashes of a table of pictures to ``path``; sorting 10 million takes about 1.5 GB."""
     distinct, number = np.unique(table.load(), axis=0, return_inverse=True)
     save_array(distinct, path)
     return DistinctHashes(table=table, path=path, number=number.reshape(-1).astype(np.int64))

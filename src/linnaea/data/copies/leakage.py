@@ -1,8 +1,8 @@
-"""Benchmarks that a data set must not contain: their pictures, also cropped, and their species, under any name.
+"""Leakage of benchmarks into a data set: copies of their pictures, crops included, and their species under any name.
 
-Crops are looked for on the benchmark's side: a training picture that is a benchmark's picture with up to 5% cut off
-each side is found. The other way round, a training picture of which the benchmark holds a crop, is found only where
-hardly anything was cut; so is a copy that was mirrored or cut by more. An encoder (``min_cosine``) finds such copies.
+Crops are made of the benchmark's pictures, so a training picture is found if it is a benchmark picture with up to 5%
+cut off each side. The reverse, a training picture of which the benchmark holds a crop, is found only if very little
+was cut; the same holds for mirrored copies and larger crops. An encoder (``min_cosine``) finds such copies.
 """
 
 import hashlib
@@ -32,22 +32,22 @@ from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
 Vectors = NDArray[np.float32]
-"""``[N, E]``, rows of length one."""
+"""Vectors ``[N, E]``; each row has length one."""
 
 PICTURES_SCHEMA: dict[str, Any] = dict.fromkeys(("picture", "location", "label", "species"), pl.String)
-"""A benchmark's pictures: what they are called in reasons, where they lie, the label, the species where it is named."""
+"""Columns of a benchmark's pictures: the name in reasons, the location, the label, and the species if it is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Pictures that are reported on, wherever else: no copy of them may be trained on."""
+    """A test set whose pictures must not be trained on."""
 
     name: str
-    """What reasons and the manifest call it."""
+    """The name of the benchmark in reasons and in the manifest."""
     path: Path
-    """A folder of photographs (at best class folders), a table, or a data set (its split ``benchmark`` if there is)."""
+    """A folder of photographs (preferably class folders), a table, or a data set (its split ``benchmark`` if any)."""
     by_image: bool = True
-    """Reject pictures that are copies of one of the benchmark, also cropped by up to 5% a side."""
+    """Reject copies of the benchmark's pictures, including crops of up to 5% per side."""
     by_taxon: bool = False
     """Reject every picture of the benchmark's species."""
     split: str = ""
@@ -55,18 +55,18 @@ class Benchmark:
     path_column: str = "filepath"
     """Column of a table that holds the path, relative to the table's folder."""
     label_column: str = ""
-    """Column of a table that holds the label; not needed where there are columns named after ranks."""
+    """Column of a table that holds the label; not needed with rank columns."""
     threshold: int = THRESHOLD
-    """Distance of a copy at most, of 256."""
+    """Maximum Hamming distance of a copy, of 256 bits."""
     min_cosine: float = 0.0
-    """Also reject pictures at least this similar by an encoder that is handed in (0: none are)."""
+    """Also reject pictures with at least this cosine similarity by the encoder that is passed in; 0 turns this off."""
 
 
 def describe_benchmark(benchmark: Benchmark) -> dict[str, str]:
-    """What identifies a benchmark's content.
+    """Return what identifies a benchmark's content.
 
     Raises:
-        LinnaeaError: there is nothing at its path.
+        LinnaeaError: its path does not exist.
     """
     if _is_data_set(benchmark.path):
         directory = DataSet.open(benchmark.path).directory
@@ -75,20 +75,23 @@ def describe_benchmark(benchmark: Benchmark) -> dict[str, str]:
 
 
 def read_benchmark(benchmark: Benchmark) -> pl.DataFrame:
-    """Its pictures, a row of :data:`PICTURES_SCHEMA` each; one without a readable name is a picture all the same.
+    """Return the benchmark's pictures with :data:`PICTURES_SCHEMA`, including those without a readable name.
 
     Raises:
-        LinnaeaError: there is none.
+        LinnaeaError: it has no pictures.
     """
     rows = _data_set_pictures(benchmark) if _is_data_set(benchmark.path) else _source_pictures(benchmark)
     table = pl.DataFrame(rows, schema=PICTURES_SCHEMA, orient="row")
     if table.is_empty():
-        raise LinnaeaError(f"{benchmark.path}: holds no photographs; benchmark {benchmark.name!r} would remove nothing")
+        raise LinnaeaError(f"{benchmark.path}: has no photographs; benchmark {benchmark.name!r} would remove nothing")
     return table
 
 
 def _is_data_set(path: Path) -> bool:
-    """Also an unfinished one: opening it says so, where its shards would be read as a folder of broken pictures."""
+    """Return whether a path is a data set, also an unfinished one.
+
+    Opening an unfinished data set raises an error; read as a folder, its shards would be broken pictures.
+    """
     return (path / "manifest.json").exists() or (path / ".build").exists()
 
 
@@ -128,7 +131,10 @@ def _species(taxon: Taxon) -> str:
 
 def find_copies(benchmark: Benchmark, pictures: Sequence[str], training: HashTable, hashes: HashTable,
                 hits: Iterable[pl.DataFrame]) -> pl.DataFrame:  # fmt: skip
-    """Training rows that occur in a benchmark: ``row, reason``, the nearest picture named, with crop and distance."""
+    """Return the training rows that occur in a benchmark as ``row, reason``.
+
+    The reason names the nearest picture, the crop and the distance.
+    """
     crops = variants(CROP_STEPS)
     found: dict[int, tuple[int, int, str]] = {}
 
@@ -152,11 +158,11 @@ def find_copies(benchmark: Benchmark, pictures: Sequence[str], training: HashTab
 
 
 def find_similar(benchmark: Benchmark, pictures: Sequence[str], training: Vectors, vectors: Vectors) -> pl.DataFrame:
-    """Training rows that an encoder takes for a benchmark's picture: ``row, reason``, the most similar one named."""
+    """Return the training rows similar to a benchmark picture as ``row, reason``, with the most similar picture."""
     found = find_leaks_by_embedding(training, vectors, benchmark.min_cosine)
     nearest = found.sort("cosine", "benchmark_row", descending=[True, False]).unique("train_row", keep="first")
     reasons = [
-        (row, f"is similar to benchmark {benchmark.name}{DETAIL}{pictures[picture]}, cosine {cosine:.3f}")
+        (row, f"similar to benchmark {benchmark.name}{DETAIL}{pictures[picture]}, cosine {cosine:.3f}")
         for row, picture, cosine in nearest.sort("train_row").iter_rows()
     ]
     return pl.DataFrame(reasons, schema=REASON_SCHEMA, orient="row")
@@ -164,16 +170,16 @@ def find_similar(benchmark: Benchmark, pictures: Sequence[str], training: Vector
 
 @dataclass(frozen=True, kw_only=True)
 class SpeciesNames:
-    """The names of species in all their forms: as written, as read, and as checklists have them."""
+    """The names of species in all their forms: as written, as parsed, and as in checklists."""
 
     forms: list[set[str]]
-    """For every name, its forms; an empty set where no species is named."""
+    """The forms of each name; an empty set if it does not name a species."""
     written: list[str]
-    """For every name, how it was written."""
+    """The spelling of each name in the input."""
 
 
 def species_names(labels: pl.Series, species: pl.Series, resolver: NameResolver | None) -> SpeciesNames:
-    """The distinct names of ``labels`` and ``species`` (equally long) with their accepted names, where known."""
+    """Return the distinct names of ``labels`` and ``species`` (of equal length) with their accepted names, if known."""
     names = pl.DataFrame({"label": labels, "species": species}).unique().sort("label", "species")
     asked = names.select(pl.when(pl.col("species") != "").then("species").otherwise("label"))["species"]
     forms = [{name} if name else set[str]() for name in asked]
@@ -187,17 +193,17 @@ def species_names(labels: pl.Series, species: pl.Series, resolver: NameResolver 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeciesMatch:
-    """Which taxa are among the named species."""
+    """The taxa that are among the named species."""
 
     rows: set[int]
     """Numbers of taxa."""
     unmatched: list[str]
-    """Names that no taxon has, or that are no species' names: look at them, a filter that matches nothing filters
+    """Names that match no taxon, or do not name a species. Check them: a filter that matches nothing removes
     nothing."""
 
 
 def match_species(names: SpeciesNames, taxa: Sequence[Taxon], also: Sequence[Taxon] = ()) -> SpeciesMatch:
-    """Find the named species among ``taxa``; ``also`` are other names of the same rows (as the sources gave them)."""
+    """Find the named species among ``taxa``; ``also`` holds other names of the same rows (as in the sources)."""
     every = {form for forms in names.forms for form in forms}
     rows: set[int] = set()
     missing = set(every)
@@ -213,9 +219,9 @@ def match_species(names: SpeciesNames, taxa: Sequence[Taxon], also: Sequence[Tax
 
 
 def find_exact(train: Sequence[str] | pl.Series, benchmark: Sequence[str] | pl.Series) -> pl.DataFrame:
-    """Training rows whose digest (of bytes, or of pixels) occurs in a benchmark: ``train_row, benchmark_row``.
+    """Return the training rows whose digest of bytes or pixels occurs in a benchmark: ``train_row, benchmark_row``.
 
-    A null digest (a picture that cannot be read) equals none.
+    A null digest (a picture that cannot be read) matches nothing.
     """
     if not len(train) or not len(benchmark):
         return pl.DataFrame(schema={"train_row": pl.Int64, "benchmark_row": pl.Int64})
@@ -231,25 +237,25 @@ def find_exact(train: Sequence[str] | pl.Series, benchmark: Sequence[str] | pl.S
 
 @dataclass(frozen=True, kw_only=True)
 class TaxonMatch:
-    """Which taxa of a table a benchmark holds. Look at ``unmatched``: a filter that matches nothing filters nothing."""
+    """The taxa of a table that a benchmark holds. Check ``unmatched``: a filter without a match removes nothing."""
 
     is_in_benchmark: NDArray[np.bool_]
-    """``[K]``, one per row of the table of taxa."""
+    """Whether each row of the table of taxa matches, ``[K]``."""
     unmatched: tuple[str, ...]
-    """Names of the benchmark that no taxon has; or that are no species' names."""
+    """Names of the benchmark that match no taxon, or do not name a species."""
 
 
 def match_benchmark_taxa(taxa: pl.DataFrame, names: Iterable[str]) -> TaxonMatch:
-    """Find the species of a benchmark in a table of taxa, whatever the spelling of names and separators.
+    """Find the species of a benchmark in a table of taxa, independent of the spelling of names and separators.
 
     BioCLIP's filter for Rare Species compared ``Animalia-Mollusca-...-Cyclonaias-tuberculata`` with
     ``Cyclonaias tuberculata`` and matched 0 of 400. Synonyms match only if ``names`` holds them: resolve the
     benchmark's names first (:mod:`linnaea.taxonomy`) and pass both the raw and the resolved ones.
 
     Args:
-        taxa: columns ``genus`` and ``species`` (epithet; what follows its first word, a subspecies, is ignored).
-        names: "Genus epithet", with blanks or underscores, in any case; or a lineage of seven ranks joined by
-            hyphens, underscores or blanks, also with a number before it as in iNat21's folders.
+        taxa: columns ``genus`` and ``species`` (epithet; a subspecies after its first word is ignored).
+        names: "Genus epithet", with spaces or underscores, in any case; or a lineage of seven ranks joined by
+            hyphens, underscores or spaces, optionally with a number before it as in iNat21's folders.
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     unreadable = []
@@ -272,7 +278,7 @@ def match_benchmark_taxa(taxa: pl.DataFrame, names: Iterable[str]) -> TaxonMatch
 
 
 def species_key(name: str) -> tuple[str, str] | None:
-    """(genus, epithet) in lower case of a species' name or lineage; ``None`` where there is no epithet."""
+    """Return (genus, epithet) in lower case of a species' name or lineage, or ``None`` if there is no epithet."""
     words = name.lower().replace("_", " ").split()
     if len(words) == 1 and words[0].count("-") >= 6:
         words = words[0].split("-", 6)  # a hyphen after the sixth belongs to the epithet (c-album)
@@ -291,11 +297,11 @@ def species_key(name: str) -> tuple[str, str] | None:
 
 
 EncodePictures = Callable[[Sequence[Picture]], NDArray[np.float32]]
-"""Returns the vectors ``[B, E]`` of pictures; whoever has a model hands it in."""
+"""Returns the vectors ``[B, E]`` of pictures; a caller with a model provides it."""
 
 
 def encode_pictures(pictures: Iterable[Picture], encode: EncodePictures, batch: int = 64) -> NDArray[np.float32]:
-    """Vectors ``[N, E]`` of length one, ``batch`` pictures at a time."""
+    """Return the unit vectors ``[N, E]`` of pictures, encoded ``batch`` pictures at a time."""
     made: list[NDArray[np.float32]] = []
     waiting: list[Picture] = []
     for picture in pictures:
@@ -313,10 +319,10 @@ def encode_pictures(pictures: Iterable[Picture], encode: EncodePictures, batch: 
 def find_leaks_by_embedding(
     train: NDArray[np.float32], benchmark: NDArray[np.float32], min_cosine: float
 ) -> pl.DataFrame:
-    """Pairs of vectors (rows of length one, :func:`encode_pictures`) at least this similar.
+    """Return the pairs of unit vectors (:func:`encode_pictures`) with at least the given cosine similarity.
 
-    Finds crops and edits that no hash does, but also different photographs of one individual; the threshold depends
-    on the encoder and needs a look at the hits.
+    This finds crops and edits that hashes miss, but also different photographs of one individual. The threshold
+    depends on the encoder; check the hits before you choose it.
 
     Returns:
         Columns ``train_row, benchmark_row, cosine``, sorted by the first two.
@@ -333,9 +339,9 @@ def find_leaks_by_embedding(
 
 
 def embed_pictures(pictures: Path, encode: EncodePictures, folder: Path, part_size: int) -> NDArray[np.float32]:
-    """Vectors ``[N, E]`` of length one of a table of pictures, zeros for what is no picture; in parts, each done once.
+    """Return the unit vectors ``[N, E]`` of a table of pictures, in parts that are each computed once.
 
-    The encoder runs in this process: it holds a model, and whatever that runs on.
+    A file that is not a picture has a vector of zeros. The encoder runs in this process, with its model and device.
     """
     tasks = list_hash_tasks(pictures, count_rows(pictures), (), folder, part_size)
     parts = [_embed_part(task, encode) for task in tasks]

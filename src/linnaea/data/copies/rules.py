@@ -1,4 +1,4 @@
-"""Copies within a data set: kept, dropped but for one, or kept together so that no split parts them."""
+"""The rules for copies within a data set: all are kept, only one is kept, or all stay in one split."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,23 +24,23 @@ _MAX_THRESHOLD = 63
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateRule:
-    """What becomes of pictures that occur several times, in one source or in several.
+    """How a build handles pictures that occur several times, in one source or in several.
 
-    ``drop`` keeps the first by key of the pictures that are copies of it; ``group`` gives all of a cluster (with their
-    photographs of the same individual) one group, so that none of them is trained on while another is tested on.
-    A near copy differs in at most ``threshold`` of the 256 bits of its perceptual hash; exact copies are near ones too.
+    ``drop`` keeps the first picture by key and rejects its copies. ``group`` gives a cluster of copies (with further
+    photographs of the same individuals) one group, so that training and test never share it. A near copy differs in
+    at most ``threshold`` of the 256 bits of its perceptual hash; exact copies are near copies too.
     """
 
     exact: Fate = "keep"
-    """Copies by the bytes of the file or by the pixels."""
+    """Copies with the same bytes or the same pixels."""
     near: Fate = "keep"
-    """Copies that were resized, saved again, slightly changed."""
+    """Copies that were resized, saved again or slightly changed."""
     threshold: int = THRESHOLD
-    """Distance of near copies at most, of 256."""
+    """Maximum Hamming distance of near copies, of 256 bits."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= _MAX_THRESHOLD:
-            raise ValueError(f"a threshold for near copies lies between 0 and {_MAX_THRESHOLD}, not {self.threshold}")
+            raise ValueError(f"threshold {self.threshold}: must be between 0 and {_MAX_THRESHOLD}")
 
     @property
     def is_on(self) -> bool:
@@ -49,16 +49,16 @@ class DuplicateRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """What became of the copies."""
+    """The result of a rule for copies."""
 
     rejected: pl.DataFrame
-    """``row, reason``"""
+    """The rejected copies: ``row, reason``."""
     grouped: pl.DataFrame
-    """``row, cluster``: the lowest row of the cluster of every picture that has a copy, or shares a group with one."""
+    """``row, cluster``: the lowest row of the cluster of every picture with a copy, or in the group of a copy."""
 
 
 def settle_copies(records: pl.DataFrame, rule: DuplicateRule, links: pl.DataFrame, alive: NDArray[np.bool_]) -> Copies:
-    """Apply the rule to the records (sorted by key) that are ``alive``; ``links`` are of :data:`LINK_SCHEMA`."""
+    """Apply the rule to the records (sorted by key) that are ``alive``; ``links`` has :data:`LINK_SCHEMA`."""
     fate = {"exact": rule.exact, "near": rule.near}
     links = links.filter(_is(alive, "first") & _is(alive, "row")).with_columns(
         fate=pl.col("kind").replace_strict(fate, return_dtype=pl.String)
@@ -71,7 +71,7 @@ def settle_copies(records: pl.DataFrame, rule: DuplicateRule, links: pl.DataFram
 
 
 def link_exact(hashes: HashTable, alive: NDArray[np.bool_]) -> pl.DataFrame:
-    """Every living picture linked to the first one with the same bytes, and to the first with the same pixels."""
+    """Return links from every alive picture to the first with the same bytes and the first with the same pixels."""
     rows = pl.Series("row", np.flatnonzero(alive), dtype=pl.Int64)
     found = [pl.DataFrame(schema=LINK_SCHEMA)]
     for kind in ("sha256", "pixels"):
@@ -82,10 +82,11 @@ def link_exact(hashes: HashTable, alive: NDArray[np.bool_]) -> pl.DataFrame:
 
 
 def link_near(hashes: DistinctHashes, hits: Iterable[pl.DataFrame], alive: NDArray[np.bool_]) -> pl.DataFrame:
-    """Links between living pictures with near hashes: the first picture with a hash stands for those with the same.
+    """Return links between alive pictures with near hashes.
 
-    ``hits`` are pairs of different hashes. Pictures with the very same hash are linked to their first at distance 0,
-    so that ten thousand copies of one picture are ten thousand links and not their square.
+    ``hits`` are pairs of distinct hashes; the first picture with a hash represents the others. Pictures with equal
+    hashes are linked to their first at distance 0, so ten thousand copies of one picture are ten thousand links and
+    not their square.
     """
     rows, number = hashes.table.rows, hashes.number
     rows, number = rows[alive[rows]], number[alive[rows]]
@@ -111,10 +112,10 @@ def _is(mask: NDArray[np.bool_], column: str) -> pl.Expr:
 
 
 def _drop(links: pl.DataFrame) -> pl.DataFrame:
-    """The links to one kept picture of every picture that is dropped.
+    """Return, for every dropped picture, its link to one kept picture.
 
-    Rows are taken in order, so that whatever a row may be dropped for has been decided: of a chain a - b - c, whose
-    ends are no copies of one another, b goes and c stays. At distance 0 a row shares the fate of the first.
+    Rows are processed in order, so every earlier row is decided already. In a chain a - b - c whose ends are not
+    copies of each other, b is dropped and c is kept. At distance 0 a row is treated as its first row is.
     """
     dropped: dict[int, tuple[int, int, str]] = {}
     for first, row, distance, kind in links.select(*LINK_SCHEMA).sort("row", "kind", "distance", "first").iter_rows():
@@ -130,14 +131,14 @@ def _drop(links: pl.DataFrame) -> pl.DataFrame:
 
 def _explain(dropped: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
     kept = records.select("source", "record_id")[dropped["first"]]
-    what = pl.when(pl.col("kind") == "exact").then(pl.lit("is an exact copy")).otherwise(pl.lit("is a near copy"))
+    what = pl.when(pl.col("kind") == "exact").then(pl.lit("exact copy")).otherwise(pl.lit("near copy"))
     far = pl.when(pl.col("kind") == "exact").then(pl.lit("")).otherwise(pl.format(", distance {}", "distance"))
     reason = pl.concat_str(what, pl.lit(f"{DETAIL}of "), "source", pl.lit(" "), "record_id", far)
     return dropped.hstack(kept).select("row", reason=reason).cast(REASON_SCHEMA)  # type: ignore[arg-type]
 
 
 def _group(records: pl.DataFrame, links: pl.DataFrame, alive: NDArray[np.bool_]) -> pl.DataFrame:
-    """Clusters of copies, and of what shares a group (an individual, an observation) with one of them."""
+    """Return the clusters of copies, joined with the pictures in a copy's group (an individual, an observation)."""
     if links.is_empty():
         return pl.DataFrame(schema={"row": pl.Int64, "cluster": pl.Int64})
     named = records.select("source", "group").with_row_index("row").cast({"row": pl.Int64})
@@ -151,11 +152,11 @@ def _group(records: pl.DataFrame, links: pl.DataFrame, alive: NDArray[np.bool_])
 
 
 def connect(n: int, links: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> NDArray[np.int64]:
-    """Return the cluster of each of ``n`` rows, named by its lowest row.
+    """Return the cluster of each of ``n`` rows, given by its lowest row.
 
     Args:
         n: number of rows
-        links: pairs of equally long arrays of rows; the rows of a pair are in one cluster
+        links: pairs of row arrays of equal length; the rows of a pair are in one cluster
     """
     empty = np.empty(0, np.int64)
     ones, others = (np.concatenate([empty, *side]) for side in zip((empty, empty), *links, strict=True))

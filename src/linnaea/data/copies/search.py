@@ -1,7 +1,7 @@
 """The search for near copies: pairs of perceptual hashes (:mod:`linnaea.data.copies.hashes`) at a small distance.
 
-Near copies differ in at most ``THRESHOLD`` of 256 bits. A crop moves a hash far (5% of the area: about 40 bits), so
-each benchmark picture is hashed with 81 crops; the training side, which is a thousand times larger, keeps one hash
+Near copies differ in at most ``THRESHOLD`` of 256 bits. A crop changes a hash a lot (5% of the area: about 40 bits),
+so each benchmark picture is hashed with 81 crops; the training side, which is a thousand times larger, keeps one hash
 per picture. ``benchmarks/leakage.py`` calibrates the threshold on real photographs.
 
 The search is exact (multi-index hashing; Norouzi, Punjani and Fleet 2012, arXiv 1307.2982, section 3): of 16 words of
@@ -26,11 +26,11 @@ from linnaea.data.copies.hashes import Hashes
 from linnaea.data.shards import write_parquet
 
 THRESHOLD = 31
-"""PDQ's own threshold for "the same picture"; calibrated with crop variants by ``benchmarks/leakage.py``."""
+"""The threshold that PDQ recommends for "the same picture"; ``benchmarks/leakage.py`` calibrates it with crops."""
 
 N_WORDS = 16
 BLOCK_PAIRS = 4_000_000
-"""Pairs compared at once: bounds the memory of a search to about 300 MB."""
+"""Number of pairs per comparison; it bounds the memory of a search to about 300 MB."""
 
 Rows = NDArray[np.int64]
 Indices = NDArray[np.signedinteger[Any]]
@@ -38,7 +38,7 @@ Indices = NDArray[np.signedinteger[Any]]
 
 @dataclass(frozen=True)
 class Hits:
-    """Pairs within the threshold, each once."""
+    """The pairs within the threshold, each once."""
 
     query: Rows
     target: Rows
@@ -46,17 +46,17 @@ class Hits:
 
 
 def iter_near(queries: Hashes, targets: Hashes, threshold: int) -> Iterator[Hits]:
-    """Every pair of rows at Hamming distance ``threshold`` or less, in blocks of queries.
+    """Yield every pair of rows at Hamming distance ``threshold`` or less, in blocks of queries.
 
     Args:
         queries: ``[N, 4]``, the larger side; read block by block.
         targets: ``[M, 4]``, the side that is indexed.
 
     Raises:
-        ValueError: the threshold is no distance that can be searched (0 to 63).
+        ValueError: the threshold is outside the range that can be searched (0 to 63).
     """
     if not 0 <= threshold < 64:
-        raise ValueError(f"threshold {threshold}: must lie between 0 and 63")
+        raise ValueError(f"threshold {threshold}: must be between 0 and 63")
     if not len(targets) or not len(queries):
         return
     if len(targets) < 2_000:
@@ -82,7 +82,7 @@ def _compare_all(queries: Hashes, targets: Hashes, threshold: int) -> Iterator[H
 
 
 class _Index:
-    """16 tables, one per word of 16 bits: the rows sorted by that word, and where each value begins."""
+    """16 tables, one per word of 16 bits: the rows sorted by that word, and the start of each value."""
 
     def __init__(self, targets: Hashes) -> None:
         self.targets = targets
@@ -102,14 +102,14 @@ class _Index:
                 query = np.repeat(np.arange(low, high) // len(flips), n_in[low:high])
                 target = self.rows[number][_ranges(begin[low:high], n_in[low:high])]
                 found.append(_near_enough(queries, query, self.targets, target, threshold))
-        # A pair whose words agree in several places was found several times.
+        # A pair that agrees in several words was found several times.
         pairs = np.unique(np.concatenate(found), axis=0)
         return Hits(pairs[:, 0] + offset, pairs[:, 1], pairs[:, 2])
 
 
 def _near_enough(queries: Hashes, query: Indices, targets: Hashes, target: Indices, threshold: int) -> Rows:
-    """``[n, 3]``: query, target, distance of those candidate pairs that are within the threshold."""
-    # Two words of four settle nearly every pair: of 128 bits of unrelated pictures, 64 differ.
+    """Return ``[n, 3]``: query, target and distance of the candidate pairs within the threshold."""
+    # Two words of four decide nearly every pair: unrelated pictures differ in 64 of 128 bits.
     near = np.flatnonzero(_distance(queries, query, targets, target, (0, 1)) <= threshold)
     query, target = query[near], target[near]
     distance = _distance(queries, query, targets, target, (0, 1, 2, 3))
@@ -118,7 +118,7 @@ def _near_enough(queries: Hashes, query: Indices, targets: Hashes, target: Indic
 
 
 def _ranges(begin: Rows, n_in: Rows) -> Rows:
-    """``begin[0], begin[0] + 1, ...``: the indices of all runs, one after another."""
+    """Return the indices of all runs in sequence: ``begin[0], begin[0] + 1, ...``."""
     ends = np.cumsum(n_in)
     return np.asarray(np.arange(n_in.sum()) + np.repeat(begin - (ends - n_in), n_in), dtype=np.int64)
 
@@ -127,7 +127,7 @@ _EMPTY = np.empty((0, 3), dtype=np.int64)
 
 
 def _pieces(n_in: Rows) -> Iterator[tuple[int, int]]:
-    """Cut buckets into runs of about ``BLOCK_PAIRS`` pairs: flat pictures make some buckets very full."""
+    """Cut buckets into runs of about ``BLOCK_PAIRS`` pairs; flat pictures make some buckets very full."""
     ends = np.cumsum(n_in)
     low = 0
     while low < len(n_in):
@@ -149,7 +149,7 @@ def _words(hashes: Hashes) -> NDArray[np.uint16]:
 
 
 def _masks(n_bits: int) -> NDArray[np.uint16]:
-    """Every 16-bit word with at most ``n_bits`` bits set."""
+    """Return every 16-bit word with at most ``n_bits`` bits set."""
     return np.array(
         [sum(1 << bit for bit in bits) for n in range(n_bits + 1) for bits in combinations(range(16), n)],
         dtype=np.uint16,
@@ -161,32 +161,32 @@ def _masks(n_bits: int) -> NDArray[np.uint16]:
 HIT_SCHEMA: dict[str, Any] = {"query": pl.Int64, "target": pl.Int64, "distance": pl.Int64}
 
 SEARCH_SIZE = 250_000
-"""Hashes searched for by one task: it builds the index of the other side anew, seconds for 10 million."""
+"""Number of query hashes per task; each task rebuilds the index of the targets (seconds for 10 million)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTask:
-    """A slice of hashes to be searched for among others."""
+    """A task to search for one slice of hashes among the targets."""
 
     queries: Path
     start: int
     length: int
     targets: Path
     n_variants: int
-    """Hashes per target; of a pair's hits the nearest is kept."""
+    """Hashes per target picture; the nearest hit of each pair is kept."""
     threshold: int
     part: Path
 
     @property
     def receipt_path(self) -> Path:
-        """The part itself."""
+        """The file of the part, which is its own receipt."""
         return self.part
 
 
 def list_search_tasks(
     queries: Path, targets: Path, threshold: int, folder: Path, *, n_variants: int = 1
 ) -> list[SearchTask]:
-    """The slices of a file of hashes, each to be searched for among all of another file, or of the same."""
+    """Return a task per slice of a file of hashes, to be searched for in another file or in the same one."""
     n_queries = len(np.load(queries, mmap_mode="r"))
     return [
         SearchTask(
@@ -203,12 +203,12 @@ def list_search_tasks(
 
 
 def search(task: SearchTask) -> int:
-    """Search for one slice; writes every pair of a query and a target picture with the nearest variant's row."""
+    """Search for one slice and write every pair of a query and a target picture with the nearest variant's row."""
     queries = np.load(task.queries, mmap_mode="r")[task.start : task.start + task.length]
     found = [pl.DataFrame(schema=HIT_SCHEMA)]
     for hits in iter_near(np.ascontiguousarray(queries), np.load(task.targets, mmap_mode="r"), task.threshold):
         query = hits.query + task.start
-        # Among themselves every pair is found twice, and every picture finds itself.
+        # A search of a file in itself finds every pair twice, and every picture as its own copy.
         once = query < hits.target if task.queries == task.targets else np.ones(len(query), dtype=bool)
         block = {"query": query[once], "target": hits.target[once], "distance": hits.distance[once]}
         found.append(_nearest(pl.DataFrame(block, schema=HIT_SCHEMA), task.n_variants))
@@ -223,6 +223,6 @@ def _nearest(hits: pl.DataFrame, n_variants: int) -> pl.DataFrame:
 
 
 def iter_hits(tasks: Sequence[SearchTask]) -> Iterator[pl.DataFrame]:
-    """What the tasks found, part by part: ``query``, ``target`` (rows of the two files) and ``distance``."""
+    """Yield the results of the tasks, part by part: ``query``, ``target`` (rows of the two files) and ``distance``."""
     for task in tasks:
         yield pl.read_parquet(task.part)

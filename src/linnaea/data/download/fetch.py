@@ -1,4 +1,4 @@
-"""Fetching URLs politely: one queue and one gate per host; every URL ends with exactly one outcome."""
+"""The downloader: it fetches URLs with one queue and one gate per host, and every URL gets exactly one outcome."""
 
 import asyncio
 import random
@@ -33,49 +33,49 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import explain_os_errors
 
 TRANSIENT = {408, 425, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 529}
-"""Statuses worth another try; 429 and 503 are the host's own word for "not now"; any other but 200 is for good."""
+"""Statuses that are retried. With 429 and 503 the host asks for a pause. Any other status than 200 is final."""
 NOT_NOW = {429, 503}
 REDIRECTS = {301, 302, 303, 307, 308}
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}  # hosts word them in many ways
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}  # the standard phrases; hosts send many variants
 OPTED_OUT = {"noai", "noimageai"}
-"""Words of the header X-Robots-Tag by which a host keeps a picture out of machine learning."""
+"""Values of the header X-Robots-Tag by which a host opts a picture out of machine learning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadConfig:
-    """How a download behaves."""
+    """The options of a download."""
 
     url_column: str = "url"
     contact: str = ""
-    """A mail address or page of whoever runs this; part of the User-Agent."""
+    """An e-mail address or web page of the person who runs this; part of the User-Agent."""
     max_connections: int = 128
-    """Requests at once over all hosts."""
+    """Concurrent requests over all hosts."""
     host: HostLimits = field(default_factory=HostLimits)
     timeout_s: float = 120.0
-    """Longest time for one picture; 15 s to connect and 30 s of silence at most in between."""
+    """Maximum time for one picture; within it, at most 15 s to connect and 30 s without data."""
     max_bytes: int = 100_000_000
     max_attempts: int = 5
-    """Tries of one URL that fails in a way that may pass; waits that a host asked for count apart (ten at most)."""
+    """Attempts per URL after temporary failures; waits that a host asks for count separately (at most ten)."""
     max_redirects: int = 5
     backoff_s: float = 1.0
-    """First pause after a failure; doubled with every further one, with jitter, 60 s at most."""
+    """Pause after the first failure; it doubles with every further failure, with jitter, up to 60 s."""
     max_wait_s: float = 900.0
-    """A host that asks for a longer pause gets no more requests in this run."""
+    """Longest pause that a host may ask for; after a longer one it gets no more requests in this run."""
     ignore_robots: bool = False
-    """Only for servers of one's own."""
+    """Ignore robots.txt; only for your own servers."""
     allow_private: bool = False
     """Also fetch from loopback and private networks."""
     retry_failed: bool = False
-    """Try again what failed in a way that may pass in an earlier run."""
+    """Retry URLs that failed temporarily in an earlier run."""
     window: int = 50_000
-    """URLs in memory at once."""
+    """Number of URLs in memory at a time."""
     part: tuple[int, int] = (1, 1)
-    """(2, 8): only the hosts of machine 2 of 8."""
+    """The share of this machine: ``(2, 8)`` takes only the hosts of machine 2 of 8."""
 
     def __post_init__(self) -> None:
         number, n_parts = self.part
         if not 1 <= number <= n_parts:
-            raise ValueError(f"part {number}/{n_parts}: must lie between 1/{n_parts} and {n_parts}/{n_parts}")
+            raise ValueError(f"part {number}/{n_parts}: must be between 1/{n_parts} and {n_parts}/{n_parts}")
         if min(self.max_connections, self.max_attempts, self.max_bytes, self.window) < 1 or self.timeout_s <= 0:
             raise ValueError("connections, attempts, bytes, window and time limit must be positive")
 
@@ -87,13 +87,13 @@ class DownloadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One URL on its way."""
+    """One URL to fetch."""
 
     key: bytes
     url: str
     checksums: Checksums = field(default_factory=Checksums)
     at: str = ""
-    """Where a redirect led; empty before."""
+    """The target of the last redirect; empty before the first one."""
     n_redirects: int = 0
     n_attempts: int = 0
     n_waits: int = 0
@@ -105,7 +105,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class _Again:
-    """It did not work, but may in a while. ``wait_s`` is set where the host itself asked to wait."""
+    """A temporary failure, to be retried. ``wait_s`` is set if the host asked for a wait."""
 
     reason: str
     status: int = 0
@@ -122,7 +122,7 @@ _Step: TypeAlias = UrlResult | _Again | _Elsewhere
 
 @dataclass
 class Host:
-    """One origin (scheme, name, port): its rules and its queue; http and https share the gate of their name."""
+    """One origin (scheme, name, port) with its rules and its queue; http and https share the gate of their name."""
 
     name: str
     origin: URL
@@ -136,7 +136,7 @@ class Host:
 
 
 class Downloader:
-    """Fetches jobs; every one ends with exactly one :class:`UrlResult` in the ledger."""
+    """The fetcher of jobs; every job gets exactly one :class:`UrlResult` in the ledger."""
 
     def __init__(self, ledger: Ledger, config: DownloadConfig, on_done: Callable[[UrlResult], None]) -> None:
         self.ledger, self.config = ledger, config
@@ -198,7 +198,7 @@ class Downloader:
         return self.hosts[key]
 
     async def _serve(self, host: Host) -> None:
-        """Start the requests of one host, as fast as its gate lets them through."""
+        """Start the requests of one host as fast as its gate allows."""
         if not self.config.ignore_robots and not host.knows_robots:
             await self._read_robots(host)
         while host.queue:
@@ -248,7 +248,7 @@ class Downloader:
         except ValueError:
             at = ""
         if wrong := why_no_url(at, self.config.allow_private):
-            await self._finish(job, self._refused(f"redirected to what {wrong}" if at else "redirected to no URL"))
+            await self._finish(job, self._refused(f"redirect refused ({wrong})" if at else "redirect without a URL"))
             return
         self._put(replace(job, at=at, n_redirects=job.n_redirects + 1, n_attempts=job.n_attempts - 1))
 
@@ -264,7 +264,7 @@ class Downloader:
             return self._explain(host, error)
 
     def _explain(self, host: Host, error: Exception) -> _Step:
-        """What an exception means for the URL, and for its host."""
+        """Return what an exception means for the URL, and tell the gate of its host."""
         step: _Step
         match error:
             case BodyError(is_final=True):
@@ -274,7 +274,7 @@ class Downloader:
             case PrivateAddressError():
                 step = self._refused(f"leads into a private network ({error})")
             case aiohttp.InvalidURL():
-                step = self._refused("is no URL")
+                step = self._refused("not a URL")
             case aiohttp.ClientPayloadError():
                 step = _Again(reason="truncated: the connection ended before the picture did", status=200)
             case _:
@@ -284,7 +284,7 @@ class Downloader:
         return step
 
     def _judge_status(self, host: Host, response: aiohttp.ClientResponse, asked_at: float) -> _Step | None:
-        """What the status says, and what it means for the host; ``None`` where a picture may follow."""
+        """Return what the status means for the URL, and tell the host's gate; ``None`` if a picture may follow."""
         status = response.status
         said = f"HTTP {status} {_PHRASES.get(status, '')}".strip()
         if status in NOT_NOW:
@@ -321,7 +321,7 @@ class Downloader:
             draft = UrlResult(key=job.key, state="done", status=200, final_url=str(response.url) if job.at else "")
             outcome: UrlResult = await self._in_thread(self._keep, body, job, draft, has_known_end)
         except Exception:
-            # Not on cancellation: a thread may be just about to rename the file. Closing the ledger tidies up.
+            # Not on cancellation: a thread may be about to rename the file. Closing the ledger tidies up.
             body.discard()
             raise
         host.n_files += 1
@@ -329,8 +329,10 @@ class Downloader:
         return outcome
 
     def _keep(self, body: Body, job: Job, outcome: UrlResult, has_known_end: bool) -> UrlResult:
-        """Complete the file, write the ledger's row, then rename. Runs in a thread; nothing can cut in between
-        but a kill, which the ledger puts right."""
+        """Complete the file, write its row in the ledger, then rename the file.
+
+        This runs in a thread. Only a kill can interrupt it, and the ledger repairs that when it is opened again.
+        """
         received = body.complete(job.checksums, has_known_end)
         outcome = replace(
             outcome,
@@ -350,7 +352,7 @@ class Downloader:
         return outcome
 
     async def _finish(self, job: Job, outcome: UrlResult) -> None:
-        if outcome.state != "done":  # a picture's row was written together with its file
+        if outcome.state != "done":  # the row of a picture was written together with its file
             outcome = replace(outcome, key=job.key, host=host_of(job.url), n_attempts=job.n_attempts)
             await self._in_thread(self.ledger.record, outcome)
         self._window.release()
@@ -363,7 +365,7 @@ class Downloader:
         return _verdict("failed", reason, status)
 
     async def _read_robots(self, host: Host) -> None:
-        """RFC 9309, 2.3.1: no such file (4xx) allows everything; one that cannot be had (5xx) forbids everything."""
+        """Read robots.txt: a missing one (4xx) allows everything, a failing one (5xx) nothing (RFC 9309, 2.3.1)."""
         host.knows_robots = True
         for attempt in range(3):
             try:
@@ -380,7 +382,7 @@ class Downloader:
                         return
                     reason = f"robots.txt cannot be read (HTTP {response.status})"
             except PrivateAddressError:
-                return  # each URL says so itself
+                return  # every URL of the host reports this itself
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 reason = f"robots.txt cannot be read: {why_no_connection(error)}"
             await asyncio.sleep(self.config.backoff_s * 2**attempt * random.uniform(0.5, 1.5))

@@ -1,15 +1,15 @@
-"""What became of every URL: a ledger that is exact after kill -9.
+"""The ledger of a download: the outcome of every URL, exact even after kill -9.
 
-One SQLite file, or 16 for large tables; a URL belongs to one of them by its hash: 200 million URLs make 16 files of
-about 3 GB. A row is written in one transaction before the picture's file is renamed into
-place, and the few files that were between the two are put right when the ledger is opened again:
+The ledger is one SQLite file, or 16 for large tables; the hash of a URL selects its file. 200 million URLs make 16
+files of about 3 GB. A row is written in one transaction before the picture's file is renamed into place. Files that
+were between the two steps are repaired when the ledger is opened again:
 
-- row and file: done;
-- row, and the file still under its temporary name: renamed now;
-- a temporary file without a row: it was never finished, so it is removed and the URL fetched anew.
+- a row and its file: done;
+- a row, and the file still under its temporary name: the file is renamed;
+- a temporary file without a row: it is incomplete, so it is removed and the URL is fetched again.
 
-A crash of the whole machine may also lose the last seconds of data that were not on disk yet; the files of a run
-that did not end cleanly are therefore compared with the ledger by size, and what does not agree is fetched anew.
+A crash of the whole machine may also lose the last seconds of data that were not on disk yet. The files of a run that
+did not end cleanly are therefore compared with the ledger by size, and files that differ are fetched again.
 """
 
 import fcntl
@@ -27,43 +27,43 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
 
 MANY_SHARDS = 16
-"""SQLite files of a ledger for a large table."""
+"""Number of SQLite files of a ledger for a large table."""
 KEY_BYTES = 16
 STORE, PARTIAL, LEDGER = "files", "partial", "ledger"
 
 State: TypeAlias = Literal["done", "refused", "failed"]
-"""``refused``: for good (404, no image ...); ``failed``: it may work another day (timeouts, 5xx, host gone)."""
+"""``refused`` is final (404, not an image ...); ``failed`` may work later (timeouts, 5xx, host unreachable)."""
 
 
 def url_key(url: str) -> bytes:
-    """What a URL is known by: the first 16 bytes of its SHA-256."""
+    """Return the key of a URL: the first 16 bytes of its SHA-256."""
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
 
 
 @dataclass(frozen=True, kw_only=True)
 class UrlResult:
-    """The one state a URL ended in."""
+    """The final state of a URL."""
 
     key: bytes
     state: State
     host: str = ""
     reason: str = ""
     status: int = 0
-    """Last HTTP status; 0 where there was none."""
+    """Last HTTP status; 0 if there was none."""
     n_attempts: int = 0
     n_bytes: int = 0
     sha256: str = ""
     md5: str = ""
-    """Only where the table has a column of that name."""
+    """Set only if the table has a column of that name."""
     content_type: str = ""
-    """By the first bytes, not by what the host says."""
+    """Detected from the first bytes; the host's header is not used."""
     ending: str = ""
     final_url: str = ""
-    """After redirects; empty where it is the URL itself."""
+    """The URL after redirects; empty if there were none."""
 
     @property
     def path(self) -> str:
-        """The picture's file, relative to the output folder."""
+        """The path of the picture's file, relative to the output folder."""
         name = self.key.hex()
         return f"{STORE}/{name[:3]}/{name}{self.ending}"
 
@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS urls (
 
 @dataclass(frozen=True, kw_only=True)
 class HostTotal:
-    """What came from one host over all runs."""
+    """The totals of one host over all runs."""
 
     host: str
     n_files: int
@@ -91,12 +91,12 @@ class HostTotal:
 
 
 class Ledger:
-    """The ledger of one output folder; one process at a time, any number of threads.
+    """The ledger of one output folder, for one process at a time and any number of threads.
 
-    ``n_shards`` counts for a new ledger only; an old one keeps its number of files.
+    ``n_shards`` applies to a new ledger only; an existing one keeps its number of files.
 
     Raises:
-        LinnaeaError: another process has it open, or it cannot be written (full disk).
+        LinnaeaError: another process has it open, or it cannot be written (disk full).
     """
 
     def __init__(self, directory: Path, n_shards: int = 1) -> None:
@@ -122,19 +122,19 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """End the run cleanly. Whatever was recorded is on disk already."""
+        """End the run cleanly; everything recorded is on disk already."""
         try:
             self._finish_renames()
             with self._shards[0] as shard:
                 shard.execute("UPDATE runs SET clean = 1 WHERE run = ?", (self._run,))
         except (OSError, sqlite3.Error):
-            pass  # a full disk: the next run will look at this run's files
+            pass  # disk full: the next run checks the files of this run
         for connection in self._shards:
             connection.close()
         self._lock_file.close()
 
     def record(self, outcome: UrlResult) -> None:
-        """Write down what became of a URL, in one transaction. A file is renamed into place only after this."""
+        """Write the outcome of a URL in one transaction; its file is renamed into place only after this."""
         shard = outcome.key[0] % len(self._shards)
         try:
             with self._locks[shard], self._shards[shard] as connection:
@@ -143,7 +143,7 @@ class Ledger:
             raise self._explained(error) from error
 
     def look_up(self, keys: Iterable[bytes]) -> dict[bytes, UrlResult]:
-        """The outcomes there are of ``keys``."""
+        """Return the recorded outcomes of ``keys``."""
         by_shard: dict[int, list[bytes]] = {}
         for key in keys:
             by_shard.setdefault(key[0] % len(self._shards), []).append(key)
@@ -160,7 +160,7 @@ class Ledger:
         return found
 
     def forget(self, state: State) -> int:
-        """Forget every outcome of one state, so that those URLs are fetched again; how many there were."""
+        """Delete every outcome of one state, so that those URLs are fetched again, and return their number."""
         n_forgotten = 0
         for lock, connection in zip(self._locks, self._shards, strict=True):
             with lock, connection:
@@ -168,7 +168,7 @@ class Ledger:
         return n_forgotten
 
     def host_totals(self) -> list[HostTotal]:
-        """Files, bytes and rejects per host over all runs, most bytes first."""
+        """Return files, bytes and rejects per host over all runs, most bytes first."""
         totals: dict[str, list[int]] = {}
         query = "SELECT host, sum(state = 'done'), sum(n_bytes), sum(state != 'done') FROM urls GROUP BY host"
         for lock, connection in zip(self._locks, self._shards, strict=True):
@@ -180,7 +180,7 @@ class Ledger:
         return sorted(made, key=lambda total: (-total.n_bytes, total.host))
 
     def partial_path(self, key: bytes) -> Path:
-        """Where the file of a URL lies until it is complete."""
+        """Return the path of a URL's file until it is complete."""
         return self.directory / PARTIAL / key.hex()
 
     def _begin_run(self) -> int:
@@ -231,12 +231,12 @@ def _lock(path: Path, directory: Path) -> IO[bytes]:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         stream.close()
-        raise LinnaeaError(f"{directory}: another download is writing there; wait for it or stop it") from None
+        raise LinnaeaError(f"{directory}: another download is writing to this folder; wait for it or stop it") from None
     return stream
 
 
 def _shard_paths(folder: Path, n_shards: int) -> list[Path]:
-    """The files of the ledger. Their number is fixed by one rename, so that a kill leaves all of them or none."""
+    """Return the files of the ledger; one rename creates all of them, so a kill leaves either all or none."""
     count = folder / "shards"
     if not count.exists():
         write_atomically(count, f"{n_shards}\n")

@@ -1,6 +1,6 @@
-"""Being a good guest: how many requests at once a host gets, how fast, and what it does not want fetched.
+"""Politeness towards hosts: concurrency and rate of requests per host, robots.txt, and private addresses.
 
-Nothing here fetches anything; :mod:`linnaea.data.download.url_table` asks these classes before it does.
+This module fetches nothing; :mod:`linnaea.data.download.fetch` asks it before each request.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from protego import Protego
 from yarl import URL
 
 PRODUCT = "linnaea"
-"""The word that robots.txt files call us by."""
+"""The name by which robots.txt files address this crawler."""
 
 MAX_ROBOTS_BYTES = 500 * 1024
-"""What RFC 9309 (section 2.5) asks a crawler to read at least; more is cut off."""
+"""Bytes of a robots.txt that are read, the minimum of RFC 9309 (section 2.5); the rest is cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostLimits:
-    """What one host is asked to bear."""
+    """The limits of the load on one host."""
 
     max_connections: int = 8
-    """Requests at once at most; the gate starts at 2 and feels its way up."""
+    """Maximum of concurrent requests; the gate starts at 2 and increases step by step."""
     slow_s: float = 1.0
-    """Answers that take longer than this, and three times as long as this host's usual, make the gate close a bit."""
+    """Latency above which the gate reduces concurrency, if it is also three times the host's usual latency."""
     max_spacing_s: float = 60.0
-    """Longest pause between two requests that the gate chooses itself (a crawl-delay may ask for more)."""
+    """Longest pause between two requests that the gate itself chooses (a crawl-delay may ask for more)."""
     max_own_wait_s: float = 300.0
-    """Longest wait after a 429 or 503 that names none; it doubles with every one in a row."""
+    """Longest wait after a 429 or 503 without Retry-After; the wait doubles with every one in a row."""
     give_up_after: int = 20
     """Failed connections, or rounds of refusals, in a row after which a host gets no more requests in this run."""
 
@@ -49,11 +49,11 @@ class HostLimits:
 
 @dataclass
 class HostGate:
-    """How many requests at once one host gets: additive increase, multiplicative decrease (AIMD).
+    """The limit of concurrent requests to one host: additive increase, multiplicative decrease (AIMD).
 
-    Like TCP: one more per answer until the first sign of trouble, then one more per round; half as many on
-    429 and 503; a little fewer while answers take long. At one connection, further refusals put a growing pause
-    between requests. Not thread-safe: it belongs to one event loop.
+    As in TCP, the limit grows by one per answer until the first sign of trouble, then by one per round. It is halved
+    on 429 and 503, and reduced a little while answers are slow. At one connection, further refusals put a growing
+    pause between requests. The class is not thread-safe: an instance belongs to one event loop.
     """
 
     limits: HostLimits = field(default_factory=HostLimits)
@@ -63,7 +63,7 @@ class HostGate:
     crawl_delay_s: float = 0.0
     spacing_s: float = 0.0
     closed: str = ""
-    """Why the host gets no more requests in this run; empty while it does."""
+    """Why the host gets no more requests in this run; empty while the gate is open."""
     counts: Counter[str] = field(default_factory=Counter)
     usual_latency_s: float = 0.0
     recent_latency_s: float = 0.0
@@ -78,7 +78,7 @@ class HostGate:
         self.limit = min(self.limit, float(self.limits.max_connections))
 
     async def acquire(self) -> None:
-        """Wait for a free place, for the end of a pause and for the crawl-delay; give back with :meth:`release`."""
+        """Wait for a free slot, the end of a pause and the crawl-delay; :meth:`release` frees the slot."""
         while not self.closed:
             wait_s = self._not_before - self.clock()
             if self.running < int(self.limit) and wait_s <= 0:
@@ -98,11 +98,11 @@ class HostGate:
         self._changed.set()
 
     def answered(self, latency_s: float) -> None:
-        """The host answered as it should (any status but 429 and 5xx), after ``latency_s``."""
+        """Record a normal answer (any status but 429 and 5xx) after ``latency_s`` seconds."""
         self._refusals_in_row = self._failures_in_row = 0
         first = self.recent_latency_s == 0.0
         self.recent_latency_s = latency_s if first else 0.8 * self.recent_latency_s + 0.2 * latency_s
-        # The usual latency follows downwards at once and upwards slowly, so that a slow host is not for ever slow.
+        # The usual latency falls at once and rises slowly, so that a host that recovers does not stay marked as slow.
         rises = latency_s > self.usual_latency_s
         self.usual_latency_s = latency_s if first or not rises else self.usual_latency_s * 0.99 + latency_s * 0.01
         self.spacing_s = 0.0 if self.spacing_s < 0.05 else self.spacing_s * 0.9
@@ -115,9 +115,9 @@ class HostGate:
         self.limit = min(self.limit + step, float(self.limits.max_connections))
 
     def refused(self, wait_s: float, asked_at: float) -> None:
-        """The host said 429 or 503: nobody asks again for ``wait_s``, and then fewer at once.
+        """Record a 429 or 503: requests pause for ``wait_s`` seconds and then continue with a lower limit.
 
-        ``asked_at``: when the refused request began; requests that were under way together halve the limit once.
+        ``asked_at`` is the start of the refused request; requests that were under way together halve the limit once.
         """
         self.counts["refusals"] += 1
         now = self.clock()
@@ -131,23 +131,23 @@ class HostGate:
             self.spacing_s = min(max(2 * self.spacing_s, 0.25), self.limits.max_spacing_s)
         self.limit = max(1.0, self.limit / 2)
         if self._refusals_in_row >= self.limits.give_up_after:
-            self.close(f"host gave up on after {self._refusals_in_row} refusals (429, 503) in a row")
+            self.close(f"host skipped after {self._refusals_in_row} refusals (429, 503) in a row")
 
     def own_wait_s(self, base_s: float) -> float:
-        """How long to wait after a refusal that does not say: doubled with every one in a row."""
+        """Return the wait in seconds after a refusal without Retry-After; it doubles with every one in a row."""
         return min(base_s * 2.0 ** min(self._refusals_in_row, 20), self.limits.max_own_wait_s)
 
     def failed(self, reason: str) -> None:
-        """The connection failed (no address, refused, reset, timeout); enough in a row close the gate."""
+        """Record a failed connection (no address, refused, reset, timeout); enough in a row close the gate."""
         self.counts["failures"] += 1
         self._failures_in_row += 1
         self._careful = True
         self.limit = max(1.0, self.limit * 0.75)
         if self._failures_in_row >= self.limits.give_up_after:
-            self.close(f"host gave up on after {self._failures_in_row} failures in a row ({reason})")
+            self.close(f"host skipped after {self._failures_in_row} failures in a row ({reason})")
 
     def stumbled(self) -> None:
-        """The host answered, but with an error of its own (500, 502 ...)."""
+        """Record a server error (500, 502 ...)."""
         self.counts["server_errors"] += 1
         self._failures_in_row = 0
         self._careful = True
@@ -157,15 +157,15 @@ class HostGate:
         return not self.closed
 
     def close(self, reason: str) -> None:
-        """No more requests to this host in this run."""
+        """Stop all requests to this host in this run."""
         self.closed = reason
         self._changed.set()
 
 
 def retry_after_s(value: str | None, date: str | None = None) -> float | None:
-    """Seconds to wait after a ``Retry-After`` header: a number, or an HTTP date (relative to the host's ``Date``).
+    """Return the seconds to wait by a ``Retry-After`` header: a number, or an HTTP date relative to ``Date``.
 
-    ``None`` where there is no such header or it cannot be read (RFC 9110, 10.2.3).
+    Returns ``None`` if there is no such header or it cannot be read (RFC 9110, 10.2.3).
     """
     if value is None:
         return None
@@ -189,23 +189,23 @@ def _http_date(text: str) -> datetime | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Robots:
-    """The rules of one robots.txt for us (RFC 9309: the longest match wins, allow wins a tie)."""
+    """The rules of one robots.txt for this crawler (RFC 9309: the longest match wins, allow wins a tie)."""
 
     parsed: Protego
 
     def allows(self, path: str) -> bool:
-        """Return whether we may fetch ``path`` (with its query)."""
+        """Return whether ``path`` (with its query) may be fetched."""
         return self.parsed.can_fetch(f"https://host/{path.removeprefix('/')}", PRODUCT)
 
     @property
     def crawl_delay_s(self) -> float:
-        """Seconds that the host asks to leave between two requests; 0 where it asks for none."""
+        """The pause in seconds that the host asks for between two requests; 0 if it asks for none."""
         return self.parsed.crawl_delay(PRODUCT) or 0.0
 
 
 def parse_robots(text: str) -> Robots:
-    """Return the rules for us: those of our own groups if there are any, else those for ``*``."""
-    # Protego takes a byte order mark for a part of the first word, and a version for a part of the agent's name.
+    """Return the rules for this crawler: those of its own groups if there are any, otherwise those for ``*``."""
+    # Protego reads a byte order mark as part of the first word, and a version as part of the agent's name.
     return Robots(parsed=Protego.parse(_VERSION.sub(r"\1", text.removeprefix("\ufeff"))))
 
 
@@ -215,11 +215,11 @@ EVERYTHING_ALLOWED = parse_robots("")
 
 
 class PrivateAddressError(Exception):
-    """A host name or address that leads into a private network."""
+    """Raised for a host name or address in a private network."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet (not loopback, private, link-local, multicast ...)."""
+    """Return whether an IP address is public (not loopback, private, link-local, multicast ...)."""
     try:
         parsed = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     except ValueError:
@@ -230,29 +230,29 @@ def is_public(address: str) -> bool:
 
 
 def why_no_url(url: str, allow_private: bool) -> str:
-    """Why a cell of the URL column cannot be fetched at all; empty where it can."""
+    """Return why a cell of the URL column can never be fetched, or ``""`` if it can."""
     if not url.strip():
         return "row has no URL"
     try:
         parsed = URL(url)
     except ValueError as error:
-        return f"is no URL ({error})"
+        return f"not a URL ({error})"
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        return "is no http or https URL"
+        return "not an http or https URL"
     if not allow_private and _is_private_literal(parsed.host):
         return f"leads into a private network ({parsed.host})"
     return ""
 
 
 def host_of(url: str) -> str:
-    """The host (with its port, where it is an unusual one) that a valid URL belongs to."""
+    """Return the host of a valid URL, with its port if that is not the default."""
     parsed = URL(url)
     name = (parsed.host_subcomponent or "").lower()
     return name if parsed.is_default_port() else f"{name}:{parsed.port}"
 
 
 def belongs_to(part: tuple[int, int], host: str) -> bool:
-    """Whether ``host`` is fetched by this machine."""
+    """Return whether ``host`` belongs to this machine's ``part``."""
     number, n_parts = part
     return int.from_bytes(hashlib.sha256(host.encode()).digest()[:8]) % n_parts == number - 1
 
@@ -262,7 +262,10 @@ def _is_private_literal(host: str) -> bool:
 
 
 class PublicResolver(AbstractResolver):
-    """Names to addresses, public ones only. The addresses checked are those connected to: no second look-up."""
+    """A resolver that returns public addresses only.
+
+    The connection uses the checked addresses; there is no second look-up.
+    """
 
     def __init__(self) -> None:
         self._inner = ThreadedResolver()

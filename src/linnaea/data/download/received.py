@@ -1,4 +1,4 @@
-"""What a host sent: bytes on their way to a file, counted, hashed and looked at."""
+"""The body of an answer: its bytes are counted, hashed, checked and written to a file."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import aiohttp
 from linnaea.storage import explain_os_errors
 
 IN_MEMORY = 1 << 20
-"""Bytes kept in memory before they go to the file; most pictures are smaller and are written in one piece."""
+"""Bytes buffered in memory before a write; most pictures are smaller and are written in one piece."""
 _TAIL = 4096
 
 
 class BodyError(Exception):
-    """The body is not what was asked for; ``is_final`` where another try would bring the same."""
+    """Raised for a body that cannot be accepted; ``is_final`` if another attempt would bring the same."""
 
     def __init__(self, reason: str, *, is_final: bool) -> None:
         super().__init__(reason)
@@ -24,7 +24,7 @@ class BodyError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """What the table says a file's hashes are, in hex; empty where it says nothing."""
+    """The hashes of a file by the table, in hex; empty if the table has none."""
 
     md5: str = ""
     sha256: str = ""
@@ -32,7 +32,7 @@ class Checksums:
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A complete file."""
+    """The facts of a complete file."""
 
     n_bytes: int
     sha256: str
@@ -42,7 +42,7 @@ class Received:
 
 
 def sniff(head: bytes) -> tuple[str, str] | None:
-    """(content type, file ending) of a picture by its first 32 bytes; ``None`` where it is none that we know."""
+    """Return (content type, file ending) by the first 32 bytes of a picture, or ``None`` for an unknown format."""
     for magic, kind, ending in _MAGIC:
         if head.startswith(magic):
             return kind, ending
@@ -74,26 +74,29 @@ _MAGIC = (
 
 
 _NOT_PICTURES = (
-    ((b"<!doctype html", b"<html", b"<head", b"<body"), "is no image (an HTML page)"),
-    ((b"<svg",), "is no photograph (an SVG drawing)"),
-    ((b"<",), "is no image (an HTML or XML page)"),
-    ((b"{", b"["), "is no image (JSON)"),
-    ((b"%pdf",), "is no image (a PDF)"),
-    ((b"\x1f\x8b", b"pk\x03\x04"), "is no image (an archive)"),
+    ((b"<!doctype html", b"<html", b"<head", b"<body"), "not an image (HTML)"),
+    ((b"<svg",), "not a photograph (SVG)"),
+    ((b"<",), "not an image (HTML or XML)"),
+    ((b"{", b"["), "not an image (JSON)"),
+    ((b"%pdf",), "not an image (PDF)"),
+    ((b"\x1f\x8b", b"pk\x03\x04"), "not an image (archive)"),
 )
 
 
 def why_no_picture(head: bytes) -> str:
-    """What a body that is no picture looks like, for the reason of a reject."""
+    """Return the reject reason of a body that is not a picture."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "empty answer"
-    return next((why for starts, why in _NOT_PICTURES if start.startswith(starts)), "is no image (unknown format)")
+    return next((why for starts, why in _NOT_PICTURES if start.startswith(starts)), "not an image (unknown format)")
 
 
 class Body:
-    """The bytes of one answer. ``add`` takes them on the event loop and says when :meth:`flush` is due;
-    ``flush`` and ``complete`` touch the disk and run in a thread."""
+    """The body of one answer on its way to a file.
+
+    ``add`` runs on the event loop and returns whether :meth:`flush` is due. ``flush`` and ``complete`` use the disk and
+    run in a thread.
+    """
 
     def __init__(self, partial: Path, max_bytes: int, *, wants_md5: bool) -> None:
         self.partial = partial
@@ -108,10 +111,10 @@ class Body:
         self._stream: IO[bytes] | None = None
 
     def add(self, chunk: bytes) -> bool:
-        """Take some bytes; true where enough wait to be flushed.
+        """Add some bytes; return whether the buffer is full enough to be flushed.
 
         Raises:
-            BodyError: it is no picture, or larger than allowed; nothing more of it needs to be read.
+            BodyError: the body is not a picture, or is larger than allowed; the rest need not be read.
         """
         if self.n_bytes < 32:
             self._head = (self._head + chunk)[:512]
@@ -125,7 +128,7 @@ class Body:
         return self._n_waiting >= IN_MEMORY
 
     def flush(self) -> None:
-        """Write what waits in memory to the file and into the hashes."""
+        """Write the buffer to the file and update the hashes."""
         data = b"".join(self._chunks)
         self._chunks, self._n_waiting = [], 0
         self._sha256.update(data)
@@ -143,7 +146,7 @@ class Body:
         """Check and close the file.
 
         Raises:
-            BodyError: it is no picture, cut short, or has other hashes than the table says.
+            BodyError: the body is not a picture, is truncated, or does not match the hashes in the table.
         """
         kind = sniff(self._head)
         if kind is None:
@@ -154,21 +157,24 @@ class Body:
             raise BodyError("truncated: the picture has no end marker", is_final=False)
         sha256, md5 = self._sha256.hexdigest(), self._md5.hexdigest() if self._md5 is not None else ""
         if expected.sha256 and expected.sha256 != sha256:
-            raise BodyError("sha256 is not the table's", is_final=False)
+            raise BodyError("sha256 differs from the table", is_final=False)
         if expected.md5 and expected.md5 != md5:
-            raise BodyError("md5 is not the table's", is_final=False)
+            raise BodyError("md5 differs from the table", is_final=False)
         assert self._stream is not None
         self._stream.close()
         return Received(n_bytes=self.n_bytes, sha256=sha256, md5=md5, content_type=content_type, ending=ending)
 
     def discard(self) -> None:
-        """Forget the body and remove its file."""
+        """Discard the body and remove its file."""
         if self._stream is not None:
             self._stream.close()
             self.partial.unlink(missing_ok=True)
 
     def _has_end_marker(self, content_type: str) -> bool:
-        """A body whose end only the closing of the connection marks may be cut anywhere."""
+        """Return whether the file ends with its format's end marker.
+
+        Without a content length, only the closing of the connection marks the end, so a body may be cut anywhere.
+        """
         match content_type:
             case "image/jpeg":
                 return b"\xff\xd9" in self._tail
@@ -187,12 +193,12 @@ _CONNECTION_ERRORS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionError, "connection reset"),
     (aiohttp.ClientOSError, "connection reset"),
     (aiohttp.TooManyRedirects, "too many redirects"),
-    (aiohttp.ClientResponseError, "answer is no valid HTTP"),
+    (aiohttp.ClientResponseError, "answer is not valid HTTP"),
 )
 
 
 def why_no_connection(error: BaseException) -> str:
-    """Why nothing came, in words for a reject; the table goes from the most specific to the general."""
+    """Return the reject reason of a failed request; the table is ordered from the specific to the general."""
     return next(
         (reason for kind, reason in _CONNECTION_ERRORS if isinstance(error, kind)),
         f"connection failed ({type(error).__name__})",

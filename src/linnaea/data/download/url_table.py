@@ -1,21 +1,21 @@
 """Polite, resumable fetching of a table of image URLs.
 
-``download(table, output, config)`` reads a table in pieces, keeps a bounded window of URLs in memory, one queue
-per host, and leaves in ``output``:
+``download(table, output, config)`` reads a table in pieces, keeps a bounded window of URLs in memory with one queue
+per host, and writes to ``output``:
 
 - ``files/<3 hex digits>/<hash of the URL>.<ending>``: the pictures, each complete or absent;
-- ``ledger/``: what became of every URL (:mod:`linnaea.data.download.ledger`), exact after kill -9;
-- ``images.parquet``: the table's rows whose picture is there, with ``path, sha256, n_bytes, content_type,
+- ``ledger/``: the outcome of every URL (:mod:`linnaea.data.download.ledger`), exact after kill -9;
+- ``images.parquet``: the rows of the table whose picture was fetched, with ``path, sha256, n_bytes, content_type,
   final_url``; ready for ``linnaea data build --table images.parquet --path-column path``;
 - ``rejects.parquet``: the other rows, with ``reason`` and ``status``;
 - ``hosts.parquet``: files, bytes, rejects, refusals and latency per host.
 
-The same command goes on with an interrupted download and fetches nothing twice; a URL that occurs in several rows
-is fetched once. For several machines, ``part=(2, 8)`` takes the hosts whose hash falls to machine 2 of 8, so that
-a host's limits hold although no machine talks to another.
+The same command resumes an interrupted download and fetches nothing twice; a URL that occurs in several rows is
+fetched once. On several machines, ``part=(2, 8)`` takes the hosts whose hash belongs to machine 2 of 8, so the limits
+per host hold without communication between machines.
 
-Sizes: 200 million rows are read in batches of 10,000; memory is bounded by ``window`` (50,000 URLs: about 100 MB).
-A table sorted by host fills the window with one host: shuffle such a table to keep many hosts busy.
+Sizes: 200 million rows are read in batches of 10,000; ``window`` bounds the memory (50,000 URLs: about 100 MB). A
+table sorted by host fills the window with one host: shuffle such a table to keep many hosts busy.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ BATCH_ROWS = 10_000
 LARGE_TABLE_BYTES = 100_000_000
 IMAGES, REJECTS, HOSTS = "images.parquet", "rejects.parquet", "hosts.parquet"
 CHECKSUM_COLUMNS = ("md5", "sha256")
-"""Columns of the input that hold a file's hash in hex; where present and filled, a file must agree."""
+"""Columns of the input that hold a file's hash in hex; a file must match each one that is filled."""
 
 _IMAGE_COLUMNS = {"path": pl.String, "sha256": pl.String, "n_bytes": pl.Int64, "content_type": pl.String,
                   "final_url": pl.String}  # fmt: skip
@@ -52,25 +52,25 @@ _REJECT_COLUMNS = {"reason": pl.String, "status": pl.Int32}
 
 
 class OnProgress(Protocol):
-    """Called with how many URLs are settled, of how many rows (if known), and a note on rate and errors."""
+    """A callback for progress: the number of settled URLs, the number of rows if known, and a note on the rate."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadSummary:
-    """What became of the rows. ``n_in == n_out + n_rejected``, always."""
+    """The counts of a download; ``n_in == n_out + n_rejected`` always holds."""
 
     n_in: int
     n_out: int
     n_rejected: int
     n_files: int
-    """Distinct URLs with a file; less than ``n_out`` where rows share a URL."""
+    """Distinct URLs with a file; fewer than ``n_out`` if rows share a URL."""
     n_bytes: int
     n_fetched: int
-    """URLs settled by this run; the rest had been before."""
+    """URLs settled by this run; earlier runs settled the rest."""
     reasons: Mapping[str, int]
-    """Reason -> rows, most frequent first."""
+    """Number of rows per reason, most frequent first."""
     hosts: pl.DataFrame
     """One row per host, most bytes first; also in ``hosts.parquet``."""
 
@@ -83,7 +83,7 @@ def download(
     Raises:
         UsageError: the table has no such column.
         LinnaeaError: the table cannot be read, the disk is full, or another download writes to ``output``.
-        KeyboardInterrupt: Ctrl-C; what is fetched stays, the same command goes on.
+        KeyboardInterrupt: Ctrl-C; fetched files stay, and the same command resumes.
     """
     config = config or DownloadConfig()
     source = _Table.open(table, config.url_column)
@@ -100,7 +100,7 @@ def download(
 
 
 class _Run:
-    """One pass over the table: jobs for what the ledger does not know yet, and the running count."""
+    """One pass over the table: jobs for the URLs that the ledger does not have yet, and the running counts."""
 
     def __init__(self, ledger: Ledger, config: DownloadConfig, source: "_Table", on_progress: OnProgress | None):
         self.n_fetched = 0
@@ -122,7 +122,7 @@ class _Run:
                 key = url_key(url)
                 if key not in jobs and key not in self._under_way:
                     jobs[key] = Job(key=key, url=url, checksums=checksums)
-            # Looked up after the check above: what ended in between left the set only after it was recorded.
+            # The look-up follows the check above: a URL leaves the set only after its outcome is recorded.
             known = self._ledger.look_up(jobs)
             new = [job for key, job in jobs.items() if key not in known]
             self._n_passed += batch.height - len(new)
@@ -148,15 +148,15 @@ class _Run:
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """A table read in pieces, every CSV column as text."""
+    """A table that is read in pieces, with every CSV column as text."""
 
     path: Path
     form: TableFormat
     n_rows: int | None
     columns: tuple[str, ...]
-    """As the file has them, but for the column of URLs, whose name is the one asked for."""
+    """The column names of the file, except that the column of URLs has the requested name."""
     rows: pl.DataFrame | None = None
-    """What cannot be read in pieces (Excel), read at once."""
+    """The whole table, for a format that cannot be read in pieces (Excel)."""
 
     @classmethod
     def open(cls, path: Path, url_column: str) -> "_Table":
@@ -178,7 +178,7 @@ class _Table:
         return cls(path=path, form=form, n_rows=n_rows, columns=tuple(columns), rows=rows)
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """The rows, in order, ``BATCH_ROWS`` at a time or somewhat more."""
+        """Yield the rows in order, about ``BATCH_ROWS`` at a time."""
         with _explain(self.path):
             for batch in self._iter_batches():
                 table = batch.rename(dict(zip(batch.columns, self.columns, strict=True)))
@@ -204,7 +204,7 @@ def _as_frame(batch: Any) -> pl.DataFrame:
 
 
 def _open_csv(path: Path, form: TableFormat, texts: Sequence[str] = ()) -> Any:
-    """Open a text table with Arrow's reader; the columns in ``texts`` are texts, whatever they look like."""
+    """Open a text table with Arrow's reader; the columns in ``texts`` are read as text."""
     read = pa.csv.ReadOptions(encoding="utf8" if form.encoding == "utf-8" else form.encoding)
     parse = pa.csv.ParseOptions(
         delimiter=form.separator, quote_char=form.quote or False, newlines_in_values=form.quote is not None
@@ -223,7 +223,7 @@ def _explain(path: Path) -> Iterator[None]:
 
 
 def _urls_of(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, Checksums]]:
-    """(URL, checksums) of the rows that can be fetched and belong to this machine."""
+    """Yield (URL, checksums) of the rows that can be fetched and belong to this machine."""
     for url, checksums in _cells(batch, config):
         if not why_no_url(url, config.allow_private) and belongs_to(config.part, host_of(url)):
             yield url, checksums
@@ -243,7 +243,7 @@ def _cells(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, C
 def _write_tables(
     source: _Table, ledger: Ledger, config: DownloadConfig, n_fetched: int, hosts: pl.DataFrame
 ) -> DownloadSummary:
-    """Join the table with the ledger, in pieces, and write the tables of results."""
+    """Join the table with the ledger in pieces and write the result tables."""
     n_in = n_out = 0
     reasons: Counter[str] = Counter()
     output = ledger.directory
@@ -280,7 +280,7 @@ def _write_tables(
 
 
 def _settle(batch: pl.DataFrame, ledger: Ledger, config: DownloadConfig) -> list[UrlResult | None]:
-    """The outcome of every row; ``None`` for a row of another machine."""
+    """Return the outcome of every row; ``None`` for a row of another machine."""
     cells = list(_cells(batch, config))
     known = ledger.look_up({url_key(url) for url, _ in cells if url})
     settled: list[UrlResult | None] = []
@@ -298,17 +298,17 @@ def _settle(batch: pl.DataFrame, ledger: Ledger, config: DownloadConfig) -> list
 
 
 def _checked(outcome: UrlResult, expected: Checksums) -> UrlResult:
-    """Rows that share a URL may disagree about its hash: each is judged by its own."""
+    """Return the outcome of a row checked against its own hashes; rows that share a URL may state different ones."""
     if outcome.state == "done":
         for name in CHECKSUM_COLUMNS:
             wanted, found = getattr(expected, name), getattr(outcome, name)
             if wanted and found and wanted != found:
-                return UrlResult(key=outcome.key, state="refused", reason=f"{name} is not the table's", status=200)
+                return UrlResult(key=outcome.key, state="refused", reason=f"{name} differs from the table", status=200)
     return outcome
 
 
 def _renamed(batch: pl.DataFrame) -> pl.DataFrame:
-    """The input's columns; one named as one of ours gets the prefix ``input_``."""
+    """Return the input's columns; a column with the name of an output column gets the prefix ``input_``."""
     ours = {*_IMAGE_COLUMNS, *_REJECT_COLUMNS}
     return batch.rename({name: f"input_{name}" for name in batch.columns if name in ours})
 
@@ -320,7 +320,7 @@ def _with_facts(rows: pl.DataFrame, outcomes: list[UrlResult], columns: Mapping[
 
 
 class _Writer:
-    """Parquet written in pieces; the first one, also an empty one, gives the columns."""
+    """A Parquet file that is written in pieces; the first piece, even if empty, defines the columns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -341,7 +341,7 @@ class _Writer:
 
 
 def _host_table(ledger: Ledger, downloader: Downloader) -> pl.DataFrame:
-    """Totals per host over all runs, and what this run saw of it."""
+    """Return the totals per host over all runs, with the refusals and latency of this run."""
     gates = {host.name: host.gate for host in downloader.hosts.values()}
     rows = []
     for total in ledger.host_totals():

@@ -1,4 +1,4 @@
-"""Where photographs with names come from. A source yields records, and a reason for everything that is none."""
+"""Sources of photographs with names. A source yields a record for each usable input and a reason for each other one."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,12 @@ LICENCE_FACTS = (
     "identifier",
     "references",
 )
-"""Facts about rights and origin; they go into ``licences.parquet``."""
+"""Facts about rights and origin; ``licences.parquet`` holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One photograph with its name, before anything has looked at the pixels."""
+    """One photograph with its name; its pixels have not been read yet."""
 
     source: str
     record_id: str
@@ -38,16 +38,16 @@ class Record:
     """A file's path, or ``tar-path::member-offset::size`` for a picture inside an archive."""
     taxon: Taxon
     group: str = ""
-    """Pictures with the same group (one individual, near copies) stay in one split."""
+    """Pictures of one group (one individual, near copies) stay in one split."""
     split: str = ""
-    """The split the source asks for, or empty."""
+    """The split that the source asks for, or ``""``."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Facts that do not change: licence, owner, title, url ..."""
+    """Further facts: licence, owner, title, URL ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """One input that is no record, and why."""
+    """One input that did not become a record, and the reason."""
 
     source: str
     record_id: str
@@ -56,28 +56,28 @@ class Rejected:
 
 
 class Source(Protocol):
-    """Anything that yields records."""
+    """A reader that yields records."""
 
     @property
     def name(self) -> str:
-        """The word in the column ``source``."""
+        """The value of the column ``source``."""
         ...
 
     def describe(self) -> dict[str, str]:
-        """What identifies the input, for the manifest; it changes when the input does."""
+        """Return what identifies the input, for the manifest; it changes when the input does."""
         ...
 
     def records(self) -> Iterator[Record | Rejected]:
-        """Every input exactly once, in an order that does not depend on the machine."""
+        """Yield every input exactly once, in an order that does not depend on the machine."""
         ...
 
 
 def read_location(location: str) -> bytes:
-    """The bytes of a record's picture.
+    """Return the bytes of a record's picture.
 
     Raises:
-        ImageError: there is nothing, or it cannot be read.
-        LinnaeaError: the storage fails for now.
+        ImageError: the file does not exist or cannot be read.
+        LinnaeaError: the storage fails temporarily.
     """
     place = _MEMBER.fullmatch(location)
     if place is None:
@@ -100,7 +100,10 @@ _MEMBER = re.compile(r"(?P<archive>.+)::(?P<offset>\d+)::(?P<size>\d+)", re.DOTA
 
 @dataclass(frozen=True, kw_only=True)
 class LicensedSource:
-    """``source`` under a rule about licences. The rule is an option of the build, so the input describes itself."""
+    """A source whose records must satisfy a licence rule.
+
+    The rule is an option of the build, so ``describe`` returns the description of the inner source alone.
+    """
 
     source: Source
     rule: LicenceRule

@@ -31,13 +31,13 @@ _FACTS = {"uri": "uri", "dna_bin": "dna_bin", "country": "country", "coord-lat":
 
 @dataclass(frozen=True, kw_only=True)
 class BioscanSource:
-    """A picture per specimen; ``not_classified`` counts as no name."""
+    """BIOSCAN-1M or BIOSCAN-5M, one picture per specimen; ``not_classified`` counts as a missing name."""
 
     metadata: Path
     images: Path
-    """For example ``images/cropped_256``."""
+    """The folder of pictures, for example ``images/cropped_256``."""
     use_splits: bool = False
-    """BIOSCAN-5M: keep its splits (held-out species become ``unseen``); else splits are drawn."""
+    """Keep the splits of BIOSCAN-5M (held-out species become ``unseen``); otherwise splits are drawn."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class BioscanSource:
                              *RANK_LABELS[1:], *_FACTS)  # fmt: skip
         place = _place_in_5m() if five else pl.format("part{}/{}", "chunk_number", "image_file")
         given = pl.col("phylum").str.to_lowercase().is_in(["", "not_classified"])
-        classless = (pl.col("class") == "") & ~pl.lit(five)  # BIOSCAN-1M is of insects alone
+        classless = (pl.col("class") == "") & ~pl.lit(five)  # BIOSCAN-1M holds insects only
         insect = {
             "phylum": pl.when(given).then(pl.lit("Arthropoda")).otherwise("phylum"),
             "class": pl.when(classless).then(pl.lit("Insecta")).otherwise("class"),
@@ -91,7 +91,7 @@ def _place_in_5m() -> pl.Expr:
 
 
 def _read_json(path: Path) -> Iterator[pl.DataFrame]:
-    """JSON-LD: a list of objects, or an object with the list under ``@graph``; also an object a line."""
+    """Read JSON-LD: a list of objects, an object with the list under ``@graph``, or one object per line."""
     try:
         text = path.read_text(encoding="utf-8")
         by_line = text.lstrip().startswith("{") and "\n{" in text
@@ -100,6 +100,6 @@ def _read_json(path: Path) -> Iterator[pl.DataFrame]:
         texts = [{key: None if value is None else str(value) for key, value in row.items()} for row in rows]
         table = pl.DataFrame(texts, infer_schema_length=None)
     except (OSError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{path}: is no metadata of BIOSCAN ({error})") from error
+        raise LinnaeaError(f"{path}: not BIOSCAN metadata ({error})") from error
     for start in range(0, table.height, ROWS_AT_ONCE):
         yield table.slice(start, ROWS_AT_ONCE).fill_null("")

@@ -1,9 +1,9 @@
-"""The one parser of class folders: which folder above a photograph names its class.
+"""The parser of class folders: it finds which folder above a photograph names its class.
 
-The class is the deepest folder that names a taxon, within the taxon above it; taxon folders above the class are its
-lineage. Where no folder names a taxon, the class is the first folder below the root, or below a split folder. Whatever
-lies deeper (cameras, dates, life stages, sexes) belongs to the class. :func:`read_class_folders` is a pure function of
-folder names; it opens no file, and asks a checklist only where the names leave a choice.
+The class is the deepest folder that names a taxon within the taxon above it. Taxon folders above the class are its
+lineage. If no folder names a taxon, the class is the first folder below the root or below a split folder. Folders
+below the class (cameras, dates, life stages, sexes) belong to it. :func:`read_class_folders` is a pure function of
+folder names: it opens no file, and it asks a checklist only if the names are ambiguous.
 """
 
 import re
@@ -18,17 +18,17 @@ from linnaea.taxonomy.readings import looks_latin
 from linnaea.taxonomy.taxon import Taxon
 
 Folder = tuple[str, ...]
-"""The names from below the root down to a folder that holds photographs."""
+"""The folder names on the way from the root (excluded) to a folder that holds photographs."""
 
 FindTaxa = Callable[[Collection[str]], Mapping[str, Sequence[Taxon]]]
-"""Returns the taxa that bear each scientific name (homonyms are several); names that none bears are left out."""
+"""Returns the taxa with each scientific name (several for homonyms); unknown names are left out."""
 
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training", "train_mini"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing", "public_test"), "test"),
 }
-"""Names of folders (lower case) that are splits, and the split that each means."""
+"""Lower-case names of split folders, and the split that each one means."""
 
 NOTES = frozenset((
     "adult", "adults", "juvenile", "juveniles", "immature", "immatures", "subadult", "subadults", "nestling",
@@ -42,37 +42,37 @@ NOTES = frozenset((
     "camera", "cam", "site", "plot", "station", "trap", "location", "unknown", "unidentified", "other", "others",
     "misc", "unsorted",
 ))  # fmt: skip
-"""Words that say something about photographs, and never name a class."""
+"""Words that describe photographs and never name a class."""
 
 N_SHOWN = 3
-"""Folders that a message or a line of the report shows of a level."""
+"""Number of folders per level that a message or a line of the report shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderReading:
-    """How the folders above a photograph are read."""
+    """The meaning of the folders above a photograph."""
 
     label: str
-    """The name of the class folder; ``""`` where there is none."""
+    """The name of the class folder, or ``""`` if there is none."""
     level: int
-    """Which folder names the class, counted from 1 below the root; 0 where none does."""
+    """The level of the class folder, counted from 1 below the root; 0 if there is none."""
     lineage: tuple[Taxon, ...] = ()
-    """The taxa of the folders above the class, the highest first."""
+    """The taxa of the folders above the class, highest first."""
     lineage_levels: tuple[int, ...] = ()
     """The levels of those folders."""
     split: str = ""
-    """The split that a folder names, else ``""``."""
+    """The split that a folder names, or ``""``."""
     rest: tuple[str, ...] = ()
-    """The names of the folders below the class that are no split."""
+    """The names of the folders below the class, without split folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderTree:
-    """How every folder with photographs below a root is read."""
+    """The reading of every folder with photographs below a root."""
 
     readings: Mapping[Folder, FolderReading]
     levels: tuple[str, ...]
-    """A line per level: ``level 1: split (train, test)``."""
+    """One line per level, for example ``level 1: split (train, test)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,29 +80,30 @@ class _Sighting:
     """A folder name that may name a taxon."""
 
     name: str
-    """Canonical, as a checklist writes it."""
+    """The canonical name, as a checklist writes it."""
     is_binomial: bool
-    """Two words are rarely anything else; one word may be a place as well (Cyprus is a genus of weevils)."""
+    """Whether the name has two words. A binomial is rarely anything else; one word may also be a place (Cyprus is a
+    genus of weevils)."""
     taxa: tuple[Taxon, ...]
-    """What it may be by its form, or by a checklist; none: it is no taxon."""
+    """The candidates, by the form of the name or by a checklist; empty if the name is not a taxon."""
     is_known: bool = False
     """Whether a checklist has the name."""
 
 
 _Link = tuple[int, _Sighting]
-"""A place in a folder's names, and the taxon there."""
+"""A position among a folder's names, and the taxon at that position."""
 
 
 def read_class_folders(folders: Iterable[Folder], find_taxa: FindTaxa, *, class_level: int = 0) -> FolderTree:
-    """Return how each folder that holds photographs is read, and how each level is.
+    """Return the reading of each folder that holds photographs, and of each level.
 
     Args:
-        folders: the names from below the root; the root itself, ``()``, has no class
-        find_taxa: looks names up in a checklist; called once, and only where folders lie within folders
-        class_level: the level that holds the classes, from 1; 0 finds it by the names
+        folders: the folder names below the root; the root itself, ``()``, has no class
+        find_taxa: looks names up in a checklist; called at most once, and only for nested folders
+        class_level: the level that holds the classes, counted from 1; 0 finds it by the names
 
     Raises:
-        LinnaeaError: the levels contradict one another; the message shows folders and names ``--class-level``.
+        LinnaeaError: the levels contradict each other; the message shows folders and names ``--class-level``.
     """
     distinct = sorted(set(folders))
     sightings = _see_taxa(distinct, find_taxa)
@@ -116,7 +117,7 @@ def read_class_folders(folders: Iterable[Folder], find_taxa: FindTaxa, *, class_
 
 
 def split_of(name: str) -> str:
-    """Return the split that a folder's name means, or ``""``."""
+    """Return the split that a folder name means, or ``""``."""
     return SPLIT_FOLDERS.get(name.lower(), "")
 
 
@@ -149,13 +150,13 @@ def _read_at(folder: Folder, level: int, chain: Sequence[_Link]) -> FolderReadin
 
 
 def _find_chain(folder: Folder, sightings: Mapping[str, _Sighting], *, strict: bool = True) -> tuple[_Link, ...]:
-    """The folders that name taxa, each within the one before.
+    """Return the folders that name taxa, each within the one before.
 
-    A word that is not within the taxon above is no taxon. A binomial that is not within the single words above shows
-    that those are none.
+    A single word outside the taxon above it is not read as a taxon. A binomial outside the single words above it shows
+    that those words are not taxa.
 
     Raises:
-        LinnaeaError: ``strict``, and two binomials contradict one another.
+        LinnaeaError: two binomials contradict each other, and ``strict`` is true.
     """
     chain: list[_Link] = []
     for at, name in enumerate(folder):
@@ -179,14 +180,14 @@ def _find_chain(folder: Folder, sightings: Mapping[str, _Sighting], *, strict: b
 
 
 def _within(sighting: _Sighting, chain: Sequence[_Link]) -> tuple[Taxon, ...]:
-    """Those taxa of a name that lie within the last taxon of the chain."""
+    """Return the taxa of a name that lie within the last taxon of the chain."""
     if not chain:
         return sighting.taxa
     return tuple(taxon for taxon in sighting.taxa if any(_is_within(taxon, above) for above in chain[-1][1].taxa))
 
 
 def _is_within(taxon: Taxon, above: Taxon) -> bool:
-    """Whether ``taxon`` is, as far as both lineages tell, a part of ``above``, or ``above`` itself."""
+    """Return whether ``taxon`` is ``above`` or a part of it, by the ranks that both lineages fill."""
     lowest, rank = taxon.rank, above.rank
     if lowest is None or rank is None or lowest < rank:
         return False
@@ -198,7 +199,7 @@ def _is_within(taxon: Taxon, above: Taxon) -> bool:
 
 
 def _see_taxa(folders: Sequence[Folder], find_taxa: FindTaxa) -> dict[str, _Sighting]:
-    """The folder names that name a taxon; none is looked at where no folder leaves a choice."""
+    """Return the folder names that name a taxon; empty without a look-up if no folder is ambiguous."""
     nested = [names for folder in folders if len(names := [name for name in folder if not split_of(name)]) > 1]
     distinct = list(dict.fromkeys(name for names in nested for name in names if not _is_note(name)))
     found = dict(zip(distinct, _read_names(distinct), strict=True))
@@ -211,7 +212,7 @@ def _see_taxa(folders: Sequence[Folder], find_taxa: FindTaxa) -> dict[str, _Sigh
 
 
 def _is_plain(names: Sequence[str], sightings: Mapping[str, _Sighting]) -> bool:
-    """Whether a folder is ``Pica pica/CamA``: the first name is a binomial by its form, and no other is one."""
+    """Return whether only the first name of a folder has the form of a binomial, as in ``Pica pica/CamA``."""
     seen = [sightings.get(name) for name in names]
     first = seen[0]
     if first is None:
@@ -231,7 +232,7 @@ def _look_up(sighting: _Sighting, known: Mapping[str, Sequence[Taxon]]) -> _Sigh
 
 
 def _read_names(names: Sequence[str]) -> Iterator[_Sighting | None]:
-    """What each name is by its form alone."""
+    """Yield what each name may be, by its form alone."""
     for name, parsed in zip(names, parse_labels(names), strict=True):
         taxon = taxon_from_label(name)
         if isinstance(taxon, Taxon) and all(taxon.lineage):  # a class folder of iNat21
@@ -253,7 +254,7 @@ _FAMILY = re.compile(r"[A-Z][a-z]{2,}(?:idae|aceae)")
 
 def _read_word(name: str, word: str) -> _Sighting | None:
     if not name[:1].isupper() and not name.lower().endswith(_HIGHER_ENDINGS):
-        return None  # people write a genus with a capital, and "data" is no snail
+        return None  # a genus is written with a capital; "data" is a word here, not the genus of snails
     taxa = (Taxon.of(family=word),) if _FAMILY.fullmatch(word) else ()
     return _Sighting(name=word, is_binomial=False, taxa=taxa)
 
@@ -263,7 +264,7 @@ _HIGHER_ENDINGS = ("idae", "aceae", "inae", "ales", "formes", "ptera", "aves", "
 
 
 def _is_note(name: str) -> bool:
-    """Whether a name says something about photographs: it has a digit, or is made of :data:`NOTES`."""
+    """Return whether a name describes photographs: it has a digit or consists of :data:`NOTES`."""
     if any(character.isdigit() for character in name):
         return not _INAT21.fullmatch(name)
     words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
@@ -277,10 +278,10 @@ _INAT21 = re.compile(rf"\d+(?:_[^_]*){{{N_RANKS}}}")
 
 
 def _raise_if_undecided(readings: Mapping[Folder, FolderReading], species: Collection[str]) -> None:
-    """Raise where a folder below a class may be a class itself, as others at its level are.
+    """Raise if a folder below a class may be a class itself, as other folders at its level are.
 
-    ``Aves/Pica pica`` and ``Aves/Northern Cardinal``: the cardinal may be a class, or a remark on birds. Nothing below
-    one of ``species`` is a class.
+    An example is ``Aves/Northern Cardinal`` beside ``Aves/Pica pica``: the cardinal may be a class or a remark on
+    birds. A folder below one of ``species`` is never a class.
     """
     notes = {name for reading in readings.values() if reading.label in species for name in reading.rest}
     deepest = max((reading.level for reading in readings.values()), default=0)
@@ -297,7 +298,7 @@ def _raise_if_undecided(readings: Mapping[Folder, FolderReading], species: Colle
 
 
 def _decide_by(folders: Collection[Folder]) -> str:
-    """The option that decides, with the first folders of each level."""
+    """Return the advice to use ``--class-level``, with the first folders of each level."""
     depth = max(len(folder) for folder in folders)
     names = (list(dict.fromkeys(folder[at] for folder in folders if len(folder) > at)) for at in range(depth))
     shown = "; ".join(f"{level}: {_show(some)}" for level, some in enumerate(names, start=1))
@@ -328,7 +329,7 @@ def _show(names: Collection[str]) -> str:
 
 
 def add_lineage(taxon: Taxon, above: Sequence[Taxon]) -> Taxon:
-    """Return ``taxon`` with the ranks that only the folders above it name."""
+    """Return ``taxon`` with its empty ranks filled from the folders above it."""
     named = {RANK_LABELS[one.rank]: one.lineage[one.rank] for one in above if one.rank is not None}
     own = {label: name for label, name in zip(RANK_LABELS, taxon.lineage, strict=True) if name}
     return Taxon.of(named | own, common_name=taxon.common_name)

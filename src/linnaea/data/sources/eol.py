@@ -3,8 +3,8 @@
 Inputs: ``media_manifest.csv`` (columns EOL content ID, EOL page ID, Medium Source URL, EOL Full-Size Copy URL, License
 Name, Copyright Owner); ``taxon.tab`` of the Dynamic Hierarchy (taxonID, parentNameUsageID, scientificName,
 canonicalName, taxonRank, eolID); ``vernacularnames.csv`` (page_id, vernacular_string, language_code,
-is_preferred_by_eol). Pictures: files named ``<content id>_<page id>_eol....jpg``, or what ``linnaea data download``
-left for a copy of the manifest (``images.parquet``).
+is_preferred_by_eol). Pictures: files named ``<content id>_<page id>_eol....jpg``, or the ``images.parquet`` that
+``linnaea data download`` wrote for a copy of the manifest.
 """
 
 import re
@@ -36,12 +36,12 @@ _FILE = re.compile(r"(\d+)_(\d+)_eol.*\.jpe?g", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class EolSource:
-    """Every row of the manifest, with the lineage of its page."""
+    """The rows of an EOL media manifest, each with the lineage of its page."""
 
     manifest: Path
     taxa: Path
     images: Path
-    """A folder of files named by content and page id, or the ``images.parquet`` of a download."""
+    """A folder of files named by content id and page id, or the ``images.parquet`` of a download."""
     vernaculars: Path | None = None
 
     @property
@@ -84,7 +84,7 @@ class EolSource:
 
     @cached_property
     def _files(self) -> pl.DataFrame:
-        """``EOL content ID`` and ``path``."""
+        """The columns ``EOL content ID`` and ``path`` of every file."""
         if self.images.is_file():
             table = read_whole(self.images)
             need_columns(table.columns, self.images, CONTENT, "path")
@@ -103,7 +103,7 @@ class EolSource:
 
     @cached_property
     def _pages(self) -> pl.DataFrame:
-        """Of every page: the seven ranks, the name and the English name."""
+        """The seven ranks, the scientific name and the English name of every page."""
         table = read_whole(self.taxa)
         need_columns(table.columns, self.taxa, "taxonID", "parentNameUsageID", "taxonRank", "eolID")
         table = fill_columns(
@@ -125,7 +125,7 @@ class EolSource:
 
     @cached_property
     def _english(self) -> pl.DataFrame:
-        """``EOL page ID`` and ``common_name``: the preferred English one, else the first."""
+        """The columns ``EOL page ID`` and ``common_name``: the preferred English name, or else the first."""
         empty = pl.DataFrame(schema={PAGE: pl.String, "common_name": pl.String})
         if self.vernaculars is None:
             return empty

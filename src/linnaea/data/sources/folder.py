@@ -1,4 +1,4 @@
-"""A folder of class folders: the name of a photograph is the name of the folder it lies in."""
+"""A folder of class folders: each photograph is named after its class folder."""
 
 import hashlib
 import os
@@ -29,13 +29,13 @@ NOT_IMAGES = {
     ".ini",
     ".parquet",
 }
-"""Endings of files that lie beside photographs and are none; anything else is tried and, if broken, rejected."""
+"""Endings of files that are skipped as not photographs; any other file is read, and rejected if broken."""
 
 
 def iter_files(root: Path) -> Iterator[Path]:
-    """Every file below ``root`` in an order that does not depend on the machine; hidden ones are passed over.
+    """Yield every file below ``root`` in an order that does not depend on the machine; hidden files are skipped.
 
-    Links to folders are followed, but never in a circle.
+    Links to folders are followed; cycles are not.
     """
     inside = {os.path.realpath(root)}
     pending = [(root, inside)]
@@ -54,12 +54,12 @@ def _entry_name(entry: "os.DirEntry[str]") -> str:
 
 
 def is_text(path: str) -> bool:
-    """Whether a path can be written into a table; file systems allow names that no encoding explains."""
+    """Return whether a path is valid Unicode and so fits a table; file systems also allow other names."""
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def find_in_checklist(names: Collection[str]) -> dict[str, list[Taxon]]:
-    """Return the taxa of the embedded checklist that bear each scientific name, also as a synonym."""
+    """Return the taxa of the embedded checklist with each scientific name, synonyms included."""
     import polars as pl
 
     from linnaea.taxonomy.checklists.store import load_checklist
@@ -79,22 +79,22 @@ def find_in_checklist(names: Collection[str]) -> dict[str, list[Taxon]]:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource:
-    """``ROOT/<class>/photo.jpg``, with folders of splits, taxa, cameras or dates above and below the class.
+    """Photographs as ``ROOT/<class>/photo.jpg``, with folders of splits, taxa, cameras or dates around the class.
 
-    :mod:`linnaea.data.sources.class_folders` finds the class; its folder's name is the label. Files of a label that
-    ``label_to_taxon`` cannot read are rejects. Numbers are classes where no folder names a taxon.
+    :mod:`linnaea.data.sources.class_folders` finds the class; the name of its folder is the label. A file is rejected
+    if ``label_to_taxon`` cannot read its label. Numbers are classes if no folder names a taxon.
     """
 
     root: Path
     class_level: int = 0
-    """The level of folders that holds the classes, counted from 1 below ``root``; 0 finds it by the names."""
+    """The level of the class folders, counted from 1 below ``root``; 0 finds it by the names."""
     label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise LinnaeaError(f"{self.root}: no such folder; give the folder that holds one folder per class")
         if self.class_level < 0:
-            raise ValueError("the class level is at least 1 (0: found by the names)")
+            raise ValueError("the class level must be at least 1 (or 0 to find it by the names)")
 
     @property
     def name(self) -> str:
@@ -102,10 +102,10 @@ class FolderSource:
 
     @cached_property
     def tree(self) -> FolderTree:
-        """How the folders are read; found once.
+        """The reading of all folders.
 
         Raises:
-            LinnaeaError: it cannot be told which folders are the classes.
+            LinnaeaError: the folder names do not show which folders are the classes.
         """
         inside = (path.relative_to(self.root).parts[:-1] for path in _iter_candidates(self.root) if is_text(str(path)))
         try:
@@ -141,7 +141,7 @@ class FolderSource:
                     yield Rejected(**where, reason=f"label {reading.label!r}: {reason}")
 
     def _name_classes(self) -> dict[tuple[str, tuple[Taxon, ...]], Taxon | str]:
-        """The taxon of every class, or the reason why its label names none."""
+        """Return the taxon of every class, or the reason why its label does not name one."""
         classes = {(reading.label, reading.lineage): reading.label for reading in self.tree.readings.values()}
         named = {label: self.label_to_taxon(label) for label in dict.fromkeys(classes.values()) if label}
         if not any(isinstance(taxon, Taxon) and any(taxon.lineage) for taxon in named.values()):
@@ -154,5 +154,5 @@ class FolderSource:
 
 
 def _iter_candidates(root: Path) -> Iterator[Path]:
-    """The files below ``root`` that may be photographs."""
+    """Yield the files below ``root`` that may be photographs."""
     return (path for path in iter_files(root) if path.suffix.lower() not in NOT_IMAGES)

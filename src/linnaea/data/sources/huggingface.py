@@ -1,7 +1,7 @@
-"""Image folders of the Hugging Face hub: files with ``metadata.csv|jsonl|parquet``, or Parquet with the bytes inside.
+"""Data sets of the Hugging Face hub: image files with ``metadata.csv|jsonl|parquet``, or Parquet files with pictures.
 
-Pictures inside Parquet cannot be read one at a time. They are copied, once, into a plain tar in the cache folder (as
-large as the pictures), and read there in place.
+Pictures inside Parquet cannot be read one at a time. They are copied once into a plain tar in the cache folder (as
+large as the pictures) and read there in place.
 """
 
 import io
@@ -34,11 +34,11 @@ _LABELS = ("scientific_name", "label", "labels", "species_name", "name")
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceSource:
-    """A folder as the hub's ``imagefolder`` or ``parquet`` loaders read it."""
+    """A folder in the form that the hub's ``imagefolder`` or ``parquet`` loader reads."""
 
     folder: Path
     label_column: str = ""
-    """Column with the label, where there are no rank columns."""
+    """Column with the label; needed if there are no rank columns."""
     image_column: str = "image"
     """Column of Parquet files that holds the pictures."""
     group_column: str = ""
@@ -55,7 +55,7 @@ class HuggingFaceSource:
 
     @cached_property
     def _tables(self) -> list[Path]:
-        """The metadata files, or else the Parquet files."""
+        """The metadata files, or the Parquet files if there are none."""
         if not self.folder.is_dir():
             raise LinnaeaError(f"{self.folder}: no such folder")
         found = sorted(path for name in METADATA for path in self.folder.rglob(name))
@@ -119,7 +119,7 @@ class HuggingFaceSource:
         )
 
     def _unpack(self, path: Path) -> tuple[pl.DataFrame, list[str]]:
-        """The table without its pictures, and where each picture lies now."""
+        """Return the table without its pictures, and the new location of each picture."""
         try:
             file = pq.ParquetFile(path)
             schema = file.schema_arrow
@@ -140,7 +140,7 @@ class HuggingFaceSource:
         return text, [f"{tar}::{offset}::{size}" if size else "" for offset, size in locations]
 
     def _tar_of(self, path: Path, file: Any) -> Path:
-        """The pictures of a Parquet file in a tar of the cache, made where it is not there yet."""
+        """Return the cached tar with the pictures of a Parquet file; it is written first if it does not exist."""
         state = path.stat()
         key = hash_text(f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {self.image_column}")
         tar_path = cache_dir() / "unpacked" / f"{key}.tar"
@@ -157,7 +157,7 @@ class HuggingFaceSource:
 
 
 def _add_picture(tar: tarfile.TarFile, number: int, value: Any, folder: Path) -> tuple[int, int]:
-    """Offset and size of the picture in the tar; size 0 where there is none."""
+    """Add a picture to the tar and return its offset and size; the size is 0 if there is no picture."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path") and (folder / value["path"]).is_file():
         data = (folder / value["path"]).read_bytes()
@@ -171,7 +171,7 @@ def _add_picture(tar: tarfile.TarFile, number: int, value: Any, folder: Path) ->
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
-    """Of columns that hold numbers of classes (``ClassLabel``), the classes' names."""
+    """Return the class names of every ``ClassLabel`` column, whose cells are class numbers."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
@@ -181,7 +181,7 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
 
 
 def _read_labels(block: pl.DataFrame, label: str) -> tuple[pl.DataFrame, dict[str, pl.Expr]]:
-    """Ranks from labels, each distinct one read once."""
+    """Return the ranks that the labels name; each distinct label is parsed once."""
     distinct = block[label].unique(maintain_order=True).to_list()
     taxa: Sequence[Taxon | str] = [read_taxon({}, text) for text in distinct]
     lineages = [taxon.lineage if isinstance(taxon, Taxon) else ("",) * len(RANK_LABELS) for taxon in taxa]

@@ -1,4 +1,4 @@
-"""iNat21 with its JSON annotations (the competition's COCO-like files). Class folders alone are a plain folder.
+"""iNat21 with its COCO-like JSON annotations. Class folders without annotations are read by ``FolderSource``.
 
 Layout: ``<root>/train/<idx>_Kingdom_.._epithet/<uuid>.jpg``; ``train.json``, ``train_mini.json``, ``val.json`` with
 ``images`` (id, file_name, license, rights_holder, date, latitude, longitude), ``annotations`` (image_id, category_id),
@@ -22,13 +22,13 @@ from linnaea.taxonomy.ranks import RANK_LABELS
 
 @dataclass(frozen=True, kw_only=True)
 class Inat21Source:
-    """Images of one annotation file; the whole file is read at once (2.7 million images: about 4 GB)."""
+    """The images of one annotation file, which is read as a whole (2.7 million images need about 4 GB)."""
 
     annotations: Path
     root: Path
     """Folder that ``file_name`` is relative to."""
     use_splits: bool = True
-    """Keep the competition's ``train`` and ``val``; else splits are drawn."""
+    """Keep the competition's ``train`` and ``val``; otherwise splits are drawn."""
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ class Inat21Source:
             if not isinstance(content.get("images"), list):
                 raise ValueError("it has no list of images")
         except (OSError, ValueError, AttributeError) as error:
-            raise LinnaeaError(f"{self.annotations}: is no annotation file of iNat21 ({error})") from error
+            raise LinnaeaError(f"{self.annotations}: not an iNat21 annotation file ({error})") from error
         return dict(content)
 
 

@@ -1,7 +1,7 @@
-"""The normal form that readers of tables bring their rows into, and the one way from there to records.
+"""The normal form of tables of photographs, and the conversion of its rows to records.
 
-A reader is a function from its source's columns to :data:`NORMAL` columns, block by block, so that ten million rows are
-never Python objects at the same time.
+Each reader maps its source's columns to :data:`NORMAL` columns block by block, so ten million rows are never Python
+objects at the same time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,14 +18,14 @@ from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import Taxon
 
 NORMAL = ("record_id", "location", "label", *RANK_LABELS, "common_name", "group", "split", "reason")
-"""Columns of a normal table, all text, ``""`` where unknown; ``species`` may be an epithet or a whole name; a row with
-a ``reason`` is a reject. Any other column is a fact."""
+"""Columns of a normal table; all are text, and ``""`` means unknown. ``species`` is an epithet or a whole name. A row
+with a ``reason`` is a reject. Any other column is a fact."""
 
 ROWS_AT_ONCE = 50_000
 
 
 def normal(**columns: pl.Expr | str) -> list[pl.Expr]:
-    """The columns of a normal table; those not given are empty, a text is the name of a column."""
+    """Return the columns of a normal table; a string names a column, and columns not given are empty."""
     wanted = dict.fromkeys(NORMAL, pl.lit("")) | {
         name: pl.col(value) if isinstance(value, str) else value for name, value in columns.items()
     }
@@ -33,7 +33,7 @@ def normal(**columns: pl.Expr | str) -> list[pl.Expr]:
 
 
 def iter_records(blocks: Iterable[pl.DataFrame], source: str) -> Iterator[Record | Rejected]:
-    """The rows of normal tables as records; a row without any name is a reject."""
+    """Yield the rows of normal tables as records; a row without any name is a reject."""
     taxa: dict[tuple[str, ...], Taxon | str] = {}
     for block in blocks:
         facts = [name for name in block.columns if name not in NORMAL]
@@ -60,7 +60,7 @@ def read_blocks(path: Path, columns: Iterable[str] = (), rows_at_once: int = ROW
     A header that differs from one of ``columns`` only in case or surrounding spaces is renamed to it.
 
     Raises:
-        LinnaeaError: there is no such file, or it is not a table.
+        LinnaeaError: the file does not exist or is not a table.
     """
     with scan_table(path) as table:
         for block in table.collect_batches(chunk_size=rows_at_once, maintain_order=True):
@@ -69,19 +69,19 @@ def read_blocks(path: Path, columns: Iterable[str] = (), rows_at_once: int = ROW
 
 
 def read_whole(path: Path) -> pl.DataFrame:
-    """Read a table as :func:`read_blocks` does, at once; for the smaller tables that others are joined with.
+    """Read a whole table as :func:`read_blocks` does; for the smaller tables that others are joined with.
 
     Raises:
-        LinnaeaError: there is no such file, it is not a table, or it has no row.
+        LinnaeaError: the file does not exist, is not a table, or has no rows.
     """
     blocks = list(read_blocks(path))
     if not blocks:
-        raise LinnaeaError(f"{path}: holds no row")
+        raise LinnaeaError(f"{path}: has no rows")
     return pl.concat(blocks, how="diagonal")
 
 
 def describe_files(kind: str, *paths: Path, **more: str) -> dict[str, str]:
-    """What identifies the inputs without reading them whole: names, sizes and times of the files."""
+    """Return what identifies the inputs without reading them: names, sizes and modification times of the files."""
     facts: dict[str, Any] = {"kind": kind, **more}
     for number, path in enumerate(paths):
         try:
@@ -94,5 +94,5 @@ def describe_files(kind: str, *paths: Path, **more: str) -> dict[str, str]:
 
 
 def missing_file(location: pl.Expr) -> pl.Expr:
-    """A reason where a path is empty; files that are not there are found when they are read."""
+    """Return the reason of rows with an empty path; files that do not exist are found when they are read."""
     return pl.when(location.fill_null("") == "").then(pl.lit("has no picture on disk")).otherwise(pl.lit(""))

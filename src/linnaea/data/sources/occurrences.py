@@ -1,8 +1,8 @@
-"""GBIF occurrence downloads and any Darwin Core Archive with an occurrence core and a multimedia extension, unpacked.
+"""GBIF occurrence downloads and other unpacked Darwin Core Archives with an occurrence core and a multimedia extension.
 
-``meta.xml`` says which columns there are; a download of GBIF has ``occurrence.txt`` and ``multimedia.txt`` (Simple
-Multimedia: type, format, identifier, title, creator, license, rightsHolder). The pictures are what ``linnaea data
-download`` left for the addresses in ``identifier`` (``images.parquet``). Several pictures of an occurrence are a group.
+``meta.xml`` lists the columns; a GBIF download has ``occurrence.txt`` and ``multimedia.txt`` (Simple Multimedia: type,
+format, identifier, title, creator, license, rightsHolder). The pictures come from the ``images.parquet`` that
+``linnaea data download`` wrote for the URLs in ``identifier``. The pictures of one occurrence are a group.
 """
 
 from collections.abc import Iterator
@@ -33,15 +33,15 @@ _MEDIA = ("type", "format", "identifier", "title", "creator", "license", "rights
 
 @dataclass(frozen=True, kw_only=True)
 class DarwinCoreSource:
-    """Every still image of an archive's multimedia table, in its order, with the names of its occurrence.
+    """The still images of an archive's multimedia table, in its order, each with the names of its occurrence.
 
-    Occurrences are read once (their names, coordinates and dates are kept: about 200 bytes each), media in blocks.
+    Occurrences are read once (names, coordinates and dates stay in memory: about 200 bytes each), media in blocks.
     """
 
     archive: Path
     """The unpacked archive, or its ``meta.xml``."""
     images: Path
-    """``images.parquet`` of a download, with the address in ``identifier`` and the file in ``path``."""
+    """``images.parquet`` of a download, with the URL in ``identifier`` and the file in ``path``."""
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class DarwinCoreSource:
     @property
     def _meta(self) -> Path:
         if self.archive.suffix.lower() == ".zip":
-            raise UsageError(f"{self.archive}: unpack the archive first, and give its folder")
+            raise UsageError(f"{self.archive}: unpack the archive first and give its folder")
         return self.archive / "meta.xml" if self.archive.is_dir() else self.archive
 
     def describe(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class DarwinCoreSource:
     def _parts(self) -> tuple[ArchivePart, ArchivePart]:
         core, extensions = describe_archive(self._meta)
         if core.row_type != "Occurrence":
-            raise LinnaeaError(f"{self._meta}: has a core of {core.row_type}; photographs need an Occurrence core")
+            raise LinnaeaError(f"{self._meta}: the core is {core.row_type}; photographs need an Occurrence core")
         media = next((one for one in extensions if one.row_type in ("Multimedia", "Image")), None)
         if media is None:
             raise LinnaeaError(f"{self._meta}: has no multimedia extension; ask GBIF for a Darwin Core Archive")
@@ -74,7 +74,7 @@ class DarwinCoreSource:
     def _occurrences(self) -> pl.DataFrame:
         blocks = [fill_columns(block, "_id", *_TERMS) for block in _read_part(self._parts[0])]
         if not blocks:
-            raise LinnaeaError(f"{self._parts[0].path}: holds no row")
+            raise LinnaeaError(f"{self._parts[0].path}: has no rows")
         return pl.concat(blocks).unique("_id", keep="first", maintain_order=True)
 
     @cached_property
@@ -92,8 +92,8 @@ class DarwinCoreSource:
         rows = rows.join(self._files, on="identifier", how="left", maintain_order="left")
         still = (pl.col("type") == "") | pl.col("type").str.to_lowercase().str.contains("image")
         reason = (
-            pl.when(~still).then(pl.format("is no picture ({})", "type"))
-            .when(pl.col("identifier") == "").then(pl.lit("has no address"))
+            pl.when(~still).then(pl.format("not a picture ({})", "type"))
+            .when(pl.col("identifier") == "").then(pl.lit("has no URL"))
             .when(pl.col("scientificName").is_null()).then(pl.lit("its occurrence is not in the archive"))
             .when(pl.col("path").is_null()).then(pl.lit("was not downloaded"))
             .otherwise(pl.lit(""))
@@ -126,13 +126,13 @@ class DarwinCoreSource:
 
 
 def _lone_name() -> pl.Expr:
-    """The scientific name where it is all there is: it may be of any rank, so only if no rank is given."""
+    """Return the scientific name of rows without ranks; it may have any rank, so rows with a rank do not use it."""
     alone = pl.all_horizontal(pl.col(rank).fill_null("") == "" for rank in RANK_LABELS[:-1])
     return pl.when(alone).then("scientificName").otherwise(pl.lit(""))
 
 
 def _read_part(part: ArchivePart) -> Iterator[pl.DataFrame]:
-    """The table in blocks, all text: terms, ``_id``, and ``_row``, the number of the row."""
+    """Yield the table in blocks of text columns: its terms, ``_id``, and the row number ``_row``."""
     done = 0
     try:
         table = pl.scan_csv(part.path, separator=part.separator, quote_char=part.quote, has_header=False,

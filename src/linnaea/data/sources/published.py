@@ -1,8 +1,8 @@
-"""TreeOfLife-10M and -200M as they are published: a catalog, and WebDataset tars named by its ids.
+"""TreeOfLife-10M and -200M as published: a catalog, and WebDataset tars whose members are named by its ids.
 
 TreeOfLife-10M: ``catalog.csv`` with split, treeoflife_id, eol_content_id .. inat21_cls_num, kingdom .. species, common.
 TreeOfLife-200M: ``catalog.parquet`` with uuid, source_id, data_source, publisher, basisOfRecord, img_type, kingdom ..
-species, scientific_name, common_name. Any catalog with an id and rank columns will do. Tars are read in place: they
+species, scientific_name, common_name. Any catalog with an id and rank columns works. Tars are read in place, so they
 must not be compressed.
 """
 
@@ -31,15 +31,15 @@ _FACTS = ("source_id", "data_source", "publisher", "basisOfRecord", "img_type", 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSource:
-    """A catalog's rows with their pictures, and the pictures that the catalog does not know."""
+    """The rows of a catalog with their pictures; pictures that are not in the catalog are rejected."""
 
     catalog: Path
     tars: Path
-    """Folder with the tars, at any depth."""
+    """Folder that holds the tars, at any depth."""
     id_column: str = ""
-    """Default: treeoflife_id, uuid, key or id, whichever is there."""
+    """Column of the id; by default the first that exists of treeoflife_id, uuid, key and id."""
     use_splits: bool = True
-    """Keep the catalog's splits (``train_small`` becomes ``train``); else splits are drawn."""
+    """Keep the catalog's splits (``train_small`` becomes ``train``); otherwise splits are drawn."""
     name: str = "treeoflife"
 
     def describe(self) -> dict[str, str]:
@@ -54,7 +54,7 @@ class PublishedSource:
             raise UsageError(f"{packed[0]}: is compressed and cannot be read in place; unpack it first (gunzip)")
         paths = sorted(self.tars.rglob("*.tar"))
         if not paths:
-            raise UsageError(f"{self.tars}: holds no tars")
+            raise UsageError(f"{self.tars}: has no tars")
         return paths
 
     def records(self) -> Iterator[Record | Rejected]:
@@ -74,7 +74,7 @@ class PublishedSource:
 
     @cached_property
     def _members(self) -> tuple[pl.DataFrame, list[Rejected]]:
-        """``key`` and ``location`` of every picture in the tars; the tars that are broken."""
+        """Return ``key`` and ``location`` of every picture in the tars, and the tars that are broken."""
         rows: list[tuple[str, str]] = []
         broken: list[Rejected] = []
         for tar in self._tar_paths:
@@ -125,7 +125,7 @@ class PublishedSource:
 
 
 def hash_text(text: str) -> str:
-    """A short fingerprint of a text."""
+    """Return a short fingerprint of a text."""
     import hashlib
 
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()

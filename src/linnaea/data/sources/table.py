@@ -1,4 +1,4 @@
-"""A table of photographs with a path column and label columns, in any form that :mod:`linnaea.tables` reads."""
+"""A table of photographs with a path column and label columns, in any format that :mod:`linnaea.tables` reads."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +17,9 @@ from linnaea.taxonomy.taxon import Taxon
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource:
-    """Rows of a table; columns named after ranks, ``scientific_name`` and ``common_name`` are used where present.
+    """The rows of a table; it uses rank columns, ``scientific_name`` and ``common_name`` if they exist.
 
-    Where a row has no rank filled, its label (``label_column``) is read by ``label_to_taxon``.
+    If a row has no rank, ``label_to_taxon`` reads its label (``label_column``).
     """
 
     table: Path
@@ -28,7 +28,7 @@ class TableSource:
     label_column: str = ""
     split_column: str = ""
     split_table: Path | None = None
-    """A second table: the path column and the split of each picture in the one column beside it."""
+    """A second table with two columns: the path column and the split of each picture."""
     group_column: str = ""
     source_column: str = "source"
     label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
@@ -51,7 +51,7 @@ class TableSource:
         need_columns(table.columns, self.table, *columns)
         if not self.label_column and not {*NAME_COLUMNS} & {*table.columns}:
             raise UsageError(
-                f"{self.table}: give --label-column, or a table with columns named after ranks,"
+                f"{self.table}: give --label-column, or a table with rank columns,"
                 f" scientific_name or common_name; it has {', '.join(table.columns)}"
             )
         splits = self._read_split_table()
@@ -67,7 +67,7 @@ class TableSource:
         need_columns(table.columns, self.split_table, self.path_column)
         others = [column for column in table.columns if column != self.path_column]
         if len(others) != 1:
-            raise UsageError(f"{self.split_table}: needs exactly one column beside {self.path_column!r}, the split")
+            raise UsageError(f"{self.split_table}: needs exactly one column besides {self.path_column!r}: the split")
         return dict(zip(table[self.path_column], table[others[0]], strict=True))
 
     def _read_row(
