@@ -54,7 +54,7 @@ def test_the_manifest_of_another_job_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
-    refused = pytest.raises(LinnaeaError, match="another build is at work")
+    refused = pytest.raises(LinnaeaError, match="another build is running")
     with hold_alone(tmp_path, "lock", kind="build"), refused, hold_alone(tmp_path, "lock", kind="build"):
         pass
     with hold_alone(tmp_path, "lock", kind="build"):

@@ -88,7 +88,7 @@ def test_quotes_in_tab_separated_text(tmp_path: Path) -> None:
 def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n1,2,3\n1\n")
-    with pytest.raises(LinnaeaError, match=r"cannot be read as a table: row 3 has 3 cells where the table has 2"):
+    with pytest.raises(LinnaeaError, match=r"cannot be read as a table: row 3 has 3 cells, but the table has 2"):
         read_table(path)
     kept = read_table(path, keep_ragged=True)
     assert kept.rows.rows() == [("1", "2"), ("1", "2"), ("1", "")]

@@ -17,7 +17,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
 
 OnProgress: TypeAlias = Callable[[int, int | None], None]
-"""Called with what is done and the total (``None`` where it is unknown)."""
+"""Called with the number of finished records and the total (``None`` if it is unknown)."""
 
 CHOOSE_ANOTHER = "choose another --output"
 
@@ -27,7 +27,7 @@ def ignore_progress(done: int, total: int | None) -> None:
 
 
 def make_fingerprint(content: object) -> str:
-    """Return the SHA-256 of ``content`` (anything that JSON holds) in hexadecimal digits."""
+    """Return the SHA-256 of ``content`` (any JSON value) in hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -40,15 +40,15 @@ def claim_folder(
     remedy: str = CHOOSE_ANOTHER,
     why_other: Callable[[str], str] | None = None,
 ) -> bool:
-    """Mark ``directory`` as the folder of this job, or find that it is; return whether the job was begun before.
+    """Claim ``directory`` for this job, unless it is claimed already; return whether the job was started before.
 
     Args:
-        directory: The folder; it is made where it does not exist.
-        marker: Path of the claim below ``directory``. Whatever lies in the marker's own folder belongs to the job.
-        content: What tells this job from others.
+        directory: The folder; it is created if it does not exist.
+        marker: Path of the claim below ``directory``. Everything in the marker's own folder belongs to the job.
+        content: What distinguishes this job from others.
         kind: What the folder holds, for messages: ``"an unfinished build"``.
-        remedy: What to do about a folder of something else, for messages.
-        why_other: Returns in what an earlier claim's content differs, ``""`` where the job is the same. By default
+        remedy: What to do if the folder holds something else, for messages.
+        why_other: Returns how the content of an earlier claim differs, or ``""`` if the job is the same. By default
             the contents must be equal.
 
     Raises:
@@ -71,10 +71,10 @@ def claim_folder(
 
 
 def read_finished(manifest: Path, fingerprint: str, *, kind: str, remedy: str = CHOOSE_ANOTHER) -> dict[str, Any]:
-    """Return the manifest that a finished job left.
+    """Return the manifest of a finished job.
 
     Raises:
-        LinnaeaError: It is the manifest of another job: its ``fingerprint`` differs.
+        LinnaeaError: The manifest is that of another job: its ``fingerprint`` differs.
     """
     content: dict[str, Any] = json.loads(manifest.read_text())
     if content["fingerprint"] != fingerprint:
@@ -84,9 +84,9 @@ def read_finished(manifest: Path, fingerprint: str, *, kind: str, remedy: str = 
 
 @contextmanager
 def hold_alone(directory: Path, lock: str, *, kind: str) -> Iterator[None]:
-    """Keep a second process out of a job's folder.
+    """Lock a job's folder against other processes.
 
-    The lock, a file below ``directory``, ends with the process, however that ends.
+    The lock is a file below ``directory``. It ends with the process, also if the process is killed.
 
     Raises:
         LinnaeaError: Another process holds the lock.
@@ -97,7 +97,7 @@ def hold_alone(directory: Path, lock: str, *, kind: str) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LinnaeaError(f"{directory}: another {kind} is at work here; wait for it or stop it") from None
+            raise LinnaeaError(f"{directory}: another {kind} is running here; wait for it or stop it") from None
         except OSError:  # a file system without locks
             pass
         yield
@@ -108,22 +108,22 @@ class Part(Protocol):
 
     @property
     def receipt_path(self) -> Path:
-        """Written last: where the file exists, the part is finished."""
+        """The file that is written last; if it exists, the part is finished."""
 
     @property
     def length(self) -> int:
-        """How many records the part takes."""
+        """Number of records of the part."""
 
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 Map: TypeAlias = Callable[[Callable[[AnyPart], int], Iterable[AnyPart]], Iterator[int]]
-"""Applies a function to tasks, in any order, on any machine: :meth:`linnaea.data.engine.Engine.map`."""
+"""Applies a function to tasks in any order, on any machine; see :meth:`linnaea.data.engine.Engine.map`."""
 
 
 def run_parts(
     function: Callable[[AnyPart], int], parts: Sequence[AnyPart], apply: "Map[AnyPart]", on_progress: OnProgress
 ) -> None:
-    """Run the parts that have no receipt yet; ``function`` writes one, receipt last, and returns its length."""
+    """Run the parts without a receipt; ``function`` writes a part, its receipt last, and returns its length."""
     if not parts:
         return
     todo = [part for part in parts if not part.receipt_path.exists()]

@@ -1,6 +1,6 @@
-"""Progress of long work: a bar in a terminal or a notebook, lines in a command's log, nothing elsewhere.
+"""Progress of long work on standard error: a bar in a terminal or a notebook, lines in a command's log.
 
-Everything is written to standard error.
+Elsewhere nothing is shown.
 """
 
 import sys
@@ -15,14 +15,14 @@ _logs_lines = False
 
 
 class Bar(Protocol):
-    """A stage on display; long work calls it with how much is done, of how much in all (if known)."""
+    """The display of one stage; long work calls it with the amount done and the total, if known."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
 
 @contextmanager
 def lines_in_logs() -> Iterator[None]:
-    """Write progress as lines where standard error is not a terminal, as long as this context lasts."""
+    """Write progress as lines if standard error is not a terminal, for the duration of this context."""
     global _logs_lines  # noqa: PLW0603
     before, _logs_lines = _logs_lines, True
     try:
@@ -93,7 +93,7 @@ def _bar(console: "Console", title: str, unit: str) -> Iterator[Bar]:
 
 
 class _Lines:
-    """One line every few seconds, for logs: ``title 1,200/4,000 (350 img/s, ETA 0:08)``."""
+    """A display for logs, one line every few seconds: ``title 1,200/4,000 (350 img/s, ETA 0:08)``."""
 
     def __init__(self, title: str, unit: str, every_s: float = 10.0) -> None:
         import time
@@ -118,7 +118,7 @@ class _Lines:
         print(f"{self._title} {done:,}{of}{speed} {note}".rstrip(), file=sys.stderr, flush=True)
 
     def _speed(self, n_done: int, seconds: float, n_left: int | None) -> str:
-        """Return the rate and the time left in brackets, or nothing where no work was seen."""
+        """Return the rate and the time left in parentheses, or ``""`` if no work was done yet."""
         if n_done <= 0:
             return ""
         rate = n_done / max(seconds, 1e-6)

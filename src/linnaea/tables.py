@@ -1,7 +1,7 @@
-"""The one reader of tables: CSV in any usual dialect, Parquet, Excel, JSON lines, and lists of names.
+"""The reader of tables: CSV in any common dialect, Parquet, Excel, JSON lines, and lists of names.
 
-What a file is, is read from its first bytes (:func:`sniff`), never from its ending alone. :func:`read_table` reads a
-whole table, :func:`scan_table` a large one lazily, :func:`read_list` a text file with a name per line. polars is
+:func:`sniff` detects the format from the first bytes of a file, never from its ending alone. :func:`read_table` reads
+a whole table, :func:`scan_table` a large one lazily, :func:`read_list` a text file with one name per line. polars is
 imported when a table is read.
 """
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
-"""Endings of files that are tables wherever a list of names is accepted too."""
+"""Endings of files that are read as tables where a list of names is accepted as well."""
 
 NOT_NAMES = frozenset(
     {"", "na", "n/a", "nan", "none", "null", "not_classified", "not classified", "unclassified", "unknown",
      "unidentified", "undefined", "-"}
 )  # fmt: skip
-"""What tables write where there is no name, in lower case: the one list of null words for all readers of taxa."""
+"""The null words of tables, in lower case: all readers of taxa read them as a missing name."""
 
 SEPARATORS = (",", ";", "\t", "|")
 
 _HEAD_BYTES = 1 << 20
 _SNIFFED_CHARACTERS = 1 << 16
 _CHECKED_BYTES = 1 << 28
-"""How much of a large file is checked for UTF-8 before it is scanned."""
+"""Bytes of a large file that are checked for UTF-8 before it is scanned."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xd0\xcf\x11\xe0", "Excel 97 (.xls); save it as .xlsx or CSV"),
@@ -59,33 +59,33 @@ _ZIPPED: tuple[tuple[str, str], ...] = (
     ("word/document.xml", "a Word document"),
     ("", "a ZIP archive; unpack it first"),
 )
-"""A member of an archive -> what the archive is."""
+"""The kind of an archive, by a member that it has."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFormat:
-    """How a file is to be read, as :func:`sniff` found it."""
+    """The format of a file, as detected by :func:`sniff`."""
 
     kind: Literal["text", "parquet", "excel", "json lines"]
     encoding: str = "utf-8"
-    """Python's name of the encoding; ``utf-8`` where the file can be read as it lies."""
+    """Python's name of the encoding; ``utf-8`` if the file can be read as it is."""
     separator: str = ","
     quote: str | None = '"'
     note: str = ""
-    """What a person should know about the reading, such as a detected encoding."""
+    """A note for the user, such as a detected encoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that was read, and what there is to say about it."""
+    """A table that was read, with notes and problems."""
 
     rows: "pl.DataFrame"
     notes: tuple[str, ...] = ()
-    """What a person should know about the reading; they were also logged as warnings."""
+    """Notes for the user; they were also logged as warnings."""
     problems: "pl.Series | None" = None
-    """[n_rows] why a row could not be read, null where it could; ``None`` where every row could."""
+    """Why each row could not be read ``[n_rows]``, null if it could; ``None`` if every row could be read."""
 
 
 def read_table(
@@ -99,14 +99,16 @@ def read_table(
     """Read a whole table: CSV with any usual separator, TSV, Parquet, the first sheet of an Excel file or JSON lines.
 
     Args:
-        path: the file; a ``.gz`` one is unpacked.
-        encoding: of a text file; found out where it is not given (UTF-8, UTF-16, else Windows-1252 with a note).
+        path: the file; a ``.gz`` file is decompressed.
+        encoding: the encoding of a text file; by default it is detected (UTF-8, UTF-16, else Windows-1252 with a
+            note).
         columns: names the caller knows; a header that differs only in case or surrounding spaces is renamed to it.
-        as_text: every column as text and every missing cell as ``""``; else types and nulls as the file has them.
-        keep_ragged: cut rows with too many cells and say so in ``problems``, instead of refusing the table.
+        as_text: read every column as text and every missing cell as ``""``; otherwise types and nulls are those of
+            the file.
+        keep_ragged: cut rows with too many cells and note it in ``problems``, instead of raising an error.
 
     Raises:
-        LinnaeaError: there is no such file, it is not a table (the message says what it is), or a row has too many
+        LinnaeaError: the file does not exist, it is not a table (the message names its format), or a row has too many
             cells.
         UsageError: ``encoding`` is not the name of an encoding.
     """
@@ -131,12 +133,13 @@ def read_table(
 
 @contextmanager
 def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyFrame"]:
-    """Yield a table of any size as a lazy frame, whose text columns are text; rows with too many cells are cut.
+    """Yield a table of any size as a lazy frame.
 
-    A text that is not UTF-8 is copied as UTF-8 to the folder for temporary files, and removed at the end.
+    The columns of a text file are text; rows with too many cells are cut. A text file that is not UTF-8 is copied as
+    UTF-8 to the folder for temporary files, and the copy is removed at the end.
 
     Raises:
-        LinnaeaError: there is no such file, or it is not a table.
+        LinnaeaError: the file does not exist or is not a table.
     """
     import polars as pl
 
@@ -159,12 +162,12 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
 
 
 def read_list(path: Path, *, encoding: str | None = None) -> Table:
-    """Read a text file with a name per line as a table with the column ``name``; lines that start with # are comments.
+    """Read a text file with one name per line as a table with the column ``name``.
 
-    Empty lines stay, as rows with an empty name.
+    Lines that start with # are comments. Empty lines stay as rows with an empty name.
 
     Raises:
-        LinnaeaError: there is no such file, or it is not a text.
+        LinnaeaError: the file does not exist or is not a text file.
     """
     import polars as pl
 
@@ -178,14 +181,14 @@ def read_list(path: Path, *, encoding: str | None = None) -> Table:
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a file is read as a table where a list of names is accepted too: its ending says so."""
+    """Return whether a file is read as a table, by its ending, where a list of names is accepted as well."""
     return path.name.lower().endswith(TABLE_SUFFIXES)
 
 
 def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """Map the headers that a table spells otherwise (case, surrounding spaces) to the names that are known.
+    """Map the headers of a table with another spelling (case, surrounding spaces) to the known names.
 
-    A header that is a known name as it stands is nobody else's; of several that fit one name the first is taken.
+    A header that equals a known name stands for that name only. If several headers fit one name, the first is used.
     """
     known = dict.fromkeys(name for name in known if name)
     renamed: dict[str, str] = {}
@@ -201,7 +204,7 @@ def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str
 
 
 def find_column(columns: Sequence[str], *names: str) -> str:
-    """Return the header that is the first of ``names`` the table has, in any case; ``""`` if it has none."""
+    """Return the header of the first of ``names`` that the table has, in any case, or ``""`` if it has none."""
     for name in names:
         if name in columns:
             return name
@@ -214,7 +217,7 @@ def need_columns(columns: Sequence[str], path: Path, *wanted: str) -> None:
     """Check that a table has every column in ``wanted`` that is not ``""``.
 
     Raises:
-        UsageError: with the missing columns and those there are.
+        UsageError: a column is missing; the message lists the missing columns and the existing ones.
     """
     if missing := [column for column in wanted if column and column not in columns]:
         raise UsageError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(columns)}")
@@ -229,19 +232,19 @@ def _say(path: Path, note: str) -> None:
         _log.warning("%s: %s", path, note)
 
 
-# What a file is.
+# Formats.
 
 
 def sniff(path: Path, *, encoding: str | None = None, empty: bool = False) -> TableFormat:
-    """Find out how a table is to be read, from its first million bytes.
+    """Detect the format of a table from its first million bytes.
 
     Args:
         path: the file.
-        encoding: the encoding that is declared for it.
-        empty: whether an empty file will do.
+        encoding: the declared encoding of the file.
+        empty: whether an empty file is accepted.
 
     Raises:
-        LinnaeaError: there is no such file, it is empty, or it is not a table; the message names what it is.
+        LinnaeaError: the file does not exist, is empty, or is not a table; the message names its format.
         UsageError: ``encoding`` is not the name of an encoding.
     """
     if not path.is_file():
@@ -255,7 +258,7 @@ def sniff(path: Path, *, encoding: str | None = None, empty: bool = False) -> Ta
             return TableFormat(kind="excel")
         raise LinnaeaError(f"{path}: cannot be read as a table: this is {what}")
     if not head.strip() and not empty:
-        raise LinnaeaError(f"{path}: cannot be read as a table: the file is empty; a table needs a line of names")
+        raise LinnaeaError(f"{path}: cannot be read as a table: the file is empty; a table needs a header")
     found, note = _find_encoding(head, whole, encoding)
     text = codecs.getincrementaldecoder(found)("replace").decode(head, final=whole).removeprefix("\ufeff")
     suffix = (path.with_suffix("") if packed else path).suffix.lower()
@@ -272,7 +275,7 @@ def sniff(path: Path, *, encoding: str | None = None, empty: bool = False) -> Ta
 
 
 def _read_head(path: Path) -> tuple[bool, bytes, bool]:
-    """Whether the file is gzipped, its first bytes, and whether these are all."""
+    """Return whether the file is gzipped, its first bytes, and whether these are the whole file."""
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as stream:
@@ -281,7 +284,7 @@ def _read_head(path: Path) -> tuple[bool, bytes, bool]:
 
 
 def _kind_of_bytes(path: Path, head: bytes) -> str:
-    """Name what is not a text; ``excel`` for a workbook that can be read, ``""`` for what may be a text."""
+    """Return the name of a binary format; ``excel`` for a readable workbook, ``""`` for a possible text."""
     if head.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -295,7 +298,7 @@ def _kind_of_bytes(path: Path, head: bytes) -> str:
 
 
 def _kind_of_text(text: str) -> str:
-    """Name what is not a table although it is a text; ``""`` for what may be one."""
+    """Return the name of a text format that is not a table, or ``""`` for a possible table."""
     start = text[:1000].lstrip().lower()
     if start.startswith(("<!doctype html", "<html")):
         return "HTML"
@@ -314,7 +317,7 @@ _GUESSED = "read as Windows-1252, because it is not UTF-8"
 
 
 def _find_encoding(head: bytes, whole: bool, declared: str | None) -> tuple[str, str]:
-    """The encoding of a text, and what to say about it."""
+    """Return the encoding of a text, and a note about it."""
     if declared:
         try:
             name = codecs.lookup(declared).name
@@ -337,7 +340,7 @@ def _find_encoding(head: bytes, whole: bool, declared: str | None) -> tuple[str,
 
 
 def _find_separator(text: str, suffix: str, *, whole: bool) -> str:
-    """The separator that cuts most rows of the head into as many cells as there are names, and at least into two."""
+    """Return the separator with which most rows of the head have as many cells as the header, and at least two."""
     usual = "\t" if suffix in (".tsv", ".tab", ".txt") else ","
     best, most = usual, (0.0, False, 0)
     for separator in SEPARATORS:
@@ -351,7 +354,7 @@ def _find_separator(text: str, suffix: str, *, whole: bool) -> str:
 
 
 def _widths(text: str, separator: str, *, whole: bool) -> list[int]:
-    """The cells of every row, quotes respected; the last row counts only where the text is whole."""
+    """Return the number of cells of every row, with quotes respected; the last row counts only if ``whole``."""
     csv.field_size_limit(2**27)
     try:
         widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
@@ -365,7 +368,7 @@ _CELL_QUOTED = re.compile(r'(?:^|\t)"[^"]*(?:""[^"]*)*"(?=\t|\r?$)', re.MULTILIN
 
 
 def _quotes_cells(text: str, *, whole: bool) -> bool:
-    """Whether quotes enclose cells of a tab-separated text; where they do not, they are characters as any other."""
+    """Return whether quotes enclose cells of a tab-separated text; otherwise they are ordinary characters."""
     rest, n_quoted = _CELL_QUOTED.subn("\t", text)
     return n_quoted > 0 and len(_CELL_OPENED.findall(rest)) <= (0 if whole else 1)
 
@@ -384,7 +387,7 @@ def _explain_polars_errors(path: Path) -> Iterator[None]:
 
 
 def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl.DataFrame", "pl.Series | None", str]:
-    """Rows, problems per row, and the note; quick where the text is well-formed UTF-8."""
+    """Return the rows, the problem of each row, and the note; well-formed UTF-8 is read fast."""
     import polars as pl
 
     options = {"separator": form.separator, "quote_char": form.quote, "infer_schema": False}
@@ -405,7 +408,7 @@ def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl
 
 
 def _read_row_by_row(path: Path, text: str, form: TableFormat) -> tuple["pl.DataFrame", "pl.Series"]:
-    """Read a table that is not quite well-formed: rows with too many cells are cut, with a reason."""
+    """Read a malformed table; rows with too many cells are cut, with a reason."""
     import polars as pl
 
     csv.field_size_limit(2**27)
@@ -416,20 +419,20 @@ def _read_row_by_row(path: Path, text: str, form: TableFormat) -> tuple["pl.Data
         reader = csv.reader(lines, delimiter=form.separator, quoting=csv.QUOTE_NONE)
     header = next(reader, None)
     if not header:
-        raise LinnaeaError(f"{path}: cannot be read as a table: it does not begin with a line of names")
+        raise LinnaeaError(f"{path}: cannot be read as a table: it does not begin with a header")
     width, rows, problems = len(header), [], []
     for row in reader:
         if not row:
             continue
         rows.append([*row[:width], *[None] * (width - len(row))])
-        problems.append(f"{len(row)} cells where the table has {width}" if len(row) > width else None)
+        problems.append(f"{len(row)} cells, but the table has {width}" if len(row) > width else None)
     unique = [name if name not in header[:at] else f"{name}_{at}" for at, name in enumerate(header)]
     table = pl.DataFrame(rows, schema=dict.fromkeys(unique, pl.String), orient="row")
     return table, pl.Series("problem", problems, dtype=pl.String)
 
 
 def _decode(path: Path, form: TableFormat) -> tuple[str, str]:
-    """The whole text and the note; every byte sequence is a text in the end."""
+    """Return the whole text and the note; every byte sequence can be decoded."""
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):
         content = gzip.decompress(content)
@@ -446,7 +449,7 @@ def _decode(path: Path, form: TableFormat) -> tuple[str, str]:
 
 
 def _is_utf8(path: Path) -> bool:
-    """Whether a file is UTF-8 as far as it is worth looking."""
+    """Return whether a file is UTF-8, as far as it is checked."""
     decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
     try:
         for block in _blocks(path):
@@ -477,7 +480,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _read_excel(path: Path) -> tuple["pl.DataFrame", str]:
-    """The first sheet, every cell as text, and a note where there are others."""
+    """Return the first sheet with every cell as text, and a note if there are other sheets."""
     import fastexcel
 
     try:
@@ -486,6 +489,6 @@ def _read_excel(path: Path) -> tuple["pl.DataFrame", str]:
     except fastexcel.FastExcelError as error:
         raise LinnaeaError(f"{path}: cannot be read as a table: {str(error).splitlines()[0]}") from error
     first, *others = book.sheet_names
-    note = f"read its first sheet, {first!r}; there are {len(others)} more" if others else ""
+    note = f"read the first sheet, {first!r}; {len(others)} more ignored" if others else ""
     _say(path, note)
     return rows, note

@@ -199,7 +199,7 @@ def test_help_names_recipes_and_flags(words: list[str], capsys: pytest.CaptureFi
     ("words", "code", "says"),
     [
         (["train", "tinny", "--data", "d", "--output", "o"], 2, "did you mean tiny"),
-        (["train", "tiny", "--data", "nowhere", "--output", "o"], 1, "nowhere: is no data set"),
+        (["train", "tiny", "--data", "nowhere", "--output", "o"], 1, "nowhere: not a data set"),
         (["train", "tiny", "--data", "nowhere", "--output", "o", "--resume"], 1, "no run to resume"),
         (["train", "tiny", "--data", "d", "--output", "o", "--batch-size", "1"], 2, "at least 2 samples"),
     ],

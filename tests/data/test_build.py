@@ -386,7 +386,7 @@ def test_files_beside_the_class_folders_are_accounted_for(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "cut short"),
+        (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "truncated"),
         (lambda path: path.write_bytes(b"\0" * 2000), "bytes have changed"),
         (lambda path: path.unlink(), "is missing"),
     ],
@@ -427,7 +427,7 @@ def test_unknown_splits_and_sources_are_answered_with_those_there_are(dataset_di
         dataset.split("tets")
     with pytest.raises(LinnaeaError, match="no source inat; there are metadata"):
         dataset.sources(("inat",))
-    with pytest.raises(LinnaeaError, match="is no data set"):
+    with pytest.raises(LinnaeaError, match="not a data set"):
         DataSet.open(tmp_path)
 
 

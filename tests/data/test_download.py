@@ -253,7 +253,7 @@ def test_redirects_are_followed_and_end(tmp_path: Path, server: bad.MisbehavingS
     assert final == {good: f"{server.other_name}/b.jpg", relative: f"{server.url}/b.jpg"}
     assert server.count("/loop") == QUICK.max_redirects + 1
     assert reasons(tmp_path)[loop] == "more than 5 redirects"
-    assert "no http or https" in reasons(tmp_path)[file]
+    assert "not an http or https" in reasons(tmp_path)[file]
     assert "redirected" in reasons(tmp_path)[nowhere]
 
 

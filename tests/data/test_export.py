@@ -257,7 +257,7 @@ def test_a_full_disk_and_a_wrong_folder_are_one_line(
     assert main([*words, str(tmp_path / "full")]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert "not empty, and not an unfinished export" in lines[0]
-    assert "is the data set itself" in lines[1]
+    assert "this is the data set itself" in lines[1]
     assert "disk is full" in lines[-1]
     monkeypatch.undo()
     assert main([*words, str(tmp_path / "full")]) == 0

@@ -75,7 +75,7 @@ def test_the_command_lays_things_on_pictures(tmp_path: Path, capsys: pytest.Capt
     assert "cup.png: no picture" in capsys.readouterr().err
     write_cutout(tmp_path / "c/air.png", (1, 2, 3), 0)
     assert main([*words, str(tmp_path / "c")]) == 1
-    assert "air.png: nothing of it can be seen" in capsys.readouterr().err
+    assert "air.png: is fully transparent" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "out")]) == 1
     assert "no PNG with transparency" in capsys.readouterr().err
 

@@ -62,7 +62,7 @@ def test_a_shard_cut_anywhere_is_found_out(tmp_path_factory: pytest.TempPathFact
     end = stream.getvalue().rstrip(b"\0")
     path = tmp_path_factory.mktemp("cut") / "shard.tar"
     path.write_bytes(stream.getvalue()[: len(end) * percent // 100])
-    with pytest.raises(LinnaeaError, match=r"cut short|no tar archive"):
+    with pytest.raises(LinnaeaError, match=r"truncated|not a tar archive"):
         list(iter_members(path))
 
 

@@ -606,7 +606,7 @@ def test_one_file_builds_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('kind = "eol"', 'kind = "eoll"'), "source 2: kind 'eoll' is none of .*; did you mean 'eol'"),
+        (('kind = "eol"', 'kind = "eoll"'), "source 2: kind 'eoll' is not one of .*; did you mean 'eol'"),
         (('manifest = "eol', 'manifesto = "eol'), "source 2 (eol) has no 'manifesto'; did you mean 'manifest'"),
         (('taxa = "eol/taxon.tab"', ""), "source 2 (eol): needs taxa"),
         (("short_side = 64", 'short_side = "64"'), "[build]: .*'64' is no int"),

@@ -170,5 +170,5 @@ def test_the_draw_and_train_small_are_the_same_on_every_machine() -> None:
 
 
 def test_a_benchmark_cannot_draw_more_than_there_must_be() -> None:
-    with pytest.raises(ValueError, match="not more than min_images"):
+    with pytest.raises(ValueError, match="at most min_images"):
         BenchmarkDraw(names=Path("unused"), min_images=5, n_images=6)

@@ -275,7 +275,7 @@ def test_bad_photographs_among_good_ones_are_rows_with_a_reason(
     assert len(rows) == 6
     assert {name: row["reason"] for name, row in rows.items() if row["status"] == "failed"} == {
         "empty.jpg": "file is empty",
-        "words.jpg": "is no image (a text file)",
+        "words.jpg": "not an image (text file)",
         "missing.jpg": "no such file",
     }
 

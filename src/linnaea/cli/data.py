@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UnseenRank = Literal["species", "genus", "family"]
 N_REASONS = 20
-"""Reasons of rejects that are printed; all are in rejects.parquet."""
+"""Number of reject reasons that are printed; rejects.parquet holds all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,80 +25,80 @@ class Build:
     """Build a data set from a folder of class folders, a table of photographs, or sources named in a configuration."""
 
     output: Path
-    """Folder of the data set; the same command goes on with an interrupted build."""
+    """Folder of the data set; the same command resumes an interrupted build."""
     folder: Path | None = None
     """A folder with one folder of photographs per class."""
     class_level: int = 0
-    """The level of folders below --folder that holds the classes, from 1 (0: found by the names)."""
+    """Level of the class folders below --folder, counted from 1 (0: found by the names)."""
     table: Path | None = None
-    """A table (CSV, TSV, .xlsx or Parquet) with a row per photograph."""
+    """A table (CSV, TSV, .xlsx or Parquet) with one row per photograph."""
     config: Path | None = None
-    """A TOML file with sources and options (docs/sources); other options of the build are then not looked at."""
+    """A TOML file with sources and options (docs/sources); the other options of the build are then ignored."""
     root: Path | None = None
-    """Folder that the paths of the table are relative to (default: the table's own)."""
+    """Folder that the paths in the table are relative to (default: the folder of the table)."""
     path_column: str = "filepath"
     """Column of the table that holds the path."""
     label_column: str = ""
-    """Column that holds the label; not needed where there are columns named after ranks."""
+    """Column that holds the label; not needed if the table has rank columns."""
     split_column: str = ""
     """Column that holds the split."""
     split_table: Path | None = None
-    """Another table: the path column and, beside it, the split; a row that is not in it is rejected."""
+    """A second table with the path column and a column of splits; photographs that are not in it are rejected."""
     group_column: str = ""
-    """Column of a key; photographs with the same key stay in one split."""
+    """Column of a group key; photographs with the same key stay in one split."""
     val: float = 0.05
-    """Share of the photographs for validation, where the input names no split."""
+    """Share of the photographs for validation, if the input names no split."""
     test: float = 0.05
-    """Share of the photographs for the test."""
+    """Share of the photographs for testing."""
     unseen: float = 0.0
     """Share of the taxa that are held out with all their photographs."""
     unseen_rank: UnseenRank = "species"
     """Rank at which taxa are held out."""
     seed: int = 0
-    """Another seed gives other splits."""
+    """Seed of the splits."""
     resolve: bool = False
-    """Settle names by the embedded checklist (or by --checklist); what it cannot settle stays as the input has it."""
+    """Resolve names with the embedded checklist (or --checklist); names that it cannot resolve stay unchanged."""
     checklist: tuple[str, ...] = ()
-    """Settle names by these checklists: names or files, in order of preference."""
+    """Resolve names with these checklists: names or files, in order of preference."""
     duplicates: Literal["keep", "drop", "group"] = "keep"
-    """Exact and near copies: keep them all, keep the first, or keep them together in one split."""
+    """Exact and near copies: keep all, drop all but the first, or group them in one split."""
     benchmark: tuple[Path, ...] = ()
-    """Folders, tables or data sets that are tested on elsewhere: copies of their photographs are rejected."""
+    """Folders, tables or data sets that are used as benchmarks: copies of their photographs are rejected."""
     benchmark_species: bool = False
-    """Also reject every photograph of the species of the benchmarks."""
+    """Also reject every photograph of the benchmarks' species."""
     draw_benchmark: Path | None = None
-    """A file of species' names: 30 photographs each of those with as many go into a split `benchmark`, the others of
-    these species into `held-back`."""
+    """A file of species names. For each species with at least 30 photographs, 30 go into the split `benchmark` and
+    the rest into `held-back`."""
     short_side: int = 256
-    """Short side of the stored photographs at most, in pixels."""
+    """Maximum short side of the stored photographs, in pixels."""
     resize: Literal["short-side", "squash-224"] = "short-side"
-    """squash-224: 224 x 224 whatever the shape, to the byte as TreeOfLife-10M."""
+    """squash-224: resize to 224 x 224 without the aspect ratio, byte for byte as in TreeOfLife-10M."""
     licences: str = "any"
-    """Which licences come in: any, open, non-commercial, or a list such as CC0-1.0,CC-BY; the rest is rejected."""
+    """Allowed licences: any, open, non-commercial, or a list such as CC0-1.0,CC-BY; other records are rejected."""
     shard_size: int = 0
     """Samples per shard (0: 4000, fewer in a small data set, so that every core has work)."""
     captions: bool = False
-    """Also store the texts that open_clip's and BioCLIP's trainers read."""
+    """Also store the texts for the trainers of open_clip and BioCLIP."""
     workers: int = 0
     """Processes (0: one per core)."""
     engine: Literal["local", "ray"] = "local"
-    """Where the work runs: processes of this machine, or a Ray cluster whose nodes share inputs and output."""
+    """Where the build runs: processes of this machine, or a Ray cluster whose nodes share inputs and output."""
     ray_address: str = ""
     """Address of the Ray cluster, host:6379 or auto (default: $RAY_ADDRESS, else this machine)."""
     overwrite: bool = False
-    """Remove the data set that is in the output folder, finished or not, and build from the start."""
+    """Remove an existing data set in the output folder, finished or not, and start again."""
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.folder, self.table, self.config)) != 1:
             raise ValueError("give either --folder or --table, or --config")
         if self.class_level < 0 or (self.class_level and self.folder is None):
-            raise ValueError("--class-level is at least 1, and goes with --folder")
+            raise ValueError("--class-level must be at least 1 and needs --folder")
         if self.config is not None and self.config.suffix.lower() != ".toml":
             raise ValueError(f"--config {self.config}: give a file whose name ends in .toml")
 
 
 def build(options: Build) -> int:
-    """Run the build and account for every record."""
+    """Run the build and print the counts of all records."""
     from linnaea.data.verbs import build
 
     chosen = dict(vars(options))
@@ -114,7 +114,7 @@ def _warn_of_rejects(summary: "BuildSummary | DownloadSummary", output: Path) ->
     for reason, count in list(summary.reasons.items())[:N_REASONS]:
         warn(f"{count:,} rejected: {reason}")
     if summary.n_rejected:
-        warn(f"every reject with its reason is in {output / 'rejects.parquet'}")
+        warn(f"all rejects with their reasons: {output / 'rejects.parquet'}")
 
 
 def _account(summary: "BuildSummary", output: Path) -> int:
@@ -125,7 +125,7 @@ def _account(summary: "BuildSummary", output: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Check a data set: every shard, every sample, the tables beside them."""
+    """Check a data set: every shard, every sample and the tables."""
 
     directory: tyro.conf.Positional[Path]
     """Folder of the data set."""
@@ -134,13 +134,13 @@ class Check:
 
 
 def check(options: Check) -> int:
-    """Report what is broken, shard by shard; 1 if anything is."""
+    """Print every problem; return 1 if there are any."""
     from linnaea.data.verbs import check_data
 
     checked = check_data(options.directory, decode=options.decode, on_problem=warn)
     if not checked.is_whole:
         n_problems = len(checked.problems)
-        warn(f"{options.directory}: {n_problems} problems; mend them with `linnaea data repair {options.directory}`")
+        warn(f"{options.directory}: {n_problems} problems; repair them with `linnaea data repair {options.directory}`")
         return FAILED
     print(f"{checked.n_images} images in {checked.n_shards} shards, {checked.n_taxa} taxa: all good")
     return DONE
@@ -148,12 +148,12 @@ def check(options: Check) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """Describe a data set: counts per split, source, rank and licence; how evenly taxa are covered."""
+    """Describe a data set: counts per split, source, rank and licence, and how evenly taxa are covered."""
 
     directory: tyro.conf.Positional[Path]
     """Folder of the data set."""
     json: bool = False
-    """Print everything as one JSON object."""
+    """Print one JSON object."""
 
 
 def stats(options: Stats) -> int:
@@ -196,24 +196,24 @@ def _show_cell(cell: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesize:
-    """Draw a small artificial tree of life: class folders of photographs and a table, never a built data set."""
+    """Draw a small artificial tree of life: class folders of photographs and a table, as input of a build."""
 
     directory: tyro.conf.Positional[Path]
-    """Folder to draw into."""
+    """Output folder."""
     species: int = 240
-    """How many species."""
+    """Number of species."""
     images: int = 16
     """Photographs per species."""
     size: int = 96
-    """Width and height of the photographs, pixels."""
+    """Width and height of the photographs, in pixels."""
     seed: int = 0
-    """Another seed draws another tree of life."""
+    """Seed of the tree of life."""
     workers: int = 0
     """Processes (0: one per core)."""
 
 
 def synthesize(options: Synthesize) -> int:
-    """Draw; an interrupted run goes on, a finished one is left alone."""
+    """Draw the tree; an interrupted run is resumed, and a finished one stays unchanged."""
     from linnaea.data.verbs import synthesize
 
     summary = synthesize(**vars(options))
@@ -226,26 +226,26 @@ def synthesize(options: Synthesize) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawNothing:
-    """Draw pictures that show no organism: walls, cloth, pages, rooms, lights (`labels calibrate --no-organism`)."""
+    """Draw pictures without an organism: walls, cloth, pages, rooms, lights (for `labels calibrate --no-organism`)."""
 
     directory: tyro.conf.Positional[Path]
-    """Folder to draw into."""
+    """Output folder."""
     images: int = 400
-    """How many."""
+    """Number of pictures."""
     size: int = 256
-    """Width and height, pixels."""
+    """Width and height, in pixels."""
     seed: int = 0
-    """Another seed draws other pictures."""
+    """Seed of the pictures."""
     cutouts: tuple[Path, ...] = ()
-    """Folders of PNG with transparency, photographs of things; each is laid on a drawn picture, in turn."""
+    """Folders of PNG cut-outs of objects with transparency; each one is placed on a drawn picture, in turn."""
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.size < 16:
-            raise ValueError("--images is at least 1 and --size at least 16")
+            raise ValueError("--images must be at least 1 and --size at least 16")
 
 
 def draw_nothing(options: DrawNothing) -> int:
-    """Draw; the same seed gives the same pictures."""
+    """Draw the pictures; the same seed gives the same pictures."""
     from linnaea.data.verbs import draw_no_organism
 
     paths = draw_no_organism(**vars(options))
@@ -255,14 +255,14 @@ def draw_nothing(options: DrawNothing) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """Rebuild the broken or missing shards of a data set, to the bytes they had."""
+    """Rebuild the broken or missing shards of a data set, byte for byte."""
 
     directory: tyro.conf.Positional[Path]
-    """Folder of the data set; the original photographs are needed where the build found them."""
+    """Folder of the data set; the original photographs must be at the paths that the build read."""
 
 
 def repair(options: Repair) -> int:
-    """Mend what can be mended and name the rest, record by record; 3 if there is any."""
+    """Repair the data set and print each record that is lost; return 3 if anything is still broken."""
     from linnaea.data.verbs import repair_data
 
     result = repair_data(options.directory)
@@ -272,8 +272,8 @@ def repair(options: Repair) -> int:
         warn(note)
     broken = len({lost.shard for lost in result.lost})
     print(
-        f"{result.n_checked} shards checked, {len(result.mended)} files mended,"
-        f" {broken + len(result.notes)} cannot be ({len(result.lost)} photographs lost)",
+        f"{result.n_checked} shards checked, {len(result.mended)} files repaired,"
+        f" {broken + len(result.notes)} still broken ({len(result.lost)} photographs lost)",
         flush=True,
     )
     return DONE if result.is_whole else SOME_FAILED
@@ -286,19 +286,19 @@ class Export:
     directory: tyro.conf.Positional[Path]
     """Folder of the data set."""
     output: Path
-    """Folder to write into; the same command goes on with an interrupted export."""
+    """Output folder; the same command resumes an interrupted export."""
     format: Literal["parquet", "catalog", "webdataset", "imagefolder"]
-    """Parquet with pictures inside; catalog.csv; shards with the texts that trainers read; one folder per taxon."""
+    """Parquet files with pictures; catalog.csv; WebDataset shards with texts for trainers; one folder per taxon."""
     split: str = ""
-    """Export this split alone."""
+    """Export only this split."""
     within: str = ""
-    """Export this taxon alone: Lepidoptera, order:Lepidoptera."""
+    """Export only this taxon: Lepidoptera, order:Lepidoptera."""
     workers: int = 0
     """Processes (0: one per core)."""
 
 
 def export(options: Export) -> int:
-    """Export, and say what was written and how much of it may not be passed on."""
+    """Write the export and print its counts and the number of photographs that must not be redistributed."""
     from linnaea.data.verbs import export_data
 
     chosen = dict(vars(options))
@@ -313,42 +313,42 @@ def export(options: Export) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Fetch the images of a table of URLs; the same command goes on with an interrupted download."""
+    """Fetch the images of a table of URLs; the same command resumes an interrupted download."""
 
     table: tyro.conf.Positional[Path]
-    """CSV, TSV or Parquet table with a column of URLs; columns md5 or sha256 are checked where present."""
+    """CSV, TSV or Parquet table with a column of URLs; checksums in columns md5 and sha256 are verified."""
     output: Path
-    """Folder for files, ledger, images.parquet, rejects.parquet and hosts.parquet."""
+    """Output folder for files, ledger, images.parquet, rejects.parquet and hosts.parquet."""
     url_column: str = "url"
     """Column that holds the URL."""
     contact: str = ""
-    """Your mail address or web page, told to every host in the User-Agent."""
+    """Your e-mail address or web page, sent to every host in the User-Agent."""
     connections: int = 128
-    """Requests at once over all hosts."""
+    """Concurrent requests over all hosts."""
     per_host: int = 8
-    """Requests at once to one host at most; starts at 2 and follows what the host bears."""
+    """Maximum of concurrent requests to one host; starts at 2 and adapts to the host."""
     timeout: float = 120.0
-    """Seconds that one picture may take."""
+    """Maximum time per picture, in seconds."""
     max_megabytes: float = 100.0
-    """Largest file that is kept."""
+    """Maximum size of a file, in bytes."""
     attempts: int = 5
-    """Tries per URL for errors that may pass."""
+    """Attempts per URL after temporary errors."""
     retry_failed: bool = False
-    """Try again what earlier runs gave up for errors that may pass (timeouts, 5xx, hosts that were gone)."""
+    """Retry URLs that failed in earlier runs with temporary errors (timeouts, 5xx, unreachable hosts)."""
     part: str = "1/1"
-    """"2/8": this is machine 2 of 8; each takes its own hosts. Give every machine its own output folder."""
+    """"2/8": this is machine 2 of 8, and each fetches its own hosts. Give every machine its own output folder."""
     ignore_robots: bool = False
-    """Do not read robots.txt and X-Robots-Tag. Only for servers of your own."""
+    """Ignore robots.txt and X-Robots-Tag. Only for your own servers."""
     allow_private: bool = False
     """Also fetch from this machine and from private networks."""
 
 
 def download(options: Download) -> int:
-    """Fetch, then account for every row."""
+    """Fetch the images and print the counts of all rows."""
     from linnaea.data.verbs import download
 
     if not options.contact:
-        warn("no --contact given: hosts cannot tell you when something is wrong, and some (Wikimedia) refuse you")
+        warn("no --contact given: hosts cannot report problems to you, and some (Wikimedia) refuse your requests")
     chosen = dict(vars(options))
     return _account_for_files(download(chosen.pop("table"), chosen.pop("output"), **chosen), options.output)
 
@@ -363,7 +363,7 @@ def _account_for_files(summary: "DownloadSummary", output: Path) -> int:
     if summary.hosts.height > 10:
         say(f"  and {summary.hosts.height - 10:,} more hosts, in {output / 'hosts.parquet'}")
     _warn_of_rejects(summary, output)
-    say(f"{summary.n_files:,} files, {summary.n_bytes / 1e6:,.1f} MB; {summary.n_fetched:,} URLs settled by this run")
+    say(f"{summary.n_files:,} files, {summary.n_bytes / 1e6:,.1f} MB; {summary.n_fetched:,} URLs completed by this run")
     print(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE
 

@@ -1,4 +1,4 @@
-"""``linnaea demo``: the whole way once, with the same commands a user would type."""
+"""``linnaea demo``: the whole pipeline once, with the commands that a user would type."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ SAMPLES = (
     ("skimage", "data/coffee.png"),
     ("skimage", "data/brick.png"),
 )
-"""Package, and where its photograph lies; what is not installed is passed over."""
+"""Packages and the paths of their photographs; packages that are not installed are skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The whole way once: name what is on photographs; draw a tree of life, build, train, evaluate, predict, report."""
+    """Run the whole pipeline once: name photographs, draw a tree of life, build, train, evaluate, predict, report."""
 
     output: Path = Path("runs/demo")
-    """Folder for everything the demo makes; an interrupted demo goes on where it stopped."""
+    """Folder for all output of the demo; an interrupted demo resumes where it stopped."""
     recipe: str = "tiny"
     """The training recipe."""
 
 
 def demo(options: Demo) -> int:
-    """Run every step and end with the name of the report page."""
+    """Run every step and print the path of the report page."""
     from linnaea.cli.demo_report import write_report
 
     folder = options.output
@@ -58,15 +58,15 @@ def demo(options: Demo) -> int:
 
 
 def step(*words: str | Path) -> None:
-    """Show one command as a user would type it, run it, and stop the demo where it fails."""
+    """Print one command as a user would type it and run it; stop the demo if it fails."""
     command = [str(word) for word in words]
     say(f"\n$ linnaea {shlex.join(command)}")
     if (code := main(command)) != DONE:
-        raise LinnaeaError(f"the demo stopped: `linnaea {shlex.join(command)}` ended with {code}")
+        raise LinnaeaError(f"the demo stopped: `linnaea {shlex.join(command)}` failed with exit code {code}")
 
 
 def copy_sample_photographs(target: Path) -> Path:
-    """Openly licensed photographs that packages carry: a flower, a cat, trees about a temple; a cup, a wall."""
+    """Copy openly licensed photographs of installed packages: a flower, a cat, trees at a temple, a cup, a wall."""
     import shutil
     from importlib.resources import files
 
@@ -82,7 +82,7 @@ def copy_sample_photographs(target: Path) -> Path:
 
 
 def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Path:
-    """Put a few photographs the model never saw, under names that give nothing away, into ``target``."""
+    """Copy a few photographs that the model never saw to ``target``, under neutral file names."""
     import shutil
 
     import polars as pl
@@ -97,7 +97,7 @@ def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Pa
 
 
 def spread(values: Sequence[str], n: int) -> list[str]:
-    """``n`` of ``values`` at even distances."""
+    """Return ``n`` evenly spaced elements of ``values``."""
     return [values[i * len(values) // n] for i in range(min(n, len(values)))]
 
 

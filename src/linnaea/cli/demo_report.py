@@ -1,4 +1,4 @@
-"""The demo's report page: what was drawn, what was learnt, and how right it is at every rank."""
+"""The demo's report page: the drawn data, the training, and the accuracy at every rank."""
 
 import json
 import math
@@ -11,26 +11,26 @@ from linnaea.evaluate.evaluation_page import RANK_CAPTION, make_cards, rank_accu
 from linnaea.evaluate.evaluation_plots import GREEN, plot_ranks
 from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
 
-SPLITS = {"test": "species it knows", "unseen": "species it has never seen"}
+SPLITS = {"test": "species in training", "unseen": "held-out species"}
 CANDIDATES_CAPTION = (
-    "Species it has never seen compete with all the others as answers: to name the genus is already an achievement."
+    "Held-out species compete with all other species as answers, so a correct genus is already an achievement."
 )
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` from what the demo's steps left in ``folder``."""
+    """Write ``report.html`` from the output of the demo's steps in ``folder``."""
     metrics = {split: json.loads((folder / f"evaluate-{split}" / "metrics.json").read_text()) for split in SPLITS}
     dataset = DataSet.open(folder / "data")
     page = Page(
         "A synthetic tree of life",
-        "Drawn, built into a data set, learnt from nothing and put to the test: the whole way once.",
+        "Drawn, built into a data set, used to train a model from scratch, and evaluated: the whole pipeline once.",
         [
-            Section("In short", [Facts(_facts(dataset, metrics)), Text(_story(metrics))]),
-            Section("Right at each rank", [_plot_ranks(metrics)]),
+            Section("Summary", [Facts(_facts(dataset, metrics)), Text(_story(metrics))]),
+            Section("Accuracy at each rank", [_plot_ranks(metrics)]),
             *(_show_split(folder, dataset, split, name) for split, name in SPLITS.items()),
-            Section("The loss", [_plot_loss(folder / "run")]),
+            Section("Training loss", [_plot_loss(folder / "run")]),
             Section("All scores", _score_tables(metrics)),
-            Section("The same on your own photographs", [Text(NEXT_STEPS)]),
+            Section("Next: your own photographs", [Text(NEXT_STEPS)]),
         ],
         footer="Made by `linnaea demo`.",
     )
@@ -39,9 +39,9 @@ def write_report(folder: Path) -> Path:
 
 
 NEXT_STEPS = (
-    "`linnaea data build --folder photos/ --output data/` makes a data set of a folder with one folder per species;"
-    " `linnaea train tiny --data data/ --output run/` trains, `linnaea predict new/ --model run/` names what is on"
-    " new photographs."
+    "`linnaea data build --folder photos/ --output data/` builds a data set from one folder per species;"
+    " `linnaea train tiny --data data/ --output run/` trains a model, and `linnaea predict new/ --model run/` names the"
+    " organisms on new photographs."
 )
 
 
@@ -53,8 +53,8 @@ def _facts(dataset: DataSet, metrics: dict[str, dict[str, float]]) -> dict[str, 
         "species": names["species"],
         "genera": names["genus"],
         "families": names["family"],
-        "right species, of those it knows": f"{metrics['test']['zero_shot/taxon_com/top1']:.0%}",
-        "right genus, of species it has never seen": f"{metrics['unseen']['zero_shot/taxon_com/genus']:.0%}",
+        "correct species, for species in training": f"{metrics['test']['zero_shot/taxon_com/top1']:.0%}",
+        "correct genus, for held-out species": f"{metrics['unseen']['zero_shot/taxon_com/genus']:.0%}",
     }
 
 
@@ -64,16 +64,16 @@ def _story(metrics: dict[str, dict[str, float]]) -> str:
     genus_times = unseen["zero_shot/taxon_com/genus"] / unseen["zero_shot/taxon_com/chance/genus"]
     majority = unseen["zero_shot/taxon_com/majority/genus"]
     return (
-        f"Among {seen['n_candidates']:.0f} candidates the species is right {times:.0f} times as often as by chance."
-        f" Of species without a single photograph in training the genus is right {genus_times:.0f} times as often"
-        f" as by chance; always naming their commonest genus would be right {majority:.1%} of the time."
+        f"Among {seen['n_candidates']:.0f} candidates the species is correct {times:.0f} times as often as by chance."
+        f" For species without a photograph in training, the genus is correct {genus_times:.0f} times as often"
+        f" as by chance; always answering their commonest genus would be correct {majority:.1%} of the time."
     )
 
 
 def _plot_ranks(metrics: dict[str, dict[str, float]]) -> Figure:
     accuracy = {SPLITS[split]: rank_accuracy(values, "taxon_com") for split, values in metrics.items()}
     majority = rank_accuracy(metrics["unseen"], "taxon_com", "majority/")
-    alt = "bars of the share of right answers at each rank, for species in training and for others"
+    alt = "bars of the share of correct answers at each rank, for species in training and for held-out species"
     return Figure(plot_ranks(accuracy, majority), alt, RANK_CAPTION)
 
 
@@ -82,7 +82,7 @@ def _show_split(folder: Path, dataset: DataSet, split: str, name: str) -> Sectio
 
     examples = pl.read_parquet(folder / f"evaluate-{split}" / "examples.parquet")
     cards = make_cards(dataset.split(split), examples, 18)
-    caption = CANDIDATES_CAPTION if split == "unseen" else "Photographs that were not trained on, evenly spread."
+    caption = CANDIDATES_CAPTION if split == "unseen" else "Evenly spaced photographs that were not trained on."
     return Section(name[0].upper() + name[1:], [Cards(cards, caption=caption)])
 
 
@@ -98,8 +98,8 @@ def _plot_loss(run: Path) -> Figure:
     axes.text(lines[-1]["step"], math.log(n_batch), f"ln {n_batch} ", ha="right", va="bottom", fontsize=8, color="#666")
     axes.set(xlabel="step", ylabel="InfoNCE", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
-    caption = f"A model that knows nothing stays at ln {n_batch}, the logarithm of the batch."
-    return Figure(plot, "the loss falling over the steps of the training", caption)
+    caption = f"An untrained model stays at ln {n_batch}, the logarithm of the batch size."
+    return Figure(plot, "the loss over the training steps", caption)
 
 
 def _score_tables(metrics: dict[str, dict[str, Any]]) -> list[Table]:

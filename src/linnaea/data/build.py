@@ -1,10 +1,10 @@
-"""From sources to a data set, in four resumable stages: read, settle, shards, finish.
+"""The build of a data set from sources, in four resumable stages: read, settle, shards, finish.
 
-*read* takes every source once and makes it tables. *settle* decides each record's name, split and shard, and which are
-copies or occur in a benchmark; only where that is asked for it looks at pictures, in parts. *shards* turns each slice
-of the plan into one tar and one part of the index: a pure function of the slice, so it can run anywhere, in any order,
-twice. *finish* merges the parts. Whatever interrupts a build, the same command goes on, and the bytes are those of a
-build that was never interrupted.
+*read* reads every source once into tables. *settle* decides each record's name, split and shard, and finds copies and
+records that occur in a benchmark; it decodes pictures, in parts, only if these rules are on. *shards* writes one tar
+and one part of the index per slice of the plan; this is a pure function of the slice, so it can run anywhere, in any
+order, and twice. *finish* merges the parts. The same command resumes an interrupted build, and the bytes are those of
+an uninterrupted one.
 """
 
 import json
@@ -54,54 +54,54 @@ from linnaea.jobs import (
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 
 BUILD_DIR = ".build"
-"""What an unfinished build knows: its plan, and a receipt for every finished shard."""
+"""The state of an unfinished build: its plan, and a receipt for every finished shard."""
 MARKER = f"{BUILD_DIR}/fingerprint"
 REMEDY = f"{CHOOSE_ANOTHER} or --overwrite"
 
 MAX_SHARD_SIZE, MIN_SHARD_SIZE, N_SHARDS_AT_LEAST = 4000, 250, 64
-"""Shards hold 4,000 samples (about 100 MB), fewer in a small data set: 64 shards keep every core at work."""
+"""Samples per shard (4,000 are about 100 MB); a small data set has fewer, because 64 shards keep every core at work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """What decides the bytes of a data set, besides its sources."""
+    """The options that decide the bytes of a data set, besides its sources."""
 
     short_side: int = DEFAULT_SHORT_SIDE
-    """Longest allowed short side of a stored picture, pixels; nothing is enlarged."""
+    """Maximum short side of a stored picture, in pixels; nothing is enlarged."""
     quality: int = JPEG_QUALITY
     """JPEG quality of resized pictures."""
     resize: Resize = "short-side"
-    """``squash-224``: as TreeOfLife-10M, 224 x 224 whatever the shape; ``short_side`` and ``quality`` do not count."""
+    """``squash-224`` resizes to 224 x 224 as TreeOfLife-10M does; ``short_side`` and ``quality`` are then ignored."""
     licences: LicenceRule = field(default_factory=LicenceRule)
-    """Which licences come in; other records are rejected with the reason."""
+    """The allowed licences; other records are rejected with the reason."""
     shard_size: int = 0
     """Samples per shard; 0: 4000, fewer in a small data set."""
     captions: bool = False
-    """Also store the texts that open_clip's and BioCLIP's trainers read."""
+    """Also store the texts for the trainers of open_clip and BioCLIP."""
     names: NamingRule = field(default_factory=NamingRule)
-    """Whether names are settled by checklists."""
+    """The rule for resolving names with checklists."""
     duplicates: DuplicateRule = field(default_factory=DuplicateRule)
-    """What becomes of pictures that occur several times."""
+    """The rule for pictures that occur several times."""
     benchmarks: tuple[Benchmark, ...] = ()
-    """What the data set must not contain."""
+    """The benchmarks whose pictures and species the data set must not contain."""
     splits: SplitRule = field(default_factory=SplitRule)
-    """Shares of the splits where the source names none."""
+    """The shares of the splits, if the source names none."""
 
     def __post_init__(self) -> None:
         if self.short_side < 16 or self.shard_size < 0 or not 1 <= self.quality <= 100:
-            raise ValueError("short side is at least 16, shard size at least 1 (0: chosen for you), quality 1 to 100")
+            raise ValueError("short side must be at least 16, shard size at least 1 (0: automatic), quality 1 to 100")
         if len({benchmark.name for benchmark in self.benchmarks}) < len(self.benchmarks):
             raise ValueError("two benchmarks have the same name")
 
     @property
     def form(self) -> SampleForm:
-        """What of it decides a sample."""
+        """The options that decide a sample."""
         return SampleForm(short_side=self.short_side, quality=self.quality, resize=self.resize, captions=self.captions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSummary:
-    """What came of a build: ``n_in == n_out + n_rejected``, always."""
+    """The counts of a build; ``n_in == n_out + n_rejected`` always holds."""
 
     n_in: int
     n_out: int
@@ -112,11 +112,11 @@ class BuildSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
-    """One slice of the plan, to become one shard."""
+    """A task to write one slice of the plan as one shard."""
 
     directory: Path
     name: str
-    """``split/shard-000000``"""
+    """The name of the shard, ``split/shard-000000``."""
     start: int
     length: int
     config: BuildConfig
@@ -143,7 +143,7 @@ class ShardTask:
 
     @property
     def receipt_path(self) -> Path:
-        """Written last: where it exists, the shard is finished. Holds the shard's checksum and size."""
+        """The file that is written last, with the shard's checksum and size; if it exists, the shard is finished."""
         return self.build_dir / "parts" / f"{self.name}.json"
 
 
@@ -155,13 +155,13 @@ def build(
     on_progress: OnProgress = ignore_progress,
     encode: EncodePictures | None = None,
 ) -> BuildSummary:
-    """Build a data set (DESIGN section 3) in ``directory``, or go on with an interrupted build.
+    """Build a data set (DESIGN section 3) in ``directory``, or resume an interrupted build.
 
-    ``encode`` is for benchmarks that also refuse similar pictures (:attr:`Benchmark.min_cosine`).
+    ``encode`` is needed by benchmarks that also reject similar pictures (:attr:`Benchmark.min_cosine`).
 
     Raises:
-        LinnaeaError: the folder holds something else or a build from other inputs; another build is at work in
-            it; there is no record at all; the disk is full.
+        LinnaeaError: the folder holds something else or a build from other inputs, another build is running in it,
+            there are no records, or the disk is full.
     """
     sources = [LicensedSource(source=source, rule=config.licences) for source in sources]
     with explain_os_errors(directory):
@@ -180,7 +180,7 @@ def build(
 
 
 def remove_build(directory: Path) -> None:
-    """Remove a data set, or an unfinished build, and nothing else that lies in its folder.
+    """Remove a data set or an unfinished build, and no other files in its folder.
 
     Raises:
         LinnaeaError: the folder holds neither.
@@ -189,7 +189,7 @@ def remove_build(directory: Path) -> None:
         return
     if not (directory / "manifest.json").exists() and not (directory / BUILD_DIR).exists():
         if any(directory.iterdir()):
-            raise LinnaeaError(f"{directory}: holds no data set; nothing was removed; choose another --output")
+            raise LinnaeaError(f"{directory}: not a data set, so nothing was removed; choose another --output")
         return
     with explain_os_errors(directory):
         for name in ("manifest.json", "index.parquet", "licences.parquet", "report.html", "taxonomy_history.parquet",
@@ -209,7 +209,7 @@ def _read(sources: Sequence[Source], directory: Path) -> RecordTables:
     if reading.n_in == 0:
         remove_build(directory)
         names = ", ".join(source.name for source in sources)
-        raise LinnaeaError(f"{names}: holds no photographs; give class folders with photographs or a table with rows")
+        raise LinnaeaError(f"{names}: has no photographs; give class folders with photographs or a table with rows")
     return reading
 
 
@@ -220,7 +220,7 @@ def _rules(config: BuildConfig, n_records: int) -> SettleRules:
 
 
 def list_tasks(directory: Path, config: BuildConfig) -> list[ShardTask]:
-    """The shards of the plan: of every split the samples in the order of their keys, in slices."""
+    """Return the shards of the plan: the samples of every split in key order, in slices."""
     counts = pl.scan_parquet(directory / BUILD_DIR / PLAN_FILE).group_by("split").len().sort("split").collect()
     size = config.shard_size or _choose_shard_size(int(counts["len"].sum()))
     tasks, start = [], 0
@@ -238,7 +238,7 @@ def _choose_shard_size(n_records: int) -> int:
 
 
 def make_shard(task: ShardTask) -> int:
-    """Write one shard with its part of the index and of the rejects; returns how many records it took.
+    """Write one shard with its part of the index and of the rejects, and return its number of records.
 
     Raises:
         LinnaeaError: the shard cannot be written.
@@ -269,7 +269,7 @@ def make_shard(task: ShardTask) -> int:
 
 
 def _add_sample(writer: ShardWriter, task: ShardTask, record: dict[str, Any], texts: dict[str, str]) -> tuple[Any, ...]:
-    """Put one record into the shard; returns its row of the index."""
+    """Add one record to the shard and return its row of the index."""
     picture = task.config.form.make_picture(read_location(record["location"]))
     offset = writer.add(record["key"], picture.jpeg, make_facts(record), texts)
     place = (record["key"], record["split"], f"{task.name}.tar", offset, len(picture.jpeg))
@@ -327,12 +327,12 @@ def _finish(
 
 
 def write_licences(plan_path: Path, index_path: Path, path: Path) -> None:
-    """Write licence and attribution of every stored picture; one column per fact that occurs, and what they come to.
+    """Write facts, licence and attribution of every stored picture, with one column per fact that occurs.
 
-    Plan and index are in the same order, and are read side by side.
+    Plan and index have the same order and are read side by side.
 
     Raises:
-        LinnaeaError: they are not of one data set.
+        LinnaeaError: plan and index do not belong to one data set.
     """
     facts = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
     plan = pl.scan_parquet(plan_path).select("key", "source", *facts)
@@ -353,7 +353,7 @@ def write_licences(plan_path: Path, index_path: Path, path: Path) -> None:
 
     write_frames(rows(), dict.fromkeys((*columns, "licence_id", "attribution"), pl.String), path)
     if n_written != count_rows(index_path):
-        raise LinnaeaError(f"{index_path}: holds pictures that {plan_path} does not plan; build the data set again")
+        raise LinnaeaError(f"{index_path}: has pictures that are not in {plan_path}; build the data set again")
 
 
 def _fingerprint(sources: Sequence[Source], config: BuildConfig) -> str:
@@ -369,7 +369,7 @@ def _options(config: BuildConfig) -> dict[str, Any]:
 def _finished_before(directory: Path, fingerprint: str) -> BuildSummary:
     manifest = read_finished(directory / "manifest.json", fingerprint, kind="a data set", remedy=REMEDY)
     shutil.rmtree(directory / BUILD_DIR, ignore_errors=True)
-    remove_partial_files(directory)  # of a page or a picture, which come after the build
+    remove_partial_files(directory)  # of a page or a figure, which are written after the build
     counts = manifest["counts"]
     DataSet.open(directory)
     return BuildSummary(n_in=counts["in"], n_out=counts["out"], n_rejected=counts["rejected"],

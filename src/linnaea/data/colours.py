@@ -1,4 +1,4 @@
-"""Colour profiles: what a camera or an editor wrote in its own colour space, in the sRGB that models are fed with."""
+"""Colour profiles: conversion of pictures from their colour space to the sRGB that models expect."""
 
 import io
 from functools import lru_cache
@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _SAME = 3
-"""Profiles that move no colour by more than this (of 255) are sRGB under another name: files stay as they are."""
+"""A profile that changes no colour by more than this (of 255) counts as sRGB, and files keep their bytes."""
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """An RGB, CMYK or LAB picture as sRGB by its ICC ``profile``; by Pillow's own rule where there is no good one."""
+    """Return an RGB, CMYK or LAB picture as sRGB by its ICC ``profile``, or by Pillow's rule if that is unusable."""
     if transform := transform_to_srgb(profile, image.mode):
         converted: Image.Image | None = ImageCms.applyTransform(image, transform)
         assert converted is not None  # only in-place transforms return nothing
@@ -22,7 +22,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 @lru_cache(maxsize=64)
 def transform_to_srgb(profile: bytes, mode: str) -> Any:
-    """The transform from ``profile`` for pictures of ``mode``; ``None`` where nothing is to do or can be done."""
+    """Return the transform from ``profile`` for pictures of ``mode``, or ``None`` if it is unneeded or unusable."""
     if not profile and mode != "LAB":
         return None
     try:
@@ -31,7 +31,7 @@ def transform_to_srgb(profile: bytes, mode: str) -> Any:
             source, _srgb(), mode, "RGB", renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        # A profile that is broken, or made for other channels.
+        # The profile is broken, or made for other channels.
         return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), mode, "RGB") if mode == "LAB" else None
     return None if mode == "RGB" and _is_identity(transform) else transform
 

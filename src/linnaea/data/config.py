@@ -1,4 +1,4 @@
-"""A build in one typed file: sources and options as TOML, checked before anything is read.
+"""The configuration file of a build: sources and options as TOML, checked before anything is read.
 
 ::
 
@@ -51,12 +51,12 @@ KINDS: dict[str, type[Any]] = {
     "treeoflife": PublishedSource,
     "huggingface": HuggingFaceSource,
 }
-"""The word after ``kind`` and the reader it names; what else a source says are the fields of that class."""
+"""The reader of each ``kind``; the other keys of a source are the fields of that class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What a configuration file says."""
+    """The content of a configuration file."""
 
     sources: tuple[Source, ...]
     build: BuildConfig
@@ -66,7 +66,7 @@ def read_config(path: Path) -> DataConfig:
     """Read and check a configuration.
 
     Raises:
-        UsageError: the file is not there, no TOML, or says something that means nothing; one line that names the place.
+        UsageError: the file does not exist, is not TOML, or has an invalid key or value; the message names the place.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -75,12 +75,12 @@ def read_config(path: Path) -> DataConfig:
     _check_keys(path, "the file", content, {"sources", "build"})
     entries = content.get("sources", [])
     if not isinstance(entries, list) or not entries:
-        raise UsageError(f"{path}: names no source; begin one with [[sources]] and its kind")
+        raise UsageError(f"{path}: has no source; add a [[sources]] table with its kind")
     converter = _make_converter(path.parent)
     sources = tuple(_read_source(path, number, entry, converter) for number, entry in enumerate(entries, start=1))
     names = [source.name for source in sources]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"{path}: two sources are called {min(twice)!r}; give folders or tables of different names")
+        raise UsageError(f"{path}: two sources are named {min(twice)!r}; give folders or tables with other names")
     return DataConfig(
         sources=sources, build=_structure(path, "[build]", content.get("build", {}), BuildConfig, converter)
     )
@@ -92,7 +92,7 @@ def _read_source(path: Path, number: int, entry: Mapping[str, Any], converter: c
     if kind not in KINDS:
         near = difflib.get_close_matches(str(kind), KINDS, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{path}: {where}: kind {kind!r} is none of {', '.join(KINDS)}{meant}")
+        raise UsageError(f"{path}: {where}: kind {kind!r} is not one of {', '.join(KINDS)}{meant}")
     rest = {key: value for key, value in entry.items() if key != "kind"}
     source: Source = _structure(path, f"{where} ({kind})", rest, KINDS[kind], converter)
     return source
@@ -111,7 +111,7 @@ def _structure(
 
 
 def _check_nested(path: Path, where: str, content: Mapping[str, Any], target: type[Any]) -> None:
-    """Unknown and missing keys, in words; cattrs checks the values."""
+    """Check for unknown and missing keys, with clear messages; cattrs checks the values."""
     hints = get_type_hints(target)
     settable = {one.name: one for one in fields(target) if one.init and not _is_callable(hints[one.name])}
     _check_keys(path, where, content, set(settable))
@@ -132,7 +132,7 @@ def _check_keys(path: Path, where: str, content: Mapping[str, Any], known: set[s
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(key, sorted(known), n=1)
-            meant = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(known))}"
+            meant = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(sorted(known))}"
             raise UsageError(f"{path}: {where} has no {key!r}; {meant}")
 
 
@@ -143,7 +143,7 @@ def _make_converter(folder: Path) -> cattrs.Converter:
     converter.register_structure_hook(bool, lambda value, _: _exactly(value, bool))
     converter.register_structure_hook(int, lambda value, _: _exactly(value, int))
     converter.register_structure_hook(float, lambda value, _: float(_exactly(value, int, float)))
-    for kind in KINDS.values():  # what only a program can give is not for a file
+    for kind in KINDS.values():  # fields that only a program can pass are not allowed in a file
         unset = {name: override(omit=True) for name, hint in get_type_hints(kind).items() if _is_callable(hint)}
         if unset:
             hook = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **unset)  # type: ignore[arg-type]
@@ -158,12 +158,12 @@ def _text(value: Any) -> str:
 
 def _exactly(value: Any, *kinds: type[Any]) -> Any:
     if type(value) not in kinds:
-        raise ValueError(f"{value!r} is no {' or '.join(kind.__name__ for kind in kinds)}")
+        raise ValueError(f"{value!r} is not {' or '.join(kind.__name__ for kind in kinds)}")
     return value
 
 
 def _first_cause(error: BaseException) -> str:
-    """The innermost complaint of a group, with the field it is about."""
+    """Return the innermost message of an exception group, with its field."""
     if isinstance(error, BaseExceptionGroup):
         inner = error.exceptions[0]
         notes = " ".join(getattr(inner, "__notes__", []))

@@ -1,10 +1,10 @@
-"""Pictures of organisms that never lived: body plans, ornaments, backgrounds; OpenCV and NumPy only.
+"""Drawings of artificial organisms: body plans, ornaments and backgrounds, with OpenCV and NumPy only.
 
-An organism is drawn on a transparent canvas in its own pose, twice as large as needed, then turned, scaled and
-laid on a background that knows nothing of the organism.
+An organism is drawn on a transparent canvas at twice the final size, then rotated, scaled and placed on a background
+that is independent of the organism.
 
-The same seed gives the same bytes with and without SIMD: OpenCV's ``remap`` and blur of 8-bit pictures work in
-exact fixed point, while ``warpAffine`` and floating-point pictures depend on the processor's instructions.
+The same seed gives the same bytes with and without SIMD. OpenCV's ``remap`` and its blur of 8-bit pictures use exact
+fixed point, while ``warpAffine`` and floating-point pictures depend on the processor's instructions.
 """
 
 import colorsys
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CANVAS = 256
-"""Side of the canvas an organism is drawn on, pixels."""
+"""Side of the canvas of an organism, in pixels."""
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -31,7 +31,7 @@ BACKGROUNDS = ((0.36, 0.47, 0.24), (0.45, 0.38, 0.28), (0.55, 0.56, 0.52), (0.40
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What can be seen of a species; each trait is fixed at one rank of the tree."""
+    """The visible traits of a species; each one is fixed at one rank of the tree."""
 
     plan: str
     """Body plan (phylum): a key of :data:`BODY_PLANS`."""
@@ -48,13 +48,13 @@ class Traits:
     accent: float
     """Hue of the pattern (species), 0 to 1."""
     count: int
-    """How often the pattern repeats (species)."""
+    """Number of repeats of the pattern (species)."""
     pale: float
     """Lightness of the ground colour (species), 0 to 1."""
 
 
 def draw_photograph(traits: Traits, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One photograph ``[size, size, 3]`` RGB of one individual; ``rng`` decides pose, light and place."""
+    """Draw one photograph ``[size, size, 3]`` RGB of one individual; ``rng`` decides pose, light and place."""
     canvas = _draw_organism(traits, rng)
     scene = _make_background(2 * size, rng)
     turned = _place(canvas, 2 * size, rng)
@@ -76,13 +76,13 @@ def _to_bytes(values: NDArray[np.floating]) -> Bytes:
 
 
 def _blur(values: NDArray[np.floating], sigma: float) -> Floats:
-    """``values`` (0 to 1) ``[H, W, C]`` out of focus, in steps of 1/255."""
+    """Blur ``values`` (0 to 1) ``[H, W, C]``, in steps of 1/255."""
     blurred = cv2.GaussianBlur(_to_bytes(values), (0, 0), sigma)
     return np.asarray(blurred.reshape(values.shape) / 255, np.float32)
 
 
 def _ellipse(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0, point: float = 0.0) -> Points:
-    """An ellipse as a polygon; ``point`` draws its far end out to a tip, ``turn`` is in radians."""
+    """Return an ellipse as a polygon; ``point`` extends its far end to a tip, ``turn`` is in radians."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     x, y = rx * np.cos(t), ry * np.sin(t) * (1 - point * np.clip(np.cos(t), 0, 1) ** 1.5)
     c, s = np.cos(turn), np.sin(turn)
@@ -90,7 +90,7 @@ def _ellipse(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0, poin
 
 
 def _fill(layer: Floats, points: Points, colour: Colour, edge: float = 0.55) -> None:
-    """A filled, outlined polygon in canvas units (-1 to 1)."""
+    """Draw a filled, outlined polygon in canvas units (-1 to 1)."""
     pixels = np.round((points + 1) * (CANVAS / 2) * 16).astype(np.int32)
     cv2.fillPoly(layer, [pixels], (*colour, 1.0), cv2.LINE_AA, shift=4)
     darker = tuple(edge * c for c in colour)
@@ -103,7 +103,7 @@ def _line(layer: Floats, start: tuple[float, float], end: tuple[float, float], c
 
 
 def _draw_organism(traits: Traits, rng: np.random.Generator) -> Floats:
-    """The organism on a transparent canvas ``[CANVAS, CANVAS, 4]`` (colour and alpha)."""
+    """Draw the organism on a transparent canvas ``[CANVAS, CANVAS, 4]`` (colour and alpha)."""
     layer = np.zeros((CANVAS, CANVAS, 4), np.float32)
     marked = np.zeros((CANVAS, CANVAS, 4), np.float32)
     BODY_PLANS[traits.plan](layer, marked, traits, rng)
@@ -117,7 +117,7 @@ def _draw_organism(traits: Traits, rng: np.random.Generator) -> Floats:
 
 @lru_cache(maxsize=4)
 def _make_pattern(traits: Traits) -> Floats:
-    """Where the ornament is (0 to 1) on the canvas; a function of genus and species alone."""
+    """Return the ornament's coverage of the canvas (0 to 1), a function of genus and species only."""
     y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j]
     n = traits.count
     match traits.ornament:
@@ -241,16 +241,16 @@ BODY_PLANS: dict[str, Callable[[Floats, Floats, Traits, np.random.Generator], No
 
 
 def _place(canvas: Floats, side: int, rng: np.random.Generator) -> Floats:
-    """Turn, scale and shift the canvas into a picture of ``side`` pixels; its colours are weighted by alpha."""
+    """Rotate, scale and shift the canvas into a picture of ``side`` pixels; its colours are weighted by alpha."""
     scale = side / CANVAS * rng.uniform(0.68, 0.98)
     turn = np.deg2rad(rng.normal(0, 22))
     shift_x, shift_y = rng.uniform(-0.10, 0.10, 2) * side
     if rng.random() < 0.5:
         canvas = np.ascontiguousarray(canvas[:, ::-1])
-    # Colours are weighted by alpha, so that edges do not pick up the canvas's black.
+    # Colours are weighted by alpha, so that edges do not mix with the black of the canvas.
     weighted = canvas.copy()
     weighted[..., :3] *= canvas[..., 3:]
-    # Where each pixel of the picture comes from: shifted back, turned back, scaled back.
+    # The source of each pixel of the picture: shifted back, rotated back, scaled back.
     y, x = np.mgrid[:side, :side] - side / 2
     x, y = (x - shift_x) / scale, (y - shift_y) / scale
     from_x = np.cos(turn) * x - np.sin(turn) * y + CANVAS / 2
@@ -260,14 +260,14 @@ def _place(canvas: Floats, side: int, rng: np.random.Generator) -> Floats:
 
 
 def _make_relief(alpha: Floats, size: int) -> Floats:
-    """Light from the upper left on a body that is round at its edges; a factor ``[side, side, 1]``."""
+    """Return the light from the upper left on a body with round edges, as a factor ``[side, side, 1]``."""
     soft = _blur(alpha, size / 24)
     step = max(1, size // 24)
     return np.asarray(1 + 0.8 * (soft - np.roll(soft, (step, step), (0, 1))), np.float32)
 
 
 def _make_background(side: int, rng: np.random.Generator) -> Floats:
-    """Blurred ground of natural colours, chosen without regard to the organism."""
+    """Return a blurred background of natural colours, independent of the organism."""
     base = np.array(BACKGROUNDS[rng.integers(len(BACKGROUNDS))]) * rng.uniform(0.65, 1.25)
     other = np.array(BACKGROUNDS[rng.integers(len(BACKGROUNDS))]) * rng.uniform(0.65, 1.25)
     coarse = cv2.resize(rng.random((5, 5)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
@@ -277,7 +277,7 @@ def _make_background(side: int, rng: np.random.Generator) -> Floats:
 
 
 def _draw_blades(scene: Floats, rng: np.random.Generator) -> None:
-    """A few blades of grass in front: partial occlusion."""
+    """Draw a few blades of grass in front, for partial occlusion."""
     side = scene.shape[0]
     colour = (np.array((0.30, 0.42, 0.15)) * rng.uniform(0.7, 1.4)).tolist()
     for _ in range(rng.integers(1, 4)):
@@ -288,7 +288,7 @@ def _draw_blades(scene: Floats, rng: np.random.Generator) -> None:
 
 
 def _take_picture(scene: Floats, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light, focus, sensor noise; then the picture at half the scene's size."""
+    """Add light, focus and sensor noise, and return the picture at half the scene's size."""
     ramp = np.linspace(-1, 1, scene.shape[0], dtype=np.float32)
     slope = rng.normal(0, 0.10, 2)
     scene = scene * (rng.uniform(0.82, 1.18) + slope[0] * ramp[:, None, None] + slope[1] * ramp[None, :, None])

@@ -1,4 +1,4 @@
-"""Where the stages of a build run: processes of this machine (a Ray cluster: ``ray_engine``).
+"""Engines that run the stages of a build: processes of this machine (``ray_engine`` uses a Ray cluster).
 
 A stage is a pure function of its task.
 """
@@ -20,19 +20,19 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """Runs independent tasks; results come in any order. A task that ran twice has done nothing more than once."""
+    """A runner of independent, idempotent tasks; results come in any order."""
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]: ...
 
 
 class LocalEngine:
-    """Spawned processes on this machine; ``n_workers=1`` runs in this process."""
+    """An engine of spawned processes on this machine; ``n_workers=1`` runs in this process."""
 
     def __init__(self, n_workers: int = 0) -> None:
         self.n_workers = n_workers or count_cores()
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """Yield results as they come; the first error stops the rest and is raised."""
+        """Yield results as they arrive; the first error stops the rest and is raised."""
         if self.n_workers == 1:
             yield from map(function, tasks)
             return
@@ -54,7 +54,7 @@ class LocalEngine:
 def _in_flight(
     pool: ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Iterator[Task], limit: int
 ) -> Iterator[Result]:
-    """Keep ``limit`` tasks under way: a list of ten thousand shards is never queued whole."""
+    """Yield results with at most ``limit`` tasks in flight, so that ten thousand shards are never queued at once."""
     pending: set[Future[Result]] = set()
     exhausted = False
     while not exhausted or pending:
@@ -69,26 +69,26 @@ def _in_flight(
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
-    """End the workers at once: whatever they were writing is a partial file that nothing will read."""
+    """Stop the workers at once; files that they were writing stay partial and are never read."""
     for process in list((getattr(pool, "_processes", None) or {}).values()):
         with suppress(Exception):
             process.terminate()
 
 
 def _start_worker() -> None:
-    """Ctrl-C goes to the whole process group and the parent alone decides what it means; no worker outlives it."""
+    """Set up a worker: it ignores Ctrl-C, which the parent handles, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # 64 workers with 64 threads each would only wait
     Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot stop its workers: without this they would wait for work for ever."""
+    """End this worker when its parent ends; a killed parent cannot stop its workers, which would wait forever."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 
 
 def count_cores() -> int:
-    """The cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

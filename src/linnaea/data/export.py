@@ -1,8 +1,8 @@
-"""A data set in the formats of others: Parquet for the Hub, TreeOfLife-10M's catalog, WebDataset, class folders.
+"""Export of a data set to other formats: Parquet for the Hub, TreeOfLife-10M's catalog, WebDataset, class folders.
 
-Pictures are copied byte for byte. An export is a list of parts, each a pure function of rows of the index, written
-whole or not at all, in any order, by any number of workers: whatever interrupts it, the same command goes on, and
-the bytes are those of an export that was never interrupted.
+Pictures are copied byte for byte. An export is a list of parts. Each part is a pure function of rows of the index,
+written completely or not at all, in any order, by any number of workers. The same command resumes an interrupted
+export, and the bytes are those of an uninterrupted one.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from linnaea.taxonomy.find import Finder
 Format: TypeAlias = Literal["parquet", "catalog", "webdataset", "imagefolder"]
 
 STATE_DIR = ".export"
-"""What an unfinished export knows: what it is of, and a receipt for every finished part."""
+"""The state of an unfinished export: its fingerprint, and a receipt for every finished part."""
 MANIFEST = "export.json"
 PART_BYTES = 500_000_000
 CATALOG_ROWS = 100_000
@@ -43,20 +43,20 @@ CATALOG_ROWS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """What is exported, and how."""
+    """The options of an export."""
 
     form: Format
     split: str = ""
-    """One split alone."""
+    """Export only this split."""
     within: str = ""
-    """One taxon alone: ``Lepidoptera`` or ``order:Lepidoptera``."""
+    """Export only this taxon: ``Lepidoptera`` or ``order:Lepidoptera``."""
     part_bytes: int = PART_BYTES
-    """Photographs of one Parquet file, in bytes."""
+    """Bytes of photographs per Parquet file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSummary:
-    """What came of an export."""
+    """The counts of an export."""
 
     n_images: int
     n_files: int
@@ -66,23 +66,23 @@ class ExportSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PartTask:
-    """Some rows of the data set's index, to become one file (or the files of some class folders)."""
+    """A task to write some rows of the index to one file, or to the files of some class folders."""
 
     dataset_dir: Path
     output: Path
     form: Format
     name: str
-    """Path of the file below ``output``; of class folders the name of the receipt."""
+    """Path of the file below ``output``, or the name of the receipt for class folders."""
     rows: tuple[int, ...]
 
     @property
     def length(self) -> int:
-        """Photographs."""
+        """Number of photographs."""
         return len(self.rows)
 
     @property
     def receipt_path(self) -> Path:
-        """Written last: where it exists, the part is finished."""
+        """The file that is written last; if it exists, the part is finished."""
         return self.output / STATE_DIR / f"{self.name}.json"
 
 
@@ -93,7 +93,7 @@ def export(
     engine: Engine,
     on_progress: OnProgress = ignore_progress,
 ) -> ExportSummary:
-    """Export a data set into the folder ``output``, or go on with an interrupted export.
+    """Export a data set into the folder ``output``, or resume an interrupted export.
 
     Raises:
         LinnaeaError: nothing is selected; the folder holds something else; the disk is full.
@@ -102,7 +102,7 @@ def export(
         if output.resolve() == dataset.directory.resolve() or output.resolve().is_relative_to(
             dataset.directory.resolve()
         ):
-            raise LinnaeaError(f"{output}: is the data set itself; choose another --output")
+            raise LinnaeaError(f"{output}: this is the data set itself; choose another --output")
         fingerprint = _fingerprint(dataset, config)
         if (output / MANIFEST).exists():
             return _finished_before(output, fingerprint)
@@ -115,10 +115,10 @@ def export(
 
 
 def select_rows(dataset: DataSet, config: ExportConfig) -> pl.DataFrame:
-    """row, split, shard, size and taxon_id of what is exported, in the order of the index.
+    """Return row, split, shard, size and taxon_id of the selected photographs, in the order of the index.
 
     Raises:
-        LinnaeaError: there is no such split or taxon, or nothing is in both.
+        LinnaeaError: the split or the taxon does not exist, or they have no photograph in common.
     """
     index = dataset.index.with_row_index("row").select("row", "split", "shard", "size", "taxon_id")
     if config.split:
@@ -133,13 +133,13 @@ def select_rows(dataset: DataSet, config: ExportConfig) -> pl.DataFrame:
 
 
 def list_parts(dataset: DataSet, output: Path, config: ExportConfig, rows: pl.DataFrame) -> list[PartTask]:
-    """The parts of an export: a function of the selection alone."""
+    """Return the parts of an export, a function of the selection only."""
     pieces: list[tuple[str, list[int]]] = []
     match config.form:
         case "parquet":
             for split in rows.partition_by("split", maintain_order=True):
                 number = split.select((pl.col("size").cum_sum() - pl.col("size")) // config.part_bytes)["size"]
-                # Parts are numbered without gaps, however large a single photograph is.
+                # Parts are numbered without gaps, also after a photograph that is larger than a part.
                 parts = split.with_columns(part=number.rank("dense") - 1).partition_by("part", maintain_order=True)
                 pieces += [
                     (f"data/{part['split'][0]}-{i:05d}-of-{len(parts):05d}.parquet", part["row"].to_list())
@@ -163,14 +163,15 @@ def list_parts(dataset: DataSet, output: Path, config: ExportConfig, rows: pl.Da
 
 @lru_cache(maxsize=2)
 def _opened(directory: Path, _stamp: int) -> DataSet:
-    """The data set, opened once per worker."""
+    """Return the data set, opened once per worker."""
     return DataSet.open(directory)
 
 
 def load_facts(dataset: DataSet) -> pl.DataFrame:
-    """What is exported beside names and pictures, a row per row of the index: licence columns and record facts.
+    """Return licence columns and record facts, one row per row of the index.
 
-    Of the tables only the row groups that hold its keys are read: a part costs the same however large the data set.
+    Only the row groups with the keys of ``dataset`` are read, so the cost of a part does not depend on the size of the
+    data set.
     """
     licences = load_licences(dataset).drop("source", strict=False)
     path = dataset.directory / "records.parquet"
@@ -184,7 +185,7 @@ def load_facts(dataset: DataSet) -> pl.DataFrame:
 
 
 def write_part(task: PartTask) -> int:
-    """Write one part and its receipt; returns how many photographs it holds.
+    """Write one part and its receipt, and return its number of photographs.
 
     Raises:
         LinnaeaError: a shard cannot be read, or the part cannot be written.
@@ -207,7 +208,7 @@ def write_part(task: PartTask) -> int:
 
 
 def _describe(dataset: DataSet, rows: list[int]) -> pl.DataFrame:
-    """The rows of the index with names, licence and record facts; ``row`` is the place in the index."""
+    """Return the rows of the index with names, licence and record facts; ``row`` is the row number in the index."""
     index = dataset.index[rows].with_columns(row=pl.Series(rows, dtype=pl.Int64))
     names = dataset.taxa.with_columns(pl.col(pl.String).fill_null(""))
     index = index.join(names, on="taxon_id", how="left", maintain_order="left")
@@ -246,7 +247,7 @@ def _finish(
 
 
 def _join_tables(path: Path, parts: Sequence[Path]) -> dict[str, object]:
-    """Write ``parts``, CSV tables with the same head, into one."""
+    """Join ``parts``, CSV tables with the same header, into one file."""
     with atomic_path(path) as partial:
         with partial.open("wb") as stream:
             for number, part in enumerate(parts):
@@ -256,7 +257,7 @@ def _join_tables(path: Path, parts: Sequence[Path]) -> dict[str, object]:
 
 
 def _join_metadata(output: Path, tasks: Sequence[PartTask]) -> dict[str, dict[str, object]]:
-    """One ``metadata.csv`` per split, where ``datasets`` looks for it."""
+    """Write one ``metadata.csv`` per split, at the path that ``datasets`` reads."""
     splits: dict[str, list[Path]] = {}
     for task in tasks:
         splits.setdefault(task.name.partition("/")[0], []).append(output / STATE_DIR / "metadata" / task.name)
@@ -277,7 +278,7 @@ def _finished_before(output: Path, fingerprint: str) -> ExportSummary:
                          already_exported=True)  # fmt: skip
 
 
-# The card (README.md) as the Hub reads it: YAML on top, then words for people.
+# The card (README.md) in the form of the Hub: a YAML header, then text.
 
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
@@ -286,12 +287,12 @@ _HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0",
 
 
 def write_card(dataset: DataSet, output: Path, form: str) -> None:
-    """Write ``README.md``; ``dataset`` is what was exported of it."""
+    """Write ``README.md``; ``dataset`` holds the exported photographs only."""
     write_atomically(output / "README.md", make_card(dataset.directory.resolve().name, measure(dataset), form))
 
 
 def make_card(name: str, statistics: Statistics, form: str) -> str:
-    """The card as text; strings in its header are JSON, which is YAML."""
+    """Return the text of the card; strings in its header are JSON, which is valid YAML."""
     header = [
         "---",
         f"pretty_name: {json.dumps(name)}",
@@ -325,7 +326,7 @@ def make_card(name: str, statistics: Statistics, form: str) -> str:
 
 {statistics.n_images:,} photographs of {statistics.n_taxa:,} taxa ({ranks} rank).
 {statistics.share_complete:.0%} of the photographs are named at all seven ranks, {statistics.share_common_name:.0%} have
-a common name. `species` is the epithet alone, `scientific_name` the whole name; a rank that is not known is empty.
+a common name. `species` is the epithet only, `scientific_name` the whole name; an unknown rank is empty.
 
 | split | photographs | taxa |
 |---|---:|---:|
@@ -333,8 +334,8 @@ a common name. `species` is the epithet alone, `scientific_name` the whole name;
 
 ## Licences
 
-Every photograph has its own: `licence_id`, and a line of attribution to print beside it. "closed" means all rights
-reserved, no derivatives, unclear, or none stated: ask before you pass these on.
+Every photograph has its own licence: `licence_id`, and a line of attribution to print beside it. "closed" means all
+rights reserved, no derivatives, unclear, or none stated: ask for permission before you redistribute these.
 
 | licence | allows | photographs |
 |---|---|---:|
@@ -345,7 +346,7 @@ Made with Linnaea.
 
 
 def _hub_licence(statistics: Statistics) -> str:
-    """The Hub's word where all photographs share one licence, else ``other``."""
+    """Return the Hub's name of the licence that all photographs share, or ``other``."""
     licences = statistics.by_licence["licence"].to_list()
     if len(licences) != 1:
         return "other"

@@ -1,7 +1,7 @@
-"""One part of an export in each of the formats; every writer is a pure function of the rows it is given.
+"""The writers of one part of an export, one per format; each is a pure function of its rows.
 
 The rows are those of the index with names, ``licence_id``, ``attribution``, licence facts, and the columns of
-:data:`FACTS_COLUMNS`; ``row`` is the place in the index, where the photograph is read.
+:data:`FACTS_COLUMNS`; ``row`` is the row number in the index, by which the photograph is read.
 """
 
 import json
@@ -38,10 +38,10 @@ CATALOG_COLUMNS = (
     *RANK_LABELS,
     "common",
 )
-"""Of TreeOfLife-10M's catalog.csv, in its order."""
+"""Columns of TreeOfLife-10M's catalog.csv, in its order."""
 
 ROW_GROUP_BYTES, MOST_ROWS = 16_000_000, 1000
-"""A row group is what a reader holds at once: small enough to stream, large enough to compress the names."""
+"""Size of a row group, which a reader loads whole: small enough to stream, large enough to compress the names."""
 
 _EOL_FILE = r"(\d+)_(\d+)_eol[^/]*$"
 _INAT_CLASS = re.compile(r"^(\d{1,5})_[^_]+(?:_[^_]*){6}$")
@@ -50,7 +50,7 @@ _LONGEST_FOLDER = 200
 
 
 def write_parquet_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
-    """Parquet with an ``image`` column of bytes that ``datasets`` and the Hub show as photographs."""
+    """Write a Parquet file whose ``image`` column of bytes ``datasets`` and the Hub show as photographs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,7 +76,7 @@ def write_parquet_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> Non
 
 
 def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Slices of at most about :data:`ROW_GROUP_BYTES` of photographs and :data:`MOST_ROWS` rows."""
+    """Yield slices of at most about :data:`ROW_GROUP_BYTES` of photographs and :data:`MOST_ROWS` rows."""
     start = n_bytes = 0
     for row, size in enumerate(table["size"]):
         if row > start and (n_bytes + size > ROW_GROUP_BYTES or row - start == MOST_ROWS):
@@ -87,7 +87,7 @@ def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def write_catalog_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
-    """Rows of TreeOfLife-10M's catalog; its ids are filled where a record has them, the common name always."""
+    """Write rows of TreeOfLife-10M's catalog; its ids are filled if a record has them, the common name always."""
     facts = [json.loads(text) if text else {} for text in table["facts"]]
     common = {number: taxon.caption(TextType.COM) for number, taxon in _taxa(dataset, table).items()}
     rows = [
@@ -108,13 +108,13 @@ def _catalog_row(row: Mapping[str, Any], facts: Mapping[str, Any], common: str) 
         found["bioscan_filename"] = name
     elif inat := _INAT_CLASS.match(folder):
         found |= {"inat21_filename": name, "inat21_cls_name": folder, "inat21_cls_num": str(int(inat[1]))}
-    # A source that gives a column by its name knows better.
+    # A column that the source itself provides takes precedence.
     found |= {column: str(facts[column]) for column in CATALOG_COLUMNS[1:9] if facts.get(column)}
     return {column: found.get(column, "") for column in CATALOG_COLUMNS}
 
 
 def write_tar_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
-    """A WebDataset shard with the texts that open_clip's and BioCLIP's trainers read; the rest as it is stored."""
+    """Write a WebDataset shard with the texts for the trainers of open_clip and BioCLIP; the rest is unchanged."""
     shard = dataset.directory / table["shard"][0]
     places = {name: (offset, size) for name, offset, size in iter_members(shard) if name.endswith(".json")}
     texts = {number: make_texts(taxon) for number, taxon in _taxa(dataset, table).items()}
@@ -129,13 +129,13 @@ def write_tar_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
 
 
 def _taxa(dataset: DataSet, table: pl.DataFrame) -> dict[int, Taxon]:
-    """The taxa of a part alone; a data set may have a million."""
+    """Return the taxa of this part only; a data set may have a million."""
     taxa = dataset.taxa.join(table.select("taxon_id"), on="taxon_id", how="semi")
     return dict(zip(taxa["taxon_id"], taxa_from_table(taxa), strict=True))
 
 
 def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> int:
-    """Files ``SPLIT/<idx>_Kingdom_..._epithet/<key>.jpg``, and their part of the split's ``metadata.csv``."""
+    """Write files ``SPLIT/<idx>_Kingdom_..._epithet/<key>.jpg``, and their part of the split's ``metadata.csv``."""
     paths = []
     for row in table.iter_rows(named=True):
         relative = f"{folder_name(row['taxon_id'], row)}/{row['key']}.jpg"
@@ -151,9 +151,9 @@ def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> i
 
 
 def folder_name(taxon_id: int, names: Mapping[str, Any]) -> str:
-    """A class folder as iNat21's: index and seven ranks with ``_`` between them, nothing where a rank is not known.
+    """Return the name of a class folder as in iNat21: index and seven ranks joined by ``_``, unknown ranks empty.
 
-    What a file system or that form cannot hold becomes ``-``; ``metadata.csv`` has the names letter for letter.
+    Characters that a file system or this form cannot hold become ``-``; ``metadata.csv`` has the exact names.
     """
     ranks = [_UNSAFE.sub("-", names[label] or "") for label in RANK_LABELS]
     if not any(ranks):

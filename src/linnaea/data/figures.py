@@ -1,4 +1,4 @@
-"""Plots of a data set: the long tail, the tree as an icicle, licences of each source, photographs to look at."""
+"""Plots of a data set: the long tail, the tree as an icicle, the licences of each source, and sample photographs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,25 +24,25 @@ INK = "#1d2620"
 PERMISSION_COLOURS = {"open": GREEN, "non-commercial": AMBER, "closed": "#b9beb6"}
 ICICLE_WIDTH = 11.0
 ROW_HEIGHTS = (0.5, 0.55, 0.75, 1.0, 1.0, 1.0, 1.0)
-"""Inches; the lower rows leave room for names that stand upright."""
+"""Heights in inches; the lower rows leave room for vertical names."""
 LEANS = (0.0, 0.035, -0.035, 0.06, -0.05)
-"""Of the hue (0..1) of a class from that of its kingdom."""
+"""Largest difference in hue (0..1) between a class and its kingdom."""
 N_CARDS, N_KINGDOMS, CARD_SIDE = 6, 8, 220
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountedTree:
-    """The tree of a data set with its photographs."""
+    """The tree of a data set with the counts of its photographs."""
 
     tree: TaxonTree
     images: npt.NDArray[np.int64]
-    """[n_nodes] photographs at or below each node."""
+    """Number of photographs at or below each node, ``[n_nodes]``."""
     left: npt.NDArray[np.int64]
-    """[n_nodes] photographs before it in depth-first order."""
+    """Number of photographs before each node in depth-first order, ``[n_nodes]``."""
 
 
 def count_tree(dataset: "DataSet") -> CountedTree:
-    """The taxa that have photographs as a tree; about a second per million taxa."""
+    """Return the taxa with photographs as a tree; this takes about a second per million taxa."""
     counts = dataset.index.group_by("taxon_id").agg(pl.len().alias("images"))
     taxa = depth_first(dataset.taxa.join(counts, on="taxon_id"))
     tree = TaxonTree.of(taxa)
@@ -53,7 +53,7 @@ def count_tree(dataset: "DataSet") -> CountedTree:
 
 
 def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
-    """Images per taxon from the commonest to the rarest, both axes logarithmic."""
+    """Plot images per taxon from the commonest to the rarest, with both axes logarithmic."""
     from matplotlib.figure import Figure as Plot
     from matplotlib.ticker import FuncFormatter
 
@@ -63,7 +63,7 @@ def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
     ranks = np.arange(1, len(counts) + 1)
     axes.plot(ranks, counts, color=GREEN, lw=2, solid_capstyle="round")
     axes.fill_between(ranks, counts, 0.5, color=GREEN, alpha=0.12, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="taxa, the commonest first", ylabel="photographs of the taxon")
+    axes.set(xscale="log", yscale="log", xlabel="taxa, commonest first", ylabel="photographs of the taxon")
     axes.set(xlim=(0.93, max(len(counts), 2) * 1.15), ylim=(0.8, max(counts.max(initial=1) * 1.6, 3)))
     n_head = int((np.cumsum(counts) < counts.sum() / 2).sum()) + 1
     if 1 < n_head < len(counts):
@@ -80,13 +80,13 @@ def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
 
 
 def plot_icicle(counted: CountedTree, lowest: Rank = Rank.FAMILY) -> "Plot":
-    """The tree as an icicle: width is the number of images, one row per rank, taxa named where a name fits."""
+    """Plot the tree as an icicle: the width is the number of images, one row per rank, with names where they fit."""
     from matplotlib.collections import PatchCollection
     from matplotlib.figure import Figure as Plot
     from matplotlib.patches import Rectangle
 
     tree, total = counted.tree, max(int(counted.images[0]), 1)
-    # What is narrower than a quarter of a pixel of the largest screen is not drawn: 20,000 families are a second.
+    # Boxes narrower than a quarter of a pixel of the largest screen are not drawn; 20,000 families take a second.
     shown = (tree.rank >= 0) & (tree.rank <= lowest) & (counted.images * 8000 > total)
     nodes = [int(node) for node in np.flatnonzero(shown)]
     heights = ROW_HEIGHTS[: lowest + 1]
@@ -119,7 +119,7 @@ def plot_icicle(counted: CountedTree, lowest: Rank = Rank.FAMILY) -> "Plot":
 
 
 def _icicle_colours(counted: CountedTree, lowest: Rank) -> dict[int, tuple[float, ...]]:
-    """A hue per kingdom, the largest first; classes lean to either side of it; lighter further down."""
+    """Return the colours: a hue per kingdom, the largest first; classes vary around it; lower ranks are lighter."""
     import colorsys
 
     from matplotlib.colors import to_rgb
@@ -149,7 +149,7 @@ def _is_dark(colour: tuple[float, ...]) -> bool:
 
 
 def plot_licences(by_source_licence: pl.DataFrame, permissions: Mapping[str, str]) -> "Plot":
-    """Of each source the shares of photographs that are open, for non-commercial use, and closed."""
+    """Plot the shares of open, non-commercial and closed licences of each source."""
     from matplotlib.figure import Figure as Plot
 
     counted = by_source_licence.with_columns(allows=pl.col("licence").replace_strict(permissions, default="closed"))
@@ -172,7 +172,7 @@ def plot_licences(by_source_licence: pl.DataFrame, permissions: Mapping[str, str
 
 
 def make_cards(dataset: "DataSet", attributions: Mapping[str, str]) -> list[tuple[str, Cards]]:
-    """Photographs drawn at random (keys are hashes), each of another taxon: a grid per kingdom, the largest first."""
+    """Return random photographs (keys are hashes), each of another taxon: one grid per kingdom, the largest first."""
     taxa = dataset.taxa.select("taxon_id", "kingdom", "scientific_name", "common_name")
     rows = dataset.index.with_row_index("row").select("row", "key", "taxon_id").join(taxa, on="taxon_id")
     kingdoms = rows.group_by("kingdom").len().sort("len", "kingdom", descending=[True, False])
@@ -194,7 +194,7 @@ def _make_card(dataset: "DataSet", row: Mapping[str, object], attributions: Mapp
 
     try:
         picture = decode(dataset.read(int(str(row["row"]))), min_short_side=CARD_SIDE)
-    except ImageError:  # a data set of other hands; `data check` says so
+    except ImageError:  # a data set from elsewhere; `data check` reports it
         return None
     height, width = picture.shape[:2]
     side = min(height, width)

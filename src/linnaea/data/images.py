@@ -1,8 +1,8 @@
-"""Pixels on the way in: decode, turn upright, resize, encode. The only place that touches them.
+"""Decoding, orientation, resizing and encoding of pictures, for all parts of the package.
 
-JPEG goes through simplejpeg (libjpeg-turbo with scaled decoding) and OpenCV; everything else, and whatever
-these refuse, through Pillow. Pictures come out as ``uint8`` arrays ``[H, W, 3]`` in sRGB (a colour profile is
-applied), upright by their EXIF orientation, transparency on white, of an animation the first frame.
+JPEG is decoded by simplejpeg (libjpeg-turbo with scaled decoding) and OpenCV. Other formats, and files that these
+reject, are decoded by Pillow. Pictures are ``uint8`` arrays ``[H, W, 3]`` in sRGB (a colour profile is applied),
+upright by their EXIF orientation, with transparency on white; of an animation the first frame is used.
 """
 
 import errno
@@ -26,28 +26,28 @@ from linnaea.data.colours import to_srgb, transform_to_srgb
 from linnaea.errors import LinnaeaError
 
 Picture = NDArray[np.uint8]
-"""Pixels ``[H, W, 3]``, RGB."""
+"""RGB pixels ``[H, W, 3]``."""
 
 MAX_PIXELS = 300_000_000
-"""Larger pictures are refused unread (decompression bombs); 300 megapixels hold any camera's photograph."""
+"""Larger pictures are rejected undecoded (decompression bombs); 300 megapixels suffice for any camera."""
 
 MAX_BYTES = 1_000_000_000
-"""Larger files are refused unread."""
+"""Larger files are rejected unread."""
 
 DEFAULT_SHORT_SIDE = 256
 JPEG_QUALITY = 90
 
 Resize: TypeAlias = Literal["short-side", "squash-224"]
-"""How pictures become small: :func:`prepare` keeps their shape, :func:`squash` does as TreeOfLife-10M did."""
+"""The two ways to resize: :func:`prepare` keeps the aspect ratio, :func:`squash` follows TreeOfLife-10M."""
 
 SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
-"""Of TreeOfLife-10M; 100 is what webdataset's writer saves pictures with."""
+"""The JPEG quality of TreeOfLife-10M; webdataset's writer saves pictures with 100."""
 
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_MARKER, _JPEG_SCAN = 0xFF, 0xDA
 _POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
-"""Pillow would run Ghostscript on what a stranger sends."""
+"""Formats that are rejected, because Pillow would run Ghostscript on untrusted files."""
 _JPEG_MAX_SIDE = 65_500
 _LEAST_LINEAR_SCALE = 1 / 1.6
 _UPRIGHT = 1
@@ -55,22 +55,22 @@ _PASSING_ERRORS = {
     errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM
 }  # fmt: skip
 
-Image.MAX_IMAGE_PIXELS = None  # our own check, below, gives the better message
+Image.MAX_IMAGE_PIXELS = None  # the check below gives a better message
 
 
 class ImageError(LinnaeaError):
-    """A picture that cannot be used; the message is the reason, short enough for a table cell."""
+    """Raised for a picture that cannot be used; the message is the reason, short enough for a table cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A picture as it goes into a shard."""
+    """A picture that is ready for a shard."""
 
     jpeg: bytes
     width: int
     height: int
     stored_verbatim: bool
-    """Whether the input's own bytes were kept: it was an upright RGB JPEG that already fitted."""
+    """Whether the input's bytes were kept, because it was an upright RGB JPEG that already fitted."""
 
     @property
     def sha256(self) -> str:
@@ -78,18 +78,18 @@ class Prepared:
 
 
 def read_image_file(path: Path) -> bytes:
-    """The bytes of an image file.
+    """Return the bytes of an image file.
 
     Raises:
-        ImageError: there is no such file, it is a folder, empty, or cannot be read.
-        LinnaeaError: the storage fails for now (a network disk that is gone, no more open files).
+        ImageError: the file does not exist, is a folder, is empty, or cannot be read.
+        LinnaeaError: the storage fails temporarily (a network disk is unreachable, too many open files).
     """
     try:
         facts = path.stat()
         if stat.S_ISDIR(facts.st_mode):
             raise ImageError("is a folder, not an image")
-        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
-            raise ImageError("is no regular file")
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would block
+            raise ImageError("not a regular file")
         if facts.st_size > MAX_BYTES:
             raise ImageError(f"too large: {facts.st_size:,} bytes (limit {MAX_BYTES:,})")
         data = path.read_bytes()
@@ -99,20 +99,20 @@ def read_image_file(path: Path) -> bytes:
         raise_if_passing(error, path)
         raise ImageError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the path
-        raise ImageError(f"is no path: {error}") from None
+        raise ImageError(f"not a valid path: {error}") from None
     if not data:
         raise ImageError("file is empty")
     return data
 
 
 def raise_if_passing(error: OSError, path: Path) -> None:
-    """Stop for an error that says nothing about the file: a reject is for good, a lost network disk is not.
+    """Raise a temporary storage error as such; it must not become a reject, which is final.
 
     Raises:
-        LinnaeaError: the error may pass.
+        LinnaeaError: the error is temporary.
     """
     if error.errno in _PASSING_ERRORS:
-        raise LinnaeaError(f"{path}: {error.strerror}; run the same command again when it has passed") from error
+        raise LinnaeaError(f"{path}: {error.strerror}; run the same command again when the storage works") from error
 
 
 def decode(
@@ -122,16 +122,16 @@ def decode(
     scratch: NDArray[np.uint8] | None = None,
     max_pixels: int | None = None,
 ) -> Picture:
-    """Decode a picture: upright, RGB, ``[H, W, 3]`` uint8.
+    """Decode a picture to upright RGB, ``[H, W, 3]`` uint8.
 
-    With ``min_short_side`` a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its
-    short side stays at least that long: faster, and the resize that follows has several times less to do.
+    With ``min_short_side`` a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its short
+    side is at least that long. This is faster, and the following resize has several times less to do.
 
-    The picture may lie in ``scratch`` where it fits, and then lasts until that is used again: fresh memory costs a
-    tenth of the time. More than ``max_pixels`` (else :data:`MAX_PIXELS`) by the file's own word are refused undecoded.
+    If the picture fits ``scratch``, it may be stored there until ``scratch`` is used again; fresh memory costs a tenth
+    of the time. A file with more than ``max_pixels`` (default :data:`MAX_PIXELS`) is rejected undecoded.
 
     Raises:
-        ImageError: the data is no picture, truncated, or too large.
+        ImageError: the data is not a picture, is truncated, or is too large.
     """
     if data.startswith(_JPEG_MAGIC):
         picture = _decode_plain_jpeg(data, min_short_side, scratch, max_pixels)
@@ -141,7 +141,7 @@ def decode(
 
 
 def decode_image(image: Image.Image) -> Picture:
-    """Return the pixels of an image that Pillow has opened, as :func:`decode` returns those of a file.
+    """Return the pixels of an opened Pillow image, in the form that :func:`decode` returns.
 
     Raises:
         ImageError: the image is broken or too large.
@@ -152,9 +152,9 @@ def decode_image(image: Image.Image) -> Picture:
 
 
 def decode_array(array: NDArray[Any]) -> Picture:
-    """Return the pixels of an array ``[H, W]``, ``[H, W, 3]`` or ``[H, W, 4]`` of uint8 or uint16, as those of a file.
+    """Return the pixels of an array ``[H, W]``, ``[H, W, 3]`` or ``[H, W, 4]`` of uint8 or uint16, as ``decode`` does.
 
-    Grey becomes RGB, transparency white, 16 bits 8.
+    Grey becomes RGB, transparency becomes white, and 16 bits become 8.
 
     Raises:
         ImageError: the array has another shape or type.
@@ -172,15 +172,15 @@ def decode_array(array: NDArray[Any]) -> Picture:
 
 
 def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int = JPEG_QUALITY) -> Prepared:
-    """A picture as a shard holds it: short side at most ``short_side`` pixels, never enlarged, JPEG.
+    """Return a picture for a shard: a JPEG with a short side of at most ``short_side`` pixels, never enlarged.
 
-    An upright RGB JPEG that already fits is kept byte for byte (after a full decode has shown it whole).
+    An upright RGB JPEG that already fits is kept byte for byte, if a full decode shows that it is intact.
 
     Raises:
-        ImageError: the data is no usable picture.
+        ImageError: the data is not a usable picture.
     """
     fits = _fits_verbatim(data, short_side)
-    # With a quarter to spare the area filter comes as near to the ideal as from the full picture (47 dB and more).
+    # With a margin of a quarter the area filter is as close to the ideal as from the full picture (47 dB and more).
     picture = decode(data, min_short_side=None if fits else short_side + short_side // 4)
     height, width = picture.shape[:2]
     if fits:
@@ -188,7 +188,7 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
     small = resize_short_side(picture, short_side)
     height, width = small.shape[:2]
     if max(height, width) > _JPEG_MAX_SIDE:
-        raise ImageError(f"too long: {width} x {height} pixels do not fit a JPEG (limit {_JPEG_MAX_SIDE:,} a side)")
+        raise ImageError(f"too long: {width} x {height} pixels do not fit a JPEG (limit {_JPEG_MAX_SIDE:,} per side)")
     jpeg = simplejpeg.encode_jpeg(
         np.ascontiguousarray(small), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
@@ -196,14 +196,15 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
 
 
 def squash(data: bytes) -> Prepared:
-    """A picture as TreeOfLife-10M holds it: Pillow's bicubic filter straight to 224 x 224, the shape is lost.
+    """Return a picture as in TreeOfLife-10M: Pillow's bicubic filter to 224 x 224, without the aspect ratio.
 
-    Nothing else is done, as there: EXIF orientation and colour profiles are not looked at, transparency is dropped,
-    grey and CMYK pictures stay so. Where theirs fails (16-bit, grey with transparency) the picture becomes RGB as in
-    :func:`decode`; where theirs goes on with the grey rest of a truncated file, ours is an error.
+    As in TreeOfLife-10M, EXIF orientation and colour profiles are ignored, transparency is dropped, and grey and CMYK
+    pictures keep their mode. There are two differences. Modes on which the original fails (16-bit, grey with
+    transparency) become RGB as in :func:`decode`. A truncated file, whose missing part the original fills with grey,
+    is an error.
 
     Raises:
-        ImageError: the data is no usable picture.
+        ImageError: the data is not a usable picture.
     """
     with _opened(data) as image:
         if image.mode in ("RGBA", "P"):
@@ -217,11 +218,11 @@ def squash(data: bytes) -> Prepared:
 
 
 def resize_short_side(picture: Picture, short_side: int) -> Picture:
-    """Shrink so that the short side has at most ``short_side`` pixels; the aspect ratio is kept, nothing enlarged.
+    """Shrink a picture to a short side of at most ``short_side`` pixels; the aspect ratio is kept, nothing is enlarged.
 
-    To less than 1/1.6 of its size the picture is averaged by area; above, where that blurs and takes six times as
-    long, it is sampled linearly: both as near to Pillow's bicubic filter as the other where they meet. Both are
-    bit-identical with and without SIMD in OpenCV (cubic is not).
+    Below 1/1.6 of its size the picture is averaged by area. Above, where averaging blurs and takes six times as long,
+    it is sampled linearly. At this scale both are equally close to Pillow's bicubic filter. Both are bit-identical with
+    and without SIMD in OpenCV (cubic is not).
     """
     height, width = picture.shape[:2]
     scale = short_side / min(height, width)
@@ -235,7 +236,7 @@ def resize_short_side(picture: Picture, short_side: int) -> Picture:
 def _decode_plain_jpeg(
     data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None, max_pixels: int | None
 ) -> Picture | None:
-    """The fast path; ``None`` where Pillow has to look (CMYK, odd files, errors to be explained)."""
+    """Decode a plain JPEG fast; return ``None`` if Pillow must decode it (CMYK, unusual files, errors to explain)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -255,16 +256,16 @@ def _decode_plain_jpeg(
         return None
     head = _jpeg_head(data)
     profile = _jpeg_profile(head)
-    # The profile of a grey JPEG is about grey alone; decoded to RGB it is left as it is.
+    # The profile of a grey JPEG describes grey only, so it is not applied after decoding to RGB.
     if profile and colours != "Gray" and transform_to_srgb(profile, "RGB"):
         picture = np.asarray(to_srgb(Image.fromarray(picture), profile), dtype=np.uint8)
     return _turn_upright(picture, _jpeg_orientation(head))
 
 
 def _decoding_scale(short_side: int, min_short_side: int | None) -> int:
-    """The largest of 2, 4 and 8 that the picture may be divided by, else 0.
+    """Return the largest of 2, 4 and 8 by which the picture may be reduced, or 0.
 
-    libjpeg can do n/8 for every n, but only these in SIMD: 6/8 takes longer than the whole picture.
+    libjpeg supports n/8 for every n, but uses SIMD for these only: 6/8 takes longer than the whole picture.
     """
     if min_short_side is None:
         return 0
@@ -272,9 +273,10 @@ def _decoding_scale(short_side: int, min_short_side: int | None) -> int:
 
 
 def _jpeg_head(data: bytes) -> bytes:
-    """A JPEG up to its first scan: what describes it, a small part of its bytes; all of it where no scan is found.
+    """Return a JPEG up to its first scan, or all of it if no scan is found.
 
-    It consists of segments: 0xFF, its kind, then its length in two bytes, which count too.
+    The head is a small part of the file. It consists of segments: 0xFF, the kind, then the length in two bytes, which
+    includes these two bytes.
     """
     place, last, kind = 2, len(data) - 4, 0
     while kind != _JPEG_SCAN:
@@ -286,7 +288,7 @@ def _jpeg_head(data: bytes) -> bytes:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    """The EXIF orientation (1 to 8) of a JPEG from its head."""
+    """Return the EXIF orientation (1 to 8) in the head of a JPEG."""
     if b"Exif" not in data:
         return _UPRIGHT
     try:
@@ -299,7 +301,7 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _jpeg_profile(data: bytes) -> bytes:
-    """The colour profile of a JPEG from its head, empty if there is none."""
+    """Return the colour profile in the head of a JPEG, empty if there is none."""
     if b"ICC_PROFILE\0" not in data:
         return b""
     try:
@@ -339,9 +341,9 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> Picture:
 
 @contextmanager
 def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[Image.Image]:
-    """A picture in Pillow's hands, decoded; whatever Pillow says against it becomes a reason."""
+    """Open and decode a picture with Pillow; Pillow's errors become an :class:`ImageError`."""
     if data.startswith(_POSTSCRIPT_MAGIC):
-        raise ImageError("is no photograph (PostScript)")
+        raise ImageError("not a photograph (PostScript)")
     with _explained(data), Image.open(io.BytesIO(data)) as image:
         _check_size(*image.size, max_pixels)
         image.seek(0)  # the first frame of an animation
@@ -351,7 +353,7 @@ def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[Image.Image]
 
 @contextmanager
 def _explained(data: bytes = b"") -> Iterator[None]:
-    """Turn whatever Pillow raises into an :class:`ImageError`."""
+    """Convert every exception of Pillow to an :class:`ImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -360,7 +362,7 @@ def _explained(data: bytes = b"") -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         raise ImageError(_why_unidentified(data)) from None
-    except Exception as error:  # Pillow's plug-ins raise nearly anything on broken data
+    except Exception as error:  # Pillow's plug-ins raise many kinds of exceptions on broken data
         raise ImageError(_why_broken(error)) from error
 
 
@@ -368,7 +370,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
         highest = values.max(initial=0)
-        # Fractions (in floating point alone), bytes, or 16 bits: files do not say which.
+        # The range is 0 to 1 (floating point only), bytes or 16 bits; files do not state which.
         top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else 65_535
         return Image.fromarray(_to_bytes(values, top)).convert("RGB")
     profile = image.info.get("icc_profile") or b""
@@ -412,14 +414,14 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
 def _why_unidentified(data: bytes) -> str:
     head = data[:512].lstrip()
     if head[:1] == b"<":
-        return "is no image (an HTML or XML page)"
+        return "not an image (HTML or XML)"
     if data[:4] == b"%PDF":
-        return "is no image (a PDF)"
+        return "not an image (PDF)"
     try:
         data[:512].decode("utf-8")
     except UnicodeDecodeError:
-        return "is no image (unknown format)"
-    return "is no image (a text file)"
+        return "not an image (unknown format)"
+    return "not an image (text file)"
 
 
 def _why_broken(error: Exception) -> str:

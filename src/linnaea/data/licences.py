@@ -1,7 +1,7 @@
-"""Licences: from the many ways sources write them to one identifier, what it allows, and a line of attribution.
+"""Licences: one identifier for the many spellings in sources, what it allows, and a line of attribution.
 
-Identifiers follow SPDX where it has one (``CC-BY-NC-4.0``; without a number where the source names no version;
-ported versions count as unported). A licence is read, never guessed: what cannot be read is :data:`UNCLEAR`.
+Identifiers follow SPDX if it has one (``CC-BY-NC-4.0``). The version is left out if the source names none; ported
+versions count as unported. Licences are never guessed: one that cannot be read is :data:`UNCLEAR`.
 """
 
 import re
@@ -41,7 +41,7 @@ _OTHERS: tuple[tuple[str, str], ...] = (
 
 
 def normalise_licence(text: str) -> str:
-    """The identifier of a licence as some source writes it: a name, a sentence or an address.
+    """Return the identifier of a licence in a source's spelling: a name, a sentence or a URL.
 
     ``"http://creativecommons.org/licenses/by-nc/4.0/"`` -> ``"CC-BY-NC-4.0"``, ``"cc-by"`` -> ``"CC-BY"``,
     ``"© J. Doe, all rights reserved"`` -> ``"all-rights-reserved"``, ``""`` -> ``"none-stated"``.
@@ -67,7 +67,7 @@ def _normalise(text: str) -> str:
 def _creative_commons(plain: str) -> str:
     named = re.search(r"\bcc\b|creative ?commons", plain)
     elements = {name for name, words in _ELEMENTS.items() if re.search(rf"\b(?:{'|'.join(words)})\b", plain)}
-    # Without the words "Creative Commons" only what consists of nothing else: "by Jane Doe" is no licence.
+    # Without the words "Creative Commons" the text must consist of licence words only: "by Jane Doe" is not a licence.
     alone = len(elements) > 1 or "licen" in plain or re.search(r"\d", plain)
     if not elements or not (named or (alone and re.fullmatch(_ONLY_ELEMENTS, plain))):
         return ""
@@ -92,15 +92,15 @@ def _without_creative_commons(text: str, plain: str) -> str:
     if re.search(rf"{reserved}|rightsstatements.org vocab inc\b", plain):
         return ALL_RIGHTS_RESERVED
     if re.match(r"©|\(c\)|copyright", text) and not re.search(r"some rights|copyright free", text):
-        return ALL_RIGHTS_RESERVED  # a notice without any permission beside it
+        return ALL_RIGHTS_RESERVED  # a notice without any permission
     return UNCLEAR
 
 
 def permission(licence: str) -> str:
-    """What an identifier allows: ``open`` (any use, changes too), ``non-commercial``, or ``closed``.
+    """Return what an identifier allows: ``open`` (any use, including changes), ``non-commercial``, or ``closed``.
 
-    No-derivatives licences are closed: a resized, captioned photograph may count as one. So is what is unclear,
-    and what nobody stated.
+    No-derivatives licences are closed, because a resized, captioned photograph may count as a derivative. Unclear and
+    unstated licences are closed too.
     """
     if licence in (ALL_RIGHTS_RESERVED, UNCLEAR, NONE_STATED) or "-ND" in licence:
         return "closed"
@@ -108,9 +108,9 @@ def permission(licence: str) -> str:
 
 
 def licence_of(facts: Mapping[str, str]) -> str:
-    """The identifier that a record's facts state; of several that differ the one that allows least.
+    """Return the licence identifier in a record's facts; if several differ, the most restrictive one.
 
-    Of two that allow the same, the one with a version: ``cc-by`` beside a link to ``by/3.0`` is ``CC-BY-3.0``.
+    If two allow the same, the one with a version is used: ``cc-by`` beside a link to ``by/3.0`` is ``CC-BY-3.0``.
     """
     stated = [normalise_licence(facts.get(name) or "") for name in LICENCE_COLUMNS]
     known = [licence for licence in stated if licence not in (NONE_STATED, UNCLEAR)]
@@ -122,11 +122,11 @@ def licence_of(facts: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LicenceRule:
-    """Which licences a data set may hold."""
+    """The rule for the licences that a data set may hold."""
 
     allow: str = "any"
-    """``any``; ``open`` (any use); ``non-commercial`` (open, and licences for non-commercial use); or identifiers with
-    commas between them: ``CC0-1.0,CC-BY`` (without a version: every version)."""
+    """``any``; ``open`` (any use); ``non-commercial`` (open, and licences for non-commercial use); or identifiers
+    separated by commas, ``CC0-1.0,CC-BY`` (without a version: every version)."""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -156,7 +156,7 @@ def _is_allowed(licence: str, name: str) -> bool:
 
 
 def licence_reason(facts: Mapping[str, str], rule: LicenceRule) -> str:
-    """Why a record with these facts may not go into the data set; ``""`` if it may."""
+    """Return why a record with these facts is rejected, or ``""`` if it is allowed."""
     licence = licence_of(facts)
     if rule.allow == "any" or rule.allows(licence):
         return ""
@@ -166,7 +166,7 @@ def licence_reason(facts: Mapping[str, str], rule: LicenceRule) -> str:
 
 
 def licence_link(licence: str) -> str:
-    """The address of a Creative Commons licence, ``""`` for others."""
+    """Return the URL of a Creative Commons licence, or ``""`` for others."""
     if licence == CC0:
         return "https://creativecommons.org/publicdomain/zero/1.0/"
     if found := re.fullmatch(r"CC-([A-Z-]+)-(\d\.\d)", licence):
@@ -178,10 +178,10 @@ def licence_link(licence: str) -> str:
 
 
 def attribution(facts: Mapping[str, str], licence: str = "") -> str:
-    """The line to print beside a photograph: title, author, source, licence (Creative Commons' "TASL").
+    """Return the line to print beside a photograph: title, author, source, licence (Creative Commons' "TASL").
 
     ``"Pica hudsonia" by Jane Doe, https://example.org/1, CC-BY-4.0 (https://creativecommons.org/licenses/by/4.0/)``.
-    What is not known is left out, but for the author and the licence.
+    Unknown parts are left out, except the author and the licence.
     """
     licence = licence or licence_of(facts)
     title, creator, place = (_first(facts, names) for names in (("title",), _CREATORS, _PLACES))

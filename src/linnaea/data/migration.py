@@ -1,4 +1,4 @@
-"""A data set in a new version of the taxonomy: names and ids change, no image is touched."""
+"""Migration of a data set to a new version of the taxonomy: names and ids change, pictures do not."""
 
 import json
 import shutil
@@ -20,15 +20,15 @@ _MANIFEST = "manifest.json"
 
 
 def migrate_data_set(directory: Path, migration: Migration, *, output: Path | None = None) -> dict[str, int]:
-    """Carry a data set over: rewrites ``taxa.parquet``, the ids in ``index.parquet`` and ``names.parquet``, and
-    ``taxonomy_history.parquet``.
+    """Migrate a data set to a new version of the taxonomy, and return the number of taxa per status.
 
-    No image is touched. With ``output`` the result is another folder whose shards are hard links. A migration
-    that was killed half-way leaves a data set without manifest, which no reader takes for whole; the same command
-    finishes it. Returns taxa per status.
+    This rewrites ``taxa.parquet``, the ids in ``index.parquet`` and ``names.parquet``, and
+    ``taxonomy_history.parquet``; no picture is changed. With ``output`` the result is another folder whose shards are
+    hard links. A migration that was killed leaves a data set without a manifest, which no reader opens; the same
+    command finishes it.
 
     Raises:
-        LinnaeaError: no finished data set, one that has been migrated this way before, or ``output`` exists.
+        LinnaeaError: the data set is not finished, it was migrated this way before, or ``output`` exists.
     """
     if output is not None and output.resolve() != directory.resolve():
         directory = _linked(directory, output)
@@ -61,13 +61,13 @@ def _with_new_ids(table: pl.DataFrame, new_id: npt.NDArray[np.int32]) -> pl.Data
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / _MANIFEST
     if not path.exists():
-        raise LinnaeaError(f"{directory}: is no finished data set (no {_MANIFEST}); see `linnaea data build`")
+        raise LinnaeaError(f"{directory}: not a finished data set (no {_MANIFEST}); see `linnaea data build`")
     manifest: dict[str, Any] = json.loads(path.read_text())
     return manifest
 
 
 def _stage(directory: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]) -> None:
-    """Write all new files into a folder beside the old ones; renaming that folder is the moment of decision."""
+    """Write all new files into a folder beside the old ones; the migration is committed when it is renamed."""
     staged = directory / f"{PENDING}.partial"
     with explain_os_errors(directory):
         shutil.rmtree(staged, ignore_errors=True)
@@ -79,9 +79,9 @@ def _stage(directory: Path, tables: Mapping[str, pl.DataFrame], manifest: Mappin
 
 
 def finish_pending(directory: Path) -> bool:
-    """Install what a killed migration had decided on; True if there was something.
+    """Install the files of a killed migration that was committed; return whether there was one.
 
-    The manifest, without which a data set does not open, goes first and comes back last.
+    The manifest, without which a data set does not open, is removed first and written last.
     """
     pending = directory / PENDING
     if not pending.exists():
@@ -97,7 +97,7 @@ def finish_pending(directory: Path) -> bool:
 
 
 def _linked(source: Path, target: Path) -> Path:
-    """``target`` as the same data set: a second name for every file, made in one step."""
+    """Make ``target`` the same data set, with a hard link for every file, in one step."""
     manifest = _read_manifest(source)
     finish_pending(target)
     if target.exists() and any(target.iterdir()):

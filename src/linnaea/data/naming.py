@@ -1,7 +1,7 @@
-"""Names of a build: what the sources call the organisms, settled by checklists, with the evidence kept.
+"""The names of a build: the names in the sources, resolved by checklists, with the evidence.
 
-Every distinct pair of label and lineage goes once through :mod:`linnaea.taxonomy.resolve`, the given ranks as context.
-``names.parquet`` keeps what was given and what it was taken for; a name that is not settled keeps the source's lineage.
+Every distinct pair of label and lineage is resolved once by :mod:`linnaea.taxonomy.resolve`, with the given ranks as
+context. ``names.parquet`` records the given names and the result; an unresolved name keeps the source's lineage.
 """
 
 from collections.abc import Sequence
@@ -29,23 +29,23 @@ NAMES_SCHEMA: dict[str, Any] = {
     "records": pl.Int64,
     "taxon_id": pl.Int32,
 }
-"""``names.parquet``: a row per distinct label and given lineage. ``asked`` is the name that was looked up; ``taken``
-says whose lineage the pictures have: ``checklist``, ``source``, ``both`` (ranks above from the checklist, names below
-from the source) or ``none`` (rejected); ``taxon_id`` is null where no picture was left."""
+"""Columns of ``names.parquet``, one row per distinct label and given lineage. ``asked`` is the name that was looked up.
+``taken`` is the origin of the pictures' lineage: ``checklist``, ``source``, ``both`` (higher ranks from the checklist,
+lower names from the source) or ``none`` (rejected). ``taxon_id`` is null if no picture is left."""
 
 UNSURE = (Status.UNRESOLVED, Status.AMBIGUOUS, Status.CONFLICT, Status.REJECTED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamingRule:
-    """Whether and how names are settled by checklists."""
+    """The rule for names: whether and how checklists resolve them."""
 
     checklists: tuple[str, ...] = ()
-    """Names or files of checklists, in order of preference; none: lineages stay as the sources give them."""
+    """Names or files of checklists, in order of preference; if empty, the lineages of the sources stay unchanged."""
     context: tuple[str, ...] = ()
-    """What all names have in common, such as ``class=Aves``."""
+    """The common context of all names, such as ``class=Aves``."""
     unsure: Literal["keep", "reject"] = "keep"
-    """What becomes of pictures whose name is unknown, ambiguous or contradicts the given ranks: ``keep`` the source's
+    """How pictures are handled whose name is unknown, ambiguous or contradicts the given ranks: ``keep`` the source's
     lineage, or ``reject`` them."""
 
     def __post_init__(self) -> None:
@@ -55,16 +55,16 @@ class NamingRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """What became of the names."""
+    """The result of resolving the names of a build."""
 
     table: pl.DataFrame
-    """:data:`NAMES_SCHEMA` without ``taxon_id``, a row per distinct name, sorted."""
+    """One row per distinct name, sorted, with :data:`NAMES_SCHEMA` except ``taxon_id``."""
     taxa: list[Taxon]
-    """The taxon of every row; ``table["taken"]`` tells which of them are refused."""
+    """The taxon of every row; ``table["taken"]`` shows which rows are rejected."""
     given: list[Taxon]
     """The source's taxon of every row."""
     rows: pl.Series
-    """[n_records] the row of every record."""
+    """The row of every record, ``[n_records]``."""
 
 
 class NameResolver:
@@ -78,7 +78,7 @@ class NameResolver:
         self._resolver = Resolver.of(checklists, context=context)
 
     def resolve(self, asked: Sequence[str] | pl.Series, given: pl.DataFrame | None = None) -> pl.DataFrame:
-        """:data:`linnaea.taxonomy.resolve.RESULT_COLUMNS` and ``version``, a row per name."""
+        """Return one row per name with :data:`linnaea.taxonomy.resolve.RESULT_COLUMNS` and ``version``."""
         found = self._resolver.resolve(asked, given=given)
         return found.with_columns(
             checklist=pl.col("checklist").replace_strict(self._names, default="", return_dtype=pl.String),
@@ -87,7 +87,7 @@ class NameResolver:
 
 
 def settle_names(records: pl.LazyFrame, taxa: Sequence[Taxon], resolver: NameResolver, rule: NamingRule) -> Naming:
-    """Settle the names of records (columns ``facts`` and ``taxon_id``, a row of ``taxa``)."""
+    """Resolve the names of records (columns ``facts`` and ``taxon_id``, a row of ``taxa``)."""
     label = pl.col("facts").str.json_path_match("$.label").fill_null("").alias("label")
     pairs = records.select(label, "taxon_id").collect(engine="streaming")
     names = pairs.group_by("label", "taxon_id").len("records")
@@ -110,7 +110,7 @@ def settle_names(records: pl.LazyFrame, taxa: Sequence[Taxon], resolver: NameRes
 
 
 def _ask(names: pl.DataFrame, resolver: NameResolver) -> pl.DataFrame:
-    """Ask for the label; where that leads nowhere, for the name in the source's lineage."""
+    """Look up the label, and, if it is not found, the name in the source's lineage."""
     lineage_name = pl.when(pl.col("scientific_name") != "").then("scientific_name").otherwise("common_name")
     asked = names.select(pl.when(pl.col("label") != "").then("label").otherwise(lineage_name).alias("asked"))["asked"]
     ranks = names.select(RANK_LABELS)
@@ -127,16 +127,16 @@ def _ask(names: pl.DataFrame, resolver: NameResolver) -> pl.DataFrame:
 
 
 def _decide(given: Taxon, found: dict[str, Any], rule: NamingRule) -> tuple[Taxon, str]:
-    """The taxon of a name, and whose it is.
+    """Return the taxon of a name, and its origin (``checklist``, ``source``, ``both`` or ``none``).
 
-    A checklist that knows the genus alone takes nothing from a source that names the species: names below stay, as
-    long as both agree on the lowest rank that the checklist has.
+    If a checklist knows only the genus, the source's species stays: lower names are kept as long as both agree on the
+    lowest rank that the checklist has.
     """
     if found["status"] in UNSURE:
         return given, "none" if rule.unsure == "reject" else "source"
     lineage = [found[label] for label in RANK_LABELS]
     lowest = Rank.parse(found["rank"])
-    # Above the species the source's common name says more: it may be all that tells two kinds of one family apart.
+    # Above species rank the source's common name is kept: it may be all that distinguishes two kinds of one family.
     names = (found["common_name"], given.common_name) if lowest == Rank.SPECIES else (given.common_name, "")
     common_name = names[0] or names[1]
     if given.rank is None or given.rank <= lowest:
@@ -148,7 +148,7 @@ def _decide(given: Taxon, found: dict[str, Any], rule: NamingRule) -> tuple[Taxo
 
 
 def count_names(names: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Distinct names per status, and records per lineage taken: the counts of the manifest."""
+    """Return the number of distinct names per status and of records per ``taken``, for the manifest."""
     by_status = names.group_by("status").len().sort("status").iter_rows()
     by_taken = names.group_by("taken").agg(pl.col("records").sum()).sort("taken").iter_rows()
     return {"names": dict(by_status), "records": dict(by_taken)}

@@ -1,7 +1,7 @@
-"""Pictures that show no organism, drawn: walls, cloth, sky, pages, charts, rooms, lights. Each a function of its seed.
+"""Drawn pictures without an organism: walls, cloth, sky, pages, charts, rooms, lights, each a function of its seed.
 
-Cut-out photographs of things, where someone has them, are laid on such pictures. They teach a model where recognition
-begins (``linnaea labels calibrate --no-organism``), and test whether it knows.
+Cut-out photographs of objects, if given, are placed on such pictures. The pictures calibrate when a model abstains
+(``linnaea labels calibrate --no-organism``), and test whether it does.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ WORDS = (
 
 
 def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> list[Path]:
-    """Write ``n`` pictures as JPEG; their kinds take turns."""
+    """Write ``n`` pictures as JPEG, with the kinds in turn."""
     paths = []
     for number in range(n):
         kind = KINDS[number % len(KINDS)]
@@ -36,13 +36,13 @@ def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> l
 
 
 def write_things(folder: Path, cutouts: Sequence[Path], n: int, *, seed: int = 0, size: int = 256) -> list[Path]:
-    """Write ``n`` pictures of things as JPEG: pictures with transparency, in turn, each laid on a drawn one.
+    """Write ``n`` pictures of objects as JPEG: cut-outs with transparency, in turn, each placed on a drawn picture.
 
     Raises:
         LinnaeaError: there is no cut-out, or one cannot be read.
     """
     if not cutouts:
-        raise LinnaeaError("no PNG with transparency to lay on drawn pictures")
+        raise LinnaeaError("no PNG with transparency; give folders of cut-outs")
     paths = []
     for number in range(n):
         cutout = cutouts[number % len(cutouts)]
@@ -58,28 +58,28 @@ def _write(path: Path, picture: Picture) -> Path:
 
 
 def read_cutout(path: Path) -> NDArray[np.uint8]:
-    """A picture with transparency, ``[H, W, 4]`` red, green, blue, opacity, cropped to what can be seen.
+    """Return a picture with transparency, ``[H, W, 4]`` red, green, blue, opacity, cropped to its visible part.
 
     Raises:
-        LinnaeaError: the file is no picture, or shows nothing.
+        LinnaeaError: the file is not a picture, or is fully transparent.
     """
     try:
         with Image.open(path) as opened:
             picture = np.asarray(opened.convert("RGBA"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise LinnaeaError(f"{path}: no picture: {error}") from error
+        raise LinnaeaError(f"{path}: not a picture: {error}") from error
     rows, columns = (np.flatnonzero((picture[..., 3] > 0).any(axis=axis)) for axis in (1, 0))
     if not len(rows):
-        raise LinnaeaError(f"{path}: nothing of it can be seen: it is transparent")
+        raise LinnaeaError(f"{path}: is fully transparent; give a picture with a visible part")
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def lay(cutout: NDArray[np.uint8], ground: Picture, rng: np.random.Generator) -> Picture:
-    """A cut-out on a square picture, somewhere, mirrored half the time, its longer side 0.4 to 1 of the picture's."""
+    """Place a cut-out at random on a square picture: mirrored half the time, longer side 0.4 to 1 of the picture's."""
     size = len(ground)
     scale = size * rng.uniform(0.4, 1) / max(cutout.shape[:2])
     width, height = (max(1, min(size, round(scale * side))) for side in (cutout.shape[1], cutout.shape[0]))
-    # Colours are weighted by opacity before they are mixed: what is transparent may have any.
+    # Colours are weighted by opacity before they are mixed, because transparent pixels may have any colour.
     solid = cutout[..., 3:].astype(np.float32) / 255
     small = cv2.resize(np.dstack([cutout[..., :3] * solid, solid]), (width, height), interpolation=cv2.INTER_AREA)
     small = small[:, ::-1] if rng.random() < 0.5 else small
@@ -91,7 +91,7 @@ def lay(cutout: NDArray[np.uint8], ground: Picture, rng: np.random.Generator) ->
 
 
 def draw(kind: str, rng: np.random.Generator, size: int) -> Picture:
-    """One picture of a kind (:data:`KINDS`), blurred and noisy as a photograph is."""
+    """Draw one picture of a kind (:data:`KINDS`), blurred and noisy like a photograph."""
     scene: NDArray[Any] = next(one for one in KINDS if one.__name__ == kind)(rng, size).astype(np.float32)
     scene = cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.3, 1.2)))
     light = 1 + rng.uniform(-0.3, 0.3) * np.linspace(-1, 1, size)[:, None, None]
@@ -109,7 +109,7 @@ def _canvas(rng: np.random.Generator, size: int, low: float = 0, high: float = 2
 
 
 def _paper(rng: np.random.Generator, size: int, low: float, high: float) -> Picture:
-    """A canvas that letters can be put on."""
+    """Return a canvas for letters."""
     return _canvas(rng, size, low, high).astype(np.uint8)
 
 
@@ -118,7 +118,7 @@ def _ink(rng: np.random.Generator, low: float = 0, high: float = 255) -> tuple[f
 
 
 def wall(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Plaster, concrete, rust: noise of several sizes."""
+    """Draw plaster, concrete or rust: noise of several sizes."""
     total = np.zeros((size, size), np.float32)
     for octave in range(2, 8):
         grid = rng.normal(0, 1, (2**octave, 2**octave)).astype(np.float32)
@@ -127,7 +127,7 @@ def wall(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def cloth(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Woven threads, stripes or checks."""
+    """Draw woven threads, stripes or checks."""
     x, y = np.meshgrid(np.arange(size), np.arange(size))
     angle, period = rng.uniform(0, np.pi), rng.uniform(3, 40)
     along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
@@ -137,7 +137,7 @@ def cloth(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def bricks(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Bricks or tiles with joints."""
+    """Draw bricks or tiles with joints."""
     scene = _canvas(rng, size, 120, 220)
     height = int(rng.integers(12, 50))
     width, joint = int(height * rng.uniform(1, 2.6)), int(rng.integers(1, 4))
@@ -152,7 +152,7 @@ def bricks(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def sky(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """A gradient with soft clouds, or water."""
+    """Draw a gradient with soft clouds, or water."""
     ramp = np.linspace(0, 1, size)[:, None, None]
     scene = (1 - ramp) * _colour(rng, 90, 220) + ramp * _colour(rng, 120, 250)
     clouds = cv2.resize(rng.normal(0, 1, (6, 4)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
@@ -160,7 +160,7 @@ def sky(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def page(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Lines of print or a sign."""
+    """Draw lines of print or a sign."""
     dark = rng.random() < 0.2
     scene = _paper(rng, size, *((0, 60) if dark else (190, 255)))
     ink, scale = _ink(rng, *((180, 255) if dark else (0, 80))), float(rng.uniform(0.25, 1.4))
@@ -173,7 +173,7 @@ def page(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def chart(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Bars or curves on a screen."""
+    """Draw bars or curves on a screen."""
     scene = _canvas(rng, size, 180, 255)
     if rng.random() < 0.5:
         n = int(rng.integers(3, 12))
@@ -188,7 +188,7 @@ def chart(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def room(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """A room in perspective, with window, table and shelves."""
+    """Draw a room in perspective, with window, table and shelves."""
     scene = _canvas(rng, size, 120, 230)
     low, high = size * rng.uniform(0.2, 0.35), size * rng.uniform(0.6, 0.8)
     back = np.array([[low, low], [high, low], [high, high], [low, high]])
@@ -206,7 +206,7 @@ def room(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def lights(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Out-of-focus lights in the dark."""
+    """Draw out-of-focus lights in the dark."""
     scene = _canvas(rng, size, 0, 60)
     for _ in range(int(rng.integers(5, 60))):
         centre = tuple(int(v) for v in rng.uniform(0, size, 2))
@@ -215,7 +215,7 @@ def lights(rng: np.random.Generator, size: int) -> NDArray[Any]:
 
 
 def machine(rng: np.random.Generator, size: int) -> NDArray[Any]:
-    """Metal with discs, bars and screws."""
+    """Draw metal with discs, bars and screws."""
     scene = wall(rng, size) if rng.random() < 0.5 else _canvas(rng, size, 60, 200)
     scene = np.ascontiguousarray(scene, np.float32)
     for _ in range(int(rng.integers(3, 10))):

@@ -23,32 +23,32 @@ RECORD_SCHEMA: dict[str, Any] = {
     "facts": pl.String,
     "taxon_id": pl.Int32,
 }
-"""A row per record as it was read; ``facts`` is JSON, ``taxon_id`` a row of the taxa as the sources give them."""
+"""Columns of the records, one row per record; ``facts`` is JSON, ``taxon_id`` a row of the taxa in the sources."""
 
 PLAN_SCHEMA: dict[str, Any] = {**RECORD_SCHEMA, "pdq": pl.String}
-"""``records.parquet``: a row per record that goes into a shard's task, sorted by split and key, so that every shard is
-a fair mixture; ``taxon_id`` is a row of ``taxa.parquet``, ``pdq`` is null where no hash was asked for."""
+"""Columns of ``records.parquet``, one row per planned record, sorted by split and key, so that every shard is a fair
+mixture; ``taxon_id`` is a row of ``taxa.parquet``, and ``pdq`` is null if no hash was needed."""
 
 REJECT_SCHEMA: dict[str, Any] = dict.fromkeys(("source", "record_id", "location", "reason"), pl.String)
 
 DETAIL = " -- "
-"""What follows in a reason is about one record; what stands before it is counted."""
+"""Separates the counted part of a reject reason from the detail on one record."""
 
 PLAN_FILE, TAXA_FILE, REJECTS_FILE, NAMES_FILE = "records.parquet", "taxa.parquet", "rejects.parquet", "names.parquet"
 
 ROW_GROUP = 16_384
-"""A task reads its slice alone, not the plan."""
+"""Number of rows in a row group: a task reads only its slice, not the plan."""
 
 
 def make_key(source: str, record_id: str) -> str:
-    """The sample's key: a hash of source and record id, never random."""
+    """Return the key of a sample: a hash of source and record id, never random."""
     return hashlib.blake2b(f"{source}\0{record_id}".encode(), digest_size=12).hexdigest()
 
 
 def write_plan(plan: Iterable[pl.DataFrame], rejects: pl.DataFrame, taxa: Sequence[Taxon], folder: Path) -> None:
     """Write the plan (tables sorted by split and key) with its taxa (in the order of their ids) and rejects.
 
-    The plan itself comes last.
+    The plan itself is written last.
     """
     write_parquet(make_taxa_table(taxa), folder / TAXA_FILE)
     write_parquet(rejects.select(*REJECT_SCHEMA), folder / REJECTS_FILE)
@@ -56,7 +56,7 @@ def write_plan(plan: Iterable[pl.DataFrame], rejects: pl.DataFrame, taxa: Sequen
 
 
 def write_frames(frames: Iterable[pl.DataFrame], schema: dict[str, Any], path: Path) -> None:
-    """Write tables one after the other into one file; few of them are in memory at once."""
+    """Write tables in sequence into one file; only a few of them are in memory at a time."""
     empty = pl.DataFrame(schema=schema).to_arrow()
     with atomic_path(path) as partial, pyarrow.parquet.ParquetWriter(partial, empty.schema, compression="zstd") as out:
         for frame in _gather(frames):
@@ -64,7 +64,7 @@ def write_frames(frames: Iterable[pl.DataFrame], schema: dict[str, Any], path: P
 
 
 def _gather(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Small tables together, until they fill a row group."""
+    """Yield small tables joined together, each large enough for a row group."""
     held: list[pl.DataFrame] = []
     for frame in frames:
         held.append(frame)
@@ -76,10 +76,10 @@ def _gather(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 
 def number_taxa(plan: pl.DataFrame, taxa: Sequence[Taxon]) -> tuple[pl.Series, list[Taxon]]:
-    """The distinct taxa of a plan in depth-first order, one per species.
+    """Return the distinct taxa of a plan in depth-first order, one per species.
 
-    ``plan["taxon_id"]`` is a row of ``taxa``. Returns the new id of each of ``taxa`` (null where the plan has no record
-    of it), and the taxa by new id.
+    ``plan["taxon_id"]`` is a row of ``taxa``. Returns the new id of each of ``taxa`` (null if the plan has no record of
+    it), and the taxa by new id.
     """
     counts = dict(plan["taxon_id"].value_counts().iter_rows())
     merged = merge_species({taxa[number]: n_records for number, n_records in counts.items()})
@@ -90,10 +90,10 @@ def number_taxa(plan: pl.DataFrame, taxa: Sequence[Taxon]) -> tuple[pl.Series, l
 
 
 def merge_species(counts: dict[Taxon, int]) -> dict[Taxon, Taxon]:
-    """One taxon per species: what its records call it most often, without authorship.
+    """Return one taxon per species: the most frequent one among its records, without authorship.
 
-    Sources differ in common names, or give none; two names would make one species two classes. Above species rank
-    the common name stays: it may be all that tells ("orange tip" among Pieridae).
+    Sources differ in common names or give none, and two common names would make one species two classes. Above species
+    rank the common name stays, because it may be the only distinction ("orange tip" among Pieridae).
     """
     names: dict[tuple[str, ...], Counter[str]] = {}
     for taxon, n_records in counts.items():

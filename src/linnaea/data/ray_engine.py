@@ -1,8 +1,8 @@
-"""The stages of a build on a Ray cluster: the same tasks, the same bytes as on one machine.
+"""An engine that runs the stages of a build on a Ray cluster, with the same bytes as on one machine.
 
-What a task reads and writes lies on a file system that every node sees under the same path; Ray carries only the
-tasks (a folder, a name, a slice of the plan) and their small results. A task leaves whole files or none and may run
-twice, so what a lost worker or node was doing is simply done again somewhere else.
+Tasks read and write a file system that every node has under the same path. Ray carries only the tasks (a folder, a
+name, a slice of the plan) and their small results. A task writes whole files or none and may run twice, so the task of
+a lost worker or node runs again elsewhere.
 """
 
 import os
@@ -20,7 +20,7 @@ from linnaea.data.engine import Result, Task
 from linnaea.errors import LinnaeaError
 
 MAX_LOSSES = 10
-"""How often one task may lose its worker or node before the build gives up."""
+"""Number of times that one task may lose its worker or node before the build stops."""
 
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
 _LOCAL = "local"
@@ -38,20 +38,20 @@ class _TaskResult(Generic[Result]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Driver:
-    """Where the driver stands: what a worker has to find under the same paths."""
+    """The version, folder and paths of the driver, which every worker must share."""
 
     folder: str
-    """The driver's working folder: relative paths in tasks mean the same on every node."""
+    """The driver's working folder; relative paths in tasks refer to it on every node."""
     must_see: tuple[str, ...]
     version: str
 
 
 class RayEngine:
-    """Runs tasks on a Ray cluster.
+    """An engine that runs tasks on a Ray cluster.
 
-    ``address`` is ``host:6379`` or ``auto``; empty: ``$RAY_ADDRESS``, else a cluster of this machine alone
-    (``n_workers`` processes, 0: one per core). ``must_see`` are paths (output, input) that every worker has to find:
-    a node without the shared disk would otherwise reject every record as missing.
+    ``address`` is ``host:6379`` or ``auto``. If it is empty, ``$RAY_ADDRESS`` is used, or else a cluster of this
+    machine only (``n_workers`` processes, 0: one per core). ``must_see`` are paths (output, input) that every worker
+    must find; a node without the shared disk would otherwise reject every record as missing.
     """
 
     def __init__(self, address: str = "", *, n_workers: int = 0, must_see: Sequence[Path] = ()) -> None:
@@ -60,11 +60,11 @@ class RayEngine:
         self.must_see = tuple(must_see)
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """Yield results as they come; the first error stops the rest and is raised.
+        """Yield results as they arrive; the first error stops the rest and is raised.
 
         Raises:
             LinnaeaError: Ray is not installed, the cluster cannot be reached, a node does not see the files or runs
-                another version, or one task lost its worker :data:`MAX_LOSSES` times; also whatever a task raises.
+                another version, or one task lost its worker :data:`MAX_LOSSES` times; errors of tasks are raised too.
         """
         ray = _import_ray()
         self._connect(ray)
@@ -122,7 +122,7 @@ class RayEngine:
 
 
 def _import_ray() -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would tell its makers about every cluster
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would report every cluster to its developers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -132,7 +132,7 @@ def _import_ray() -> Any:
 
 
 def _worker_environment() -> dict[str, str]:
-    """What makes workers import the driver's own linnaea, with one thread each."""
+    """Return the environment with which workers import the driver's linnaea and use one thread each."""
     environment = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     root = Path(linnaea.__file__).resolve().parent.parent
     paths = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
@@ -141,7 +141,7 @@ def _worker_environment() -> dict[str, str]:
 
 
 def _run(place: _Driver, function: Callable[[Task], Result], task: Task) -> _TaskResult[Result]:
-    """In a worker: look around, then do one task."""
+    """Check the worker's environment, then run one task."""
     try:
         _look_around(place)
         return _TaskResult(result=function(task))
@@ -169,7 +169,7 @@ def _look_around(place: _Driver) -> None:
 
 
 def _settle(ray: Any, reference: Any) -> Any:
-    """The result of one task, or the error that it ended with."""
+    """Return the result of one task, or raise the error that it ended with."""
     try:
         outcome = ray.get(reference)
     except ray.exceptions.RayError as error:
@@ -181,8 +181,8 @@ def _settle(ray: Any, reference: Any) -> Any:
         if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
             raise cause from None
         raise LinnaeaError(
-            f"Ray gave a task up ({type(error).__name__}: it may be lost {MAX_LOSSES} times); if memory ran out give"
-            " the nodes fewer cores; run the same command again to go on"
+            f"Ray gave up a task ({type(error).__name__}: it may be lost {MAX_LOSSES} times); if memory ran out give"
+            " the nodes fewer cores; run the same command again to resume"
         ) from error
     if outcome.error is not None:
         raise outcome.error

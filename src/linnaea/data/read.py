@@ -1,7 +1,7 @@
-"""The first stage of a build: every source once, into tables that the later stages work on.
+"""The first stage of a build: it reads every source once into the tables of the later stages.
 
-Reading decides nothing but what is no record at all: a record that occurs twice, a split whose name no folder can bear.
-Its memory does not grow with the number of records: they are sorted on disk.
+Reading rejects only records that occur twice and splits whose name cannot be a folder. Its memory does not grow with
+the number of records, because they are sorted on disk.
 """
 
 import json
@@ -26,7 +26,7 @@ Names = tuple[tuple[str, ...], str]
 _GIVEN_SCHEMA: dict[str, Any] = dict.fromkeys((*RANK_LABELS, "common_name"), pl.String)
 
 _CHUNK, _PART = 8_192, 32_768
-"""Rows kept as Python's tuples (a thousand bytes each), and as columns (a few hundred), before they go to disk."""
+"""Rows kept as tuples (a thousand bytes each), and as columns (a few hundred bytes), before a write to disk."""
 
 _KEY_BITS = 32  # of a key's first eight hexadecimal digits
 _SPLIT_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
@@ -34,13 +34,13 @@ _SPLIT_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 @dataclass(frozen=True, kw_only=True)
 class RecordTables:
-    """What the stage leaves in the build's folder."""
+    """The tables that the stage writes to the build's folder."""
 
     folder: Path
 
     @property
     def records_path(self) -> Path:
-        """Sorted by key. Written last: where it exists, the sources have been read."""
+        """The records sorted by key; this file is written last, and if it exists, the sources have been read."""
         return self.folder / "read" / "records.parquet"
 
     @property
@@ -57,15 +57,15 @@ class RecordTables:
 
     @property
     def n_in(self) -> int:
-        """Records and rejects: every input once."""
+        """The number of inputs, that is records and rejects."""
         return self.n_records + count_rows(self.rejects_path)
 
     def taxa(self) -> list[Taxon]:
-        """The distinct taxa as the sources give them, in order of appearance."""
+        """The distinct taxa in the sources, in order of appearance."""
         return taxa_from_table(pl.read_parquet(self.taxa_path))
 
     def at(self, rows: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
-        """Some columns of some records, by their numbers in the table, in that order."""
+        """Return some columns of the records with the given row numbers, in that order."""
         numbered = pl.scan_parquet(self.records_path).select(columns).with_row_index("row")
         found = numbered.filter(pl.col("row").is_in(rows.implode())).collect(engine="streaming")
         wanted = pl.DataFrame({"row": rows.cast(pl.UInt32)})
@@ -73,7 +73,7 @@ class RecordTables:
 
 
 def count_rows(path: Path) -> int:
-    """The rows of a Parquet file, without reading them."""
+    """Return the number of rows of a Parquet file from its metadata."""
     return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 
@@ -95,7 +95,7 @@ def read_sources(sources: Sequence[Source], folder: Path) -> RecordTables:
             kept, without = _sift(records)
             refused.append(without)
             yield kept
-        write_parquet(pl.concat(refused), reading.rejects_path)  # before the records, which are the last to be there
+        write_parquet(pl.concat(refused), reading.rejects_path)  # before the records, which are written last
 
     write_frames(sift(), RECORD_SCHEMA, reading.records_path)
     shutil.rmtree(unsorted)
@@ -103,7 +103,7 @@ def read_sources(sources: Sequence[Source], folder: Path) -> RecordTables:
 
 
 def _sift(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The records to go on with, and the rejects."""
+    """Return the records to keep, and the rejects."""
     twice = ~records["key"].is_first_distinct()
     bad_split = ~records["split"].str.contains(_SPLIT_NAME) & (records["split"] != "")
     folder = pl.format("split '{}' cannot be the name of a folder (letters, digits, - and _)", "split")
@@ -115,7 +115,7 @@ def _sift(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _iter_sorted(folder: Path, n_records: int) -> Iterator[pl.DataFrame]:
-    """The records by key, in ranges of keys: keys are hashes, so ranges of one width hold about as many records."""
+    """Yield the records sorted by key, in ranges of keys; keys are hashes, so equal ranges hold about equal numbers."""
     parts = sorted(folder.glob("*.parquet"))
     n_ranges = 1 + n_records // _PART
     ends = ["", *(f"{number * 2**_KEY_BITS // n_ranges:08x}" for number in range(1, n_ranges)), "g"]
@@ -126,7 +126,7 @@ def _iter_sorted(folder: Path, n_records: int) -> Iterator[pl.DataFrame]:
 
 
 class _Rows:
-    """Rows on their way into a table."""
+    """A buffer of rows for a table."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema, self._rows = schema, list[tuple[Any, ...]]()
@@ -144,7 +144,7 @@ class _Rows:
         self._rows.clear()
 
     def take(self) -> pl.DataFrame:
-        """The rows; none is held any more."""
+        """Return the rows and empty the buffer."""
         self._flush()
         table = pl.concat(self._frames, rechunk=True)
         self._frames, self.n_held = [pl.DataFrame(schema=self._schema)], 0
@@ -152,7 +152,7 @@ class _Rows:
 
 
 def _read(sources: Iterable[Source], folder: Path) -> tuple[int, pl.DataFrame, list[Names]]:
-    """Write every record into parts, each sorted by key; returns their number, the rejects and the taxa.
+    """Write every record into parts, each sorted by key, and return their number, the rejects and the taxa.
 
     ``taxon_id`` is a row of the list of taxa, which is in order of appearance.
     """
@@ -162,7 +162,7 @@ def _read(sources: Iterable[Source], folder: Path) -> tuple[int, pl.DataFrame, l
         if isinstance(item, Rejected):
             rejects.add((item.source, item.record_id, item.location, item.reason))
             continue
-        names = (item.taxon.lineage, item.taxon.common_name)  # authorships make no other taxon
+        names = (item.taxon.lineage, item.taxon.common_name)  # authorship does not make another taxon
         records.add(_row(item, numbers.setdefault(names, len(numbers))))
         n_records += 1
         if records.n_held == _PART:
@@ -172,7 +172,7 @@ def _read(sources: Iterable[Source], folder: Path) -> tuple[int, pl.DataFrame, l
 
 
 def _write_part(records: pl.DataFrame, folder: Path, n_records: int) -> None:
-    """Row groups by key: who wants a range of keys reads a few of them."""
+    """Write one part in row groups sorted by key, so that a range of keys needs only a few of them."""
     part = folder / f"{n_records:012d}.parquet"
     records.sort("key", maintain_order=True).write_parquet(part, compression="lz4", row_group_size=_PART // 32)
 

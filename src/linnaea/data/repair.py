@@ -1,8 +1,8 @@
-"""Check a data set, and mend it: rebuild the shards that are broken, to the bytes that the manifest vouches for.
+"""Check and repair of a data set: broken shards are rebuilt to the exact bytes that the manifest records.
 
-A shard is a function of the plan (``records.parquet``), the index and the original photographs. A sample that is still
-whole inside the broken shard is taken from there, so that even a source that is gone need not be a loss; the others are
-made again from their originals. A shard replaces the broken one only if its checksum is the manifest's.
+A shard is a function of the plan (``records.parquet``), the index and the original photographs. A sample that is intact
+inside the broken shard is taken from there, so a missing source need not be a loss; the others are made again from
+their originals. A rebuilt shard replaces the broken one only if its checksum matches the manifest.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ LICENCES_FILE = "licences.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """One record that cannot be had again; its shard stays as it is."""
+    """One record that cannot be restored; its shard stays unchanged."""
 
     shard: str
     source: str
@@ -40,16 +40,16 @@ class Lost:
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """What a repair came to."""
+    """The result of a repair."""
 
     mended: tuple[str, ...]
-    """Files that are whole again."""
+    """Files that were repaired."""
     lost: tuple[Lost, ...]
-    """Records because of which a shard stays broken."""
+    """Records that keep a shard broken."""
     notes: tuple[str, ...]
-    """What else cannot be mended, a line each."""
+    """Other problems that cannot be repaired, one line each."""
     n_checked: int
-    """Shards looked at."""
+    """Number of checked shards."""
 
     @property
     def is_whole(self) -> bool:
@@ -59,11 +59,11 @@ class Repair:
 def repair(directory: Path, on_progress: Callable[[int, int | None], None] = lambda done, total: None) -> Repair:
     """Check every shard of a finished data set and rebuild those that are missing or changed.
 
-    Every shard is replaced in one step: an interrupted repair is gone on with by the same call.
+    Every shard is replaced in one step; the same call resumes an interrupted repair.
 
     Raises:
-        LinnaeaError: there is no finished data set, or a table without which nothing can be mended
-            (``index.parquet``, ``taxa.parquet``, ``records.parquet``) cannot be read.
+        LinnaeaError: there is no finished data set, or a table that a repair needs (``index.parquet``,
+            ``taxa.parquet``, ``records.parquet``) cannot be read.
     """
     dataset = DataSet.open(directory)
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -80,9 +80,7 @@ def repair(directory: Path, on_progress: Callable[[int, int | None], None] = lam
         on_progress(done, len(shards))
     mended += _mend_licences(dataset)
     if not _can_be_read(directory / REJECTS_FILE):
-        notes.append(
-            f"{REJECTS_FILE}: is missing or broken; reasons are kept nowhere else, only a new build knows them"
-        )
+        notes.append(f"{REJECTS_FILE}: is missing or broken and cannot be repaired; build the data set again")
     return Repair(mended=tuple(mended), lost=tuple(lost), notes=tuple(notes), n_checked=len(shards))
 
 
@@ -91,7 +89,7 @@ def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
 
 
 def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[list[Lost], str]:
-    """Write one shard again; what stands in the way (records, or a note), or nothing where it succeeded."""
+    """Rebuild one shard; return the lost records or a note if it fails, and nothing if it succeeds."""
     path = dataset.directory / shard
     form = SampleForm.of(manifest["options"])
     rows = dataset.index.filter(pl.col("shard") == shard).sort("offset")
@@ -121,13 +119,13 @@ def _rebuild(dataset: DataSet, manifest: dict[str, Any], shard: str) -> tuple[li
 
 
 class _GivenUpError(Exception):
-    """Leave the file as it was."""
+    """Raised to leave a file unchanged."""
 
 
 def _why_other_bytes(manifest: dict[str, Any]) -> str:
     if manifest.get("taxonomy_migrations") and manifest["options"].get("captions"):
         return "its captions are those of the taxonomy before the migration; build the data set again"
-    return "every photograph is there, but the rebuilt bytes are not the manifest's; build the data set again"
+    return "every photograph is there, but the rebuilt bytes differ from the manifest; build the data set again"
 
 
 def _plan_of(dataset: DataSet, keys: list[str]) -> Iterator[dict[str, Any]]:
@@ -142,13 +140,13 @@ def _plan_of(dataset: DataSet, keys: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _from_old(old: bytes, row: dict[str, Any]) -> bytes | None:
-    """The sample as the broken shard still holds it, if it does."""
+    """Return the sample in the broken shard, if it is still intact."""
     data = old[row["offset"] : row["offset"] + row["size"]]
     return data if hashlib.sha256(data).hexdigest() == row["sha256"] else None
 
 
 def _from_original(record: dict[str, Any], row: dict[str, Any], form: SampleForm) -> bytes | str:
-    """The sample made again, or the reason why it cannot be."""
+    """Return the sample made again from its original, or the reason why that is impossible."""
     try:
         jpeg = form.make_picture(read_location(record["location"])).jpeg
     except ImageError as error:
@@ -159,7 +157,7 @@ def _from_original(record: dict[str, Any], row: dict[str, Any], form: SampleForm
 
 
 def _mend_licences(dataset: DataSet) -> list[str]:
-    """Rights and attribution are facts of the plan: the table is made again where it is gone."""
+    """Rebuild the table of rights and attribution from the facts in the plan, if it is missing."""
     path, plan = dataset.directory / LICENCES_FILE, dataset.directory / PLAN_FILE
     if _can_be_read(path) or not _can_be_read(plan):
         return []
@@ -181,7 +179,7 @@ def _can_be_read(path: Path) -> bool:
 def iter_problems(
     dataset: DataSet, *, decode: bool = False, on_progress: Callable[[int, int | None], None] = lambda done, total: None
 ) -> Iterator[str]:
-    """Yield one line per problem: what, where. An intact data set yields nothing."""
+    """Yield one line per problem, with what and where; an intact data set yields nothing."""
     yield from _table_problems(dataset)
     manifest = json.loads((dataset.directory / "manifest.json").read_text())
     listed, indexed = set(manifest["shards"]), set(dataset.index["shard"].unique())

@@ -1,4 +1,4 @@
-"""The report of a data set: one page that needs no network, its figures as pictures, and the datasheet beside it."""
+"""The report of a data set: one page that works offline, its figures as pictures, and a datasheet."""
 
 import io
 import json
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from linnaea.data.shards import DataSet
 
 MOST_BOXES = 2500
-"""Of the interactive tree: the page stays below 10 MB and quick on a phone for any number of taxa."""
+"""Maximum number of boxes of the interactive tree; the page stays below 10 MB and fast on a phone."""
 FIGURE_DPI = 200
 N_EXAMPLES = 3
 
@@ -37,7 +37,9 @@ _TAIL_ALT = "photographs of each taxon from the commonest to the rarest, on loga
 
 
 def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
-    """Write ``report.html``, ``datasheet.md`` and ``figures/*.png``; ``reasons`` counts the rejects. Returns the page.
+    """Write ``report.html``, ``datasheet.md`` and ``figures/*.png``, and return the path of the page.
+
+    ``reasons`` holds the number of rejects per reason.
 
     Raises:
         LinnaeaError: a file cannot be written, or a shard cannot be read.
@@ -50,9 +52,9 @@ def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
     write_datasheet(dataset.directory, manifest, statistics)
     page = Page(
         dataset.directory.resolve().name,
-        "What is in this data set.",
+        "The contents of this data set.",
         [
-            Section("In short", [Facts(_facts(statistics, reasons))]),
+            Section("Summary", [Facts(_facts(statistics, reasons))]),
             Section("Photographs", _photographs(dataset)),
             Section("The tree", _tree(counted, plots["icicle"])),
             Section("The long tail", _long_tail(statistics, plots["long_tail"])),
@@ -64,10 +66,10 @@ def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
                 "Ranks", [Table(statistics.by_rank, percent=["share"], caption="names: distinct taxa at the rank")]
             ),
             Section("Splits", [Table(statistics.by_split)]),
-            Section("Sizes", [Table(statistics.sizes, "Of the stored pictures: pixels, and bytes of the JPEG.")]),
+            Section("Sizes", [Table(statistics.sizes, "Quantiles: pixels, and bytes of the stored JPEG.")]),
             Section("Rejects", _rejects(dataset.directory, reasons)),
         ],
-        footer="Made by `linnaea data build`. Numbers for machines: `linnaea data stats DIR --json`.",
+        footer="Made by `linnaea data build`. The same numbers as JSON: `linnaea data stats DIR --json`.",
     )
     path = dataset.directory / "report.html"
     page.write(path)
@@ -88,7 +90,7 @@ def _facts(statistics: Statistics, reasons: Mapping[str, int]) -> dict[str, str]
         "species": f"{species:,}",
         "with all seven ranks": f"{statistics.share_complete:.0%}",
         "with a common name": f"{statistics.share_common_name:.0%}",
-        "taxa that hold half of them": f"{statistics.n_head:,}",
+        "taxa that hold half of the photographs": f"{statistics.n_head:,}",
         "rejected": f"{sum(reasons.values()):,}",
     }
 
@@ -96,9 +98,7 @@ def _facts(statistics: Statistics, reasons: Mapping[str, int]) -> dict[str, str]
 def _photographs(dataset: "DataSet") -> list[Block]:
     licences = load_licences(dataset).filter(pl.col("licence_id") != NONE_STATED)
     grids = make_cards(dataset, dict(licences.select("key", "attribution").iter_rows()))
-    note = (
-        "Drawn at random, each of another taxon. Below a photograph stand its author and licence where they are known."
-    )
+    note = "Random photographs, each of another taxon, with author and licence if they are known."
     return [Text(note), *(block for heading, cards in grids for block in (Text(heading), cards))]
 
 
@@ -106,7 +106,7 @@ def _tree(counted: CountedTree, plot: "Plot") -> list[Block]:
     boxes = choose_boxes(counted.tree, ROOT, counts=counted.images, most=MOST_BOXES)
     figure = make_figure(counted.tree, boxes, unit="photographs", icicle=True)
     alt = "the tree of life in this data set, boxes as wide as their number of photographs"
-    said = "The width (or area) is the number of photographs. Tap a box to go in, the bar on top to come back."
+    said = "The width (or area) shows the number of photographs. Tap a box to zoom in, and the bar on top to zoom out."
     still = Figure(plot, "nested bars of the taxa from kingdom to family, as wide as their number of photographs")
     return [Text(f"{said} {_said(boxes)}"), Chart(figure, alt, height=680), Details("As a picture", [still])]
 
@@ -114,9 +114,9 @@ def _tree(counted: CountedTree, plot: "Plot") -> list[Block]:
 def _said(boxes: Boxes) -> str:
     hidden = sum(boxes.n_summed)
     if not hidden:
-        return "All taxa are here."
+        return "All taxa are shown."
     shown = sum(node >= 0 for node in boxes.node) - 1
-    return f"Shown are the {shown:,} taxa with most photographs; {hidden:,} smaller ones are summed up."
+    return f"The {shown:,} taxa with the most photographs are shown; {hidden:,} smaller ones are combined."
 
 
 def _long_tail(statistics: Statistics, plot: "Plot") -> list[Block]:
@@ -124,11 +124,11 @@ def _long_tail(statistics: Statistics, plot: "Plot") -> list[Block]:
     few = {f"taxa {words}": f"{n:,}" for words, n in statistics.taxa_by_size.items()}
     row = {("fewest" if q == 0 else "most" if q == 1 else "median" if q == 0.5 else f"{q:.0%}"): n
            for q, n in quantiles.items()}  # fmt: skip
-    words = "Gini: 0 where all taxa have the same number of photographs, near 1 where few have nearly all."
+    words = "Gini: 0 if all taxa have the same number of photographs, near 1 if a few have nearly all."
     return [
         Figure(plot, _TAIL_ALT),
         Facts({**few, "Gini": f"{statistics.gini:.2f}"}),
-        Table([row], f"Photographs of a taxon: quantiles over the taxa. {words}"),
+        Table([row], f"Photographs per taxon: quantiles over the taxa. {words}"),
     ]
 
 
@@ -139,7 +139,7 @@ def _licences(statistics: Statistics) -> list[Block]:
         Figure(
             plot_licences(statistics.by_source_licence, permissions),
             "shares of open, non-commercial and closed licences of each source",
-            f"open: any use, changes too; closed: {closed}. Each photograph's own is in `licences.parquet`.",
+            f"open: any use, including changes; closed: {closed}. `licences.parquet` has each photograph's licence.",
         ),
         Table(statistics.by_licence, percent=["share"]),
         Details("Licences of each source", [Table(statistics.by_source_licence)]),
@@ -148,30 +148,30 @@ def _licences(statistics: Statistics) -> list[Block]:
 
 def _rejects(directory: Path, reasons: Mapping[str, int]) -> list[Block]:
     if not reasons:
-        return [Text("None: every record became a photograph.")]
+        return [Text("None: every record is in the data set.")]
     table = pl.read_parquet(directory / "rejects.parquet")
     rows = []
     for reason, count in reasons.items():
         examples = table.filter(pl.col("reason").str.starts_with(reason)).head(N_EXAMPLES)["record_id"]
         rows.append({"reason": reason, "records": count, "for example": ", ".join(examples)})
-    return [Table(rows, "Every one of them, with its reason, is in `rejects.parquet`.")]
+    return [Table(rows, "All rejects with their reasons are in `rejects.parquet`.")]
 
 
 # The datasheet (Gebru et al., "Datasheets for Datasets", 2018), as far as the build knows the answers.
 
 
-NOT_KNOWN = "Not known to the build; to be filled in by the people who publish the data set."
+NOT_KNOWN = "Not known to the build; the publisher of the data set must fill this in."
 
 
 def write_datasheet(directory: Path, manifest: Mapping[str, Any], statistics: Statistics) -> Path:
-    """Write ``datasheet.md``. What people alone can know says so, and stays for them to fill in."""
+    """Write ``datasheet.md``; questions that only people can answer are marked as such."""
     path = directory / "datasheet.md"
     write_atomically(path, make_datasheet(directory.resolve().name, manifest, statistics))
     return path
 
 
 def make_datasheet(name: str, manifest: Mapping[str, Any], statistics: Statistics) -> str:
-    """The datasheet in Markdown: seven sections of questions (Gebru et al. 2018, section 3), in our words."""
+    """Return the datasheet in Markdown: seven sections of questions (Gebru et al. 2018, section 3), reworded."""
     sections = {
         "Motivation": {
             "For what purpose was the data set made, and by whom?": NOT_KNOWN,
@@ -185,7 +185,7 @@ def make_datasheet(name: str, manifest: Mapping[str, Any], statistics: Statistic
             "What could harm future uses?": (
                 f"Taxa are covered unevenly (Gini {statistics.gini:.2f}; half of the photographs are of"
                 f" {statistics.n_head:,} of {statistics.n_taxa:,} taxa), so scores averaged over photographs say little"
-                " about rare ones. Where and when photographs were taken, and by whom, is as uneven as the sources."
+                " about rare taxa. Places, dates and photographers are as uneven as in the sources."
             ),
             "What should it not be used for?": NOT_KNOWN,
         },
@@ -193,12 +193,12 @@ def make_datasheet(name: str, manifest: Mapping[str, Any], statistics: Statistic
         "Maintenance": {
             "Who maintains it, and how can they be reached?": NOT_KNOWN,
             "Will it be updated?": (
-                f"{NOT_KNOWN} Names can be brought up to date in `taxa.parquet` without touching a photograph."
+                f"{NOT_KNOWN} Names can be updated in `taxa.parquet` without changing a photograph."
             ),
             "How can errors be found?": "`linnaea data check` compares every shard with its checksum in the manifest.",
         },
     }
-    lines = [f"# Datasheet: {name}", "", "Written by the build from what its manifest knows; the questions follow Gebru"
+    lines = [f"# Datasheet: {name}", "", "Written by the build from its manifest; the questions follow Gebru"
              " et al., *Datasheets for Datasets* (2018).", ""]  # fmt: skip
     for heading, answers in sections.items():
         lines += [f"## {heading}", ""]
@@ -209,7 +209,7 @@ def make_datasheet(name: str, manifest: Mapping[str, Any], statistics: Statistic
 
 def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[str, str]:
     ranks = _table(
-        ("rank", "distinct taxa", "photographs named so far"),
+        ("rank", "distinct taxa", "photographs named at the rank"),
         ((row["rank"], f"{row['names']:,}", f"{row['images']:,} ({row['share']:.1%})")
          for row in statistics.by_rank.iter_rows(named=True)),
     )  # fmt: skip
@@ -227,7 +227,7 @@ def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[st
             f"{statistics.n_images:,} photographs of {statistics.n_taxa:,} taxa, {statistics.n_bytes / 1e6:,.0f} MB."
             f" Taxa: {few}; the median taxon has {statistics.images_per_taxon_quantiles[0.5]:,}.\n\n{ranks}"
         ),
-        "Is it a sample of a larger set?": f"Of what the sources hold; how they were sampled: {_lower(NOT_KNOWN)}",
+        "Is it a sample of a larger set?": f"Yes, of the sources. How these were sampled: {_lower(NOT_KNOWN)}",
         "What does an instance consist of?": (
             f"A JPEG (median {sizes['50%']['width']} x {sizes['50%']['height']} pixels), its source, record id and"
             " facts about rights, and a row of `taxa.parquet` with seven ranks, scientific and common name."
@@ -238,7 +238,7 @@ def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[st
         ),
         "What was left out?": (
             f"{counts['rejected']:,} of {counts['in']:,} records{f' ({rejected})' if rejected else ''};"
-            " `rejects.parquet` lists every one with its reason."
+            " `rejects.parquet` lists each one with its reason."
         ),
         "Are there splits?": splits,
         "Are there errors and duplicates?": _duplicates(manifest),
@@ -249,8 +249,8 @@ def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[st
 def _duplicates(manifest: Mapping[str, Any]) -> str:
     rule = manifest["options"].get("duplicates") or {}
     looked_for = any(rule.get(kind, "keep") != "keep" for kind in ("exact", "near"))
-    said = f"Copies were settled by this rule: `{rule}`." if looked_for else "Copies were not looked for."
-    return f"{said} Labels are those of the sources, and as right as these."
+    said = f"Copies were handled by this rule: `{rule}`." if looked_for else "Copies were not searched for."
+    return f"{said} Labels are as accurate as in the sources."
 
 
 def _collection(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -260,8 +260,8 @@ def _collection(manifest: Mapping[str, Any]) -> dict[str, str]:
     )
     return {
         "Where do the photographs come from?": _table(("kind", "place", "identified by"), rows),
-        "Who took them, and when?": "Per photograph in `licences.parquet`, where the source says so.",
-        "Was there consent of the people who took them?": f"Only what their licences say. {NOT_KNOWN}",
+        "Who took them, and when?": "Per photograph in `licences.parquet`, if the source states it.",
+        "Was there consent of the people who took them?": f"Only as stated in their licences. {NOT_KNOWN}",
         "Was there an ethical review?": NOT_KNOWN,
     }
 
@@ -274,21 +274,21 @@ def _short(source: Mapping[str, str]) -> str:
 def _preprocessing(manifest: Mapping[str, Any]) -> dict[str, str]:
     options = manifest["options"]
     if options.get("resize") == "squash-224":
-        resized = "Squashed to 224 x 224 pixels (bicubic, JPEG quality 100), as TreeOfLife-10M; shapes are lost."
+        resized = "Squashed to 224 x 224 pixels (bicubic, JPEG quality 100), as in TreeOfLife-10M; shapes are lost."
     else:
         resized = (
-            "Turned upright by EXIF, converted to sRGB, transparency on white; short side at most"
-            f" {options['short_side']} pixels with the shape kept, JPEG quality {options['quality']}; a JPEG that"
-            " already fitted is kept byte for byte."
+            "Rotated upright by EXIF, converted to sRGB, transparency on white; short side at most"
+            f" {options['short_side']} pixels with the aspect ratio kept, JPEG quality {options['quality']}; a JPEG"
+            " that already fitted is kept byte for byte."
         )
     return {
         "What was done to the photographs?": resized,
         "What was done to the names?": (
-            f"Names were settled by this rule: `{options['names']}`."
+            f"Names were resolved by this rule: `{options['names']}`."
             if (options.get("names") or {}).get("checklists")
-            else "Cleaned (white space, authorship, qualifiers); where a source fills ranks they are taken as they are."
+            else "Cleaned (white space, authorship, qualifiers); ranks given by a source are kept unchanged."
         ),
-        "Is the raw data kept?": "Not in the data set; `records.parquet` says where each photograph was read.",
+        "Is the raw data kept?": "Not in the data set; `records.parquet` has the location of each original photograph.",
         "With what software?": f"Linnaea {manifest['linnaea']}; the same input and options give the same bytes"
         f" (fingerprint `{manifest['fingerprint'][:16]}`).",
     }  # fmt: skip
@@ -301,7 +301,7 @@ def _distribution(statistics: Statistics) -> dict[str, str]:
          for row in statistics.by_licence.iter_rows(named=True)),
     )  # fmt: skip
     closed = int(statistics.by_licence.filter(pl.col("allows") == "closed")["images"].sum())
-    warning = f" {closed:,} photographs may not be passed on without asking." if closed else ""
+    warning = f" {closed:,} photographs must not be redistributed without permission." if closed else ""
     return {
         "Under which licences are the photographs?": f"Each under its own (`licences.parquet`).{warning}\n\n{licences}",
         "How is it passed on, and from when?": NOT_KNOWN,

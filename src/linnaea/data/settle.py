@@ -1,8 +1,8 @@
-"""The second stage of a build: what each record is called, whether it stays, and in which split it goes.
+"""The second stage of a build: the name of each record, whether it is kept, and its split.
 
-Nothing is decided that depends on the order of the sources or on who does the work: records are sorted by key, hashes
-and searches are pure functions of slices, and of several reasons against a record the first in this order counts: its
-name, a benchmark's picture, a benchmark's species, a copy.
+No decision depends on the order of the sources or on the workers: records are sorted by key, and hashes and searches
+are pure functions of slices. If several reasons apply to a record, the first of these is recorded: its name, a
+benchmark's picture, a benchmark's species, a copy.
 """
 
 import hashlib
@@ -52,14 +52,14 @@ _DECISIVE = ("key", "split", "source", "record_id", "group", "taxon_id")
 
 @dataclass(frozen=True, kw_only=True)
 class SettleRules:
-    """What decides names, copies, leaks and splits."""
+    """The rules for names, copies, benchmarks and splits."""
 
     names: NamingRule
     duplicates: DuplicateRule
     benchmarks: tuple[Benchmark, ...]
     splits: SplitRule
     part_size: int
-    """Pictures hashed by one task."""
+    """Number of pictures that one task hashes."""
 
     @property
     def compares_pictures(self) -> bool:
@@ -67,7 +67,7 @@ class SettleRules:
 
 
 def describe_rules(rules: SettleRules) -> dict[str, Any]:
-    """What identifies the files that rules name: another content is another build. Empty where there are none."""
+    """Return what identifies the files that the rules name; another content makes another build."""
     found: dict[str, Any] = {}
     for benchmark in rules.benchmarks:
         found[f"benchmark {benchmark.name}"] = describe_benchmark(benchmark)
@@ -84,12 +84,12 @@ def _checksum(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise LinnaeaError(f"{path}: {error.strerror}; give a file of names") from error
+        raise LinnaeaError(f"{path}: {error.strerror}; give an existing file of names") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Named:
-    """Records with settled names: ``taxon_id`` is a row of ``taxa``, and of ``given``, the sources' own."""
+    """The records with resolved names: ``taxon_id`` is a row of ``taxa``, and of ``given``, the sources' taxa."""
 
     records: pl.DataFrame
     taxa: Sequence[Taxon]
@@ -99,21 +99,21 @@ class _Named:
 
 
 class _Ledger:
-    """Who is still in, and why the others are not: the first reason stands."""
+    """The records that are kept, and the first reason of each rejected one."""
 
     def __init__(self, n_records: int) -> None:
         self.alive: NDArray[np.bool_] = np.ones(n_records, dtype=bool)
         self._reasons = [pl.DataFrame(schema=REASON_SCHEMA)]
 
     def reject(self, reasons: pl.DataFrame) -> int:
-        """Take out those of the rows (each once) that are still in; returns how many."""
+        """Reject those of the rows (each once) that are not rejected yet, and return their number."""
         still = reasons.filter(pl.Series(self.alive[reasons["row"].to_numpy()], dtype=pl.Boolean))
         self.alive[still["row"].to_numpy()] = False
         self._reasons.append(still)
         return still.height
 
     def reasons(self) -> pl.DataFrame:
-        """:data:`linnaea.data.copies.rules.REASON_SCHEMA`, a row per rejected record."""
+        """Return one row per rejected record with :data:`linnaea.data.copies.rules.REASON_SCHEMA`."""
         return pl.concat(self._reasons)
 
 
@@ -124,11 +124,11 @@ def settle(
     on_progress: OnProgress,
     encode: EncodePictures | None = None,
 ) -> None:
-    """Write the plan, its taxa and rejects, ``names.parquet`` where names are settled, and counts for the manifest.
+    """Write the plan with its taxa and rejects, ``names.parquet`` if names are resolved, and counts for the manifest.
 
     Raises:
-        LinnaeaError: a checklist, a list of names or a benchmark cannot be read; a benchmark asks for an encoder and
-            there is none.
+        LinnaeaError: a checklist, a list of names or a benchmark cannot be read, or a benchmark needs an encoder and
+            none was given.
     """
     named = _name(reading, rules.names)
     gallery = Gallery.of(reading, rules.benchmarks, rules.part_size)
@@ -164,7 +164,7 @@ def _name(reading: RecordTables, rule: NamingRule) -> _Named:
 
 def _unnamed(naming: Naming) -> pl.DataFrame:
     refused = naming.table.with_row_index("number").filter(pl.col("taken") == "none")
-    reason = pl.format("name is not settled ({})" + DETAIL + "{}: {}", "status", "asked", "note")
+    reason = pl.format("name not resolved ({})" + DETAIL + "{}: {}", "status", "asked", "note")
     rows = naming.rows.alias("number").cast(pl.UInt32).to_frame().with_row_index("row")
     found = rows.join(refused.select("number", reason=reason), on="number", maintain_order="left")
     return found.select("row", "reason").cast(REASON_SCHEMA)  # type: ignore[arg-type]
@@ -177,7 +177,7 @@ def _remove_copies(
     encoded: dict[str, Vectors],
     ledger: _Ledger,
 ) -> dict[str, Any]:
-    """Reject pictures that occur in a benchmark; returns the counts."""
+    """Reject pictures that occur in a benchmark, and return the counts."""
     counts: dict[str, Any] = {"pictures": pictures.height}
     names = pictures["picture"].to_list()
     if compared and benchmark.by_image:
@@ -192,12 +192,12 @@ def _remove_copies(
 
 
 def _remove_species(benchmark: Benchmark, pictures: pl.DataFrame, named: _Named, ledger: _Ledger) -> dict[str, Any]:
-    """Reject the pictures of a benchmark's species; returns the counts."""
+    """Reject the pictures of a benchmark's species, and return the counts."""
     names = species_names(pictures["label"], pictures["species"], named.resolver)
     match = match_species(names, named.taxa, named.given)
     taxa = pl.Series([taxon.scientific_name for taxon in named.taxa], dtype=pl.String)
     rows = named.records.select("taxon_id").with_row_index("row").filter(pl.col("taxon_id").is_in(match.rows))
-    what = f"is of a species of benchmark {benchmark.name}{DETAIL}"
+    what = f"species of benchmark {benchmark.name}{DETAIL}"
     reasons = rows.select("row", reason=pl.lit(what) + taxa.gather(rows["taxon_id"]))
     removed = ledger.reject(reasons.cast(REASON_SCHEMA))  # type: ignore[arg-type]
     return {"removed by species": removed, "species": len(names.forms), "not in the sources": match.unmatched}
@@ -206,7 +206,7 @@ def _remove_species(benchmark: Benchmark, pictures: pl.DataFrame, named: _Named,
 def _settle_copies(
     records: pl.DataFrame, rule: DuplicateRule, compared: Compared, ledger: _Ledger
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Reject copies, and let copies that stay share a group, within no source's scope."""
+    """Reject copies, and give the copies that are kept a common group without a source's scope."""
     links = [pl.DataFrame(schema=LINK_SCHEMA)]
     if compared.distinct:
         links.append(link_near(compared.distinct, iter_hits(compared.near), ledger.alive))
@@ -235,10 +235,10 @@ def _write(
     rule: SplitRule,
     counts: dict[str, Any],
 ) -> None:
-    """Number the taxa that are left, assign the splits, and write everything; the plan last.
+    """Number the remaining taxa, assign the splits, and write everything, the plan last.
 
-    ``plan`` are the records that are left, with the number of the ``record`` in the table on disk; ``reasons`` are why
-    the others are not.
+    ``plan`` holds the remaining records with the number of the ``record`` in the table on disk; ``reasons`` holds why
+    the others were rejected.
     """
     new_id, taxa = number_taxa(plan, named.taxa)
     plan = plan.with_columns(new_id.gather(plan["taxon_id"]).alias("taxon_id"))
@@ -264,7 +264,7 @@ def _write(
 
 
 def _iter_plan(reading: RecordTables, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The plan by split and key, in slices, with what stayed on disk: its rows are in the order of their keys."""
+    """Yield the plan by split and key in slices, joined with the columns on disk, whose rows are in key order."""
     decided = plan.select("record", "split", "group", "taxon_id", "pdq")
     whole = pl.scan_parquet(reading.records_path).select("key", "source", "record_id", "location", "facts")
     for split in sorted(decided["split"].unique()):

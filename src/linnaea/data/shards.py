@@ -1,8 +1,7 @@
-"""The shard format: WebDataset tars and a Parquet index beside them. The only code that knows it.
+"""The shard format of data sets: WebDataset tars with a Parquet index. No other module depends on its details.
 
-A sample is ``<key>.jpg`` and ``<key>.json`` (and texts, where asked for) in a plain ustar archive whose bytes
-are a function of its content alone. The index holds every picture's place, so that any sample of any shard is
-one ``pread`` away.
+A sample is ``<key>.jpg`` and ``<key>.json`` (and optional texts) in a plain ustar archive whose bytes are a function of
+its content only. The index holds the offset of every picture, so reading any sample takes one ``pread``.
 """
 
 import hashlib
@@ -41,23 +40,23 @@ INDEX_SCHEMA: dict[str, Any] = {
     "sha256": pl.String,
     "pdq": pl.String,
 }
-"""``index.parquet``: a row per picture; ``offset`` and ``size`` are those of the JPEG inside the shard. ``pdq`` is the
-perceptual hash of the original as 64 hex digits, null where none was asked for (and in data sets built before it)."""
+"""Columns of ``index.parquet``, one row per picture; ``offset`` and ``size`` locate the JPEG inside the shard. ``pdq``
+is the perceptual hash of the original as 64 hex digits, null if none was computed (and in older data sets)."""
 
 TAXA_SCHEMA: dict[str, Any] = {
     "taxon_id": pl.Int32,
     **dict.fromkeys(NAME_COLUMNS, pl.String),
 }
-"""``taxa.parquet``: the only place where names live; ``taxon_id`` is the row, in depth-first order."""
+"""Columns of ``taxa.parquet``, the only table with names; ``taxon_id`` is the row, in depth-first order."""
 
 
 def sort_taxa(taxa: Iterable[Taxon]) -> list[Taxon]:
-    """The distinct ``taxa`` in depth-first order of the tree: the order of their ids."""
+    """Return the distinct ``taxa`` in depth-first order of the tree, which is the order of their ids."""
     return sorted(set(taxa), key=lambda taxon: (taxon.lineage, taxon.common_name, taxon.authorship))
 
 
 def make_taxa_table(taxa: Iterable[Taxon]) -> pl.DataFrame:
-    """The distinct ``taxa`` as a table of :data:`TAXA_SCHEMA`."""
+    """Return the distinct ``taxa`` as a table with :data:`TAXA_SCHEMA`."""
     rows = [
         {
             "taxon_id": number,
@@ -71,19 +70,19 @@ def make_taxa_table(taxa: Iterable[Taxon]) -> pl.DataFrame:
 
 
 def taxa_from_table(table: pl.DataFrame) -> list[Taxon]:
-    """The rows of a taxon table as values."""
+    """Return the rows of a taxon table as :class:`Taxon` values."""
     names = table.select(*RANK_LABELS, "common_name").fill_null("").rows()
     return [Taxon(lineage[:-1], common_name=lineage[-1]) for lineage in names]
 
 
 class ShardWriter:
-    """Writes one shard; the file's bytes depend on nothing but what is added, in that order."""
+    """The writer of one shard; the file's bytes depend only on the samples and their order."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def add(self, key: str, jpeg: bytes, facts: Mapping[str, Any], texts: Mapping[str, str]) -> int:
-        """Add one sample; returns the offset of its JPEG in the shard."""
+        """Add one sample and return the offset of its JPEG in the shard."""
         offset = self._add_member(f"{key}.jpg", jpeg)
         self._add_member(f"{key}.json", json.dumps(facts, ensure_ascii=False, sort_keys=True).encode())
         for name, text in texts.items():
@@ -104,10 +103,10 @@ class ShardWriter:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A finished data set, or one split of it; opened with :meth:`open`.
+    """A finished data set, or a part of it; :meth:`open` opens one.
 
-    ``index`` and ``taxa`` are tables of :data:`INDEX_SCHEMA` and :data:`TAXA_SCHEMA`. Reading is random access
-    by row, safe from any number of threads and in forked or spawned processes.
+    ``index`` and ``taxa`` are tables with :data:`INDEX_SCHEMA` and :data:`TAXA_SCHEMA`. Reading is random access by
+    row, and safe from any number of threads and in forked or spawned processes.
     """
 
     directory: Path
@@ -120,13 +119,13 @@ class DataSet:
         """Open a data set.
 
         Raises:
-            LinnaeaError: there is none, or its build was not finished.
+            LinnaeaError: the folder is not a data set, or its build was not finished.
         """
         if not (directory / "manifest.json").exists():
             state = (
                 "was not finished; run the same `linnaea data build` again"
                 if (directory / ".build").exists()
-                else "is no data set (no manifest.json); make one with `linnaea data build`"
+                else "not a data set (no manifest.json); make one with `linnaea data build`"
             )
             raise LinnaeaError(f"{directory}: {state}")
         try:
@@ -134,17 +133,17 @@ class DataSet:
             taxa = pl.read_parquet(directory / "taxa.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(
-                f"{directory}: its tables cannot be read ({error}); they cannot be mended, build it again"
+                f"{directory}: its tables cannot be read ({error}); they cannot be repaired, so build it again"
             ) from error
         if "pdq" not in index.columns:
             index = index.with_columns(pdq=pl.lit(None, pl.String))
         return cls(directory, index, taxa)
 
     def split(self, name: str) -> Self:
-        """The part of the data set in one split; ``train-small`` is one of ten pictures of ``train``, by hash.
+        """Return the part of the data set in one split; ``train-small`` is a tenth of ``train``, by hash.
 
         Raises:
-            LinnaeaError: there is no such split.
+            LinnaeaError: the split does not exist.
         """
         part = self.index.filter(pl.col("split") == name)
         if part.is_empty() and name == TRAIN_SMALL:
@@ -155,7 +154,7 @@ class DataSet:
         return replace(self, index=part)
 
     def sources(self, names: tuple[str, ...]) -> Self:
-        """The part that comes from some sources (all of them for an empty tuple).
+        """Return the part from some sources (from all of them for an empty tuple).
 
         Raises:
             LinnaeaError: a source is not in the data set.
@@ -170,10 +169,10 @@ class DataSet:
         return replace(self, index=self.index.filter(pl.col("source").is_in(names)))
 
     def to_species(self) -> Self:
-        """The part whose names go down to the species.
+        """Return the part that is named to the species.
 
         Raises:
-            LinnaeaError: there is none.
+            LinnaeaError: no photograph is named to the species.
         """
         named = self.taxa.filter(pl.col("species") != "")["taxon_id"]
         part = self.index.filter(pl.col("taxon_id").is_in(named.implode()))
@@ -189,10 +188,10 @@ class DataSet:
         return self.index["shard"].to_list(), self.index["offset"].to_list(), self.index["size"].to_list()
 
     def read(self, row: int) -> bytes:
-        """The JPEG of one row of the index.
+        """Return the JPEG of one row of the index.
 
         Raises:
-            LinnaeaError: the shard is missing or shorter than the index says.
+            LinnaeaError: the shard is missing or shorter than the index states.
         """
         shards, offsets, sizes = self._places
         shard, offset, size = shards[row], offsets[row], sizes[row]
@@ -210,7 +209,7 @@ class DataSet:
                 descriptor = os.open(self.directory / shard, os.O_RDONLY)
             except OSError as error:
                 raise LinnaeaError(f"{self.directory / shard}: {error.strerror}; see `linnaea data check`") from error
-            # Two threads may race here: both descriptors are good, one is kept.
+            # Two threads may race here: both descriptors are valid, and one is kept.
             descriptor = self._files.setdefault(slot, descriptor)
         return descriptor
 
@@ -221,14 +220,14 @@ class DataSet:
 
     @property
     def pictured_taxa(self) -> pl.DataFrame:
-        """The rows of ``taxa`` that this part has images of."""
+        """The rows of ``taxa`` with images in this part."""
         return self.taxa.filter(pl.col("taxon_id").is_in(self.index["taxon_id"].unique().implode()))
 
     def taxon(self, taxon_id: int) -> Taxon:
         return self.taxa_list[taxon_id]
 
     def iter_facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and facts of every sample of this part, from the shards; shards that are not there are passed over."""
+        """Yield key and facts of every sample of this part from the shards; missing shards are skipped."""
         wanted = set(self.index["key"])
         for shard in sorted(set(self.index["shard"])):
             path = self.directory / shard
@@ -250,7 +249,7 @@ class DataSet:
 
 
 def sha256_of_file(path: Path) -> str:
-    """The checksum of a file, read in blocks."""
+    """Return the SHA-256 of a file, which is read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -262,10 +261,10 @@ def write_parquet(table: pl.DataFrame, path: Path) -> None:
 
 
 def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of every member of a shard.
+    """Yield name, offset and size of every member of a shard.
 
     Raises:
-        LinnaeaError: the tar is broken or cut short.
+        LinnaeaError: the tar is broken or truncated.
     """
     size = path.stat().st_size
     try:
@@ -274,9 +273,9 @@ def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
             for member in tar:
                 end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
                 if end > size:
-                    raise LinnaeaError(f"{path}: cut short inside {member.name}")
+                    raise LinnaeaError(f"{path}: truncated inside {member.name}")
                 yield member.name, member.offset_data, member.size
             if size < end + 2 * TAR_BLOCK:
-                raise LinnaeaError(f"{path}: cut short (no end mark)")
+                raise LinnaeaError(f"{path}: truncated (no end mark)")
     except tarfile.TarError as error:
-        raise LinnaeaError(f"{path}: is no tar archive ({error})") from error
+        raise LinnaeaError(f"{path}: not a tar archive ({error})") from error

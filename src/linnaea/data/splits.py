@@ -1,7 +1,7 @@
-"""Which picture is trained on and which is kept: by stable hashes, so the same on every machine.
+"""The splits of a data set, assigned by stable hashes and so equal on every machine.
 
-A group (photographs of one individual, near copies) never straddles a split. Held-out taxa have no picture in
-any other split. A benchmark drawn from rare species leaves no picture of these species in training either.
+All pictures of a group (one individual, near copies) are in one split. Held-out taxa have no picture in any other
+split. The species of a benchmark drawn from rare species have no picture in training either.
 """
 
 import hashlib
@@ -16,96 +16,96 @@ from linnaea.taxonomy.taxon import Taxon
 
 TRAIN, VAL, TEST, UNSEEN = "train", "val", "test", "unseen"
 BENCHMARK, HELD_BACK = "benchmark", "held-back"
-"""The pictures drawn for a benchmark, and the others of its species: a split of their own, not rejects, because they
-are whole, accounted for, and just what few-shot learners of these species need; nothing trains on them unasked."""
+"""The splits of the pictures drawn for a benchmark and of the other pictures of its species. The others are not
+rejects, because few-shot learners of these species need them; training uses them only on request."""
 
 TRAIN_SMALL, TRAIN_SMALL_SHARE = "train-small", 0.1
-"""One of ten training pictures, by hash: a view of ``train``, stored nowhere."""
+"""A tenth of the training pictures, by hash; it is a view of ``train`` and not stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkDraw:
-    """A benchmark of the kind of Rare Species (BioCLIP, arXiv 2311.18803, section 4.2): some pictures each of species
-    from a list, which training never sees."""
+    """The options of a benchmark as Rare Species (BioCLIP, arXiv 2311.18803, section 4.2): some pictures of each
+    species in a list, which training never sees."""
 
     names: Path
-    """A file of names of species: one a line, or a table."""
+    """A file of species names: one per line, or a table."""
     column: str = ""
-    """Column of the table that holds the names, where it has several."""
+    """Column of the table that holds the names, if it has several columns."""
     source: str = ""
-    """Draw from this source alone, and only species that occur in no other; empty: from all sources together."""
+    """Draw from this source only, and only species that occur in no other source; empty: draw from all sources."""
     min_images: int = 30
-    """A species with fewer pictures is passed over."""
+    """A species with fewer pictures is skipped."""
     n_images: int = 30
-    """Pictures drawn of each species."""
+    """Number of pictures drawn per species."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_images <= self.min_images:
-            raise ValueError("a benchmark draws at least 1 image of a species, and not more than min_images")
+            raise ValueError("a benchmark must draw at least 1 image per species, and at most min_images")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRule:
-    """Shares of the pictures (``val``, ``test``) and of the taxa held out whole (``unseen``)."""
+    """The shares of the pictures (``val``, ``test``) and of the held-out taxa (``unseen``)."""
 
     val: float = 0.05
-    """Share of the pictures for choosing checkpoints and calibration."""
+    """Share of the pictures for the choice of checkpoints and for calibration."""
     test: float = 0.05
-    """Share of the pictures to report on."""
+    """Share of the pictures for testing."""
     unseen: float = 0.0
     """Share of the taxa of rank ``unseen_rank`` that are held out with all their pictures."""
     unseen_rank: Rank = Rank.SPECIES
     """Rank at which taxa are held out: species, genus or family."""
     seed: int = 0
-    """Another seed gives other splits."""
+    """Seed of the splits."""
     benchmark: BenchmarkDraw | None = None
     """Draw a benchmark of rare species."""
 
     def __post_init__(self) -> None:
         if min(self.val, self.test, self.unseen) < 0 or self.val + self.test > 1 or self.unseen > 1:
-            raise ValueError("shares of splits lie between 0 and 1, and val + test is at most 1")
+            raise ValueError("shares of splits must be between 0 and 1, and val + test at most 1")
 
     def split_of(self, source: str, unit: str) -> str:
-        """The split of one picture or group (``unit``) of a source."""
+        """Return the split of one picture or group (``unit``) of a source."""
         place = unit_interval(f"{self.seed}/picture/{source}/{unit}")
         if place < self.test:
             return TEST
         return VAL if place < self.test + self.val else TRAIN
 
     def holds_out(self, name: str) -> bool:
-        """Whether the taxon with this name (see :func:`held_out_name`) is held out."""
+        """Return whether the taxon with this name (see :func:`held_out_name`) is held out."""
         return bool(name) and unit_interval(f"{self.seed}/taxon/{name}") < self.unseen
 
 
 def held_out_name(taxon: Taxon, rank: Rank) -> str:
-    """The name that decides whether a taxon is held out at ``rank``; ``""`` if it has none.
+    """Return the name that decides whether a taxon is held out at ``rank``, or ``""`` if it has none.
 
-    The ranks above do not count: a lineage that one source gives in full and another in part is one taxon.
+    Higher ranks are ignored: a lineage that is complete in one source and partial in another is one taxon.
     """
     return taxon.scientific_name if rank == Rank.SPECIES and taxon.species else taxon.lineage[rank]
 
 
 def unit_interval(text: str) -> float:
-    """A number in [0, 1) that depends on ``text`` alone, on every machine."""
+    """Return a number in [0, 1) that depends only on ``text``, equal on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
 
 
 def is_in_train_small(key: pl.Expr) -> pl.Expr:
-    """Whether a picture of ``train`` is one of the ten: its key is a hash already, of which eight digits decide."""
+    """Return whether a picture of ``train`` is in the tenth, by eight digits of its key, which is a hash already."""
     return key.str.slice(-8).str.to_integer(base=16, dtype=pl.UInt32) < int(TRAIN_SMALL_SHARE * 2**32)
 
 
 def assign_splits(
     plan: pl.DataFrame, taxa: Sequence[Taxon], rule: SplitRule, rare: Collection[str] = ()
 ) -> pl.DataFrame:
-    """Fill the column ``split`` where it is empty, and keep groups and held-out taxa together.
+    """Fill the empty cells of the column ``split``, and keep groups and held-out taxa together.
 
-    ``plan`` has columns source, record_id, group, split and taxon_id (a row of ``taxa``); and ``scope`` where groups
-    reach across sources: "" for such a group, else the source. A split that the source gives stands: a picture
-    without one follows its group, and a taxon with pictures in a given split is not held out, nor drawn for the
-    benchmark (``rare`` are the scientific names of the species that may be). Returns the plan with one more column,
-    ``reason``: non-empty for the pictures that no split can take, because their group holds a picture of a held-out
-    taxon, or because sources give copies of one picture several splits.
+    ``plan`` has the columns source, record_id, group, split and taxon_id (a row of ``taxa``). If groups reach across
+    sources, it also has ``scope``: "" for such a group, else the source. A split that the source gives is kept. A
+    picture without one follows its group. A taxon with pictures in a given split is neither held out nor drawn for the
+    benchmark (``rare`` holds the scientific names of the candidates). Returns the plan with one more column,
+    ``reason``: it is non-empty for pictures that fit no split, because their group holds a picture of a held-out taxon,
+    or because sources give copies of one picture several splits.
     """
     if "scope" not in plan.columns:
         plan = plan.with_columns(scope="source")
@@ -128,28 +128,28 @@ def assign_splits(
 
 
 def _straddling(plan: pl.DataFrame) -> pl.DataFrame:
-    """Why no split can take a picture: ``reason``."""
+    """Return ``reason``: why a picture fits no split."""
     grouped = pl.col("group") != ""
     if not plan.select(grouped.any()).item():
         return plan.with_columns(reason=pl.lit(""))
     reasons = pl.lit("")
-    whole = (HELD_BACK, UNSEEN, BENCHMARK)  # the last one is kept where a group holds several
+    whole = (HELD_BACK, UNSEEN, BENCHMARK)  # if a group holds several, the last one is used
     for number, split in enumerate(whole):
         outside = grouped & pl.col("by_hash") & ~pl.col("split").is_in(whole[number:])
         holds = (pl.col("by_hash") & (pl.col("split") == split)) if split != UNSEEN else pl.col("split") == split
         what = "the benchmark" if split == BENCHMARK else "a held-out taxon"
         straddles = outside & holds.any().over("scope", "group")
-        reasons = pl.when(straddles).then(pl.lit(f"its group holds a picture of {what}")).otherwise(reasons)
-    # Only a group of copies has an empty scope: of an individual's photographs each may stay where its source put it.
+        reasons = pl.when(straddles).then(pl.lit(f"group holds a picture of {what}")).otherwise(reasons)
+    # Only a group of copies has an empty scope; the photographs of an individual may keep the splits of their source.
     elsewhere = (pl.col("scope") == "") & grouped & (pl.col("split") != pl.col("of_group")) & ~pl.col("by_hash")
-    found = pl.when(elsewhere).then(pl.lit("a copy of it is in another split")).otherwise(reasons)
+    found = pl.when(elsewhere).then(pl.lit("copy is in another split")).otherwise(reasons)
     return plan.with_columns(found.alias("reason"))
 
 
 def _follow_group(plan: pl.DataFrame) -> pl.DataFrame:
-    """Give a picture without a split the one that the source gave its group; the kept-back one where it gave two.
+    """Give a picture without a split the split of its group in the source; if there are two, the held-out one.
 
-    That split of the group is added as ``of_group``, null where there is none.
+    The split of the group is added as ``of_group``, null if there is none.
     """
     given = plan.filter((pl.col("group") != "") & (pl.col("split") != ""))
     by_group = given.select("scope", "group", "split").unique().sort(pl.col("split") == TRAIN, "split")
@@ -161,10 +161,10 @@ def _follow_group(plan: pl.DataFrame) -> pl.DataFrame:
 
 
 def _draw(plan: pl.DataFrame, draw: BenchmarkDraw, seed: int, rare: Collection[str]) -> pl.DataFrame:
-    """Fill ``split`` for the species of the benchmark: the first pictures by hash, and the others held back.
+    """Fill ``split`` for the species of the benchmark: the first pictures by hash are drawn, the others held back.
 
-    Pictures are drawn group by group; those of the last group that the benchmark has no room for share a group with
-    it, and :func:`_straddling` refuses them.
+    Pictures are drawn group by group. If the last group does not fit the benchmark, :func:`_straddling` rejects its
+    remaining pictures.
     """
     fits = (pl.col("split") == "").all() & (pl.len() >= draw.min_images)
     if draw.source:

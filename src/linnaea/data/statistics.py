@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: per split, source, rank and licence; how unevenly the taxa are covered."""
+"""Statistics of a data set: counts per split, source, rank and licence, and how evenly the taxa are covered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ class Statistics:
     n_bytes: int
     n_taxa: int
     by_split: pl.DataFrame
-    """split, images, taxa, shards, bytes"""
+    """Columns split, images, taxa, shards, bytes."""
     by_source: pl.DataFrame
-    """source, images, taxa, complete (share of images whose seven ranks are all named)"""
+    """Columns source, images, taxa, complete (share of images with all seven ranks)."""
     by_rank: pl.DataFrame
-    """rank, names (distinct taxa at that rank), images (that are named at least so far), share"""
+    """Columns rank, names (distinct taxa at that rank), images (named at that rank), share."""
     by_licence: pl.DataFrame
-    """licence, allows (open, non-commercial, closed), images, share"""
+    """Columns licence, allows (open, non-commercial, closed), images, share."""
     by_source_licence: pl.DataFrame
-    """source, licence, images"""
+    """Columns source, licence, images."""
     images_per_taxon: pl.Series
-    """Images of each taxon that has any, most first."""
+    """Number of images of each taxon with images, in descending order."""
     sizes: pl.DataFrame
-    """quantile, width, height, bytes of the stored pictures"""
+    """Columns quantile, width, height, bytes of the stored pictures."""
     share_complete: float
     """Share of images with all seven ranks."""
     share_common_name: float
@@ -46,12 +46,12 @@ class Statistics:
 
     @property
     def n_head(self) -> int:
-        """How many of the commonest taxa hold half of the images."""
+        """The number of the commonest taxa that hold half of the images."""
         return int((self.images_per_taxon.cum_sum() < HEAD_SHARE * self.n_images).sum()) + 1
 
     @property
     def gini(self) -> float:
-        """How uneven images per taxon are: 0 all the same, near 1 nearly all images in one taxon (Gini 1912)."""
+        """The Gini coefficient of images per taxon: 0 if all are equal, near 1 if one has nearly all (Gini 1912)."""
         return gini(self.images_per_taxon.to_numpy())
 
     @property
@@ -61,7 +61,7 @@ class Statistics:
 
     @property
     def taxa_by_size(self) -> dict[str, int]:
-        """How many taxa have one picture, few, many."""
+        """The number of taxa with one image, few images, and many images."""
         counts = self.images_per_taxon
         return {
             "with 1 image": int((counts == 1).sum()),
@@ -70,7 +70,7 @@ class Statistics:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values, for ``linnaea data stats --json``."""
+        """Return all statistics as plain values, for ``linnaea data stats --json``."""
         return {
             "images": self.n_images,
             "bytes": self.n_bytes,
@@ -96,7 +96,7 @@ class Statistics:
 
 
 def gini(counts: "np.typing.NDArray[Any] | Sequence[int]") -> float:
-    """The Gini coefficient of ``counts``: half the mean absolute difference of two of them over their mean."""
+    """Return the Gini coefficient of ``counts``: half the mean absolute difference of two of them over their mean."""
     ordered = np.sort(np.asarray(counts, dtype=np.float64))
     total = ordered.sum()
     if not total:
@@ -106,7 +106,7 @@ def gini(counts: "np.typing.NDArray[Any] | Sequence[int]") -> float:
 
 
 def measure(dataset: "DataSet") -> Statistics:
-    """Count everything the report shows; one join of index and taxa, a few seconds for ten million images."""
+    """Return the statistics of a data set; one join of index and taxa takes a few seconds for ten million images."""
     index, taxa = dataset.index, dataset.taxa
     joined = index.select("split", "shard", "source", "size", "taxon_id").join(
         taxa.select("taxon_id", *RANK_LABELS, "common_name"), on="taxon_id", how="left"
@@ -139,9 +139,9 @@ def measure(dataset: "DataSet") -> Statistics:
 
 
 def load_licences(dataset: "DataSet") -> pl.DataFrame:
-    """key, source, licence_id, attribution and the facts they come from, a row per row of the index and in its order.
+    """Return key, source, licence_id, attribution and their facts, one row per row of the index, in its order.
 
-    A picture of which nothing is known (a data set from before there were such tables) has no licence stated.
+    A picture without such facts (in a data set older than these tables) has no licence stated.
     """
     keys = dataset.index.select("key", "source")
     path = dataset.directory / "licences.parquet"

@@ -1,7 +1,7 @@
 """A small artificial tree of life, drawn procedurally: data for the demo and for tests.
 
-Visible traits are fixed at the ranks of a tree of seven ranks (:class:`~linnaea.data.drawing.Traits`): relatives
-look alike, and a species that was never seen can be placed by its genus. Everything is a function of the seed.
+Each visible trait is fixed at one rank of a tree of seven ranks (:class:`~linnaea.data.drawing.Traits`). Relatives
+look alike, so the genus of an unseen species can be recognised. Everything is a function of the seed.
 """
 
 import csv
@@ -29,7 +29,7 @@ SPECIES_PER_GENUS = 5
 GENERA_PER_FAMILY = 3
 MIN_SPECIES = 8
 N_UNSEEN_STEP = 8
-"""One species in eight is held out whole."""
+"""One species in eight is held out with all its photographs."""
 
 CLADES = (
     ("Animaria", "Pterozoa", "Lepismata", "moth", ("gliders", "emperors")),
@@ -48,7 +48,7 @@ ONSETS = ("b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "pr",
 VOWELS = ("a", "e", "i", "o", "u", "ae", "y")
 CODAS = ("", "l", "n", "r", "s", "x", "")
 COUNTS, PALES, ACCENT_SHIFTS = (2, 5, 3, 6, 4), (0.1, 0.7, 0.55, 0.25, 0.85), (0.0, 0.04, -0.04, 0.07, -0.07)
-"""What tells the species of a genus apart: density of the pattern, lightness, a shade of its colour."""
+"""The differences between species of a genus: density of the pattern, lightness, a shade of its colour."""
 EPITHET_ENDINGS = ("us", "a", "ensis", "atus", "ella", "oides", "ifer", "icus")
 FAMILY_ENDING = {"Animaria": "idae", "Plantaria": "aceae", "Fungaria": "aceae"}
 ORDER_ENDING = {"Animaria": "iformes", "Plantaria": "ales", "Fungaria": "ales"}
@@ -56,23 +56,23 @@ ORDER_ENDING = {"Animaria": "iformes", "Plantaria": "ales", "Fungaria": "ales"}
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """How large a tree of life to draw."""
+    """The size of the tree of life to draw."""
 
     n_species: int = 240
     n_images: int = 16
     """Photographs per species."""
     size: int = 96
-    """Width and height of the photographs, pixels."""
+    """Width and height of the photographs, in pixels."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.n_species < MIN_SPECIES or self.n_images < 1 or self.size < 16:
-            raise ValueError(f"at least {MIN_SPECIES} species, 1 photograph of each, 16 pixels")
+            raise ValueError(f"needs at least {MIN_SPECIES} species, 1 photograph of each, and 16 pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticSpecies:
-    """One species: its place in the tree, what it looks like, whether it is held out."""
+    """One species: its place in the tree, its appearance, and whether it is held out."""
 
     taxon: Taxon
     traits: Traits
@@ -94,10 +94,10 @@ def synthesize(
     n_workers: int = 0,
     on_progress: OnProgress = ignore_progress,
 ) -> SyntheticSummary:
-    """Draw a tree of life into ``directory``: class folders named as iNat21's, and ``metadata.csv``.
+    """Draw a tree of life into ``directory``: class folders with names as in iNat21, and ``metadata.csv``.
 
-    The table is written last. The same command goes on where it was interrupted and leaves a finished
-    drawing alone; the files do not depend on the number of workers.
+    The table is written last. The same command resumes an interrupted drawing and leaves a finished one unchanged; the
+    files do not depend on the number of workers.
 
     Raises:
         LinnaeaError: the folder holds something else.
@@ -118,14 +118,14 @@ def synthesize(
 
 
 def make_species(config: SyntheticConfig) -> list[SyntheticSpecies]:
-    """All species of the tree, in depth-first order."""
+    """Return all species of the tree in depth-first order."""
     rng = np.random.default_rng([config.seed, 1])
     words = _Words(rng)
     n_genera = -(-config.n_species // SPECIES_PER_GENUS)
     genera = _make_genera(n_genera, words)
     species: list[SyntheticSpecies] = []
     for number in range(config.n_species):
-        # Round-robin over genera, so that their sizes differ by one at most.
+        # Round-robin over genera, so that their sizes differ by at most one.
         genus, place = genera[number % n_genera], number // n_genera
         species.append(genus.make_species(place, words))
     species.sort(key=lambda s: s.taxon.lineage)
@@ -168,7 +168,7 @@ class _Genus:
 
 
 def _make_genera(n_genera: int, words: "_Words") -> list[_Genus]:
-    """Genera over clades, two orders a clade, families as they are needed."""
+    """Distribute genera over clades, with two orders per clade and families as needed."""
     n_families = max(len(CLADES) if n_genera >= len(CLADES) else 1, -(-n_genera // GENERA_PER_FAMILY))
     families = []
     orders: dict[tuple[int, int], str] = {}
@@ -198,7 +198,7 @@ def _make_genera(n_genera: int, words: "_Words") -> list[_Genus]:
 
 
 class _Words:
-    """Latin-like words, each given out once."""
+    """A generator of Latin-like words, each returned once."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -215,7 +215,7 @@ class _Words:
                 return word
 
     def make_unique(self, name: str) -> str:
-        """``name``, or ``name`` with a word before it, if it has been given out already."""
+        """Return ``name``, with a word before it if it was returned already."""
         for prefix in ("", "Eastern ", "Western ", "Southern ", "Dwarf ", "Giant ", "Mountain ", "River "):
             candidate = prefix + (name if not prefix else name[0].lower() + name[1:])
             if candidate not in self._given:
@@ -228,7 +228,7 @@ class _Words:
 
 
 def _choose_unseen(species: list[SyntheticSpecies]) -> set[int]:
-    """About every eighth species, at most one of a genus, where two of the genus remain."""
+    """Choose about every eighth species, at most one per genus, and only if two of the genus remain."""
     by_genus: dict[str, list[int]] = {}
     for number, one in enumerate(species):
         by_genus.setdefault(one.taxon.genus, []).append(number)
@@ -239,7 +239,7 @@ def _choose_unseen(species: list[SyntheticSpecies]) -> set[int]:
 
 
 def folder_name(number: int, taxon: Taxon) -> str:
-    """A class folder as iNat21 names it."""
+    """Return the name of a class folder as in iNat21."""
     return "_".join([f"{number:05d}", *taxon.lineage])
 
 
@@ -293,7 +293,7 @@ def _table_rows(config: SyntheticConfig, species: list[SyntheticSpecies]) -> Ite
 
 
 def _seen_split(image: int, n_images: int) -> str:
-    """The last eighth of a species' photographs is the test, the eighth before it the validation."""
+    """Return the split of a photograph: the last eighth of a species is for testing, the one before for validation."""
     eighth = max(1, n_images // 8)
     if n_images < 3 or image < n_images - 2 * eighth:
         return "train"

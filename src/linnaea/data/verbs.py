@@ -1,7 +1,7 @@
 """The verbs of data sets: build, check, describe, repair, export, download and synthesize.
 
-Each opens what it is given, shows progress in a terminal or a notebook, and returns a typed result. The commands under
-``linnaea data`` call these functions and print.
+Each one opens its input, shows progress in a terminal or a notebook, and returns a typed result. The commands under
+``linnaea data`` call these functions and print the result.
 """
 
 import json
@@ -48,22 +48,22 @@ PathLike = str | Path
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltDataSet:
-    """What :func:`build` made, and what became of every record."""
+    """The result of :func:`build`: the data set, and the counts of all records."""
 
     directory: Path
     """Folder of the data set; :meth:`open` opens it."""
     summary: BuildSummary
     """Records in, images out, rejects by reason."""
     notes: tuple[str, ...] = ()
-    """How the folders were read, what checklists settled, and what was found of benchmarks."""
+    """Notes on the reading of folders, the names that checklists resolved, and the copies found in benchmarks."""
     warnings: tuple[str, ...] = ()
-    """What is probably not meant, such as a benchmark of which nothing was found."""
+    """Signs of a probable mistake, such as a benchmark without any match."""
 
     def open(self) -> DataSet:
         """Open the data set.
 
         Raises:
-            LinnaeaError: No photograph made it into the data set.
+            LinnaeaError: The data set has no photographs.
         """
         return DataSet.open(self.directory)
 
@@ -90,21 +90,21 @@ def build(
 ) -> BuiltDataSet:  # fmt: skip
     """Build a data set from a folder of class folders, a table of photographs, or a configuration.
 
-    The same call goes on with an interrupted build, and leaves a finished one alone.
+    The same call resumes an interrupted build, and leaves a finished one unchanged.
 
     ```python
     built = linnaea.build("class-folders/", "data/", duplicates="group")
     print(built.summary.n_out, "photographs of", len(built.open().taxa_list), "taxa")
     ```
 
-    ``source`` is a folder with one folder of photographs per class, or a table (CSV, TSV, Parquet, Excel) with a row
-    per photograph, or a TOML file that names sources and options (only ``workers``, ``engine``, ``ray_address`` and
-    ``overwrite`` count beside it). The options are those of ``linnaea data build --help``. ``on_note`` is called with
-    each note as soon as it is known; the result keeps them all.
+    ``source`` is a folder with one folder of photographs per class, a table (CSV, TSV, Parquet, Excel) with one row
+    per photograph, or a TOML file of sources and options. With a TOML file, only ``workers``, ``engine``,
+    ``ray_address`` and ``overwrite`` apply besides. The options are those of ``linnaea data build --help``.
+    ``on_note`` is called with each note as it arises; the result holds all notes.
 
     Raises:
-        UsageError: Options contradict one another.
-        LinnaeaError: The source cannot be read or holds no photograph; the folder holds something else.
+        UsageError: Options contradict each other.
+        LinnaeaError: The source cannot be read or has no photographs, or the folder holds something else.
     """
     path, directory = Path(source), Path(output)
     if path.suffix.lower() == ".toml":
@@ -147,12 +147,12 @@ def _as_usage_error() -> Iterator[None]:
 
 
 def make_naming(checklist: Sequence[str], *, resolve: bool) -> NamingRule:
-    """The rule about names: ``resolve`` without a checklist means the embedded one."""
+    """Return the rule for names; ``resolve`` without a checklist means the embedded one."""
     return NamingRule(checklists=tuple(checklist) or (("inat",) if resolve else ()))
 
 
 def make_benchmarks(paths: Sequence[Path], *, by_taxon: bool) -> tuple[Benchmark, ...]:
-    """Benchmarks named after their folder or table, or after their path where two have the same name."""
+    """Return benchmarks named after their folder or table, or after their path if two have the same name."""
     names = [path.stem if path.is_file() else path.resolve().name for path in paths]
     named = {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
     return tuple(Benchmark(name=name, path=path, by_taxon=by_taxon) for name, path in named.items())
@@ -195,14 +195,14 @@ def _build(
 
 
 def _how_read(sources: Sequence[Source]) -> Iterator[str]:
-    """How each level of class folders is read."""
+    """Yield how each level of class folders is read."""
     for source in sources:
         if isinstance(source, FolderSource):
             yield from (f"{source.name}: {line}" if len(sources) > 1 else line for line in source.tree.levels)
 
 
 def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
-    """Notes on names and benchmarks, and warnings, above all of a filter that matched nothing."""
+    """Return notes on names and benchmarks, and warnings, mainly about filters that matched nothing."""
     manifest = json.loads((directory / "manifest.json").read_text())
     notes, warnings = [], []
     if names := manifest.get("names"):
@@ -218,7 +218,7 @@ def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedDataSet:
-    """What :func:`check_data` found."""
+    """The result of :func:`check_data`."""
 
     directory: Path
     n_images: int
@@ -238,7 +238,7 @@ def check_data(
 ) -> CheckedDataSet:
     """Check every shard, every sample and the tables of a data set; with ``decode`` also decode every photograph.
 
-    ``on_problem`` is called with each problem when it is found.
+    ``on_problem`` is called with each problem as it is found.
 
     Raises:
         LinnaeaError: There is no finished data set.
@@ -263,10 +263,10 @@ def describe_data(data: PathLike) -> Statistics:
 
 
 def repair_data(data: PathLike) -> Repair:
-    """Rebuild the broken or missing shards of a data set, to the bytes they had.
+    """Rebuild the broken or missing shards of a data set, byte for byte.
 
     Raises:
-        LinnaeaError: There is no finished data set, or a table without which nothing can be mended is broken.
+        LinnaeaError: There is no finished data set, or a table that a repair needs is broken.
     """
     with progress_bar("repairing", "shards") as on_progress:
         return run_repair(Path(data), on_progress)
@@ -277,8 +277,8 @@ def export_data(
 ) -> ExportSummary:
     """Write a data set as Parquet for the Hub, TreeOfLife-10M's catalog, WebDataset with texts, or class folders.
 
-    The same call goes on with an interrupted export. ``split`` and ``within`` (a taxon, such as ``"Lepidoptera"`` or
-    ``"order:Lepidoptera"``) export a part alone.
+    The same call resumes an interrupted export. ``split`` and ``within`` (a taxon, such as ``"Lepidoptera"`` or
+    ``"order:Lepidoptera"``) select a part of the data set.
 
     Raises:
         LinnaeaError: Nothing is selected; the folder holds something else; the disk is full.
@@ -304,13 +304,13 @@ def download(
     ignore_robots: bool = False,
     allow_private: bool = False,
 ) -> DownloadSummary:
-    """Fetch the images of a table of URLs politely; the same call goes on with an interrupted download.
+    """Fetch the images of a table of URLs politely; the same call resumes an interrupted download.
 
     The options are those of ``linnaea data download --help``.
 
     Raises:
-        UsageError: An option is out of its range.
-        LinnaeaError: The table cannot be read, has no such column, or holds no rows for this ``part``.
+        UsageError: An option is out of range.
+        LinnaeaError: The table cannot be read, lacks the column, or has no rows for this ``part``.
     """
     number, _, n_parts = part.partition("/")
     if not (number.isdecimal() and n_parts.isdecimal()):
@@ -325,7 +325,7 @@ def download(
     with progress_bar("downloading", "URLs") as on_progress:
         summary = fetch_table(Path(table), Path(output), config, on_progress)
     if summary.n_in == 0:
-        raise LinnaeaError(f"{output}: the table holds no rows (for this --part)")
+        raise LinnaeaError(f"{output}: the table has no rows (for this --part)")
     return summary
 
 
@@ -334,10 +334,10 @@ def synthesize(
 ) -> SyntheticSummary:
     """Draw a small artificial tree of life: class folders with ``images`` photographs per species, and a table.
 
-    An interrupted drawing goes on, a finished one is left alone. ``size`` is the width and height in pixels.
+    An interrupted drawing is resumed, and a finished one stays unchanged. ``size`` is the width and height in pixels.
 
     Raises:
-        UsageError: A number is out of its range.
+        UsageError: A number is out of range.
         LinnaeaError: The folder holds something else.
     """
     with _as_usage_error():
@@ -349,17 +349,17 @@ def synthesize(
 def draw_no_organism(
     directory: PathLike, *, images: int = 400, size: int = 256, seed: int = 0, cutouts: Sequence[PathLike] = ()
 ) -> list[Path]:
-    """Draw pictures that show no organism: walls, cloth, pages, rooms, lights. Returns the files.
+    """Draw pictures without an organism (walls, cloth, pages, rooms, lights) and return their paths.
 
-    They teach a calibration when to abstain. ``cutouts`` are folders of PNG files with transparency; each is laid on
-    a drawn picture, in turn.
+    They calibrate when a model abstains. ``cutouts`` are folders of PNG files with transparency; each is placed on a
+    drawn picture, in turn.
 
     Raises:
-        UsageError: A number is out of its range.
-        LinnaeaError: The folders hold no PNG file.
+        UsageError: A number is out of range.
+        LinnaeaError: The folders have no PNG file.
     """
     if images < 1 or size < 16:
-        raise UsageError("--images is at least 1 and --size at least 16")
+        raise UsageError("--images must be at least 1 and --size at least 16")
     if not cutouts:
         return write_pictures(Path(directory), images, seed=seed, size=size)
     files = sorted(path for place in cutouts for path in Path(place).rglob("*.png"))

@@ -52,7 +52,7 @@ _REJECT_COLUMNS = {"reason": pl.String, "status": pl.Int32}
 
 
 class OnProgress(Protocol):
-    """A callback for progress: the number of settled URLs, the number of rows if known, and a note on the rate."""
+    """A callback for progress: the number of completed URLs, the number of rows if known, and a note on the rate."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
@@ -68,7 +68,7 @@ class DownloadSummary:
     """Distinct URLs with a file; fewer than ``n_out`` if rows share a URL."""
     n_bytes: int
     n_fetched: int
-    """URLs settled by this run; earlier runs settled the rest."""
+    """URLs completed by this run; earlier runs completed the rest."""
     reasons: Mapping[str, int]
     """Number of rows per reason, most frequent first."""
     hosts: pl.DataFrame

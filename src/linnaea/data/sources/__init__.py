@@ -91,7 +91,7 @@ def read_location(location: str) -> bytes:
         raise_if_passing(error, path)
         raise ImageError(f"archive cannot be read: {error.strerror}") from error
     if len(data) < size:
-        raise ImageError("archive is cut short")
+        raise ImageError("archive is truncated")
     return data
 
 
