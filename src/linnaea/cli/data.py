@@ -330,7 +330,7 @@ class Download:
     timeout: float = 120.0
     """Maximum time per picture, in seconds."""
     max_megabytes: float = 100.0
-    """Maximum size of a file, in bytes."""
+    """Maximum size of a file, in megabytes."""
     attempts: int = 5
     """Attempts per URL after temporary errors."""
     retry_failed: bool = False

@@ -26,7 +26,7 @@ ICICLE_WIDTH = 11.0
 ROW_HEIGHTS = (0.5, 0.55, 0.75, 1.0, 1.0, 1.0, 1.0)
 """Heights in inches; the lower rows leave room for vertical names."""
 LEANS = (0.0, 0.035, -0.035, 0.06, -0.05)
-"""Largest difference in hue (0..1) between a class and its kingdom."""
+"""Differences in hue (0..1) between the classes of a kingdom and the kingdom."""
 N_CARDS, N_KINGDOMS, CARD_SIDE = 6, 8, 220
 
 

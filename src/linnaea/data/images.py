@@ -41,7 +41,7 @@ Resize: TypeAlias = Literal["short-side", "squash-224"]
 """The two ways to resize: :func:`prepare` keeps the aspect ratio, :func:`squash` follows TreeOfLife-10M."""
 
 SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
-"""The JPEG quality of TreeOfLife-10M; webdataset's writer saves pictures with 100."""
+"""Side and JPEG quality of TreeOfLife-10M; webdataset's writer saves pictures with quality 100."""
 
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"

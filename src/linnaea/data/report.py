@@ -227,7 +227,7 @@ def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[st
             f"{statistics.n_images:,} photographs of {statistics.n_taxa:,} taxa, {statistics.n_bytes / 1e6:,.0f} MB."
             f" Taxa: {few}; the median taxon has {statistics.images_per_taxon_quantiles[0.5]:,}.\n\n{ranks}"
         ),
-        "Is it a sample of a larger set?": f"Yes, of the sources. How these were sampled: {_lower(NOT_KNOWN)}",
+        "Is it a sample of a larger set?": f"It is drawn from the sources. How these were sampled: {_lower(NOT_KNOWN)}",
         "What does an instance consist of?": (
             f"A JPEG (median {sizes['50%']['width']} x {sizes['50%']['height']} pixels), its source, record id and"
             " facts about rights, and a row of `taxa.parquet` with seven ranks, scientific and common name."

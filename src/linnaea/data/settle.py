@@ -44,7 +44,7 @@ from linnaea.taxonomy.taxon import Taxon
 OnProgress = Callable[[int, int | None], None]
 
 COUNTS_FILE = "settled.json"
-"""What the stage has to say in the manifest."""
+"""The counts of the stage for the manifest."""
 
 _DECISIVE = ("key", "split", "source", "record_id", "group", "taxon_id")
 """The columns that decide; the others (a path and facts, most of the bytes) stay on disk."""

@@ -293,7 +293,7 @@ def species_key(name: str) -> tuple[str, str] | None:
             return None
 
 
-# Vectors of an encoder that is handed in: they find crops and edits that no hash does.
+# Vectors by an encoder that the caller passes in; they find crops and edits that hashes miss.
 
 
 EncodePictures = Callable[[Sequence[Picture]], NDArray[np.float32]]
