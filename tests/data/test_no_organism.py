@@ -72,7 +72,7 @@ def test_the_command_lays_things_on_pictures(tmp_path: Path, capsys: pytest.Capt
     assert len({path.read_bytes() for path in paths}) == 7
     (tmp_path / "a/cup.png").write_bytes(b"no picture")
     assert main([*words, str(tmp_path / "a")]) == 1
-    assert "cup.png: no picture" in capsys.readouterr().err
+    assert "cup.png: not a picture" in capsys.readouterr().err
     write_cutout(tmp_path / "c/air.png", (1, 2, 3), 0)
     assert main([*words, str(tmp_path / "c")]) == 1
     assert "air.png: is fully transparent" in capsys.readouterr().err

@@ -609,7 +609,7 @@ def test_one_file_builds_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[
         (('kind = "eol"', 'kind = "eoll"'), "source 2: kind 'eoll' is not one of .*; did you mean 'eol'"),
         (('manifest = "eol', 'manifesto = "eol'), "source 2 (eol) has no 'manifesto'; did you mean 'manifest'"),
         (('taxa = "eol/taxon.tab"', ""), "source 2 (eol): needs taxa"),
-        (("short_side = 64", 'short_side = "64"'), "[build]: .*'64' is no int"),
+        (("short_side = 64", 'short_side = "64"'), "[build]: .*must be int, not '64'"),
         (("val = 0.0", "vall = 0.0"), "[build].splits has no 'vall'; did you mean 'val'"),
         (('"genus"', '"tribe"'), "'tribe' is not a rank"),
         (("val = 0.0", "val = 2.0"), "shares of splits"),

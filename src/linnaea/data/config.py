@@ -158,7 +158,7 @@ def _text(value: Any) -> str:
 
 def _exactly(value: Any, *kinds: type[Any]) -> Any:
     if type(value) not in kinds:
-        raise ValueError(f"{value!r} is not {' or '.join(kind.__name__ for kind in kinds)}")
+        raise ValueError(f"must be {' or '.join(kind.__name__ for kind in kinds)}, not {value!r}")
     return value
 
 
