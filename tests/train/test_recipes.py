@@ -11,7 +11,7 @@ from linnaea.cli import main
 from linnaea.errors import UsageError
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
 from linnaea.train.recipe import Descent, Feed, Recipe, list_changes, vary
-from linnaea.train.recipes import NOTES, RECIPES
+from linnaea.train.recipes import NOTES, RECIPES, choose_recipe
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
@@ -198,3 +198,20 @@ def test_overrides_take_what_python_has_at_hand() -> None:
     assert varied.feed.text_types == (TextType.SCI, TextType.COM)
     assert varied.feed.crop_scale == (0.5, 1.0)
     assert varied.tower.start == str(Path("a/run"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pretrained"),
+    [
+        ({}, "openai"),
+        ({"start": "nano"}, ""),
+        ({"start": "bioclip"}, ""),
+        ({"start": "hf-hub:org/name"}, ""),
+        ({"start": "ViT-B-32"}, "openai"),
+        ({"start": "ViT-B-32", "pretrained": "laion2b_e16"}, "laion2b_e16"),
+        ({"start": "nano", "pretrained": "weights.safetensors"}, "weights.safetensors"),
+    ],
+)
+def test_a_recipes_tag_goes_with_its_own_start(overrides: dict[str, str], pretrained: str) -> None:
+    _, recipe = choose_recipe("bioclip-vit-b16", overrides, evaluates=False)
+    assert recipe.tower.pretrained == pretrained

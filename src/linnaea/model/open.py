@@ -33,6 +33,11 @@ HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.
 """open_clip's names of the published models' architectures: what is known about them without their weights."""
 
 
+def names_weights(name: str) -> bool:
+    """Return whether ``name`` says which weights: a folder, or a bundled, published or hub model; no architecture."""
+    return bool(name) and (find_model_folder(name) is not None or name in HUB_MODELS or name.startswith((HUB, TIMM)))
+
+
 def open_encoder(
     name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
 ) -> "Encoder":

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from linnaea.errors import UsageError
+from linnaea.model.open import names_weights
 from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower, vary
 
@@ -235,10 +236,15 @@ def find_recipe(name: str) -> Recipe:
 def choose_recipe(recipe: str | Recipe, overrides: Mapping[str, Any], *, evaluates: bool) -> tuple[str, Recipe]:
     """Return a recipe's name and its values with ``overrides`` (:func:`linnaea.train.recipe.vary`).
 
+    The recipe's tag of pretrained weights belongs to its own start. Another start keeps the tag only where it is an
+    open_clip architecture, which needs one.
+
     Raises:
         UsageError: there is no such recipe, or an override does not fit it.
     """
     name, named = (recipe, find_recipe(recipe)) if isinstance(recipe, str) else (UNNAMED, recipe)
+    if "pretrained" not in overrides and names_weights(str(overrides.get("start", ""))):
+        overrides = {**overrides, "pretrained": ""}
     return name, vary(named, overrides, evaluates=evaluates)
 
 
