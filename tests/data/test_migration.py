@@ -162,5 +162,5 @@ def test_killed_anywhere_it_is_old_or_unreadable_or_new_and_can_be_finished(
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path, migration: Migration) -> None:
-    with pytest.raises(LinnaeaError, match="no finished data set"):
+    with pytest.raises(LinnaeaError, match="not a finished data set"):
         migrate_data_set(tmp_path, migration)
