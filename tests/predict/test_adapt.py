@@ -117,7 +117,7 @@ def test_the_command_gives_a_bank_that_predict_takes(
     assert "bad.jpg" in shown.err
     metrics = json.loads((head / "metrics.json").read_text())
     assert metrics["blended/nll"] <= metrics["zero-shot/nll"]
-    assert "What was taken for what" in (head / "report.html").read_text()
+    assert "Confusions" in (head / "report.html").read_text()
     out = tmp_path / "p.csv"
     images = [str(path) for path in sorted(mine.rglob("*.jpg")) if path.name != "bad.jpg"]
     assert main(["predict", *images, *model, "--labels", str(head), "--top-k", "1", "--output", str(out)]) == 0

@@ -330,7 +330,7 @@ def test_it_lies_beside_the_model_or_in_the_bank(tmp_path: Path) -> None:
     assert read_calibration({}, facts) == calibration
     assert read_calibration({"calibration": Calibration().to_json()}, facts) == Calibration()
     assert read_calibration({}, {}) is None
-    with pytest.raises(LinnaeaError, match="nowhere to write"):
+    with pytest.raises(LinnaeaError, match="not a label bank or model folder"):
         write_calibration(tmp_path, calibration)
     with pytest.raises(LinnaeaError, match="labels calibrate"):
         read_calibration({"calibration": {"temperature": "warm"}})

@@ -115,7 +115,7 @@ def test_torn_ends_are_cut_and_done_again(model: TaxonModel, folder: Path, tmp_p
 
 
 def test_what_is_no_index_or_another_models_is_one_line(model: TaxonModel, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(LinnaeaError, match="is no index"):
+    with pytest.raises(LinnaeaError, match="not an index"):
         Index.open(folder)
     with pytest.raises(LinnaeaError, match="not empty, and not an index"):
         update_index(model, [], folder)

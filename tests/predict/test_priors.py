@@ -53,9 +53,9 @@ def test_the_finest_name_of_a_table_of_weights_holds(bank: LabelBank, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [("name,w\nPica,1\n", UsageError, "needs the columns name and weight"),
-     ("name,weight\nPica,0\n", LinnaeaError, "'Pica' is no number above zero"),
-     ("name,weight\nPica,x\n", LinnaeaError, "'Pica' is no number above zero"),
-     ("name,weight\nPica,inf\n", LinnaeaError, "'Pica' is no number above zero")],
+     ("name,weight\nPica,0\n", LinnaeaError, "'Pica' is not a number above zero"),
+     ("name,weight\nPica,x\n", LinnaeaError, "'Pica' is not a number above zero"),
+     ("name,weight\nPica,inf\n", LinnaeaError, "'Pica' is not a number above zero")],
 )  # fmt: skip
 def test_bad_weights_are_one_line(
     bank: LabelBank, tmp_path: Path, text: str, error: type[LinnaeaError], message: str
@@ -106,13 +106,13 @@ def test_a_place_boosts_what_lives_there(bank: LabelBank, occurrences: Path, tmp
 
 @pytest.mark.parametrize("place", [(91.0, 0.0, 1), (0.0, 181.0, 1), (0.0, 0.0, 13), (math.nan, 0.0, 1)])
 def test_places_are_on_earth(place: tuple[float, float, int]) -> None:
-    with pytest.raises(ValueError, match="no place and time"):
+    with pytest.raises(ValueError, match="not a place and time"):
         Place(lat=place[0], lon=place[1], month=place[2])
 
 
 def test_what_is_no_file_of_regions_is_one_line(tmp_path: Path) -> None:
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "x.parquet")
-    with pytest.raises(LinnaeaError, match="is no file of regions"):
+    with pytest.raises(LinnaeaError, match="not a file of regions"):
         Regions.open(tmp_path / "x.parquet")
     (tmp_path / "o.csv").write_text("species,lat\nPica pica,3\n")
     with pytest.raises(UsageError, match="no column 'decimalLatitude'"):

@@ -144,9 +144,9 @@ def test_bins_on_the_command_line_are_those_of_the_class(trained: Path, pictures
     ("content", "reason"),
     [
         ("label\na\n", "two columns"),
-        ("label,bin\na,x\na,y\n", "'a' stands in two bins"),
+        ("label,bin\na,x\na,y\n", "'a' is in two bins"),
         ("label,bin\na,\n", "lacks its label or its bin"),
-        ("label,bin\n", "holds no label"),
+        ("label,bin\n", "has no labels"),
     ],
 )
 def test_bins_that_are_none_are_one_line(content: str, reason: str, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_published_banks_that_do_not_fit_are_one_line(published: Path) -> None:
     with pytest.raises(LinnaeaError, match="but 0 names"):
         read_published_bank(published)
     published.with_suffix(".json").unlink()
-    with pytest.raises(LinnaeaError, match="is no published label bank"):
+    with pytest.raises(LinnaeaError, match="not a published label bank"):
         read_published_bank(published)
 
 

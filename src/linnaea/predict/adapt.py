@@ -1,9 +1,10 @@
-"""A head for one's own classes from one's own photographs, blended with what the names say (zero-shot).
+"""Fit a head for your own classes to your own photographs, blended with the model's zero-shot vectors.
 
-The head is linear and has no intercept, as a label bank is: a row of weights per class, so that what comes out is a
-:class:`linnaea.predict.labels.LabelBank` that every command takes under ``--labels``. Ridge regression of one-hot
-targets on unit vectors (closed form), scaled by one temperature, mixed with the text's vectors: as in WiSE-FT (arXiv
-2109.01903, section 3) the mixture of zero-shot and fitted weights is linear; validation decides how much of each.
+The head is linear without an intercept, like a label bank: one row of weights per class. So the result is a
+:class:`linnaea.predict.labels.LabelBank`, which every command takes as ``--labels``. The weights come from ridge
+regression of one-hot targets on unit vectors (closed form), scaled by one temperature and mixed with the text vectors.
+As in WiSE-FT (arXiv 2109.01903, section 3), the mixture of zero-shot and fitted weights is linear; cross-validation
+chooses the shares.
 """
 
 import json
@@ -35,17 +36,17 @@ from linnaea.storage import write_atomically
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
-"""Strengths of the penalty that are tried, relative to the mean squared singular value of the support."""
+"""Penalty strengths to try, relative to the mean squared singular value of the support."""
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the fitted head that are tried; 0 is zero-shot alone."""
+"""Shares of the fitted head to try; 0 is zero-shot alone."""
 SCALES = tuple(2.0**power for power in range(-1, 9))
-"""Temperatures of the fitted head that are tried: what its scores are multiplied by."""
+"""Scales of the fitted head's scores (inverse temperatures) to try."""
 N_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One way to make the head."""
+    """A ridge, a mixture and a scale: the settings of a head."""
 
     ridge: float
     scale: float
@@ -54,43 +55,43 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """How good a choice was on photographs that were not fitted."""
+    """How well a choice did on photographs that it was not fitted to."""
 
     choice: Choice
     nll: float
-    """Mean negative logarithm of the probability of the truth, where one in n + 2 of the n names is reckoned wrong
-    (Laplace's rule of succession): a few photographs that are all answered rightly are no reason for certainty."""
+    """Mean negative log-probability of the true class. One in n + 2 of the n answers is assumed to be wrong (Laplace's
+    rule of succession), so that a few correct answers do not count as certainty."""
     answers: Int[ndarray, " N"]
-    """The class answered for each photograph that was validated, -1 for the others."""
+    """The answered class of each validated photograph; -1 for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """Weights for all classes, and what validation says of them."""
+    """Weights for all classes, with their validation."""
 
     weights_KE: Float32[ndarray, "K E"]
-    """To be multiplied by the model's logit scale, as the vectors of a bank are."""
+    """To be multiplied by the model's logit scale, like the vectors of a bank."""
     best: Validation
     zero_shot: Validation
     head: Validation
-    """The best without any zero-shot."""
+    """The best choice without zero-shot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Your own classes, fitted to your own photographs."""
+    """A head for your own classes, fitted to your own photographs."""
 
     bank: LabelBank
-    """The classes and their weights; any command takes it under ``--labels``."""
+    """The classes and their weights; every command takes it as ``--labels``."""
     labels: Int[ndarray, " N"] = field(repr=False)
     """The class of each photograph, as a row of the bank."""
     fitted: Fitted = field(repr=False)
     failed: tuple[str, ...] = ()
-    """Photographs that cannot be read, a line each."""
+    """One line for each photograph that cannot be read."""
     notes: tuple[str, ...] = ()
-    """How each level of the folders was read, and what was left out, a line each."""
+    """How each level of the folders was read, and what was left out; one line each."""
     report_path: Path | None = None
-    """The page, where an ``output`` was given."""
+    """The report page, if an ``output`` was given."""
 
     def __repr__(self) -> str:
         right = self.metrics["blended/top1"]
@@ -99,12 +100,12 @@ class Head:
 
     @property
     def validations(self) -> dict[str, Validation]:
-        """What cross-validation says of the names alone, of the head alone, and of the mixture."""
+        """Return the cross-validation of zero-shot alone, of the head alone, and of the blend."""
         return {"zero-shot": self.fitted.zero_shot, "head alone": self.fitted.head, "blended": self.fitted.best}
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``blended/top1``, ``blended/nll``, ... of each validation, ``n_images`` and ``n_classes``."""
+        """Return ``blended/top1``, ``blended/nll``, ... of each validation, ``n_images`` and ``n_classes``."""
         scores: dict[str, float] = {}
         for name, validation in self.validations.items():
             held = validation.answers >= 0
@@ -132,20 +133,21 @@ def adapt(
     batch_size: int = 32,
     workers: int = 2,
 ) -> Head:
-    """Fit a head to labelled photographs, and mix it with what the names say (zero-shot).
+    """Fit a head to labelled photographs, and blend it with the model's zero-shot vectors.
 
     Args:
-        folder: A folder with one folder of photographs per class, named after the taxon; of splits, train is fitted.
-        model: Name or folder of a model, or an open one (then without ``device``).
-        output: Folder of the head, for ``--labels`` of every command.
-        class_level: The level of folders that holds the classes, from 1; 0 finds it by the names.
+        folder: A folder with one folder of photographs per class, named after the taxon. If it has splits, train is
+            used.
+        model: Name or folder of a model, or an open model (then without ``device``).
+        output: Folder to write the head to, for ``--labels`` of every command.
+        class_level: The level of folders that holds the classes, counted from 1; 0 finds it by the names.
         text_type: Caption form of the classes.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
-        batch_size: Photographs the model sees at once.
+        batch_size: Photographs that the model encodes at once.
         workers: Threads that decode.
 
     Raises:
-        LinnaeaError: No photograph can be read, no class has two, or there is no such model.
+        LinnaeaError: No photograph can be read, no class has two photographs, or there is no such model.
     """
     root = Path(folder)
     source = FolderSource(root=root, class_level=class_level)
@@ -171,12 +173,12 @@ def adapt(
 
 
 def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:
-    """Return the photographs of split train or of none, a line per file that has no class, and what is left out."""
+    """Return photographs of split train or without a split, a line per file without a class, and what is left out."""
     items = list(source.records())
     records = [item for item in items if isinstance(item, Record)]
     failed = [f"{item.location}: {item.reason}" for item in items if not isinstance(item, Record)]
     if not records:
-        raise LinnaeaError(f"{source.root}: holds no class folders with photographs")
+        raise LinnaeaError(f"{source.root}: has no class folders with photographs")
     fitted = [record for record in records if record.split in ("", "train")]
     if not fitted:
         splits = ", ".join(sorted({record.split for record in records}))
@@ -188,7 +190,7 @@ def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:
 def _encode(
     model: Encoder, records: Sequence[Record], failed: list[str], *, batch_size: int, n_workers: int
 ) -> tuple[list[Record], list[Float32[ndarray, " E"]]]:
-    """Return the photographs that can be read with their unit vectors; the others are added to ``failed``."""
+    """Return the readable photographs with their unit vectors, and append a line to ``failed`` for each other one."""
     items = ((record, Path(record.location)) for record in records)
     good, vectors = [], []
     with progress_bar("encoding", "images") as on_progress:
@@ -215,16 +217,16 @@ def _make_page(head: Head) -> Page:
     facts = {f"right, {name}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
     how = (
         f"Cross-validation chose {choice.mix:.0%} of the fitted head and {1 - choice.mix:.0%} of zero-shot, ridge"
-        f" {choice.ridge:g}, scale {choice.scale:g}. It chose among many on the same photographs, so the figure of the"
-        " blend is a little too good. Classes with a single photograph are fitted, but cannot be validated."
+        f" {choice.ridge:g}, scale {choice.scale:g}. The choice was made on the same photographs, so the figure of the"
+        " blend is slightly too good. Classes with a single photograph are fitted, but cannot be validated."
     )
     return Page(
         "A head for your classes",
         f"{len(labels):,} photographs of {len(head.bank):,} classes",
         [
             Section("In short", [Facts(facts), Text(how)]),
-            Section("Classes, the hardest first", [Table(per_class.sort("right", "class"), percent=["right"])]),
-            Section("What was taken for what", [Table(mistakes.sort("times", "class", descending=[True, False]))]),
+            Section("Classes, hardest first", [Table(per_class.sort("right", "class"), percent=["right"])]),
+            Section("Confusions", [Table(mistakes.sort("times", "class", descending=[True, False]))]),
         ],
     )
 
@@ -236,10 +238,10 @@ def fit_head(
     logit_scale: float,
     group_N: Sequence[str] | None = None,
 ) -> Fitted:
-    """Choose ridge, temperature and mixture by cross-validation (least NLL), then fit on everything.
+    """Choose ridge, scale and mixture by cross-validation (lowest NLL), then fit to all photographs.
 
-    Photographs of a group (an individual, an observation) stay in one fold. A class whose photographs are all in one
-    fold is not validated: its photographs would be answered without having been seen.
+    Photographs of one group (an individual, an observation) stay in one fold. A class whose photographs are all in one
+    fold is not validated, since the fit of that fold has not seen the class.
 
     Raises:
         ValueError: no class has photographs in two folds.
@@ -247,9 +249,7 @@ def fit_head(
     folds = _folds(label_N, group_N)
     validated = _seen_elsewhere(folds, label_N)
     if not validated.any():
-        raise ValueError(
-            "validation needs a class with at least two photographs (of two groups, where there are groups)"
-        )
+        raise ValueError("validation needs a class with at least two photographs (of two groups, if there are groups)")
     results = list(_iter_validations(image_NE, label_N, text_KE, logit_scale, folds, validated))
     best = min(results, key=lambda result: result.nll)
     return Fitted(
@@ -261,7 +261,7 @@ def fit_head(
 
 
 def _folds(label_N: Int[ndarray, " N"], group_N: Sequence[str] | None) -> Int[ndarray, " N"]:
-    """The fold of each photograph: the groups of a class go round the folds."""
+    """Return the fold of each photograph; the groups of a class are dealt to the folds in turn."""
     groups = list(range(len(label_N))) if group_N is None else [g or n for n, g in enumerate(group_N)]
     fold_of: dict[Any, int] = {}
     n_of_class: dict[int, int] = {}
@@ -273,7 +273,7 @@ def _folds(label_N: Int[ndarray, " N"], group_N: Sequence[str] | None) -> Int[nd
 
 
 def _seen_elsewhere(fold_N: Int[ndarray, " N"], label_N: Int[ndarray, " N"]) -> ndarray:
-    """Whether a photograph's class has one in another fold."""
+    """Tell for each photograph whether its class has a photograph in another fold."""
     folds_of: dict[int, set[int]] = {}
     for label, fold in zip(label_N.tolist(), fold_N.tolist(), strict=True):
         folds_of.setdefault(label, set()).add(fold)
@@ -288,7 +288,7 @@ def _iter_validations(
     fold_N: Int[ndarray, " N"],
     validated_N: ndarray,
 ) -> Iterator[Validation]:
-    """Every choice on every fold; the products are taken once per ridge."""
+    """Yield the validation of every choice over all folds; products are computed once per ridge."""
     zero_NK = logit_scale * image_NE @ text_KE.T
     for ridge in RIDGES:
         fitted_NK = np.zeros_like(zero_NK)
@@ -305,7 +305,7 @@ def _iter_validations(
 
 
 def _nll(logits_NK: Float[ndarray, "N K"], label_N: Int[ndarray, " N"]) -> Float[ndarray, " N"]:
-    """See :class:`Validation`; a wrong name may be that of any class."""
+    """Return the loss that :class:`Validation` describes; a wrong answer may be any class."""
     top = logits_NK.max(axis=1)
     log_sum = top + np.log(np.exp(logits_NK - top[:, None]).sum(axis=1))
     wrong = 1 / (len(label_N) + 2)
@@ -316,7 +316,7 @@ def _nll(logits_NK: Float[ndarray, "N K"], label_N: Int[ndarray, " N"]) -> Float
 def _ridge(
     image_NE: Float32[ndarray, "N E"], label_N: Int[ndarray, " N"], n_classes: int, ridge: float
 ) -> Float32[ndarray, "K E"]:
-    """Weights of one-hot targets, each class weighing the same; zero for a class without photographs."""
+    """Return the weights of one-hot targets, with equal weight for each class; zero for a class without photographs."""
     if not len(image_NE):
         return np.zeros((n_classes, image_NE.shape[1]), np.float32)
     counts = np.bincount(label_N, minlength=n_classes)

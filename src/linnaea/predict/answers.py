@@ -1,4 +1,4 @@
-"""What Python gets back: answers and vectors that become tables and files."""
+"""Answers and vectors as Python gets them, with methods that turn them into tables and files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from linnaea.predict.outputs import FORMS, Row, rows_of, table_of, write_rows
 from linnaea.predict.predictor import Answer
 
 SHOWN = 10
-"""Answers in a ``repr``."""
+"""The number of answers in a ``repr``."""
 
 
 class Answers(Sequence[Answer]):
-    """The answers to photographs, in their order."""
+    """The answers for a sequence of photographs, in their order."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self._answers = tuple(answers)
@@ -41,7 +41,7 @@ class Answers(Sequence[Answer]):
 
     @property
     def failed(self) -> dict[str, str]:
-        """Names of the photographs that could not be read, with the reason."""
+        """Return the names of photographs that could not be read, with the reason."""
         return {one.name: one.reason for one in self if one.status == "failed"}
 
     def to_dicts(self) -> list[Row]:
@@ -65,12 +65,12 @@ class Answers(Sequence[Answer]):
         return pd.DataFrame(self.to_polars().to_dict(as_series=False))
 
     def save(self, path: str | Path) -> Path:
-        """Write a file in the form of its ending.
+        """Write a file in the format of its suffix.
 
-        That is .csv, .jsonl, .parquet, .xlsx, .html (a page to look at) or .json (MegaDetector's format).
+        The suffix is .csv, .jsonl, .parquet, .xlsx, .html (a page to look at) or .json (MegaDetector's format).
 
         Raises:
-            UsageError: the ending is another.
+            UsageError: the suffix is none of these.
             LinnaeaError: the file cannot be written.
         """
         path = Path(path)
@@ -109,11 +109,11 @@ class Vectors:
     """Unit vectors of photographs."""
 
     array: Float32[ndarray, "N E"]
-    """A row per photograph that could be read."""
+    """One row for each photograph that could be read."""
     names: tuple[str, ...]
-    """Their file names, or their numbers where they were given in memory."""
+    """The file names of these photographs, or their numbers if they were given in memory."""
     failed: Mapping[str, str]
-    """Names of the others, with the reason."""
+    """Names of the photographs that could not be read, with the reason."""
 
     def __len__(self) -> int:
         return len(self.names)

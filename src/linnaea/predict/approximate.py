@@ -1,6 +1,6 @@
-"""Search in more vectors than are worth comparing one by one: faiss's inverted lists, 8 bits a cell.
+"""Approximate search in more vectors than can be compared one by one: faiss's inverted lists with 8-bit values.
 
-What is found so is compared again exactly, so that scores are those of the exact search; only what is missed differs.
+The candidates are compared again exactly. So their scores equal those of the exact search, but some may be missed.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.storage import atomic_path
 
 EXACT_UP_TO = 1_000_000
-"""Photographs that are compared one by one."""
+"""Up to this many photographs are compared one by one."""
 ROWS_AT_ONCE = 65_536
 LISTS_PER_ROOT = 4
-"""Lists for ``n`` vectors: four times the root of ``n``, as faiss's authors advise."""
+"""The number of lists for ``n`` vectors is this many times the square root of ``n``, as faiss's authors advise."""
 LEARNT_FROM = 40
-"""Vectors a list is learnt from; faiss warns below 39."""
+"""Training vectors per list; faiss warns below 39."""
 SEARCHED = 16
-"""One of so many lists is looked into."""
+"""A search visits one in this many lists."""
 CANDIDATES = 10
-"""So many times the wanted number are compared exactly."""
+"""Candidates per wanted result, which are compared exactly."""
 
 VectorsOf = Callable[[int, int], Float32[ndarray, "N E"]]
-"""Unit vectors of the photographs from one number to another."""
+"""A function that returns the unit vectors of the photographs from one number to another."""
 
 
 class Approximate:
@@ -39,7 +39,7 @@ class Approximate:
         self._lists = lists
 
     def candidates(self, query_E: Float32[ndarray, " E"], n: int) -> Int64[ndarray, " N"]:
-        """At most ``n`` numbers of vectors that are probably near the query, the nearest first."""
+        """Return at most ``n`` numbers of vectors that are probably near the query, nearest first."""
         _, found = self._lists.search(query_E[None].astype(np.float32), n)
         return np.asarray(found[0][found[0] >= 0], np.int64)
 
@@ -51,7 +51,7 @@ def open_approximate(
     vectors_of: VectorsOf,
     on_progress: OnProgress = ignore_progress,
 ) -> Approximate:
-    """The lists for these rows of an index: those that lie in the folder, or made now and put there.
+    """Return the lists for these rows of an index, read from its folder, or made now and saved there.
 
     Raises:
         LinnaeaError: faiss is not installed.
@@ -61,7 +61,7 @@ def open_approximate(
     if path.exists():
         try:
             return _set_up(faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
-        except RuntimeError:  # damaged: made again
+        except RuntimeError:  # the file is damaged and is made again
             pass
     lists = _make(faiss, len(rows), width, vectors_of, on_progress)
     with atomic_path(path) as partial:
@@ -77,7 +77,7 @@ def _import_faiss(n: int) -> Any:
         import faiss
     except ImportError as error:
         raise LinnaeaError(
-            f"searching {n:,} photographs needs faiss: pip install 'linnaea[search]'; or --exact, which is slower"
+            f"searching {n:,} photographs needs faiss: pip install 'linnaea[search]', or give --exact, which is slower"
         ) from error
     return faiss
 
@@ -95,7 +95,7 @@ def _make(faiss: Any, n: int, width: int, vectors_of: VectorsOf, on_progress: On
 
 
 def _sample(n: int, n_wanted: int, vectors_of: VectorsOf) -> Float32[ndarray, "N E"]:
-    """Vectors from all over the index: photographs that came in together are alike."""
+    """Return vectors from all over the index, since photographs that were added together are similar."""
     chosen = np.sort(np.random.default_rng(0).choice(n, n_wanted, replace=False))
     parts = []
     for start in range(0, n, ROWS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Make label banks, and let them follow other taxa: what is encoded once is not encoded again."""
+"""Make label banks and update them to other taxa; captions that are already encoded are not encoded again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,11 +32,11 @@ class UpdatedBank:
 
     bank: LabelBank
     path: Path
-    """The folder it was saved in."""
+    """The folder that the bank was saved in."""
     n_encoded: int
-    """Captions that were new."""
+    """The number of new captions."""
     migrated: Mapping[str, int] = field(default_factory=dict)
-    """Where checklists were given: how many taxa were kept, renamed, ... on the way."""
+    """If checklists were given: how many taxa were kept, renamed, ..."""
 
 
 def build_labels(
@@ -52,23 +52,23 @@ def build_labels(
     pretrained: str | None = None,
     device: str = "auto",
 ) -> LabelBank:
-    """Encode taxa into a label bank, which predictions choose from.
+    """Encode taxa into a label bank, from which predictions choose.
 
     Args:
         taxa: A data set, a bank, a table with columns named after ranks, or a file with a name per line.
-        checklist: Or the species of a checklist: ``"inat"``, ``"ncbi"``, or the name or file of another.
-        within: Only taxa of these clades, such as ``"order:Rodentia"`` (of the embedded checklist, where neither
-            ``taxa`` nor ``checklist`` is given).
+        checklist: Instead of ``taxa``, the species of a checklist: ``"inat"``, ``"ncbi"``, or another's name or file.
+        within: Only taxa of these clades, such as ``"order:Rodentia"`` (of the embedded checklist if neither ``taxa``
+            nor ``checklist`` is given).
         exclude: No taxa of these clades.
         output: Folder to save the bank in.
         model: Name or folder of a model, or a loaded model (then without ``pretrained`` and ``device``).
         text_type: Caption form.
-        vectors: What the vectors are rounded to on disk.
-        pretrained: open_clip's tag, where ``model`` is an architecture's name.
+        vectors: The number format of the vectors on disk.
+        pretrained: open_clip's tag, if ``model`` is the name of an architecture.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
 
     Raises:
-        UsageError: Both ``taxa`` and ``checklist`` are given, or nothing to choose taxa by.
+        UsageError: Both ``taxa`` and ``checklist`` are given, or nothing is given to choose taxa by.
         LinnaeaError: The taxa cannot be read, or there is no such model.
     """
     if taxa is not None and checklist:
@@ -93,9 +93,9 @@ def append_labels(
     output: str | Path | None = None,
     device: str = "auto",
 ) -> UpdatedBank:
-    """Add taxa to a label bank; only they are encoded.
+    """Add taxa to a label bank; only new captions are encoded.
 
-    ``taxa`` are as in :func:`build_labels`, ``model`` is the one that the bank was built with. Without ``output`` the
+    ``taxa`` are as in :func:`build_labels`. ``model`` is the model that the bank was built with. Without ``output`` the
     bank itself is changed.
 
     Raises:
@@ -116,10 +116,10 @@ def update_labels(
     output: str | Path | None = None,
     device: str = "auto",
 ) -> UpdatedBank:
-    """Let a label bank follow a change of taxonomy; only captions that changed are encoded.
+    """Update a label bank after a change of taxonomy; only captions that changed are encoded.
 
-    Give the ``taxa`` as they are now (a data set that was migrated, a table), or ``old`` and ``new``: the checklist
-    that the bank's names come from, and the one to carry them to. Without ``output`` the bank itself is changed.
+    Give either the new ``taxa`` (a migrated data set, a table), or ``old`` and ``new``: the checklist that the bank's
+    names come from, and the checklist to migrate them to. Without ``output`` the bank itself is changed.
 
     Raises:
         UsageError: Neither ``taxa`` nor both checklists are given, or all are.

@@ -1,4 +1,4 @@
-"""Calibrate a model: learn from photographs with known names how sure its answers may be."""
+"""Calibrate a model: learn from photographs with known names how much its answers can be trusted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,25 +24,25 @@ from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import TextType
 
 MOST_ORGANISMS = 4_000
-"""Photographs of ``organisms`` that are looked at."""
+"""The number of photographs of ``organisms`` that are used."""
 
 _Places = list[tuple[DataSet, int]]
-"""Photographs as rows of data sets."""
+"""Photographs, as rows of data sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
-    """What :func:`calibrate` learned, and from how much."""
+    """What :func:`calibrate` learned, and from how many photographs."""
 
     calibration: Calibration
     path: Path
-    """The file that holds the calibration now: ``bank.json`` or ``linnaea.json``."""
+    """The file that holds the calibration: ``bank.json`` or ``linnaea.json``."""
     n_images: int
     n_known: int
-    """Images of species among the labels."""
+    """The number of photographs of species among the labels."""
     n_labels: int
     notes: tuple[str, ...] = field(default=(), repr=False)
-    """Pictures of ``no_organism`` that cannot be read, a line each."""
+    """One line for each picture of ``no_organism`` that cannot be read."""
 
 
 def calibrate(
@@ -60,20 +60,20 @@ def calibrate(
     device: str = "auto",
     workers: int = 2,
 ) -> Calibrated:
-    """Learn how sure a model's answers may be, and write it beside the model or its labels.
+    """Learn probabilities from photographs with known names, and write them beside the model or its labels.
 
     Args:
         model: Name or folder of a model, or a loaded model (then without ``pretrained`` and ``device``).
         data: A data set with known names.
-        split: Splits to learn from; neither the one trained on nor the one the result is measured on.
-        sources: Sources to learn from; all of them where none is given.
+        split: Splits to learn from; neither the training split nor the one that the result is measured on.
+        sources: Sources to learn from; all of them if none is given.
         labels: The label bank to calibrate; by default the model's own taxa.
-        no_organism: A folder of pictures that show no organism; teaches where recognition begins.
-        organisms: More splits whose photographs show organisms, for ``no_organism``; the model may have been trained
-            on them. At most 4,000 photographs are taken.
-        strangers: Learn from each photograph once more as if the labels lacked its species, or its genus.
+        no_organism: A folder of pictures that show no organism, from which the model learns when to abstain.
+        organisms: More splits whose photographs show organisms, to go with ``no_organism``; the model may have been
+            trained on them. At most 4,000 photographs are used.
+        strangers: Use each photograph once more as if the labels lacked its species, or its genus.
         text_type: Caption form of the model's own taxa.
-        pretrained: open_clip's tag, where ``model`` is an architecture's name.
+        pretrained: open_clip's tag, if ``model`` is the name of an architecture.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         workers: Threads that decode.
 
@@ -82,7 +82,7 @@ def calibrate(
         LinnaeaError: Something cannot be read, the bank is another model's, or there are too few photographs.
     """
     if organisms and no_organism is None:
-        raise UsageError("--organisms needs --no-organism, the pictures to tell organisms from")
+        raise UsageError("--organisms needs --no-organism, a folder of pictures without organisms")
     whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(tuple(sources))
     splits, others = ([whole.split(name) for name in names] for names in (split, organisms))
     loaded = model if isinstance(model, TaxonModel) else load_model(str(model), pretrained=pretrained, device=device)
@@ -108,7 +108,7 @@ def calibrate(
 
 
 def _open_labels(model: TaxonModel, given: str, labels: Path | None, text_type: TextType) -> tuple[LabelBank, Path]:
-    """Return the bank to calibrate, and the folder that keeps the calibration."""
+    """Return the bank to calibrate, and the folder that will hold the calibration."""
     if labels is not None:
         bank = LabelBank.open(labels)
         if bank.facts.get("model") != model.fingerprint:
@@ -116,7 +116,7 @@ def _open_labels(model: TaxonModel, given: str, labels: Path | None, text_type: 
         return bank, labels
     own = find_model_folder(given) if Path(given).is_dir() else None
     if own is None or not (own / TAXA_FILE).exists():
-        raise LinnaeaError(f"{given}: brings no taxa of its own; give --labels BANK")
+        raise LinnaeaError(f"{given}: has no taxa of its own; give --labels BANK")
     with progress_bar("encoding labels", "labels") as on_progress:
         return load_cached_bank(model, read_taxa(own), text_type, on_progress=on_progress), own
 
@@ -126,7 +126,7 @@ def _places(splits: Sequence[DataSet]) -> _Places:
 
 
 def _draw(places: _Places) -> _Places:
-    """Draw at most ``MOST_ORGANISMS``, the same ones every time."""
+    """Draw at most ``MOST_ORGANISMS`` photographs, the same ones every time."""
     return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:MOST_ORGANISMS])]
 
 
@@ -159,5 +159,5 @@ def encode_no_organism(model: TaxonModel, folder: Path, n_workers: int) -> tuple
                 vectors.append(vector)
             on_progress(done, len(paths))
     if not vectors:
-        raise LinnaeaError(f"{folder}: no photographs there that can be read")
+        raise LinnaeaError(f"{folder}: no readable photographs there")
     return np.stack(vectors), left_out

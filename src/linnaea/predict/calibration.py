@@ -1,15 +1,16 @@
-"""Probabilities that mean what they say: fitted on photographs with known names, kept beside the model or its bank.
+"""Calibrated probabilities: fitted to photographs with known names, and kept beside the model or its bank.
 
-Four things are learnt, in this order. A *temperature* divides all logits (Guo et al., "On Calibration of Modern Neural
-Networks", ICML 2017). A factor makes labels *untrained* on less likely, where the bank says which these are: no
-photograph taught what tells their names from others, so they attract photographs of all (Chao et al., "An Empirical
-Study and Analysis of Generalized Zero-Shot Learning", ECCV 2016, who subtract a constant from the other side). A
-*sharpness* per rank raises the share that a taxon has within its parent to a power, so that each rank is as sure as it
-is right, and the probabilities of all ranks still add up along the lineage: ``q(child) = q(parent) p(child)^s / sum
-over siblings p^s``. Temperature and sharpness maximise the likelihood of the truth and are convex in one unknown.
-Last, the *evidence* of known photographs: one that shows less of it than nearly all of them shows no organism. Where
-pictures without organisms were there to learn from, it is what a logistic regression on vector and energy says;
-otherwise the energy alone, which tells them apart much less well (docs/log.md).
+Four things are learned, in this order. A *temperature* divides all logits (Guo et al., "On Calibration of Modern Neural
+Networks", ICML 2017). A factor makes *untrained* labels less likely, if the bank says which these are. The model saw no
+photographs of them, so their names are not well told apart, and they attract photographs of all taxa (Chao et al., "An
+Empirical Study and Analysis of Generalized Zero-Shot Learning", ECCV 2016, who subtract a constant from the other
+side). A *sharpness* per rank raises each taxon's share within its parent to a power, so that the confidence at each
+rank matches the accuracy, and the probabilities of all ranks still add up along the lineage: ``q(child) = q(parent)
+p(child)^s / sum over siblings p^s``. Temperature and sharpness maximise the likelihood of the truth; both are convex
+problems in one unknown. Last comes the *evidence* of known photographs: a photograph with less evidence than nearly all
+of them shows no organism. If there were pictures without organisms to learn from, the evidence is the output of a
+logistic regression on vector and energy; otherwise it is the energy alone, which tells them apart much less well
+(docs/log.md).
 """
 
 import json
@@ -34,28 +35,28 @@ from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 KEY = "calibration"
-"""Where it lies in ``linnaea.json`` or ``bank.json``."""
+"""The key of a calibration in ``linnaea.json`` or ``bank.json``."""
 UNKNOWN = -1
-"""In place of a group's number: the bank holds no such taxon."""
+"""Stands in place of a group's number if the bank has no such taxon."""
 _TINY = np.float32(1e-38)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was learnt; the default changes nothing."""
+    """A learned calibration; the default changes nothing."""
 
     temperature: float = 1.0
     sharpness: tuple[float, ...] = (1.0,) * N_RANKS
     """Per rank, kingdom first."""
     untrained: float = 1.0
-    """Probabilities of labels that the model was not trained on are multiplied by it, before all add up to 1 again."""
+    """The factor on probabilities of labels that the model was not trained on, before all are normalised again."""
     organism: tuple[float, ...] = ()
-    """Weights ``[E + 1]`` of vector and energy that part known photographs from pictures that show no organism; empty:
-    there were none of these to learn from."""
+    """Weights ``[E + 1]`` of vector and energy that separate known photographs from pictures without an organism; empty
+    if there were no such pictures to learn from."""
     evidence: tuple[float, ...] = ()
-    """Quantiles of the evidence (:meth:`weigh`) of known photographs, lowest first; without any, all are organisms."""
+    """Quantiles of the evidence (:meth:`weigh`) of known photographs, lowest first; if empty, all are organisms."""
     least_evidence: float = float("-inf")
-    """Evidence below which a photograph shows no organism."""
+    """The evidence below which a photograph shows no organism."""
     n_images: int = 0
     n_labels: int = 0
 
@@ -71,9 +72,10 @@ class Calibration:
 
     @classmethod
     def of_json(cls, facts: Mapping[str, Any]) -> "Calibration":
-        """
+        """Read a calibration from JSON facts.
+
         Raises:
-            LinnaeaError: the facts are no calibration.
+            LinnaeaError: the facts are not a calibration.
         """
         try:
             least = facts["least_evidence"]
@@ -93,10 +95,10 @@ class Calibration:
             ) from None
 
     def weigh(self, block: Scored) -> Float32[ndarray, "B"]:  # noqa: F821
-        """Each image's evidence of an organism: what the learnt weights say, or else its energy.
+        """Return each image's evidence of an organism: the score of the learned weights, or its energy without them.
 
         Raises:
-            LinnaeaError: the weights are those of another model.
+            LinnaeaError: the weights belong to another model.
         """
         if not self.organism:
             return block.energy_B
@@ -105,23 +107,23 @@ class Calibration:
         return np.asarray(signs_of(block) @ np.array(self.organism, np.float32), np.float32)
 
     def evidence_of(self, weighed_B: Float[ndarray, "B"]) -> NDArray[np.float64]:  # noqa: F821
-        """The share of known photographs with less evidence, 0 to 1; 1 for all where nothing was learnt."""
+        """Return the share of known photographs with less evidence, 0 to 1; 1 for all if nothing was learned."""
         if not self.evidence:
             return np.ones(len(weighed_B))
         return np.asarray(np.interp(weighed_B, self.evidence, np.linspace(0, 1, len(self.evidence))), np.float64)
 
     def recognises(self, weighed_B: Float[ndarray, "B"]) -> Bool[ndarray, "B"]:  # noqa: F821
-        """Whether an image shows an organism at all."""
+        """Tell for each image whether it shows an organism."""
         return np.asarray(weighed_B >= self.least_evidence)
 
 
 def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:
-    """The calibration in the first facts that hold one (a bank's before its model's)."""
+    """Return the calibration of the first facts that have one (a bank's before its model's)."""
     return next((Calibration.of_json(given[KEY]) for given in facts if given.get(KEY)), None)
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
-    """Write it into the ``bank.json`` or ``linnaea.json`` of ``folder``, whose other facts stay.
+    """Write a calibration into the ``bank.json`` or ``linnaea.json`` of ``folder``, and keep the other facts.
 
     Raises:
         LinnaeaError: the folder is neither a bank nor a model.
@@ -129,7 +131,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
     places = [folder / BANK_FACTS_FILE, folder / MODEL_FACTS_FILE, folder / "model" / MODEL_FACTS_FILE]
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        raise LinnaeaError(f"{folder}: neither a label bank nor a model folder of ours; there is nowhere to write to")
+        raise LinnaeaError(f"{folder}: not a label bank or model folder; give one to keep the calibration in")
     facts = json.loads(path.read_text(encoding="utf-8"))
     write_atomically(path, json.dumps(facts | {KEY: calibration.to_json()}, indent=1, ensure_ascii=False))
     return path
@@ -138,15 +140,15 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
 def calibrate_probabilities(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, calibration: Calibration
 ) -> Float32[ndarray, "B K"]:
-    """Apply all but the temperature to probabilities that were made at it.
+    """Apply everything but the temperature to probabilities that were computed at that temperature.
 
-    The result adds up to 1; its sums over any rank are that rank's calibrated probabilities.
+    The result sums to 1, and its sums over a rank's groups are that rank's calibrated probabilities.
     """
     probability_BK = weigh_untrained(probability_BK, bank, calibration.untrained)
     if all(sharpness == 1 for sharpness in calibration.sharpness):
         return probability_BK
     sums = sum_to_all_ranks(probability_BK, bank)
-    factor = np.ones((len(probability_BK), 1), np.float32)  # of each group above: calibrated over uncalibrated
+    factor = np.ones((len(probability_BK), 1), np.float32)  # calibrated over uncalibrated, per group of the rank above
     groups, share_above = bank.groups, factor
     for rank in Rank:
         parent = groups.parents(rank)
@@ -164,7 +166,7 @@ def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, fa
 
 
 def _sharpen(values: NDArray[np.float32], parent: NDArray[np.int64], power: float) -> NDArray[np.float32]:
-    """Shares within each parent, raised to ``power`` and made to add up to 1 again; ``parent`` ascends."""
+    """Raise shares within each parent to ``power`` and normalise them again; ``parent`` is ascending."""
     n_children = np.bincount(parent)
     first = np.cumsum(n_children) - n_children
     largest = np.maximum.reduceat(values, first, axis=1).repeat(n_children, axis=1)
@@ -173,9 +175,9 @@ def _sharpen(values: NDArray[np.float32], parent: NDArray[np.int64], power: floa
 
 
 def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"]:
-    """For each taxon and rank the number of the bank's group with the same lineage, or ``UNKNOWN``.
+    """Return for each taxon and rank the number of the bank's group with the same lineage, or ``UNKNOWN``.
 
-    A species that the bank lacks still has its genus there, if the bank holds another one.
+    The genus of a species that the bank lacks is found if the bank has another species of it.
     """
     found: dict[Taxon, list[int]] = {}
     numbers: list[dict[tuple[str, ...], int]] = []
@@ -195,6 +197,6 @@ def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"
 
 
 def signs_of(block: Scored) -> Float32[ndarray, "B E1"]:
-    """Of an organism: vectors, and energies that weigh as much as all of a vector's numbers together."""
+    """Return the features that tell organisms from other pictures: the vector, and the energy at the same weight."""
     weight = np.float32(np.sqrt(block.image_BE.shape[1]))
     return np.concatenate([block.image_BE, weight * block.energy_B[:, None]], axis=1)

@@ -1,4 +1,4 @@
-"""How a calibration is learnt: :mod:`linnaea.predict.calibration` says what it is made of, and in which order."""
+"""Fit a calibration; :mod:`linnaea.predict.calibration` describes its parts and their order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,24 +18,24 @@ from linnaea.taxonomy.ranks import Rank
 
 N_QUANTILES = 101
 LEAST_SHARE = 0.01
-"""Of known photographs this share shows less evidence than what counts as an organism, unless counterexamples say."""
+"""The share of known photographs with too little evidence to count as organisms, if there are no counterexamples."""
 UNTRAINED_SHARE = 0.1
-"""Of a photograph's probability, labels that the model was not trained on hold at most this share, on average: as if
-one photograph in ten showed one of them. Where more of the photographs do, they hold that much."""
+"""The largest mean share of a photograph's probability for labels that the model was not trained on, as if one
+photograph in ten showed such a label. If more of the photographs do, their share is the limit instead."""
 FEWEST = 50
-"""Photographs below which nothing is fitted."""
+"""The least number of photographs that a fit needs."""
 _TINY = np.float32(1e-38)
 _Parts: TypeAlias = list[tuple[NDArray[np.float32], int]]
-"""Probabilities of siblings, and the place of the true one, or ``UNKNOWN`` where it is none of them."""
+"""Probabilities of siblings, and the position of the true one, or ``UNKNOWN`` if none of them is."""
 NONE_COUNTS = 0.2
-"""How much a stranger's siblings count, none of which is right, against siblings of which one is."""
+"""The weight of a stranger's siblings, all of which are wrong, relative to siblings of which one is right."""
 _UNLIKELIEST = -8.0
-"""Logarithm of the smallest share that is held against a rank where each sibling is as wrong as the others."""
+"""The log-share below which a share counts no more, if all siblings are equally wrong."""
 _LEAST_LOG_FACTOR = -80.0
-"""Where the search for the factor of untrained labels begins: far below any."""
+"""Where the search for the factor of untrained labels begins: far below any plausible value."""
 _LOWEST, _HIGHEST = 0.02, 50.0
 MOST_SHARPENED = 1.5
-"""Where next to no photograph is wrong at a rank, the likelihood alone would make that rank certain of everything."""
+"""The largest sharpness. If almost no photograph is wrong at a rank, likelihood alone would make it certain of all."""
 
 
 def fit_calibration(
@@ -48,17 +48,17 @@ def fit_calibration(
     organism_OE: Float32[ndarray, "O E"] | None = None,
     with_strangers: bool = False,
 ) -> Calibration:
-    """Learn from photographs with known names (:func:`find_groups`), and from some that show no organism, if any.
+    """Learn from photographs with known names (:func:`find_groups`), and from pictures without an organism, if any.
 
-    ``organism_OE`` are more photographs of organisms, to learn from what these look like and nothing else; the model
-    may have been trained on them.
+    ``organism_OE`` are more photographs of organisms, used only to learn what organisms look like; the model may have
+    been trained on them.
 
-    Photographs whose species the bank lacks teach the ranks above. ``with_strangers`` makes such of all: each counts
-    once more as if its species were not in the bank, and there, at the first rank that it lacks, every answer is as
-    wrong as the others. A model is surer of strangers than it may be. Memory is that of one block of images x taxa.
+    Photographs of species that the bank lacks still inform the ranks above. With ``with_strangers`` every photograph
+    is used once more as if its species were not in the bank; at the first rank that is then missing, every answer is
+    equally wrong. Models are overconfident about such strangers. Memory is that of one block of images x taxa.
 
     Raises:
-        LinnaeaError: there are fewer than 50 photographs of taxa that the bank holds.
+        LinnaeaError: fewer than 50 photographs show taxa of the bank.
     """
     known = group_NR[:, Rank.SPECIES] != UNKNOWN
     if known.sum() < FEWEST:
@@ -100,7 +100,7 @@ def _fit_temperature(
     bank: LabelBank,
     logit_scale: float,
 ) -> float:
-    """Of the probabilities among the labels that were trained on (among all, if too few photographs show these)."""
+    """Return the temperature over the trained labels, or over all labels if too few photographs show trained ones."""
     is_kept = bank.trained if bank.trained[rows].sum() >= FEWEST else np.ones(len(bank), bool)
     kept = np.flatnonzero(is_kept)
     among, shown, places = keep_rows(bank, kept), image_NE[is_kept[rows]], np.searchsorted(kept, rows[is_kept[rows]])
@@ -113,8 +113,10 @@ def _fit_untrained(
     bank: LabelBank,
     scale: float,
 ) -> float:
-    """The factor, at most 1, at which labels that were not trained on hold ``UNTRAINED_SHARE`` on average, or the share
-    of the photographs that show them, if that is more."""
+    """Return the factor, at most 1, that gives untrained labels ``UNTRAINED_SHARE`` of the probability on average.
+
+    If a larger share of the photographs shows untrained labels, they get that share.
+    """
     from scipy.optimize import brentq
 
     if bank.trained.all():
@@ -131,7 +133,7 @@ def _fit_untrained(
 
 
 def _halve(groups: Int64[ndarray, "N"]) -> list[Int64[ndarray, "H"]]:  # noqa: F821
-    """The distinct groups in two random halves."""
+    """Split the distinct groups into two random halves."""
     return np.array_split(np.random.default_rng(0).permutation(np.unique(groups)), 2)
 
 
@@ -140,7 +142,7 @@ def _leave_out(
     group_NR: Int[ndarray, "N 7"],
     out: Int64[ndarray, "H"],  # noqa: F821
 ) -> tuple[LabelBank, Int64[ndarray, "N 7"]]:
-    """The bank without some groups of the rank of species, and the numbers that the images' groups have in it."""
+    """Return the bank without some species groups, and the images' group numbers in the smaller bank."""
     edges = [bank.groups.edges(rank) for rank in Rank]
     is_in = np.ones(len(edges[Rank.SPECIES]) - 1, bool)
     is_in[out] = False
@@ -148,7 +150,7 @@ def _leave_out(
     small = keep_rows(bank, rows)
     groups = np.full_like(group_NR, UNKNOWN, dtype=np.int64)
     for rank in Rank:
-        first = np.searchsorted(rows, edges[rank])  # of each group, the first row that is left, in the small bank
+        first = np.searchsorted(rows, edges[rank])  # the first remaining row of each group, in the small bank
         number = np.searchsorted(small.groups.starts[rank], first[:-1], side="right") - 1
         number[np.diff(first) == 0] = UNKNOWN
         there = group_NR[:, rank] != UNKNOWN
@@ -157,7 +159,7 @@ def _leave_out(
 
 
 def _part_from_nothing(organisms: Iterator[Scored], nothing: Iterator[Scored]) -> tuple[float, ...]:
-    """Weights of a logistic regression between the two, each as heavy as the other."""
+    """Return the weights of a logistic regression between the two kinds, each with the same total weight."""
     from sklearn.linear_model import LogisticRegression
 
     shown, empty = (np.concatenate([signs_of(block) for block in blocks]) for blocks in (organisms, nothing))
@@ -174,11 +176,11 @@ def _slope_of_logits(
     logit_scale: float,
     sharpness: float,
 ) -> tuple[float, float]:
-    """First and second derivative of the negative log-likelihood of ``rows`` in the factor on all logits."""
+    """Return the first and second derivative of the loss of ``rows`` with respect to the factor on all logits."""
     slope = curve = 0.0
     start = 0
     for block in iter_scored(image_NE, bank, logit_scale * sharpness):
-        # Logits from log-probabilities: what is the same for all taxa of an image drops out of both derivatives.
+        # Log-probabilities serve as logits: a constant for all taxa of an image drops out of both derivatives.
         logits = np.log(np.maximum(block.probability_BK, _TINY)) / sharpness
         truth = logits[np.arange(len(logits)), rows[start : start + len(logits)]]
         mean = np.einsum("bk,bk->b", block.probability_BK, logits, dtype=np.float64)
@@ -190,18 +192,18 @@ def _slope_of_logits(
 
 @dataclass(frozen=True)
 class _Siblings:
-    """Log-shares of the children of each true parent, the largest zero, one run after the other."""
+    """Log-shares of the children of each true parent, one run after the other; the largest of a run is zero."""
 
     value: NDArray[np.float64]
     start: NDArray[np.int64]
     target: NDArray[np.float64]
-    """Of each run the true child's, or the mean of all where none of them is (outlier exposure: Hendrycks et al.,
+    """The true child's log-share in each run, or the mean of all if none is true (outlier exposure: Hendrycks et al.,
     ICLR 2019)."""
     counts: NDArray[np.float64]
-    """How much each run counts."""
+    """The weight of each run."""
 
     def slope(self, sharpness: float) -> tuple[float, float]:
-        """Derivatives of the negative log-likelihood of the targets."""
+        """Return the first and second derivative of the negative log-likelihood of the targets."""
         sizes = np.diff(np.append(self.start, len(self.value)))
         weight = np.exp(sharpness * self.value)
         weight /= np.add.reduceat(weight, self.start).repeat(sizes)
@@ -219,9 +221,9 @@ def _collect(
     *,
     with_none: bool = False,
 ) -> tuple[list[_Parts], NDArray[np.float32]]:
-    """For each rank the siblings of the true taxa (none where every parent has one child), and all evidence.
+    """Return for each rank the siblings of the true taxa (none if every parent has one child), and all evidence.
 
-    ``with_none``: also the siblings that the bank has at the first rank where it lacks the true taxon.
+    ``with_none`` adds the siblings that the bank has at the first rank at which it lacks the true taxon.
     """
     parts: list[_Parts] = [[] for _ in Rank]
     weighed, start = [], 0
@@ -258,7 +260,7 @@ def _join(parts: _Parts) -> _Siblings | None:
 
 
 def _solve(slope: Callable[[float], tuple[float, float]]) -> float:
-    """The point between 1/50 and 50 where a convex function is least: Newton's steps, halving where they leave."""
+    """Return the minimum of a convex function between 1/50 and 50, by Newton's method with bisection as fallback."""
     low, high, here = _LOWEST, _HIGHEST, 1.0
     for _ in range(40):
         first, second = slope(here)
@@ -273,7 +275,7 @@ def _solve(slope: Callable[[float], tuple[float, float]]) -> float:
 
 
 def _divide(organisms: Float[ndarray, "N"], nothing: Float[ndarray, "M"]) -> float:  # noqa: F821
-    """The evidence that parts the two best (both kinds count alike), but loses at most a twentieth of the organisms."""
+    """Return the evidence that best separates the two kinds (equally weighted) and loses at most 5% of organisms."""
     edges = np.unique(np.concatenate([organisms, nothing]))
     lost = np.searchsorted(np.sort(organisms), edges) / len(organisms)
     found_out = np.searchsorted(np.sort(nothing), edges) / len(nothing)

@@ -1,4 +1,4 @@
-"""From vectors to taxa: probabilities at all seven ranks at once, that add up along the lineage."""
+"""Turn vectors into taxa: probabilities at all seven ranks at once, which add up along the lineage."""
 
 import mmap
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
 MAX_CELLS = 32_000_000
-"""Largest block of images x taxa in memory at once (128 MB of float32)."""
+"""The largest block of images x taxa in memory at once (128 MB of float32)."""
 TAXA_AT_ONCE = 32_768
-"""Vectors of a bank in fp16 or 8 bits that are converted at once."""
+"""The number of fp16 or 8-bit vectors that are converted to float32 at once."""
 
 SUMMED_EXACTLY = 128
-"""Taxa of each image whose cosines are summed in float64; all others together weigh too little for an error to show."""
+"""Taxa per image whose cosines are summed in float64; rounding errors of all others are too small to show."""
 
 STRETCH = 1_024
 """See :func:`_largest`."""
 STAYS_MAPPED = 256_000_000
-"""Bytes of a mapped bank that may stay in memory; see :func:`_release`."""
+"""Bytes of a memory-mapped bank that may stay in memory; see :func:`_release`."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Guess:
 
 @dataclass(frozen=True)
 class Scored:
-    """A block of images: probabilities of the bank's taxa, and how much of a match there is at all."""
+    """A block of images with the probabilities of the bank's taxa, and the energy: how well any taxon matches."""
 
     probability_BK: Float32[ndarray, "B K"]
     energy_B: Float32[ndarray, "B"]  # noqa: F821
-    """``logsumexp(scale * cosine) / scale``: about the largest cosine, the higher the more labels are near (Liu et
-    al., "Energy-based out-of-distribution detection", NeurIPS 2020, with the sign turned)."""
+    """``logsumexp(scale * cosine) / scale``: about the largest cosine, and higher if more labels are near (Liu et al.,
+    "Energy-based out-of-distribution detection", NeurIPS 2020, with the opposite sign)."""
     max_cosine_B: Float32[ndarray, "B"]  # noqa: F821
     image_BE: Float32[ndarray, "B E"]
-    """The images themselves."""
+    """The unit vectors of the images."""
 
 
 def iter_scored(
@@ -56,8 +56,8 @@ def iter_scored(
 ) -> Iterator[Scored]:
     """Yield the softmax over the bank's taxa in blocks of images, so that memory does not grow with their number.
 
-    With ``exact``, the cosines of each image's likeliest taxa are summed in float64: its probabilities then do not
-    depend on the images beside it, which change the order of float32 sums (1e-7 of a cosine, 1e-5 of a logit).
+    With ``exact``, the cosines of each image's likeliest taxa are summed in float64. Its probabilities then do not
+    depend on the other images of the block, which change the order of float32 sums (1e-7 of a cosine, 1e-5 of a logit).
     """
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
@@ -78,12 +78,12 @@ def iter_scored(
 def iter_probabilities(
     image_NE: Float32[ndarray, "N E"], bank: LabelBank, logit_scale: float
 ) -> Iterator[Float32[ndarray, "B K"]]:
-    """The probabilities alone of :func:`iter_scored`."""
+    """Yield only the probabilities of :func:`iter_scored`."""
     return (block.probability_BK for block in iter_scored(image_NE, bank, logit_scale))
 
 
 def _cosines(image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any] | Int8Rows) -> Float32[ndarray, "B K"]:
-    """Products with the bank's vectors; smaller ones become float32 block by block, never all at once."""
+    """Return the products with the bank's vectors; fp16 and 8-bit vectors are converted block by block."""
     if isinstance(vectors_KE, ndarray) and vectors_KE.dtype == np.float32:
         return np.asarray(image_BE @ vectors_KE.T, np.float32)
     products = np.empty((len(image_BE), len(vectors_KE)), np.float32)
@@ -107,24 +107,24 @@ def _sum_best_exactly(
 
 
 def _release(vectors_KE: NDArray[Any] | Int8Rows) -> None:
-    """Give the pages of a large mapped bank back: the system keeps them in its cache, and they are ours no longer."""
+    """Give the pages of a large memory-mapped bank back to the system, which keeps them in its cache."""
     mapped = getattr(vectors_KE.packed if isinstance(vectors_KE, Int8Rows) else vectors_KE, "_mmap", None)
     if mapped is not None and vectors_KE.nbytes > STAYS_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def sum_to_rank(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank) -> NDArray[np.float32]:
-    """Probabilities of the groups of a rank: sums over their contiguous rows."""
+    """Return the probabilities of a rank's groups: sums over their contiguous rows."""
     return sum_to_all_ranks(probability_BK, bank, rank)[rank]
 
 
 def sum_to_all_ranks(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, highest: Rank = Rank.KINGDOM
 ) -> dict[Rank, NDArray[np.float32]]:
-    """Probabilities of the groups of every rank from species up to ``highest``.
+    """Return the probabilities of the groups of every rank from species up to ``highest``.
 
-    Each rank adds up the one below, which is fast and keeps float32 sums of a million taxa exact to 1e-6. A sum that
-    rounding takes above 1 is 1.
+    Each rank sums the one below, which is fast and keeps float32 sums of a million taxa exact to 1e-6. A sum that
+    rounding takes above 1 is set to 1.
     """
     sums = bank.groups.sums(probability_BK, highest)
     for made in sums.values():
@@ -134,9 +134,9 @@ def sum_to_all_ranks(
 
 
 def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) -> list[list[Guess]]:
-    """For each image the path from the root on which every step is the likeliest child of the one before.
+    """Return for each image the path from the root on which every step is the likeliest child of the one before.
 
-    A guess per rank that has a name on the path, from kingdom down; their scores never rise.
+    The path has a guess for each rank with a name, from kingdom down; scores never rise along it.
     """
     sums_of = sum_to_all_ranks(probability_BK, bank)
     paths: list[list[Guess]] = []
@@ -157,22 +157,22 @@ def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) ->
 def guess_at_rank(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank, top_k: int
 ) -> list[list[Guess]]:
-    """The ``top_k`` likeliest taxa of a rank for each image, best first; labels without a name there are left out."""
+    """Return each image's ``top_k`` likeliest taxa of a rank, best first, leaving out labels without a name there."""
     return _name_best(sum_to_rank(probability_BK, bank, rank), bank, rank, top_k)
 
 
 def guess_at_all_ranks(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, top_k: int
 ) -> dict[Rank, list[list[Guess]]]:
-    """:func:`guess_at_rank` of every rank, for little more than the price of the highest."""
+    """Return :func:`guess_at_rank` for every rank, at little more than the cost of the highest."""
     sums_of = sum_to_all_ranks(probability_BK, bank)
     return {rank: _name_best(sums_of[rank], bank, rank, top_k) for rank in Rank}
 
 
 def _largest(row_K: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Where the ``k`` largest are, in any order; several times as fast as a partition of the whole of a long row.
+    """Return the positions of the ``k`` largest values in any order, several times as fast as partitioning a long row.
 
-    The ``k`` largest are at least as large as the ``k``-th of the largest of each stretch: few other values are.
+    The ``k`` largest are at least as large as the ``k``-th largest of the maxima of all stretches, and few others are.
     """
     n_stretches = len(row_K) // STRETCH
     if n_stretches < k:

@@ -1,9 +1,9 @@
-"""An index of one's own photographs: by text, by taxon, by another photograph; and near copies among them.
+"""Index photographs, search them by text, by taxon or by another photograph, and find near-duplicates.
 
 Up to a million photographs are compared one by one; more go through :mod:`linnaea.predict.approximate`.
 
-The index only grows at its end: a file of vectors and a file with a line per photograph. What was killed in the middle
-goes on where both agree, a photograph that changed is added again and its old line no longer counts.
+The index only grows at its end: one file holds the vectors, another a line per photograph. An interrupted run resumes
+where both files agree. A photograph that changed is added again, and its old line no longer counts.
 """
 
 import json
@@ -40,7 +40,7 @@ ROWS_AT_ONCE = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A photograph and how alike it is (cosine)."""
+    """A photograph and its similarity (cosine)."""
 
     name: str
     score: float
@@ -48,25 +48,27 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Photographs and their unit vectors."""
+    """Photographs and their unit vectors, on disk."""
 
     directory: Path
     facts: dict[str, Any]
     names: tuple[str, ...]
-    """Photographs that count, in the order they came in."""
+    """Photographs that count, in the order they were added."""
     rows: NDArray[np.int64]
     """Their rows in the file of vectors."""
 
     @classmethod
     def open(cls, directory: Path) -> "Index":
-        """Raises:
-        LinnaeaError: the folder holds no index.
+        """Open an index.
+
+        Raises:
+            LinnaeaError: the folder is not an index.
         """
         try:
             facts = json.loads((directory / FACTS_FILE).read_text())
             lines = _read_lines(directory, int(facts["width"]))
         except (OSError, ValueError, KeyError) as error:
-            raise LinnaeaError(f"{directory}: is no index ({error}); make one with `linnaea index`") from error
+            raise LinnaeaError(f"{directory}: not an index ({error}); make one with `linnaea index`") from error
         last = {line["name"]: (row, line) for row, line in enumerate(lines)}
         good = [(name, row) for name, (row, line) in last.items() if not line["reason"]]
         rows = np.array([row for _, row in good], np.int64)
@@ -86,21 +88,21 @@ class Index:
         return np.memmap(self.directory / VECTORS_FILE, np.float16, mode="r").reshape(-1, width)
 
     def vectors(self, start: int, stop: int) -> Float32[ndarray, "N E"]:
-        """Unit vectors of the photographs ``start`` to ``stop``."""
+        """Return the unit vectors of the photographs from ``start`` up to ``stop``."""
         return self._vectors_of(self.rows[start:stop])
 
     def _vectors_of(self, rows: NDArray[np.int64]) -> Float32[ndarray, "N E"]:
         vectors = to_float32(np.ascontiguousarray(self._stored[rows]))
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))  # rounding made them no unit
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))  # fp16 rounding changed the lengths
 
     def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10, *, exact: bool = False) -> list[Hit]:
-        """The photographs nearest to a unit vector, best first; equal ones in the order they came in.
+        """Return the photographs nearest to a unit vector, best first; equal ones in the order they were added.
 
-        Among more than :data:`linnaea.predict.approximate.EXACT_UP_TO` some may be missed, unless ``exact``; the
-        scores are exact in either case.
+        In an index of more than :data:`linnaea.predict.approximate.EXACT_UP_TO` photographs some may be missed, unless
+        ``exact``. The scores are exact in either case.
 
         Raises:
-            LinnaeaError: there are so many, and faiss is not installed.
+            LinnaeaError: the index is that large, and faiss is not installed.
         """
         k = min(top_k, len(self))
         if not k:
@@ -115,7 +117,7 @@ class Index:
         return [Hit(name=self.names[numbers[place]], score=min(float(scores[place]), 1.0)) for place in order]
 
     def approximate(self, on_progress: OnProgress = ignore_progress) -> Approximate:
-        """Inverted lists over the index; made where they are not there yet, a minute per million photographs.
+        """Return inverted lists over the index; the first call makes them, in a minute per million photographs.
 
         Raises:
             LinnaeaError: faiss is not installed.
@@ -124,7 +126,7 @@ class Index:
         return open_approximate(self.directory, self.rows, width, self.vectors, on_progress)
 
     def iter_pairs(self, at_least: float) -> Iterator[tuple[str, str, float]]:
-        """Pairs of photographs whose cosine is at least that: near copies and bursts."""
+        """Yield pairs of photographs with at least that cosine: near-duplicates and bursts."""
         step = ROWS_AT_ONCE // 16  # 4,096 x 65,536 scores are 1 GB
         for first in range(0, len(self), step):
             left = self.vectors(first, first + step)
@@ -140,13 +142,13 @@ class Index:
 
 @dataclass(frozen=True, kw_only=True)
 class Indexed:
-    """An index after photographs were added."""
+    """An index and what :func:`index` added to it."""
 
     index: Index
     n_inputs: int
-    """Photographs that were given, those that were there before among them."""
+    """The number of photographs that were given, including those already in the index."""
     failed: tuple[str, ...] = ()
-    """Photographs that cannot be read, a line each."""
+    """One line for each photograph that cannot be read."""
 
 
 def index(
@@ -159,24 +161,24 @@ def index(
     batch_size: int = 32,
     workers: int = 2,
 ) -> Indexed:
-    """Make photographs searchable; the same call again adds what is new or changed.
+    """Make photographs searchable; calling it again adds new and changed photographs.
 
     Args:
         images: Photographs, folders of them, patterns, tars, videos.
         output: Folder of the index.
-        model: Name or folder of a model, or an open one (then without ``device`` and ``precision``).
+        model: Name or folder of a model, or an open model (then without ``device`` and ``precision``).
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
-        precision: ``"float32"``, ``"bf16"``, or ``"auto"``: bf16 where the processor has it.
-        batch_size: Photographs the model sees at once.
+        precision: ``"float32"``, ``"bf16"``, or ``"auto"``: bf16 if the processor multiplies it natively.
+        batch_size: Photographs that the model encodes at once.
         workers: Threads that decode.
 
     Raises:
-        UsageError: No photograph is given, or the batch is empty.
+        UsageError: No photograph is given, or the batch size is below 1.
         LinnaeaError: There are no photographs, or the folder holds something else or an index of another model.
     """
     words = [str(word) for word in ([images] if isinstance(images, str | Path) else images)]
     if not words or batch_size < 1:
-        raise UsageError("give at least one photograph or folder; --batch-size is at least 1")
+        raise UsageError("give at least one photograph or folder, and a --batch-size of at least 1")
     inputs = list_inputs(words)
     if not inputs:
         raise LinnaeaError(f"{' '.join(words)}: no photographs there")
@@ -202,18 +204,19 @@ def search(
     exact: bool = False,
     device: str = "auto",
 ) -> list[Hit]:
-    """Find the photographs of an index that are nearest to words, to a taxon or to another photograph, best first.
+    """Find the photographs of an index that are nearest to a text, a taxon or another photograph, best first.
 
     Args:
         index: Folder that :func:`index` made, or an open index.
         text: What to look for, in words.
-        taxon: Or a taxon; its lineage is looked up in the checklist.
-        image: Or a photograph.
-        model: The model of the index, where it is not where it was then.
+        taxon: What to look for, as a taxon; its lineage is looked up in the checklist.
+        image: What to look for, as a photograph.
+        model: The model of the index, if it has moved since.
         checklist: Checklist for ``taxon``.
         text_type: Caption form for ``taxon``.
-        top_k: How many photographs.
-        exact: Compare all, also where there are more than a million (otherwise faiss finds most of the nearest).
+        top_k: How many photographs to return.
+        exact: Compare all photographs even if there are more than a million (otherwise faiss finds most of the
+            nearest).
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
 
     Raises:
@@ -223,12 +226,12 @@ def search(
     if sum(map(bool, (text, taxon, image))) != 1:
         raise UsageError("give one of --text, --taxon, --image and --near-duplicates")
     if top_k < 1:
-        raise UsageError("--top-k is at least 1")
+        raise UsageError("--top-k must be at least 1")
     opened = index if isinstance(index, Index) else Index.open(Path(index))
     encoder = model if isinstance(model, Encoder) else open_encoder(str(model) or opened.facts["name"], device=device)
     if encoder.fingerprint != opened.facts["model"]:
         raise LinnaeaError(
-            f"{opened.directory}: is the index of another model, {opened.facts['name']}; give that --model"
+            f"{opened.directory}: belongs to another model, {opened.facts['name']}; give --model with that one"
         )
     if len(opened) > EXACT_UP_TO and not exact:
         with progress_bar("preparing the search", "photographs") as on_progress:
@@ -263,10 +266,10 @@ def update_index(
     n_workers: int = 2,
     on_progress: OnProgress = ignore_progress,
 ) -> list[str]:
-    """Add what is new or changed to an index, or begin one; returns a line per photograph that cannot be read.
+    """Add new and changed photographs to an index, or start one; return a line for each that cannot be read.
 
     Raises:
-        LinnaeaError: the folder holds something else, or an index of another model; the disk is full.
+        LinnaeaError: the folder holds something else or an index of another model, or the disk is full.
     """
     with explain_os_errors(directory):
         lines = _claim(model, directory)
@@ -283,7 +286,7 @@ def update_index(
             for done, (name, vector) in enumerate(encoded, start=1):
                 reason = str(vector) if isinstance(vector, ImageError) else ""
                 vectors.write((nothing if reason else np.asarray(vector, np.float16)).tobytes())
-                vectors.flush()  # a line without its vector would shift all that follow; the reverse is cut off
+                vectors.flush()  # a line without its vector would shift all later ones; a spare vector is cut off
                 written.write(json.dumps({"name": name, "stamp": stamp_of[name], "reason": reason}) + "\n")
                 written.flush()
                 on_progress(len(every) - len(new) + done, len(every))
@@ -293,7 +296,7 @@ def update_index(
 
 
 def _stamp(one: Input) -> list[int]:
-    """Size and time of a file; nothing where it is none."""
+    """Return the size and time of a file; nothing if the input is not a file."""
     try:
         facts = one.path.stat() if one.path else None
     except OSError:
@@ -302,7 +305,7 @@ def _stamp(one: Input) -> list[int]:
 
 
 def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
-    """What an index has already, with torn ends cut off; a new index where there is none."""
+    """Return the lines of an index, with torn ends cut off, or start a new index if there is none."""
 
     def why_other(earlier: str) -> str:
         facts = json.loads(earlier)
@@ -320,7 +323,7 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
 
 
 def _read_lines(directory: Path, width: int) -> list[dict[str, Any]]:
-    """Whole lines that have a whole vector."""
+    """Return the complete lines that have a complete vector."""
     path, vectors = directory / LINES_FILE, directory / VECTORS_FILE
     if not path.exists() or not vectors.exists():
         return []

@@ -1,6 +1,7 @@
-"""Photographs from whatever names them: files, folders, patterns, tars, addresses, videos, pictures in memory.
+"""Find photographs by files, folders, patterns, tars, addresses and videos, or take them from memory.
 
-An input is cheap until it is loaded; whatever is wrong with it shows then, as a reason, and stops nothing else.
+An input is cheap until it is loaded. If it cannot be read, loading it raises an error with the reason; other inputs are
+not affected.
 """
 
 import glob
@@ -33,29 +34,29 @@ FETCH_TIMEOUT_S = 30
 MAX_FETCH_BYTES = 100_000_000
 
 Box = tuple[float, float, float, float]
-"""Left, top, width, height; shares of the picture's width and height, as in MegaDetector's files."""
+"""Left, top, width and height, as shares of the picture's width and height, as in MegaDetector's files."""
 
 
 class EmptyPictureError(ImageError):
-    """A detector saw no animal in the picture: there is nothing to name, and nothing went wrong."""
+    """A detector found no animal in the picture. Nothing went wrong, but there is nothing to name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One picture to answer for."""
+    """A picture to be answered."""
 
     name: str
-    """What its rows say under ``file_name``; unique among the inputs of one command."""
+    """The ``file_name`` in its rows; unique among the inputs of one command."""
     load: Callable[[int | None], Picture] = field(compare=False, repr=False)
-    """Decodes it; the argument is the least short side that will do. Raises :class:`ImageError`."""
+    """Decode the picture; the argument is the smallest short side that is enough. Raises :class:`ImageError`."""
     path: Path | None = None
-    """The file on disk it comes from, if it is one."""
+    """The file on disk that it comes from, if there is one."""
     box: Box | None = None
-    """The part of the picture that is meant."""
+    """The part of the picture to use."""
     detection: int = -1
-    """Number of the detection in its picture, where the input is one."""
+    """The number of the detection in its picture, if the input is a detection."""
     detection_confidence: float | None = None
-    """The detector's, that there is an animal at all."""
+    """The detector's confidence that there is an animal."""
 
 
 Photograph: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any] | Input
@@ -64,10 +65,10 @@ Photographs: TypeAlias = Photograph | Iterable[Photograph]
 
 
 def iter_inputs(photographs: Photographs, *, every_s: float = 1.0) -> Iterator[Input]:
-    """Yield an input for each picture of ``photographs``, in order; a generator is drawn from as they are needed.
+    """Yield an input for each picture of ``photographs``, in order; a generator is read only as needed.
 
-    A picture in memory is named by its number among the photographs given, from 0. See :func:`list_inputs` for the
-    others; here a photograph that is given twice is there twice.
+    A picture in memory is named by its number among the given photographs, from 0. Others are found as in
+    :func:`list_inputs`, except that a photograph that is given twice appears twice.
     """
     one = isinstance(photographs, str | Path | bytes | Image.Image | np.ndarray | Input)
     for number, photograph in enumerate([photographs] if one else photographs):  # type: ignore[arg-type]
@@ -97,10 +98,11 @@ def _load_array(array: NDArray[Any], enough: int | None) -> Picture:
 
 
 def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
-    """Files, folders (with all below them), patterns, tars, http(s) addresses and videos, each picture once, in order.
+    """Return the pictures in files, folders (recursively), patterns, tars, http(s) addresses and videos, each once.
 
-    What does not exist, or a pattern that fits nothing, stays in the list and fails when it is loaded. Of a video
-    one frame is taken every ``every_s`` seconds, named ``clip.mp4#t=3.0``; pictures in a tar are ``a.tar/name.jpg``.
+    The order is as given. A file that does not exist, or a pattern without a match, stays in the list and fails when it
+    is loaded. A video gives one frame every ``every_s`` seconds, named ``clip.mp4#t=3.0``. Pictures in a tar are named
+    ``a.tar/name.jpg``.
     """
     found: dict[str, Input] = {}
     for word in words:
@@ -113,7 +115,7 @@ def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
 
 
 def list_images(inputs: Sequence[str]) -> list[Path]:
-    """The files behind paths, folders and patterns, in the order given, each once; see :func:`list_inputs`."""
+    """Return the files of paths, folders and patterns, in the order given, each once; see :func:`list_inputs`."""
     found: dict[Path, None] = {}
     for word in inputs:
         path = Path(word)
@@ -129,12 +131,12 @@ def list_images(inputs: Sequence[str]) -> list[Path]:
 
 
 def file_input(path: Path) -> Input:
-    """A file that holds one picture."""
+    """Return the input of a file that holds one picture."""
     return Input(name=str(path), path=path, load=lambda enough: decode(read_image_file(path), min_short_side=enough))
 
 
 def bytes_input(name: str, data: bytes) -> Input:
-    """A file's bytes in memory."""
+    """Return the input of a file's bytes in memory."""
     return Input(name=name, load=partial(_load_bytes, data))
 
 
@@ -145,7 +147,7 @@ def _load_bytes(data: bytes, enough: int | None) -> Picture:
 
 
 def find_input(name: str, box: Box | None = None) -> Input:
-    """The input of this name: the reverse of :func:`list_inputs`, and of a detection's crop where it has a box."""
+    """Return the input with this name, as :func:`list_inputs` gave it, cropped to ``box`` if there is one."""
     if name.startswith(("http://", "https://")):
         return _address(name)
     file, mark, part = name.rpartition("#")
@@ -156,7 +158,7 @@ def find_input(name: str, box: Box | None = None) -> Input:
     archive, slash, member = name.partition(".tar/")
     if slash and Path(f"{archive}.tar").is_file():
         inputs = {one.name: one for one in _in_tar(Path(f"{archive}.tar"))}
-        return inputs.get(name) or _failing(name, f"{archive}.tar holds no {member}")
+        return inputs.get(name) or _failing(name, f"{archive}.tar has no {member}")
     return file_input(Path(name))
 
 
@@ -179,7 +181,7 @@ def _failing(name: str, reason: str, path: Path | None = None, error: type[Image
 
 
 def _in_tar(path: Path) -> Iterator[Input]:
-    """The pictures of a tar, in its order; where the tar is broken one more input that says so."""
+    """Yield the pictures of a tar in its order; if the tar is broken, the last input says so."""
     try:
         if not path.exists():
             raise LinnaeaError("no such file")
@@ -214,7 +216,7 @@ def _fetch(url: str) -> bytes:
 
 
 def _in_video(path: Path, every_s: float) -> Iterator[Input]:
-    """A frame every ``every_s`` seconds; each is found again by its time when it is loaded."""
+    """Yield a frame every ``every_s`` seconds; each frame is sought by its time when it is loaded."""
     video = cv2.VideoCapture(str(path))
     try:
         rate, n_frames = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -222,7 +224,7 @@ def _in_video(path: Path, every_s: float) -> Iterator[Input]:
     finally:
         video.release()
     if not opened or rate <= 0 or n_frames <= 0:
-        yield _failing(str(path), "no such file" if not path.exists() else "is no video that can be read", path)
+        yield _failing(str(path), "no such file" if not path.exists() else "not a readable video", path)
         return
     step = max(1, round(every_s * rate))
     for number in range(0, n_frames, step):
@@ -251,22 +253,24 @@ class Detections:
 
     @classmethod
     def open(cls, path: Path, root: Path | None = None) -> "Detections":
-        """``root``: the folder that the file names are relative to (default: the file's own).
+        """Open a file; its names are relative to ``root``, by default the file's own folder.
 
         Raises:
-            LinnaeaError: the file is not there, or no such file.
+            LinnaeaError: the file does not exist, or is not in MegaDetector's format.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content.get("images"), list):
                 raise ValueError("it has no list of images")
         except (OSError, ValueError, AttributeError) as error:
-            raise LinnaeaError(f"{path}: is no MegaDetector file ({error}); give the JSON of a batch run") from error
+            raise LinnaeaError(f"{path}: not a MegaDetector file ({error}); give the JSON of a batch run") from error
         return cls(content=content, root=root or path.parent)
 
     def inputs(self, threshold: float) -> list[Input]:
-        """The animals detected with at least ``threshold``, as crops; a picture that failed there fails here too, and
-        one without any is an input that says so (:class:`EmptyPictureError`).
+        """Return the animals detected with at least ``threshold``, as crops.
+
+        A picture that failed in the detector fails here too. A picture without animals raises
+        :class:`EmptyPictureError` when it is loaded.
         """
         animals = {key for key, name in self.content.get("detection_categories", {"1": "animal"}).items()
                    if str(name).lower() == "animal"}  # fmt: skip
@@ -296,7 +300,7 @@ def _crop(path: Path, number: int, box: Box) -> Input:
 
 
 def _load_crop(path: Path, box: Box, enough: int | None) -> Picture:
-    """The detected part, in full resolution: scaled decoding would leave too little of a small animal."""
+    """Load the detected part in full resolution, since scaled decoding would leave too little of a small animal."""
     picture = decode(read_image_file(path))
     height, width = picture.shape[:2]
     left, top, wide, high = box

@@ -1,4 +1,4 @@
-"""Vectors in 8 bits: a whole number per cell and a scale per row, half the size of fp16."""
+"""Vectors in 8 bits: an integer per value and a scale per row, half the size of fp16."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ LARGEST = 127
 
 
 class Int8Rows:
-    """Rows that are read as float32 and lie in 8 bits; on disk one array of bytes, each row behind its scale.
+    """Rows that are stored in 8 bits and read as float32; on disk one array of bytes, each row preceded by its scale.
 
-    Rounding adds 0.8% of its length to a unit vector of 512 cells (fp16: 0.02%), which moves a cosine by about 0.0004.
+    The rounding error is 0.8% of the length of a unit vector of 512 values (fp16: 0.02%), which changes a cosine by
+    about 0.0004.
     """
 
     def __init__(self, packed: NDArray[Any]) -> None:
@@ -20,7 +21,7 @@ class Int8Rows:
 
     @classmethod
     def of(cls, vectors: Any) -> "Int8Rows":
-        """Round ``[K, E]`` vectors; rows that were rounded before stay as they are."""
+        """Round ``[K, E]`` vectors; rows that are already rounded stay as they are."""
         packed = np.empty(len(vectors), row_type(vectors.shape[1]))
         for start in range(0, len(vectors), ROWS_AT_ONCE):
             block = np.asarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
@@ -32,12 +33,12 @@ class Int8Rows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """K and E."""
+        """Return K and E."""
         return len(self.packed), int(self.packed.dtype["cells"].shape[0])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What a cell lies in; what is read is float32."""
+        """Return the stored type; reading gives float32."""
         return np.dtype(np.int8)
 
     @property
@@ -48,15 +49,15 @@ class Int8Rows:
         return len(self.packed)
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
-        """The vectors of a row, a slice, or a list or mask of rows."""
+        """Return the vectors of a row, a slice, or a list or mask of rows."""
         some = self.packed[rows]
         return np.asarray(some["cells"] * np.asarray(some["scale"])[..., None], np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of them, in the memory that float32 needs."""
+        """Return all vectors as float32, with the memory that this needs."""
         return self[:].astype(dtype or np.float32, copy=False)
 
 
 def row_type(width: int) -> np.dtype[Any]:
-    """How a row lies on disk."""
+    """Return the type of a row on disk."""
     return np.dtype([("scale", "<f4"), ("cells", "i1", (width,))])

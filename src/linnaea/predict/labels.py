@@ -1,7 +1,7 @@
-"""Label banks: the taxa a model may answer with, and their vectors, in depth-first order of the tree.
+"""Label banks: the taxa that a model may answer with, and their vectors, in depth-first order of the tree.
 
-In that order every taxon of every rank is one contiguous range of rows, so that the probability of a genus or a
-family is a segment sum.
+In that order every taxon of every rank is one contiguous range of rows, so the probability of a genus or a family is a
+segment sum.
 """
 
 import hashlib
@@ -41,18 +41,18 @@ TRAINED = "trained"
 """Column of a bank's taxa: whether the model was trained on photographs of the taxon."""
 
 CACHE_FROM = 2_000
-"""Captions from which on :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
+"""The number of captions from which :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
 EXACT_BYTES = 256_000_000
-"""Cached banks up to this size keep float32; larger ones are rounded to fp16, as saved banks are."""
+"""Cached banks up to this size keep float32. Larger ones are rounded to fp16, as saved banks are."""
 
 
 @dataclass(frozen=True)
 class LabelBank:
-    """Taxa and their unit vectors ``[K, E]``; row ``i`` of both belong together, rows are in depth-first order."""
+    """Taxa and their unit vectors ``[K, E]``, row by row, in depth-first order."""
 
     taxa: pl.DataFrame
     vectors: NDArray[Any] | Int8Rows
-    """float32, fp16 or 8 bits; ``vectors[rows]`` and ``np.asarray(vectors)`` are arrays whichever it is."""
+    """float32, fp16 or 8 bits; ``vectors[rows]`` and ``np.asarray(vectors)`` are arrays in each case."""
     facts: dict[str, Any]
     """Model fingerprint, text type, templates."""
 
@@ -69,12 +69,12 @@ class LabelBank:
 
     @cached_property
     def trained(self) -> Bool[ndarray, "K"]:  # noqa: F821
-        """Which taxa the model was trained on photographs of; all, where the bank does not say."""
+        """Return which taxa the model was trained on photographs of; all, if the bank does not say."""
         return np.asarray(self.taxa[TRAINED]) if TRAINED in self.taxa.columns else np.ones(len(self), bool)
 
     @cached_property
     def groups(self) -> RankGroups:
-        """The groups that the rows fall into at each rank."""
+        """Return the groups that the rows form at each rank."""
         return RankGroups.of(self.taxa)
 
     @cached_property
@@ -82,23 +82,23 @@ class LabelBank:
         return [self.taxa[label].fill_null("") for label in (*RANK_LABELS, "common_name")]
 
     def taxon(self, row: int) -> Taxon:
-        """The taxon of one row; a bank of a million makes no list of them."""
+        """Return the taxon of one row, without making a list of all taxa."""
         *lineage, common_name = (column[row] for column in self._columns)
         return Taxon(tuple(lineage), common_name=common_name)
 
     def group(self, rank: Rank, number: int) -> Taxon | None:
-        """The taxon of a group of a rank; the row itself at species rank, for its common name.
+        """Return the taxon of a group of a rank; at species rank the row itself, with its common name.
 
-        A group whose rows are not named at ``rank`` (a genus without species, say) is the lowest that is named;
-        ``None`` where nothing is.
+        If the rows of a group have no name at ``rank`` (for example, a genus without species), the taxon is the lowest
+        named one; ``None`` if there is no name.
         """
         taxon = self.taxon(self.groups.rows(rank, number)[0])
         return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
     def save(self, directory: Path, *, dtype: type[np.floating[Any] | np.int8] = np.float16) -> None:
-        """Write the bank; its facts come last, and without them there is no bank.
+        """Write the bank; the facts are written last, and a folder without them is not a bank.
 
-        A bank that is there stays whole until all of the new one is written.
+        An existing bank stays whole until the new one is written.
         """
         with atomic_path(directory / VECTORS_FILE) as vectors, atomic_path(directory / TAXA_FILE) as taxa:
             self.taxa.write_parquet(taxa, compression="zstd", statistics=True)
@@ -110,17 +110,17 @@ class LabelBank:
 
     @classmethod
     def open(cls, directory: Path) -> "LabelBank":
-        """Open a bank; the vectors are memory-mapped.
+        """Open a bank with memory-mapped vectors.
 
         Raises:
-            LinnaeaError: the folder holds no bank.
+            LinnaeaError: the folder is not a bank.
         """
         try:
             taxa = pl.read_parquet(directory / TAXA_FILE)
             stored = np.load(directory / VECTORS_FILE, mmap_mode="c")
             facts = json.loads((directory / FACTS_FILE).read_text())
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(f"{directory}: is no label bank ({error}); see `linnaea labels build`") from error
+            raise LinnaeaError(f"{directory}: not a label bank ({error}); see `linnaea labels build`") from error
         if len(stored) != taxa.height:
             raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {len(stored)} vectors; build the bank again")
         return cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts)
@@ -149,9 +149,9 @@ def update_bank(
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> tuple[LabelBank, int]:
-    """The bank of other taxa, in depth-first order: what the bank has under the same caption is not encoded again.
+    """Return a bank of other taxa, in depth-first order, and the number of captions that had to be encoded.
 
-    Returns the new bank and how many captions were encoded. Appending, and following a change of taxonomy, are this.
+    Captions that the bank already has are not encoded again. Appending taxa and updating taxonomy both use this.
 
     Raises:
         LinnaeaError: the bank was built with another model, or from photographs instead of names.
@@ -159,7 +159,7 @@ def update_bank(
     if bank.facts.get("model") != model.fingerprint:
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
     if "adapted" in bank.facts or bank.facts["text_type"] not in set(TextType):
-        raise LinnaeaError("the bank is a head made from photographs: names alone add no class to it; adapt again")
+        raise LinnaeaError("the bank is a head made from photographs; names cannot add classes to it, so adapt again")
     text_type = TextType(bank.facts["text_type"])
     known = {taxon.caption(text_type): row for row, taxon in enumerate(bank.taxa_list)}
     captions = [taxon.caption(text_type) for taxon in taxa_from_table(taxa)]
@@ -184,7 +184,7 @@ def load_cached_bank(
     *,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> LabelBank:
-    """As :func:`make_bank`, but what takes long is encoded once and lies in the cache folder from then on.
+    """Return what :func:`make_bank` returns; a bank that takes long to encode is kept in the cache folder.
 
     The first call gives the same vectors as all later ones: those on disk.
     """
@@ -195,7 +195,7 @@ def load_cached_bank(
     if (folder / FACTS_FILE).exists():
         try:
             return LabelBank.open(folder)
-        except LinnaeaError:  # damaged: made again
+        except LinnaeaError:  # the cached bank is damaged and is made again
             pass
     bank = make_bank(model, taxa, text_type, templates, on_progress=on_progress)
     bank.save(folder, dtype=np.float32 if bank.vectors.nbytes <= EXACT_BYTES else np.float16)
@@ -203,7 +203,7 @@ def load_cached_bank(
 
 
 def mark_trained(taxa: pl.DataFrame, trained: pl.DataFrame) -> pl.DataFrame:
-    """``taxa`` with the column ``TRAINED``: whether the table ``trained`` holds a taxon's lineage."""
+    """Return ``taxa`` with the column ``TRAINED``: whether the table ``trained`` has the taxon's lineage."""
     known = trained.select(*RANK_LABELS, pl.lit(value=True).alias(TRAINED)).unique()
     joined = taxa.drop(TRAINED, strict=False).join(
         known, on=RANK_LABELS, how="left", nulls_equal=True, maintain_order="left"
@@ -212,9 +212,9 @@ def mark_trained(taxa: pl.DataFrame, trained: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_float32(vectors: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Vectors of a bank for arithmetic. PyTorch, where it is there already, converts ten times faster than NumPy.
+    """Convert a bank's vectors to float32. PyTorch, if it is already imported, is ten times as fast as NumPy.
 
-    ``out`` of the same shape, used again and again, saves what the system takes to hand out new memory: most of it.
+    Reusing an ``out`` of the same shape avoids most of the cost, which is allocating new memory.
     """
     if out is None:
         out = np.empty(vectors.shape, np.float32)
@@ -227,31 +227,31 @@ def to_float32(vectors: NDArray[Any], out: NDArray[np.float32] | None = None) ->
 
 
 def hash_taxa(taxa: pl.DataFrame) -> str:
-    """What tells one list of labels from another: a checksum of its names, in their order."""
+    """Return a checksum of the names in their order, which identifies a list of labels."""
     names = taxa.select(*RANK_LABELS, "common_name")
     return hashlib.sha256(names.write_csv().encode()).hexdigest()
 
 
 def read_taxa(path: Path) -> pl.DataFrame:
-    """The taxa of a data set, a model folder, a bank, a table with rank columns, or a list of names, one a line.
+    """Read the taxa of a data set, a model folder, a bank, a table with rank columns, or a file with a name per line.
 
     Raises:
-        LinnaeaError: there is nothing, or no name in it.
+        LinnaeaError: there is no such file or folder, or it has no names.
     """
     if path.is_dir():
         if not (path / TAXA_FILE).exists():
-            raise LinnaeaError(f"{path}: holds no {TAXA_FILE}; give a data set, a label bank or a file of labels")
+            raise LinnaeaError(f"{path}: has no {TAXA_FILE}; give a data set, a label bank or a file of labels")
         return _in_order(pl.read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
     if not path.exists():
         raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
     taxa = _taxa_of_table(path) if is_table(path) else _taxa_of_list(path)
     if not taxa:
-        raise LinnaeaError(f"{path}: holds no label")
+        raise LinnaeaError(f"{path}: has no labels")
     return make_taxa_table(taxa)
 
 
 def taxa_of_checklist(checklist: Checklist) -> pl.DataFrame:
-    """The species of a checklist as a taxon table (:data:`linnaea.data.shards.TAXA_SCHEMA`), in depth-first order."""
+    """Return the species of a checklist as a taxon table (:data:`linnaea.data.shards.TAXA_SCHEMA`), depth-first."""
     species = checklist.taxa.filter(pl.col("rank") == int(Rank.SPECIES))
     names = species.select(*(pl.col(name).cast(pl.String).fill_null("") for name in (*RANK_LABELS, "common_name")))
     names = names.filter((pl.col("genus") != "") & (pl.col("species") != "")).unique(RANK_LABELS, keep="first")
@@ -261,7 +261,7 @@ def taxa_of_checklist(checklist: Checklist) -> pl.DataFrame:
 
 
 def _in_order(taxa: pl.DataFrame) -> pl.DataFrame:
-    """Depth-first: what another tool wrote may not be, and a taxon in two places would count as two."""
+    """Sort taxa depth-first, since other tools may not; a taxon in two places would count as two."""
     names = taxa.select(*RANK_LABELS, "common_name").fill_null("")
     if names.equals(names.sort(names.columns)):
         return taxa
@@ -278,9 +278,9 @@ def _taxa_of_table(path: Path) -> list[Taxon]:
     ranked = any(rank in table.columns for rank in RANK_LABELS)
     label = find_column(table.columns, "scientific_name", "label", "name", "common_name")
     if not ranked and not label:
-        raise LinnaeaError(f"{path}: no column named after a rank, nor scientific_name, label or name;"
+        raise LinnaeaError(f"{path}: has no column scientific_name, label or name, and none named after a rank;"
                            f" it has {', '.join(table.columns)}")  # fmt: skip
-    if not ranked and label == "common_name":  # whatever it is called, a label may be a scientific name
+    if not ranked and label == "common_name":  # such a column may also hold scientific names
         table = table.rename({label: "label"})
         label = "label"
     taxa = []
@@ -294,17 +294,17 @@ def _taxa_of_table(path: Path) -> list[Taxon]:
 
 
 HEADS_FOLDER = "heads"
-"""Where a model that was trained with cross-entropy keeps its class heads, one bank per rank.
+"""The folder where a model that was trained with cross-entropy keeps its class heads, one bank per rank.
 
-A head is the taxa it was trained on and its weights. Their products with an image's unit vector, times the model's
-logit scale, are the logits of training.
+A head is the taxa it was trained on and its weights. The logits of training are the products of the weights with an
+image's unit vector, times the model's logit scale.
 """
 CLASS_HEAD = "class head"
 """The ``text_type`` of a bank that is a class head."""
 
 
 def load_class_heads(model: str | Path) -> dict[Rank, LabelBank]:
-    """The heads of a model folder (or of the run around it); none for a model that knows captions.
+    """Return the heads of a model folder (or of the run around it); none for a model that encodes captions.
 
     Raises:
         LinnaeaError: a head is broken.
@@ -315,7 +315,7 @@ def load_class_heads(model: str | Path) -> dict[Rank, LabelBank]:
 
 
 def find_own_labels(model: str) -> Path | None:
-    """What a model brings to answer with: its head for species, or its label bank, or its taxa."""
+    """Return the path of what a model answers with by default: its species head, its label bank, or its taxa."""
     folder = find_model_folder(model)
     if folder is None:
         return None
@@ -330,10 +330,10 @@ BIN = "bin"
 
 
 def read_bins(path: Path) -> pl.DataFrame:
-    """``label`` and ``bin``, in the order of the bins: the first two columns of a table, whatever they are called.
+    """Read ``label`` and ``bin``, the first two columns of a table under any name, in the order of the bins.
 
     Raises:
-        LinnaeaError: there are no two columns; a label has no bin, or two.
+        LinnaeaError: the table has no second column, or a label has no bin or two.
     """
     table = read_table(path).rows
     if table.width < 2:
@@ -345,17 +345,17 @@ def read_bins(path: Path) -> pl.DataFrame:
     for row in table.filter((pl.col("bin") == "") | (pl.col("label") == "")).iter_rows():
         raise LinnaeaError(f"{path}: {' '.join(row)!r} lacks its label or its bin")
     for label in table.filter(pl.col("label").is_duplicated())["label"]:
-        raise LinnaeaError(f"{path}: {label!r} stands in two bins")
+        raise LinnaeaError(f"{path}: {label!r} is in two bins")
     if table.is_empty():
-        raise LinnaeaError(f"{path}: holds no label")
+        raise LinnaeaError(f"{path}: has no labels")
     return table.sort("bin", maintain_order=True)
 
 
 def make_bin_bank(model: Encoder, bins: pl.DataFrame, templates: Sequence[str] = ()) -> LabelBank:
-    """Return a bank with a row for each label under the name of its bin.
+    """Return a bank with a row for each label, under the name of its bin.
 
-    Rows of one name are one group, whose probability is their sum. Labels
-    stand in ``templates``, by default OpenAI's 80, as pybioclip asks them.
+    Rows with the same name are one group, whose probability is their sum. Labels are put into ``templates``, by default
+    OpenAI's 80, as in pybioclip.
     """
     if not templates:
         from open_clip import OPENAI_IMAGENET_TEMPLATES

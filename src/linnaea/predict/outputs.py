@@ -1,7 +1,7 @@
-"""Predictions as rows: pybioclip's columns first, ours after them; and the files they are written to.
+"""Predictions as rows (pybioclip's columns first, then Linnaea's), and the files they are written to.
 
-While a command runs its rows go to ``OUTPUT.journal``, a line per photograph. The output itself appears at the
-end, whole; until then the same command goes on from the journal.
+While a command runs, its rows go to ``OUTPUT.journal``, a line per photograph. The output appears at the end, whole.
+Until then the same command resumes from the journal.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ NUMBERS = ("score", "detection_confidence")
 ROWS_AT_ONCE = 50_000
 
 PACKAGES = ("torch", "open-clip-torch", "numpy", "pillow", "simplejpeg")
-"""Whose versions can change an answer's last digits."""
+"""Packages whose versions can change an answer's last digits."""
 
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
-"""The box of a photograph that no detector has looked at."""
+"""The box of a photograph that no detector has seen."""
 
 OBSERVATION_COLUMNS = (
     "observationID", "deploymentID", "mediaID", "eventID", "eventStart", "eventEnd", "observationLevel",
@@ -56,7 +56,7 @@ OBSERVATION_COLUMNS = (
 
 CARDS_AT_MOST = 2_000
 THUMBNAIL = 220
-"""Longer side of a photograph on a page, pixels."""
+"""The longer side of a photograph on a page, in pixels."""
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ class Writable(Protocol):
 
 
 def make_row(file_name: str, guess: Guess) -> Row:
-    """One answer as a row; ``species`` is the binomial, empty above species rank."""
+    """Return an answer as a row; ``species`` is the binomial, empty above species rank."""
     return {
         "file_name": printable(file_name),
         **answer_names(guess.taxon),
@@ -82,13 +82,13 @@ def make_row(file_name: str, guess: Guess) -> Row:
 
 
 def make_empty_row(file_name: str, status: str, reason: str) -> Row:
-    """A photograph without an answer, and why."""
+    """Return the row of a photograph without an answer, with the reason."""
     empty = {**dict.fromkeys(ANSWER_COLUMNS, ""), "file_name": printable(file_name), **dict.fromkeys(NUMBERS)}
     return {**empty, "status": status, "reason": printable(reason)}
 
 
 def rows_of(answer: Answer) -> list[Row]:
-    """The rows of one photograph: one per guess, or one with the reason why there is none."""
+    """Return the rows of one photograph: one per guess, or one with the reason why there is none."""
     box = " ".join(f"{value:g}" for value in answer.input.box) if answer.input.box else ""
     rows = [make_row(answer.input.name, guess) for guess in answer.guesses]
     if not rows:
@@ -99,7 +99,7 @@ def rows_of(answer: Answer) -> list[Row]:
 
 
 def printable(text: str) -> str:
-    """Text that every file can hold: bytes of a file name that are no UTF-8 are shown as ``\\xff``."""
+    """Return text that every file can hold; bytes of a file name that are not UTF-8 are shown as ``\\xff``."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
@@ -122,7 +122,7 @@ FORMS = {
     ".html": "html",
     ".json": "megadetector",
 }
-"""The form of a file by its ending."""
+"""The format for each file suffix."""
 
 
 def _by_photograph(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -136,15 +136,15 @@ def _box(row: Row) -> Box:
 
 
 def _file_of(name: str, row: Row) -> str:
-    """The picture that a crop ``picture.jpg#3`` is a part of."""
+    """Return the picture that a crop ``picture.jpg#3`` belongs to."""
     return name.rpartition("#")[0] if row["bbox"] else name
 
 
 def write_megadetector(stream: Writable, rows: Iterable[Row]) -> None:
-    """MegaDetector's batch format, version 1.6, with our taxa as classifications, best first.
+    """Write MegaDetector's batch format, version 1.6, with the taxa as classifications, best first.
 
-    A photograph that no detector has looked at has one detection, the whole picture, of confidence 1; one in which a
-    detector saw no animal has none.
+    A photograph that no detector has seen has one detection, the whole picture, with confidence 1. A photograph in
+    which a detector found no animal has none.
     """
     numbers: dict[str, str] = {}
     descriptions: dict[str, str] = {}
@@ -185,7 +185,7 @@ def write_megadetector(stream: Writable, rows: Iterable[Row]) -> None:
 
 
 def _name(row: Row) -> str:
-    """The finest name of a row."""
+    """Return the finest name of a row."""
     if row["species"]:
         return str(row["species"])
     ranks = [row[label] for label in reversed(RANK_LABELS[:-1]) if row[label]]
@@ -193,7 +193,7 @@ def _name(row: Row) -> str:
 
 
 def _description(row: Row) -> str:
-    """``id;class;order;family;genus;species;common name``, small letters, as camera-trap software has it."""
+    """Return ``id;class;order;family;genus;species;common name`` in lower case, as camera-trap software writes it."""
     words = [row[label] for label in ("class", "order", "family", "genus")]
     words += [row["species_epithet"], row["common_name"]]
     key = hashlib.blake2b(";".join(words).encode(), digest_size=8).hexdigest()
@@ -201,10 +201,10 @@ def _description(row: Row) -> str:
 
 
 def write_camtrapdp(stream: Writable, rows: Iterable[Row]) -> None:
-    """``observations.csv`` of Camtrap DP 1.0: the first answer of each photograph or detection.
+    """Write ``observations.csv`` of Camtrap DP 1.0: the first answer of each photograph or detection.
 
-    ``mediaID`` is the file's name. The event is the moment of the photograph, where its EXIF states one with the offset
-    from UTC that the format wants; deployments, and other times, are for the software that knows them.
+    ``mediaID`` is the file's name. The event is the time of the photograph, if its EXIF states one with the UTC offset
+    that the format requires. Deployments and other times are left to software that knows them.
     """
     table = DictWriter(stream, OBSERVATION_COLUMNS, lineterminator="\n")
     table.writeheader()
@@ -229,12 +229,12 @@ def write_camtrapdp(stream: Writable, rows: Iterable[Row]) -> None:
 
 
 def write_contact_sheet(stream: Writable, rows: Iterable[Row]) -> None:
-    """A page with every photograph and its answers; the first :data:`CARDS_AT_MOST`, and a line that says so."""
+    """Write a page with at most :data:`CARDS_AT_MOST` photographs and their answers; a line counts the rest."""
     groups = _by_photograph(rows)
     cards = [_card(name, of_one) for name, of_one in islice(groups, CARDS_AT_MOST)]
     n_more = sum(1 for _ in groups)
     words = f"{len(cards):,} photographs" + (f"; {n_more:,} more are not shown" if n_more else "")
-    note = "The percentages are the model's own, among its labels."
+    note = "The percentages are the model's probabilities among its labels."
     page = Page("Predictions", words, [Section("Photographs", [Text(note), Cards(cards, width=180)])])
     stream.write(page.html())
 
@@ -248,7 +248,7 @@ def _card(name: str, of_one: list[Row]) -> Card:
 
 
 def _thumbnail(name: str, row: Row) -> bytes:
-    """A small JPEG of the photograph; a grey one where it cannot be read."""
+    """Return a small JPEG of the photograph, or a grey one if it cannot be read."""
     try:
         picture = find_input(name, _box(row) if row["bbox"] else None).load(THUMBNAIL)
     except ImageError:
@@ -294,10 +294,10 @@ def write_rows(output: Path, form: str, rows: Iterable[Row]) -> None:
 
 
 class Journal:
-    """The photographs that are done, and their rows; survives kill -9."""
+    """The finished photographs and their rows, kept on disk so that they survive ``kill -9``."""
 
     def __init__(self, output: Path, question: Mapping[str, Any]) -> None:
-        """``question`` is all the answer depends on; a journal of another question is started anew."""
+        """Open the journal; ``question`` is all that answers depend on, and a journal of another one is discarded."""
         self.path = output.with_name(f"{output.name}.journal")
         self._head = json.dumps({"question": dict(question)}, sort_keys=True)
         self.done = self._read()
@@ -308,7 +308,7 @@ class Journal:
         lines = self.path.read_text().split("\n")
         if lines[0] != self._head:
             return self._begin([])
-        whole = lines[1:-1]  # what follows the last line end is torn
+        whole = lines[1:-1]  # anything after the last line end is torn
         return self._begin(whole)
 
     def _begin(self, lines: list[str]) -> set[str]:
@@ -323,7 +323,7 @@ class Journal:
     def fill(
         self, predictor: Predictor, inputs: Sequence[Input], on_progress: Callable[[int, int | None], None]
     ) -> None:
-        """Answer for the inputs that are not done yet, and keep their rows."""
+        """Answer the inputs that are not done yet, and keep their rows."""
         todo = [*self._unfinished(inputs, predictor.batch_size)]
         n_before = len(inputs) - len(todo)
         on_progress(n_before, len(inputs))
@@ -333,7 +333,7 @@ class Journal:
             on_progress(done, len(inputs))
 
     def _unfinished(self, inputs: Sequence[Input], batch_size: int) -> Iterator[Input]:
-        """Yield all inputs of the batches in which one is missing: in the same company an image gets the same bits."""
+        """Yield all inputs of each batch that lacks one: in the same batch an image gets the same bits."""
         for start in range(0, len(inputs), batch_size):
             batch = inputs[start : start + batch_size]
             if any(one.name not in self.done for one in batch):
@@ -358,7 +358,7 @@ class Journal:
 
 
 def append_run(path: Path, facts: Mapping[str, Any], started: datetime) -> None:
-    """Append a run to ``path`` (JSON lines, UTF-8): when, with what versions, and ``facts``.
+    """Append a run to ``path`` (JSON lines, UTF-8): the time, the package versions, and ``facts``.
 
     Raises:
         LinnaeaError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Models to hand on: packed small with the labels they answer with, or exported to run without PyTorch."""
+"""Pack models small, with the labels they answer with, or export them to run without PyTorch."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from linnaea.taxonomy.taxon import TextType
 
 @dataclass(frozen=True, kw_only=True)
 class PackedModel:
-    """A folder that :func:`pack` wrote."""
+    """A model folder that :func:`pack` wrote."""
 
     folder: Path
     n_parameters: int
@@ -41,14 +41,14 @@ def pack(
     image_size: int = 0,
     text_type: TextType | str = TextType.TAXON_COM,
 ) -> PackedModel:
-    """Write a small folder of a trained model that answers at once.
+    """Write a small folder of a trained model together with its encoded labels, ready to predict.
 
     ``run`` is the folder of a run or of its model. The labels are the taxa it was trained on, or those of ``labels`` (a
-    data set, a table, a file of names), without those above species where ``species_only``; their captions have the
-    form ``text_type``. A convolutional image tower may get another ``image_size``, in pixels.
+    data set, a table, a file of names); with ``species_only``, taxa above species are left out. Their captions have the
+    form ``text_type``. A convolutional image tower can take another ``image_size``, in pixels.
 
     Raises:
-        LinnaeaError: there is no such folder or labels, or the image tower has one size alone.
+        LinnaeaError: there is no such folder or labels, or the image tower takes one size only.
     """
     folder = find_model_folder(str(run))
     if folder is None:
@@ -64,7 +64,7 @@ def pack(
         whole = at_image_size(whole, image_size)
     facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
     save_model(replace(whole, facts=facts), folder_out, dtype=torch.float16)
-    model = load_model(str(folder_out), device="cpu")  # the bank is of these weights, not of the unrounded ones
+    model = load_model(str(folder_out), device="cpu")  # the bank must match the rounded weights
     with progress_bar("encoding labels", "labels") as on_progress:
         bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
     bank.save(folder_out / LABELS_FOLDER)
@@ -74,13 +74,13 @@ def pack(
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedModel:
-    """A folder that :func:`export` wrote."""
+    """A model folder that :func:`export` wrote."""
 
     folder: Path
     n_bytes: int
-    """Size of the towers."""
+    """The size of the towers."""
     difference: float
-    """The largest difference between unit vectors of the exported model and the model itself, on drawn pictures."""
+    """The largest difference between unit vectors of the exported model and the model itself, on random pictures."""
 
     def __repr__(self) -> str:
         return f"<ExportedModel {self.folder}: {self.n_bytes / 1e6:.1f} MB, within {self.difference:.1e}>"
@@ -89,13 +89,13 @@ class ExportedModel:
 def export(
     model: str | Path, output: str | Path, *, int8: bool = False, pretrained: str | None = None
 ) -> ExportedModel:
-    """Write a model for ONNX Runtime, to run without PyTorch: both towers, and the labels it brings.
+    """Write a model for ONNX Runtime, to run without PyTorch: both towers, and the model's labels.
 
-    ``model`` is a name or a folder. With ``int8`` the weights are stored in 8 bits: a quarter of the size, as fast, and
-    not the same to the last digits. ``pretrained`` is as in :func:`linnaea.model.open.load_model`.
+    ``model`` is a name or a folder. With ``int8`` the weights are stored in 8 bits: the files take a quarter of the
+    size and are as fast, but vectors differ slightly. ``pretrained`` is as in :func:`linnaea.model.open.load_model`.
 
     Raises:
-        LinnaeaError: there is no such model, the packages for it are missing, or the folder cannot be written.
+        LinnaeaError: there is no such model, packages are missing, or the folder cannot be written.
     """
     loaded, folder = load_model(str(model), pretrained=pretrained, device="cpu"), Path(output)
     rng = np.random.default_rng(0)

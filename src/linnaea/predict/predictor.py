@@ -1,8 +1,8 @@
-"""The only place that decides: photographs in, answers out, whichever door they came through.
+"""The one place that decides on answers: photographs in, answers out.
 
-The command, the server, :func:`linnaea.open` and pybioclip's classes all ask a :class:`Predictor`. At a rank, the
-answer is the likeliest taxa of that rank. At rank ``auto``, it is the deepest taxon that is sure enough on one path
-from the root, or a reason why there is none.
+The command, the server, :func:`linnaea.open` and pybioclip's classes all ask a :class:`Predictor`. At a given rank, the
+answer is the likeliest taxa of that rank. At rank ``auto``, it is the deepest taxon on one path from the root that
+reaches the confidence, or a reason why there is none.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,12 +29,12 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 NOTHING = "no organism recognised"
 
 WeightsOf: TypeAlias = Callable[[Input], NDArray[np.float32]]
-"""The prior weights ``[K]`` of one input's taxa."""
+"""A function that returns the prior weights ``[K]`` of the taxa for one input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is asked of every photograph."""
+    """What to answer for every photograph."""
 
     rank: Rank | None = Rank.SPECIES
     """``None`` is ``auto``: the deepest taxon that reaches ``confidence``."""
@@ -43,35 +43,35 @@ class Asked:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence <= 1 or self.top_k < 1:
-            raise ValueError("the confidence lies between 0 and 1, and top-k is at least 1")
+            raise ValueError("the confidence must be between 0 and 1, and top-k at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Answer:
-    """What became of one photograph."""
+    """The answer to one photograph."""
 
     input: Input
     guesses: tuple[Guess, ...] = ()
-    """Best first; empty where the photograph cannot be read or nothing is sure enough."""
+    """Best first; empty if the photograph cannot be read or no taxon reaches the confidence."""
     status: str = "ok"
-    """ok, abstained or failed."""
+    """``ok``, ``abstained`` or ``failed``."""
     reason: str = ""
     """Why there are no guesses."""
     prior: str = ""
-    """Where there is a prior: ``same`` or ``changed``, as it left or changed the first guess."""
+    """If there is a prior: ``same`` or ``changed``, whether it changed the first guess."""
     score: float | None = None
-    """Of a photograph without guesses: how near it came (see :meth:`Predictor.choose`)."""
+    """For a photograph without guesses, how close it came (see :meth:`Predictor.choose`)."""
     vector: NDArray[np.float32] | None = None
     """The photograph's unit vector ``[E]``."""
 
     @property
     def name(self) -> str:
-        """The photograph's file name, or its number where it was given in memory."""
+        """Return the photograph's file name, or its number if it was given in memory."""
         return self.input.name
 
     @property
     def lineage(self) -> dict[str, str]:
-        """Rank and name of the first guess, kingdom first; empty where there is none."""
+        """Return rank and name of the first guess, kingdom first; empty if there is none."""
         if not self.guesses:
             return {}
         taxon = self.guesses[0].taxon
@@ -88,12 +88,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A block of photographs: calibrated probabilities, and the evidence that they show an organism."""
+    """A block of photographs with calibrated probabilities, and the evidence that they show an organism."""
 
     inputs: list[Input]
     image_BE: Float32[ndarray, "B E"]
     probability_BK: Float32[ndarray, "B K"]
-    """With the prior, where there is one."""
+    """The probabilities, including the prior if there is one."""
     without_prior_BK: Float32[ndarray, "B K"]
     recognised_B: Bool[ndarray, "B"]  # noqa: F821
     evidence_B: NDArray[np.float64]
@@ -102,7 +102,7 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """A model, the taxa it may answer with, and what is asked."""
+    """A model, the taxa it may answer with, and the question."""
 
     model: Encoder
     bank: LabelBank
@@ -111,12 +111,12 @@ class Predictor:
     batch_size: int = 32
     n_workers: int = 2
     fast: bool = False
-    """Decode large JPEGs at a fraction of their size: faster, and not exactly the same answers."""
+    """Decode large JPEGs at a fraction of their size: faster, but answers differ slightly."""
     calibrated: bool = True
     """Apply the calibration that comes with the labels or the model."""
 
     def answer(self, inputs: Iterable[Input]) -> Iterator[Answer]:
-        """Yield an answer per input, in their order, in memory that does not grow with them."""
+        """Yield an answer per input, in their order, in memory that does not grow with their number."""
         items = ((one, one.load) for one in inputs)
         encoded = iter_encoded_images(
             self.model, items, batch_size=self.batch_size, n_workers=self.n_workers, fast=self.fast
@@ -129,11 +129,11 @@ class Predictor:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """The bank's, or else the model's; ``None`` where nothing was learnt or it is not to be applied."""
+        """Return the bank's calibration, else the model's; ``None`` if there is none or it is turned off."""
         return read_calibration(self.bank.facts, self.model.facts) if self.calibrated else None
 
     def answer_vectors(self, inputs: list[Input], vectors: list[Any]) -> Iterator[Answer]:
-        """Yield an answer per vector ``[E]`` of a photograph that is encoded already."""
+        """Yield an answer for each vector ``[E]`` of an already encoded photograph."""
         for judged in self.judge(inputs, vectors):
             yield from self.choose(judged, self.asked)
 
@@ -160,9 +160,9 @@ class Predictor:
     def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
         """Return the answer to each photograph of a block.
 
-        A photograph with too little evidence of any of the bank's organisms gets no taxon at rank ``auto``; its score
-        is the share of known photographs that show even less. Where there is evidence but no taxon reaches the
-        confidence, the score is the probability of the likeliest taxon of the highest rank.
+        At rank ``auto``, a photograph with too little evidence of any organism of the bank gets no taxon; its score is
+        the share of known photographs that show even less. If there is evidence but no taxon reaches the confidence,
+        the score is the probability of the likeliest taxon of the highest rank.
         """
         chosen = self._choose(judged, judged.probability_BK, asked)
         before = chosen
@@ -198,11 +198,11 @@ class Predictor:
 
 
 _Chosen: TypeAlias = tuple[tuple[Guess, ...], str, float | None]
-"""The guesses; or why there are none, and how near it came."""
+"""The guesses, or the reason why there are none and how close the photograph came."""
 
 
 def answer_of_error(one: Input, error: ImageError) -> Answer:
-    """Return the answer to a photograph that cannot be read, or in which a detector saw no animal."""
+    """Return the answer to a photograph that cannot be read, or in which a detector found no animal."""
     return Answer(
         input=one, status="abstained" if isinstance(error, EmptyPictureError) else "failed", reason=str(error)
     )
@@ -220,7 +220,7 @@ def decide_or_explain(
     recognised_B: Bool[ndarray, "B"],  # noqa: F821
     evidence_B: NDArray[np.float64],
 ) -> list[_Chosen]:
-    """Return for each image the deepest taxon that reaches ``confidence``, or why there is none with a score."""
+    """Return for each image the deepest taxon that reaches ``confidence``, or a reason and a score if none does."""
     highest = sum_to_all_ranks(probability_BK, bank)[Rank.KINGDOM].max(axis=1)
     answers: list[_Chosen] = []
     for image, guess in enumerate(decide(probability_BK, bank, confidence, recognised_B)):
@@ -240,11 +240,11 @@ def decide(
     confidence: float,
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
 ) -> list[Guess | None]:
-    """For each image the deepest taxon whose probability reaches ``confidence``; ``None`` where none does.
+    """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
-    From the root down, the likeliest child of the taxon chosen so far; the answers of all ranks lie on one
-    path. The probabilities are among the bank's taxa: they say nothing of what is not in it. Images that are not
-    ``recognised`` get ``None``.
+    The search goes from the root down, to the likeliest child of the taxon chosen so far, so that the answers of all
+    ranks lie on one path. The probabilities are among the bank's taxa and say nothing about taxa outside it. Images
+    that are not ``recognised`` get ``None``.
     """
     chosen: list[Guess | None] = [None] * len(probability_BK)
     ranges = [(0, len(bank))] * len(probability_BK)

@@ -1,7 +1,7 @@
-"""What is likely before a photograph is looked at: weights per taxon, from a file or from its place and month.
+"""Prior weights per taxon, from a file, or from the place and month of a photograph.
 
-A prior is a boost, not a filter: it multiplies probabilities by weights above zero and makes them sum to one again,
-so that a picture that is plain enough wins against any place.
+A prior is a boost, not a filter. It multiplies probabilities by weights above zero and normalises them, so a clear
+picture wins against any place.
 """
 
 import re
@@ -30,22 +30,22 @@ from linnaea.tables import find_column, match_columns, need_columns, read_table,
 from linnaea.taxonomy.row import read_binomials
 
 EVERY_OTHER = "*"
-"""A row of this name in a file of weights: the weight of all taxa that the file does not name (else 1)."""
+"""The name of the row that gives the weight of all taxa that a file of weights does not name (else 1)."""
 
 CELL_RESOLUTION = 3
 """H3's resolution: hexagons of about 12,000 km2, 120 km across."""
 SMOOTHING = 200.0
-"""Records that a cell must have to count as much as the whole download."""
+"""The number of records at which a cell counts as much as the whole download."""
 LEAST, MOST = 0.05, 20.0
-"""Bounds of a weight: what is unknown in a place is twenty times less likely there, never impossible."""
+"""Bounds of a weight: a species without records in a place is twenty times less likely there, but not impossible."""
 NEIGHBOURS = 1
-"""Rings of cells around the photograph's own that count too."""
+"""Rings of cells around the photograph's own that also count."""
 
 REGION_SCHEMA: dict[str, Any] = {"cell": pl.UInt64, "month": pl.Int8, "scientific_name": pl.String, "n": pl.Int32}
-"""A file of regions: a row per H3 cell, month (0: not stated) and species; ``n`` records."""
+"""The schema of a file of regions: a row per H3 cell, month (0: not stated) and species; ``n`` records."""
 
 _COLUMNS = {"decimalLatitude": "lat", "decimalLongitude": "lon", "month": "month", "species": "scientific_name"}
-"""GBIF's names (Darwin Core) of what is needed of an occurrence; ``species`` is the binomial."""
+"""The columns of a GBIF occurrence (Darwin Core) that are used; ``species`` is the binomial."""
 
 _ROWS_AT_ONCE = 500_000
 
@@ -53,7 +53,7 @@ _ROWS_AT_ONCE = 500_000
 def apply_prior(
     probability_BK: Float32[ndarray, "B K"], weight_BK: Float32[ndarray, "#B K"]
 ) -> Float32[ndarray, "B K"]:
-    """Probabilities times weights, summing to one again."""
+    """Multiply probabilities by weights, and normalise them to sum to 1."""
     weighted = np.multiply(probability_BK, weight_BK, dtype=np.float32)
     weighted /= weighted.sum(axis=1, keepdims=True)
     return np.asarray(weighted)
@@ -62,13 +62,13 @@ def apply_prior(
 def read_prior(
     bank: LabelBank, among: Among, tell: Callable[[str], None]
 ) -> Callable[[Input], NDArray[np.float32]] | None:
-    """Return the weights ``[K]`` of the bank's taxa for each input; ``None`` where there is no prior.
+    """Return a function that gives the weights ``[K]`` of the bank's taxa for an input; ``None`` without a prior.
 
-    ``tell`` hears of names that no label has.
+    ``tell`` is called with names that no label has.
 
     Raises:
-        UsageError: a place or date without a prior of regions, or one that is not on earth.
-        LinnaeaError: the file cannot be read; in a strict question, a name of it is not among the labels.
+        UsageError: a place or date is given without a prior of regions, or does not exist.
+        LinnaeaError: the file cannot be read, or, if strict, a name of it is not among the labels.
     """
     if among.prior is None:
         if among.lat is not None or among.lon is not None or among.date:
@@ -87,7 +87,7 @@ def read_prior(
 def _weights_by_place(
     bank: LabelBank, regions: "Regions", given: "Place | None"
 ) -> Callable[[Input], NDArray[np.float32]]:
-    """Weights of where a photograph says it was taken, else of the place that is ``given``."""
+    """Return the weights for the place that a photograph's EXIF states, else for the ``given`` place."""
     no_weights = np.ones(len(bank), np.float32)
 
     @lru_cache(maxsize=16)
@@ -103,7 +103,7 @@ def _weights_by_place(
 
 def _place_of(among: Among) -> "Place | None":
     if (among.lat is None) != (among.lon is None):
-        raise UsageError("latitude and longitude go together")
+        raise UsageError("give --lat and --lon together")
     month = _month_of(among.date)
     if among.lat is None or among.lon is None:
         return None
@@ -114,7 +114,7 @@ def _place_of(among: Among) -> "Place | None":
 
 
 def _month_of(date: str) -> int:
-    """Return the month of YYYY-MM-DD or YYYY-MM; 0 where there is no date."""
+    """Return the month of YYYY-MM-DD or YYYY-MM; 0 if there is no date."""
     if not date:
         return 0
     words = date.split("-")
@@ -124,7 +124,7 @@ def _month_of(date: str) -> int:
 
 
 def has_weights(path: Path) -> bool:
-    """Return whether a Parquet file is a table of weights, and not a file of regions."""
+    """Tell whether a Parquet file is a table of weights and not a file of regions."""
     try:
         return bool(find_column(list(pl.read_parquet_schema(path)), "weight"))
     except (OSError, pl.exceptions.PolarsError):
@@ -134,14 +134,14 @@ def has_weights(path: Path) -> bool:
 def read_weights(
     path: Path, bank: LabelBank, load_resolver: Callable[[], Resolves]
 ) -> tuple[NDArray[np.float32], tuple[Unknown, ...]]:
-    """Return weights ``[K]`` from a table with the columns ``weight`` and ``name`` (or ``scientific_name``, or genus
-    and species).
+    """Return weights ``[K]`` from a table with the column ``weight`` and a name.
 
-    A name may be of any rank: the weight of a genus holds for each of its species, unless a species has its own.
+    The name is in the column ``name`` or ``scientific_name``, or in genus and species. It may be of any rank: the
+    weight of a genus holds for each of its species, unless a species has its own.
 
     Raises:
-        UsageError: the columns are not there.
-        LinnaeaError: a weight is no number above zero.
+        UsageError: a column is missing.
+        LinnaeaError: a weight is not a number above zero.
     """
     table = read_table(path, columns=("weight",)).rows
     column = find_column(table.columns, "name", "scientific_name")
@@ -151,12 +151,12 @@ def read_weights(
     weights = table.select(names.str.strip_chars().alias("name"), pl.col("weight").cast(pl.Float32, strict=False))
     bad = weights.filter(~(pl.col("weight") > 0) | pl.col("weight").is_infinite() | pl.col("weight").is_null())
     if bad.height:
-        raise LinnaeaError(f"{path}: the weight of {bad['name'][0]!r} is no number above zero; correct it")
+        raise LinnaeaError(f"{path}: the weight of {bad['name'][0]!r} is not a number above zero; correct it")
     others = weights.filter(pl.col("name") == EVERY_OTHER)["weight"]
     found = find_names(bank, weights.filter(pl.col("name") != EVERY_OTHER)["name"], load_resolver)
     chosen = found.table.join(weights.unique("name", keep="last"), on="name").sort("row", "rank")
     result = np.full(len(bank), others[-1] if len(others) else 1.0, np.float32)
-    result[chosen["row"].to_numpy()] = chosen["weight"].to_numpy()  # of a row's entries the last, the finest, stays
+    result[chosen["row"].to_numpy()] = chosen["weight"].to_numpy()  # the last entry of a row, the finest, stays
     return result, found.unknown
 
 
@@ -169,12 +169,12 @@ class Place:
     lon: float
     """Degrees east."""
     month: int = 0
-    """1 to 12; 0: not known."""
+    """1 to 12; 0 if not known."""
 
     def __post_init__(self) -> None:
         if not -90 <= self.lat <= 90 or not -180 <= self.lon <= 180 or not 0 <= self.month <= 12:
             raise ValueError(
-                f"latitude {self.lat}, longitude {self.lon}, month {self.month}: no place and time on earth"
+                f"latitude {self.lat}, longitude {self.lon}, month {self.month}: not a place and time on earth"
             )
 
 
@@ -187,14 +187,16 @@ class Regions:
 
     @classmethod
     def open(cls, path: Path) -> "Regions":
-        """Raises:
-        LinnaeaError: the file is no file of regions.
+        """Open a file of regions.
+
+        Raises:
+            LinnaeaError: the file is not a file of regions.
         """
         try:
             return cls(pl.read_parquet(path, columns=list(REGION_SCHEMA)))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(
-                f"{path}: is no file of regions; make one of a GBIF download with `linnaea labels regions`"
+                f"{path}: not a file of regions; make one from a GBIF download with `linnaea labels regions`"
             ) from error
 
     @cached_property
@@ -208,11 +210,12 @@ class Regions:
         return int(h3.get_resolution(self.counts["cell"][0]))
 
     def weights(self, bank: LabelBank, place: Place) -> NDArray[np.float32]:
-        """Weights ``[K]`` of a place: how many times likelier each species is there than in the download as a whole.
+        """Return the weights ``[K]`` of a place: how much likelier each species is there than in the whole download.
 
-        The share of a species among the records of the cell, its neighbours and the months around, drawn towards
-        its share overall by :data:`SMOOTHING` records (a Dirichlet prior), over that share. 1 where there is no
-        record at all. What the download does not know has the weight of a species never seen there.
+        A weight is the species' share of the records of the cell, its neighbours and the months around, over its share
+        overall. The local share is drawn towards the overall share by :data:`SMOOTHING` records (a Dirichlet prior).
+        Without any local record all weights are 1. A species that the download lacks has the weight of a species never
+        seen there.
         """
         import h3.api.numpy_int as h3
 
@@ -238,9 +241,10 @@ def make_regions(
     occurrences: Path, output: Path, *, resolution: int = CELL_RESOLUTION,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> tuple[int, int]:  # fmt: skip
-    """Count the occurrences of a GBIF download (the simple tab-separated table, or any with its columns) per cell.
+    """Count the occurrences of a GBIF download per cell.
 
-    Returns the number of rows that were counted, and of those that were not (no coordinates, no species).
+    The download is the simple tab-separated table, or any table with its columns. Return the number of rows that were
+    counted, and of those that were not (no coordinates, no species).
 
     Raises:
         LinnaeaError: the file cannot be read, or h3 is not installed.
@@ -284,11 +288,11 @@ def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
 
 
 _UNREADABLE = (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError)
-"""What cameras' and editors' EXIF makes of a reader."""
+"""The exceptions that a reader raises on EXIF of some cameras and editors."""
 
 
 def place_of_photograph(path: Path) -> Place | None:
-    """Position and month (0 where there is no date); ``None`` where a photograph does not say."""
+    """Return position and month (0 if there is no date), or ``None`` if the photograph does not state a position."""
     try:
         exif, gps = _read(path)
         lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
@@ -301,9 +305,9 @@ def place_of_photograph(path: Path) -> Place | None:
 
 
 def time_of_photograph(path: Path) -> datetime | None:
-    """The moment with its offset from UTC; ``None`` where a photograph does not say both.
+    """Return the time with its UTC offset, or ``None`` if the photograph does not state both.
 
-    The camera's clock counts if the camera wrote its offset (EXIF 2.31, OffsetTimeOriginal); else the satellites' time.
+    The camera's clock is used if the camera wrote its offset (EXIF 2.31, OffsetTimeOriginal), else the GPS time.
     """
     try:
         exif, gps = _read(path)
@@ -321,7 +325,7 @@ def time_of_photograph(path: Path) -> datetime | None:
 
 
 def _read(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
-    """The tags of the main directory and of EXIF's own, whose numbers never meet, and those of GPS."""
+    """Return the tags of the main and EXIF directories, whose numbers do not overlap, and the tags of GPS."""
     with Image.open(path) as image:
         exif = image.getexif()
     return {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)

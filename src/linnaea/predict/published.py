@@ -1,7 +1,8 @@
-"""Label banks as the authors publish them: ``txt_emb_species.npy`` with ``txt_emb_species.json`` beside it.
+"""Label banks in their published form: ``txt_emb_species.npy`` with ``txt_emb_species.json`` beside it.
 
 The array is float32 ``[E, K]``, a column per taxon; the list holds ``[[kingdom .. epithet], common name]`` in the same
-order. TreeOfLife-200M's has 867,455 taxa and 2.7 GB. Ours is depth-first, a row per taxon, fp16, memory-mapped.
+order. TreeOfLife-200M's has 867,455 taxa and 2.7 GB. A Linnaea bank is depth-first, a row per taxon, fp16 and
+memory-mapped.
 """
 
 import json
@@ -21,17 +22,17 @@ from linnaea.taxonomy.tree import depth_first
 
 ARRAY_FILE, NAMES_FILE = "txt_emb_species.npy", "txt_emb_species.json"
 COLUMNS_AT_ONCE = 65_536
-"""Taxa that are turned from columns into rows at once."""
+"""Taxa that are transposed from columns to rows at once."""
 
 
 def read_published_bank(array_path: Path, *, model: str = "", on_progress: OnProgress = ignore_progress) -> LabelBank:
-    """A published bank in our order, fp16; its names lie beside the array under the same name.
+    """Read a published bank into depth-first order, as fp16; its names lie beside the array under the same name.
 
-    ``model`` is the fingerprint of the model it belongs to, if the caller knows. Vectors of zeros (the published
-    script leaves some at the end) are left out.
+    ``model`` is the fingerprint of its model, if the caller knows it. Vectors of zeros (the published script leaves
+    some at the end) are left out.
 
     Raises:
-        LinnaeaError: a file is missing, broken, or the two do not fit.
+        LinnaeaError: a file is missing or broken, or the two do not match.
     """
     names_path = array_path.with_suffix(".json")
     try:
@@ -41,7 +42,7 @@ def read_published_bank(array_path: Path, *, model: str = "", on_progress: OnPro
         columns = (*RANK_LABELS, "common_name")
         taxa = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
     except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{array_path}: is no published label bank with its names beside it ({error})") from error
+        raise LinnaeaError(f"{array_path}: not a published label bank with its names beside it ({error})") from error
     if array.ndim != 2 or array.shape[1] != taxa.height:
         raise LinnaeaError(f"{array_path}: shape {array.shape}, but {taxa.height} names in {names_path.name}")
     vectors = np.empty((taxa.height, array.shape[0]), np.float16)
@@ -67,13 +68,13 @@ def _taxa_table(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_published_bank(bank: LabelBank, directory: Path) -> Path:
-    """Write a bank in the published form, for programs that read it; returns the array's path."""
+    """Write a bank in its published form, for programs that read it, and return the array's path."""
     columns = [bank.taxa[label] for label in (*RANK_LABELS, "common_name")]
     names: list[Any] = [[list(row[:N_RANKS]), row[N_RANKS]] for row in zip(*columns, strict=True)]
     with atomic_path(directory / ARRAY_FILE) as partial, partial.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": True, "shape": (bank.vectors.shape[1], len(bank))}
         np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, len(bank), COLUMNS_AT_ONCE):  # columns in Fortran's order are our rows
+        for start in range(0, len(bank), COLUMNS_AT_ONCE):  # columns in Fortran order are rows of the bank
             stream.write(np.ascontiguousarray(bank.vectors[start : start + COLUMNS_AT_ONCE], "<f4").tobytes())
     write_atomically(directory / NAMES_FILE, json.dumps(names, ensure_ascii=False))
     return directory / ARRAY_FILE

@@ -1,12 +1,12 @@
-"""Classes with the names, signatures and dictionaries that users of pybioclip know: a script changes its imports only.
+"""Classes with pybioclip's names, signatures and dictionaries; a script needs to change only its imports.
 
-They ask the same :class:`linnaea.predict.predictor.Predictor` as the command. With the published models they keep
-pybioclip's pixels (the whole photograph, squashed) and uncalibrated scores, which the command gives under
+The classes ask the same :class:`linnaea.predict.predictor.Predictor` as the command. With the published models they use
+pybioclip's pixels (the whole photograph, squashed) and uncalibrated scores, as the command does with
 ``--preprocess squash --no-calibration``.
 
 They differ where pybioclip fails: one photograph may be given without a list, photographs are turned upright, a filter
-can be cleared, a taxon that is alone in its rank is answered, a photograph that cannot be read is a row with a reason,
-and no row of probabilities is kept per photograph.
+can be cleared, a taxon that is alone at its rank is answered, a photograph that cannot be read gives a row with a
+reason, and the probabilities of all taxa are not kept for each photograph.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,15 +46,15 @@ TOL_MODELS = {
     BIOCLIP_V1_MODEL_STR: "imageomics/TreeOfLife-10M",
     BIOCLIP_V2_MODEL_STR: "imageomics/TreeOfLife-200M",
 }
-"""Models whose label bank is published, and the data set it is part of."""
+"""Models with a published label bank, and the data set that it is part of."""
 
 Photograph: TypeAlias = str | Path | Image.Image
 Callback: TypeAlias = Callable[[int, int], None]
-"""Called with the photographs that are done, and how many there are."""
+"""A function that is called with the number of finished photographs and the total."""
 
 
 def is_published(model_str: str) -> bool:
-    """Return whether a model is one of the published ones, under our name or the hub's, at any revision."""
+    """Tell whether a model is a published one, by Linnaea's or the hub's name, at any revision."""
     name = HUB_MODELS.get(model_str, model_str).partition("@")[0]
     return name in TOL_MODELS or name in HUB_MODELS.values()
 
@@ -65,7 +65,7 @@ def get_rank_labels() -> list[str]:
 
 
 class BaseClassifier(torch.nn.Module):
-    """A model with its preprocessing; what the classifiers below have in common."""
+    """A model with its preprocessing: the common part of the classifiers."""
 
     def __init__(
         self, model_str: str = BIOCLIP_MODEL_STR, pretrained_str: str | None = None, device: str = "cpu"
@@ -77,14 +77,14 @@ class BaseClassifier(torch.nn.Module):
                                          preprocess="squash" if published else None,
                                          calibrated=not published)  # fmt: skip
         if not isinstance(self._opened.encoder, TaxonModel):
-            raise LinnaeaError(f"{model_str}: an exported model has no towers of PyTorch; use linnaea.open")
+            raise LinnaeaError(f"{model_str}: an exported model has no PyTorch towers; use linnaea.open")
         self.taxon_model: TaxonModel = self._opened.encoder
         self.device = self.taxon_model.device
         self.model = self.taxon_model.clip.eval()
         self.txt_embeddings: Tensor = torch.empty(self.taxon_model.width, 0)
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """Return the pixels of an image as the image tower takes them ``[3, S, S]``, normalised."""
+        """Return the normalised pixels of an image as the image tower takes them, ``[3, S, S]``."""
         preprocess = self.taxon_model.preprocess
         pixels = torch.from_numpy(preprocess.pixels(decode_image(image))).float().div(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
@@ -92,33 +92,33 @@ class BaseClassifier(torch.nn.Module):
 
     @staticmethod
     def ensure_rgb_image(image: Photograph) -> Image.Image:
-        """Return the photograph, opened where it is a path, upright, as RGB.
+        """Return the photograph as an upright RGB image; a path is opened.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the photograph cannot be read.
         """
         picture = decode_image(image) if isinstance(image, Image.Image) else decode(read_image_file(Path(image)))
         return Image.fromarray(picture)
 
     @torch.inference_mode()
     def create_image_features(self, images: Sequence[Image.Image], normalize: bool = True) -> Float[Tensor, "B E"]:
-        """Vectors of photographs ``[B, E]``."""
+        """Return the vectors of photographs ``[B, E]``."""
         pixels = torch.stack([self.preprocess(self.ensure_rgb_image(image)) for image in images]).to(self.device)
         features: Tensor = self.model.encode_image(pixels)  # type: ignore[operator]
         return to_unit(features.float(), dim=-1) if normalize else features.float()
 
     def create_image_features_for_image(self, image: Photograph, normalize: bool = True) -> Float[Tensor, " E"]:
-        """The vector of one photograph ``[E]``."""
+        """Return the vector of one photograph ``[E]``."""
         return self.create_image_features([self.ensure_rgb_image(image)], normalize)[0]
 
     def create_probabilities(
         self, img_features: Float[Tensor, "B E"], txt_features: Float[Tensor, "E K"]
     ) -> Float[Tensor, "B K"]:
-        """Softmax over the labels ``[B, K]``."""
+        """Return the softmax over the labels ``[B, K]``."""
         return (self.taxon_model.logit_scale * img_features @ txt_features).softmax(dim=-1)
 
     def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K"]:
-        """Probabilities of preprocessed pixels; differentiable, for Grad-CAM and the like."""
+        """Return the probabilities of preprocessed pixels; differentiable, for Grad-CAM and similar methods."""
         features = to_unit(self.model.encode_image(x.to(self.device)), dim=-1)  # type: ignore[operator]
         return self.create_probabilities(features, self.txt_embeddings.to(features.device))
 
@@ -126,7 +126,7 @@ class BaseClassifier(torch.nn.Module):
         self, images: Photograph | Sequence[Photograph], bank: LabelBank, asked: Asked, batch_size: int,
         callback: Callback | None,
     ) -> Iterator[Answer]:  # fmt: skip
-        """Yield an answer per photograph; the callback hears after each batch."""
+        """Yield an answer per photograph; the callback is called after each batch."""
         inputs = [*_iter_files(images)]
         predictor = replace(self._opened, labels=bank).predictor(asked, batch_size=batch_size)
         for done, answer in enumerate(predictor.answer(inputs), start=1):
@@ -136,7 +136,7 @@ class BaseClassifier(torch.nn.Module):
 
 
 def _iter_files(images: Photograph | Sequence[Photograph]) -> Iterator[Input]:
-    """Yield an input per photograph; a path is a file here, never a folder or an address."""
+    """Yield an input per photograph; here a path is always a file, never a folder or an address."""
     many = [images] if isinstance(images, str | Path | Image.Image) else list(images)
     for number, one in enumerate(many):
         if isinstance(one, Image.Image):
@@ -147,7 +147,7 @@ def _iter_files(images: Photograph | Sequence[Photograph]) -> Iterator[Input]:
 
 
 class TreeOfLifeClassifier(BaseClassifier):
-    """Taxa of the tree of life: those of the published bank, or of ``labels`` (a bank, a data set, a file of names)."""
+    """A classifier for the taxa of the published bank, or of ``labels`` (a bank, a data set, a file of names)."""
 
     def __init__(self, labels: Path | str | LabelBank | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -171,20 +171,20 @@ class TreeOfLifeClassifier(BaseClassifier):
             for name in (NAMES_FILE, ARRAY_FILE):
                 path = hf_hub_download(repository, f"embeddings/{name}", repo_type="dataset")
         except Exception as error:  # the hub's client raises many kinds
-            raise LinnaeaError(f"{repository}: its label bank cannot be fetched ({error}); give labels=...") from error
+            raise LinnaeaError(f"{repository}: cannot fetch its label bank ({error}); give labels=...") from error
         return read_published_bank(Path(path), model=self.taxon_model.fingerprint)
 
     def get_txt_embeddings(self) -> Float[Tensor, "E K"]:
-        """Vectors of the taxa that a filter has left ``[E, K]``."""
+        """Return the vectors of the taxa that the filter keeps, ``[E, K]``."""
         return torch.from_numpy(np.asarray(self._kept.vectors, np.float32)).T
 
     def get_current_txt_names(self) -> list[list[Any]]:
-        """``[[kingdom .. epithet], common name]`` of the taxa that a filter has left."""
+        """Return ``[[kingdom .. epithet], common name]`` of the taxa that the filter keeps."""
         columns = [self._kept.taxa[name].to_list() for name in (*RANK_LABELS, "common_name")]
         return [[list(row[:-1]), row[-1]] for row in zip(*columns, strict=True)]
 
     def get_label_data(self) -> Any:
-        """All taxa as a pandas table (polars, where pandas is not installed)."""
+        """Return all taxa as a pandas table (polars if pandas is not installed)."""
         table = self._bank.taxa.rename({"species": "species_epithet", "scientific_name": "species"})
         table = table.select(*RANK_LABELS[: Rank.SPECIES], "species_epithet", "species", "common_name")
         try:
@@ -194,7 +194,7 @@ class TreeOfLifeClassifier(BaseClassifier):
         return pd.DataFrame(table.to_dict(as_series=False))
 
     def create_taxa_filter(self, rank: Rank, user_values: Sequence[str]) -> list[bool]:
-        """Which taxa have one of the names at a rank.
+        """Return which taxa have one of the names at a rank.
 
         Raises:
             ValueError: a name is not among the taxa.
@@ -207,16 +207,16 @@ class TreeOfLifeClassifier(BaseClassifier):
         return column.is_in(list(user_values)).to_list()
 
     def create_taxa_filter_from_csv(self, csv_path: str | Path) -> list[bool]:
-        """As :meth:`create_taxa_filter`; the table's first column is named after the rank."""
+        """Return :meth:`create_taxa_filter` of a table whose first column is named after the rank."""
         table = read_table(Path(csv_path)).rows
         rank = Rank.parse(table.columns[0].strip())
         return self.create_taxa_filter(rank, [name for name in table[table.columns[0]] if name])
 
     def apply_filter(self, keep_labels_ary: Sequence[bool] | None) -> None:
-        """Answer only with these of all taxa; ``None``: with all again.
+        """Answer only with the taxa that are marked; ``None`` removes the filter.
 
         Raises:
-            ValueError: the length is not that of the taxa, or none is left.
+            ValueError: the length is not the number of taxa, or no taxon is left.
         """
         if keep_labels_ary is None:
             self._kept = self._bank
@@ -238,7 +238,7 @@ class TreeOfLifeClassifier(BaseClassifier):
         batch_size: int = 10,
         callback: Callback | None = None,
     ) -> list[dict[str, Any]]:
-        """The ``k`` likeliest taxa of each photograph at a rank, best first, those above ``min_prob``."""
+        """Return each photograph's ``k`` likeliest taxa of a rank that reach ``min_prob``, best first."""
         asked = Asked(rank=rank, top_k=k)
         rows: list[dict[str, Any]] = []
         for answer in self._iter_answers(images, self._kept, asked, batch_size, callback):
@@ -265,20 +265,20 @@ def _failed_row(answer: Answer, rank: Rank) -> dict[str, Any]:
 
 
 class CustomLabelsClassifier(BaseClassifier):
-    """Any words as classes, each in OpenAI's 80 templates, or in ``templates`` (with ``{}`` for the word)."""
+    """A classifier with any words as classes, in OpenAI's 80 templates or in ``templates`` (``{}`` for the word)."""
 
     def __init__(self, cls_ary: Sequence[str], templates: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classes = [name.strip() for name in cls_ary]
         if not all(self.classes) or not self.classes:
-            raise ValueError("give at least one class, and no empty one")
+            raise ValueError("give at least one class; names must not be empty")
         names = pl.DataFrame({"label": self.classes, "bin": self._groups()}).with_row_index("number")
-        names = names.sort("bin", maintain_order=True)  # what counts together lies together
+        names = names.sort("bin", maintain_order=True)  # rows of one bin must be contiguous
         self._named = make_bin_bank(self.taxon_model, names.select("label", "bin"), list(templates or ()))
         self.txt_embeddings = torch.from_numpy(np.asarray(self._named.vectors)[names["number"].arg_sort()]).T
 
     def _groups(self) -> list[str]:
-        """Return what each class counts towards: itself."""
+        """Return the bin of each class: the class itself."""
         return self.classes
 
     def predict(
@@ -303,7 +303,7 @@ class CustomLabelsClassifier(BaseClassifier):
 
 
 class CustomLabelsBinningClassifier(CustomLabelsClassifier):
-    """Classes that count towards bins: ``{"dog": "pet", "cat": "pet", "wolf": "wild"}``."""
+    """A classifier whose classes count towards bins: ``{"dog": "pet", "cat": "pet", "wolf": "wild"}``."""
 
     def __init__(self, cls_to_bin: Mapping[str, Any], **kwargs: Any) -> None:
         if any(value is None or value == "" or value != value for value in cls_to_bin.values()):  # noqa: PLR0124 - nan

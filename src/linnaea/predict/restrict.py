@@ -1,7 +1,7 @@
-"""Which of a bank's taxa may answer: a clade, all but a clade, the species of a list.
+"""Choose which of a bank's taxa may answer: a clade, all but a clade, or the species of a list.
 
-Names of a list go through taxonomy: what the bank knows under the same name is taken as it is; what it does not is
-resolved, and so are the bank's own names, so that a list and a bank of different years meet.
+Names that the bank has are taken as they are. The other names of a list are resolved by taxonomy, and so are the bank's
+own names, so that a list and a bank of different years match.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,21 +22,21 @@ from linnaea.taxonomy.resolve import Resolver
 Rows = NDArray[np.int64]
 
 SUGGEST_FOR = 200
-"""Unknown names that get suggestions; more are named without."""
+"""Up to this many unknown names get suggestions."""
 RESOLVE_BANKS_TO = 300_000
-"""Banks up to this size have their own names resolved where a list leaves names over."""
+"""Banks up to this size have their own names resolved if a list has names left over."""
 
 
 @runtime_checkable
 class Resolves(Protocol):
-    """What is needed of :class:`linnaea.taxonomy.resolve.Resolver`."""
+    """The part of :class:`linnaea.taxonomy.resolve.Resolver` that is used here."""
 
     def resolve(self, names: Sequence[str] | pl.Series) -> pl.DataFrame: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """A name of a list that no taxon of the bank answers to."""
+    """A name of a list that matches no taxon of the bank."""
 
     name: str
     reason: str
@@ -48,36 +48,36 @@ class Unknown:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Which rows of a bank a list of names stands for."""
+    """The rows of a bank that a list of names matches."""
 
     table: pl.DataFrame
-    """``name``, ``row``, ``rank`` (of the taxon with that name): a row per pair, sorted by row."""
+    """``name``, ``row`` and ``rank`` (of the taxon with that name): one row per pair, sorted by ``row``."""
     unknown: tuple[Unknown, ...]
 
     @property
     def rows(self) -> Rows:
-        """Distinct rows of the bank, in order."""
+        """Return the distinct rows of the bank, in order."""
         return np.asarray(self.table["row"].unique().sort(), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Among:
-    """Which labels may answer, and how likely each is before the photograph is looked at."""
+    """Which labels may answer, and the prior over them."""
 
     within: tuple[str, ...] = ()
-    """Only taxa of these clades; all, if none."""
+    """Only taxa of these clades; all if empty."""
     exclude: tuple[str, ...] = ()
     """No taxa of these clades."""
     species_list: str | Path | tuple[str, ...] | None = None
     """Only the taxa of this list: a file, or names."""
     strict: bool = False
-    """Whether a name of a list that no label has is an error."""
+    """Whether a listed name that no label has is an error."""
     checklists: tuple[str, ...] = ("inat",)
     """Checklists that resolve the names of lists."""
     prior: str | Path | None = None
     """Weights per taxon, or a file of regions (:func:`linnaea.predict.priors.read_prior`)."""
     lat: float | None = None
-    """Degrees north, of photographs that do not say where they were taken."""
+    """Degrees north, for photographs that do not state where they were taken."""
     lon: float | None = None
     """Degrees east."""
     date: str = ""
@@ -85,11 +85,11 @@ class Among:
 
 
 def restrict(bank: LabelBank, among: Among, tell: Callable[[str], None]) -> LabelBank:
-    """Return the bank of the taxa that may answer; ``tell`` hears of names of the list that no label has.
+    """Return the bank of the taxa that may answer; ``tell`` is called with listed names that no label has.
 
     Raises:
         UsageError: a clade is not in the bank, or nothing is left.
-        LinnaeaError: the list cannot be read, or no name of it (if strict, not every name) is among the labels.
+        LinnaeaError: the list cannot be read, or none of its names (if strict, not every name) is among the labels.
     """
     kept = keep_clades(bank, among.within, among.exclude)
     if among.species_list is None:
@@ -102,12 +102,12 @@ def restrict(bank: LabelBank, among: Among, tell: Callable[[str], None]) -> Labe
 
 
 def load_resolver(checklists: Sequence[str]) -> Resolver:
-    """Return what resolves names of lists by these checklists."""
+    """Return a resolver of list names by these checklists."""
     return Resolver.of(list(checklists))
 
 
 def tell_unknown(source: str | Path, unknown: Sequence[Unknown], tell: Callable[[str], None]) -> None:
-    """Tell of the first ten names of a list that no label has, and of how many more there are."""
+    """Report the first ten names of a list that no label has, and how many more there are."""
     for one in unknown[:10]:
         tell(f"{source}: {one}")
     if len(unknown) > 10:
@@ -115,7 +115,7 @@ def tell_unknown(source: str | Path, unknown: Sequence[Unknown], tell: Callable[
 
 
 def keep_rows(bank: LabelBank, rows: Rows) -> LabelBank:
-    """The bank with only these rows (ascending); probabilities are then among them alone.
+    """Return the bank with only these rows (ascending); probabilities are then among them alone.
 
     A clade is one range of rows, whose vectors are not copied.
     """
@@ -130,10 +130,10 @@ def keep_rows(bank: LabelBank, rows: Rows) -> LabelBank:
 def keep_clades(
     bank: LabelBank, within: Sequence[str] = (), exclude: Sequence[str] = (), *, finder: Finder | None = None
 ) -> LabelBank:
-    """The taxa of the bank in any of the clades ``within`` (all, if none) and in none of ``exclude``.
+    """Return the bank of the taxa in any of the clades ``within`` (all, if empty) and in none of ``exclude``.
 
-    Clades are written ``order:Lepidoptera``, or ``Lepidoptera`` where only one rank has that name. A ``finder`` of the
-    bank's taxa that exists already saves time with a large bank.
+    Clades are written ``order:Lepidoptera``, or ``Lepidoptera`` if only one rank has that name. Passing an existing
+    ``finder`` of the bank's taxa saves time with a large bank.
 
     Raises:
         UsageError: a clade is not in the bank, or nothing is left.
@@ -154,7 +154,7 @@ def keep_clades(
 
 
 def keep_taxa(taxa: pl.DataFrame, within: Sequence[str] = (), exclude: Sequence[str] = ()) -> pl.DataFrame:
-    """As :func:`keep_clades`, for a taxon table that has no vectors yet."""
+    """Return the taxa that :func:`keep_clades` would keep, for a taxon table without vectors."""
     return keep_clades(LabelBank(taxa, np.empty((taxa.height, 0), np.float32), {}), within, exclude).taxa
 
 
@@ -164,9 +164,9 @@ def label_finder(taxa: pl.DataFrame) -> Finder:
 
 
 def find_names(bank: LabelBank, names: Iterable[str], load_resolver: Callable[[], Resolves]) -> Found:
-    """The rows that a list of names stands for; a genus or family stands for all below it.
+    """Return the rows that a list of names matches; a genus or family matches everything below it.
 
-    ``load_resolver`` is called only where a name is not the bank's own.
+    ``load_resolver`` is called only if the bank lacks a name.
     """
     asked = pl.Series("name", list(dict.fromkeys(name.strip() for name in names if name.strip())), dtype=pl.String)
     finder = label_finder(bank.taxa)
@@ -192,10 +192,10 @@ def find_names(bank: LabelBank, names: Iterable[str], load_resolver: Callable[[]
 def keep_listed(
     bank: LabelBank, names: Iterable[str], load_resolver: Callable[[], Resolves], *, strict: bool = False
 ) -> tuple[LabelBank, tuple[Unknown, ...]]:
-    """The taxa of a list, and the names of it that the bank does not have.
+    """Return the bank of the taxa of a list, and the names of the list that the bank does not have.
 
     Raises:
-        LinnaeaError: no name of the list is among the labels; ``strict`` and one is not.
+        LinnaeaError: no name of the list is among the labels, or ``strict`` and one is not.
     """
     found = find_names(bank, names, load_resolver)
     if found.unknown and strict:
@@ -207,13 +207,13 @@ def keep_listed(
 
 
 def _match_renamed(finder: Finder, renamed: pl.DataFrame) -> pl.DataFrame:
-    """The finder's hits of the column ``accepted``, each under the ``name`` that it was resolved from."""
+    """Return the finder's hits for the column ``accepted``, each under the ``name`` that it was resolved from."""
     hits = finder.match(renamed["accepted"]).rename({"name": "accepted"})
     return renamed.join(hits, on="accepted").select("name", "row", "rank", "matched", "how")
 
 
 def _resolve(names: pl.Series, resolver: Resolves) -> pl.DataFrame:
-    """``name``, ``accepted`` (a scientific name, or empty) and ``reason`` (why the labels do not have it)."""
+    """Return ``name``, ``accepted`` (a scientific name, or empty) and ``reason`` (why the labels do not have it)."""
     distinct = names.unique(maintain_order=True)
     answers = resolver.resolve(distinct)
     certain = pl.col("status").is_in(["accepted", "synonym", "vernacular", "higher_rank"])
@@ -221,13 +221,13 @@ def _resolve(names: pl.Series, resolver: Resolves) -> pl.DataFrame:
     reason = (
         pl.when(certain)
         .then(pl.format("is {}, which is not among the labels", "scientific_name"))
-        .otherwise(pl.format("not among the labels, and {} to taxonomy", pl.col("status").str.replace("_", " ")))
+        .otherwise(pl.format("not among the labels (taxonomy: {})", pl.col("status").str.replace("_", " ")))
     )
     return answers.select(accepted=accepted, reason=reason).insert_column(0, distinct.alias("name"))
 
 
 def _under_names_of_today(finder: Finder, resolver: Resolves) -> Finder:
-    """The labels with the names that taxonomy gives their species now, in place of their own."""
+    """Return a finder of the labels by the names that taxonomy accepts now."""
     taxa = finder.taxa.with_row_index("row")
     species = taxa.filter(pl.col("species") != "").select("row", "scientific_name")
     answers = resolver.resolve(species["scientific_name"]).select("status", now="scientific_name")

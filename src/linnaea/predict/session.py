@@ -1,4 +1,4 @@
-"""A model with its labels, opened and checked once: what the command, the server and Python ask.
+"""A model with its labels, opened and checked once; the command, the server and Python use it.
 
 :func:`open_model` is ``linnaea.open``.
 """
@@ -44,11 +44,11 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
 
 Labels: TypeAlias = str | Path | LabelBank | Sequence[str]
-"""A label bank, data set, file of names or checklist (``inat``); a bank that is open; or names."""
+"""A label bank, data set, file of names or checklist (``inat``); an open bank; or names."""
 Words: TypeAlias = str | Sequence[str]
 """One word or several."""
 AUTO = "auto"
-"""The rank of the deepest taxon that is sure enough."""
+"""The rank of the deepest taxon that reaches the confidence."""
 _MODES = {"crop": "shortest", "squash": "pybioclip"}
 
 
@@ -71,16 +71,15 @@ def open_model(
         labels: a label bank, a data set, a file of names, the name of a checklist (``inat``), or names; by default the
             model's own.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
-        precision: ``float32``, ``bf16`` or ``auto``; what the image tower multiplies in.
-        preprocess: ``crop`` (the middle square) or ``squash`` (all of the photograph, as pybioclip shows it to the
+        precision: the number format of the image tower: ``float32``, ``bf16`` or ``auto``.
+        preprocess: ``crop`` (the middle square) or ``squash`` (the whole photograph, as pybioclip does for the
             published models); by default as the model was trained.
         calibrated: apply the calibration that comes with the labels or the model.
         text_type: caption form of labels that are not encoded yet, such as ``sci`` or ``taxon_com``.
-        pretrained: open_clip's tag, where the model is an architecture's name.
+        pretrained: open_clip's tag, if the model is the name of an architecture.
 
     Raises:
-        LinnaeaError: there is no such model, it is broken, or the labels do not belong to it.
-
+        LinnaeaError: there is no such model, it is broken, or the labels belong to another model.
     >>> model = linnaea.open("nano")
     >>> answers = model.predict("photographs/", rank="auto", within="Aves")
     >>> answers.save("taxa.csv")
@@ -91,7 +90,7 @@ def open_model(
         encoder = _see_as(encoder, preprocess)
     model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated)
     if labels is not None:
-        _ = model.bank  # labels that do not fit are an error now, not at the first photograph
+        _ = model.bank  # labels that do not match raise an error now, not at the first photograph
     return model
 
 
@@ -108,10 +107,10 @@ class Model:
 
     @cached_property
     def bank(self) -> LabelBank:
-        """The taxa to choose from, with their vectors.
+        """Return the taxa to choose from, with their vectors.
 
         Raises:
-            LinnaeaError: the model brings no labels and none were given, or they belong to another model.
+            LinnaeaError: the model has no labels and none were given, or they belong to another model.
         """
         return open_labels(self.encoder, self.name, self.labels, self.text_type)
 
@@ -141,11 +140,11 @@ class Model:
             top_k: guesses per photograph (``auto`` gives one).
             within: only taxa of these clades, such as ``Aves`` or ``order:Lepidoptera``.
             exclude: no taxa of these clades.
-            species_list: only the taxa of this list, a file or names; synonyms are understood.
+            species_list: only the taxa of this list, a file or names; synonyms are resolved.
             prior: weights per taxon (a table of name and weight), or a file of regions.
-            lat, lon, date: where and when photographs were taken that do not say so themselves, for a prior of regions;
-                degrees, and YYYY-MM-DD or YYYY-MM.
-            batch_size: photographs that the model sees at once.
+            lat, lon, date: place (in degrees) and date (YYYY-MM-DD or YYYY-MM) for a prior of regions, for photographs
+                that do not state their own.
+            batch_size: photographs that the model encodes at once.
 
         Returns:
             An answer per photograph, in order. A photograph that cannot be read has the status ``failed`` and a reason.
@@ -188,7 +187,7 @@ class Model:
         return predictor.answer(iter_inputs(photographs))
 
     def embed(self, photographs: Photographs, *, batch_size: int = 32) -> Vectors:
-        """Return a unit vector per photograph; those that cannot be read are named in ``failed``, with a reason."""
+        """Return a unit vector for each photograph; ``failed`` names those that cannot be read, with a reason."""
         inputs = photographs if isinstance(photographs, Iterator) else list(iter_inputs(photographs))
         found = list(_shown(self.iter_embed(inputs, batch_size=batch_size), "embedding", inputs))
         good = [(one.name, vector) for one, vector in found if not isinstance(vector, ImageError)]
@@ -199,7 +198,7 @@ class Model:
     def iter_embed(
         self, photographs: Photographs, *, batch_size: int = 32, n_workers: int = 2, fast: bool = False
     ) -> Iterator[tuple[Input, NDArray[np.float32] | ImageError]]:
-        """Yield photographs with their unit vectors ``[E]``, or with what is wrong with them."""
+        """Yield photographs with their unit vectors ``[E]``, or with the error of those that cannot be read."""
         items = ((one, one.load) for one in iter_inputs(photographs))
         return iter_encoded_images(self.encoder, items, batch_size=batch_size, n_workers=n_workers, fast=fast)
 
@@ -212,7 +211,7 @@ class Model:
         n_workers: int = 2,
         tell: Callable[[str], None] = lambda line: None,
     ) -> Predictor:
-        """Return what answers one question; ``tell`` hears of names that no label has."""
+        """Return the predictor of one question; ``tell`` is called with names that no label has."""
         bank = restrict(self.bank, among, tell)
         weights_of = read_prior(bank, among, tell)
         return Predictor(model=self.encoder, bank=bank, asked=asked, weights_of=weights_of, calibrated=self.calibrated,
@@ -224,7 +223,7 @@ class Model:
 
 
 def describe_question(predictor: Predictor, among: Among) -> dict[str, Any]:
-    """Return all that the answers of a predictor depend on, as JSON."""
+    """Return everything that the answers of a predictor depend on, as JSON."""
     model, asked, learnt = predictor.model, predictor.asked, predictor.calibration
     return {
         "model": model.fingerprint,
@@ -252,7 +251,7 @@ def parse_rank(rank: str | Rank | None) -> Rank | None:
 
 
 def open_labels(encoder: Encoder, name: str, labels: Labels | None, text_type: TextType) -> LabelBank:
-    """Return the bank of ``labels``, or of the labels that the model brings, after checking that it is the model's.
+    """Return the bank of ``labels``, or the model's own labels, after checking that it belongs to the model.
 
     Raises:
         LinnaeaError: there are no labels, or they were encoded with another model.
@@ -261,7 +260,7 @@ def open_labels(encoder: Encoder, name: str, labels: Labels | None, text_type: T
         return labels
     own = find_own_labels(name)
     if labels is None and own is None:
-        raise LinnaeaError(f"{name}: brings no taxa of its own; give --labels, a data set or a file of names")
+        raise LinnaeaError(f"{name}: has no taxa of its own; give --labels, a data set or a file of names")
     if labels is not None and not isinstance(labels, str | Path):
         return _encode(encoder, _taxa_of_names(labels), text_type)
     place = own if labels is None else Path(labels)
@@ -284,7 +283,7 @@ def _encode(encoder: Encoder, taxa: pl.DataFrame, text_type: TextType) -> LabelB
 
 
 def _taxa_of(labels: Path) -> pl.DataFrame:
-    """Return the taxa of a file or folder; of a checklist, where it is the name of one."""
+    """Return the taxa of a file or folder, or of a checklist of that name."""
     if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
         return taxa_of_checklist(load_checklist(str(labels)))
     return read_taxa(labels)
@@ -293,12 +292,12 @@ def _taxa_of(labels: Path) -> pl.DataFrame:
 def _taxa_of_names(names: Sequence[str]) -> pl.DataFrame:
     taxa = [taxon for name in names if isinstance(taxon := taxon_from_label(name), Taxon)]
     if not taxa:
-        raise LinnaeaError("labels: hold no name")
+        raise LinnaeaError("labels: no names given")
     return make_taxa_table(taxa)
 
 
 def _see_as(encoder: Encoder, preprocess: Preprocessing) -> Encoder:
-    """Return the encoder with other preprocessing; it keeps its fingerprint, so that its labels stay its own."""
+    """Return the encoder with other preprocessing; it keeps its fingerprint, so that its labels remain valid."""
     has = {field.name for field in fields(encoder)}  # type: ignore[arg-type]  # every encoder is a dataclass
     if preprocess == "squash" and "clip" not in has:
         raise LinnaeaError(f"{encoder.name}: an exported model takes whole pixels; --preprocess squash needs PyTorch")
@@ -320,7 +319,7 @@ def _warn(line: str) -> None:
 
 
 def _shown(items: Iterable[Any], title: str, photographs: Photographs) -> Iterator[Any]:
-    """Yield the items and show how many there were, of how many where that can be known."""
+    """Yield the items and show their number, and the total if it can be known."""
     total = len(photographs) if isinstance(photographs, list) else None
     with progress_bar(title, "images") as on_progress:
         for done, item in enumerate(items, start=1):
