@@ -1,7 +1,7 @@
-"""Linnaea: vision foundation models of the tree of life, from names and photographs to taxa to be trusted.
+"""Linnaea: vision foundation models of the tree of life, from names and photographs to reliable taxa.
 
-The names below are the public surface; each is imported when it is first used, so that
-``import linnaea`` loads neither torch nor polars.
+The names below are the public API. Each is imported on first use, so that ``import linnaea`` loads neither torch nor
+polars.
 """
 
 from collections.abc import Callable

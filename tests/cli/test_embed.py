@@ -98,7 +98,7 @@ def test_all_good_is_done_and_says_so(
 ) -> None:
     output = tmp_path / "v.parquet"
     assert run(pictures / "deeper", pictures / "[0-9].jpg", "--output", output, "--model", model_dir) == DONE
-    assert f"{N_PICTURES} vectors of {N_PICTURES} photographs" in capsys.readouterr().err
+    assert f"{N_PICTURES} of {N_PICTURES} photographs encoded" in capsys.readouterr().err
     names = [Path(name).name for name, *_ in read(output)]
     assert names == ["1.jpg", "3.jpg", "0.jpg", "2.jpg", "4.jpg"], "in the order given"
 

@@ -107,7 +107,7 @@ def test_a_bad_photograph_among_good_ones_is_a_row(client: TestClient, pictures:
         (None, {"top_k": "0"}, 422, "greater than"),
         (None, {"lat": "95", "lon": "0"}, 422, "less than or equal"),
         (None, {"lat": "50", "lon": "9"}, 422, "no file of regions"),
-        (None, {"lat": "50"}, 422, "go together"),
+        (None, {"lat": "50"}, 422, "lat and lon together"),
         (None, {"within": "x" * 101}, 422, "101 characters"),
         (None, {"within": [f"genus:G{n}" for n in range(17)]}, 422, "17 clades"),
     ],

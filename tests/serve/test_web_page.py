@@ -138,7 +138,7 @@ def test_a_place_and_a_date_count_where_the_server_knows_places(
     before = browser.execute_script(of_name, name)
     enter(browser, "lat", "10")
     browser.find_element("id", "again").click()
-    wait_for(lambda: "go together" in status(browser))
+    wait_for(lambda: "longitude together" in status(browser))
     enter(browser, "lon", "20")
     wait_for(lambda: browser.execute_script("return results[0]?.prior"))
     assert browser.execute_script(of_name, name) > before

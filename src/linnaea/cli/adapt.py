@@ -1,4 +1,4 @@
-"""``linnaea adapt FOLDER --output HEAD``: one's own classes from a few of one's own photographs."""
+"""``linnaea adapt FOLDER --output HEAD``: fit a head for your own classes to a few photographs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +16,25 @@ class Adapt:
     """Fit a head to labelled photographs, blended with zero-shot; use it as `linnaea predict --labels HEAD`."""
 
     folder: tyro.conf.Positional[Path]
-    """A folder with one folder of photographs per class, named after the taxon; of splits, train is fitted."""
+    """A folder with one folder of photographs per class, named after the taxon. If it has splits, train is used."""
     output: Path
     """Folder of the head."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
     class_level: int = 0
-    """The level of folders that holds the classes, from 1 (0: found by the names)."""
+    """The folder level that holds the classes, starting at 1; 0 finds it by the names."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the classes."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     batch_size: int = 32
-    """Photographs the model sees at once."""
+    """Photographs that the model encodes at once."""
     workers: int = 2
-    """Threads that decode."""
+    """Number of threads that decode images."""
 
 
 def adapt(options: Adapt) -> int:
-    """Adapt, and print what cross-validation says."""
+    """Fit a head, and print the cross-validation."""
     from linnaea.predict.adapt import adapt
 
     head = adapt(**vars(options))

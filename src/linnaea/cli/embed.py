@@ -1,4 +1,4 @@
-"""``linnaea embed IMAGES... --output FILE``: a vector per photograph."""
+"""``linnaea embed IMAGES... --output FILE``: write a vector for each photograph."""
 
 import csv
 import json
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
     from linnaea.model.encoder import Encoder
 
 Add: TypeAlias = Callable[[str, Any, str], None]
-"""Takes a file name, its vector (``None`` where it failed) and the reason."""
+"""A function of a file name, its vector (``None`` if it failed) and the reason."""
 
 ROWS_PER_GROUP = 4096
-"""Rows of a Parquet file that are held in memory."""
+"""The number of rows of a Parquet file that are held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """Turn photographs into unit vectors of the model's joint space."""
+    """Encode photographs as unit vectors of the model's joint space."""
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    """Photographs, folders of them (with all below), or patterns."""
+    """Photographs, folders of them (recursively), or patterns."""
     output: Path
-    """File to write: .parquet, .jsonl, or .npy (its file names then lie beside it, in .files.csv)."""
+    """File to write: .parquet, .jsonl, or .npy (with the file names beside it in .files.csv)."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
     pretrained: str | None = None
-    """open_clip's tag, where the model is an architecture's name."""
+    """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     precision: Precision = "float32"
-    """bf16 is about twice as fast where the processor has it, and no more exact than that; auto: where it has it."""
+    """bf16 is about twice as fast on processors that multiply it natively, and less exact; auto uses it there."""
     batch_size: int = 32
-    """Photographs the model sees at once."""
+    """Photographs that the model encodes at once."""
     workers: int = 2
-    """Threads that decode."""
+    """Number of threads that decode images."""
     fast: bool = False
-    """Decode large JPEGs at a fraction of their size: faster, and not exactly the same vectors."""
+    """Decode large JPEGs at a fraction of their size: faster, but vectors differ slightly."""
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -54,11 +54,11 @@ class Embed:
         if self.output.suffix.lower() not in WRITERS:
             raise ValueError(f"--output {self.output}: must end in {', '.join(WRITERS)}")
         if self.batch_size < 1 or self.workers < 1:
-            raise ValueError("--batch-size and --workers are at least 1")
+            raise ValueError("--batch-size and --workers must be at least 1")
 
 
 def embed(options: Embed) -> int:
-    """Write a row for every photograph, in the order given; those that cannot be read have a reason, no vector."""
+    """Write a row for every photograph, in the order given; those that cannot be read have a reason and no vector."""
     from linnaea.data.images import ImageError
     from linnaea.predict.inputs import file_input, list_images
     from linnaea.predict.session import open_model
@@ -85,13 +85,13 @@ def embed(options: Embed) -> int:
             else:
                 add(one.name, vector, "")
             on_progress(done, len(paths))
-    say(f"{len(paths) - len(failed):,} vectors of {len(paths):,} photographs: {options.output}")
+    say(f"{len(paths) - len(failed):,} of {len(paths):,} photographs encoded: {options.output}")
     return report_failed(failed, len(paths))
 
 
 @contextmanager
 def _write_npy(partial: Path, output: Path, model: "Encoder", n_rows: int) -> Iterator[Add]:
-    """float32 ``[N, E]``, NaN where a photograph failed; file names and reasons in a CSV file beside it."""
+    """Write float32 ``[N, E]``, NaN for photographs that failed; a CSV file beside it has file names and reasons."""
     import numpy as np
 
     from linnaea.storage import atomic_path
@@ -116,7 +116,7 @@ def _write_npy(partial: Path, output: Path, model: "Encoder", n_rows: int) -> It
 
 @contextmanager
 def _write_jsonl(partial: Path, output: Path, model: "Encoder", n_rows: int) -> Iterator[Add]:
-    """One object a line; ``embedding`` is null where a photograph failed."""
+    """Write an object per line; ``embedding`` is null for photographs that failed."""
     with partial.open("w", encoding="utf-8") as stream:
 
         def add(name: str, vector: Any, reason: str) -> None:
@@ -129,7 +129,7 @@ def _write_jsonl(partial: Path, output: Path, model: "Encoder", n_rows: int) -> 
 
 @contextmanager
 def _write_parquet(partial: Path, output: Path, model: "Encoder", n_rows: int) -> Iterator[Add]:
-    """Columns as in JSON lines; the file's own metadata says which model."""
+    """Write the columns of the JSON lines; the file's metadata names the model."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

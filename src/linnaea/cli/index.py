@@ -1,4 +1,4 @@
-"""``linnaea index IMAGES... --output INDEX``: one's own photographs, to be searched."""
+"""``linnaea index IMAGES... --output INDEX``: index photographs for search."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from linnaea.model.folders import DEFAULT_MODEL, Precision
 
 @dataclass(frozen=True, kw_only=True)
 class MakeIndex:
-    """Index photographs for `linnaea search`; the same command again adds what is new."""
+    """Index photographs for `linnaea search`; the same command again adds new and changed ones."""
 
     images: tyro.conf.Positional[tuple[str, ...]]
     """Photographs, folders of them, patterns, tars, videos."""
@@ -23,15 +23,15 @@ class MakeIndex:
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     precision: Precision = "float32"
-    """bf16 is about twice as fast where the processor has it, and no more exact than that; auto: where it has it."""
+    """bf16 is about twice as fast on processors that multiply it natively, and less exact; auto uses it there."""
     batch_size: int = 32
-    """Photographs the model sees at once."""
+    """Photographs that the model encodes at once."""
     workers: int = 2
-    """Threads that decode."""
+    """Number of threads that decode images."""
 
 
 def index(options: MakeIndex) -> int:
-    """Index, and print how many photographs there are now."""
+    """Index photographs, and print how many the index has."""
     from linnaea.predict.index import index
 
     found = index(**vars(options))

@@ -1,4 +1,4 @@
-"""``linnaea labels``: banks of taxa with their vectors, made once and used by ``linnaea predict --labels BANK``."""
+"""``linnaea labels``: make and change label banks, which ``linnaea predict --labels BANK`` uses."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Build:
     taxa: Path | None = None
     """The taxa: a data set, a table with columns named after ranks, or a file with a name per line."""
     checklist: str = ""
-    """Or the species of a checklist: inat, ncbi, or the name or file of another."""
+    """The species of a checklist instead of --taxa: inat, ncbi, or another's name or file."""
     within: tuple[str, ...] = ()
     """Only taxa of these clades, such as order:Rodentia (of the embedded checklist, if no other taxa are given)."""
     exclude: tuple[str, ...] = ()
@@ -35,9 +35,9 @@ class Build:
     text_type: TextType = TextType.TAXON_COM
     """Caption form."""
     vectors: Literal["fp16", "int8", "float32"] = "fp16"
-    """What the vectors are rounded to on disk: int8 halves fp16's size, and moves cosines by about 0.0004."""
+    """Number format of the vectors on disk; int8 is half the size of fp16 and changes cosines by about 0.0004."""
     pretrained: str | None = None
-    """open_clip's tag, where the model is an architecture's name."""
+    """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -53,14 +53,14 @@ def build(options: Build) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Append:
-    """Add taxa of one's own to a label bank; only they are encoded."""
+    """Add taxa to a label bank; only new captions are encoded."""
 
     bank: tyro.conf.Positional[Path]
     """Folder of the bank."""
     taxa: Path
     """The taxa to add: a data set, a table with columns named after ranks, or a file with a name per line."""
     model: str = DEFAULT_MODEL
-    """Folder or name of the model the bank was built with."""
+    """Folder or name of the model that the bank was built with."""
     output: Path | None = None
     """Folder of the new bank; without it the bank itself is changed."""
     device: str = "auto"
@@ -68,7 +68,7 @@ class Append:
 
 
 def append(options: Append) -> int:
-    """Add to a bank, and print how much was new."""
+    """Add taxa to a bank, and print how many captions were new."""
     from linnaea.predict.banks import append_labels
 
     return _show_update(append_labels(**vars(options)))
@@ -83,18 +83,18 @@ def _show_update(updated: "UpdatedBank") -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """Let a label bank follow a change of taxonomy; only captions that changed are encoded."""
+    """Update a label bank after a change of taxonomy; only captions that changed are encoded."""
 
     bank: tyro.conf.Positional[Path]
     """Folder of the bank."""
     model: str = DEFAULT_MODEL
-    """Folder or name of the model the bank was built with."""
+    """Folder or name of the model that the bank was built with."""
     taxa: Path | None = None
-    """The taxa as they are now (a data set that was migrated, a table) ..."""
+    """The new taxa (a migrated data set, a table); give either this or --from and --to."""
     old: Annotated[str, tyro.conf.arg(name="from", metavar="OLD")] = ""
-    """... or the checklist the bank's names come from, a name or a file,"""
+    """The checklist that the bank's names come from, a name or a file."""
     new: Annotated[str, tyro.conf.arg(name="to", metavar="NEW")] = ""
-    """and the checklist to carry them to."""
+    """The checklist to migrate them to."""
     output: Path | None = None
     """Folder of the new bank; without it the bank itself is changed."""
     device: str = "auto"
@@ -102,7 +102,7 @@ class Update:
 
 
 def update(options: Update) -> int:
-    """Update a bank, and print how much was new."""
+    """Update a bank, and print how many captions were new."""
     from linnaea.predict.banks import update_labels
 
     return _show_update(update_labels(**vars(options)))
@@ -110,22 +110,22 @@ def update(options: Update) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionsOf:
-    """Count a GBIF occurrence download per cell and month: a file for ``linnaea predict --prior``."""
+    """Count a GBIF occurrence download per cell and month, for `linnaea predict --prior`."""
 
     occurrences: tyro.conf.Positional[Path]
     """The download's table (simple CSV, or occurrence.txt of a Darwin Core Archive), or a Parquet table."""
     output: Path
     """Parquet file to write."""
     resolution: int = 3
-    """H3's resolution: 3 are hexagons 120 km across, 4 of 45 km, 2 of 320 km."""
+    """H3's resolution: hexagons are 320 km across at 2, 120 km at 3, 45 km at 4."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.resolution <= 9:
-            raise ValueError("--resolution lies between 0 and 9")
+            raise ValueError("--resolution must be between 0 and 9")
 
 
 def regions(options: RegionsOf) -> int:
-    """Count, and account for every row."""
+    """Count occurrences, and report how many rows were counted and how many were not."""
     from linnaea.predict.priors import make_regions
 
     if options.output.suffix.lower() != ".parquet":
@@ -142,14 +142,14 @@ def regions(options: RegionsOf) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show what a label bank holds."""
+    """Show what a label bank contains."""
 
     bank: tyro.conf.Positional[Path]
     """Folder of the bank."""
 
 
 def show(options: Show) -> int:
-    """Counts per rank, caption form, model."""
+    """Print counts per rank, caption form and model."""
     from linnaea.predict.labels import LabelBank
     from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -163,7 +163,7 @@ def show(options: Show) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a label bank in the form that pybioclip reads: txt_emb_species.npy and .json."""
+    """Write a label bank in the format that pybioclip reads: txt_emb_species.npy and .json."""
 
     bank: tyro.conf.Positional[Path]
     """Folder of the bank."""
@@ -172,7 +172,7 @@ class Export:
 
 
 def export(options: Export) -> int:
-    """Export a bank, and print where it is."""
+    """Export a bank, and print the path."""
     from linnaea.predict.labels import LabelBank
     from linnaea.predict.published import write_published_bank
 
@@ -183,38 +183,38 @@ def export(options: Export) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
-    """Fit the confidence of predictions on photographs that were not trained on."""
+    """Fit the confidence of predictions to photographs that the model was not trained on."""
 
     model: str
     """Folder or name of the model."""
     data: Path
     """Data set with known names."""
     split: tuple[str, ...] = ("val",)
-    """Splits to learn from; neither the one trained on nor the one the result is measured on."""
+    """Splits to learn from; neither the training split nor the one that the result is measured on."""
     sources: tuple[str, ...] = ()
-    """Sources to learn from; none: all."""
+    """Sources to learn from; all if not given."""
     labels: Path | None = None
-    """Label bank that is calibrated (its bank.json is written); default: the model's own taxa (linnaea.json)."""
+    """Label bank to calibrate (writes its bank.json). Default: the model's own taxa (writes linnaea.json)."""
     no_organism: Path | None = None
-    """Folder of pictures that show no organism; teaches where recognition begins."""
+    """Folder of pictures without an organism, from which the model learns when to abstain."""
     organisms: tuple[str, ...] = ()
-    """Splits whose photographs show what organisms look like, beside those of --split, for --no-organism; the model may
-    have been trained on them. 4,000 are taken, at most."""
+    """More splits that show what organisms look like, for --no-organism; the model may have been trained on them. At
+    most 4,000 photographs are used."""
     strangers: bool = False
-    """Learn from each photograph once more as if the labels lacked its species, or its genus: surer less often, and
-    right more often about what the labels lack."""
+    """Use each photograph once more as if the labels lacked its species, or its genus. Answers become less confident,
+    and more often right about species that the labels lack."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the model's own taxa."""
     pretrained: str | None = None
-    """open_clip's tag, where the model is an architecture's name."""
+    """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     workers: int = 2
-    """Threads that decode."""
+    """Number of threads that decode images."""
 
 
 def calibrate(options: Calibrate) -> int:
-    """Calibrate, and print what was learned."""
+    """Calibrate a model, and print what was learned."""
     from linnaea.predict.calibrate import calibrate
     from linnaea.taxonomy.ranks import RANK_LABELS
 

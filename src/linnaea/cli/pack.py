@@ -1,4 +1,4 @@
-"""``linnaea pack RUN``: a model folder to hand on, in half precision, with the label bank it answers with."""
+"""``linnaea pack RUN``: pack a model folder in half precision, with the label bank it answers with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +11,24 @@ from linnaea.taxonomy.taxon import TextType
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Make of a trained model a small folder that answers at once."""
+    """Pack a trained model and its encoded labels into a small folder that is ready to predict."""
 
     model: tyro.conf.Positional[str]
     """Folder of the run or of the model."""
     output: Path
     """Folder to write: weights in half precision, vocabulary, labels/."""
     labels: Path | None = None
-    """Taxa to answer with (a data set, a table, a file of names); default: those it was trained on."""
+    """Taxa to answer with (a data set, a table, a file of names). Default: those it was trained on."""
     species_only: bool = False
-    """Leave out labels that name no species."""
+    """Leave out labels above species."""
     image_size: int = 0
-    """Input of the image tower, in pixels; only a convolutional tower can change. 0: unchanged."""
+    """Input size of the image tower in pixels; only convolutional towers can change it. 0 keeps it."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the labels."""
 
 
 def pack(options: Pack) -> int:
-    """Pack the model, and print what it holds."""
+    """Pack the model, and print what the folder contains."""
     from linnaea.predict.pack import pack
 
     packed = pack(

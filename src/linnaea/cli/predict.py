@@ -1,4 +1,4 @@
-"""``linnaea predict IMAGES...``: the organisms on photographs, as a table or a file."""
+"""``linnaea predict IMAGES...``: name the organisms on photographs, as a table or a file."""
 
 import sys
 from collections.abc import Iterator
@@ -37,13 +37,13 @@ class Predict:
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
     labels: Path | None = None
-    """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
+    """Taxa to choose from: a data set, label bank, file of names or checklist (inat). Default: the model's own."""
     bins: Path | None = None
-    """In place of taxa: a table of labels and their bins (its first two columns); the answers are bins."""
+    """A table of labels and their bins (its first two columns) instead of taxa; the answers are bins."""
     rank: RankOption = "species"
-    """Rank of the answers; auto: the deepest that reaches the confidence."""
+    """Rank of the answers; auto is the deepest rank that reaches the confidence."""
     confidence: float = 0.9
-    """For --rank auto: the probability an answer must reach."""
+    """Probability that an answer must reach with --rank auto."""
     top_k: int = 5
     """Answers per photograph (--rank auto gives one)."""
     within: tuple[str, ...] = ()
@@ -51,64 +51,65 @@ class Predict:
     exclude: tuple[str, ...] = ()
     """No taxa of these clades."""
     species_list: Path | None = None
-    """Only the taxa of this list (a name per line, or a table); synonyms are understood."""
+    """Only the taxa of this list (a name per line, or a table); synonyms are resolved."""
     strict: bool = False
-    """Fail where a name of --species-list or --prior is not among the labels."""
+    """Fail if a name of --species-list or --prior is not among the labels."""
     checklist: tuple[str, ...] = ("inat",)
     """Checklists that resolve the names of --species-list and --prior."""
     prior: Path | None = None
-    """Weights per taxon (a table of name and weight), or a file of regions (linnaea labels regions): no filter."""
+    """Weights per taxon (a table of name and weight), or a file of regions (linnaea labels regions). Weights change
+    probabilities; they never exclude a taxon."""
     lat: float | None = None
-    """Latitude, degrees north, of photographs that do not say themselves; for a --prior of regions."""
+    """Latitude in degrees north, for a --prior of regions, if a photograph does not state its place."""
     lon: float | None = None
-    """Longitude, degrees east."""
+    """Longitude in degrees east."""
     date: str = ""
     """Date as YYYY-MM-DD or YYYY-MM."""
     detections: Path | None = None
-    """A MegaDetector file: the detected animals in the photographs of the folder given as IMAGES, each by itself."""
+    """A MegaDetector file; each detected animal in the photographs of the folder IMAGES is answered by itself."""
     detection_threshold: float = 0.2
-    """Least confidence of a detection."""
+    """Lowest confidence of a detection."""
     every: float = 1.0
-    """Of a video, a frame every so many seconds."""
+    """Seconds between the frames that are taken from a video."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the labels."""
     preprocess: Preprocess | None = None
-    """crop: the middle square; squash: the whole photograph, as pybioclip shows it to the published models. Default: as
+    """crop: the middle square; squash: the whole photograph, as pybioclip does for the published models. Default: as
     the model was trained."""
     calibration: bool = True
     """Apply the calibration that comes with the labels or the model."""
     format: Form | None = None
-    """Default: by the ending of --output, or a table."""
+    """Format of the output. Default: by the suffix of --output, or a table."""
     log: Path | None = None
-    """File to which the run is appended as a JSON line: command, versions, model, labels, options, counts."""
+    """File to append the run to as a JSON line: command, versions, model, labels, options, counts."""
     output: Path | None = None
-    """File to write; the same command goes on with an interrupted one. Default: standard output."""
+    """File to write; after an interruption, the same command resumes. Default: standard output."""
     batch_size: int = 32
-    """Photographs the model sees at once."""
+    """Photographs that the model encodes at once."""
     pretrained: str | None = None
-    """open_clip's tag, where the model is an architecture's name."""
+    """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     precision: Precision = "float32"
-    """bf16 is about twice as fast where the processor has it, and no more exact than that; auto: where it has it."""
+    """bf16 is about twice as fast on processors that multiply it natively, and less exact; auto uses it there."""
     workers: int = 2
-    """Threads that decode."""
+    """Number of threads that decode images."""
 
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("give at least one photograph or folder")
         if not 0 < self.confidence <= 1 or self.top_k < 1 or self.batch_size < 1 or self.every <= 0:
-            raise ValueError("--confidence lies between 0 and 1; --top-k, --batch-size and --every are above 0")
+            raise ValueError("--confidence must be between 0 and 1; --top-k, --batch-size and --every must be above 0")
         if (self.lat is None) != (self.lon is None):
-            raise ValueError("--lat and --lon go together")
+            raise ValueError("give --lat and --lon together")
         if self.bins and (self.labels or self.rank != "species" or self.species_list or self.prior):
-            raise ValueError("--bins stands alone: no --labels, --rank, --species-list or --prior with it")
+            raise ValueError("--bins cannot be combined with --labels, --rank, --species-list or --prior")
         if self.detections is not None and len(self.images) != 1:
-            raise ValueError("with --detections give one folder, which its file names are relative to")
+            raise ValueError("with --detections, give one folder that its file names are relative to")
 
 
 def predict(options: Predict) -> int:
-    """Answer for every photograph; those that cannot be read become rows with a reason."""
+    """Answer every photograph; those that cannot be read become rows with a reason."""
     form = _choose_form(options)
     from linnaea.predict.outputs import append_run
     from linnaea.predict.session import describe_question
@@ -141,7 +142,7 @@ def _choose_form(options: Predict) -> Form:
 
     form: Form = options.format or cast("Form", FORMS.get(options.output.suffix.lower(), "csv"))
     if form == "table":
-        raise UsageError("--format table goes to the terminal; leave out --output, or choose another --format")
+        raise UsageError("--format table is for the terminal; leave out --output, or choose another --format")
     return form
 
 
@@ -159,7 +160,7 @@ def _list_inputs(options: Predict) -> "list[Input]":
 
 
 def _check_readable(one: "Input") -> None:
-    """A single photograph that is not there is a mistake, not a row; known before the model is loaded."""
+    """Raise an error for a single photograph that does not exist, before the model is loaded."""
     from linnaea.data.images import ImageError, read_image_file
 
     if one.path is None or one.box is not None:
@@ -216,17 +217,17 @@ def _make_predictor(options: Predict, model: "Model", among: "Among") -> "Predic
 
 
 def _say_how_sure(predictor: "Predictor", rank: RankOption) -> None:
-    """Say where a calibration is missing, or was made for other labels."""
+    """Report if there is no calibration, or if it was made for other labels."""
     calibration = predictor.calibration
     if calibration is None and rank == "auto" and predictor.calibrated:
-        say("not calibrated: the confidence is the model's own word (linnaea labels calibrate teaches it better)")
+        say("not calibrated: probabilities are the raw scores of the model; `linnaea labels calibrate` corrects them")
     elif calibration is not None and calibration.n_labels != len(predictor.bank):
         n_asked = len(predictor.bank)
-        say(f"calibrated with {calibration.n_labels:,} labels, asked about {n_asked:,}: the confidence may be off")
+        say(f"calibrated with {calibration.n_labels:,} labels, used with {n_asked:,}: the confidence may be off")
 
 
 def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> list[str]:
-    """Returns what failed, a line each."""
+    """Print the answers, and return a line for each photograph that failed."""
     from linnaea.predict.outputs import WRITERS, rows_of
 
     failed: list[str] = []
@@ -245,7 +246,7 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") ->
 
 
 def _print_table(rows: "Iterator[Row]") -> None:
-    """Names are never cut; of the lineage there is what the terminal has room for, the family first."""
+    """Print a table that never cuts names; lineage columns are shown as far as they fit, the family first."""
     from rich import box
     from rich.markup import escape
     from rich.table import Column, Table
@@ -272,7 +273,7 @@ def _print_table(rows: "Iterator[Row]") -> None:
 def _write_answers(
     output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, object]
 ) -> list[str]:
-    """Returns what failed, a line each."""
+    """Write the answers to a file, and return a line for each photograph that failed."""
     from linnaea.predict.outputs import Journal
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -280,7 +281,7 @@ def _write_answers(
     names = [one.name for one in inputs]
     if journal.done:
         n_done = sum(name in journal.done for name in names)
-        say(f"going on: {n_done:,} of {len(inputs):,} photographs are done")
+        say(f"resuming: {n_done:,} of {len(inputs):,} photographs are done")
     with progress_bar("predicting", "images") as on_progress:
         journal.fill(predictor, inputs, on_progress)
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]

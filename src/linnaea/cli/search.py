@@ -1,4 +1,4 @@
-"""``linnaea search INDEX``: photographs by text, by taxon, by another photograph; near copies."""
+"""``linnaea search INDEX``: find photographs by text, by taxon or by another photograph, and near-duplicates."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,23 +17,23 @@ class Search:
     index: tyro.conf.Positional[Path]
     """Folder that `linnaea index` made."""
     text: str = ""
-    """What to look for, in words."""
+    """Search for these words."""
     taxon: str = ""
-    """Or a taxon: a name, whose lineage is looked up in the checklist."""
+    """Search for a taxon; its lineage is looked up in the checklist."""
     image: Path | None = None
-    """Or a photograph."""
+    """Search for photographs similar to this one."""
     near_duplicates: float = 0.0
-    """Or all pairs at least that alike (cosine; 0.98 is nearly the same picture)."""
+    """List all pairs with at least this cosine; at 0.98 the pictures are nearly the same."""
     model: str = ""
-    """The model of the index (default: where it was then)."""
+    """The model of the index, if it has moved since."""
     checklist: str = "inat"
     """Checklist for --taxon."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form for --taxon."""
     top_k: int = 10
-    """How many photographs."""
+    """How many photographs to print."""
     exact: bool = False
-    """Compare all, also where there are more than a million (otherwise faiss finds most of the nearest)."""
+    """Compare all photographs even if there are more than a million (otherwise faiss finds most of the nearest)."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -41,11 +41,11 @@ class Search:
         if self.near_duplicates and (self.text or self.taxon or self.image):
             raise ValueError("give one of --text, --taxon, --image and --near-duplicates")
         if not 0 <= self.near_duplicates <= 1:
-            raise ValueError("--near-duplicates lies between 0 and 1")
+            raise ValueError("--near-duplicates must be between 0 and 1")
 
 
 def search(options: Search) -> int:
-    """Print the best first: score and file."""
+    """Print score and file of each match, best first."""
     from linnaea.predict.index import Index, search
 
     if options.near_duplicates:

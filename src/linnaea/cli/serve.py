@@ -1,4 +1,4 @@
-"""``linnaea serve``: a model as a REST service with a web page."""
+"""``linnaea serve``: run a model as a REST service with a web page."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -20,42 +20,42 @@ class Serve:
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
     labels: Path | None = None
-    """Taxa to choose from: a data set, label bank, file of names or checklist (inat); default: the model's own."""
+    """Taxa to choose from: a data set, label bank, file of names or checklist (inat). Default: the model's own."""
     regions: Path | None = None
-    """A file of regions (linnaea labels regions): callers may then give latitude, longitude and month."""
+    """A file of regions (linnaea labels regions); callers may then give latitude, longitude and month."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets other machines in."""
+    """Address to listen on; 0.0.0.0 accepts connections from other machines."""
     port: int = 8000
     """Port to listen on."""
     preprocess: Literal["crop", "squash"] | None = None
-    """crop: the middle square; squash: the whole photograph, as pybioclip shows it to the published models. Default: as
+    """crop: the middle square; squash: the whole photograph, as pybioclip does for the published models. Default: as
     the model was trained."""
     calibration: bool = True
     """Apply the calibration that comes with the labels or the model."""
     fast: bool = False
-    """Decode large JPEGs at a fraction of their size: faster, and not exactly the command's answers."""
+    """Decode large JPEGs at a fraction of their size: faster, but answers differ slightly from the command's."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     batch_size: int = 32
-    """Photographs the model sees at once."""
+    """Photographs that the model encodes at once."""
     workers: int = 2
-    """Photographs decoded at once."""
+    """Number of photographs that are decoded at once."""
     max_file_mb: float = 20
-    """Largest photograph."""
+    """Largest photograph, in MB."""
     max_files: int = 64
-    """Photographs in one request."""
+    """Largest number of photographs in one request."""
     max_waiting: int = 256
-    """Photographs that may wait, of all requests together; beyond that callers are told to come back (429)."""
+    """Photographs of all requests that may wait; further requests are told to come back (429)."""
     timeout: float = 60
-    """Seconds a photograph may take."""
+    """Longest time in seconds for one photograph."""
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.workers, self.max_files, self.max_waiting) < 1 or self.max_file_mb <= 0:
-            raise ValueError("sizes and counts are above zero")
+            raise ValueError("sizes and counts must be above zero")
 
 
 def serve(options: Serve) -> int:
-    """Load, listen, answer until Ctrl-C or SIGTERM; what is under way is finished."""
+    """Serve until Ctrl-C or SIGTERM, and finish the requests in progress."""
     try:
         import uvicorn
 
@@ -76,8 +76,8 @@ def serve(options: Serve) -> int:
         waiting=options.max_waiting,
         seconds=options.timeout,
     )
-    # Threads hand on the interpreter when asked for this long: at the default, 5 ms, the model would wait for the
-    # network at every one of its hundreds of operations.
+    # A thread gives up the interpreter when another has waited this long. At the default of 5 ms the model would wait
+    # for the network at each of its hundreds of operations.
     sys.setswitchinterval(0.0005)
     app = make_app(predictor, limits=limits, regions=Regions.open(options.regions) if options.regions else None)
     say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{options.port}")

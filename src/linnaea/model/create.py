@@ -60,7 +60,7 @@ class ModelConfig:
     """Merges of the byte-pair vocabulary, which is trained on the data set's names."""
 
     def as_open_clip(self, vocab_size: int) -> dict[str, Any]:
-        """``model_cfg`` of ``open_clip_config.json``."""
+        """Return the ``model_cfg`` of ``open_clip_config.json``."""
         image = asdict(self.image)
         if self.image.timm_model_name:
             vision = {

@@ -46,7 +46,7 @@ class OnnxModel(Encoder):
     preprocess: Preprocess
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What ``onnx.json`` says."""
+    """The contents of ``onnx.json``."""
 
     @property
     def fingerprint(self) -> str:

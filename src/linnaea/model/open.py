@@ -34,7 +34,7 @@ HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.
 
 
 def names_weights(name: str) -> bool:
-    """Return whether ``name`` says which weights: a folder, or a bundled, published or hub model; no architecture."""
+    """Tell whether a name determines weights, as that of a folder or a bundled, published or hub model does."""
     return bool(name) and (find_model_folder(name) is not None or name in HUB_MODELS or name.startswith((HUB, TIMM)))
 
 

@@ -183,7 +183,7 @@ class Regions:
     """How often each species was recorded in each cell and month."""
 
     counts: pl.DataFrame
-    """:data:`REGION_SCHEMA`."""
+    """A table with the schema :data:`REGION_SCHEMA`."""
 
     @classmethod
     def open(cls, path: Path) -> "Regions":

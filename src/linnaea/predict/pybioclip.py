@@ -60,7 +60,7 @@ def is_published(model_str: str) -> bool:
 
 
 def get_rank_labels() -> list[str]:
-    """kingdom .. species."""
+    """Return the names of the seven ranks, kingdom first."""
     return list(RANK_LABELS)
 
 

@@ -1,6 +1,6 @@
-"""REST and a web page over one model: ``POST /predict``, ``GET /taxa``, ``/health``, ``/metrics``, and ``/``.
+"""A REST service and a web page for one model: ``POST /predict``, ``GET /taxa``, ``/health``, ``/metrics``, and ``/``.
 
-Nothing is fetched on behalf of a caller, nothing is kept, and the page loads nothing from elsewhere.
+The server fetches nothing for a caller and keeps nothing, and the page loads nothing from other hosts.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ from linnaea.taxonomy.find import Finder
 from linnaea.taxonomy.ranks import Rank
 
 CLADES_AT_MOST = 16
-"""Clades in one request's ``within`` and ``exclude``."""
+"""The number of clades in one request's ``within`` and ``exclude``."""
 
 CACHED_BANKS_BYTES = 1_000_000_000
-"""What the banks of the clades that were asked for lately may take."""
+"""The memory for banks of recently requested clades."""
 NAME_AT_MOST = 100
-"""Characters of a clade."""
+"""The number of characters of a clade."""
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -71,7 +71,7 @@ class TaxonScore(BaseModel):
 
 
 class Result(BaseModel):
-    """What one photograph shows."""
+    """The answer to one photograph."""
 
     file_name: str
     status: str
@@ -80,11 +80,11 @@ class Result(BaseModel):
     answer: TaxonScore | None
     """The deepest taxon that reaches the confidence."""
     path: list[TaxonScore]
-    """From kingdom down, the likeliest taxon at each rank below the one before."""
+    """The likeliest taxon at each rank below the one before, from kingdom down."""
     alternatives: list[TaxonScore]
-    """The likeliest taxa of the rank that was asked for; for rank ``auto``, the answer."""
+    """The likeliest taxa of the requested rank; for rank ``auto``, the answer."""
     prior: str
-    """Where a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
+    """If a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
     recognised: bool
     """Whether the photograph shows enough evidence of an organism."""
     rows: list[dict[str, str | float | None]]
@@ -92,7 +92,7 @@ class Result(BaseModel):
 
 
 class Results(BaseModel):
-    """A request's photographs, in order."""
+    """The answers to a request's photographs, in order."""
 
     model: str
     n_labels: int
@@ -110,7 +110,7 @@ class Clade(BaseModel):
 
 @dataclass(frozen=True)
 class _Metrics:
-    """What Prometheus is told."""
+    """The metrics for Prometheus."""
 
     registry: CollectorRegistry
     photographs: Counter
@@ -123,7 +123,7 @@ class _Metrics:
         registry = CollectorRegistry()
         return cls(
             registry,
-            Counter("linnaea_photographs", "Photographs, by what became of them", ["status"], registry=registry),
+            Counter("linnaea_photographs", "Photographs, by status", ["status"], registry=registry),
             Counter("linnaea_requests", "Requests, by status", ["code"], registry=registry),
             Histogram("linnaea_request_seconds", "Seconds per request", registry=registry),
             Gauge("linnaea_waiting", "Photographs in the queue", registry=registry),
@@ -131,7 +131,7 @@ class _Metrics:
 
 
 def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None) -> FastAPI:
-    """The application; one process serves one model."""
+    """Return the application; one process serves one model."""
     limits = limits or Limits()
     predictor = replace(predictor, bank=_ready(predictor.bank))
     metrics, finder = _Metrics.new(), label_finder(predictor.bank.taxa)
@@ -155,7 +155,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
 def _add_information(
     app: FastAPI, predictor: Predictor, metrics: _Metrics, finder: Finder, *, with_place: bool
 ) -> None:
-    """The page, and what can be known of the model and the server."""
+    """Add the page, and the routes that describe the model and the server."""
     model_name = _public_name(predictor.model.name)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -175,7 +175,10 @@ def _add_information(
     def taxa(
         q: Annotated[str, Query(max_length=NAME_AT_MOST)] = "", limit: Annotated[int, Query(ge=1, le=100)] = 12
     ) -> list[Clade]:
-        """Taxa whose name begins with ``q`` (then those that hold it), the largest first; ``rank:`` keeps to a rank."""
+        """List taxa whose name begins with ``q``, then taxa whose name contains it, largest first.
+
+        ``rank:`` in front limits the list to that rank.
+        """
         found = finder.complete(q, limit).iter_rows()
         return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in found]
 
@@ -183,7 +186,7 @@ def _add_information(
 def _add_predict(
     app: FastAPI, predictor: Predictor, limits: Limits, regions: Regions | None, metrics: _Metrics, finder: Finder
 ) -> None:
-    """``POST /predict``."""
+    """Add the route ``POST /predict``."""
     model_name = _public_name(predictor.model.name)
 
     @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
@@ -203,10 +206,10 @@ def _add_predict(
         lon: Annotated[float | None, Form(ge=-180, le=180)] = None,
         month: Annotated[int, Form(ge=0, le=12)] = 0,
     ) -> Results:
-        """Name the organisms; a photograph that cannot be read is a row with a reason.
+        """Name the organisms on photographs; one that cannot be read gives a row with a reason.
 
-        A request with one photograph that is no picture is refused (415), as it would have no answer at all; so is one
-        with a single photograph that is too large (413).
+        A request whose only photograph is not a picture is refused (415), since it would have no answer at all. So is a
+        request whose only photograph is too large (413).
         """
         _check([*(within or []), *(exclude or [])], len(photographs), limits)
         asked = Asked(rank=parse_rank(rank), confidence=confidence, top_k=top_k)
@@ -231,7 +234,7 @@ def _add_predict(
 
 
 def _add_refusals(app: FastAPI, limits: Limits) -> None:
-    """One line for whatever cannot be answered."""
+    """Answer every refused request with one line."""
 
     @app.exception_handler(LinnaeaError)
     async def one_line(request: Request, error: LinnaeaError) -> JSONResponse:
@@ -247,7 +250,7 @@ def _add_refusals(app: FastAPI, limits: Limits) -> None:
 
 
 def _ready(bank: LabelBank) -> LabelBank:
-    """Small banks become float32 once, instead of with every photograph."""
+    """Convert a small bank to float32 once, instead of with every photograph."""
     if 4 * len(bank) * bank.vectors.shape[1] > EXACT_BYTES:
         return bank
     return LabelBank(bank.taxa, np.asarray(bank.vectors, np.float32), bank.facts)
@@ -262,7 +265,7 @@ def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
 
 def _place(lat: float | None, lon: float | None, month: int, regions: Regions | None) -> Place | None:
     if (lat is None) != (lon is None):
-        raise HTTPException(422, "lat and lon go together")
+        raise HTTPException(422, "give lat and lon together")
     if lat is None or lon is None:
         return None
     if regions is None:
@@ -271,7 +274,7 @@ def _place(lat: float | None, lon: float | None, month: int, regions: Regions | 
 
 
 def _public_name(name: str) -> str:
-    """A model's name without the folders of this machine; ``runs/mine/model`` is ``mine``."""
+    """Return a model's name without the folders of this machine; ``runs/mine/model`` becomes ``mine``."""
     if name.startswith("hf-hub:"):
         return name
     parts = [part for part in Path(name).parts if part != "model"]
@@ -279,7 +282,7 @@ def _public_name(name: str) -> str:
 
 
 def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
-    words = {400: "the form cannot be read", 413: "too many bytes or files", 415: "no picture", 422: "wrong value",
+    words = {400: "the form cannot be read", 413: "too many bytes or files", 415: "not a picture", 422: "wrong value",
              429: "too busy; try again after Retry-After seconds", 503: "took too long"}  # fmt: skip
     return {code: {"description": words[code]} for code in codes}
 
@@ -301,7 +304,7 @@ async def _restricted(
 
 
 async def gather(jobs: Iterable[Awaitable[Result]]) -> list[Result]:
-    """The answers in order; where one raises, the others are not worked on any more."""
+    """Return the answers in order; if one raises, the others are cancelled."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         return await asyncio.gather(*tasks)
@@ -311,11 +314,11 @@ async def gather(jobs: Iterable[Awaitable[Result]]) -> list[Result]:
 
 
 async def _encode(service: Service, upload: UploadFile, name: str, *, alone: bool) -> Any:
-    """Return the vector of a photograph, or what is wrong with it.
+    """Return the vector of a photograph, or its error.
 
     Raises:
-        HTTPException: the request's only photograph is no picture, or too large.
-        BusyError: too much is waiting.
+        HTTPException: the request's only photograph is not a picture, or is too large.
+        BusyError: too many photographs are waiting.
         TooSlowError: it took too long.
     """
     code, limit = 415, service.limits.file_bytes
@@ -334,7 +337,7 @@ async def _encode(service: Service, upload: UploadFile, name: str, *, alone: boo
 
 
 def _answer(name: str, vector: Any, predictor: Predictor, asked: Asked) -> Result:
-    """Return what a photograph's vector shows: at the rank asked for, and as deep as is sure."""
+    """Return the answer for a photograph's vector, at the requested rank and as deep as the confidence allows."""
     (judged,) = predictor.judge([bytes_input(name, b"")], [vector])
     (wanted,), (path,) = predictor.choose(judged, asked), predictor.paths(judged)
     deepest = wanted
@@ -361,7 +364,7 @@ def _result(
 
 
 def _score(guess: Guess) -> TaxonScore:
-    """Return a taxon with the command's columns, which know no photograph here."""
+    """Return a taxon with the command's columns, without those of the photograph."""
     taxon, row = guess.taxon, make_row("", guess)
     return TaxonScore(
         name=taxon.scientific_name or taxon.common_name,

@@ -1,4 +1,4 @@
-"""What comes in is bounded before it is read (each request's bytes, all requests' bytes and number), and counted."""
+"""Limit what comes in before it is read (each request's bytes, all requests' bytes and number), and count requests."""
 
 import asyncio
 import time
@@ -12,15 +12,15 @@ from linnaea.serve.service import Limits
 BUSY = "too many photographs are waiting; try again"
 COME_BACK = {"Retry-After": "2"}
 LINGER_S = 10
-"""Seconds that a refused request may take to send its body."""
+"""The seconds that a refused request has to send its body."""
 TOO_LONG = "the request is longer than {limit} bytes; send fewer or smaller photographs"
 
 
 class LimitBody:
-    """Refuses what is too large (413), or too much at once (429), by its header or while it comes in.
+    """Refuses requests that are too large (413) or too many at once (429), by their header or while they come in.
 
-    What all requests together hold is bounded, however many callers there are, however large their photographs, and
-    however slowly they send them.
+    The memory of all requests together is bounded, regardless of the number of callers, the size of their photographs
+    and the speed of their connections.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -53,7 +53,7 @@ class LimitBody:
 
         async def unless_refused(message: Message) -> None:
             nonlocal begun
-            if not refused:  # else whatever the application makes of the error is not what happened
+            if not refused:  # after a refusal, the application's own error answer would be misleading
                 begun = True
                 await send(message)
 
@@ -70,7 +70,7 @@ class LimitBody:
             await self._refuse(refused, more, scope, receive, send)
 
     async def _refuse(self, why: str, more: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the rest of the body run past first: most callers read no answer before all is sent."""
+        """Read and discard the rest of the body first, since most callers read no answer before they have sent it."""
         headers = dict(COME_BACK) if why == BUSY else {}
         try:
             async with asyncio.timeout(LINGER_S):
@@ -88,7 +88,7 @@ class _RefusedError(Exception):
 
 
 class Count:
-    """Counts and times requests, refused ones too; no more than that per request, as a full server refuses many."""
+    """Counts and times all requests, refused ones too. It does little else, since a full server refuses many."""
 
     def __init__(self, app: ASGIApp, answered: Counter, seconds: Histogram) -> None:
         self.app, self.answered, self.seconds = app, answered, seconds

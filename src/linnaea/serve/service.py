@@ -1,4 +1,4 @@
-"""A model behind a queue: requests of many people become batches, and a queue that is full says so at once."""
+"""A model behind a queue: requests of many callers are batched, and a full queue refuses new ones at once."""
 
 import asyncio
 import queue
@@ -20,16 +20,16 @@ Result = TypeVar("Result")
 
 
 class BusyError(Exception):
-    """The queue is full; come back later."""
+    """The queue is full; try again later."""
 
 
 class TooSlowError(Exception):
-    """The answer took longer than the limit."""
+    """The answer took longer than the time limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may ask for."""
+    """Limits on one request and on all requests together."""
 
     file_bytes: int = 20_000_000
     request_bytes: int = 100_000_000
@@ -37,11 +37,11 @@ class Limits:
     pixels: int = 100_000_000
     """Width times height."""
     waiting: int = 256
-    """Photographs under way, of all requests together; and requests."""
+    """Photographs in progress, of all requests together; also the limit on requests."""
     bytes_under_way: int = 500_000_000
-    """Of all requests together, on their way in or being answered."""
+    """Bytes of all requests together, arriving or being answered."""
     seconds: float = 60.0
-    """For one photograph, from its arrival to its vector."""
+    """Seconds for one photograph, from its arrival to its vector."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class _Job:
 
 
 class Service:
-    """Photographs to unit vectors, in batches of whatever waits; one thread speaks to the model."""
+    """Encodes photographs as unit vectors, in batches of those that wait; one thread runs the model."""
 
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
         self.predictor, self.limits = predictor, limits
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=max(limits.waiting, limits.files))
         self._n_waiting = 0
-        # Few threads for each: PyTorch and OpenBLAS keep memory for every thread that ever called them.
+        # Few threads each, since PyTorch and OpenBLAS keep memory for every thread that ever called them.
         self._decoders = ThreadPoolExecutor(max(2, predictor.n_workers), "decode")
         self._scorers = ThreadPoolExecutor(max(2, predictor.n_workers), "score")
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -65,15 +65,15 @@ class Service:
 
     @property
     def n_waiting(self) -> int:
-        """Photographs that are being read, encoded, or wait for it."""
+        """Return the number of photographs that are being read or encoded, or wait for it."""
         return self._n_waiting
 
     @contextmanager
     def room_for(self, n_photographs: int) -> Iterator[None]:
-        """All of a request's photographs find room, or none does; an idle server always has room for one request.
+        """Reserve room for all of a request's photographs or for none; an idle server has room for any one request.
 
         Raises:
-            BusyError: too much is waiting.
+            BusyError: too many photographs are waiting.
         """
         if self._n_waiting and self._n_waiting + n_photographs > self.limits.waiting:
             raise BusyError
@@ -84,22 +84,22 @@ class Service:
             self._n_waiting -= n_photographs
 
     def close(self) -> None:
-        """Finish what waits, then stop."""
+        """Finish the waiting photographs, then stop."""
         self._jobs.put(None)
         self._thread.join()
         self._decoders.shutdown()
         self._scorers.shutdown()
 
     async def score(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """What becomes of a vector, in a thread."""
+        """Run a function of a vector in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._scorers, function, *arguments)
 
     async def encode(self, data: bytes) -> NDArray[np.float32]:
-        """The unit vector of one photograph.
+        """Return the unit vector of one photograph.
 
         Raises:
-            ImageError: it is no picture, or too large.
-            BusyError: too much is waiting.
+            ImageError: it is not a picture, or is too large.
+            BusyError: too many photographs are waiting.
             TooSlowError: it took longer than ``limits.seconds``.
         """
         result: Future[NDArray[np.float32]] = Future()
@@ -120,12 +120,12 @@ class Service:
         return preprocess.pixels(decode(data, min_short_side=enough, max_pixels=self.limits.pixels))
 
     def _work(self) -> None:
-        """Batches of 1, 2, 4 ...: for every size there is, PyTorch keeps memory of its own."""
+        """Encode batches of 1, 2, 4 ... photographs, since PyTorch keeps memory for every batch size it has seen."""
         while (first := self._jobs.get()) is not None:
             batch = [first]
             n_here = min(self._jobs.qsize() + 1, self.predictor.batch_size)
             for _ in range((1 << n_here.bit_length() >> 1) - 1):
-                if (more := self._jobs.get()) is None:  # nothing comes after it
+                if (more := self._jobs.get()) is None:  # the end of the queue
                     self._run(batch)
                     return
                 batch.append(more)
