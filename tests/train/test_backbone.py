@@ -213,7 +213,7 @@ def test_a_convolutional_tower_takes_pictures_of_another_size(dataset_dir: Path,
 
 def test_a_transformer_keeps_its_size(dataset_dir: Path) -> None:
     model = start(dataset_dir, replace(RECIPE, tower=replace(RECIPE.tower, backbone="", patch_size=16)))
-    with pytest.raises(LinnaeaError, match="one size"):
+    with pytest.raises(LinnaeaError, match="one input size"):
         at_image_size(model, 64)
 
 
