@@ -77,6 +77,6 @@ def test_no_command_ignores_pretrained(
     given = [word.format(**names) for word in words if word]
     assert main([*given, str(trained), "--pretrained", "typo"]) == 1
     err = capsys.readouterr().err
-    assert "--pretrained typo: there is no such file" in err
+    assert "--pretrained typo: not a file" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "new").exists()

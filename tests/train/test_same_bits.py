@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from saved_state import load_newest
 
-from linnaea.train.checkpoints import load_newest
+from linnaea.train.claim import TrainingRun
 from linnaea.train.recipes import RECIPES
-from linnaea.train.run import Run, train
+from linnaea.train.run import run_training
 
 STEPS, STOPPED_AT = 60, 23
 TIMES = ("samples_per_s", "mfu", "data_wait")
@@ -37,14 +38,14 @@ def forty_species(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
-def make_run(data_dir: Path, run_dir: Path) -> Run:
+def make_run(data_dir: Path, run_dir: Path) -> TrainingRun:
     recipe = RECIPES["tiny"]
     assert recipe.feed.batch_size == 256
     recipe = replace(recipe, descent=replace(recipe.descent, steps=STEPS, log_every=1, checkpoint_every=0))
-    return Run(recipe_name="tiny", recipe=recipe, data_dir=data_dir, run_dir=run_dir, device="cpu")
+    return TrainingRun(recipe_name="tiny", recipe=recipe, data_dir=data_dir, run_dir=run_dir, device="cpu")
 
 
-def assert_same_bits(a: Run, b: Run) -> None:
+def assert_same_bits(a: TrainingRun, b: TrainingRun) -> None:
     logs = [[json.loads(line) for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()] for run in (a, b)]
     assert len(logs[0]) == STEPS
     for one, other in zip(*logs, strict=True):
@@ -63,14 +64,14 @@ def assert_same_bits(a: Run, b: Run) -> None:
 def test_the_tiny_recipe_twice_and_in_two_parts(forty_species: Path, tmp_path: Path) -> None:
     """60 steps at batch 256 with two threads: twice without a stop, then with one."""
     whole, again, stopped = (make_run(forty_species, tmp_path / name) for name in ("whole", "again", "stopped"))
-    train(whole)
-    train(again)
+    run_training(whole)
+    run_training(again)
     assert_same_bits(whole, again)
 
     def on_step(step: int, total: int, line: dict[str, Any]) -> None:
         if step == STOPPED_AT:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert not train(stopped, on_step).finished
-    assert train(stopped).finished
+    assert not run_training(stopped, on_step).finished
+    assert run_training(stopped).finished
     assert_same_bits(whole, stopped)
