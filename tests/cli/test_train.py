@@ -126,7 +126,7 @@ def test_a_corrupt_shard_is_named_and_the_run_goes_on(
     assert main(words) == 3
     err = capsys.readouterr().err
     assert f"sample {other['key']}: " in err
-    assert f"{cut}: ends before sample {lost['key'][0]}; see `linnaea data check`; another stands in" in err
+    assert f"{cut}: ends before sample {lost['key'][0]}; see `linnaea data check`; another sample replaces it" in err
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     named = {line.partition(":")[0] for part in lines for line in part["unreadable"]}
     assert named == {other["key"], *lost["key"]}
@@ -144,7 +144,7 @@ def test_ctrl_c_saves_and_resume_goes_on(dataset_dir: Path, tmp_path: Path) -> N
     assert process.returncode in (130, 0), err
     assert b"Traceback" not in err
     if process.returncode == 130:
-        assert b"--resume` goes on" in err
+        assert b"--resume` continues" in err
     subprocess.run(
         train_command(dataset_dir, tmp_path / "run", "--resume"), check=True, capture_output=True, env=environment
     )
@@ -160,7 +160,7 @@ def test_command_line_of_a_run(dataset_dir: Path, tmp_path: Path, capsys: pytest
     assert main(words) == 0
     assert capsys.readouterr().out == f"model: {run / 'model'}\n"
     assert main(words) == 1
-    assert "--resume goes on with it" in capsys.readouterr().err
+    assert "continue it with --resume" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0
     assert main([*words, "--resume", "--lr", "0.5"]) == 1
     assert "descent.lr: 0.002 -> 0.5" in capsys.readouterr().err

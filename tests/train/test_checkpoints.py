@@ -82,7 +82,7 @@ def test_without_any_there_is_none(tmp_path: Path) -> None:
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    with pytest.raises(LinnaeaError, match="is not of this model"):
+    with pytest.raises(LinnaeaError, match="belongs to another model"):
         restore_newest(tmp_path, lambda: {"other": torch.zeros(3)})
 
 

@@ -334,7 +334,7 @@ def test_a_loss_that_is_not_finite_anywhere_stops_all_and_one_says_so(found: Fou
 
 def test_a_process_that_dies_ends_the_others_and_leaves_the_last_checkpoint(found: Found) -> None:
     message = (found.folder / "died-0.txt").read_text()
-    assert "another process of this run is gone" in message
+    assert "another process of this run has ended" in message
     assert "\n" not in message
     assert [path.name for path in list_checkpoints(found.folder / "died" / "checkpoints")][-1] == "step-000000005"
     assert load_newest(found.folder / "died" / "checkpoints") is not None

@@ -142,18 +142,21 @@ def test_what_makes_no_sense_is_refused(feed: dict[str, object], descent: dict[s
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["tiny", "--pretrained", "typo"], "pretrained: names the weights of the model to start from"),
-        (["tiny", "--resize-to", "96"], "give them with --start"),
-        (["tiny", "--backbone-weights", "w.pth"], "give them with --backbone"),
+        (["tiny", "--pretrained", "typo"], "pretrained: selects the weights of the model to start from"),
+        (["tiny", "--resize-to", "96"], "they need --start"),
+        (["tiny", "--backbone-weights", "w.pth"], "need --backbone"),
         (["tiny", "--start", "nano", "--backbone", "resnet18"], "--backbone is not used: the model that --start names"),
         (["small", "--start", "nano", "--width", "64"], "--width is not used: the model that --start names"),
-        (["tiny", "--start", "nano", "--text-layers", "3"], "--text-layers is not used: the start's text tower stays"),
+        (
+            ["tiny", "--start", "nano", "--text-layers", "3"],
+            "--text-layers is not used: the model of --start keeps its text tower",
+        ),
         (["tiny", "--backbone", "resnet18", "--patch-size", "4"], "--patch-size is not used: the backbone resnet18"),
         (["tiny", "--epochs", "3"], "--epochs is not used: the run ends after 160 steps; give --steps 0"),
         (["tiny", "--class-weights", *"1234567"], "--class-weights is not used: the objective info_nce"),
         (["tiny", "--rank-weights", *"1234567"], "--rank-weights is not used: the objective info_nce"),
         (["tiny", "--evaluate-every", "5"], "--evaluate-every is not used: no split is evaluated"),
-        (["tiny", "--throughput", "100"], "--throughput is not used: give it with --dry-run"),
+        (["tiny", "--throughput", "100"], "--throughput is not used: it needs --dry-run"),
     ],
 )
 def test_an_option_that_is_not_used_is_an_error_before_anything_is_written(
@@ -181,9 +184,9 @@ def test_an_option_with_what_makes_it_used_is_none() -> None:
     ("overrides", "says"),
     [
         ({"epoch": 3}, "a recipe has no value 'epoch'; did you mean epochs"),
-        ({"objective": "typo"}, "objective: 'typo' is none of info_nce, "),
+        ({"objective": "typo"}, "objective: 'typo' is not one of info_nce, "),
         ({"batch_size": 1}, "at least 2 samples"),
-        ({"pretrained": "typo"}, "give it with --start"),
+        ({"pretrained": "typo"}, "it needs --start"),
         ({"image_layers": 4, "start": "nano"}, "--image-layers is not used"),
     ],
 )

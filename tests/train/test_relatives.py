@@ -223,7 +223,7 @@ def test_a_run_with_relatives_goes_on_as_if_never_stopped(dataset_dir: Path, tmp
 
 
 def test_relatives_want_teaching_and_a_number() -> None:
-    with pytest.raises(ValueError, match="relatives: with teach"):
+    with pytest.raises(ValueError, match="relatives: needs teach"):
         replace(RECIPE, feed=Feed(relatives="inat", relatives_per_step=4), descent=Descent(steps=1))
     with pytest.raises(ValueError, match="a number per step"):
         replace(RECIPE, feed=Feed(relatives="inat"))

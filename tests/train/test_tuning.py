@@ -104,7 +104,7 @@ def test_without_a_compiler_training_goes_on_and_says_so_once(
     said: list[str] = []
     run = make_run(dataset_dir, tmp_path, replace(TINY, descent=replace(TINY.descent, compile=True)))
     assert run_training(run, on_notice=said.append).finished
-    assert said == ["not compiled, as no compiler works here (no C++ compiler)"]
+    assert said == ["not compiled, because no compiler works here (no C++ compiler)"]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""``linnaea train RECIPE``: from a data set to a model folder."""
+"""The command ``linnaea train RECIPE``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a model after a recipe; every value of the recipe can be overridden."""
+    """Train a model with a recipe; every value of the recipe can be overridden."""
 
     data: Path
     """Folder of the data set."""
     output: Path
-    """Folder of the run: model/, checkpoints/, metrics.jsonl."""
+    """Folder of the run, for model/, checkpoints/ and metrics.jsonl."""
     resume: bool = False
-    """Go on with the run in the output folder."""
+    """Continue the run in the output folder."""
     dry_run: bool = False
-    """Say what it would take: steps, parameters, arithmetic, memory, hours; then stop."""
+    """Print an estimate (steps, parameters, arithmetic, memory, hours) and exit."""
     throughput: float = 0.0
-    """With --dry-run: samples per second to reckon the hours with."""
+    """With --dry-run: samples per second, to estimate the hours."""
     evaluate_split: str = ""
-    """Split to score zero-shot every --evaluate-every steps, into the log; none: no evaluation."""
+    """Split to score zero-shot every --evaluate-every steps, for the log; empty: no evaluation."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     workers: int = 2
-    """Threads that decode, of each process; they never change the result."""
+    """Decoding threads per process; they do not change the result."""
     spread: Literal["ddp", "fsdp"] = "ddp"
-    """Under torchrun, what a process has of the model: all of it, or a part (FSDP2) where it does not fit."""
+    """Under torchrun: ddp keeps the whole model in each process, fsdp shards it (FSDP2) if it does not fit."""
     wandb: str = ""
-    """Project of Weights & Biases to send the log to; none: stays here."""
+    """Weights & Biases project that also receives the log; empty: none."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe]
     """The recipe's values."""
     recipe_name: tyro.conf.Suppress[str] = ""
 
     def __post_init__(self) -> None:
         if self.throughput and not self.dry_run:
-            raise ValueError("--throughput is not used: give it with --dry-run")
+            raise ValueError("--throughput is not used: it needs --dry-run")
 
 
 def parse(program: str, words: list[str]) -> Train:
-    """Return the options of the recipe that the first word names; its values are the defaults."""
+    """Return the parsed options; the first word names the recipe, whose values are the defaults."""
     listing = "\n".join(f"  {name:<25}{NOTES[name]}" for name in RECIPES)
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
@@ -62,7 +62,10 @@ def parse(program: str, words: list[str]) -> Train:
 
 
 def train(options: Train) -> int:
-    """Run the training; Ctrl-C and SIGTERM save first, and ``--resume`` goes on. Under torchrun, on all processes."""
+    """Run the training, on all processes under torchrun.
+
+    Ctrl-C and SIGTERM save a checkpoint first, and ``--resume`` continues from it.
+    """
     from linnaea.train.parallel import is_first
     from linnaea.train.run import train
 
@@ -84,7 +87,7 @@ def train(options: Train) -> int:
     )
     if not result.finished:
         if is_first():
-            warn(f"stopped after step {result.steps}; `linnaea train {options.recipe_name} ... --resume` goes on")
+            warn(f"stopped after step {result.steps}; `linnaea train {options.recipe_name} ... --resume` continues")
         return INTERRUPTED
     if is_first():
         print(f"model: {result.model}", flush=True)
@@ -99,7 +102,7 @@ def _make_validator(options: Train) -> "Callable[[TaxonModel], Mapping[str, floa
 
 
 def _show_plan(options: Train, overrides: dict[str, Any]) -> int:
-    """Print what a run would take."""
+    """Print the estimated costs of a run."""
     from linnaea.train.run import plan
 
     found = plan(options.recipe_name, data=options.data, evaluates=bool(options.evaluate_split), **overrides)
@@ -110,7 +113,7 @@ def _show_plan(options: Train, overrides: dict[str, Any]) -> int:
         f"steps        {found.n_steps:,} of {size:,} samples: {n_seen / found.n_samples:.1f} epochs",
         f"start        {tower.start} {tower.pretrained}".rstrip() if tower.start else "start        new weights",
         f"parameters   {costs.n_parameters:,}",
-        f"arithmetic   {costs.flops / size / 1e9:,.2f} GFLOP a sample, {n_flops / 1e15:,.3f} PFLOP in all",
+        f"arithmetic   {costs.flops / size / 1e9:,.2f} GFLOP per sample, {n_flops / 1e15:,.3f} PFLOP in total",
         f"memory       about {costs.memory_bytes / 1e9:,.2f} GB on one device: {costs.state_bytes / 1e9:,.2f} for"
         f" weights and optimiser, {costs.activation_bytes / 1e9:,.2f} for a batch (--accumulate divides that)",
         f"time         {n_flops / 1e12 / 3600:,.2f} hours at 1 TFLOP/s sustained"

@@ -1,7 +1,7 @@
-"""Batches: which samples, in which order, how augmented. All of it a pure function of (seed, step, world size).
+"""Load batches: choose, order, decode and augment samples.
 
-Nothing here has a state to save: a run that resumes at step n sees what an uninterrupted one would have seen,
-with any number of workers.
+A batch is a pure function of (seed, step, world size). There is no state to save: a run that resumes at step n sees
+the same batches as an uninterrupted one, for any number of workers.
 """
 
 import math
@@ -25,49 +25,49 @@ from linnaea.errors import LinnaeaError
 from linnaea.train.recipe import Feed
 
 _ORDER, _AUGMENT, _TEXT, _REPLACE, _BALANCE = range(5)
-"""Streams of random numbers that never meet."""
+"""Independent streams of random numbers."""
 
 MAX_REPLACEMENTS = 20
 AREA_FROM = 1.5
-"""How many times smaller a picture must become for the area filter."""
+"""Smallest reduction factor for which the area filter is used."""
 BATCHES_AHEAD = 2
 SAMPLES_AT_ONCE = 16
-"""What one task of a thread decodes."""
+"""Samples that one task of a thread decodes."""
 _TRIES = 10
-"""Of a crop, as in torchvision."""
+"""Attempts to place a crop, as in torchvision."""
 _PLACE, _FLIP, _COLOURS, _N_DRAWN = 2 * _TRIES, 2 * _TRIES + 2, 2 * _TRIES + 3, 2 * _TRIES + 6
-"""Where in a sample's numbers those of each purpose begin, after two for each try of a crop."""
+"""Offset of each purpose in a sample's random numbers, which begin with two per attempt at a crop."""
 _GREY = np.array([0.299, 0.587, 0.114])
-"""What red, green and blue give to grey."""
+"""Weights of red, green and blue in grey."""
 _SCRATCH_BYTES = 2 << 20
-"""Holds a picture of 800 x 800 pixels; larger ones have memory of their own."""
+"""Buffer size for a picture of 800 x 800 pixels; larger pictures allocate their own memory."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What a step's samples are called, before a picture is read."""
+    """The labels of a step's samples; no picture has been read."""
 
     taxon_ids: Int64[ndarray, " B"]
     text_types: Int64[ndarray, " B"]
     """Positions in the recipe's text types."""
     partner_ids: Int64[ndarray, " B"] | None = None
-    """With CutMix: what a part of the picture is (:mod:`linnaea.train.cutmix`)."""
+    """With CutMix: the taxon of each picture's mixed-in part (:mod:`linnaea.train.cutmix`)."""
     own_share: float = 1.0
-    """The part of the picture that is not its partner's."""
+    """Share of the picture's area that shows the sample itself, not its partner."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """General pictures with captions, beside a step's samples (:mod:`linnaea.train.replay`)."""
+    """General pictures with captions that accompany a step's samples (:mod:`linnaea.train.replay`)."""
 
     pixels: UInt8[ndarray, "R 3 S S"]
     tokens: Int64[ndarray, "R T"]
-    """Each picture's caption, padded with 0 to the context."""
+    """Each picture's caption, padded with 0 to the context length."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's samples of this process."""
+    """The samples of one step on this process."""
 
     step: int
     pixels: UInt8[ndarray, "B 3 S S"]
@@ -75,42 +75,42 @@ class Batch:
     text_types: Int64[ndarray, " B"]
     keys: tuple[str, ...]
     unreadable: tuple[str, ...]
-    """Samples that could not be read, with the reason; others stand in for them."""
+    """Samples that could not be read, with the reason; other samples replace them."""
     partner_ids: Int64[ndarray, " B"] | None = field(default=None, kw_only=True)
     own_share: float = field(default=1.0, kw_only=True)
-    """Both as in :class:`Labels`."""
+    """``partner_ids`` and ``own_share`` are as in :class:`Labels`."""
     vectors: Float32[ndarray, "B E"] | None = field(default=None, kw_only=True)
-    """Where the pictures are encoded already; ``pixels`` then has a shape and no memory."""
+    """The pictures' vectors if they are already encoded; ``pixels`` is then a shape without memory."""
     replayed: Replayed | None = field(default=None, kw_only=True)
 
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What training reads: batches that are a function of the step."""
+    """A source of batches, each a function of its step."""
 
     def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``."""
 
 
 def make_rng(seed: int, stream: int, *place: int) -> np.random.Generator:
-    """Random numbers that depend on these integers alone."""
+    """Return a random generator that depends only on these integers."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *place])))
 
 
 def draw_uniforms(seed: int, stream: int, first: int, n: int, n_drawn: int) -> NDArray[np.float64]:
-    """``n_drawn`` numbers from 0 to below 1 for each of ``n`` places from ``first`` on; each place has its own.
+    """Return ``n_drawn`` numbers in [0, 1) for each of ``n`` places, starting at place ``first``.
 
-    They come from one generator that counts (Philox), set to where those of the first place begin: a generator for
-    each place takes as long as a tenth of the decoding.
+    The numbers of a place depend only on the place. They come from one counter-based generator (Philox), advanced to
+    the first place: making a generator for each place would cost a tenth of the decoding time.
     """
-    n_blocks = -(-n_drawn // 4)  # a count makes four numbers
+    n_blocks = -(-n_drawn // 4)  # one count yields four numbers
     key = np.random.SeedSequence([seed, stream]).generate_state(2, np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=int(first) * n_blocks))
     return generator.random((n, 4 * n_blocks))[:, :n_drawn]
 
 
 def empty_pixels(n: int, side: int) -> UInt8[ndarray, "n 3 S S"]:
-    """Memory for pictures; the colours of a pixel lie side by side, as decoders and ``channels_last`` have them."""
+    """Return uninitialised memory for ``n`` pictures in ``channels_last`` layout, which decoders write."""
     return np.empty((n, side, side, 3), np.uint8).transpose(0, 3, 1, 2)
 
 
@@ -122,10 +122,10 @@ def epoch_order(
     window: int = 0,
     n_times: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """The order of one epoch: a permutation of ``range(n_samples)``, each taken ``n_times`` (else once).
+    """Return the order of one epoch: a permutation of ``range(n_samples)``, each ``n_times`` (default once).
 
-    With a ``window`` the shards are shuffled, and then the samples within windows of that many: reads stay
-    near each other. Without, all samples are shuffled.
+    With a ``window``, the shards are shuffled first and then the samples within windows of that size, so that reads
+    stay close together. Without one, all samples are shuffled.
     """
     rng = make_rng(seed, _ORDER, epoch)
     if not window or shard_of is None:
@@ -140,11 +140,11 @@ def epoch_order(
 def balanced_counts(
     rng: np.random.Generator, group_of: Sequence[NDArray[np.int64]], strengths: Sequence[float]
 ) -> NDArray[np.int64]:
-    """How often each sample is taken in an epoch as long as the data: rare groups more, common ones less.
+    """Return how often each sample is taken in an epoch of ``n_samples`` that balances rare and common groups.
 
-    ``group_of`` holds one grouping or more (taxa, sources). With strength ``s`` a group of ``n`` samples weighs
-    ``n**(1 - s)``: 0 leaves it as it is, 1 makes all groups of that grouping equally frequent (the inverse
-    temperature of multilingual sampling). Within a group all samples come as often as each other, to one.
+    ``group_of`` holds one or more groupings (taxa, sources). With strength ``s``, a group of ``n`` samples weighs
+    ``n**(1 - s)``: 0 keeps its frequency, and 1 makes all groups of that grouping equally frequent (the inverse
+    temperature of multilingual sampling). Within a group, the counts of samples differ by at most one.
     """
     n_samples = len(group_of[0])
     weight = np.ones(n_samples)
@@ -154,12 +154,12 @@ def balanced_counts(
     _, cell, sizes = np.unique(np.stack(group_of), axis=1, return_inverse=True, return_counts=True)
     cell = cell.reshape(-1)
     expected = np.bincount(cell, weights=weight) * (n_samples / weight.sum())
-    # Whole numbers that sum to the length of the epoch and have these means: systematic sampling.
+    # Systematic sampling: whole numbers with these means that sum to the length of the epoch.
     edges = np.floor(np.concatenate([[0.0], np.cumsum(expected)]) + rng.random())
     edges[-1] = edges[0] + n_samples
     quota = np.diff(edges).astype(np.int64)
     order = np.lexsort((rng.random(n_samples), cell))
-    place = np.empty(n_samples, np.int64)  # of a sample in its cell, at random
+    place = np.empty(n_samples, np.int64)  # random position of a sample in its cell
     place[order] = np.arange(n_samples) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     whole, rest = np.divmod(quota, sizes)
     counts: NDArray[np.int64] = whole[cell] + (place < rest[cell])
@@ -168,7 +168,7 @@ def balanced_counts(
 
 @dataclass(frozen=True)
 class Loader:
-    """Makes the batches of a data set for one process of ``world_size``."""
+    """Loads the batches of a data set for one of ``world_size`` processes."""
 
     dataset: DataSet
     feed: Feed
@@ -195,10 +195,10 @@ class Loader:
         return self.dataset.index["shard"].to_physical().to_numpy()
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
-        """Rows of the index that this process takes at ``step``.
+        """Return the rows of the index that this process reads at ``step``.
 
-        The epochs' orders follow one another without a gap; a global batch is a stretch of that sequence, and
-        each process takes an equal part of it.
+        The orders of the epochs are concatenated. A global batch is a contiguous part of that sequence, and each
+        process takes an equal part of it.
         """
         n, size = len(self.dataset), self.feed.batch_size
         share = size // self.world_size
@@ -234,13 +234,13 @@ class Loader:
         return balanced_counts(make_rng(self.seed, _BALANCE, epoch), (self._taxon_ids, sources), strengths)
 
     def iter_labels(self, first_step: int, n_steps: int) -> Iterator[Labels]:
-        """The labels of the batches of :meth:`iter_batches`, without their pictures."""
+        """Yield the labels of the batches of :meth:`iter_batches`, without reading pictures."""
         for step in range(first_step, n_steps):
             rows = self.rows_at(step)
             yield Labels(self._taxon_ids[rows], self.draw_text_types(step, len(rows)))
 
     def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
-        """Yield the batches of steps ``first_step`` to ``n_steps``, decoded ahead by threads."""
+        """Yield the batches of steps ``first_step`` to ``n_steps``; threads decode them in advance."""
         with ThreadPoolExecutor(self.n_workers) as pool:
             pending: deque[_Pending] = deque()
             for step in range(first_step, n_steps):
@@ -267,21 +267,21 @@ class Loader:
     def fill_all(
         self, pool: ThreadPoolExecutor, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
     ) -> NDArray[np.int64]:
-        """Load ``rows`` into ``pixels`` (of :func:`empty_pixels`), augmented as the samples ``first`` and on.
+        """Load ``rows`` into ``pixels`` (from :func:`empty_pixels`) and return the rows that were used.
 
-        Returns the rows really taken.
+        Samples are augmented as those at places ``first`` and following. An unreadable sample is replaced by another.
         """
         parts = [task.result() for task in self._submit_rows(pool, rows, first, pixels)]
         return np.array([row for taken, _ in parts for row in taken])
 
     def taxon_ids_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What the samples of these rows are."""
+        """Return the taxon of each row."""
         return self._taxon_ids[rows]
 
     def _fill(
         self, rows: NDArray[np.int64], first: int, pixels: UInt8[ndarray, "B 3 S S"]
     ) -> tuple[list[int], list[str]]:
-        """Load ``rows`` into ``pixels``; returns the rows that it really took, and what could not be read."""
+        """Load ``rows`` into ``pixels``; return the rows that were used, and a message for each unreadable one."""
         taken, unreadable = [], []
         scratch = _Scratch.make(self.image_size)
         drawn = draw_uniforms(self.seed, _AUGMENT, first, len(rows), _N_DRAWN).tolist()
@@ -308,7 +308,10 @@ class Loader:
         )
 
     def _augment(self, data: bytes, drawn: list[float], scratch: "_Scratch", out: Picture) -> None:
-        """A random resized crop (the distribution of torchvision's and open_clip's), then colours and flip."""
+        """Write a randomly cropped, coloured and flipped picture to ``out``.
+
+        The crop has the distribution of torchvision's and open_clip's random resized crop.
+        """
         feed = self.feed
         smallest = None if feed.exact_resize else math.ceil(self.image_size / math.sqrt(feed.crop_scale[0]))
         picture = decode(data, min_short_side=smallest, scratch=scratch.decoded)
@@ -335,7 +338,7 @@ class Loader:
         )
 
     def draw_text_types(self, step: int, n_samples: int) -> NDArray[np.int64]:
-        """Of one's own part of the global batch: the same for a sample whatever the number of processes."""
+        """Draw the text types of this process's samples; they do not depend on the number of processes."""
         n_types = len(self.feed.text_types)
         if self.feed.text_per_batch:
             return np.full(n_samples, make_rng(self.seed, _TEXT, step).integers(n_types), np.int64)
@@ -345,7 +348,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A batch on its way: threads fill its pixels."""
+    """A batch whose pixels are being filled by threads."""
 
     step: int
     pixels: UInt8[ndarray, "B 3 S S"]
@@ -354,7 +357,7 @@ class _Pending:
 
 @dataclass(frozen=True)
 class _Scratch:
-    """Memory that one picture after the other goes through."""
+    """Buffers that are reused from picture to picture."""
 
     decoded: UInt8[ndarray, " N"]
     resized: UInt8[ndarray, "S S 3"]
@@ -367,10 +370,11 @@ class _Scratch:
 
 
 def resize(picture: Picture, side: int, *, exact: bool = False, out: Picture | None = None) -> Picture:
-    """Stretch to a square: linear; by area where it shrinks a lot; or ``exact``, as open_clip (Pillow's bicubic).
+    """Return the picture stretched to a square, in ``out`` if given.
 
-    Linear skips pixels, and aliases, where a picture shrinks to less than about two thirds; scaled decoding leaves
-    little of that to do. Area takes six times longer. The result lies in ``out`` where that is given.
+    Interpolation is linear, or by area for large reductions; ``exact`` uses Pillow's bicubic, as open_clip does.
+    Linear interpolation skips pixels and aliases if a picture shrinks to less than about two thirds, which is rare
+    after scaled decoding. Area interpolation takes six times longer.
     """
     if exact:
         small = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), np.uint8)
@@ -386,10 +390,11 @@ def resize(picture: Picture, side: int, *, exact: bool = False, out: Picture | N
 def random_crop(
     drawn: Sequence[float], shape: tuple[int, ...], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a crop: area uniform in ``scale``, aspect ratio log-uniform in ``ratio``.
+    """Return top, left, height and width of a random crop, in pixels.
 
-    Ten tries, then the largest centred crop within ``ratio``, as torchvision's ``RandomResizedCrop``. ``drawn`` are
-    22 numbers from 0 to below 1.
+    The area is uniform in ``scale`` and the aspect ratio log-uniform in ``ratio``. After ten failed attempts it is the
+    largest centred crop within ``ratio``, as in torchvision's ``RandomResizedCrop``. ``drawn`` holds 22 numbers in
+    [0, 1).
     """
     height, width = shape
     least, log_ratio = scale[0], math.log(ratio[0])
@@ -407,10 +412,11 @@ def random_crop(
 
 
 def jitter_colours(drawn: Sequence[float], picture: Picture, strength: float, out: Picture | None = None) -> Picture:
-    """Random brightness, contrast and saturation, each by a factor within ``1 +- strength``; ``drawn`` are three.
+    """Return the picture with random brightness, contrast and saturation.
 
-    All three are linear, so that one matrix does them: a pixel moves from its own grey by the saturation, and from
-    the picture's mean grey by the contrast.
+    Each changes by a factor within ``1 +- strength``, taken from the three numbers in ``drawn``. All three are linear,
+    so one matrix applies them: saturation scales a pixel's distance from its own grey, and contrast its distance from
+    the picture's mean grey.
     """
     brightness, contrast, saturation = (1 + strength * (2 * number - 1) for number in drawn)
     mean = float(_GREY @ cv2.mean(picture)[:3])

@@ -1,8 +1,8 @@
-"""Checkpoints: everything a run needs to go on bit for bit, written whole or not at all.
+"""Checkpoints: everything a run needs to continue bit for bit, written atomically.
 
-A checkpoint is a folder ``step-<step>`` of PyTorch's distributed format: every process writes its part, and any
-number of processes can read it. They write beside the training. A folder counts once it holds ``complete.json``,
-which the first process writes last, in one move, with the size and checksum of every file.
+A checkpoint is a folder ``step-<step>`` in PyTorch's distributed format: every process writes its part, and any
+number of processes can read it. Processes write while training continues. A folder is valid once it holds
+``complete.json``, which the first process writes last and atomically, with the size and checksum of every file.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.train.parallel import ALONE, Peers
 
-# One process has no process group, and needs none; the warning comes from a thread of PyTorch's, any time later.
+# A single process needs no process group. PyTorch warns about that from a thread, at any later time.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
 
 KEEP = 2
@@ -38,7 +38,7 @@ _BLOCK = 1 << 22
 
 
 class Checkpoints:
-    """The checkpoints of a run: at most one is on its way to the disk while the training goes on."""
+    """The checkpoints of a run; at most one at a time is being written while training continues."""
 
     def __init__(self, folder: Path, peers: Peers = ALONE) -> None:
         self.folder, self.peers = folder, peers
@@ -49,16 +49,16 @@ class Checkpoints:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Whatever happened meanwhile, the one on its way arrives if it can; the reason to leave is not hidden."""
+        """Finish the pending checkpoint if possible, without hiding the exception that ended the block."""
         with contextlib.suppress(Exception, SystemExit):
             self.finish()
         self._pool.shutdown()
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Copy ``state`` now, and write it while the caller goes on; waits for the one before.
+        """Copy ``state`` now and write it in the background, after waiting for the previous checkpoint.
 
         Raises:
-            LinnaeaError: the one before could not be written (full disk); older ones stay.
+            LinnaeaError: the previous checkpoint could not be written (full disk); older ones are kept.
         """
         self.finish()
         path = self.folder / f"step-{step:09d}"
@@ -68,7 +68,7 @@ class Checkpoints:
 
     def _complete(self, path: Path, step: int, written: Any) -> None:
         written.result()
-        if self.peers.is_first:  # its part ends after everybody's
+        if self.peers.is_first:  # async_save ends on the first process after all others
             files = {file.name: [file.stat().st_size, checksum(file)] for file in _files(path)}
             facts = {"step": step, "processes": self.peers.size, "files": files}
             write_atomically(path / MARK, json.dumps(facts))
@@ -78,14 +78,14 @@ class Checkpoints:
 
     @property
     def failed(self) -> bool:
-        """Whether the one on its way is known not to arrive."""
+        """Whether writing the pending checkpoint has failed."""
         return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def finish(self) -> None:
-        """Wait for the one on its way.
+        """Wait for the pending checkpoint.
 
         Raises:
-            LinnaeaError: it could not be written; the message names the last that is whole.
+            LinnaeaError: it could not be written; the message names the last complete one.
         """
         pending, self._pending = self._pending, None
         if pending is None:
@@ -101,11 +101,11 @@ class Checkpoints:
         reason = "the disk is full" if full else f"it cannot be written (is the disk full?): {causes[-1]}"
         whole = list_checkpoints(self.folder)
         last = f"the last one, {whole[-1].name}, is intact" if whole else "there is none before it"
-        return f"{self.folder}: a checkpoint was not saved, {reason}; {last}; make room and --resume"
+        return f"{self.folder}: a checkpoint was not saved, {reason}; {last}; free some space and use --resume"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it, on whatever process."""
+    """Yield an error and its causes, from all processes."""
     yield error
     if isinstance(error, CheckpointException):
         for inner, _ in error.failures.values():
@@ -116,7 +116,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _make_room(path: Path) -> None:
     with explain_os_errors(path):
-        if path.exists():  # half written, by a run that died
+        if path.exists():  # partly written by a run that died
             (path / MARK).unlink(missing_ok=True)
             shutil.rmtree(path)
         path.mkdir(parents=True)
@@ -127,7 +127,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
+    """Return the CRC-32 of a file."""
     value = 0
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
@@ -136,15 +136,15 @@ def checksum(path: Path) -> int:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
+    """Return the complete checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and (path / MARK).exists())
 
 
 def find_newest(folder: Path) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint whose every byte is right, or ``None`` where there is none at all.
+    """Return step and folder of the newest checkpoint with correct checksums, or ``None`` if there are no checkpoints.
 
     Raises:
-        LinnaeaError: there are checkpoints, and all of them are broken: starting over must be asked for.
+        LinnaeaError: all checkpoints are broken; the user must ask to start over.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
@@ -169,10 +169,10 @@ def _verify(path: Path) -> int | None:
 
 
 def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers: Peers = ALONE) -> int:
-    """Read the newest checkpoint into the tensors of ``make_state()``, in place; returns its step, 0 without any.
+    """Read the newest checkpoint into the tensors of ``make_state()``, in place; return its step, or 0 without one.
 
     Raises:
-        LinnaeaError: every checkpoint is broken, or they are of another model.
+        LinnaeaError: every checkpoint is broken, or the newest belongs to another model.
     """
     found = peers.first_does(lambda: find_newest(folder))
     if found is None:
@@ -183,14 +183,14 @@ def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers
         try:
             load(make_state(), checkpoint_id=path, planner=DefaultLoadPlanner(), process_group=peers.background)
         except (CheckpointException, RuntimeError, ValueError) as error:
-            raise LinnaeaError(f"{path}: is not of this model ({list(_causes(error))[-1]})") from error
+            raise LinnaeaError(f"{path}: belongs to another model ({list(_causes(error))[-1]})") from error
     return step
 
 
 def optimizer_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """AdamW's step and moments by the names of the parameters; begun with zeros where it has taken no step.
+    """Return AdamW's step and moments by parameter name, initialised with zeros before the first step.
 
-    The settings are not in it: those are of the recipe.
+    Settings such as the learning rate are left out: the recipe holds them.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""The folder of a run: who it belongs to, what it was started with, and when it may be used again."""
+"""The folder of a run: its recipe, its claim on the folder, and the checks before it is resumed."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ from linnaea.train.recipe import Recipe
 
 RECIPE_FILE = "recipe.json"
 _LEFT_BEHIND = (RECIPE_FILE, BPE_FILE, LOG_FILE, VIEWS_FOLDER, TENSORBOARD_FOLDER, "checkpoints")
-"""What a run writes before its first checkpoint is whole."""
+"""Files and folders that a run writes before its first checkpoint is complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """What is trained on what, and in which folder."""
+    """A recipe, a data set, and the folder of the run."""
 
     recipe_name: str
     recipe: Recipe
@@ -49,24 +49,24 @@ class TrainingRun:
         return (self.model_dir / WEIGHTS_FILE).exists()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the run is a function of, as ``recipe.json`` keeps it."""
+        """Return the settings that determine the run, as stored in ``recipe.json``."""
         return {"recipe": self.recipe_name, "data": str(self.data_dir.resolve()), **asdict(self.recipe)}
 
 
 def open_part(run: TrainingRun) -> DataSet:
-    """Open the part of the data set that the recipe trains on."""
+    """Open the split and sources of the data set that the recipe trains on."""
     return DataSet.open(run.data_dir).split(run.recipe.feed.split).sources(run.recipe.feed.sources)
 
 
 @contextmanager
 def claimed(run: TrainingRun, peers: Peers, *, resume: bool) -> Iterator[None]:
-    """Hold the folder for this run: one that holds a run is refused, or with ``resume`` must hold this one.
+    """Claim the folder for this run: it must not hold a run, or with ``resume`` must hold this one.
 
-    A new run that fails before its first checkpoint is whole leaves nothing behind, so that the corrected command can
-    write to the same folder. One that is killed keeps its claim, and goes on with ``resume``.
+    A new run that fails before its first checkpoint is complete leaves nothing behind, so that the corrected command
+    can use the same folder. A run that is killed keeps its claim, and ``resume`` continues it.
 
     Raises:
-        LinnaeaError: the folder holds another run, or none to resume.
+        LinnaeaError: the folder holds another run, or there is no run to resume.
     """
     peers.first_does(lambda: check_same_recipe(run) if resume else _claim(run))
     try:
@@ -79,13 +79,13 @@ def claimed(run: TrainingRun, peers: Peers, *, resume: bool) -> Iterator[None]:
 
 def _claim(run: TrainingRun) -> None:
     if (run.run_dir / RECIPE_FILE).exists() or run.checkpoints_dir.exists():
-        raise LinnaeaError(f"{run.run_dir}: holds a run already; --resume goes on with it, or choose another --output")
-    _clear(run.run_dir)  # a vocabulary or vectors without a recipe would be taken for this run's
+        raise LinnaeaError(f"{run.run_dir}: holds a run already; continue it with --resume, or choose another --output")
+    _clear(run.run_dir)  # this run would otherwise use a vocabulary or vectors left without a recipe
     write_atomically(run.run_dir / RECIPE_FILE, json.dumps(run.describe(), indent=1))
 
 
 def _clear(run_dir: Path) -> None:
-    """Remove what a run leaves that took no step, and the folder if nothing else is in it."""
+    """Remove the files of a run without checkpoints, and the folder if it is then empty."""
     with explain_os_errors(run_dir):
         for name in _LEFT_BEHIND:
             if (path := run_dir / name).is_dir():
@@ -100,7 +100,7 @@ def check_same_recipe(run: TrainingRun) -> None:
     """Check that the run in the folder was started with the same settings.
 
     Raises:
-        LinnaeaError: it was not, or there is no run; the message names the settings that differ.
+        LinnaeaError: the settings differ (the message names them), or there is no run.
     """
     try:
         before = json.loads((run.run_dir / RECIPE_FILE).read_text())
@@ -115,7 +115,7 @@ def check_same_recipe(run: TrainingRun) -> None:
 
 
 def _complete(before: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """Add the settings that did not exist when the run was started, with the values that do nothing."""
+    """Add settings that did not exist when the run was started, with default values that have no effect."""
     parts = {key: _complete(before[key], part) for key, part in plain.items() if isinstance(before.get(key), dict)}
     return plain | before | parts
 

@@ -1,4 +1,4 @@
-"""What a run will take, estimated before it starts: steps, parameters, arithmetic, memory."""
+"""Estimate the costs of a run before it starts: steps, parameters, arithmetic, memory."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,15 +31,15 @@ _FLOAT = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Costs of one step of a recipe; an estimate, within some ten percent for plain transformers."""
+    """The estimated costs of one step of a recipe, within about ten percent for plain transformers."""
 
     n_parameters: int
     flops: float
-    """Floating-point operations of a step, a multiplication with its addition counted as two."""
+    """Floating-point operations of a step; a multiply-add counts as two."""
     state_bytes: int
-    """Weights, gradients, AdamW's two moments, the moving average."""
+    """Bytes of weights, gradients, AdamW's two moments and the moving average."""
     activation_bytes: int
-    """What is kept for the way back, at the largest."""
+    """Peak bytes kept for the backward pass."""
 
     @property
     def memory_bytes(self) -> int:
@@ -48,7 +48,7 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run would take."""
+    """The estimated size and costs of a run."""
 
     recipe: Recipe
     n_samples: int
@@ -59,21 +59,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class _ForwardPass:
-    """Costs of one forward pass, for a sample."""
+    """The costs of one forward pass, per sample."""
 
     flops: float
     kept_bytes: float
     fixed_bytes: float
-    """Kept once, whatever the batch: copies of weights in low precision."""
+    """Bytes kept once for any batch size: copies of weights in low precision."""
 
 
 def estimate_costs(
     model_cfg: Mapping[str, Any], recipe: Recipe, n_captions: int, n_tokens: int, *, n_classes: int = 0
 ) -> Costs:
-    """Costs of a step with ``n_captions`` distinct captions, the longest of ``n_tokens``, on one device.
+    """Return the costs of a step with ``n_captions`` distinct captions of up to ``n_tokens`` tokens, on one device.
 
-    ``model_cfg`` is open_clip's; ``n_classes`` are those of class heads. General pictures that are replayed count with
-    a caption each, of the whole context. The towers run on tensors that have a shape and no content.
+    ``model_cfg`` is open_clip's, and ``n_classes`` counts the classes of all class heads. Each replayed general picture
+    counts with one caption of the full context length. The towers run on fake tensors, which have shapes but no data.
     """
     descent, n_replayed = recipe.descent, recipe.feed.replay_batch_size
     batch_size = recipe.feed.batch_size + n_replayed
@@ -94,7 +94,7 @@ def estimate_costs(
     joint = 2 * batch_size * (n_captions + n_classes) * model_cfg["embed_dim"] * 4
     n_parts = descent.accumulate
     kept = (images.kept_bytes * batch_size + texts.kept_bytes * n_captions) / n_parts
-    if descent.grad_checkpointing:  # one block's activations, and every block's input: a tenth or so of the whole
+    if descent.grad_checkpointing:  # one block's activations, and all blocks' inputs: about a tenth of the whole
         kept *= 1 / n_blocks + 0.1
     logits = 3 * _FLOAT * (min(batch_size * n_captions, LOGITS_AT_ONCE) + batch_size * n_classes)
     return Costs(
@@ -108,11 +108,11 @@ def estimate_costs(
 def _measure(
     clip: torch.nn.Module, encode: Callable[[Tensor], Tensor], make_input: Callable[[int], Tensor], bf16: bool
 ) -> _ForwardPass:
-    """From batches of two sizes: what grows with the batch, and what does not."""
+    """Measure batches of two sizes, and separate the costs per sample from the fixed ones."""
     own = {parameter.untyped_storage()._cdata for parameter in clip.parameters()}
     flops, kept = [], []
     for n in (2, 4):
-        storages: dict[int, Any] = {}  # the storage itself too, or its number would be given again
+        storages: dict[int, Any] = {}  # keeps the storage alive, so that its number is not reused
 
         def keep(tensor: Tensor, storages: dict[int, Any] = storages) -> Tensor:
             storage = tensor.untyped_storage()
@@ -133,11 +133,11 @@ def _measure(
 
 
 def make_plan(recipe: Recipe, dataset: DataSet) -> Plan:
-    """Estimate what a run would take, without taking a step or fetching any weights."""
+    """Estimate a run without taking a step or downloading weights."""
     tower = _first_tower(recipe.tower)
     first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
     architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
-    if architecture in open_clip.list_models():  # no need for its weights
+    if architecture in open_clip.list_models():  # its weights are not needed
         model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
     else:
         model = make_start(replace(tower, backbone_weights=""), dataset, seed=0, device="cpu")
@@ -156,7 +156,7 @@ def make_plan(recipe: Recipe, dataset: DataSet) -> Plan:
 
 
 def _first_tower(tower: Tower) -> Tower:
-    """Return what a chain of recipes begins with, at the size that it ends with."""
+    """Return the first tower of a chain of recipes, at the image size of the last."""
     if tower.start not in RECIPES:
         return tower
     first = _first_tower(RECIPES[tower.start].tower)
@@ -164,9 +164,9 @@ def _first_tower(tower: Tower) -> Tower:
 
 
 def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Recipe, peers: Peers) -> Meter:
-    """Make what computes the utilisation in the log: arithmetic of a step as large as the first, speed of the devices.
+    """Make the meter that computes the utilisation in the log, from the arithmetic of the first step.
 
-    Towers whose arithmetic is not known (not open_clip's plain ones) have no utilisation.
+    The utilisation is unknown for towers whose arithmetic cannot be measured (other than open_clip's plain ones).
     """
     labels = next(iter(replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
     n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape

@@ -1,7 +1,7 @@
-"""CutMix (arXiv 1905.04899): a box of each picture is its partner's, and as much of the loss.
+"""CutMix (arXiv 1905.04899): replace a box in each picture by its partner's, and weigh the loss by area.
 
-Partners are neighbours in the batch, whose order is random already, and all pictures of a step have the same box. So
-both are functions of seed and step alone: also the same for any number of processes, if each has an even part.
+Partners are neighbours in the batch, whose order is already random, and all pictures of a step share one box. Both
+depend only on seed and step. They are the same for any number of processes, if each has an even number of samples.
 """
 
 import math
@@ -12,12 +12,12 @@ import numpy as np
 from linnaea.train.batches import Batch, make_rng
 
 _STREAM = 5
-"""Of random numbers, after those of :mod:`linnaea.train.batches`."""
+"""Stream of random numbers, after those of :mod:`linnaea.train.batches`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A part of a square picture, in pixels."""
+    """A box in a square picture, in pixels."""
 
     top: int
     left: int
@@ -30,9 +30,10 @@ class Box:
 
 
 def draw_box(chance: float, seed: int, step: int, side: int) -> Box | None:
-    """The box of a step, None where the step does not mix: its area uniform in 0 to 1, less what lies outside.
+    """Return the box of a step, or ``None`` if the step does not mix.
 
-    The share of the area is ``1 - lambda`` with ``lambda ~ Beta(1, 1)``, the centre uniform in the picture.
+    The share of the area is ``1 - lambda`` with ``lambda ~ Beta(1, 1)``, and the centre is uniform in the picture. The
+    box is then clipped to the picture.
     """
     rng = make_rng(seed, _STREAM, step)
     if rng.random() >= chance:
@@ -44,9 +45,9 @@ def draw_box(chance: float, seed: int, step: int, side: int) -> Box | None:
 
 
 def mix_batch(batch: Batch, chance: float, seed: int) -> Batch:
-    """The batch of its step, with the step's box exchanged between neighbours, or as it is.
+    """Return the batch with the step's box exchanged between neighbours, or unchanged if the step does not mix.
 
-    Where their number is odd the last picture stays whole.
+    If the number of pictures is odd, the last one stays whole.
     """
     n, _, side, _ = batch.pixels.shape
     box = draw_box(chance, seed, batch.step, side) if chance else None

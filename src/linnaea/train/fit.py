@@ -1,7 +1,7 @@
-"""The training loop (:func:`fit`), and what a step changes (:class:`Learner`).
+"""The training loop (:func:`fit`) and the state that a step changes (:class:`Learner`).
 
-With the same data, recipe, number of processes and of threads, one CPU gives the same bits every time. Another
-processor gives them to rounding, and a GPU promises no bits at all (docs/reproducibility.md).
+With the same data, recipe, number of processes and number of threads, one CPU gives the same bits every time. Another
+processor gives them up to rounding, and a GPU guarantees nothing bit for bit (docs/reproducibility.md).
 """
 
 import copy
@@ -37,24 +37,24 @@ MAX_LOGIT_SCALE = math.log(100)
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where a run is computed, and where its log goes. What is learnt does not depend on it."""
+    """Where a run is computed and where its log goes; the trained model does not depend on it."""
 
     peers: Peers = ALONE
     spread: Spread = "ddp"
     meter: Meter = field(default_factory=Meter)
     wandb: str = ""
-    """Project of Weights & Biases; none: not used."""
+    """Weights & Biases project; empty: not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """How a call of :func:`fit` ended."""
+    """The result of a call of :func:`fit`."""
 
     step: int
     finished: bool
     n_unreadable: int
     clip: nn.Module = field(repr=False)
-    """The model, whole also where it was sharded; with ``descent.average`` the averaged one, once finished."""
+    """The unsharded model; the averaged one if the run has finished with ``descent.average``."""
 
 
 def fit(
@@ -70,16 +70,16 @@ def fit(
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
 ) -> FitResult:
-    """Train ``model`` in place to ``n_steps``, from the newest checkpoint of ``run_dir`` where there is one.
+    """Train ``model`` in place to ``n_steps``, starting from the newest checkpoint of ``run_dir`` if there is one.
 
-    On one CPU a run that was interrupted, in whatever way, ends with the same bits as one that was not, if it goes on
-    with as many processes and threads. With another number it differs by the order of sums, and so it does on a GPU.
-    SIGINT and SIGTERM finish the step, save and return. With ``descent.average`` the model that is evaluated, and
-    that a finished run leaves, has the averaged weights; the checkpoints hold both.
+    On one CPU, an interrupted run ends with the same bits as an uninterrupted one if it continues with the same number
+    of processes and threads. With another number, or on a GPU, the order of sums differs. SIGINT and SIGTERM finish the
+    step, save and return. With ``descent.average``, the evaluated model and the model of a finished run have the
+    averaged weights; the checkpoints hold both.
 
     Raises:
-        LinnaeaError: the loss is not finite (which step, which samples), a checkpoint cannot be written, or another
-            process is gone.
+        LinnaeaError: the loss is not finite (the message names the step and samples), a checkpoint cannot be written,
+            or another process has ended.
     """
     peers, folder = runtime.peers, run_dir / "checkpoints"
     learner = Learner(model, table, descent, relatives, runtime)
@@ -131,10 +131,10 @@ class Learner:
         self.optimizer, self.average = make_optimizer(self.clip, descent), Average(self.clip, descent.average)
 
     def take_step(self, batches: Iterator[Batch], step: int, n_steps: int) -> dict[str, Any]:
-        """Learn from the next batch; returns the step's line of the log.
+        """Train on the next batch; return the step's line of the log.
 
         Raises:
-            LinnaeaError: loss or gradient is not finite, on whichever process; nothing was learnt of it.
+            LinnaeaError: the loss or gradient of any process is not finite; the weights are unchanged.
         """
         began = time.perf_counter()
         batch = next(batches)
@@ -158,7 +158,7 @@ class Learner:
         }
 
     def _learn(self, loss: Tensor, batch: Batch) -> tuple[float, float, int]:
-        """Follow the gradient; returns the loss, the gradient's norm, the number of everybody's unreadable samples."""
+        """Update the weights; return the loss, the gradient norm and the unreadable samples of all processes."""
         value = float(loss.detach())
         bad, n_bad = self.peers.total(not math.isfinite(value), len(batch.unreadable))
         if bad:
@@ -175,9 +175,9 @@ class Learner:
         return value, norm, int(n_bad)
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next step is a function of, besides its number.
+        """Return everything that the next step depends on, besides its number.
 
-        BatchNorm's statistics are in the model's state.
+        The model's state includes BatchNorm's statistics.
         """
         state: dict[str, Any] = {
             "model": self.clip.state_dict(), "optimizer": optimizer_state(self.clip, self.optimizer),
@@ -185,7 +185,7 @@ class Learner:
         return {**state, "average": self.average.state} if self.average.state else state
 
     def evaluate(self, evaluate: Callable[[TaxonModel], Mapping[str, float]]) -> Mapping[str, float]:
-        """Return what ``evaluate`` says of the averaged model on the first process, while the others wait."""
+        """Return the scores of the averaged model; the first process evaluates while the others wait."""
         with self.average.swapped_in(self.clip):
             model = self.model
             if self.twin is not self.clip:
@@ -194,7 +194,7 @@ class Learner:
             return self.peers.first_does(lambda: evaluate(model))
 
     def release(self, finished: bool) -> nn.Module:
-        """Return the model, whole and in evaluation mode; the averaged one where the run has ``finished``."""
+        """Return the unsharded model in evaluation mode, averaged if the run has ``finished``."""
         if finished:
             self.average.replace(self.clip)
         if self.twin is not self.clip:
@@ -203,12 +203,12 @@ class Learner:
 
 
 def due(step: int, every: int, last: int) -> bool:
-    """Tell whether something that happens every so many steps happens now; always at the first and the last."""
+    """Return whether a step is a multiple of ``every``, the first or the last."""
     return step in (1, last) or (every > 0 and step % every == 0)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, n_steps: int, descent: Descent) -> float:
-    """Linear warm-up, then a cosine to zero: a function of the step."""
+    """Set and return the learning rate of a step: linear warm-up, then a cosine to zero."""
     if step < descent.warmup:
         lr = descent.lr * (step + 1) / descent.warmup
     else:
@@ -220,23 +220,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, n_steps: int,
 
 
 def seed_step(seed: int, step: int, peers: Peers) -> None:
-    """Make what is random in a step, dropout say, a function of it: no generator's state has to be saved."""
+    """Seed a step's randomness (such as dropout) by its number, so that no generator state must be saved."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, peers.rank]).generate_state(1)[0]))
 
 
 def name_bad_batch(batch: Batch, peers: Peers = ALONE, what: str = "loss") -> str:
-    """One line that finds a non-finite loss again."""
+    """Return a one-line message that identifies the batch with a non-finite loss or gradient."""
     first = ", ".join(key for keys in peers.collect(batch.keys[:5]) for key in keys)
     return (
         f"the {what} at step {batch.step + 1} is not finite; samples {first} ... ({len(batch.keys) * peers.size} in"
-        " all); lower --lr or raise --warmup, the last checkpoint is intact"
+        " total); lower --lr or raise --warmup; the last checkpoint is intact"
     )
 
 
 class Average:
-    """A moving average of weights and running statistics; with decay 0 there is none, and nothing is done.
+    """A moving average of weights and running statistics; with decay 0 it does nothing.
 
-    The first steps count more than the decay says (``(1 + step) / (10 + step)``), or the random start would linger.
+    The decay is at most ``(1 + step) / (10 + step)``, so that the random initial weights do not linger.
     """
 
     def __init__(self, clip: nn.Module, decay: float) -> None:
@@ -255,13 +255,13 @@ class Average:
                 self.state[name].copy_(value)
 
     def replace(self, clip: nn.Module) -> None:
-        """Make the average the model."""
+        """Replace the model's weights by the average."""
         if self.decay:
             clip.load_state_dict(self.state)
 
     @contextmanager
     def swapped_in(self, clip: nn.Module) -> Iterator[None]:
-        """The averaged model, in evaluation mode; then the trained one again."""
+        """Use the averaged model in evaluation mode, then restore the trained one."""
         before = {name: value.clone() for name, value in self._of(clip).items()}
         self.replace(clip)
         clip.eval()
@@ -275,7 +275,7 @@ class Average:
 
 @contextmanager
 def watch_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT (Ctrl-C) and SIGTERM (Slurm) set; a second Ctrl-C stops at once."""
+    """Yield an event that SIGINT (Ctrl-C) and SIGTERM (Slurm) set; a second signal stops at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -1,7 +1,7 @@
-"""Parameters that an objective needs beyond the model: class heads, a bias, a second projection of images.
+"""Parameters that an objective adds to the model: class heads, a bias, a second image projection.
 
-They are registered on the open_clip module while it trains, so that optimiser, average and checkpoints hold them like
-any other, and are taken off again before the model is saved: what is left is a plain open_clip model.
+They are registered on the open_clip module during training, so that the optimiser, the average and the checkpoints
+include them. They are removed before the model is saved, which leaves a plain open_clip model.
 """
 
 import math
@@ -27,17 +27,17 @@ from linnaea.train.recipe import Descent
 
 CLASS_HEADS, REPLAY_PROJECTION, TEACHERS = "class_heads", "replay_projection", "teachers"
 RANKS_OF: dict[str, tuple[Rank, ...]] = {"cross_entropy": (Rank.SPECIES,), "hierarchical": tuple(Rank)}
-"""The ranks that have a head, for the objectives that have heads; the others see the captions."""
+"""The ranks with a head, for each objective with class heads; the other objectives use captions."""
 
 _PROJECTIONS = ("proj", "head.proj.weight")
-"""Last projection of an image tower: of CLIP's vision transformer ``[W, E]``, of a timm tower ``[E, W]``."""
+"""Names of an image tower's last projection: CLIP's vision transformer (``[W, E]``), timm towers (``[E, W]``)."""
 
 
 def prepare(model: TaxonModel, table: TokenTable, descent: Descent, *, with_replay: bool, seed: int) -> TaxonModel:
-    """The model with what its objective needs; new parameters are a function of the seed.
+    """Return the model with the parameters that its objective needs, initialised by ``seed``.
 
     Raises:
-        LinnaeaError: nothing in the data set has a class; or the tower has no last projection to double.
+        LinnaeaError: nothing in the data set has a class, or the tower has no last projection.
     """
     if descent.objective == "sigmoid":
         model = add_logit_bias(model)
@@ -51,7 +51,7 @@ def prepare(model: TaxonModel, table: TokenTable, descent: Descent, *, with_repl
 
 
 def add_logit_bias(model: TaxonModel) -> TaxonModel:
-    """Give a model the bias that the sigmoid loss learns, with SigLIP's start values, unless it has one."""
+    """Return a model with the sigmoid loss's bias and SigLIP's initial values, unless it has a bias."""
     if getattr(model.clip, "logit_bias", None) is not None:
         return model
     bias, scale = -10.0, math.log(10)
@@ -63,31 +63,34 @@ def add_logit_bias(model: TaxonModel) -> TaxonModel:
 
 
 def add_class_heads(model: TaxonModel, table: TokenTable, ranks: tuple[Rank, ...]) -> None:
-    """A linear head without bias for each rank, on the image's unit vector; the model's logit scale multiplies it.
+    """Add a linear head without bias for each rank, on the image's unit vector times the model's logit scale.
 
-    So a head is a label bank (:func:`make_head_banks`), and the vectors it reads are those of search and few-shot.
+    A head can therefore be saved as a label bank (:func:`make_head_banks`), and its input vectors serve search and
+    few-shot classification too.
     """
     sizes = {rank.label: int(table.lineage_of[:, rank].max(initial=-1)) + 1 for rank in ranks}
     if not any(sizes.values()):
-        raise LinnaeaError(f"no taxon of the data set is named at {' or '.join(sizes)}: there is no class to learn")
+        raise LinnaeaError(
+            f"no taxon of the data set has a name at {' or '.join(sizes)}: there are no classes to learn"
+        )
     heads = {label: nn.Linear(model.width, n, bias=False, device=model.device) for label, n in sizes.items() if n}
     model.clip.add_module(CLASS_HEADS, nn.ModuleDict(heads))
 
 
 def count_classes(lineage_of: Int32[ndarray, "K ranks"], descent: Descent) -> int:
-    """Classes of all heads that an objective has; 0 for one that sees captions."""
+    """Return the number of classes over all heads of an objective; 0 if it uses captions."""
     ranks = RANKS_OF.get(descent.objective, ())
     return sum(int(lineage_of[:, rank].max(initial=-1)) + 1 for rank in ranks)
 
 
 def class_heads(model: TaxonModel) -> dict[Rank, nn.Module]:
-    """The heads that :func:`add_class_heads` gave the model."""
+    """Return the heads that :func:`add_class_heads` added to the model."""
     heads: Any = getattr(model.clip, CLASS_HEADS)
     return {Rank.parse(label): head for label, head in heads.items()}
 
 
 def add_replay_projection(model: TaxonModel) -> None:
-    """A second, new last projection of the image tower, for general captions (BioCLIP 2, arXiv 2505.23883)."""
+    """Add a second last projection to the image tower, for general captions (BioCLIP 2, arXiv 2505.23883)."""
     first = projection_of(model.clip)[1]
     second = nn.Parameter(torch.empty_like(first))
     nn.init.normal_(second, std=max(first.shape) ** -0.5)
@@ -95,10 +98,10 @@ def add_replay_projection(model: TaxonModel) -> None:
 
 
 def projection_of(clip: Any) -> tuple[str, Tensor]:
-    """Name (in the image tower) and value of the last projection of images.
+    """Return name (in the image tower) and value of the last image projection.
 
     Raises:
-        LinnaeaError: the tower has none of a kind we know.
+        LinnaeaError: the tower has no projection of a known kind.
     """
     parameters = dict(clip.visual.named_parameters())
     for name in _PROJECTIONS:
@@ -108,7 +111,7 @@ def projection_of(clip: Any) -> tuple[str, Tensor]:
 
 
 def encode_replayed(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
-    """The image tower's output through the second projection in place of the first."""
+    """Encode pictures with the second projection instead of the first."""
     name, _ = projection_of(model.clip)
     second: Any = getattr(model.clip, REPLAY_PROJECTION)
     features: Tensor = torch.func.functional_call(model.clip.visual, {name: second}, (pixels_BCHW,))  # type: ignore[arg-type]
@@ -116,7 +119,7 @@ def encode_replayed(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
 
 
 def take_off(model: TaxonModel) -> dict[Rank, Tensor]:
-    """Remove heads and second projection from the model; returns the heads' weights ``[K, E]``."""
+    """Remove heads, teachers and second projection from the model; return the heads' weights ``[K, E]``."""
     weights = {}
     if hasattr(model.clip, CLASS_HEADS):
         weights = {rank: head.weight.detach().cpu() for rank, head in class_heads(model).items()}  # type: ignore[operator]
@@ -130,7 +133,7 @@ def take_off(model: TaxonModel) -> dict[Rank, Tensor]:
 def make_head_banks(
     weights: dict[Rank, Tensor], dataset: DataSet, table: TokenTable, fingerprint: str
 ) -> dict[Rank, LabelBank]:
-    """Each rank's head as a label bank: the classes that were seen, in the order of the tree, weights as vectors."""
+    """Return each rank's head as a label bank: the weights of the seen classes, in the order of the tree."""
     banks = {}
     seen = dataset.index["taxon_id"].unique().sort().to_numpy()
     for rank, weight_KE in weights.items():
@@ -144,7 +147,7 @@ def make_head_banks(
 
 
 def start_class_heads(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]) -> int:
-    """Set the heads' classes that another run's heads know to the weights learned there; returns how many."""
+    """Copy the weights of classes that another run's heads know; return the number of copied classes."""
     n_known = 0
     for rank, head in class_heads(model).items():
         weight = cast(Tensor, head.weight)
@@ -155,10 +158,10 @@ def start_class_heads(model: TaxonModel, dataset: DataSet, table: TokenTable, ba
 
 
 def add_teachers(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]) -> None:
-    """Let another run's heads teach the captions: their unit vectors by rank, zero where a class is not known there.
+    """Add another run's heads as teachers of captions: unit vectors per rank, zero for unknown classes.
 
     Raises:
-        LinnaeaError: none of them knows a taxon of the data set.
+        LinnaeaError: the heads know no taxon of the data set.
     """
     weights, n_known = nn.Module(), 0
     for rank in banks:
@@ -173,7 +176,7 @@ def add_teachers(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: 
 
 
 def teachers(model: TaxonModel) -> dict[Rank, Tensor]:
-    """The vectors ``[K, E]`` that :func:`add_teachers` gave the model, if it did."""
+    """Return the vectors ``[K, E]`` by rank that :func:`add_teachers` added to the model; empty without teachers."""
     module = getattr(model.clip, TEACHERS, None)
     return {Rank.parse(label): unit_KE for label, unit_KE in module.named_buffers()} if module is not None else {}
 
@@ -181,7 +184,7 @@ def teachers(model: TaxonModel) -> dict[Rank, Tensor]:
 def _find_known(
     rank: Rank, width: int, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]
 ) -> tuple[NDArray[np.int64], Float32[Tensor, "K E"]]:
-    """Numbers of the classes that a bank has a vector for, and the vectors."""
+    """Return the numbers of the classes that the bank knows, and their vectors."""
     if rank not in banks or banks[rank].vectors.shape[1] != width:
         return np.empty(0, np.int64), torch.empty(0, width)
     row_of = {taxon.lineage: row for row, taxon in enumerate(banks[rank].taxa_list)}
@@ -193,7 +196,7 @@ def _find_known(
 
 
 def save_head_banks(banks: dict[Rank, LabelBank], model_dir: Path) -> None:
-    """Write each head to ``heads/<rank>`` of the model's folder."""
+    """Write each head to ``heads/<rank>`` in the model's folder."""
     for rank, bank in banks.items():
         folder = model_dir / HEADS_FOLDER / rank.label
         folder.mkdir(parents=True, exist_ok=True)

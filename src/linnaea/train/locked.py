@@ -1,7 +1,8 @@
-"""Locked-image tuning: with a frozen image tower every picture is encoded once, and names learn in minutes on a CPU.
+"""Locked-image tuning: encode every picture once with a frozen image tower, and train the text tower alone.
 
-LiT (arXiv 2111.07991) keeps the image tower as it is and trains the text tower against it. The vectors of some
-augmented views of each picture are made first, and kept in the run's folder; what follows reads no pictures.
+LiT (arXiv 2111.07991) keeps the image tower and trains the text tower against it, which takes minutes on a CPU. The
+vectors of a few augmented views of each picture are computed first and stored in the run's folder. Training steps then
+read no pictures.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,19 +22,19 @@ from linnaea.train.batches import Batch, Loader, empty_pixels
 
 VIEWS_FOLDER = "vectors"
 _PART = 2048
-"""Samples in a file of vectors: what an interruption loses."""
+"""Samples per file of vectors; an interruption loses at most one file."""
 _AT_ONCE = 256
-"""Pictures in memory, and in the model, together."""
+"""Pictures that are held in memory and encoded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLoader:
-    """A loader's samples with vectors in place of pixels: those of view ``epoch % V`` of each sample."""
+    """A loader's samples with vectors instead of pixels; view ``epoch % V`` of each sample is used."""
 
     loader: Loader
     vectors_VNE: Float32[ndarray, "V N E"]
     taken_VN: Int64[ndarray, "V N"]
-    """The rows whose pictures were encoded: another's, where a sample could not be read."""
+    """The rows whose pictures were encoded; an unreadable sample has another sample's row."""
 
     def iter_batches(self, first_step: int, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of steps ``first_step`` to ``n_steps``."""
@@ -58,7 +59,7 @@ class VectorLoader:
 def encode_views(
     model: TaxonModel, loader: Loader, run_dir: Path, on_progress: Callable[[int, int], None] = lambda done, all_: None
 ) -> None:
-    """Encode ``feed.cached_views`` augmented views of every sample, part by part; parts that exist are kept."""
+    """Encode ``feed.cached_views`` augmented views of every sample in parts; existing parts are kept."""
     n_samples = len(loader.dataset)
     total = loader.feed.cached_views * n_samples
     with ThreadPoolExecutor(loader.n_workers) as pool:
@@ -78,7 +79,7 @@ def encode_views(
 
 
 def lock(loader: Loader, run_dir: Path) -> VectorLoader:
-    """The loader over the vectors that :func:`encode_views` left."""
+    """Return a loader of the vectors that :func:`encode_views` wrote."""
     found = [np.load(path) for path, _, _ in _parts(loader, run_dir)]
     shape = loader.feed.cached_views, len(loader.dataset)
     return VectorLoader(

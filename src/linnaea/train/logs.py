@@ -1,4 +1,4 @@
-"""What a run says of itself: lines of JSON, and the same numbers for TensorBoard and Weights & Biases."""
+"""The log of a run: JSON lines, and the same numbers for TensorBoard and Weights & Biases."""
 
 import importlib.util
 import json
@@ -18,11 +18,11 @@ _PEAKS = {
     "B200": 2250e12, "H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
     "A10": 125e12, "V100": 125e12, "T4": 65e12, "4090": 165e12, "3090": 71e12,
 }  # fmt: skip
-"""Dense bf16 (fp16 before Ampere) operations per second, from the makers' data sheets."""
+"""Dense bf16 (fp16 before Ampere) operations per second, from the vendors' data sheets."""
 
 
 def find_peak(device: torch.device, precision: str) -> float:
-    """Operations per second that the device could do: from the data sheet, else measured on a matrix product."""
+    """Return the device's peak operations per second, from its data sheet or measured on a matrix product."""
     if device.type == "cuda" and precision == "bf16":
         name = torch.cuda.get_device_name(device)
         if known := next((peak for word, peak in _PEAKS.items() if word in name), None):
@@ -42,26 +42,26 @@ def find_peak(device: torch.device, precision: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Meter:
-    """What turns a step's seconds into a utilisation; with 0 it is not known."""
+    """Converts a step's seconds into a utilisation, which is unknown if either number is 0."""
 
     step_flops: float = 0.0
-    """Operations that a step of the global batch needs, there and back, without what is made twice."""
+    """Operations of a step of the global batch, forward and backward, without recomputation."""
     peak: float = 0.0
-    """Operations per second of all devices together."""
+    """Peak operations per second of all devices together."""
 
     def utilisation(self, seconds: float) -> float | None:
         return round(self.step_flops / seconds / self.peak, 4) if self.step_flops and self.peak else None
 
 
 class MetricsLog:
-    """``metrics.jsonl``: one JSON object a line, each with at least ``step`` and ``loss``.
+    """The file ``metrics.jsonl``: one JSON object per line, each with at least ``step`` and ``loss``.
 
-    Where TensorBoard is installed the numbers go to ``tensorboard/`` beside it too, and with ``wandb``, the name of a
-    project, to Weights & Biases.
+    The numbers also go to ``tensorboard/`` if TensorBoard is installed, and to the Weights & Biases project ``wandb``
+    if it is given.
     """
 
     def __init__(self, run_dir: Path, *, after: int = 0, silent: bool = False, wandb: str = "") -> None:
-        """Go on after step ``after``; ``silent`` writes nothing (all processes but the first)."""
+        """Continue the log after step ``after``; ``silent`` writes nothing (all processes but the first)."""
         self.path, self._silent = run_dir / LOG_FILE, silent
         self._boards: list[Any] = []
         if silent:
@@ -88,7 +88,7 @@ class MetricsLog:
             board.close()
 
     def cut_after(self, step: int) -> None:
-        """Drop a torn last line, and the lines of steps that will be taken again."""
+        """Drop an incomplete last line and the lines of steps that will be repeated."""
         if not self.path.exists():
             return
         kept = []
@@ -110,7 +110,7 @@ class _TensorBoard:
 
         self._event, self._summary = Event, Summary
         self._writer = EventFileWriter(str(folder))
-        if after:  # what was written of later steps before does not count
+        if after:  # discards what was written for later steps
             start = SessionLog(status=SessionLog.START)
             self._writer.add_event(Event(wall_time=time.time(), step=after + 1, session_log=start))
 

@@ -1,13 +1,13 @@
-"""Contrastive losses between images and captions, over the distinct captions of a batch, in blocks.
+"""Contrastive losses between images and the distinct captions of a batch, computed in blocks.
 
-A batch of B images holds U <= B distinct captions. Written over the ``[B, U]`` logits, with a caption's count as
-its weight, InfoNCE equals CLIP's over ``[B, B]``, in value and gradient, at less work. Not even ``[B, U]`` needs to
-exist: with ``rows_at_once`` it is made a block of rows at a time, and once more on the way back.
+A batch of B images holds U <= B distinct captions. InfoNCE over ``[B, U]`` logits, weighted by the count of each
+caption, equals CLIP's over ``[B, B]`` in value and gradient, with less work. With ``rows_at_once`` the ``[B, U]``
+logits never exist as a whole: they are computed in blocks of rows, and again in the backward pass.
 
 Features are unit vectors; ``logit_scale`` is the factor itself, not its logarithm.
 
-With ``peers`` the features are those of the global batch, and everything is computed by everybody but the logits: of
-these each process makes its own rows' against all columns. What goes between processes is a number per row and column.
+With ``peers`` the features are those of the global batch. Each process computes the logits of its own rows against all
+columns, and all processes compute the rest. They exchange one number per row and column.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from linnaea.model.text import take_rows
 from linnaea.train.parallel import ALONE, Peers
 
 LOGITS_AT_ONCE = 4_000_000
-"""Logits that :func:`choose_rows_at_once` lets exist at a time: 16 MB in float32."""
+"""Most logits that :func:`choose_rows_at_once` allows at a time: 16 MB in float32."""
 
 
 def choose_rows_at_once(n_rows: int, n_columns: int) -> int:
-    """Rows of the largest block of at most :data:`LOGITS_AT_ONCE` logits; 0, no blocks, where all of them fit."""
+    """Return the rows of a block of at most :data:`LOGITS_AT_ONCE` logits, or 0 (no blocks) if all logits fit."""
     return 0 if n_rows * n_columns <= LOGITS_AT_ONCE else max(1, LOGITS_AT_ONCE // n_columns)
 
 
@@ -40,9 +40,9 @@ def info_nce(
     rows_at_once: int = 0,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    """CLIP's symmetric InfoNCE (arXiv 2103.00020, figure 3; 2311.18803, section 3.1).
+    """Return CLIP's symmetric InfoNCE (arXiv 2103.00020, figure 3; 2311.18803, section 3.1).
 
-    Sample ``b`` pairs image ``b`` with caption ``caption_of_B[b]``; every other sample is a negative, also one of
+    Sample ``b`` pairs image ``b`` with caption ``caption_of_B[b]``. Every other sample is a negative, even one with
     the same caption.
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
@@ -60,10 +60,10 @@ def multi_positive(
     rows_at_once: int = 0,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    """InfoNCE in which samples of one group are no negatives but share the target (UniCL, arXiv 2204.03610).
+    """Return InfoNCE in which samples of one group are positives of each other (UniCL, arXiv 2204.03610).
 
-    The target of an image is uniform over the samples of its group (a taxon, at whatever rank); likewise for a
-    caption. With all groups different it equals :func:`info_nce`.
+    The target of an image is uniform over the samples of its group (a taxon at any rank), and likewise for a caption.
+    If all groups are different, the loss equals :func:`info_nce`.
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
     positive = logit_scale * _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
@@ -81,11 +81,11 @@ def rank_positive(
     rows_at_once: int = 0,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    """The weighted mean of :func:`multi_positive` over ranks: relatives share the target, near ones most of it.
+    """Return the weighted mean of :func:`multi_positive` over ranks, so that relatives share the target.
 
-    Hierarchical multi-label contrastive learning (arXiv 2204.13207, equation 4) with captions as the second view.
-    ``lineage_BR`` numbers the ancestors at each rank, -1 where a sample has none: there it is its own positive alone.
-    The losses of all ranks have the same denominators, so that they cost one matrix of logits.
+    This is hierarchical multi-label contrastive learning (arXiv 2204.13207, equation 4) with captions as the second
+    view. ``lineage_BR`` numbers the ancestors at each rank; -1 means that the sample has none there and is its only
+    positive. The losses of all ranks have the same denominators, so they need only one matrix of logits.
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
     alone_B = torch.arange(1, len(lineage_BR) + 1, device=lineage_BR.device)
@@ -104,9 +104,9 @@ def _mean_cosine_in_groups(
     caption_of_B: Int[Tensor, " B"],
     group_B: Int[Tensor, " B"],
 ) -> Float[Tensor, ""]:
-    """Mean over the samples of an image's mean cosine with the captions of its group.
+    """Return the mean over samples of an image's mean cosine with the captions of its group.
 
-    In a group that is the product of its two mean vectors: no [B, B] matrix of targets.
+    Within a group this is the product of the two mean vectors, so no [B, B] matrix of targets is needed.
     """
     groups, member_B = torch.unique(group_B, return_inverse=True)
     size_G = torch.bincount(member_B, minlength=len(groups)).to(image_BE.dtype)
@@ -119,9 +119,9 @@ def _mean_cosine_in_groups(
 def class_loss(
     logits_BK: Float[Tensor, "B K"], class_B: Int[Tensor, " B"], label_smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over the samples that have a class; -1 is none. 0 where no sample has one.
+    """Return the mean cross-entropy of the samples with a class (-1 means none), or 0 if no sample has one.
 
-    With ``label_smoothing`` that share of the target is uniform over all classes (arXiv 1512.00567, section 7).
+    ``label_smoothing`` is the share of the target that is uniform over all classes (arXiv 1512.00567, section 7).
     """
     total: Tensor = cross_entropy(logits_BK, class_B, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing)
     return total / (class_B >= 0).sum().clamp(min=1)
@@ -137,10 +137,10 @@ def sigmoid(
     rows_at_once: int = 0,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    """SigLIP's loss (arXiv 2303.15343, algorithm 1): every pair is its own yes or no.
+    """Return SigLIP's loss (arXiv 2303.15343, algorithm 1): a binary classification of every pair.
 
-    Over distinct captions: each pair costs ``softplus(logit)`` as often as the caption occurs, and the positive one
-    ``softplus(-logit)`` instead, which is less by just the logit.
+    Each pair with a distinct caption costs ``softplus(logit)`` times the caption's count. The positive pair costs
+    ``softplus(-logit)`` instead, which is smaller by the logit.
     """
     count_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype)
 
@@ -169,10 +169,10 @@ def log_sum_exp(
     rows_at_once: int = 0,
     peers: Peers = ALONE,
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " U"]]:
-    """For every image the logarithm of its summed exponential logits over all samples' captions, and the reverse.
+    """Return the log-sum-exp of the logits of each image over all samples' captions, and of each caption over images.
 
-    Rows and columns need not be of the same samples: across processes, each takes an equal part of the rows against
-    all columns (where they do not divide, everybody takes all).
+    Rows and columns may belong to different samples. Each process computes an equal part of the rows against all
+    columns; if the rows do not divide evenly, every process computes all of them.
     """
     if peers.size > 1 and len(image_BE) % peers.size == 0:
         rows = peers.own(image_BE)
@@ -189,15 +189,15 @@ def log_sum_exp(
 
 
 class _BlockwiseLogSumExp(torch.autograd.Function):
-    """:func:`log_sum_exp` a block of rows at a time; the way back makes each block's logits again."""
+    """:func:`log_sum_exp` in blocks of rows; the backward pass recomputes each block's logits."""
 
     @staticmethod
     def forward(
         ctx: Any, rows_BE: Tensor, columns_UE: Tensor, weight_U: Tensor, scale: Tensor, rows_at_once: int
     ) -> tuple[Tensor, Tensor]:
         over_columns_B, largest_U = rows_BE.new_empty(len(rows_BE)), rows_BE.new_full((len(columns_UE),), -torch.inf)
-        sum_U = torch.zeros_like(largest_U)  # of exp(logit - largest), over the rows so far
-        # Two buffers for all blocks: new ones would leave holes between what stays, which the heap never closes.
+        sum_U = torch.zeros_like(largest_U)  # sum of exp(logit - largest) over the rows so far
+        # All blocks share two buffers: new ones would fragment the heap.
         buffer, scratch = (rows_BE.new_empty(rows_at_once, len(columns_UE)) for _ in range(2))
         for start in range(0, len(rows_BE), rows_at_once):
             rows = rows_BE[start : start + rows_at_once]

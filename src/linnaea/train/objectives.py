@@ -1,4 +1,4 @@
-"""From a batch to its loss: both towers, then the objective that the recipe names."""
+"""Compute the loss of a batch: both towers, then the recipe's objective."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -41,19 +41,19 @@ def compute_loss(
     peers: Peers = ALONE,
     relatives: Relatives | None = None,
 ) -> Float[Tensor, ""]:
-    """The loss of one batch; each distinct caption is encoded once.
+    """Return the loss of one batch; each distinct caption is encoded once.
 
-    With ``descent.accumulate`` the batch goes through the towers in parts, and a part's activations are made again
-    on the way back (GradCache, arXiv 2101.06983), but of the first ``keep_parts``: the loss is over the whole batch
-    and its gradient exact. With BatchNorm each part has statistics of its own.
+    With ``descent.accumulate`` the batch goes through the towers in parts. The activations of each part except the
+    first ``keep_parts`` are recomputed in the backward pass (GradCache, arXiv 2101.06983). The loss is over the whole
+    batch, and its gradient is exact. BatchNorm computes its statistics per part.
 
-    With ``peers`` the loss is that of everybody's samples together, and the same on all of them. Each encodes its own
+    With ``peers`` the loss is over the samples of all processes, and the same on each. Each process encodes its own
     pictures and an equal part of the global batch's distinct captions.
 
-    A batch with general captions beside the taxa (:class:`linnaea.train.batches.Replayed`) adds their InfoNCE,
-    through a projection of their own; the two losses are summed and share text tower and logit scale.
+    General captions in the batch (:class:`linnaea.train.batches.Replayed`) add their own InfoNCE, computed with a
+    second image projection and the same text tower and logit scale.
 
-    With ``relatives`` the step's names of species without photographs add their distance to where these lie.
+    With ``relatives``, names of species without photographs add their distance to their target vectors.
     """
     if batch.vectors is not None:
         image_BE = torch.from_numpy(batch.vectors).to(model.device)
@@ -73,7 +73,7 @@ def compute_loss(
 
 
 def _gather_labels(batch: Batch, peers: Peers) -> Labels:
-    """What the samples of all processes are."""
+    """Return the labels of the samples of all processes."""
     mixed = () if batch.partner_ids is None else (batch.partner_ids,)
     own = np.stack([batch.taxon_ids, batch.text_types, *mixed], axis=1)
     taxon_ids, text_types, *partner_ids = peers.gather_array(own).T.copy()
@@ -88,9 +88,9 @@ def loss_of_features(
     descent: Descent,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    """The recipe's objective for images that are encoded already, as unit vectors.
+    """Return the objective's loss for images that are already encoded as unit vectors.
 
-    Here the objectives are told apart; those over one matrix of logits further in :func:`_contrastive`.
+    Objectives over one matrix of logits are dispatched further in :func:`_contrastive`.
     """
     match descent.objective:
         case "cross_entropy" | "hierarchical":
@@ -138,12 +138,13 @@ def _level_restricted(
     descent: Descent,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    """At each rank the images against the captions of that rank alone; what shares a taxon there is no negative.
+    """Return the loss that compares images only with captions of the same rank, summed over ranks.
 
-    Level-restricted contrastive learning (arXiv 2606.21838), as far as its abstract and model card say: comparisons
-    within a level, so that a genus is no negative of its own species, and every level with a weight of its own. The
-    lowest level has the drawn captions; those above are lineages down to their rank. With ``teach`` the class heads
-    of an earlier run tell each level's captions where their taxa lie.
+    This is level-restricted contrastive learning (arXiv 2606.21838), as far as its abstract and model card describe it.
+    Comparisons stay within a level, so a genus is never a negative of its own species. Samples that share a taxon at a
+    level are positives, and each level has its own weight. The lowest level uses the drawn captions; the levels above
+    use lineages down to their rank. With ``teach``, each level's captions are also drawn towards the class vectors of
+    an earlier run.
     """
     if table.rank_caption_of is None:
         raise ValueError("level_restricted needs a table with the captions of ranks")
@@ -178,9 +179,9 @@ def _level_restricted(
 def _teaching(
     caption_BE: Float[Tensor, "B E"], unit_KE: Float[Tensor, "K E"], class_B: Int[Tensor, " B"]
 ) -> Float[Tensor, ""]:
-    """Mean of 1 - cosine between each caption and its class's vector, so that a name comes to lie where the class lies.
+    """Return the mean of 1 - cosine between each caption and its class's vector.
 
-    Captions of a class that has no vector are left out.
+    Captions of classes without a vector are left out.
     """
     known_B = (class_B >= 0) & unit_KE.any(dim=1)[class_B.clamp(min=0)]
     distance_B = 1 - (caption_BE * unit_KE[class_B.clamp(min=0)]).sum(dim=1)
@@ -190,11 +191,11 @@ def _teaching(
 def _class_losses(
     model: TaxonModel, image_BE: Float[Tensor, "B E"], labels: Labels, table: TokenTable, descent: Descent
 ) -> Float[Tensor, ""]:
-    """Cross-entropy summed over the ranks that have a head, with ``class_weights``; a sample without a name at a rank
-    is left out there. Of mixed pictures it is the mean over what they are mixed of, by area.
+    """Return the cross-entropy summed over the ranks with a head, weighted by ``class_weights``.
 
-    With a head for species alone it is the paper's first baseline, with seven its second (arXiv 2311.18803).
-    The paper's repository has no code for either.
+    A sample without a name at a rank is left out there. The loss of a mixed picture is the mean over its parts,
+    weighted by area. With a head for species alone this is the paper's first baseline, and with seven heads its second
+    (arXiv 2311.18803). The paper's repository has no code for either.
     """
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
     targets = [(labels.own_share, _lineages(model, labels.taxon_ids, table))]
@@ -233,7 +234,7 @@ def _lineages(model: TaxonModel, taxon_ids: Int64[ndarray, " B"], table: TokenTa
 def _encode_captions(
     model: TaxonModel, tokens_UT: Int[Tensor, "U T"], descent: Descent, peers: Peers
 ) -> Float[Tensor, "U E"]:
-    """All captions' vectors, of which each process makes an equal part (the last one fills up with copies)."""
+    """Encode all captions; each process encodes an equal part (the last one is padded with copies)."""
     share = math.ceil(len(tokens_UT) / peers.size)
     rows = torch.arange(peers.rank * share, (peers.rank + 1) * share, device=tokens_UT.device)
     own = tokens_UT[rows.clamp(max=len(tokens_UT) - 1)]
@@ -251,7 +252,7 @@ def _encode_images(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
 def _encode_in_parts(
     model: TaxonModel, encode: Callable[[Tensor], Tensor], inputs: Tensor, descent: Descent
 ) -> Float[Tensor, "B E"]:
-    """Unit vectors in float32, of all inputs at once or part by part."""
+    """Encode inputs to unit vectors in float32, all at once or in parts."""
 
     def run(part: Tensor) -> Tensor:
         autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=descent.precision == "bf16")
@@ -272,8 +273,10 @@ def _encode_in_parts(
 
 
 def _choose_attention(device: torch.device, descent: Descent) -> AbstractContextManager[None]:
-    """On a CPU the way back through PyTorch's fused attention is several times as slow in bfloat16 as through the plain
-    one (docs/log.md). With gradient checkpointing it stays, as blocks are run again outside of this context.
+    """Choose PyTorch's plain attention if it is faster than the fused one.
+
+    On a CPU in bfloat16, the backward pass of fused attention is several times slower (docs/log.md). Gradient
+    checkpointing keeps the fused one, because it reruns blocks outside of this context.
     """
     is_slow = device.type == "cpu" and descent.precision == "bf16" and not descent.grad_checkpointing
     return sdpa_kernel(SDPBackend.MATH) if is_slow else nullcontext()
@@ -281,10 +284,10 @@ def _choose_attention(device: torch.device, descent: Descent) -> AbstractContext
 
 @contextmanager
 def _frozen_statistics(clip: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises by its batch as before, but does not count it into its running statistics again."""
+    """Keep BatchNorm from updating its running statistics again; it still normalises by its batch."""
     norms = [module for module in clip.modules() if isinstance(module, BATCH_NORMS)]
     before = [(module.momentum, module.num_batches_tracked) for module in norms]
-    for module in norms:  # both, since timm's subclasses look at either
+    for module in norms:  # both, because timm's subclasses check one or the other
         module.momentum, module.num_batches_tracked = 0.0, None
     try:
         yield
@@ -294,7 +297,7 @@ def _frozen_statistics(clip: nn.Module) -> Iterator[None]:
 
 
 def normalise_pixels(model: TaxonModel, pixels_BCHW: Tensor) -> Float[Tensor, "B 3 S S"]:
-    """uint8 to the device, normalised there."""
+    """Move uint8 pixels to the device and normalise them there."""
     mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
     std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
     dtype = torch.promote_types(model.clip.logit_scale.dtype, torch.float32)  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""Many processes, one run: who they are, what they tell each other, and how a model is spread over them.
+"""Distributed training: the processes of a run, their communication, and how a model is spread over them.
 
-Started by ``torchrun``; gloo between CPUs, nccl between GPUs. Nothing in a model or in an objective knows of it: an
-objective is given everybody's features and its gradient finds the way back to whoever made them.
+``torchrun`` starts the processes; they use gloo between CPUs and nccl between GPUs. Models and objectives are unaware
+of it: an objective receives the features of all processes, and its gradient flows back to the process that made them.
 
-The rule of all gradients here: every process computes the same loss L of the global batch. :meth:`Peers.gather` and
-:meth:`Peers.sum` add up on the way back what all processes ask for, which is ``size`` times the gradient of L, and
-the mean over processes, which DDP and FSDP take of parameters' gradients, is that of L.
+All gradients follow one rule: every process computes the same loss L of the global batch. In the backward pass,
+:meth:`Peers.gather` and :meth:`Peers.sum` add the gradients of all processes, which gives ``size`` times the gradient
+of L. DDP and FSDP average parameter gradients over processes, which gives the gradient of L.
 """
 
 import math
@@ -29,12 +29,12 @@ from torch.nn.parallel import DistributedDataParallel
 from linnaea.errors import LinnaeaError
 
 Spread = Literal["ddp", "fsdp"]
-"""ddp: every process has the whole model; fsdp (FSDP2): a part of every block's weights, gradients and moments."""
+"""ddp: every process holds the whole model; fsdp (FSDP2): a part of each block's weights, gradients and moments."""
 
 T = TypeVar("T")
 
 _LOST = ("connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "peer", "socket")
-"""What gloo and nccl say when somebody is gone."""
+"""Words in the errors of gloo and nccl when a process has ended."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +45,34 @@ class Peers:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     background: Any = field(default=None, repr=False)
-    """A process group of its own for what happens beside the training (saving): messages must not mix."""
+    """A separate process group for background work (saving), so that its messages do not mix with training's."""
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def own(self, value: Tensor) -> Tensor:
-        """This process's equal part of rows that all have; the length must divide."""
+        """Return this process's equal part of rows that all processes hold; the length must divide evenly."""
         share = len(value) // self.size
         return value[self.rank * share : (self.rank + 1) * share]
 
     def gather(self, value: Tensor) -> Tensor:
-        """Everybody's rows, in the order of ranks (equally many of each); differentiable."""
+        """Return the rows of all processes in rank order, the same number from each; differentiable."""
         return value if self.size == 1 else _Gather.apply(value, self)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over processes; differentiable."""
+        """Return the sum over processes; differentiable."""
         return value if self.size == 1 else self.gather(value[None]).sum(dim=0)
 
     def gather_array(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Everybody's rows of an array of numbers, equally many of each."""
+        """Return the rows of all processes of an integer array, the same number from each."""
         if self.size == 1:
             return values
         together: NDArray[np.int64] = self.gather(torch.from_numpy(values).to(self.device)).cpu().numpy()
         return together
 
     def total(self, *values: float | int | bool) -> list[float]:
-        """Sums over processes, in one message."""
+        """Return the sums over processes, in one message."""
         if self.size == 1:
             return [float(value) for value in values]
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -80,18 +80,21 @@ class Peers:
         return [float(number) for number in numbers]
 
     def collect(self, value: T) -> list[T]:
-        """Everybody's object, in the order of ranks."""
+        """Return the objects of all processes in rank order."""
         found: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(found, value)
         return found
 
     def collect_lines(self, lines: Iterable[str]) -> list[str]:
-        """Everybody's lines, one after the other."""
+        """Return the lines of all processes in rank order."""
         return [line for part in self.collect(list(lines)) for line in part]
 
     def first_does(self, work: Callable[[], T]) -> T:
-        """The first process does it; all have its answer. If it fails, all stop, and the first says why."""
+        """Run ``work`` on the first process and return its result on all.
+
+        If it fails, all processes stop, and the first reports why.
+        """
         if self.size == 1:
             return work()
         answer: list[Any] = [None, ""]
@@ -110,16 +113,16 @@ class Peers:
         return result
 
     def stop(self, message: str) -> LinnaeaError | SystemExit:
-        """What to raise where all processes stop for the same reason: the first says it, the others are silent."""
+        """Return the exception with which this process stops; only the first reports the message."""
         return LinnaeaError(message) if self.is_first else SystemExit(1)
 
     def wait(self) -> None:
-        """Until everybody is here."""
+        """Wait until all processes have reached this point."""
         if self.size > 1:
             dist.barrier()
 
     def average_statistics(self, clip: nn.Module) -> None:
-        """Make BatchNorm's running statistics the mean over processes: each has seen its own part of the batch."""
+        """Average BatchNorm's running statistics over processes, each of which has seen its part of the batch."""
         if self.size == 1:
             return
         for name, value in clip.named_buffers():
@@ -156,18 +159,18 @@ def _is_spread() -> bool:
 
 
 def is_first() -> bool:
-    """Tell whether this is the only process of a run, or the first of those that ``torchrun`` started."""
+    """Return whether this is the only process of a run or the first that ``torchrun`` started."""
     return not _is_spread() or int(os.environ["RANK"]) == 0
 
 
 @contextmanager
 def join(device: str = "auto") -> Iterator[Peers]:
-    """The processes that ``torchrun`` started; :data:`ALONE` without it.
+    """Yield the processes that ``torchrun`` started, or :data:`ALONE` without it.
 
-    On a machine with GPUs each process takes the one of its number, unless ``device`` says ``cpu``.
+    On a machine with GPUs, each process uses the GPU with its local number, unless ``device`` is ``cpu``.
 
     Raises:
-        LinnaeaError: another process of the run is gone, or there are more processes than GPUs on this machine.
+        LinnaeaError: another process of the run has ended, or there are more processes than GPUs on this machine.
     """
     if not _is_spread():
         yield ALONE
@@ -194,10 +197,10 @@ def join(device: str = "auto") -> Iterator[Peers]:
 
 @contextmanager
 def explain_lost(peers: Peers) -> Iterator[None]:
-    """Turn the network's complaint about a process that died into one line.
+    """Turn the network errors that follow the end of another process into a one-line error.
 
     Raises:
-        LinnaeaError: another process is gone.
+        LinnaeaError: another process has ended.
     """
     try:
         yield
@@ -205,13 +208,13 @@ def explain_lost(peers: Peers) -> Iterator[None]:
         if isinstance(error, LinnaeaError) or not any(word in str(error).lower() for word in _LOST):
             raise
         raise LinnaeaError(
-            f"process {peers.rank} of {peers.size}: another process of this run is gone (killed, out of memory or"
-            " failed: see its own message); the last checkpoint is intact, and --resume goes on from it"
+            f"process {peers.rank} of {peers.size}: another process of this run has ended (killed, out of memory or"
+            " failed: see its own message); the last checkpoint is intact; continue from it with --resume"
         ) from error
 
 
 class _WholeStep(nn.Module):
-    """From a batch to its loss, as one module: what DDP and FSDP wrap, so that no model needs to know of them."""
+    """The loss of a batch as one module that DDP and FSDP wrap, so that models need not know of them."""
 
     def __init__(self, clip: nn.Module, loss_of: Callable[[Any], Tensor]) -> None:
         super().__init__()
@@ -222,23 +225,23 @@ class _WholeStep(nn.Module):
 
 
 def spread(clip: nn.Module, loss_of: Callable[[Any], Tensor], peers: Peers, how: Spread) -> Callable[[Any], Tensor]:
-    """``loss_of``, with the gradients of ``clip`` averaged over processes on the way back.
+    """Return ``loss_of`` with the gradients of ``clip`` averaged over processes in the backward pass.
 
-    With ``fsdp`` the weights of ``clip`` become sharded in place: make the optimizer after this.
+    ``fsdp`` shards the weights of ``clip`` in place, so make the optimizer after this call.
     """
     if peers.size == 1:
         return loss_of
     whole = _WholeStep(clip, loss_of)
     if how == "ddp":
-        # Unused parameters are looked for, as an objective may leave a tower idle, and because buckets then keep their
-        # order: otherwise DDP rearranges them after the first step, and a resumed run would add in another order.
+        # find_unused_parameters, because an objective may not use a tower, and because buckets then keep their order:
+        # otherwise DDP rearranges them after the first step, and a resumed run would add in another order.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the word for broadcast_buffers that older ones do not know
+            warnings.simplefilter("ignore", FutureWarning)  # renames broadcast_buffers; older versions lack the name
             return DistributedDataParallel(
                 whole, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
             )
     mesh = init_device_mesh(peers.device.type, (peers.size,))
-    scalars = {parameter for parameter in clip.parameters() if parameter.ndim == 0}  # FSDP2 takes none
+    scalars = {parameter for parameter in clip.parameters() if parameter.ndim == 0}  # FSDP2 does not shard scalars
     for block in iter_blocks(clip):
         fully_shard(block, mesh=mesh)
     fully_shard(whole, mesh=mesh, ignored_params=scalars)
@@ -257,16 +260,16 @@ def _average(gradient: Tensor | None, peers: Peers) -> None:
 
 
 def iter_blocks(clip: nn.Module) -> Iterator[nn.Module]:
-    """The towers' transformer blocks (open_clip's, timm's)."""
+    """Yield the towers' transformer blocks (open_clip's and timm's)."""
     for name, module in clip.named_modules():
         if isinstance(module, nn.ModuleList | nn.Sequential) and name.rsplit(".", 1)[-1] in ("resblocks", "blocks"):
             yield from module
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
-    """Scale the gradients so that their norm over everything is at most ``largest``; returns the norm before.
+    """Scale the gradients so that their total norm is at most ``largest``; return the norm before scaling.
 
-    Like ``torch.nn.utils.clip_grad_norm_``, which does not take sharded and whole ones together.
+    Unlike ``torch.nn.utils.clip_grad_norm_``, this accepts sharded and unsharded gradients together.
     """
     given = list(parameters)
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
@@ -282,7 +285,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
 
 
 def whole(value: Tensor) -> Tensor:
-    """A tensor of which every process has a part, put together; all must ask. Any other tensor is itself."""
+    """Return a sharded tensor as a whole one, and any other tensor unchanged; all processes must call this."""
     if not isinstance(value, DTensor):
         return value
     together: Tensor = value.full_tensor()
@@ -290,7 +293,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def assemble(sharded: nn.Module, twin: nn.Module) -> None:
-    """Copy the weights of a sharded model into a whole one of the same kind; all processes must ask."""
+    """Copy the weights of a sharded model into an unsharded twin; all processes must call this."""
     own = twin.state_dict()
     for name, value in sharded.state_dict().items():
         own[name].copy_(whole(value))

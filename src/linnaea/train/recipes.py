@@ -1,4 +1,4 @@
-"""The named recipes: what each is for, its command, its cost and its score, as far as measured or published."""
+"""The named recipes, with their purpose, command, cost and score as far as measured or published."""
 
 import difflib
 from collections.abc import Mapping
@@ -15,14 +15,17 @@ TINY = Recipe(
     feed=Feed(batch_size=256, crop_scale=(0.6, 1.0), flip=True),
     descent=Descent(steps=160, lr=2e-3, warmup=20, weight_decay=0.05, clip_norm=1.0, checkpoint_every=100),
 )
-"""The demo's model. ``linnaea train tiny --data DATA --output RUN``; minutes on two cores; score: ``docs/log.md``."""
+"""The demo's model: ``linnaea train tiny --data DATA --output RUN``, minutes on two cores; scores: ``docs/log.md``."""
 SMALL = replace(
     TINY,
     tower=Tower(image_size=96, backbone="resnet18", width=192, text_layers=2, n_merges=2000),
     feed=Feed(batch_size=128, crop_scale=(0.5, 1.0), flip=True),
     descent=Descent(epochs=8.0, lr=1e-3, warmup=60, weight_decay=0.05, clip_norm=1.0),
 )
-"""From nothing on some thousand photographs. ``linnaea train small --data DATA --output RUN``; not measured."""
+"""A small model from scratch for a few thousand photographs.
+
+``linnaea train small --data DATA --output RUN``; not measured.
+"""
 NANO_BASE = Recipe(
     tower=Tower(
         image_size=128,
@@ -50,9 +53,9 @@ NANO_BASE = Recipe(
         checkpoint_every=100,
     ),
 )
-"""First of four steps to the bundled model: classes of all ranks, at 128 pixels, from ImageNet's weights.
+"""The first of four steps to the bundled model: classes of all ranks at 128 pixels, from ImageNet weights.
 
-``linnaea train nano-base --data DATA --output BASE --backbone-weights FILE``; the whole way: ``docs/nano.md``.
+``linnaea train nano-base --data DATA --output BASE --backbone-weights FILE``; all steps: ``docs/nano.md``.
 """
 NANO_EYE = Recipe(
     tower=Tower(start="nano-base", resize_to=224),
@@ -68,18 +71,18 @@ NANO_EYE = Recipe(
         checkpoint_every=50,
     ),
 )
-"""Second step: the same at 224 pixels, with CutMix and smoothed labels.
+"""The second step: the same at 224 pixels, with CutMix and label smoothing.
 
-``linnaea train nano-eye --start BASE --data DATA --output EYE``; the whole way: ``docs/nano.md``.
+``linnaea train nano-eye --start BASE --data DATA --output EYE``; all steps: ``docs/nano.md``.
 """
 NANO_COOL = replace(
     NANO_EYE,
     tower=replace(NANO_EYE.tower, start="nano-eye"),
     descent=replace(NANO_EYE.descent, epochs=1.5, lr=2e-4, warmup=20, label_smoothing=0.0, cutmix=0.0, average=0.98),
 )
-"""Third step, short: whole photographs and hard labels, so that the tower knows better when it is right.
+"""The third, short step: whole photographs and hard labels, for better-calibrated confidence.
 
-``linnaea train nano-cool --start EYE --data DATA --output COOL``; the whole way: ``docs/nano.md``.
+``linnaea train nano-cool --start EYE --data DATA --output COOL``; all steps: ``docs/nano.md``.
 """
 NANO = Recipe(
     tower=Tower(
@@ -115,7 +118,7 @@ NANO = Recipe(
         checkpoint_every=25,
     ),
 )
-"""Last step: a new text tower learns the names, against the vectors of the image tower and of its class heads.
+"""The last step: train a new text tower against the frozen image tower and its class heads.
 
 ``linnaea train nano --start COOL --data DATA --output NANO``, then ``linnaea pack NANO``. Scores: ``docs/nano.md``.
 """
@@ -141,7 +144,7 @@ BIOCLIP_VIT_B16 = Recipe(
 4 days on 8 A100-80GB and score 38.1 zero-shot on Rare Species (mean of ten tasks 39.4). By us: not measured.
 """
 BIOCLIP_INAT21 = replace(BIOCLIP_VIT_B16, feed=Feed(batch_size=16_384))
-"""The same on iNat21 alone.
+"""BioCLIP's settings on iNat21 alone.
 
 ``linnaea train bioclip-inat21 --data INAT21 --output RUN``. The authors took 2 days on 4 A100, chose epoch 65 by the
 validation loss and score 21.3 zero-shot on Rare Species (mean of ten tasks 31.7). By us: not measured.
@@ -151,20 +154,20 @@ ABLATION_TEXT = {
        for name in TRAINING_TEXT_TYPES},
     "ablation-text-mixture": BIOCLIP_INAT21,
 }  # fmt: skip
-"""One text type at a time, and their mixture, on a tenth of the tree (the paper's ablation of text types).
+"""The paper's ablation of text types: one text type at a time and their mixture, on a tenth of the tree.
 
 ``linnaea train ablation-text-taxon_com --data TREE_OF_LIFE_1M --output RUN``. The authors used 4 GPUs and 100 epochs;
-zero-shot on Rare Species, asked as trained: com 24.9, sci 22.3, taxon 26.6, sci_com 28.0, taxon_com 30.4; the mixture
-26.1, 24.9, 26.7, 29.5, 30.9. By us: not measured at that size; docs/claims.md has a small grid.
+zero-shot on Rare Species with the text type of training: com 24.9, sci 22.3, taxon 26.6, sci_com 28.0, taxon_com 30.4;
+the mixture 26.1, 24.9, 26.7, 29.5, 30.9. By us: not measured at that size; docs/claims.md has a small grid.
 """
 BASELINE_CROSS_ENTROPY = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="cross_entropy"))
-"""A class for each species in place of captions.
+"""The paper's baseline with a class for each species instead of captions.
 
 ``linnaea train baseline-cross-entropy --data TREE_OF_LIFE_1M --output RUN``. The paper's mean over ten tasks: 16.5
 1-shot, 26.2 5-shot (CLIP's objective: 44.7, 63.8); quoted from memory. By us: not measured at that size.
 """
 BASELINE_HIERARCHICAL = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="hierarchical"))
-"""Seven heads, one for each rank; their cross-entropies summed.
+"""The paper's baseline with seven heads, one for each rank, and the sum of their cross-entropies.
 
 ``linnaea train baseline-hierarchical --data TREE_OF_LIFE_1M --output RUN``. The paper's mean over ten tasks: 19.3
 1-shot, 30.5 5-shot; quoted from memory. By us: not measured at that size.
@@ -194,11 +197,11 @@ FINE_TUNE = Recipe(
         checkpoint_every=100,
     ),
 )
-"""A published model made to fit a few thousand photographs of one's own; low rate, strong augmentation.
+"""Fine-tune a published model on a few thousand photographs, with a low rate and strong augmentation.
 
 ``linnaea train fine-tune --data MINE --output RUN`` (``--start bioclip-2`` or ``--start ViT-B-32 --pretrained
-laion2b_s34b_b79k`` for another start). Samples of one taxon are no negatives, since a batch holds many of few taxa. On
-a GPU add ``--precision bf16``. Cost: ``--dry-run``; score: not measured (no published weights where this was written).
+laion2b_s34b_b79k`` for another start). Samples of one taxon are positives, because a batch holds many of few taxa. On a
+GPU add ``--precision bf16``. Cost: ``--dry-run``; score: not measured (no published weights where this was written).
 """
 
 RECIPES: dict[str, Recipe] = {
@@ -218,14 +221,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 UNNAMED = "custom"
-"""The name that a run keeps of a recipe that is none of :data:`RECIPES`."""
+"""The recorded name of a recipe that is not in :data:`RECIPES`."""
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name.
+    """Return the recipe with this name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such recipe.
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=2) or list(RECIPES)
@@ -234,7 +237,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 def choose_recipe(recipe: str | Recipe, overrides: Mapping[str, Any], *, evaluates: bool) -> tuple[str, Recipe]:
-    """Return a recipe's name and its values with ``overrides`` (:func:`linnaea.train.recipe.vary`).
+    """Return a recipe's name and the recipe with ``overrides`` (:func:`linnaea.train.recipe.vary`).
 
     The recipe's tag of pretrained weights belongs to its own start. Another start keeps the tag only where it is an
     open_clip architecture, which needs one.
@@ -252,13 +255,13 @@ _ABLATION_SCORES = {"com": "24.9", "sci": "22.3", "taxon": "26.6", "sci_com": "2
                     "mixture": "26.1 to 30.9"}  # fmt: skip
 
 NOTES: dict[str, str] = {
-    "tiny": "1.5 M parameters from nothing at 64 px, for the demo: minutes on 2 cores (figures: docs/log.md)",
-    "small": "a small convolutional tower from nothing at 96 px, for some thousand photographs on a CPU; not measured",
+    "tiny": "1.5 M parameters from scratch at 64 px, for the demo; minutes on 2 cores (figures: docs/log.md)",
+    "small": "a small convolutional tower from scratch at 96 px, for a few thousand photographs on a CPU; not measured",
     "nano-base": "the bundled model, first step: classes of all ranks at 128 px, from ImageNet weights (docs/nano.md)",
-    "nano-eye": "second step: the same at 224 px, 30 epochs: a GPU helps (--start a run of nano-base)",
-    "nano-cool": "third step: 1.5 epochs without CutMix and smoothing (--start a run of nano-eye)",
+    "nano-eye": "second step: the same at 224 px, 30 epochs; a GPU helps (--start a run of nano-base)",
+    "nano-cool": "third step: 1.5 epochs without CutMix and label smoothing (--start a run of nano-eye)",
     "nano": "last step: names against a frozen image tower (--start a run of nano-cool)",
-    "fine-tune": "BioCLIP (or --start another) on a few thousand photographs of one's own, one GPU or a CPU;"
+    "fine-tune": "BioCLIP (or --start another) on a few thousand of your photographs, on one GPU or a CPU;"
     " not measured",
     "bioclip-vit-b16": (
         "the paper's settings (arXiv 2311.18803, section 4.1): OpenAI's ViT-B/16, global batch 32,768, 100 epochs;"
@@ -270,12 +273,12 @@ NOTES: dict[str, str] = {
     " (--replay DIR); 10 days on 32 H100, 76.8 on Rare Species. Not run by us.",
     "baseline-cross-entropy": "the paper's baseline: a class per species, no captions; published mean of ten tasks 16.5"
     " 1-shot and 26.2 5-shot. Not run by us at that size.",
-    "baseline-hierarchical": "the paper's baseline: seven heads, one a rank; published mean of ten tasks 19.3 1-shot"
+    "baseline-hierarchical": "the paper's baseline: seven heads, one per rank; published mean of ten tasks 19.3 1-shot"
     " and 30.5 5-shot. Not run by us at that size.",
     **{
-        f"ablation-text-{name}": f"captions: {name}; 100 epochs of a tenth of the tree, batch 16,384; published"
-        f" zero-shot on Rare Species, asked as trained: {score}. Not run by us at that size."
+        f"ablation-text-{name}": f"captions: {name}; 100 epochs on a tenth of the tree, batch 16,384; published"
+        f" zero-shot on Rare Species, with the caption type of training: {score}. Not run by us at that size."
         for name, score in _ABLATION_SCORES.items()
     },
 }
-"""What each recipe is for, its cost and its score; only what was measured or published."""
+"""Each recipe's purpose, cost and score, as measured or published."""

@@ -1,12 +1,12 @@
-"""Species without photographs, taught by name: a name that no picture goes with comes to lie among its relatives.
+"""Relatives: teach the names of species without photographs, so that they lie among their relatives.
 
-Where captions are taught the vectors of class heads alone (``teach``), every direction that pictures take is some
-trained species' own, and the picture of a new species finds an old name. So names of species that the data set does
-not have are drawn from a checklist, and taught the mean of their ancestors' heads: the genus counts most, each rank
-above half as much as the one below it. Of a genus without pictures it is the family's, and so on.
+If captions learn only the vectors of class heads (``teach``), every direction belongs to a trained species, and a
+picture of a new species matches an old name. Names of species that the data set lacks are therefore drawn from a
+checklist. They are taught the mean of their ancestors' heads: the genus counts most, and each rank above counts half as
+much as the one below it. If the genus has no pictures, the family comes first, and so on.
 
-Where the checklist gives no common name, half of the captions that could show one borrow it from a trained relative.
-Else a caption with a common name would always be a trained species', and every such caption would lie near one.
+If the checklist gives no common name, half of the captions that could show one borrow it from a trained relative.
+Otherwise only trained species would have captions with common names, and every such caption would lie near one.
 """
 
 from collections.abc import Sequence
@@ -31,34 +31,34 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.train.batches import make_rng
 
 RANKS = (Rank.GENUS, Rank.FAMILY, Rank.ORDER, Rank.CLASS)
-"""Where relatives are looked for, nearest first; the first counts 1, each further one half of the one before."""
+"""Ranks at which relatives are searched, nearest first; the first counts 1, and each further one half as much."""
 _STREAM = 90
-"""Of random numbers; apart from those of :mod:`linnaea.train.batches`."""
+"""Stream of random numbers, separate from those of :mod:`linnaea.train.batches`."""
 _BESIDE_ANOTHER_NAME = (TextType.SCI_COM, TextType.TAXON_COM, TextType.TAXON_TAG_COM)
-"""Captions that can borrow a common name: one of a common name alone would be its owner's."""
+"""Text types that can borrow a common name; a caption of a common name alone would name its owner."""
 
 
 @dataclass(frozen=True)
 class Relatives:
-    """Names to teach, and the vectors they are taught."""
+    """The names to teach and their target vectors."""
 
     names: pl.DataFrame
-    """A taxon table (:data:`linnaea.data.shards.TAXA_SCHEMA`), names of one place side by side."""
+    """A taxon table (:data:`linnaea.data.shards.TAXA_SCHEMA`), grouped by place."""
     first_of: Int64[ndarray, " P1"]
-    """Where the names of each place begin in the table; the last number is the end."""
+    """The first row of each place in the table; the last number is the end."""
     chance_of: Float64[ndarray, " P"]
-    """How often a place is drawn: genera most, all alike; those above half as often, rank by rank."""
+    """The probability of drawing each place: equal within a rank, and each higher rank half as often in total."""
     unit_PE: Float32[ndarray, "P E"]
-    """Each place's vector."""
+    """Each place's unit vector."""
     lent: Sequence[Sequence[str]]
-    """Common names that a place's species can borrow: those of the trained taxa of the nearest rank that has any."""
+    """Common names that a place's species can borrow, from the trained taxa of the nearest rank that has any."""
     tokenizer: Any
     text_types: Sequence[TextType]
     n_per_step: int
     seed: int
 
     def draw(self, step: int) -> tuple[RaggedTokens, Float32[Tensor, "R E"]]:
-        """The captions of a step, as tokens, and the unit vectors they are taught; a function of the step alone."""
+        """Return a step's captions, as tokens, and their target unit vectors; both depend only on the step."""
         rng = make_rng(self.seed, _STREAM, step)
         places = rng.choice(len(self.chance_of), self.n_per_step, p=self.chance_of)
         rows = rng.integers(self.first_of[places], self.first_of[places + 1])
@@ -71,7 +71,7 @@ class Relatives:
         return tokenize_ragged(self.tokenizer, captions), torch.from_numpy(self.unit_PE[places])
 
     def _caption(self, taxon: Taxon, kind: int, place: int, luck: float) -> str:
-        """The caption of a drawn name; it borrows a common name where ``luck``, of 0 to 1, is below one half."""
+        """Return the caption of a drawn name; it may borrow a common name if ``luck`` (0 to 1) is below one half."""
         text_type, lent = self.text_types[kind], self.lent[place]
         if text_type in _BESIDE_ANOTHER_NAME and not taxon.common_name and luck < 0.5 and lent:
             taxon = replace(taxon, common_name=lent[int(2 * luck * len(lent))])
@@ -88,10 +88,10 @@ def find_relatives(
     n_per_step: int,
     seed: int,
 ) -> Relatives:
-    """Of a checklist's species (a taxon table) those that have relatives among the heads' classes.
+    """Find the species of a checklist (a taxon table) that have relatives among the heads' classes.
 
-    A species that the data set names, in whatever split, is left out: those with photographs are taught by them, and
-    held-out ones stay unseen in name, too.
+    Species that the data set names in any split are left out: species with photographs are trained on those, and the
+    names of held-out species stay unseen too.
 
     Raises:
         LinnaeaError: no name is left.
@@ -114,8 +114,8 @@ def find_relatives(
         chances.append(np.full(len(groups), 0.5**depth / len(groups)))
     if not parts:
         raise LinnaeaError(
-            "relatives: no species of the checklist has a genus, family, order or class among the heads of the run"
-            " that this one starts from; give another checklist, or none (--relatives '')"
+            "relatives: no species of the checklist has a genus, family, order or class among the class heads"
+            " of the run that --start names; give another checklist, or none (--relatives '')"
         )
     chance = np.concatenate(chances)
     return Relatives(
@@ -132,8 +132,8 @@ def find_relatives(
 
 
 def _common_names_around(places: Sequence[tuple[str, ...]], dataset: DataSet) -> list[tuple[str, ...]]:
-    """Of each place (a lineage down to some rank) the common names that its nearest trained relatives have."""
-    names: dict[tuple[str, ...], dict[str, None]] = {}  # in order, each once
+    """Return the common names of each place's nearest trained relatives; a place is a lineage down to some rank."""
+    names: dict[tuple[str, ...], dict[str, None]] = {}  # an ordered set
     for taxon in taxa_from_table(dataset.pictured_taxa.filter(pl.col("common_name").fill_null("") != "")):
         for above in accumulate((name,) for name in taxon.lineage):
             names.setdefault(above, {})[taxon.common_name] = None
@@ -144,7 +144,7 @@ def _common_names_around(places: Sequence[tuple[str, ...]], dataset: DataSet) ->
 
 
 def _unit_vectors(bank: LabelBank, rank: Rank) -> dict[tuple[str, ...], Float32[Tensor, " E"]]:
-    """Each class's unit vector by its lineage down to its rank."""
+    """Return each class's unit vector by its lineage down to the rank."""
     unit_KE = normalize(torch.from_numpy(np.asarray(bank.vectors, dtype=np.float32)), dim=-1)
     return {taxon.lineage[: rank + 1]: unit for taxon, unit in zip(bank.taxa_list, unit_KE, strict=True)}
 
@@ -152,7 +152,7 @@ def _unit_vectors(bank: LabelBank, rank: Rank) -> dict[tuple[str, ...], Float32[
 def _mean_of_ancestors(
     lineage: tuple[str, ...], vectors: dict[Rank, dict[tuple[str, ...], Float32[Tensor, " E"]]]
 ) -> Float32[Tensor, " E"]:
-    """The unit vector of what is known of a lineage and above it, each rank half as much as the one below it."""
+    """Return the unit mean of the known vectors along a lineage, each rank counting half as much as the one below."""
     known = [
         0.5**depth * vectors[rank][lineage[: rank + 1]]
         for depth, rank in enumerate(RANKS)

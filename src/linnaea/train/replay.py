@@ -1,7 +1,7 @@
-"""Experience replay: general pictures with captions, a fixed number in every step beside the taxa.
+"""Experience replay: add a fixed number of general pictures with captions to every step.
 
-BioCLIP 2 (arXiv 2505.23883) keeps what CLIP knew that way: 320 pictures of LAION-2B to 2,816 of organisms on every
-device. The folder holds WebDataset tars as img2dataset leaves them: ``<key>.jpg`` and ``<key>.txt`` side by side.
+BioCLIP 2 (arXiv 2505.23883) preserves CLIP's knowledge this way, with 320 pictures of LAION-2B for 2,816 of organisms
+on every device. The folder holds WebDataset tars as written by img2dataset: ``<key>.jpg`` next to ``<key>.txt``.
 """
 
 import os
@@ -21,12 +21,12 @@ from linnaea.model.tokenizer import tokenize_ragged
 from linnaea.train.batches import Batch, BatchSource, Loader, Replayed
 
 _SEED = 7919
-"""Added to the seed, so that replay draws from streams of its own."""
+"""Added to the seed, so that replay draws from separate streams."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixedLoader:
-    """Batches of taxa with general pictures beside them; a pure function of the step, as each of the two is."""
+    """Adds general pictures to batches of taxa; the result is a pure function of the step, as both parts are."""
 
     taxa: BatchSource
     general: Loader
@@ -44,7 +44,7 @@ class MixedLoader:
         return np.pad(tokens, ((0, 0), (0, self.tokenizer.context_length - tokens.shape[1])))
 
     def _read_caption(self, key: str) -> str:
-        """The text behind a key (:func:`open_captioned` makes the key the place of the caption)."""
+        """Read the caption of a key (:func:`open_captioned` stores the caption's place in the key)."""
         shard, offset, size, _ = key.split("|", 3)
         with (self.general.dataset.directory / shard).open("rb") as stream:
             data = os.pread(stream.fileno(), int(size), int(offset))
@@ -52,10 +52,10 @@ class MixedLoader:
 
 
 def open_captioned(folder: Path) -> DataSet:
-    """The captioned pictures of a folder of tars as a data set of one taxon; a key is its caption's place.
+    """Open the captioned pictures in a folder of tars as a data set of one taxon; keys hold the captions' places.
 
     Raises:
-        LinnaeaError: there is no pair of picture and caption.
+        LinnaeaError: the folder has no picture with a caption.
     """
     rows = []
     for path in sorted(folder.glob("**/*.tar")):
@@ -79,10 +79,10 @@ def open_captioned(folder: Path) -> DataSet:
 
 
 def make_replay_loader(loader: Loader) -> Loader:
-    """Make a loader of the captioned pictures for the same process, with augmentation as that of the taxa.
+    """Make a loader of the captioned pictures for the same process, with the augmentation of the taxa.
 
     Raises:
-        LinnaeaError: the folder of the recipe holds no captioned pictures.
+        LinnaeaError: the recipe's folder holds no captioned pictures.
     """
     feed = loader.feed
     plain = replace(

@@ -1,4 +1,4 @@
-"""A training run, from a recipe to a model folder. :func:`train` is the verb; :func:`run_training` is all it does."""
+"""Run a training, from a recipe to a model folder: :func:`train` is the verb, :func:`run_training` does the work."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -35,27 +35,27 @@ from linnaea.train.start import learn_vocabulary_once, make_ready, make_start, t
 from linnaea.train.tuning import merge_low_rank
 
 OnStep = Callable[[int, int, dict[str, Any]], None]
-"""Called after each step with its number, the number of all, and the step's line of the log."""
+"""Called after each step with its number, the total number of steps, and the step's line of the log."""
 Evaluate = Callable[[TaxonModel], Mapping[str, float]]
-"""Scores a model in training; the scores go into the log."""
+"""Scores a model during training; the scores go into the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A run as :func:`train` leaves it."""
+    """The result of :func:`train`."""
 
     run: Path
-    """Folder of the run: recipe, checkpoints, ``metrics.jsonl``."""
+    """Folder of the run, with the recipe, checkpoints and ``metrics.jsonl``."""
     model: Path
     """Folder of the model; it exists once the run has finished."""
     steps: int
-    """Steps that were taken in all."""
+    """Total number of steps taken."""
     finished: bool
-    """False where the run was stopped (Ctrl-C, SIGTERM); ``resume=True`` goes on."""
+    """False if the run was stopped (Ctrl-C, SIGTERM); ``resume=True`` continues it."""
     metrics: Mapping[str, Any] = field(repr=False)
     """The last line of ``metrics.jsonl``."""
     n_unreadable: int = 0
-    """Samples of this call that could not be read; others stood in for them."""
+    """Samples that could not be read during this call; other samples replaced them."""
 
     def __repr__(self) -> str:
         state = "" if self.finished else ", stopped"
@@ -77,17 +77,18 @@ def train(
     on_notice: Callable[[str], None] = lambda text: None,
     **overrides: Any,
 ) -> TrainResult:
-    """Train a model after a recipe: ``train("small", data="data/", output="runs/mine", epochs=4)``.
+    """Train a model with a recipe, such as ``train("small", data="data/", output="runs/mine", epochs=4)``.
 
     ``recipe`` is a name (``linnaea list recipes``) or a :class:`~linnaea.train.recipe.Recipe`; ``overrides`` are
     values of the recipe by the names of the command's options (``lr=1e-4``, ``batch_size=64``, ``start="nano"``).
-    ``data`` is the folder of a data set, ``output`` the folder of the run, which ``resume`` goes on with.
+    ``data`` is the folder of a data set, and ``output`` the folder of the run. ``resume`` continues the run in that
+    folder.
 
-    ``evaluate`` scores the model now and then, into the log
-    (:func:`linnaea.evaluate.validation.make_validator` makes one); training itself knows no evaluation.
-    ``workers`` are threads that decode; they never change the result. ``spread`` and ``wandb`` are as in
-    :class:`~linnaea.train.fit.Runtime`. ``on_notice`` is told, in one line, of a sample that could not be read and of
-    towers that could not be compiled. Under ``torchrun`` all processes call this alike.
+    ``evaluate`` scores the model every ``evaluate_every`` steps, for the log
+    (:func:`linnaea.evaluate.validation.make_validator` makes one). ``workers`` is the number of decoding threads, which
+    does not change the result. ``spread`` and ``wandb`` are as in :class:`~linnaea.train.fit.Runtime`. ``on_notice``
+    receives a line about each sample that could not be read and about towers that could not be compiled. Under
+    ``torchrun``, all processes make the same call.
 
     Raises:
         UsageError: there is no such recipe or override, a value is not valid, or the run would not use it.
@@ -113,10 +114,12 @@ def train(
 
 
 def plan(recipe: str | Recipe, *, data: str | Path, evaluates: bool = False, **overrides: Any) -> Plan:
-    """Estimate what :func:`train` would take, without taking a step or fetching any weights.
+    """Estimate the costs of :func:`train` without taking a step or downloading weights.
+
+    ``evaluates`` says whether ``train`` would be given an ``evaluate``.
 
     Raises:
-        UsageError: as :func:`train`; ``evaluates`` says whether it would be given an ``evaluate``.
+        UsageError: as in :func:`train`.
         LinnaeaError: the data set or the start cannot be read.
     """
     name, chosen = choose_recipe(recipe, overrides, evaluates=evaluates)
@@ -147,7 +150,7 @@ def _read_last_metrics(run_dir: Path) -> dict[str, Any]:
 
 @contextmanager
 def _shown(peers: Peers, tell: Callable[[str], None]) -> Iterator[tuple[OnStep, Callable[[int, int], None]]]:
-    """Yield what shows the steps and the encoding of views, on the first process alone."""
+    """Yield callbacks that show progress of steps and of encoded views; only the first process shows it."""
     if not peers.is_first:
         yield (lambda step, total, line: None), (lambda done, total: None)
         return
@@ -156,7 +159,7 @@ def _shown(peers: Peers, tell: Callable[[str], None]) -> Iterator[tuple[OnStep, 
         def on_step(step: int, total: int, line: dict[str, Any]) -> None:
             on_progress(step, total, f"loss {line['loss']:.3f}, {line['samples_per_s']:.0f} samples/s")
             for sample in line["unreadable"]:
-                tell(f"sample {sample}; another stands in")
+                tell(f"sample {sample}; another sample replaces it")
 
         yield on_step, lambda done, total: on_progress(done, total, "pictures encoded")
 
@@ -170,13 +173,13 @@ def run_training(
     on_notice: Callable[[str], None] = _ignore,
     on_view: Callable[[int, int], None] = lambda done, total: None,
 ) -> FitResult:
-    """Train a run, or go on with it from its newest checkpoint.
+    """Train a run, starting from its newest checkpoint if there is one.
 
-    Leaves ``model/``, ``checkpoints/`` and ``metrics.jsonl`` in its folder. With ``peers`` (see
-    :func:`linnaea.train.parallel.join`) all processes call this alike.
+    Writes ``model/``, ``checkpoints/`` and ``metrics.jsonl`` to the folder of the run. With ``peers`` (see
+    :func:`linnaea.train.parallel.join`), all processes make the same call.
 
     Raises:
-        LinnaeaError: see :func:`linnaea.train.fit.fit`; or the data set does not fit the recipe.
+        LinnaeaError: as in :func:`linnaea.train.fit.fit`, or the data set does not fit the recipe.
     """
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)
@@ -224,7 +227,7 @@ def run_training(
 def _make_batches(
     model: TaxonModel, loader: Loader, run_dir: Path, peers: Peers, on_view: Callable[[int, int], None]
 ) -> BatchSource:
-    """Return the loader with what the recipe adds to it: vectors in place of pictures, general pictures beside."""
+    """Return the source of batches: the loader, with cached vectors and general pictures if the recipe has them."""
     general = make_replay_loader(loader) if loader.feed.replay else None
     batches: BatchSource = loader
     if loader.feed.cached_views:
@@ -236,7 +239,7 @@ def _make_batches(
 
 
 def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBank], tokenizer: Any) -> Relatives | None:
-    """Return the names to teach beside, where the recipe asks for them."""
+    """Return the recipe's relatives, or ``None`` if it has none."""
     feed = recipe.feed
     if not feed.relatives:
         return None

@@ -1,4 +1,4 @@
-"""The model before its first step: where it comes from, which of its weights learn, and how it is computed."""
+"""Prepare a model for its first step: load or make it, choose the trained weights and how it is computed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,14 +33,14 @@ from linnaea.train.tuning import add_low_rank, compile_towers, freeze, freeze_bl
 
 
 def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
-    """Learn a vocabulary (:func:`linnaea.model.tokenizer.train_bpe`) from a checklist's names, or the data set's."""
+    """Train a vocabulary (:func:`linnaea.model.tokenizer.train_bpe`) on a checklist's names or the data set's."""
     names = taxa_of_checklist(load_checklist(tower.vocabulary)) if tower.vocabulary else dataset.pictured_taxa
     captions = (taxon.caption(TextType.TAXON_COM, PHOTO_TEMPLATE) for taxon in taxa_from_table(names))
     return train_bpe(captions, tower.n_merges)
 
 
 def learn_vocabulary_once(path: Path, tower: Tower, dataset: DataSet) -> bytes:
-    """Return the vocabulary that a run keeps at ``path``; a run that was stopped has it already."""
+    """Return the vocabulary at ``path``; make and write it first if the file does not exist."""
     if not path.exists():
         learnt = make_vocabulary(tower, dataset)
         with explain_os_errors(path):
@@ -56,15 +56,15 @@ def make_start(
     device: str,
     vocabulary: Callable[[Tower, DataSet], bytes] = make_vocabulary,
 ) -> TaxonModel:
-    """Load the model to start from, or make a new one with a vocabulary of the data's names.
+    """Load the model to start from, or make a new one.
 
-    ``vocabulary`` is asked only where the model gets one of its own.
+    ``vocabulary`` is called only for a model that gets a new vocabulary.
 
     Raises:
         LinnaeaError: there is no such model, or its image tower cannot be changed as the recipe asks.
     """
     if tower.start in RECIPES and not Path(tower.start).is_dir():
-        raise LinnaeaError(f"this recipe goes on from a run of {tower.start}: give its folder with --start")
+        raise LinnaeaError(f"this recipe starts from a run of {tower.start}; give the folder of that run with --start")
     text_width = tower.text_width or tower.width
     text = TextTower(
         context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
@@ -96,10 +96,10 @@ def make_start(
 def make_ready(
     model: TaxonModel, recipe: Recipe, table: TokenTable, dataset: DataSet, banks: dict[Rank, LabelBank]
 ) -> TaxonModel:
-    """Add what the objective needs beside the model: a bias, class heads, a projection, teachers (:mod:`heads`).
+    """Return the model with the parameters that its objective needs (:mod:`linnaea.train.heads`).
 
-    ``banks`` are the class heads of the run that this one starts from. Everything that is added learns, whatever of
-    the towers is frozen.
+    These are a bias, class heads, a projection or teachers. ``banks`` are the class heads of the run that this one
+    starts from. The new parameters are trained even if the towers are frozen; teachers are constant.
     """
     descent = recipe.descent
     model = prepare(model, table, descent, with_replay=bool(recipe.feed.replay), seed=recipe.seed)
@@ -113,10 +113,10 @@ def make_ready(
 def tune(
     model: TaxonModel, descent: Descent, *, peers: Peers, spread: Spread, on_notice: Callable[[str], None]
 ) -> None:
-    """Choose which weights of the towers learn, and how the towers are computed; the model is changed in place.
+    """Set, in place, which weights of the towers are trained and how the towers are computed.
 
     Raises:
-        LinnaeaError: the image tower has too few blocks to freeze, or low-rank training is to be sharded.
+        LinnaeaError: the image tower has too few blocks to freeze, or low-rank training would be sharded.
     """
     if descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -124,7 +124,7 @@ def tune(
     freeze_blocks(model.clip, descent.freeze_blocks)
     if descent.lora_rank:
         if spread == "fsdp" and peers.size > 1:
-            raise peers.stop("low-rank training has little to shard: use --spread ddp with --lora-rank")
+            raise peers.stop("--lora-rank leaves little to shard with --spread fsdp; use --spread ddp")
         add_low_rank(model.clip, descent.lora_rank)
     if descent.compile and (why_not := compile_towers(model.clip, model.device)):
         on_notice(why_not)

@@ -1,4 +1,4 @@
-"""What of a model learns, and how fast: frozen towers, low-rank additions, a rate for every layer; compilation."""
+"""Frozen towers, low-rank additions, learning rates per layer, the optimiser, and compilation."""
 
 import math
 import re
@@ -17,23 +17,23 @@ from linnaea.train.recipe import Descent
 
 _BLOCK = re.compile(r"(.*\b(?:resblocks|blocks))\.(\d+)\.")
 _STEM = re.compile(r"embedding|visual\.conv1|ln_pre|patch_embed|cls_token|pos_embed|conv_stem|trunk\.(conv1|bn1)\.")
-"""Parameters before the first block of a tower."""
+"""Matches the names of parameters before the first block of a tower."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _JOINT = ("logit_scale", "logit_bias")
 
 
 def freeze(clip: nn.Module, towers: Sequence[Literal["image", "text"]]) -> None:
-    """Let the parameters of these towers, projection included, have no gradient."""
+    """Freeze the parameters of these towers, including their projections."""
     for name, parameter in clip.named_parameters():
         if name not in _JOINT and ("image" if name.startswith("visual.") else "text") in towers:
             parameter.requires_grad_(False)
 
 
 def freeze_blocks(clip: nn.Module, n_blocks: int) -> None:
-    """Freeze the first blocks of the image tower, and what lies before them.
+    """Freeze the first blocks of the image tower and the layers before them.
 
     Raises:
-        LinnaeaError: the tower has fewer blocks, or none of a kind we know.
+        LinnaeaError: the tower has fewer blocks, or none of a known kind.
     """
     found = 0
     for name, parameter in clip.named_parameters():
@@ -44,11 +44,11 @@ def freeze_blocks(clip: nn.Module, n_blocks: int) -> None:
         if int(block[2]) < n_blocks if block else _STEM.search(name):
             parameter.requires_grad_(False)
     if found < n_blocks:
-        raise LinnaeaError(f"--freeze-blocks {n_blocks}: the image tower has {found} blocks that can be told apart")
+        raise LinnaeaError(f"--freeze-blocks {n_blocks}: the image tower has only {found} blocks that can be frozen")
 
 
 def set_training(clip: nn.Module) -> nn.Module:
-    """Training mode (in place), except for BatchNorm whose gains are frozen: that keeps its statistics too."""
+    """Set training mode in place, except for BatchNorm layers with frozen gains, which keep their statistics."""
     clip.train()
     for module in clip.modules():
         own = list(module.parameters(recurse=False))
@@ -58,9 +58,10 @@ def set_training(clip: nn.Module) -> nn.Module:
 
 
 class LowRank(nn.Module):
-    """A matrix plus the product of two thin ones (LoRA, arXiv 2106.09685); at first that product is zero.
+    """A matrix plus the product of two thin matrices (LoRA, arXiv 2106.09685), which is zero at first.
 
-    The product counts ``1 / sqrt(rank)`` (rank-stabilised, arXiv 2312.03732), so that a rate suits all ranks.
+    The product is scaled by ``1 / sqrt(rank)`` (rank-stabilised, arXiv 2312.03732), so that one learning rate suits
+    all ranks.
     """
 
     def __init__(self, weight: Float[Tensor, "out in"], rank: int) -> None:
@@ -75,9 +76,9 @@ class LowRank(nn.Module):
 
 
 def add_low_rank(clip: nn.Module, rank: int) -> None:
-    """Freeze the towers, and give each matrix of their blocks a low-rank addition that learns.
+    """Freeze the towers and add a trained low-rank addition to each matrix of their blocks.
 
-    Matrices of frozen towers get none; the logit scale goes on learning.
+    Matrices that were already frozen get none. The logit scale is still trained.
     """
     trained = {id(parameter) for parameter in clip.parameters() if parameter.requires_grad}
     for name, parameter in clip.named_parameters():
@@ -90,7 +91,7 @@ def add_low_rank(clip: nn.Module, rank: int) -> None:
 
 
 def merge_low_rank(clip: nn.Module) -> None:
-    """Make the additions part of the matrices: the model has its plain form again."""
+    """Merge the low-rank additions into the matrices, which restores the plain model."""
     for module in list(clip.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
@@ -98,10 +99,10 @@ def merge_low_rank(clip: nn.Module) -> None:
 
 
 def layer_rates(clip: nn.Module, decay: float) -> dict[str, float]:
-    """For each parameter its share of the learning rate: 1 at a tower's top, ``decay`` less for each block below.
+    """Return each parameter's factor of the learning rate: 1 in a tower's top block, times ``decay`` per block below.
 
-    What lies before the first block has one less still; projections, last norms and the logit scale have 1 (the rule
-    of BEiT, arXiv 2106.08254).
+    Layers before the first block get one more factor. Projections, last norms and the logit scale have 1 (the rule of
+    BEiT, arXiv 2106.08254).
     """
     names = [name for name, _ in clip.named_parameters()]
     depth: dict[str, int] = {}
@@ -123,10 +124,10 @@ def layer_rates(clip: nn.Module, decay: float) -> dict[str, float]:
 
 
 def make_optimizer(clip: nn.Module, descent: Descent) -> torch.optim.AdamW:
-    """AdamW with open_clip's two groups, no decay on gains, biases, norms and the logit scale; split by layer's rate.
+    """Make AdamW with open_clip's two groups, split further by the layers' learning rates.
 
-    A group's ``share`` is that of the learning rate. Fused, the update of a weight is one pass over memory: three to
-    four times as fast on a CPU.
+    Gains, biases, norms and the logit scale have no weight decay. A group's ``share`` is its factor of the learning
+    rate. The fused update passes over memory once, which is three to four times as fast on a CPU.
     """
     rates = layer_rates(clip, descent.layer_decay)
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
@@ -134,7 +135,7 @@ def make_optimizer(clip: nn.Module, descent: Descent) -> torch.optim.AdamW:
         if not parameter.requires_grad:
             continue
         exempt = parameter.ndim < 2 or any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
-        # Sharded and whole tensors cannot be updated in one call.
+        # Sharded and unsharded tensors cannot be updated in one call.
         groups.setdefault((not exempt, rates[name], isinstance(parameter, DTensor)), []).append(parameter)
     parts: list[dict[str, Any]] = [
         {"params": groups[key], "weight_decay": descent.weight_decay if key[0] else 0.0, "share": key[1]}
@@ -144,12 +145,12 @@ def make_optimizer(clip: nn.Module, descent: Descent) -> torch.optim.AdamW:
 
 
 def compile_towers(clip: Any, device: torch.device) -> str:
-    """Compile both towers in place; returns why not, in one line, where the machine has no compiler that works."""
+    """Compile both towers in place; return a one-line reason if no compiler works, else an empty string."""
     try:
         probe = torch.compile(lambda x: torch.nn.functional.gelu(x) * 2 + 1)
         probe(torch.ones(64, device=device))
-    except Exception as error:  # whatever a tool chain can die of
-        return f"not compiled, as no compiler works here ({str(error).strip().splitlines()[0][:120]})"
+    except Exception as error:  # a tool chain can fail in any way
+        return f"not compiled, because no compiler works here ({str(error).strip().splitlines()[0][:120]})"
     clip.visual.compile()
     text = getattr(clip, "text", clip)
     if isinstance(getattr(text, "transformer", None), nn.Module):
