@@ -8,9 +8,11 @@ interrupted.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from linnaea.errors import LinnaeaError
@@ -101,6 +103,25 @@ def hold_alone(directory: Path, lock: str, *, kind: str) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
+
+
+@contextmanager
+def apart_from_main(function: Callable[..., object]) -> Iterator[None]:
+    """Start processes that do not run the caller's script again.
+
+    A spawned process imports the program's main module first. A script that calls the library without
+    ``if __name__ == "__main__":`` would start over in each worker. Workers start without a main module, unless
+    ``function``, which they call, is defined there.
+    """
+    main = sys.modules["__main__"]
+    if function.__module__ == "__main__":
+        yield
+        return
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class Part(Protocol):

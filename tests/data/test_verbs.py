@@ -1,5 +1,7 @@
 """The verbs of data sets do what the commands do, and return it typed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,22 @@ def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_drawings(tmp_path: Path) -> None:
     assert linnaea.synthesize(tmp_path / "tree", species=8, images=1, size=32, workers=1).n_images == 8
     assert len(linnaea.draw_no_organism(tmp_path / "nothing", images=3, size=32)) == 3
+
+
+SCRIPT = """
+import linnaea
+print("started")
+print(linnaea.build({table!r}, "data", workers=2))
+"""
+
+
+def test_a_script_without_a_main_guard_runs_once(photographs: Path, tmp_path: Path) -> None:
+    """A spawned worker must not run the caller's script again."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(table=str(photographs / "metadata.csv")))
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "started",
+        "<data set data: 96 records in = 96 images out + 0 rejected>",
+    ]

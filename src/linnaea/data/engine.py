@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Protocol, TypeVar
 
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import apart_from_main
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -60,9 +61,12 @@ def _in_flight(
     while not exhausted or pending:
         while not exhausted and len(pending) < limit:
             try:
-                pending.add(pool.submit(function, next(tasks)))
+                task = next(tasks)
             except StopIteration:
                 exhausted = True
+                break
+            with apart_from_main(function):  # the first submission starts the workers
+                pending.add(pool.submit(function, task))
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
         for future in done:
             yield future.result()

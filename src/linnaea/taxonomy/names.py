@@ -16,6 +16,7 @@ from typing import Any
 import nameparser
 import polars as pl
 
+from linnaea.jobs import apart_from_main
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection, looks_latin, read_label
 from linnaea.taxonomy.taxon import Taxon
@@ -161,7 +162,9 @@ def _parse_chunks(labels: list[str], processes: int, report: Callable[[int], Non
     done: list[list[tuple[object, ...]]] = []
     if processes > 1 and len(chunks) > 3:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            for rows in pool.map(_parse_rows, chunks):
+            with apart_from_main(_parse_rows):  # the first submission starts the workers
+                results = pool.map(_parse_rows, chunks)
+            for rows in results:
                 done.append(rows)
                 report(0)
         return done

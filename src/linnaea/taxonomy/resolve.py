@@ -131,7 +131,7 @@ def resolve(
         checklists: Names or files of checklists, or checklists, in order of preference; or a single one.
         context: Taxa that all names belong to, such as ``{"class": "Aves"}``.
         given: Known ranks of each name (any of the columns kingdom to family), in the order of ``names``.
-        processes: Worker processes for parsing. More than 1 requires a main module that can be imported (``spawn``).
+        processes: Worker processes for parsing.
         on_progress: Called with the number of settled names and the number of distinct names.
 
     Raises:
