@@ -81,7 +81,7 @@ def block(text: str) -> str:
 
 def describe_function(name: str, value: Any) -> str:
     """Return the section of a function."""
-    return f"{block(signature(tree_of(value), name))}\n\n{to_markdown(value.__doc__ or '')}"
+    return f"{block(signature(tree_of(value), name))}\n\n{to_markdown(inspect.unwrap(value).__doc__ or '')}"
 
 
 def describe_class(name: str, value: type) -> str:

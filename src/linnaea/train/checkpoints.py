@@ -58,7 +58,7 @@ class Checkpoints:
         """Copy ``state`` now and write it in the background, after waiting for the previous checkpoint.
 
         Raises:
-            LinnaeaError: the previous checkpoint could not be written (full disk); older ones are kept.
+            LinnaeaError: The previous checkpoint could not be written (full disk); older ones are kept.
         """
         self.finish()
         path = self.folder / f"step-{step:09d}"
@@ -85,7 +85,7 @@ class Checkpoints:
         """Wait for the pending checkpoint.
 
         Raises:
-            LinnaeaError: it could not be written; the message names the last complete one.
+            LinnaeaError: It could not be written; the message names the last complete one.
         """
         pending, self._pending = self._pending, None
         if pending is None:
@@ -144,7 +144,7 @@ def find_newest(folder: Path) -> tuple[int, Path] | None:
     """Return step and folder of the newest checkpoint with correct checksums, or ``None`` if there are no checkpoints.
 
     Raises:
-        LinnaeaError: all checkpoints are broken; the user must ask to start over.
+        LinnaeaError: All checkpoints are broken; the user must ask to start over.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
@@ -172,7 +172,7 @@ def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers
     """Read the newest checkpoint into the tensors of ``make_state()``, in place; return its step, or 0 without one.
 
     Raises:
-        LinnaeaError: every checkpoint is broken, or the newest belongs to another model.
+        LinnaeaError: Every checkpoint is broken, or the newest belongs to another model.
     """
     found = peers.first_does(lambda: find_newest(folder))
     if found is None:

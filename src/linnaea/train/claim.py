@@ -66,7 +66,7 @@ def claimed(run: TrainingRun, peers: Peers, *, resume: bool) -> Iterator[None]:
     can use the same folder. A run that is killed keeps its claim, and ``resume`` continues it.
 
     Raises:
-        LinnaeaError: the folder holds another run, or there is no run to resume.
+        LinnaeaError: The folder holds another run, or there is no run to resume.
     """
     peers.first_does(lambda: check_same_recipe(run) if resume else _claim(run))
     try:
@@ -100,7 +100,7 @@ def check_same_recipe(run: TrainingRun) -> None:
     """Check that the run in the folder was started with the same settings.
 
     Raises:
-        LinnaeaError: the settings differ (the message names them), or there is no run.
+        LinnaeaError: The settings differ (the message names them), or there is no run.
     """
     try:
         before = json.loads((run.run_dir / RECIPE_FILE).read_text())

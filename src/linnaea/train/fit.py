@@ -78,7 +78,7 @@ def fit(
     averaged weights; the checkpoints hold both.
 
     Raises:
-        LinnaeaError: the loss is not finite (the message names the step and samples), a checkpoint cannot be written,
+        LinnaeaError: The loss is not finite (the message names the step and samples), a checkpoint cannot be written,
             or another process has ended.
     """
     peers, folder = runtime.peers, run_dir / "checkpoints"
@@ -134,7 +134,7 @@ class Learner:
         """Train on the next batch; return the step's line of the log.
 
         Raises:
-            LinnaeaError: the loss or gradient of any process is not finite; the weights are unchanged.
+            LinnaeaError: The loss or gradient of any process is not finite; the weights are unchanged.
         """
         began = time.perf_counter()
         batch = next(batches)

@@ -37,7 +37,7 @@ def prepare(model: TaxonModel, table: TokenTable, descent: Descent, *, with_repl
     """Return the model with the parameters that its objective needs, initialised by ``seed``.
 
     Raises:
-        LinnaeaError: nothing in the data set has a class, or the tower has no last projection.
+        LinnaeaError: Nothing in the data set has a class, or the tower has no last projection.
     """
     if descent.objective == "sigmoid":
         model = add_logit_bias(model)
@@ -101,7 +101,7 @@ def projection_of(clip: Any) -> tuple[str, Tensor]:
     """Return name (in the image tower) and value of the last image projection.
 
     Raises:
-        LinnaeaError: the tower has no projection of a known kind.
+        LinnaeaError: The tower has no projection of a known kind.
     """
     parameters = dict(clip.visual.named_parameters())
     for name in _PROJECTIONS:
@@ -161,7 +161,7 @@ def add_teachers(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: 
     """Add another run's heads as teachers of captions: unit vectors per rank, zero for unknown classes.
 
     Raises:
-        LinnaeaError: the heads know no taxon of the data set.
+        LinnaeaError: The heads know no taxon of the data set.
     """
     weights, n_known = nn.Module(), 0
     for rank in banks:

@@ -170,7 +170,7 @@ def join(device: str = "auto") -> Iterator[Peers]:
     On a machine with GPUs, each process uses the GPU with its local number, unless ``device`` is ``cpu``.
 
     Raises:
-        LinnaeaError: another process of the run has ended, or there are more processes than GPUs on this machine.
+        LinnaeaError: Another process of the run has ended, or there are more processes than GPUs on this machine.
     """
     if not _is_spread():
         yield ALONE
@@ -200,7 +200,7 @@ def explain_lost(peers: Peers) -> Iterator[None]:
     """Turn the network errors that follow the end of another process into a one-line error.
 
     Raises:
-        LinnaeaError: another process has ended.
+        LinnaeaError: Another process has ended.
     """
     try:
         yield

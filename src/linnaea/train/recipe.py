@@ -265,7 +265,7 @@ def vary(recipe: Recipe, overrides: Mapping[str, Any], *, evaluates: bool) -> Re
     ``evaluates`` says whether the run evaluates a split.
 
     Raises:
-        UsageError: there is no such field, its value is not valid, or the run would not use it.
+        UsageError: There is no such field, its value is not valid, or the run would not use it.
     """
     part_of = {field.name: part for part, cls in _PARTS.items() for field in fields(cls)}
     given: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}

@@ -228,7 +228,7 @@ def find_recipe(name: str) -> Recipe:
     """Return the recipe with this name.
 
     Raises:
-        UsageError: there is no such recipe.
+        UsageError: There is no such recipe.
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=2) or list(RECIPES)
@@ -243,7 +243,7 @@ def choose_recipe(recipe: str | Recipe, overrides: Mapping[str, Any], *, evaluat
     open_clip architecture, which needs one.
 
     Raises:
-        UsageError: there is no such recipe, or an override does not fit it.
+        UsageError: There is no such recipe, or an override does not fit it.
     """
     name, named = (recipe, find_recipe(recipe)) if isinstance(recipe, str) else (UNNAMED, recipe)
     if "pretrained" not in overrides and names_weights(str(overrides.get("start", ""))):

@@ -94,7 +94,7 @@ def find_relatives(
     names of held-out species stay unseen too.
 
     Raises:
-        LinnaeaError: no name is left.
+        LinnaeaError: No name is left.
     """
     names = names.join(dataset.taxa.select("genus", "species"), on=["genus", "species"], how="anti")
     vectors = {rank: _unit_vectors(heads[rank], rank) for rank in RANKS if rank in heads}

@@ -55,7 +55,7 @@ def open_captioned(folder: Path) -> DataSet:
     """Open the captioned pictures in a folder of tars as a data set of one taxon; keys hold the captions' places.
 
     Raises:
-        LinnaeaError: the folder has no picture with a caption.
+        LinnaeaError: The folder has no picture with a caption.
     """
     rows = []
     for path in sorted(folder.glob("**/*.tar")):
@@ -82,7 +82,7 @@ def make_replay_loader(loader: Loader) -> Loader:
     """Make a loader of the captioned pictures for the same process, with the augmentation of the taxa.
 
     Raises:
-        LinnaeaError: the recipe's folder holds no captioned pictures.
+        LinnaeaError: The recipe's folder holds no captioned pictures.
     """
     feed = loader.feed
     plain = replace(

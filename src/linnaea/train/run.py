@@ -91,8 +91,8 @@ def train(
     ``torchrun``, all processes make the same call.
 
     Raises:
-        UsageError: there is no such recipe or override, a value is not valid, or the run would not use it.
-        LinnaeaError: the folder holds another run, the data set or the start cannot be read, the loss is not finite,
+        UsageError: There is no such recipe or override, a value is not valid, or the run would not use it.
+        LinnaeaError: The folder holds another run, the data set or the start cannot be read, the loss is not finite,
             or a checkpoint cannot be written. A run that fails before its first checkpoint leaves its folder as it was.
     """
     name, chosen = choose_recipe(recipe, overrides, evaluates=evaluate is not None)
@@ -119,8 +119,8 @@ def plan(recipe: str | Recipe, *, data: str | Path, evaluates: bool = False, **o
     ``evaluates`` says whether ``train`` would be given an ``evaluate``.
 
     Raises:
-        UsageError: as in :func:`train`.
-        LinnaeaError: the data set or the start cannot be read.
+        UsageError: As in :func:`train`.
+        LinnaeaError: The data set or the start cannot be read.
     """
     name, chosen = choose_recipe(recipe, overrides, evaluates=evaluates)
     return make_plan(
@@ -179,7 +179,7 @@ def run_training(
     :func:`linnaea.train.parallel.join`), all processes make the same call.
 
     Raises:
-        LinnaeaError: as in :func:`linnaea.train.fit.fit`, or the data set does not fit the recipe.
+        LinnaeaError: As in :func:`linnaea.train.fit.fit`, or the data set does not fit the recipe.
     """
     recipe, dataset = run.recipe, open_part(run)
     torch.manual_seed(recipe.seed)

@@ -61,7 +61,7 @@ def make_start(
     ``vocabulary`` is called only for a model that gets a new vocabulary.
 
     Raises:
-        LinnaeaError: there is no such model, or its image tower cannot be changed as the recipe asks.
+        LinnaeaError: There is no such model, or its image tower cannot be changed as the recipe asks.
     """
     if tower.start in RECIPES and not Path(tower.start).is_dir():
         raise LinnaeaError(f"this recipe starts from a run of {tower.start}; give the folder of that run with --start")
@@ -116,7 +116,7 @@ def tune(
     """Set, in place, which weights of the towers are trained and how the towers are computed.
 
     Raises:
-        LinnaeaError: the image tower has too few blocks to freeze, or low-rank training would be sharded.
+        LinnaeaError: The image tower has too few blocks to freeze, or low-rank training would be sharded.
     """
     if descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]

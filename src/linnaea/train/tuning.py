@@ -33,7 +33,7 @@ def freeze_blocks(clip: nn.Module, n_blocks: int) -> None:
     """Freeze the first blocks of the image tower and the layers before them.
 
     Raises:
-        LinnaeaError: the tower has fewer blocks, or none of a known kind.
+        LinnaeaError: The tower has fewer blocks, or none of a known kind.
     """
     found = 0
     for name, parameter in clip.named_parameters():
