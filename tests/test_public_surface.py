@@ -14,6 +14,12 @@ import pytest
 import linnaea
 
 SURFACE = {
+    "diff_checklists",
+    "import_checklist",
+    "lineage",
+    "list_checklists",
+    "migrate",
+    "search_names",
     "__version__",
     "BuiltDataSet",
     "Answer",
@@ -77,6 +83,12 @@ def test_other_names_are_attribute_errors() -> None:
 
 
 PARAMETERS = {
+    "diff_checklists": "old new",
+    "import_checklist": "path name",
+    "lineage": "name * checklist= rank= kingdom=",
+    "list_checklists": "",
+    "migrate": "source * old new output= column=",
+    "search_names": "text * checklist= top_k= rank=",
     "BuiltDataSet": "* directory summary notes= warnings=",
     "Answer": "* input guesses= status= reason= prior= score= vector=",
     "Answers": "answers",

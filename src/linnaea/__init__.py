@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
+    from linnaea.data.migration import migrate as migrate
     from linnaea.data.shards import DataSet as DataSet
     from linnaea.data.verbs import BuiltDataSet as BuiltDataSet
     from linnaea.data.verbs import build as build
@@ -46,7 +47,12 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.predict.pybioclip import TreeOfLifeClassifier as TreeOfLifeClassifier
     from linnaea.predict.session import Model as Model
     from linnaea.predict.session import open_model as open  # noqa: F401
+    from linnaea.taxonomy.browse import diff_checklists as diff_checklists
+    from linnaea.taxonomy.browse import lineage as lineage
+    from linnaea.taxonomy.browse import search_names as search_names
     from linnaea.taxonomy.checklists.store import Checklist as Checklist
+    from linnaea.taxonomy.checklists.store import import_checklist as import_checklist
+    from linnaea.taxonomy.checklists.store import list_checklists as list_checklists
     from linnaea.taxonomy.checklists.store import load_checklist as load_checklist
     from linnaea.taxonomy.names import parse_label as parse_label
     from linnaea.taxonomy.ranks import Rank as Rank
@@ -59,6 +65,12 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
 __version__ = "0.1.0"
 
 _HOMES = {
+    "list_checklists": "linnaea.taxonomy.checklists.store",
+    "import_checklist": "linnaea.taxonomy.checklists.store",
+    "migrate": "linnaea.data.migration",
+    "diff_checklists": "linnaea.taxonomy.browse",
+    "search_names": "linnaea.taxonomy.browse",
+    "lineage": "linnaea.taxonomy.browse",
     "BuiltDataSet": "linnaea.data.verbs",
     "synthesize": "linnaea.data.verbs",
     "repair_data": "linnaea.data.verbs",

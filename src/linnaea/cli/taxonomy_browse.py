@@ -1,9 +1,8 @@
 """``linnaea taxonomy lineage | search | tree``: browse a checklist."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -12,11 +11,11 @@ from linnaea.cli.console import say, show_table
 from linnaea.errors import LinnaeaError, UsageError
 
 if TYPE_CHECKING:
-    from linnaea.taxonomy.checklists.store import Checklist
+    from linnaea.taxonomy.browse import ListedTaxon
+    from linnaea.taxonomy.find import Finder
     from linnaea.taxonomy.tree import TaxonTree
 
 RankName = Literal["kingdom", "phylum", "class", "order", "family", "genus", "species"]
-Found = TypeVar("Found")
 N_OTHER_NAMES = 12
 """The largest number of synonyms and of vernacular names printed for one taxon."""
 
@@ -37,51 +36,25 @@ class Lineage:
 
 def lineage(options: Lineage) -> int:
     """Print one block per taxon with the name."""
-    from linnaea.taxonomy.checklists.store import load_checklist
-    from linnaea.taxonomy.find import Finder
+    from linnaea.taxonomy.browse import lineage
 
-    checklist = load_checklist(options.checklist)
-    found = _find(Finder.of_checklist(checklist).all, options)
-    blocks = [_lineage_block(checklist, *row) for row in found.select("row", "matched", "how").iter_rows()]
-    print("\n\n".join(blocks))
-    if len(blocks) > 1:
-        say(f"\n{len(blocks)} taxa have the name {options.name!r}; choose one with --rank or --kingdom.")
+    taxa = lineage(**vars(options))
+    print("\n\n".join(map(_lineage_block, taxa)))
+    if len(taxa) > 1:
+        say(f"\n{len(taxa)} taxa have the name {options.name!r}; choose one with --rank or --kingdom.")
     return DONE
 
 
-def _find(find: Callable[..., Found], options: "Lineage | Tree") -> Found:
-    """Find the taxon of the command; unreadable text is a UsageError (exit 2), an unknown taxon a LinnaeaError (1)."""
-    from linnaea.taxonomy.find import parse_clade
-    from linnaea.taxonomy.ranks import Rank
-
-    name = options.name if isinstance(options, Lineage) else options.taxon
-    parse_clade(name)
-    try:
-        return find(name, rank=Rank.parse(options.rank) if options.rank else None, kingdom=options.kingdom)
-    except UsageError as error:
-        raise LinnaeaError(str(error)) from error
-
-
-def _lineage_block(checklist: "Checklist", row: int, matched: str, how: str) -> str:
-    import polars as pl
-
-    from linnaea.taxonomy.ranks import RANK_LABELS
-
-    taxon = checklist.taxa.row(row, named=True)
-    name = " ".join(part for part in (taxon["name"], taxon["authorship"]) if part)
-    status = how if how == "accepted" else f"{how} {matched}"
-    lines = [f"{name} ({RANK_LABELS[taxon['rank']]}, {status}; {checklist.name} {checklist.version})"]
-    lines += [f"  {label:<9}{taxon[label]}" for label in RANK_LABELS if taxon[label]]
-    spoken = checklist.vernaculars.filter(pl.col("row") == row) if checklist.vernaculars.width else pl.DataFrame()
-    if spoken.height:
-        spoken = spoken.sort("preferred", descending=True, nulls_last=True, maintain_order=True)
-        names = [f"{word} ({language})" for word, language in spoken.select("name", "language").iter_rows()]
-        lines.append(f"  {'called':<9}{_some(names)}")
-    elif taxon["common_name"]:
-        lines.append(f"  {'called':<9}{taxon['common_name']}")
-    synonyms = checklist.synonyms.filter((pl.col("row") == row) & (pl.col("kind") == "synonym"))
-    if synonyms.height:
-        lines.append(f"  {'synonyms':<9}{_some(synonyms['name'].unique(maintain_order=True).to_list())}")
+def _lineage_block(taxon: "ListedTaxon") -> str:
+    name = " ".join(part for part in (taxon.name, taxon.authorship) if part)
+    status = taxon.how if taxon.how == "accepted" else f"{taxon.how} {taxon.matched}"
+    lines = [f"{name} ({taxon.rank}, {status}; {taxon.checklist})"]
+    lines += [f"  {label:<9}{part}" for label, part in taxon.lineage.items()]
+    if taxon.common_names:
+        spoken = [f"{word} ({language})" if language else word for word, language in taxon.common_names]
+        lines.append(f"  {'called':<9}{_some(spoken)}")
+    if taxon.synonyms:
+        lines.append(f"  {'synonyms':<9}{_some(list(taxon.synonyms))}")
     return "\n".join(lines)
 
 
@@ -110,25 +83,15 @@ class Search:
 
 def search(options: Search) -> int:
     """Print the taxa with the most similar names, best first."""
-    from linnaea.taxonomy.checklists.store import load_checklist
-    from linnaea.taxonomy.find import Finder, lineage_text
-    from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+    from linnaea.taxonomy.browse import search_names
 
-    if not options.text.strip():
-        raise UsageError("the search text is empty; give a name or part of it")
-    checklist = load_checklist(options.checklist)
-    rank = Rank.parse(options.rank) if options.rank else None
-    found = Finder.of_checklist(checklist).search(options.text, top_k=options.top_k, rank=rank)
-    if found.is_empty():
-        raise LinnaeaError(f"no name in checklist {checklist.name} is similar to {options.text!r}; try other words")
-    taxa = checklist.taxa[found["row"]]
+    found = search_names(**vars(options))
+    if not found:
+        raise LinnaeaError(f"no name in {options.checklist} is similar to {options.text!r}; try other words")
     rows = []
-    for hit, taxon, above in zip(
-        found.iter_rows(named=True), taxa.iter_rows(named=True), lineage_text(taxa), strict=True
-    ):
-        as_what = "" if hit["how"] == "accepted" else f"{hit['matched']} ({hit['how']})"
-        path = " > ".join(above.split(" > ")[:-1])
-        rows.append((taxon["name"], RANK_LABELS[taxon["rank"]], as_what, path, f"{hit['score']:.2f}"))
+    for taxon in found:
+        as_what = "" if taxon.how == "accepted" else f"{taxon.matched} ({taxon.how})"
+        rows.append((taxon.name, taxon.rank, as_what, " > ".join(taxon.lineage), f"{taxon.score:.2f}"))
     show_table(("name", "rank", "found as", "lineage", "like"), rows, right=("like",))
     return DONE
 
@@ -166,7 +129,7 @@ def tree(options: Tree) -> int:
 
     checklist = load_checklist(options.checklist)
     every = options.taxon.strip().lower() == "life"
-    row = None if every else _find(Finder.of_checklist(checklist).one, options)
+    row = None if every else _find_row(Finder.of_checklist(checklist), options)
     whole = TaxonTree.of(checklist.taxa)
     top = ROOT if row is None else int(whole.lineage[row, -1])
     if options.plot is None:
@@ -175,6 +138,19 @@ def tree(options: Tree) -> int:
     make_treemap_page(whole, top, source=f"{checklist.name} {checklist.version}".strip()).write(options.plot)
     say(f"{options.plot}: open it in a browser")
     return DONE
+
+
+def _find_row(finder: "Finder", options: Tree) -> int:
+    """Find the clade; unreadable text is a UsageError (exit 2), an unknown taxon a LinnaeaError (exit 1)."""
+    from linnaea.taxonomy.find import parse_clade
+    from linnaea.taxonomy.ranks import Rank
+
+    parse_clade(options.taxon)
+    try:
+        rank = Rank.parse(options.rank) if options.rank else None
+        return finder.one(options.taxon, rank=rank, kingdom=options.kingdom)
+    except UsageError as error:
+        raise LinnaeaError(str(error)) from error
 
 
 def _drawn(tree: "TaxonTree", top: int, depth: int, limit: int) -> list[str]:

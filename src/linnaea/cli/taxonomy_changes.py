@@ -3,18 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say, show_table
-from linnaea.errors import UsageError
 
-if TYPE_CHECKING:
-    import polars as pl
-
-SUFFIXES = (".csv", ".tsv", ".parquet")
 N_SHOWN = 20
 
 
@@ -32,16 +27,16 @@ class Diff:
 
 def diff(options: Diff) -> int:
     """Print counts and examples of the changes, or write all of them."""
+    from linnaea.data.migration import check_table_name, write_table
+    from linnaea.taxonomy.browse import diff_checklists
     from linnaea.taxonomy.changes import KINDS
-    from linnaea.taxonomy.changes import diff as compare
-    from linnaea.taxonomy.checklists.store import load_checklist
 
     if options.output is not None:
-        _check_suffix(options.output)
-    changes = compare(load_checklist(options.old), load_checklist(options.new))
+        check_table_name(options.output)
+    changes = diff_checklists(options.old, options.new)
     counts = dict(changes["kind"].value_counts().iter_rows())
     if options.output is not None:
-        _write_table(changes, options.output)
+        write_table(changes, options.output)
     elif changes.height:
         columns = ("kind", "rank", "old_name", "new_name", "evidence")
         shown = [changes.filter(changes["kind"] == kind).head(N_SHOWN).select(columns).rows() for kind in KINDS]
@@ -75,54 +70,13 @@ class Migrate:
 
 def migrate(options: Migrate) -> int:
     """Migrate a table or a data set, and print the number of labels per status; the counts add up to all labels."""
-    from linnaea.taxonomy.checklists.store import load_checklist
-    from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels
+    from linnaea.data.migration import migrate
 
-    folder = options.input.is_dir()
-    if not folder:
-        if options.output is None:
-            raise UsageError("--output is required to migrate a table; give --output FILE")
-        _check_suffix(options.output)
-        table, headers = _read_table(options.input, options.column)
-    migration = Migration.between(load_checklist(options.old), load_checklist(options.new))
-    if folder:
-        from linnaea.data.migration import migrate_data_set
-
-        counts = migrate_data_set(options.input, migration, output=options.output)
-        print(f"{sum(counts.values())} taxa{_counted(counts)}")
-        return DONE
-    assert options.output is not None
-    result = migrate_labels(table, migration, column=options.column)
-    _write_table(result.rename(headers), options.output)
-    print(f"{result.height} labels{_counted(count_statuses(result))}")
+    chosen = dict(vars(options))
+    done = migrate(chosen.pop("input"), **chosen)
+    what = "taxa" if options.input.is_dir() else "labels"
+    print(f"{sum(done.counts.values())} {what}{_counted(done.counts)}")
     return DONE
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: unknown file type; choose one of {', '.join(SUFFIXES)}")
-
-
-def _read_table(path: Path, column: str) -> "tuple[pl.DataFrame, dict[str, str]]":
-    """Return the table with the column names of the migration, and a dict from those names to the file's."""
-    from linnaea.tables import match_columns, need_columns, read_table
-    from linnaea.taxonomy.columns import NAME_COLUMNS
-
-    table = read_table(path, as_text=False).rows
-    known = match_columns(table.columns, (column, *NAME_COLUMNS))
-    table = table.rename(known)
-    need_columns(table.columns, path, column)
-    return table, {ours: theirs for theirs, ours in known.items()}
-
-
-def _write_table(table: "pl.DataFrame", path: Path) -> None:
-    from linnaea.storage import atomic_path
-
-    with atomic_path(path) as partial:
-        if path.suffix.lower() == ".parquet":
-            table.write_parquet(partial)
-        else:
-            table.write_csv(partial, separator="\t" if path.suffix.lower() == ".tsv" else ",")
 
 
 COMMANDS: Commands = {"diff": (Diff, diff), "migrate": (Migrate, migrate)}

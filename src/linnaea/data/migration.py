@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,89 @@ import numpy.typing as npt
 import polars as pl
 
 from linnaea.data.shards import write_parquet
-from linnaea.errors import LinnaeaError
-from linnaea.storage import explain_os_errors, write_atomically
-from linnaea.taxonomy.migrate import Migration, migrate_taxa
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.storage import atomic_path, explain_os_errors, write_atomically
+from linnaea.tables import match_columns, need_columns, read_table
+from linnaea.taxonomy.checklists.store import Checklist, load_checklist
+from linnaea.taxonomy.columns import NAME_COLUMNS
+from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels, migrate_taxa
 
 PENDING = ".migration"
 _MANIFEST = "manifest.json"
+
+
+TABLES = (".csv", ".tsv", ".parquet")
+"""Endings of the tables that a migration writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrated:
+    """What :func:`migrate` did."""
+
+    output: Path
+    """The migrated table or data set."""
+    counts: dict[str, int]
+    """Labels of a table, or taxa of a data set, by status."""
+
+
+def migrate(
+    source: str | Path,
+    *,
+    old: str | Checklist,
+    new: str | Checklist,
+    output: str | Path | None = None,
+    column: str = "",
+) -> Migrated:
+    """Migrate the labels of a table, or the taxa of a data set, from one checklist to another.
+
+    ``source`` is a table (CSV, TSV, ``.xlsx`` or Parquet), which needs an ``output``, or the folder of a data set,
+    which is changed in place without one. ``column`` holds the labels of a table; it is not needed if columns are named
+    after ranks. Pictures are not changed.
+
+    Raises:
+        UsageError: A table has no ``output``, the output's type is unknown, or there is no such column.
+        LinnaeaError: Something cannot be read, or the data set was migrated this way before.
+    """
+    path, target = Path(source), None if output is None else Path(output)
+    if path.is_dir():
+        counts = migrate_data_set(path, _between(old, new), output=target)
+        return Migrated(output=target or path, counts=counts)
+    if target is None:
+        raise UsageError("--output is required to migrate a table; give --output FILE")
+    check_table_name(target)
+    table, headers = _read_labels(path, column)
+    result = migrate_labels(table, _between(old, new), column=column)
+    write_table(result.rename(headers), target)
+    return Migrated(output=target, counts=count_statuses(result))
+
+
+def check_table_name(path: Path) -> None:
+    """Raise a UsageError where the ending of ``path`` is not one of :data:`TABLES`."""
+    if path.suffix.lower() not in TABLES:
+        raise UsageError(f"{path}: unknown file type; choose one of {', '.join(TABLES)}")
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as CSV, TSV or Parquet, by the ending of ``path``."""
+    with atomic_path(path) as partial:
+        if path.suffix.lower() == ".parquet":
+            table.write_parquet(partial)
+        else:
+            table.write_csv(partial, separator="\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+def _between(old: str | Checklist, new: str | Checklist) -> Migration:
+    first, second = (one if isinstance(one, Checklist) else load_checklist(one) for one in (old, new))
+    return Migration.between(first, second)
+
+
+def _read_labels(path: Path, column: str) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Return the table with the column names of the migration, and a dict from those names to the file's."""
+    table = read_table(path, as_text=False).rows
+    known = match_columns(table.columns, (column, *NAME_COLUMNS))
+    table = table.rename(known)
+    need_columns(table.columns, path, column)
+    return table, {ours: theirs for theirs, ours in known.items()}
 
 
 def migrate_data_set(directory: Path, migration: Migration, *, output: Path | None = None) -> dict[str, int]:
