@@ -9,17 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from linnaea.data.build import BuildConfig, BuildSummary, remove_build
 from linnaea.data.build import build as build_from_sources
-from linnaea.data.config import read_config
 from linnaea.data.copies.leakage import Benchmark
 from linnaea.data.copies.rules import DuplicateRule
-from linnaea.data.download.fetch import DownloadConfig
-from linnaea.data.download.politeness import HostLimits
-from linnaea.data.download.url_table import DownloadSummary
-from linnaea.data.download.url_table import download as fetch_table
 from linnaea.data.engine import Engine, LocalEngine
 from linnaea.data.export import ExportConfig, ExportSummary, Format
 from linnaea.data.export import export as run_export
@@ -41,6 +36,9 @@ from linnaea.data.synthetic import synthesize as draw
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.ranks import Rank
+
+if TYPE_CHECKING:
+    from linnaea.data.download.url_table import DownloadSummary
 
 Duplicates = Literal["keep", "drop", "group"]
 PathLike = str | Path
@@ -108,6 +106,8 @@ def build(
     """
     path, directory = Path(source), Path(output)
     if path.suffix.lower() == ".toml":
+        from linnaea.data.config import read_config
+
         content = read_config(path)
         sources, config = content.sources, content.build
     else:
@@ -303,7 +303,7 @@ def download(
     part: str = "1/1",
     ignore_robots: bool = False,
     allow_private: bool = False,
-) -> DownloadSummary:
+) -> "DownloadSummary":
     """Fetch the images of a table of URLs politely; the same call resumes an interrupted download.
 
     The options are those of ``linnaea data download --help``.
@@ -312,6 +312,10 @@ def download(
         UsageError: An option is out of range.
         LinnaeaError: The table cannot be read, lacks the column, or has no rows for this ``part``.
     """
+    from linnaea.data.download.fetch import DownloadConfig
+    from linnaea.data.download.politeness import HostLimits
+    from linnaea.data.download.url_table import download as fetch_table
+
     number, _, n_parts = part.partition("/")
     if not (number.isdecimal() and n_parts.isdecimal()):
         raise UsageError(f"--part {part}: must look like 2/8")

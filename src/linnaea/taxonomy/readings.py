@@ -5,8 +5,6 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from ftfy import fix_encoding
-
 MAX_LENGTH = 400
 """Characters of a label that are read; longer texts are not labels."""
 
@@ -193,6 +191,8 @@ def tidy(text: str) -> str:
 
 def _tidy_once(text: str) -> str:
     if not text.isascii():  # restores UTF-8 that was read as Latin-1 or Windows-1252 ("GuÃ©rin")
+        from ftfy import fix_encoding
+
         text = fix_encoding(text)
     if "&" in text:
         text = html.unescape(text)

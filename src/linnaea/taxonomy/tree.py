@@ -80,10 +80,9 @@ class RankGroups:
         """
         columns = [taxa[label].fill_null("") for label in RANK_LABELS]
         starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
-        if "common_name" in taxa.columns:
-            other_name = (
-                _differs_from_above(taxa["common_name"].fill_null("")) & (columns[Rank.SPECIES] == "").to_numpy()
-            )
+        no_species = columns[Rank.SPECIES] == ""
+        if "common_name" in taxa.columns and no_species.any():
+            other_name = no_species.to_numpy() & _differs_from_above(taxa["common_name"].fill_null(""))
             starts[-1] = np.union1d(starts[-1], np.flatnonzero(other_name))
         return cls(n_rows=taxa.height, starts=tuple(starts))
 

@@ -7,8 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from linnaea.data.copies.hashes import DistinctHashes, HashTable
 from linnaea.data.copies.search import THRESHOLD
@@ -160,6 +158,9 @@ def connect(n: int, links: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
     """
     empty = np.empty(0, np.int64)
     ones, others = (np.concatenate([empty, *side]) for side in zip((empty, empty), *links, strict=True))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(ones), np.int8), (ones, others)), shape=(n, n))
     _, number = connected_components(graph, directed=False)
     lowest = np.unique(number, return_index=True)[1]
