@@ -7,7 +7,7 @@ their originals. A rebuilt shard replaces the broken one only if its checksum ma
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.shards import INDEX_SCHEMA, TAXA_SCHEMA, DataSet, ShardWriter, iter_members, sha256_of_file
 from linnaea.data.sources import read_location
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.storage import atomic_path
 
 LICENCES_FILE = "licences.parquet"
@@ -56,7 +57,7 @@ class Repair:
         return not self.lost and not self.notes
 
 
-def repair(directory: Path, on_progress: Callable[[int, int | None], None] = lambda done, total: None) -> Repair:
+def repair(directory: Path, on_progress: OnProgress = ignore_progress) -> Repair:
     """Check every shard of a finished data set and rebuild those that are missing or changed.
 
     Every shard is replaced in one step; the same call resumes an interrupted repair.
@@ -177,7 +178,7 @@ def _can_be_read(path: Path) -> bool:
 
 
 def iter_problems(
-    dataset: DataSet, *, decode: bool = False, on_progress: Callable[[int, int | None], None] = lambda done, total: None
+    dataset: DataSet, *, decode: bool = False, on_progress: OnProgress = ignore_progress
 ) -> Iterator[str]:
     """Yield one line per problem, with what and where; an intact data set yields nothing."""
     yield from _table_problems(dataset)

@@ -7,7 +7,7 @@ benchmark's picture, a benchmark's species, a copy.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,10 @@ from linnaea.data.read import RecordTables
 from linnaea.data.shards import write_parquet
 from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_splits
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.name_tables import read_name_table
 from linnaea.taxonomy.taxon import Taxon
-
-OnProgress = Callable[[int, int | None], None]
 
 COUNTS_FILE = "settled.json"
 """The counts of the stage for the manifest."""

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
@@ -16,6 +16,7 @@ from linnaea.errors import LinnaeaError, UsageError
 from linnaea.evaluate.comparison_page import as_markdown, write_comparison
 from linnaea.evaluate.intervals import bootstrap_mean, compare_paired, holm
 from linnaea.evaluate.tasks import TASKS
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
 
@@ -218,9 +219,7 @@ def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
     return rows
 
 
-def compare_runs(
-    runs: Sequence[Entry], *, on_progress: Callable[[int, int | None], None] = lambda done, total: None
-) -> pl.DataFrame:
+def compare_runs(runs: Sequence[Entry], *, on_progress: OnProgress = ignore_progress) -> pl.DataFrame:
     """Compare every pair of runs on the same images, score by score, and return rows of :data:`PAIRS_SCHEMA`.
 
     Images are paired by key. If two runs have different images, the verdict of their row says so.

@@ -1,7 +1,7 @@
 """Score a model on one split, given the candidates, captions and protocols to use."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +17,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.evaluate.probes import FewShotScore, ProbeName, score_few_shot, score_probes
 from linnaea.evaluate.tasks.photographs import TaskImages
 from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers, score_seen
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import KEY as CALIBRATION
@@ -104,7 +105,7 @@ def evaluate_features(
     question: Question,
     *,
     heads: Mapping[Rank, LabelBank] | None = None,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Scores:
     """Score unit vectors of the images of ``dataset``, which is a split of ``whole``.
 

@@ -12,6 +12,7 @@ from numpy.lib.format import open_memmap
 from linnaea.data.images import ImageError
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.load import TaxonModel
 from linnaea.storage import explain_os_errors, write_atomically
@@ -26,7 +27,7 @@ def encode_dataset(
     *,
     n_workers: int = 2,
     unit: bool = True,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Float32[ndarray, "N E"]:
     """Return the unit vector of every image of ``dataset`` in index order, cached in ``folder`` if one is given.
 

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int8
 from numpy import ndarray
 
+from linnaea.jobs import OnProgress, ignore_progress
+
 ProbeName: TypeAlias = Literal["knn", "linear", "ridge"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 SETTINGS: Mapping[ProbeName, tuple[float, ...]] = {
@@ -59,7 +61,7 @@ def score_probes(
     label_N: Int[ndarray, "N"],  # noqa: F821
     probes: Sequence[ProbeName] = PROBES,
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[ProbeScore]:
     """Score unit vectors with each of ``probes``; return an empty list if fewer than two classes have three images."""
     labels, place = np.unique(label_N, return_inverse=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from linnaea.data.images import ImageError, Picture, decode, read_image_file
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encoder import Encoder
 from linnaea.model.preprocess import Pixels
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -92,7 +93,7 @@ def encode_captions(
     model: Encoder,
     captions: Sequence[str],
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Float32[ndarray, "K E"]:
     """Encode captions as unit vectors. Each distinct caption, and each beginning that several share, is encoded once.
 
@@ -109,7 +110,7 @@ def encode_taxa(
     text_type: TextType,
     templates: Sequence[str] = (PHOTO_TEMPLATE,),
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Float32[ndarray, "K E"]:
     """Encode each taxon as one unit vector: the mean over templates of its captions' unit vectors, normalised again."""
     return encode_names(model, [taxon.caption(text_type) for taxon in taxa], templates, on_progress=on_progress)
@@ -120,7 +121,7 @@ def encode_names(
     names: Sequence[str],
     templates: Sequence[str] = (PHOTO_TEMPLATE,),
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Float32[ndarray, "K E"]:
     """Encode names as :func:`encode_taxa` does for taxa (CLIP, arXiv 2103.00020, section 3.1.4).
 

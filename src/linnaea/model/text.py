@@ -5,7 +5,7 @@ captions of related taxa begin alike. All three savings are exact: the text towe
 depends on nothing that follows it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.tokenizer import RaggedTokens, tokenize_ragged
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
@@ -344,7 +345,7 @@ def make_token_table(
     template: str = PHOTO_TEMPLATE,
     *,
     with_ranks: bool = False,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> TokenTable:
     """Tokenise the captions of all taxa in all text types, each distinct caption once.
 

@@ -7,7 +7,7 @@ segment sum.
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
@@ -132,7 +133,7 @@ def make_bank(
     text_type: TextType = TextType.TAXON_COM,
     templates: Sequence[str] = (PHOTO_TEMPLATE,),
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> LabelBank:
     """Encode the taxa of a table in depth-first order (:func:`linnaea.data.shards.make_taxa_table`)."""
     vectors: Float32[ndarray, "K E"] = encode_taxa(
@@ -147,7 +148,7 @@ def update_bank(
     bank: LabelBank,
     taxa: pl.DataFrame,
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[LabelBank, int]:
     """Return a bank of other taxa, in depth-first order, and the number of captions that had to be encoded.
 
@@ -182,7 +183,7 @@ def load_cached_bank(
     text_type: TextType = TextType.TAXON_COM,
     templates: Sequence[str] = (PHOTO_TEMPLATE,),
     *,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> LabelBank:
     """Return what :func:`make_bank` returns; a bank that takes long to encode is kept in the cache folder.
 

@@ -23,6 +23,7 @@ from PIL.ExifTags import GPS, IFD, Base
 
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
@@ -239,7 +240,7 @@ class Regions:
 
 def make_regions(
     occurrences: Path, output: Path, *, resolution: int = CELL_RESOLUTION,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[int, int]:  # fmt: skip
     """Count the occurrences of a GBIF download per cell.
 

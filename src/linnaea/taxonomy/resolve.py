@@ -12,7 +12,7 @@ the next. Every lookup is a join over all remaining names, so a million names ta
 7. the genus alone
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, overload
@@ -20,6 +20,7 @@ from typing import TypeAlias, overload
 import polars as pl
 
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import OnProgress
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import RESULT_COLUMNS
 from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
@@ -37,7 +38,6 @@ from linnaea.taxonomy.names import parse_label_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
-OnProgress: TypeAlias = Callable[[int, int | None], None]
 Checklists: TypeAlias = str | Checklist | Sequence[str | Checklist]
 
 
