@@ -1,8 +1,9 @@
 """Decoding, orientation, resizing and encoding of pictures, for all parts of the package.
 
 JPEG is decoded by simplejpeg (libjpeg-turbo with scaled decoding) and OpenCV. Other formats, and files that these
-reject, are decoded by Pillow. Pictures are ``uint8`` arrays ``[H, W, 3]`` in sRGB (a colour profile is applied),
-upright by their EXIF orientation, with transparency on white; of an animation the first frame is used.
+reject, are decoded by Pillow in a process with limits (:mod:`linnaea.data.isolated`). Pictures are ``uint8`` arrays
+``[H, W, 3]`` in sRGB (a colour profile is applied), upright by their EXIF orientation, with transparency on white; of
+an animation the first frame is used.
 """
 
 import errno
@@ -10,7 +11,7 @@ import hashlib
 import io
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from linnaea.data.colours import to_srgb, transform_to_srgb
+from linnaea.data.isolated import CallLimits, IsolatedError, run_isolated
 from linnaea.errors import LinnaeaError
 
 Picture = NDArray[np.uint8]
@@ -33,6 +35,12 @@ MAX_PIXELS = 300_000_000
 
 MAX_BYTES = 1_000_000_000
 """Larger files are rejected unread."""
+
+DECODING = CallLimits(n_bytes=2_000_000_000, seconds=60)
+"""What the decoding of one picture that is not a plain JPEG may use."""
+
+_PLAIN_PIXELS, _PLAIN_SCANS = 64_000_000, 100
+"""A JPEG with more pixels or more scans (which take time, each for the whole picture) is not plain."""
 
 DEFAULT_SHORT_SIDE = 256
 JPEG_QUALITY = 90
@@ -46,6 +54,7 @@ SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
 _EXIF_ORIENTATION = 0x0112
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_MARKER, _JPEG_SCAN = 0xFF, 0xDA
+_JPEG_PROGRESSIVE, _JPEG_SCANS = b"\xff\xc2", b"\xff\xda"
 _POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 """Formats that are rejected, because Pillow would run Ghostscript on untrusted files."""
 _JPEG_MAX_SIDE = 65_500
@@ -130,11 +139,42 @@ def decode(
     If the picture fits ``scratch``, it may be stored there until ``scratch`` is used again; fresh memory costs a tenth
     of the time. A file with more than ``max_pixels`` (default :data:`MAX_PIXELS`) is rejected undecoded.
 
+    A plain JPEG is decoded here, anything else by :func:`decode_here` in a process with limits.
+
+    Raises:
+        ImageError: the data is not a picture, is truncated, is too large, or takes too much memory or time.
+    """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if data.startswith(_JPEG_MAGIC):
+        picture = _decode_jpeg(data, min_short_side, scratch, limit, plain_only=True)
+        if picture is not None:
+            return picture
+    decoded: Picture = call_apart(decode_here, data, min_short_side, limit)
+    return decoded
+
+
+def call_apart(function: Callable[..., Any], *arguments: Any, limits: CallLimits | None = None) -> Any:
+    """Return what a decoding function of a module returns (an array or a JSON value), run in a process with limits.
+
+    Everything that parses an untrusted file which is not a plain JPEG goes through this call.
+
+    Raises:
+        ImageError: the function raised one, needed too much memory or time (default :data:`DECODING`), or crashed.
+    """
+    try:
+        return run_isolated(function, arguments, limits or DECODING)
+    except IsolatedError as error:
+        raise ImageError(str(error)) from None
+
+
+def decode_here(data: bytes, min_short_side: int | None, max_pixels: int) -> Picture:
+    """Decode a picture of any format in this process; see :func:`decode`. Readers of further formats plug in here.
+
     Raises:
         ImageError: the data is not a picture, is truncated, or is too large.
     """
     if data.startswith(_JPEG_MAGIC):
-        picture = _decode_plain_jpeg(data, min_short_side, scratch, max_pixels)
+        picture = _decode_jpeg(data, min_short_side, None, max_pixels, plain_only=False)
         if picture is not None:
             return picture
     return _decode_with_pillow(data, max_pixels)
@@ -206,15 +246,23 @@ def squash(data: bytes) -> Prepared:
     Raises:
         ImageError: the data is not a usable picture.
     """
-    with _opened(data) as image:
+    small = _squash_here(data, MAX_PIXELS) if _is_plain_jpeg(data) else call_apart(_squash_here, data, MAX_PIXELS)
+    mode = "L" if small.ndim == 2 else "CMYK" if small.shape[2] == 4 else "RGB"
+    stream = io.BytesIO()
+    Image.frombytes(mode, (SQUASHED_SIDE, SQUASHED_SIDE), small.tobytes()).save(
+        stream, "JPEG", quality=SQUASHED_QUALITY
+    )
+    return Prepared(jpeg=stream.getvalue(), width=SQUASHED_SIDE, height=SQUASHED_SIDE, stored_verbatim=False)
+
+
+def _squash_here(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    with _opened(data, max_pixels) as image:
         if image.mode in ("RGBA", "P"):
             image = image.convert("RGB")  # noqa: PLW2901
         elif image.mode not in ("RGB", "L", "CMYK"):
             image = _to_rgb(image)  # noqa: PLW2901
         small = image.resize((SQUASHED_SIDE, SQUASHED_SIDE), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=SQUASHED_QUALITY)
-    return Prepared(jpeg=stream.getvalue(), width=SQUASHED_SIDE, height=SQUASHED_SIDE, stored_verbatim=False)
+        return np.asarray(small, dtype=np.uint8)
 
 
 def resize_short_side(picture: Picture, short_side: int) -> Picture:
@@ -233,16 +281,35 @@ def resize_short_side(picture: Picture, short_side: int) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=filter_), dtype=np.uint8)
 
 
-def _decode_plain_jpeg(
-    data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None, max_pixels: int | None
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Return whether decoding takes memory and time in proportion to a moderate number of pixels."""
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    return width * height <= _PLAIN_PIXELS and _has_few_scans(data, _jpeg_head(data))
+
+
+def _has_few_scans(data: bytes, head: bytes) -> bool:
+    return _JPEG_PROGRESSIVE not in head or data.count(_JPEG_SCANS) <= _PLAIN_SCANS
+
+
+def _decode_jpeg(
+    data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None, max_pixels: int, *, plain_only: bool
 ) -> Picture | None:
-    """Decode a plain JPEG fast; return ``None`` if Pillow must decode it (CMYK, unusual files, errors to explain)."""
+    """Decode a JPEG fast; return ``None`` if Pillow must decode it (CMYK, unusual files, errors to explain).
+
+    With ``plain_only``, return ``None`` also for a JPEG that may take much memory or time.
+    """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
     _check_size(width, height, max_pixels)
+    head = _jpeg_head(data)
     if colours not in ("YCbCr", "RGB", "Gray"):
+        return None
+    if plain_only and not (width * height <= _PLAIN_PIXELS and _has_few_scans(data, head)):
         return None
     target: dict[str, Any] = {}
     if scale := _decoding_scale(min(height, width), min_short_side):
@@ -254,7 +321,6 @@ def _decode_plain_jpeg(
         picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
     except ValueError:
         return None
-    head = _jpeg_head(data)
     profile = _jpeg_profile(head)
     # The profile of a grey JPEG describes grey only, so it is not applied after decoding to RGB.
     if profile and colours != "Gray" and transform_to_srgb(profile, "RGB"):
@@ -334,13 +400,13 @@ def _turn_upright(picture: Picture, orientation: int) -> Picture:
     return np.ascontiguousarray(turned)
 
 
-def _decode_with_pillow(data: bytes, max_pixels: int | None) -> Picture:
+def _decode_with_pillow(data: bytes, max_pixels: int) -> Picture:
     with _opened(data, max_pixels) as image:
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Open and decode a picture with Pillow; Pillow's errors become an :class:`ImageError`."""
     if data.startswith(_POSTSCRIPT_MAGIC):
         raise ImageError("not a photograph (PostScript)")
@@ -358,11 +424,13 @@ def _explained(data: bytes = b"") -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise ImageError(_why_unidentified(data)) from None
     except Exception as error:  # Pillow's plug-ins raise many kinds of exceptions on broken data
+        if "memory" in str(error).lower():
+            raise MemoryError from error
         raise ImageError(_why_broken(error)) from error
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from linnaea.data.images import decode
+from linnaea.data.images import call_apart, decode_here
+from linnaea.data.isolated import CallLimits
 from linnaea.model.encode import encode_pixels
+from linnaea.model.preprocess import decode_pixels
 from linnaea.predict.predictor import Predictor
 
 Result = TypeVar("Result")
@@ -36,6 +39,8 @@ class Limits:
     files: int = 64
     pixels: int = 100_000_000
     """Width times height."""
+    decoding_bytes: int = 1_000_000_000
+    """Memory for decoding one photograph; ``workers`` photographs are decoded at once."""
     waiting: int = 256
     """Photographs in progress, of all requests together; also the limit on requests."""
     bytes_under_way: int = 500_000_000
@@ -103,9 +108,10 @@ class Service:
             TooSlowError: it took longer than ``limits.seconds``.
         """
         result: Future[NDArray[np.float32]] = Future()
+        until = time.monotonic() + self.limits.seconds
         try:
             async with asyncio.timeout(self.limits.seconds):
-                pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, data)
+                pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, data, until)
                 self._jobs.put_nowait(_Job(pixels, result))
                 return await asyncio.wrap_future(result)
         except queue.Full:
@@ -114,10 +120,19 @@ class Service:
             result.cancel()
             raise TooSlowError from None
 
-    def _decode(self, data: bytes) -> NDArray[Any]:
-        preprocess = self.predictor.model.preprocess
+    def _decode(self, data: bytes, until: float) -> NDArray[Any]:
+        """Decode in a process that is killed at the time ``until``, since a thread cannot be."""
+        if (left := until - time.monotonic()) <= 0:
+            raise TimeoutError
+        preprocess, pixels = self.predictor.model.preprocess, self.limits.pixels
         enough = preprocess.enough_short_side if self.predictor.fast else None
-        return preprocess.pixels(decode(data, min_short_side=enough, max_pixels=self.limits.pixels))
+        limits = CallLimits(n_bytes=self.limits.decoding_bytes, seconds=left, wall_s=left)
+        result: NDArray[Any]
+        if preprocess.resize_mode == "longest":  # this mode needs PyTorch, which a decoding process does not load
+            result = preprocess.pixels(call_apart(decode_here, data, enough, pixels, limits=limits))
+        else:
+            result = call_apart(decode_pixels, data, preprocess, enough, pixels, limits=limits)
+        return result
 
     def _work(self) -> None:
         """Encode batches of 1, 2, 4 ... photographs, since PyTorch keeps memory for every batch size it has seen."""
