@@ -15,7 +15,7 @@ from PIL import Image
 import linnaea
 from linnaea.cli import main
 from linnaea.predict import session
-from linnaea.predict.outputs import rows_of
+from linnaea.predict.outputs.rows import rows_of
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 ABS = 1e-6

@@ -18,7 +18,7 @@ from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
     from linnaea.predict.inputs import Input
-    from linnaea.predict.outputs import Row
+    from linnaea.predict.outputs.rows import Row
     from linnaea.predict.predictor import Predictor
     from linnaea.predict.restrict import Among
     from linnaea.predict.session import Model
@@ -111,7 +111,7 @@ class Predict:
 def predict(options: Predict) -> int:
     """Answer every photograph; those that cannot be read become rows with a reason."""
     form = _choose_form(options)
-    from linnaea.predict.outputs import append_run
+    from linnaea.predict.outputs.journal import append_run
     from linnaea.predict.session import describe_question
 
     started = datetime.now(UTC)
@@ -138,7 +138,7 @@ def _choose_form(options: Predict) -> Form:
         if options.format in ("parquet", "xlsx"):
             raise UsageError(f"--format {options.format} needs --output FILE")
         return options.format or "table"
-    from linnaea.predict.outputs import FORMS
+    from linnaea.predict.outputs.write import FORMS
 
     form: Form = options.format or cast("Form", FORMS.get(options.output.suffix.lower(), "csv"))
     if form == "table":
@@ -228,7 +228,8 @@ def _say_how_sure(predictor: "Predictor", rank: RankOption) -> None:
 
 def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> list[str]:
     """Print the answers, and return a line for each photograph that failed."""
-    from linnaea.predict.outputs import WRITERS, rows_of
+    from linnaea.predict.outputs.rows import rows_of
+    from linnaea.predict.outputs.write import WRITERS
 
     failed: list[str] = []
 
@@ -274,7 +275,7 @@ def _write_answers(
     output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, object]
 ) -> list[str]:
     """Write the answers to a file, and return a line for each photograph that failed."""
-    from linnaea.predict.outputs import Journal
+    from linnaea.predict.outputs.journal import Journal
 
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(output, question)

@@ -13,7 +13,8 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.predict.outputs import FORMS, Row, rows_of, table_of, write_rows
+from linnaea.predict.outputs.rows import Row, rows_of, table_of
+from linnaea.predict.outputs.write import FORMS, write_rows
 from linnaea.predict.predictor import Answer
 
 SHOWN = 10

@@ -27,7 +27,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import Guess
 from linnaea.predict.inputs import bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
-from linnaea.predict.outputs import make_row, rows_of
+from linnaea.predict.outputs.rows import make_row, rows_of
 from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
 from linnaea.predict.priors import Place, Regions
 from linnaea.predict.restrict import keep_clades, label_finder

@@ -1,0 +1,49 @@
+"""A page with the photographs and their answers."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+import cv2
+import numpy as np
+
+from linnaea.data.images import ImageError
+from linnaea.page import Card, Cards, Page, Section, Text
+from linnaea.predict.inputs import find_input
+from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
+
+CARDS_AT_MOST = 2_000
+THUMBNAIL = 220
+"""The longer side of a photograph on a page, in pixels."""
+
+
+def write_contact_sheet(stream: Writable, rows: Iterable[Row]) -> None:
+    """Write a page with at most :data:`CARDS_AT_MOST` photographs and their answers; a line counts the rest."""
+    groups = by_photograph(rows)
+    cards = [_card(name, of_one) for name, of_one in islice(groups, CARDS_AT_MOST)]
+    n_more = sum(1 for _ in groups)
+    words = f"{len(cards):,} photographs" + (f"; {n_more:,} more are not shown" if n_more else "")
+    note = "The percentages are the model's probabilities among its labels."
+    page = Page("Predictions", words, [Section("Photographs", [Text(note), Cards(cards, width=180)])])
+    stream.write(page.html())
+
+
+def _card(name: str, of_one: list[Row]) -> Card:
+    lines = [f"{finest_name(row)} ({row['score']:.0%})" for row in of_one[:3] if row["status"] == "ok"]
+    lines = lines or [f"{of_one[0]['status']}: {of_one[0]['reason']}"]
+    common = of_one[0]["common_name"]
+    return Card(_thumbnail(name, of_one[0]), alt=name, lines=[lines[0], *([common] if common else []), *lines[1:],
+                                                              name.rpartition("/")[2]])  # fmt: skip
+
+
+def _thumbnail(name: str, row: Row) -> bytes:
+    """Return a small JPEG of the photograph, or a grey one if it cannot be read."""
+    try:
+        picture = find_input(name, box_of(row) if row["bbox"] else None).load(THUMBNAIL)
+    except ImageError:
+        picture = np.full((THUMBNAIL * 3 // 4, THUMBNAIL, 3), 200, np.uint8)
+    scale = THUMBNAIL / max(picture.shape[:2])
+    if scale < 1:
+        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return bytes(jpeg.tobytes())

@@ -1,0 +1,115 @@
+"""The journal of a running command, and the log of runs.
+
+While a command runs, its rows go to ``OUTPUT.journal``, a line per photograph. The output appears at the end, whole.
+Until then the same command resumes from the journal.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from linnaea import __version__
+from linnaea.predict.inputs import Input
+from linnaea.predict.outputs.rows import Row, rows_of
+from linnaea.predict.outputs.write import write_rows
+from linnaea.predict.predictor import Predictor
+from linnaea.storage import atomic_path, explain_os_errors
+
+PACKAGES = ("torch", "open-clip-torch", "numpy", "pillow", "simplejpeg")
+"""Packages whose versions can change an answer's last digits."""
+
+
+class Journal:
+    """The finished photographs and their rows, kept on disk so that they survive ``kill -9``."""
+
+    def __init__(self, output: Path, question: Mapping[str, Any]) -> None:
+        """Open the journal; ``question`` is all that answers depend on, and a journal of another one is discarded."""
+        self.path = output.with_name(f"{output.name}.journal")
+        self._head = json.dumps({"question": dict(question)}, sort_keys=True)
+        self.done = self._read()
+
+    def _read(self) -> set[str]:
+        if not self.path.exists():
+            return self._begin([])
+        lines = self.path.read_text().split("\n")
+        if lines[0] != self._head:
+            return self._begin([])
+        whole = lines[1:-1]  # anything after the last line end is torn
+        return self._begin(whole)
+
+    def _begin(self, lines: list[str]) -> set[str]:
+        with atomic_path(self.path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in [self._head, *lines]))
+        return {json.loads(line)["file_name"] for line in lines}
+
+    def add(self, file_name: str, rows: list[Row]) -> None:
+        with explain_os_errors(self.path), self.path.open("a") as stream:
+            stream.write(json.dumps({"file_name": file_name, "rows": rows}) + "\n")
+
+    def fill(
+        self, predictor: Predictor, inputs: Sequence[Input], on_progress: Callable[[int, int | None], None]
+    ) -> None:
+        """Answer the inputs that are not done yet, and keep their rows."""
+        todo = [*self._unfinished(inputs, predictor.batch_size)]
+        n_before = len(inputs) - len(todo)
+        on_progress(n_before, len(inputs))
+        for done, answer in enumerate(predictor.answer(todo), start=n_before + 1):
+            if answer.input.name not in self.done:
+                self.add(answer.input.name, rows_of(answer))
+            on_progress(done, len(inputs))
+
+    def _unfinished(self, inputs: Sequence[Input], batch_size: int) -> Iterator[Input]:
+        """Yield all inputs of each batch that lacks one: in the same batch an image gets the same bits."""
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size]
+            if any(one.name not in self.done for one in batch):
+                yield from batch
+
+    def rows(self, order: Iterable[str]) -> Iterator[Row]:
+        """Yield all rows, photographs in the given order."""
+        place_of: dict[str, int] = {}
+        with self.path.open("rb") as stream:
+            place = len(stream.readline())
+            for line in stream:
+                place_of[json.loads(line)["file_name"]] = place
+                place += len(line)
+            for name in order:
+                stream.seek(place_of[name])
+                yield from json.loads(stream.readline())["rows"]
+
+    def finish(self, output: Path, form: str, order: Iterable[str]) -> None:
+        """Write the output in one step and remove the journal."""
+        write_rows(output, form, self.rows(order))
+        self.path.unlink()
+
+
+def append_run(path: Path, facts: Mapping[str, Any], started: datetime) -> None:
+    """Append a run to ``path`` (JSON lines, UTF-8): the time, the package versions, and ``facts``.
+
+    Raises:
+        LinnaeaError: the file cannot be written.
+    """
+    ended = datetime.now(UTC)
+    line = {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round((ended - started).total_seconds(), 3),
+        "linnaea": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": platform.node(),
+        "folder": str(Path.cwd()),
+        "command": sys.argv,
+        **facts,
+    }
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())

@@ -1,0 +1,57 @@
+"""The formats of predictions, and the one place that writes a file of them."""
+
+import json
+from collections.abc import Callable, Iterable
+from csv import DictWriter
+from pathlib import Path
+
+from linnaea.predict.outputs.camtrapdp import write_camtrapdp
+from linnaea.predict.outputs.contact_sheet import write_contact_sheet
+from linnaea.predict.outputs.megadetector import write_megadetector
+from linnaea.predict.outputs.rows import Row, Writable, table_of
+from linnaea.storage import atomic_path
+from linnaea.taxonomy.columns import ANSWER_COLUMNS
+
+FORMS = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+    ".html": "html",
+    ".json": "megadetector",
+}
+"""The format for each file suffix."""
+
+
+def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
+    writer = DictWriter(stream, ANSWER_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def write_jsonl(stream: Writable, rows: Iterable[Row]) -> None:
+    for row in rows:
+        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "megadetector": write_megadetector,
+    "camtrapdp": write_camtrapdp,
+    "html": write_contact_sheet,
+}
+
+
+def write_rows(output: Path, form: str, rows: Iterable[Row]) -> None:
+    """Write a file of predictions in one step; ``form`` is one of :data:`FORMS` or of :data:`WRITERS`."""
+    with atomic_path(output) as partial:
+        match form:
+            case "parquet":
+                table_of(rows).write_parquet(partial)
+            case "xlsx":
+                with partial.open("wb") as stream:
+                    table_of(rows).write_excel(stream, worksheet="predictions")
+            case _:
+                with partial.open("w", encoding="utf-8", newline="") as text:
+                    WRITERS[form](text, rows)
