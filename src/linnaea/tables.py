@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.storage import explain_os_errors
+from linnaea.storage import atomic_path, explain_os_errors
 
 if TYPE_CHECKING:
     import polars as pl
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 """Endings of files that are read as tables where a list of names is accepted as well."""
+
+WRITTEN_SUFFIXES = (".csv", ".tsv", ".parquet")
+"""Endings of the tables that :func:`write_table` writes."""
 
 NOT_NAMES = frozenset(
     {"", "na", "n/a", "nan", "none", "null", "not_classified", "not classified", "unclassified", "unknown",
@@ -183,6 +186,24 @@ def read_list(path: Path, *, encoding: str | None = None) -> Table:
 def is_table(path: Path) -> bool:
     """Return whether a file is read as a table, by its ending, where a list of names is accepted as well."""
     return path.name.lower().endswith(TABLE_SUFFIXES)
+
+
+def check_table_name(path: Path) -> None:
+    """Raise a UsageError if :func:`write_table` cannot tell a form from the ending of ``path``."""
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+        raise UsageError(f"{path}: unknown file type; choose one of {', '.join(WRITTEN_SUFFIXES)}")
+
+
+def write_table(table: "pl.DataFrame", path: Path) -> None:
+    """Write a table as Parquet, TSV or, with any other ending, CSV. An empty string becomes an empty cell of a text."""
+    import polars as pl
+
+    with atomic_path(path) as partial:
+        if path.suffix.lower() == ".parquet":
+            table.write_parquet(partial)
+            return
+        blank = table.with_columns(pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)))
+        blank.write_csv(partial, separator="\t" if path.suffix.lower() == ".tsv" else ",")
 
 
 def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:

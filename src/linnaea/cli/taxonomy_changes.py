@@ -27,7 +27,7 @@ class Diff:
 
 def diff(options: Diff) -> int:
     """Print counts and examples of the changes, or write all of them."""
-    from linnaea.data.migration import check_table_name, write_table
+    from linnaea.tables import check_table_name, write_table
     from linnaea.taxonomy.browse import diff_checklists
     from linnaea.taxonomy.changes import KINDS
 

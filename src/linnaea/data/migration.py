@@ -13,18 +13,14 @@ import polars as pl
 
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.storage import atomic_path, explain_os_errors, write_atomically
-from linnaea.tables import match_columns, need_columns, read_table
+from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.tables import check_table_name, match_columns, need_columns, read_table, write_table
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels, migrate_taxa
 
 PENDING = ".migration"
 _MANIFEST = "manifest.json"
-
-
-TABLES = (".csv", ".tsv", ".parquet")
-"""Endings of the tables that a migration writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +62,6 @@ def migrate(
     result = migrate_labels(table, _between(old, new), column=column)
     write_table(result.rename(headers), target)
     return Migrated(output=target, counts=count_statuses(result))
-
-
-def check_table_name(path: Path) -> None:
-    """Raise a UsageError where the ending of ``path`` is not one of :data:`TABLES`."""
-    if path.suffix.lower() not in TABLES:
-        raise UsageError(f"{path}: unknown file type; choose one of {', '.join(TABLES)}")
-
-
-def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Write a table as CSV, TSV or Parquet, by the ending of ``path``."""
-    with atomic_path(path) as partial:
-        if path.suffix.lower() == ".parquet":
-            table.write_parquet(partial)
-        else:
-            table.write_csv(partial, separator="\t" if path.suffix.lower() == ".tsv" else ",")
 
 
 def _between(old: str | Checklist, new: str | Checklist) -> Migration:

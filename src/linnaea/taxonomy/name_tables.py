@@ -10,8 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import UsageError
-from linnaea.storage import atomic_path
-from linnaea.tables import find_column, read_list, read_table
+from linnaea.tables import find_column, read_list, read_table, write_table
 from linnaea.taxonomy.columns import RESULT_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import Status
@@ -88,12 +87,5 @@ def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl
     taken = set(table.rows.columns)
     ours = {name: f"resolved_{name}" if name in taken else name for name in RESULT_COLUMNS}
     both = pl.concat([table.rows, resolved.rename(ours)], how="horizontal")
-    with atomic_path(output) as partial:
-        if output.suffix.lower() == ".parquet":
-            both.write_parquet(partial)
-        else:
-            # Write empty strings as empty cells instead of two quotes.
-            strings = [name for name, kind in both.schema.items() if kind == pl.String]
-            blank = both.with_columns(pl.when(pl.col(c) != "").then(pl.col(c)).alias(c) for c in strings)
-            blank.write_csv(partial, separator="\t" if output.suffix.lower() == ".tsv" else ",")
+    write_table(both, output)
     return resolved
