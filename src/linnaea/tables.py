@@ -31,12 +31,6 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".xlsx", ".csv.gz", ".tsv.
 WRITTEN_SUFFIXES = (".csv", ".tsv", ".parquet")
 """Endings of the tables that :func:`write_table` writes."""
 
-NOT_NAMES = frozenset(
-    {"", "na", "n/a", "nan", "none", "null", "not_classified", "not classified", "unclassified", "unknown",
-     "unidentified", "undefined", "-"}
-)  # fmt: skip
-"""The null words of tables, in lower case: all readers of taxa read them as a missing name."""
-
 SEPARATORS = (",", ";", "\t", "|")
 
 _HEAD_BYTES = 1 << 20

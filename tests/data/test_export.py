@@ -37,9 +37,9 @@ from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError
-from linnaea.tables import NOT_NAMES
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.row import tidy_name
 from linnaea.taxonomy.taxon import Taxon
 
 FORMATS: tuple[Format, ...] = ("parquet", "catalog", "webdataset", "imagefolder")
@@ -284,7 +284,7 @@ def test_class_folders_are_read_as_inat21s() -> None:
 NAMES = (
     st.text("abcdé×-_/'\" .,", max_size=6)
     .map(lambda text: " ".join(text.split()))
-    .filter(lambda text: text == "" or text.lower() not in NOT_NAMES)
+    .filter(lambda text: text == tidy_name(text))
 )
 EPITHETS = st.from_regex("|×?[abcdé]([abcdé-]{0,3}[abcdé])?", fullmatch=True)
 """What a data set can hold as an epithet: readers drop authors and words for no name."""

@@ -89,6 +89,16 @@ def test_every_occurrence_is_counted_or_not(occurrences: Path, tmp_path: Path, m
     assert by_species == {"Parus major": 600, "Parus minor": 400}
 
 
+def test_absences_and_fossils_are_no_presences(tmp_path: Path) -> None:
+    header = "species,decimalLatitude,decimalLongitude,month,occurrenceStatus,basisOfRecord,individualCount"
+    rows = ["PRESENT,HUMAN_OBSERVATION,1", "ABSENT,HUMAN_OBSERVATION,", "absent,,3", "PRESENT,FOSSIL_SPECIMEN,1",
+            "present,FossilSpecimen,", ",HUMAN_OBSERVATION,0", ",,", "PRESENT,,0"]  # fmt: skip
+    lines = [header, *(f"Parus major,52.52,13.40,5,{row}" for row in rows), "NA,52.52,13.40,5,PRESENT,,"]
+    (tmp_path / "o.csv").write_text("\n".join(lines) + "\n")
+    assert make_regions(tmp_path / "o.csv", tmp_path / "r.parquet") == (3, 6)
+    assert Regions.open(tmp_path / "r.parquet").counts["scientific_name"].unique().to_list() == ["Parus major"]
+
+
 def test_a_place_boosts_what_lives_there(bank: LabelBank, occurrences: Path, tmp_path: Path) -> None:
     make_regions(occurrences, tmp_path / "r.parquet")
     regions = Regions.open(tmp_path / "r.parquet")

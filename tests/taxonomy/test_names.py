@@ -261,6 +261,25 @@ def test_a_taxon_from_a_label_alone(label: str, taxon: Taxon) -> None:
     assert taxon_from_label(label) == taxon
 
 
+@pytest.mark.parametrize(
+    ("label", "name", "vernacular"),
+    [
+        ("Turdus merula_Merle noir", "Turdus merula", "Merle noir"),
+        ("Turdus merula_Koltrast", "Turdus merula", "Koltrast"),
+        ("Cyanistes caeruleus_Blåmes", "Cyanistes caeruleus", "Blåmes"),
+        ("Corvus corone_Corneille noire", "Corvus corone", "Corneille noire"),
+        ("Merle noir_Turdus merula", "Turdus merula", "Merle noir"),
+        ("Dog_Dog", "Dog", "Dog"),
+        ("Power tools_Power tools", "", "Power tools"),
+        ("pica_pica", "Pica pica", "pica pica"),
+    ],
+)
+def test_a_pair_of_names_is_cut_at_its_one_underscore(label: str, name: str, vernacular: str) -> None:
+    parsed = parse_label(label)
+    assert isinstance(parsed, ParsedName)
+    assert (parsed.name, parsed.vernacular, parsed.authorship) == (name, vernacular, "")
+
+
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_a_taxon_from_any_text_or_a_reason(label: str) -> None:

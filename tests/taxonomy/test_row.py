@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from linnaea.taxonomy.columns import ANSWER_COLUMNS, NAME_COLUMNS, answer_names
-from linnaea.taxonomy.row import NO_NAME, read_binomials, read_taxon
+from linnaea.taxonomy.columns import ANSWER_COLUMNS, NAME_COLUMNS, answer_names, match_name_columns
+from linnaea.taxonomy.row import NO_NAME, read_binomials, read_taxon, tidy_name, tidy_names
 from linnaea.taxonomy.taxon import Taxon
 
 
@@ -44,6 +44,48 @@ def test_null_words_are_no_names() -> None:
     assert read_taxon(empty, "n/a") == NO_NAME
     assert read_taxon(empty | {"common_name": "Magpie"}) == Taxon.of(common_name="Magpie")
     assert read_taxon(empty | {"genus": "Pica", "common_name": "NaN"}) == Taxon.of(genus="Pica")
+
+
+NULL_WORDS = ["nan", "NA", "None", "Unknown", "not_classified", "unidentified", "Blank", "Animal", "No CV Result",
+              "empty", "CV Needed", "Nothing here", "Undefined", "N/A", "-", "indet.", "NOTHINGHERE",
+              "no_cv_result"]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", NULL_WORDS)
+def test_a_null_word_is_no_taxon_in_any_column(word: str) -> None:
+    assert read_taxon(dict.fromkeys(NAME_COLUMNS, word)) == NO_NAME
+    assert read_taxon(dict.fromkeys(NAME_COLUMNS, word) | {"class": "Mammalia"}) == Taxon.of({"class": "Mammalia"})
+    assert isinstance(read_taxon({}, word), str)
+
+
+def test_cells_and_columns_of_names_are_tidied_alike() -> None:
+    cells = [*NULL_WORDS, " Pica\tpica ", "7", "sp. 3BZ", "sp.", "Animalia", "Blankia", "No", "unknown sp."]
+    assert pl.DataFrame({"a": cells}).select(tidy_names(pl.col("a"))).to_series().to_list() == list(
+        map(tidy_name, cells)
+    )
+    assert [tidy_name(cell) for cell in cells[-7:]] == ["7", "sp. 3BZ", "", "Animalia", "Blankia", "No", ""]
+
+
+@pytest.mark.parametrize(
+    ("kingdom", "ours"),
+    [("Metazoa", "Animalia"), ("viridiplantae", "Plantae"), ("Animals", "Animalia"), ("Animalia", "Animalia"),
+     ("Fungi", "Fungi"), ("Eubacteria", "Bacteria"), ("Terrabacteria", "Terrabacteria")],
+)  # fmt: skip
+def test_a_kingdom_of_another_school_is_written_as_ours(kingdom: str, ours: str) -> None:
+    assert read_taxon({"kingdom": kingdom, "genus": "Nemo"}) == Taxon.of(kingdom=ours, genus="Nemo")
+
+
+def test_columns_of_other_layouts_are_known() -> None:
+    inaturalist = [f"taxon_{rank}_name" for rank in NAME_COLUMNS[:7]]
+    assert match_name_columns([*inaturalist, "id"]) == dict(zip(inaturalist, NAME_COLUMNS[:7], strict=True))
+    assert match_name_columns(["genus", "specificEpithet", "vernacularName", "scientificName"]) == {
+        "specificEpithet": "species", "vernacularName": "common_name", "scientificName": "scientific_name",
+    }  # fmt: skip
+    assert match_name_columns(["species name", "scientific name"]) == {
+        "species name": "common_name", "scientific name": "scientific_name",
+    }  # fmt: skip
+    assert match_name_columns(["species name"]) == {}, "it may be a scientific name"
+    assert match_name_columns(["Scientific Name"], kept=["Scientific Name"]) == {}
 
 
 def test_ranks_come_before_names_and_names_before_labels() -> None:

@@ -135,7 +135,7 @@ def regions(options: RegionsOf) -> int:
             options.occurrences, options.output, resolution=options.resolution, on_progress=on_progress
         )
     if n_bad:
-        warn(f"{options.occurrences}: {n_bad:,} rows have no coordinates or no species and are not counted")
+        warn(f"{options.occurrences}: {n_bad:,} rows are not counted: no coordinates, no species, absent or a fossil")
     print(f"{n_good:,} occurrences: {options.output}", flush=True)
     return SOME_FAILED if n_bad else DONE
 

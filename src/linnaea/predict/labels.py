@@ -30,7 +30,7 @@ from linnaea.progress import progress_bar
 from linnaea.storage import atomic_path, cache_dir, write_atomically
 from linnaea.tables import find_column, is_table, read_list, read_table
 from linnaea.taxonomy.checklists.store import Checklist
-from linnaea.taxonomy.columns import NAME_COLUMNS
+from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -276,6 +276,7 @@ def _taxa_of_list(path: Path) -> list[Taxon]:
 
 def _taxa_of_table(path: Path) -> list[Taxon]:
     table = read_table(path, columns=NAME_COLUMNS).rows
+    table = table.rename(match_name_columns(table.columns))
     ranked = any(rank in table.columns for rank in RANK_LABELS)
     label = find_column(table.columns, "scientific_name", "label", "name", "common_name")
     if not ranked and not label:

@@ -5,7 +5,7 @@ picture wins against any place.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
 from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
-from linnaea.taxonomy.row import read_binomials
+from linnaea.taxonomy.row import read_binomials, tidy_names
 
 EVERY_OTHER = "*"
 """The name of the row that gives the weight of all taxa that a file of weights does not name (else 1)."""
@@ -245,7 +245,7 @@ def make_regions(
     """Count the occurrences of a GBIF download per cell.
 
     The download is the simple tab-separated table, or any table with its columns. Return the number of rows that were
-    counted, and of those that were not (no coordinates, no species).
+    counted, and of those that were not (no coordinates, no species, recorded as absent, a fossil).
 
     Raises:
         LinnaeaError: the file cannot be read, or h3 is not installed.
@@ -259,7 +259,8 @@ def make_regions(
     for block in _iter_occurrences(occurrences):
         n_rows += block.height
         good = block.filter(
-            pl.col("lat").is_between(-90, 90) & pl.col("lon").is_between(-180, 180) & (pl.col("scientific_name") != "")
+            pl.col("lat").is_between(-90, 90) & pl.col("lon").is_between(-180, 180) & (pl.col("scientific_name") != ""),
+            "present",
         ).with_columns(pl.col("lat").round(3), pl.col("lon").round(3), pl.col("month").fill_null(0).cast(pl.Int8))
         spots = good.select("lat", "lon").unique()
         cells = [int(h3.latlng_to_cell(lat, lon, resolution)) for lat, lon in spots.iter_rows()]
@@ -285,7 +286,21 @@ def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
             pl.col(spelled.get(name, name)).cast(types[ours], strict=False).alias(ours)
             for name, ours in _COLUMNS.items()
         ]
+        wanted[-1] = tidy_names(wanted[-1])
+        wanted.append(_is_presence(columns).alias("present"))
         yield from table.select(wanted).collect_batches(chunk_size=_ROWS_AT_ONCE)
+
+
+def _is_presence(columns: Sequence[str]) -> pl.Expr:
+    """Return whether each occurrence says that the species lives there: not recorded as absent, and not a fossil."""
+
+    def cells(term: str) -> pl.Expr:
+        column = find_column(columns, term)
+        return pl.col(column).cast(pl.String).fill_null("").str.to_lowercase() if column else pl.lit("")
+
+    none_seen = cells("individualCount").str.contains(r"^0+(\.0*)?$") & (cells("occurrenceStatus") == "")
+    is_fossil = cells("basisOfRecord").str.contains("fossil")
+    return ~(cells("occurrenceStatus").str.starts_with("absen") | none_seen | is_fossil)
 
 
 _UNREADABLE = (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError)

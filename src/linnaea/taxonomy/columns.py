@@ -8,12 +8,44 @@
   ``species_epithet`` the epithet.
 """
 
+from collections.abc import Collection, Sequence
+
+from linnaea.tables import find_column
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
 NAME_COLUMNS = (*RANK_LABELS, "scientific_name", "common_name")
 """Columns of input tables and of ``taxa.parquet``. An input ``species`` that begins with its genus is read as a
 binomial (:func:`linnaea.taxonomy.row.read_taxon`)."""
+
+_OTHER_HEADERS: dict[str, tuple[str, ...]] = {
+    **{rank: (f"taxon_{rank}_name",) for rank in RANK_LABELS},  # iNaturalist's export of observations
+    "species": ("taxon_species_name", "specificEpithet", "species_epithet", "specific_epithet"),
+    "scientific_name": ("scientificName", "scientific name"),
+    "common_name": ("vernacularName", "vernacular_name", "common name"),
+}
+"""Headers of exports that mean one of :data:`NAME_COLUMNS`, by that column."""
+
+_NAME_BESIDE_SCIENTIFIC = ("species name",)
+"""Headers of common names where another column has the scientific name (observation.org's export)."""
+
+
+def find_name_column(columns: Sequence[str], name: str) -> str:
+    """Return the header of the column that means ``name`` (one of :data:`NAME_COLUMNS`), or ``""``.
+
+    The layouts of iNaturalist's, Wildlife Insights', GBIF's and observation.org's exports are known.
+    """
+    found = find_column(columns, name, *_OTHER_HEADERS.get(name, ()))
+    if not found and name == "common_name" and find_name_column(columns, "scientific_name"):
+        found = find_column(columns, *_NAME_BESIDE_SCIENTIFIC)
+    return found
+
+
+def match_name_columns(columns: Sequence[str], kept: Collection[str] = ()) -> dict[str, str]:
+    """Map the headers that mean one of :data:`NAME_COLUMNS` to it; headers in ``kept`` keep their name."""
+    found = {find_name_column(columns, name): name for name in reversed(NAME_COLUMNS) if name not in columns}
+    return {header: name for header, name in found.items() if header and header not in kept}
+
 
 RESULT_COLUMNS = ("status", "matched_name", "rank", *NAME_COLUMNS, "checklist", "note")
 """Columns that ``taxonomy resolve`` adds, one row per name."""

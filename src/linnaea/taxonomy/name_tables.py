@@ -11,7 +11,7 @@ import polars as pl
 
 from linnaea.errors import UsageError
 from linnaea.tables import find_column, read_list, read_table, write_table
-from linnaea.taxonomy.columns import RESULT_COLUMNS
+from linnaea.taxonomy.columns import RESULT_COLUMNS, find_name_column
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import Status
 from linnaea.taxonomy.row import read_binomials
@@ -47,7 +47,7 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
     table = read_list(path) if is_list else read_table(path, as_text=False, keep_ragged=True)
     rows = table.rows
     first = "scientific_name" if rows.width != 1 else rows.columns[0]
-    found = find_column(rows.columns, column or first)
+    found = find_column(rows.columns, column) if column else find_name_column(rows.columns, first)
     if column and not found:
         raise UsageError(f"{path}: no column {column!r}; there are {', '.join(rows.columns[:20])}")
     names = None if found else read_binomials(rows)
@@ -56,7 +56,7 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
         names = rows[found].cast(pl.String, strict=False) if found else None
     if names is None:
         raise UsageError(f"{path}: no column of names; choose one with --column: {', '.join(rows.columns[:20])}")
-    ranks = {rank: find_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
+    ranks = {rank: find_name_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
     given = [pl.col(header).cast(pl.String).alias(rank) for rank, header in ranks.items() if header not in ("", found)]
     return NameTable(rows=rows, names=names, given=rows.select(given) if given else None, problems=table.problems)
 

@@ -30,12 +30,16 @@ class LabelReading:
 
 
 PLACEHOLDER = re.compile(
-    r"(?:\(?(?:un|not |non |in)[ _-]?(?:identified|identifiable|known|classified|determined|assigned|named|sorted|sure)"
-    r"\)?(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|please ?help|no ?id|"
-    r"no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|"
-    r"spp?\.?(?: ?\d+)?|species|blank|empty|[\W\d_]+)",
+    r"(?:\(?(?:un|not |non |in)[ _-]?(?:identified|identifiable|known|classified|determined|assigned|named|sorted|sure|"
+    r"defined)\)?(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|please ?help|"
+    r"no ?id|no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|"
+    r"spp?\.?(?: ?\d+)?|species|[\W\d_]+|not[ _]classified|"
+    # the classes of camera-trap exports that are not taxa
+    r"blank|empty|animal|no[ _]?animals?|no[ _]cv[ _]result|cv[ _](?:needed|failed)|misfire|false[ _]trigger|"
+    r"nothing[ _]?here|setup[ _/]?pickup|time[ _-]?lapse)",
     re.IGNORECASE,
 )
+"""The null words: labels and cells that stand for no taxon. Every reader of names uses this rule."""
 _IDENTIFIER = re.compile(r"(?:BOLD[: ][A-Z]{3}\d+|SH\d+\.\d+FU|OTU[ _-]?\d+|[A-Z]{1,4}\d{4,}|\d+)", re.IGNORECASE)
 _SPLIT_CAMEL = re.compile(r"(?<=[a-zà-ÿ])(?=[A-Z×])|(?<=[A-Z×])(?=[A-Z][a-z])")
 _CAMEL = re.compile(r"[A-Z][a-zà-ÿ]+(?:[X×]?[A-Z][a-zà-ÿ-]+)+\d*")
@@ -209,6 +213,8 @@ def read_label(label: str) -> LabelReading | Rejection:
     text = tidy(label)
     if not text:
         return Rejection(text=text, reason="the label is empty")
+    if pair := _pair(text):
+        return pair
     separate_fields = re.split(r"_{2,}", text)
     if len(separate_fields) > 1 and len(separate_fields[0]) > 2:
         text = separate_fields[0]
@@ -218,6 +224,29 @@ def read_label(label: str) -> LabelReading | Rejection:
     if _IDENTIFIER.fullmatch(text):
         return Rejection(text=text, reason="an identifier, not a name")
     return _bracketed(text) or _plain(text)
+
+
+_PAIR = re.compile(r"([^_]+)_([^_]+)")
+_BINOMIAL = re.compile(r"[A-Z][a-zë-]+ (?:[×x] )?[a-zë-]{2,}(?: [a-zë-]{2,})?")
+
+
+def _pair(text: str) -> LabelReading | None:
+    """Read "Turdus merula_Merle noir": a scientific name and a name in any language, cut at the one underscore.
+
+    BirdNET's lists are written so; a sound that is not a species has one name twice ("Dog_Dog").
+    """
+    match = _PAIR.fullmatch(text)
+    if match is None:
+        return None
+    first, second = match[1].strip(), match[2].strip()
+    if first == second and first.split(" ")[-1][1:].islower() and first[:1].isupper():
+        return LabelReading(text=first, scientific="" if " " in first else first, vernacular=first)
+    if " " not in text or PLACEHOLDER.fullmatch(second):
+        return None
+    for scientific, other in ((first, second), (second, first)):
+        if _BINOMIAL.fullmatch(scientific) and looks_latin(_second(scientific)):
+            return LabelReading(text=text.replace("_", " "), scientific=scientific, vernacular=other)
+    return None
 
 
 def _words(text: str) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 
 import polars as pl
 
-from linnaea.tables import NOT_NAMES, find_column
+from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS
+from linnaea.taxonomy.columns import find_name_column
 from linnaea.taxonomy.names import parse_label, taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
-from linnaea.taxonomy.readings import Rejection
+from linnaea.taxonomy.readings import PLACEHOLDER, Rejection
 from linnaea.taxonomy.taxon import Taxon
 
 NO_NAME = "no name at any rank"
@@ -22,8 +23,9 @@ def read_taxon(
 ) -> Taxon | str:
     """Read the taxon of a row, or return the reason why it has none.
 
-    The rank columns are used first, then ``scientific_name``, then ``label``, then ``common_name`` alone. Words for
-    unknown values (:data:`linnaea.tables.NOT_NAMES`) are not names. ``species`` may be an epithet or a whole name, with
+    The rank columns are used first, then ``scientific_name``, then ``label``, then ``common_name`` alone. Null words
+    (:data:`linnaea.taxonomy.readings.PLACEHOLDER`) are not names. A kingdom of another school is written as ours
+    (Metazoa is Animalia). ``species`` may be an epithet or a whole name, with
     or without its author. Text after the epithet is dropped if it belongs to a name, and kept if it is a code (BOLD's
     "sp. 3BZ"). A given species never becomes empty.
 
@@ -33,6 +35,7 @@ def read_taxon(
         label_to_taxon: The reader of ``scientific_name`` and ``label``.
     """
     ranks = {rank: tidy_name(row.get(rank)) for rank in RANK_LABELS}
+    ranks["kingdom"] = KINGDOMS_OF_OTHER_SCHOOLS.get(ranks["kingdom"].lower(), ranks["kingdom"])
     common_name = tidy_name(row.get("common_name"))
     if any(ranks.values()):
         genus, epithet = _read_species(ranks["genus"], ranks["species"])
@@ -55,26 +58,30 @@ def read_binomials(table: pl.DataFrame) -> pl.Series | None:
     A species that begins with a capital is a whole name, and a genus without a species is a name by itself. Return
     ``None`` if the table lacks either column.
     """
-    columns = [find_column(table.columns, rank) for rank in ("genus", "species")]
+    columns = [find_name_column(table.columns, rank) for rank in ("genus", "species")]
     if not all(columns):
         return None
-    genus, species = (_known(pl.col(column)) for column in columns)
+    genus, species = (tidy_names(pl.col(column)) for column in columns)
     whole = species.str.contains(r"^\p{Lu}\S* \S") | (genus == "")
     return table.select(name=pl.when(whole).then(species).otherwise(pl.concat_str(genus, species, separator=" ")))[
         "name"
     ].str.strip_chars()
 
 
-def _known(cells: pl.Expr) -> pl.Expr:
+def tidy_names(cells: pl.Expr) -> pl.Expr:
     """Return the cells of a column as :func:`tidy_name` does for one cell."""
     text = cells.cast(pl.String, strict=False).fill_null("").str.replace_all(r"[\s\pC]+", " ").str.strip_chars()
-    return pl.when(text.str.to_lowercase().is_in(sorted(NOT_NAMES))).then(pl.lit("")).otherwise(text)
+    null = text.str.contains(rf"^(?i:{PLACEHOLDER.pattern})$") & ~text.str.contains(r"[0-9]")
+    return pl.when(~null).then(text).otherwise(pl.lit(""))
 
 
 def tidy_name(cell: str | None) -> str:
-    """Return a cell without stray white space and control characters, or ``""`` if it is a word for unknown values."""
+    """Return a cell without stray white space and control characters, or ``""`` if it is a null word.
+
+    A word with digits is kept: it may be the number of a class or the code of a species.
+    """
     text = " ".join("".join(c if c.isprintable() else " " for c in cell or "").split())
-    return "" if text.lower() in NOT_NAMES else text
+    return "" if PLACEHOLDER.fullmatch(text) and not any(c in "0123456789" for c in text) else text
 
 
 def _read_species(genus: str, species: str) -> tuple[str, str]:

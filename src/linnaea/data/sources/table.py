@@ -9,7 +9,7 @@ from typing import Any
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.errors import UsageError
 from linnaea.tables import need_columns, read_table
-from linnaea.taxonomy.columns import NAME_COLUMNS
+from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.row import read_taxon
 from linnaea.taxonomy.taxon import Taxon
@@ -49,6 +49,7 @@ class TableSource:
         known = (*columns, self.source_column, *NAME_COLUMNS, *LICENCE_FACTS)
         table = read_table(self.table, columns=known).rows
         need_columns(table.columns, self.table, *columns)
+        table = table.rename(match_name_columns(table.columns, columns))
         if not self.label_column and not {*NAME_COLUMNS} & {*table.columns}:
             raise UsageError(
                 f"{self.table}: give --label-column, or a table with rank columns,"

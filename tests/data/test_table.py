@@ -1,0 +1,74 @@
+"""Tables of photographs in the layouts that other programs export."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from linnaea.data.sources import Record, Rejected
+from linnaea.data.sources.table import TableSource
+
+WILDLIFE_INSIGHTS = "image_id,location,is_blank,identified_by,class,order,family,genus,species,common_name,license"
+INATURALIST = ("id,observed_on,image_url,license,species_guess,scientific_name,common_name,iconic_taxon_name,taxon_id,"
+               "taxon_kingdom_name,taxon_phylum_name,taxon_class_name,taxon_order_name,taxon_family_name,"
+               "taxon_subfamily_name,taxon_genus_name,taxon_species_name")  # fmt: skip
+OBSERVATION_ORG = "id,date,species name,scientific name,species group,photo"
+
+
+def read(folder: Path, header: str, rows: list[str], path_column: str) -> list[tuple[str, ...] | str]:
+    """Return the seven ranks and the common name of each row, or the reason why it has none."""
+    (folder / "images.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert {len(row) for row in csv.reader((folder / "images.csv").open())} == {header.count(",") + 1}
+    items = list(TableSource(table=folder / "images.csv", root=folder, path_column=path_column).records())
+    return [
+        (*item.taxon.lineage, item.taxon.common_name) if isinstance(item, Record) else item.reason for item in items
+    ]
+
+
+def test_wildlife_insights(tmp_path: Path) -> None:
+    nothing = ",".join(["No CV Result"] * 6)
+    rows = [
+        "a,gs://b/a.jpg,0,Ann,Mammalia,Carnivora,Felidae,Lynx,rufus,Bobcat,CC-BY",
+        "b,gs://b/b.jpg,1,Computer vision,,,,,,Blank,CC-BY",
+        f"c,gs://b/c.jpg,0,Computer vision,{nothing},CC-BY",
+        "d,gs://b/d.jpg,0,Ann,Mammalia,Rodentia,,,,Rodent,CC-BY",
+        "e,gs://b/e.jpg,0,Computer vision,,,,,,Animal,CC-BY",
+    ]
+    assert read(tmp_path, WILDLIFE_INSIGHTS, rows, "location") == [
+        ("", "", "Mammalia", "Carnivora", "Felidae", "Lynx", "rufus", "Bobcat"),
+        "no name at any rank",
+        "no name at any rank",
+        ("", "", "Mammalia", "Rodentia", "", "", "", "Rodent"),
+        "no name at any rank",
+    ]
+
+
+def test_inaturalist(tmp_path: Path) -> None:
+    lineage = "Animalia,Chordata,Aves,Passeriformes,Corvidae"
+    rows = [
+        f"1,2024-05-01,a.jpg,CC-BY,a magpie,Pica pica,Eurasian Magpie,Aves,7,{lineage},,Pica,Pica pica",
+        f"2,2024-05-01,b.jpg,CC-BY,,Corvidae,Crows,Aves,8,{lineage},,,",
+        "3,2024-05-01,c.jpg,CC0,,,,,,,,,,,,,",
+    ]
+    aves = ("Animalia", "Chordata", "Aves", "Passeriformes", "Corvidae")
+    assert read(tmp_path, INATURALIST, rows, "image_url") == [
+        (*aves, "Pica", "pica", "Eurasian Magpie"),
+        (*aves, "", "", "Crows"),
+        "no name at any rank",
+    ]
+
+
+def test_observation_org(tmp_path: Path) -> None:
+    rows = ["1,2024-05-01,Eurasian Magpie,Pica pica,Birds,a.jpg", "2,2024-05-01,unknown,,Birds,b.jpg"]
+    magpie = ("", "", "", "", "", "Pica", "pica", "Eurasian Magpie")
+    assert read(tmp_path, OBSERVATION_ORG, rows, "photo") == [magpie, "no name at any rank"]
+
+
+@pytest.mark.parametrize("column", ["label", "scientific_name"])
+def test_a_column_that_was_chosen_keeps_its_meaning(tmp_path: Path, column: str) -> None:
+    (tmp_path / "t.csv").write_text(f"filepath,{column}\na.jpg,Pica pica\nb.jpg,No CV Result\n")
+    source = TableSource(table=tmp_path / "t.csv", root=tmp_path, path_column="filepath", label_column=column)
+    good, bad = source.records()
+    assert isinstance(good, Record)
+    assert good.taxon.scientific_name == "Pica pica"
+    assert isinstance(bad, Rejected)
