@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import write_atomically
+from linnaea.storage import explain_os_errors, open_regular, read_json, write_atomically
 
 OnProgress: TypeAlias = Callable[[int, int | None], None]
 """Called with the number of finished records and the total (``None`` if it is unknown)."""
@@ -58,7 +58,7 @@ def claim_folder(
     """
     path = directory / marker
     if path.exists():
-        earlier = path.read_text()
+        earlier = _read_claim(path)
         difference = why_other(earlier) if why_other else "" if earlier == content else "from other inputs or options"
         if difference:
             raise LinnaeaError(f"{directory}: holds {kind} {difference}; {remedy}")
@@ -72,14 +72,19 @@ def claim_folder(
     return False
 
 
+def _read_claim(path: Path) -> str:
+    with explain_os_errors(path), open_regular(path) as stream:
+        return stream.read().decode("utf-8", "replace")
+
+
 def read_finished(manifest: Path, fingerprint: str, *, kind: str, remedy: str = CHOOSE_ANOTHER) -> dict[str, Any]:
     """Return the manifest of a finished job.
 
     Raises:
         LinnaeaError: The manifest is that of another job: its ``fingerprint`` differs.
     """
-    content: dict[str, Any] = json.loads(manifest.read_text())
-    if content["fingerprint"] != fingerprint:
+    content = read_json(manifest, kind=kind)
+    if content.get("fingerprint") != fingerprint:
         raise LinnaeaError(f"{manifest.parent}: holds {kind} from other inputs or options; {remedy}")
     return content
 

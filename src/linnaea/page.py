@@ -53,6 +53,11 @@ class Table:
     limit: int = 200
 
 
+def plot_label(name: str) -> str:
+    """Return a name as matplotlib is to draw it: dollar signs are not the marks of a formula."""
+    return name.replace("$", r"\$")
+
+
 @dataclass(frozen=True)
 class Figure:
     """A matplotlib figure, or the bytes of a PNG or JPEG; ``alt`` is its alternative text."""

@@ -1,15 +1,115 @@
-"""Write files atomically, explain disk errors, and find the cache folder."""
+"""Open files safely, write them atomically, explain disk errors, and find the cache folder."""
 
 import errno
+import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from linnaea.errors import LinnaeaError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+_SPECIAL = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
+            (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
+
+
+def resolve_inside(folder: Path, name: str, *, follow_links: bool = False) -> Path:
+    """Return the path of ``name`` below ``folder``; every path that is read from a file goes through this function.
+
+    A link may lead out of the folder only with ``follow_links``, or into the files of the same repository in the hub's
+    cache.
+
+    Raises:
+        LinnaeaError: the path leads outside of the folder, or is not a path.
+    """
+    path, base, home = folder / name, folder.absolute(), folder.resolve()
+    outside = "\0" in name or ".." in Path(name).parts or path == folder
+    outside |= not (path.absolute().is_relative_to(base) or path.is_relative_to(home))
+    if not outside and not follow_links:
+        real = path.resolve()
+        outside = not any(real.is_relative_to(root) for root in (home, *_hub_blobs(home)))
+    if outside:
+        raise LinnaeaError(f"{folder}: {name[:200]!r}, which a file in it names, is not a path inside this folder")
+    return path
+
+
+def is_inside(folder: Path, name: str, *, follow_links: bool = False) -> bool:
+    """Return whether :func:`resolve_inside` accepts a path."""
+    try:
+        resolve_inside(folder, name, follow_links=follow_links)
+    except LinnaeaError:
+        return False
+    return True
+
+
+def _hub_blobs(folder: Path) -> list[Path]:
+    """Return the folder that the links in a snapshot of the hub's cache lead to."""
+    parts = folder.parts
+    if "snapshots" not in parts:
+        return []
+    blobs = Path(*parts[: len(parts) - 1 - parts[::-1].index("snapshots")], "blobs")
+    return [blobs] if blobs.is_dir() and not blobs.is_symlink() else []
+
+
+def check_regular(path: Path) -> None:
+    """Check that a file is a regular one; opening a pipe or a device could wait forever or do something.
+
+    Raises:
+        LinnaeaError: it exists and is not a regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # opening it explains why
+    if not stat.S_ISREG(mode):
+        what = next((word for is_so, word in _SPECIAL if is_so(mode)), "special")
+        raise LinnaeaError(f"{path}: not a regular file ({what})")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        LinnaeaError: it is not a regular file.
+        OSError: it cannot be opened.
+    """
+    check_regular(path)
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise LinnaeaError(f"{path}: not a regular file")
+    return stream
+
+
+def read_json(path: Path, *, kind: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages: ``"the manifest of a data set"``.
+
+    Raises:
+        LinnaeaError: there is no such file, or it is not a JSON object.
+    """
+    try:
+        with open_regular(path) as stream:
+            content = json.loads(stream.read())
+    except OSError as error:
+        raise LinnaeaError(f"{path}: {error.strerror}; it should be {kind}") from error
+    except (ValueError, RecursionError) as error:
+        raise LinnaeaError(f"{path}: not valid JSON ({_first_words(error)}); it should be {kind}") from error
+    if not isinstance(content, dict):
+        raise LinnaeaError(f"{path}: not a JSON object; it should be {kind}")
+    return content
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())[:100] or type(error).__name__
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def read_table(
     note, problems = form.note, None
     with explain_os_errors(path), _explain_polars_errors(path):
         if form.kind == "parquet":
-            rows = pl.read_parquet(path)
+            rows = read_parquet(path)
         elif form.kind == "excel":
             rows, note = _read_excel(path)
         elif form.kind == "json lines":
@@ -143,7 +144,7 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
     form = sniff(path, encoding=encoding)
     with explain_os_errors(path), _explain_polars_errors(path), tempfile.TemporaryDirectory("linnaea-table") as scratch:
         if form.kind == "parquet":
-            yield pl.scan_parquet(path)
+            yield scan_parquet(path)
         elif form.kind == "json lines":
             yield pl.scan_ndjson(path, infer_schema_length=None)
         elif form.kind == "excel":

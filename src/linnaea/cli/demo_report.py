@@ -10,6 +10,7 @@ from linnaea.data.statistics import measure
 from linnaea.evaluate.evaluation_page import RANK_CAPTION, make_cards, rank_accuracy, score_rows
 from linnaea.evaluate.evaluation_plots import GREEN, plot_ranks
 from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
+from linnaea.parquet import read_parquet
 
 SPLITS = {"test": "species in training", "unseen": "held-out species"}
 CANDIDATES_CAPTION = (
@@ -78,9 +79,8 @@ def _plot_ranks(metrics: dict[str, dict[str, float]]) -> Figure:
 
 
 def _show_split(folder: Path, dataset: DataSet, split: str, name: str) -> Section:
-    import polars as pl
 
-    examples = pl.read_parquet(folder / f"evaluate-{split}" / "examples.parquet")
+    examples = read_parquet(folder / f"evaluate-{split}" / "examples.parquet")
     cards = make_cards(dataset.split(split), examples, 18)
     caption = CANDIDATES_CAPTION if split == "unseen" else "Evenly spaced photographs that were not trained on."
     return Section(name[0].upper() + name[1:], [Cards(cards, caption=caption)])

@@ -8,6 +8,8 @@ import tyro
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say, show_table
 from linnaea.errors import LinnaeaError
+from linnaea.parquet import scan_parquet
+from linnaea.storage import read_json
 
 DEPTH = 3
 """The number of folder levels below the given one that are searched for models and banks."""
@@ -94,17 +96,16 @@ class Banks:
 
 def banks(options: Banks) -> int:
     """Print the path, size and caption form of each label bank."""
-    import json
 
     import polars as pl
 
     rows = []
     for path in _folders_with(options.directory, "bank.json"):
         try:
-            facts = json.loads((path / "bank.json").read_text())
-            n_taxa = pl.scan_parquet(path / "taxa.parquet").select(pl.len()).collect().item()
+            facts = read_json(path / "bank.json", kind="the facts of a label bank")
+            n_taxa = scan_parquet(path / "taxa.parquet").select(pl.len()).collect().item()
             rows.append((path, f"{n_taxa:,}", facts.get("text_type", ""), str(facts.get("model", ""))[:12]))
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        except (OSError, LinnaeaError, pl.exceptions.PolarsError) as error:
             rows.append((path, "", f"cannot be read: {error}".split("\n", maxsplit=1)[0], ""))
     if not rows:
         say(f"no label bank in {options.directory.resolve()}; make one with `linnaea labels build`")

@@ -51,6 +51,7 @@ from linnaea.jobs import (
     read_finished,
     run_parts,
 )
+from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 
 BUILD_DIR = ".build"
@@ -221,7 +222,7 @@ def _rules(config: BuildConfig, n_records: int) -> SettleRules:
 
 def list_tasks(directory: Path, config: BuildConfig) -> list[ShardTask]:
     """Return the shards of the plan: the samples of every split in key order, in slices."""
-    counts = pl.scan_parquet(directory / BUILD_DIR / PLAN_FILE).group_by("split").len().sort("split").collect()
+    counts = scan_parquet(directory / BUILD_DIR / PLAN_FILE).group_by("split").len().sort("split").collect()
     size = config.shard_size or _choose_shard_size(int(counts["len"].sum()))
     tasks, start = [], 0
     for split, n_samples in counts.iter_rows():
@@ -246,7 +247,7 @@ def make_shard(task: ShardTask) -> int:
     import cv2
 
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
-    plan = pl.scan_parquet(task.build_dir / PLAN_FILE).slice(task.start, task.length).collect()
+    plan = scan_parquet(task.build_dir / PLAN_FILE).slice(task.start, task.length).collect()
     texts = _texts_by_taxon(task, plan) if task.config.captions else {}
     rows: list[tuple[Any, ...]] = []
     rejects: list[tuple[str, ...]] = []
@@ -279,7 +280,7 @@ def _add_sample(writer: ShardWriter, task: ShardTask, record: dict[str, Any], te
 
 def _texts_by_taxon(task: ShardTask, plan: pl.DataFrame) -> dict[int, dict[str, str]]:
     ids = plan["taxon_id"].unique().to_list()
-    taxa = pl.scan_parquet(task.build_dir / TAXA_FILE).filter(pl.col("taxon_id").is_in(ids)).collect()
+    taxa = scan_parquet(task.build_dir / TAXA_FILE).filter(pl.col("taxon_id").is_in(ids)).collect()
     make_texts = task.config.form.make_texts
     return {number: make_texts(taxon) for number, taxon in zip(taxa["taxon_id"], taxa_from_table(taxa), strict=True)}
 
@@ -292,13 +293,13 @@ def _finish(
 
     def index() -> Iterator[pl.DataFrame]:
         for task in tasks:
-            part = pl.read_parquet(task.index_path)
+            part = read_parquet(task.index_path)
             stored.update({task.split: part.height} if part.height else {})
             yield part
 
     write_frames(index(), INDEX_SCHEMA, index_path)
-    planned = pl.read_parquet(build_dir / REJECTS_FILE)
-    rejects = pl.concat([planned, *(pl.read_parquet(task.rejects_path) for task in tasks)])
+    planned = read_parquet(build_dir / REJECTS_FILE)
+    rejects = pl.concat([planned, *(read_parquet(task.rejects_path) for task in tasks)])
     n_in = planned.height + sum(task.length for task in tasks)
     write_parquet(rejects.sort("source", "record_id", "reason", "location"), directory / REJECTS_FILE)
     write_licences(build_dir / PLAN_FILE, index_path, directory / "licences.parquet")
@@ -335,10 +336,10 @@ def write_licences(plan_path: Path, index_path: Path, path: Path) -> None:
         LinnaeaError: plan and index do not belong to one data set.
     """
     facts = [pl.col("facts").str.json_path_match(f"$.{name}").fill_null("").alias(name) for name in LICENCE_FACTS]
-    plan = pl.scan_parquet(plan_path).select("key", "source", *facts)
+    plan = scan_parquet(plan_path).select("key", "source", *facts)
     occurs = plan.select((pl.col(name) != "").any() for name in LICENCE_FACTS).collect(engine="streaming")
     columns = ["key", "source", *(name for name in LICENCE_FACTS if occurs[name][0])]
-    keys, n_planned = pl.scan_parquet(index_path).select("key"), count_rows(plan_path)
+    keys, n_planned = scan_parquet(index_path).select("key"), count_rows(plan_path)
     n_written = 0
 
     def rows() -> Iterator[pl.DataFrame]:

@@ -29,6 +29,7 @@ from linnaea.data.shards import DataSet, sha256_of_file
 from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, claim_folder, ignore_progress, read_finished, run_parts
+from linnaea.parquet import scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
 from linnaea.taxonomy.find import Finder
 
@@ -178,7 +179,7 @@ def load_facts(dataset: DataSet) -> pl.DataFrame:
     if not path.exists():
         return licences.with_columns(pl.lit("").alias(name) for name in FACTS_COLUMNS)
     keys = dataset.index["key"]
-    here = pl.scan_parquet(path).filter(pl.col("key").is_between(pl.lit(keys.min()), pl.lit(keys.max())))
+    here = scan_parquet(path).filter(pl.col("key").is_between(pl.lit(keys.min()), pl.lit(keys.max())))
     records = here.select("key", *FACTS_COLUMNS).collect()
     joined = licences.join(records, on="key", how="left", maintain_order="left")
     return joined.with_columns(pl.col(*FACTS_COLUMNS).fill_null(""))

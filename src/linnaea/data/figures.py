@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.page import Card, Cards
+from linnaea.page import Card, Cards, plot_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import TaxonTree, depth_first
 from linnaea.taxonomy.treemap import PALETTE
@@ -108,8 +108,9 @@ def plot_icicle(counted: CountedTree, lowest: Rank = Rank.FAMILY) -> "Plot":
         if level or (upright and points[node] > 10):
             middle = counted.left[node] + counted.images[node] / 2
             axes.text(
-                middle, bottom[row] + heights[row] / 2, name, ha="center", va="center", fontsize=8.5 if level else 7.5,
-                rotation=0 if level else 90, color="white" if _is_dark(colours[node]) else INK,
+                middle, bottom[row] + heights[row] / 2, plot_label(name), ha="center", va="center",
+                fontsize=8.5 if level else 7.5, rotation=0 if level else 90,
+                color="white" if _is_dark(colours[node]) else INK,
             )  # fmt: skip
     axes.set_yticks([low + height / 2 for low, height in zip(bottom, heights, strict=True)], RANK_LABELS[: lowest + 1])
     axes.set(xlim=(0, total), ylim=(bottom[-1], 0), xticks=[])
@@ -162,7 +163,7 @@ def plot_licences(by_source_licence: pl.DataFrame, permissions: Mapping[str, str
         part = totals.join(shares.filter(pl.col("allows") == allows).drop("total"), on="source", how="left",
                            maintain_order="left")  # fmt: skip
         width = (part["images"].fill_null(0) / part["total"]).to_numpy()
-        axes.barh(totals["source"].to_list(), width, left=left, color=colour, height=0.72, label=allows)
+        axes.barh([*map(plot_label, totals["source"])], width, left=left, color=colour, height=0.72, label=allows)
         left += width
     axes.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], xticklabels=["0%", "25%", "50%", "75%", "100%"])
     axes.tick_params(length=0)

@@ -9,6 +9,7 @@ an animation the first frame is used.
 import errno
 import hashlib
 import io
+import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,7 +97,8 @@ def read_image_file(path: Path) -> bytes:
     try:
         facts = path.stat()
         if stat.S_ISDIR(facts.st_mode):
-            raise ImageError("is a folder, not an image")
+            readable = os.access(path, os.R_OK | os.X_OK)
+            raise ImageError("is a folder, not an image" if readable else "is a folder that cannot be opened")
         if not stat.S_ISREG(facts.st_mode):  # opening a pipe would block
             raise ImageError("not a regular file")
         if facts.st_size > MAX_BYTES:

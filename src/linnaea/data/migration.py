@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.data.shards import write_parquet
+from linnaea.data.shards import read_manifest, write_parquet
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.parquet import read_parquet
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.tables import check_table_name, match_columns, need_columns, read_table, write_table
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
@@ -98,16 +99,16 @@ def migrate_data_set(directory: Path, migration: Migration, *, output: Path | No
     if done and {key: done[-1][key] for key in versions} == versions:
         return dict(done[-1]["counts"])
     with explain_os_errors(directory):
-        index, taxa = pl.read_parquet(directory / "index.parquet"), pl.read_parquet(directory / "taxa.parquet")
+        index, taxa = read_parquet(directory / "index.parquet"), read_parquet(directory / "taxa.parquet")
     result = migrate_taxa(taxa, migration)
     history = result.history
     if (directory / "taxonomy_history.parquet").exists():
-        earlier = pl.read_parquet(directory / "taxonomy_history.parquet")
+        earlier = read_parquet(directory / "taxonomy_history.parquet")
         history = pl.concat([_with_new_ids(earlier, result.new_id), history])
     manifest["taxonomy_migrations"] = [*done, {**versions, "counts": dict(result.counts)}]
     tables = {"taxa": result.taxa, "index": _with_new_ids(index, result.new_id), "taxonomy_history": history}
     if (directory / "names.parquet").exists():
-        tables["names"] = _with_new_ids(pl.read_parquet(directory / "names.parquet"), result.new_id)
+        tables["names"] = _with_new_ids(read_parquet(directory / "names.parquet"), result.new_id)
     _stage(directory, tables, manifest)
     finish_pending(directory)
     return dict(result.counts)
@@ -121,8 +122,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / _MANIFEST
     if not path.exists():
         raise LinnaeaError(f"{directory}: not a finished data set (no {_MANIFEST}); see `linnaea data build`")
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    return manifest
+    return read_manifest(directory)
 
 
 def _stage(directory: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.plan import RECORD_SCHEMA, REJECT_SCHEMA, make_key, write_frames
-from linnaea.data.shards import taxa_from_table, write_parquet
+from linnaea.data.shards import SPLIT_NAME, taxa_from_table, write_parquet
 from linnaea.data.sources import Record, Rejected, Source
+from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
@@ -29,7 +30,6 @@ _CHUNK, _PART = 8_192, 32_768
 """Rows kept as tuples (a thousand bytes each), and as columns (a few hundred bytes), before a write to disk."""
 
 _KEY_BITS = 32  # of a key's first eight hexadecimal digits
-_SPLIT_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,11 @@ class RecordTables:
 
     def taxa(self) -> list[Taxon]:
         """The distinct taxa in the sources, in order of appearance."""
-        return taxa_from_table(pl.read_parquet(self.taxa_path))
+        return taxa_from_table(read_parquet(self.taxa_path))
 
     def at(self, rows: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
         """Return some columns of the records with the given row numbers, in that order."""
-        numbered = pl.scan_parquet(self.records_path).select(columns).with_row_index("row")
+        numbered = scan_parquet(self.records_path).select(columns).with_row_index("row")
         found = numbered.filter(pl.col("row").is_in(rows.implode())).collect(engine="streaming")
         wanted = pl.DataFrame({"row": rows.cast(pl.UInt32)})
         return wanted.join(found, on="row", maintain_order="left").select(columns)
@@ -74,7 +74,7 @@ class RecordTables:
 
 def count_rows(path: Path) -> int:
     """Return the number of rows of a Parquet file from its metadata."""
-    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    return int(scan_parquet(path).select(pl.len()).collect().item())
 
 
 def read_sources(sources: Sequence[Source], folder: Path) -> RecordTables:
@@ -105,7 +105,7 @@ def read_sources(sources: Sequence[Source], folder: Path) -> RecordTables:
 def _sift(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the records to keep, and the rejects."""
     twice = ~records["key"].is_first_distinct()
-    bad_split = ~records["split"].str.contains(_SPLIT_NAME) & (records["split"] != "")
+    bad_split = ~records["split"].str.contains(SPLIT_NAME) & (records["split"] != "")
     folder = pl.format("split '{}' cannot be the name of a folder (letters, digits, - and _)", "split")
     refused = [
         _rejected(records.filter(twice), pl.lit("occurs twice (same source and record id)")),
@@ -120,7 +120,7 @@ def _iter_sorted(folder: Path, n_records: int) -> Iterator[pl.DataFrame]:
     n_ranges = 1 + n_records // _PART
     ends = ["", *(f"{number * 2**_KEY_BITS // n_ranges:08x}" for number in range(1, n_ranges)), "g"]
     for first, end in pairwise(ends):
-        lazy = pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=RECORD_SCHEMA)
+        lazy = scan_parquet(parts) if parts else pl.LazyFrame(schema=RECORD_SCHEMA)
         inside = lazy.filter((pl.col("key") >= first) & (pl.col("key") < end))
         yield inside.collect().sort("key", maintain_order=True)
 

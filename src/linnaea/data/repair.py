@@ -6,7 +6,6 @@ their originals. A rebuilt shard replaces the broken one only if its checksum ma
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +18,19 @@ from linnaea.data.build import write_licences
 from linnaea.data.images import ImageError, decode
 from linnaea.data.plan import PLAN_FILE, REJECTS_FILE
 from linnaea.data.samples import SampleForm, make_facts
-from linnaea.data.shards import INDEX_SCHEMA, TAXA_SCHEMA, DataSet, ShardWriter, iter_members, sha256_of_file
+from linnaea.data.shards import (
+    INDEX_SCHEMA,
+    TAXA_SCHEMA,
+    DataSet,
+    ShardWriter,
+    iter_members,
+    read_manifest,
+    sha256_of_file,
+)
 from linnaea.data.sources import read_location
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
+from linnaea.parquet import scan_parquet
 from linnaea.storage import atomic_path
 
 LICENCES_FILE = "licences.parquet"
@@ -67,7 +75,7 @@ def repair(directory: Path, on_progress: OnProgress = ignore_progress) -> Repair
             ``taxa.parquet``, ``records.parquet``) cannot be read.
     """
     dataset = DataSet.open(directory)
-    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest = read_manifest(directory)
     mended: list[str] = []
     lost: list[Lost] = []
     notes: list[str] = []
@@ -132,7 +140,7 @@ def _why_other_bytes(manifest: dict[str, Any]) -> str:
 def _plan_of(dataset: DataSet, keys: list[str]) -> Iterator[dict[str, Any]]:
     path = dataset.directory / PLAN_FILE
     try:
-        plan = pl.scan_parquet(path).filter(pl.col("key").is_in(keys)).collect()
+        plan = scan_parquet(path).filter(pl.col("key").is_in(keys)).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LinnaeaError(
             f"{path}: cannot be read; without the plan no shard can be rebuilt; build the data set again"
@@ -168,7 +176,7 @@ def _mend_licences(dataset: DataSet) -> list[str]:
 
 def _can_be_read(path: Path) -> bool:
     try:
-        pl.scan_parquet(path).head(1).collect()
+        scan_parquet(path).head(1).collect()
     except (OSError, pl.exceptions.PolarsError):
         return False
     return True
@@ -182,7 +190,7 @@ def iter_problems(
 ) -> Iterator[str]:
     """Yield one line per problem, with what and where; an intact data set yields nothing."""
     yield from _table_problems(dataset)
-    manifest = json.loads((dataset.directory / "manifest.json").read_text())
+    manifest = read_manifest(dataset.directory)
     listed, indexed = set(manifest["shards"]), set(dataset.index["shard"].unique())
     yield from (f"{shard}: in the index, but not in the manifest" for shard in sorted(indexed - listed))
     done = 0

@@ -1,7 +1,6 @@
 """The report of a data set: one page that works offline, its figures as pictures, and a datasheet."""
 
 import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,10 @@ from linnaea.data.figures import (
     plot_long_tail,
 )
 from linnaea.data.licences import NONE_STATED
+from linnaea.data.shards import read_manifest
 from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.page import Block, Chart, Details, Facts, Figure, Page, Section, Table, Text
+from linnaea.parquet import read_parquet
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.tree import ROOT
 from linnaea.taxonomy.treemap import Boxes, choose_boxes, make_figure
@@ -48,7 +49,7 @@ def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
     plots = {"long_tail": plot_long_tail(statistics.images_per_taxon), "icicle": plot_icicle(counted)}
     for name, plot in plots.items():
         write_atomically(dataset.directory / "figures" / f"{name}.png", _png(plot))
-    manifest = json.loads((dataset.directory / "manifest.json").read_text())
+    manifest = read_manifest(dataset.directory)
     write_datasheet(dataset.directory, manifest, statistics)
     page = Page(
         dataset.directory.resolve().name,
@@ -149,7 +150,7 @@ def _licences(statistics: Statistics) -> list[Block]:
 def _rejects(directory: Path, reasons: Mapping[str, int]) -> list[Block]:
     if not reasons:
         return [Text("None: every record is in the data set.")]
-    table = pl.read_parquet(directory / "rejects.parquet")
+    table = read_parquet(directory / "rejects.parquet")
     rows = []
     for reason, count in reasons.items():
         examples = table.filter(pl.col("reason").str.starts_with(reason)).head(N_EXAMPLES)["record_id"]

@@ -38,6 +38,7 @@ from linnaea.data.shards import write_parquet
 from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_splits
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
+from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.name_tables import read_name_table
 from linnaea.taxonomy.taxon import Taxon
@@ -138,7 +139,7 @@ def settle(
         ledger.reject(_unnamed(named.naming))
         counts["names"] = count_names(named.naming.table)
     for benchmark in rules.benchmarks:
-        pictures = pl.read_parquet(gallery.tables[benchmark.name])
+        pictures = read_parquet(gallery.tables[benchmark.name])
         removed = _remove_copies(benchmark, pictures, compared, encoded, ledger)
         removed |= _remove_species(benchmark, pictures, named, ledger) if benchmark.by_taxon else {}
         counts.setdefault("benchmarks", {})[benchmark.name] = removed
@@ -152,11 +153,11 @@ def settle(
 
 
 def _name(reading: RecordTables, rule: NamingRule) -> _Named:
-    records, given = pl.read_parquet(reading.records_path, columns=list(_DECISIVE)), reading.taxa()
+    records, given = read_parquet(reading.records_path, columns=list(_DECISIVE)), reading.taxa()
     if not rule.checklists:
         return _Named(records=records, taxa=given)
     resolver = NameResolver(rule)
-    naming = settle_names(pl.scan_parquet(reading.records_path), given, resolver, rule)
+    naming = settle_names(scan_parquet(reading.records_path), given, resolver, rule)
     records = records.with_columns(naming.rows.alias("taxon_id"))
     return _Named(records=records, taxa=naming.taxa, given=naming.given, naming=naming, resolver=resolver)
 
@@ -258,14 +259,14 @@ def _write(
     straddling = plan.filter(pl.col("reason") != "").select(pl.col("record").alias("row"), "reason")
     reasons = pl.concat([reasons, straddling.cast(REASON_SCHEMA)])  # type: ignore[arg-type]
     rejects = reading.at(reasons["row"], ("source", "record_id", "location")).with_columns(reasons["reason"])
-    rejects = pl.concat([pl.read_parquet(reading.rejects_path), rejects])
+    rejects = pl.concat([read_parquet(reading.rejects_path), rejects])
     write_plan(_iter_plan(reading, plan.filter(pl.col("reason") == "")), rejects, taxa, reading.folder)
 
 
 def _iter_plan(reading: RecordTables, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield the plan by split and key in slices, joined with the columns on disk, whose rows are in key order."""
     decided = plan.select("record", "split", "group", "taxon_id", "pdq")
-    whole = pl.scan_parquet(reading.records_path).select("key", "source", "record_id", "location", "facts")
+    whole = scan_parquet(reading.records_path).select("key", "source", "record_id", "location", "facts")
     for split in sorted(decided["split"].unique()):
         for some in decided.filter(pl.col("split") == split).iter_slices(ROW_GROUP):
             first, last = int(some["record"][0]), int(some["record"][-1])

@@ -19,12 +19,19 @@ import polars as pl
 
 from linnaea.data.splits import TRAIN, TRAIN_SMALL, is_in_train_small
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path
+from linnaea.parquet import read_parquet
+from linnaea.storage import atomic_path, check_regular, read_json, resolve_inside
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
 TAR_BLOCK = 512
+_MOST_BYTES = 1 << 30
+"""A larger picture is in no shard; its size in the index is wrong."""
+
+SPLIT_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
+"""What a split may be called; it is the name of a folder."""
+_KEY_NAME = r"^[A-Za-z0-9_][^/\\\x00-\x1f]*$"
 
 INDEX_SCHEMA: dict[str, Any] = {
     "key": pl.String,
@@ -129,12 +136,13 @@ class DataSet:
             )
             raise LinnaeaError(f"{directory}: {state}")
         try:
-            index = pl.read_parquet(directory / "index.parquet")
-            taxa = pl.read_parquet(directory / "taxa.parquet")
+            index = read_parquet(directory / "index.parquet")
+            taxa = read_parquet(directory / "taxa.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(
                 f"{directory}: its tables cannot be read ({error}); they cannot be repaired, so build it again"
             ) from error
+        _check_names(directory, index)
         if "pdq" not in index.columns:
             index = index.with_columns(pdq=pl.lit(None, pl.String))
         return cls(directory, index, taxa)
@@ -195,7 +203,7 @@ class DataSet:
         """
         shards, offsets, sizes = self._places
         shard, offset, size = shards[row], offsets[row], sizes[row]
-        data = os.pread(self._descriptor(shard), size, offset)
+        data = os.pread(self._descriptor(shard), size, offset) if 0 <= size <= _MOST_BYTES and offset >= 0 else b""
         if len(data) != size:
             raise LinnaeaError(
                 f"{self.directory / shard}: ends before sample {self.index['key'][row]}; see `linnaea data check`"
@@ -248,6 +256,37 @@ class DataSet:
             object.__setattr__(self, name, value)
 
 
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the manifest of a data set, whose shards are inside the folder.
+
+    Raises:
+        LinnaeaError: it cannot be read, or names a file outside of the folder.
+    """
+    manifest = read_json(directory / "manifest.json", kind="the manifest of a data set")
+    shards = manifest.get("shards", {})
+    if not isinstance(shards, dict) or not isinstance(manifest.get("options", {}), dict):
+        raise LinnaeaError(f"{directory / 'manifest.json'}: not the manifest of a data set; build the data set again")
+    for shard, facts in shards.items():
+        check_regular(resolve_inside(directory, shard))
+        if not isinstance(facts, dict) or not {"bytes", "sha256"} <= facts.keys():
+            raise LinnaeaError(f"{directory / 'manifest.json'}: has no checksum of {shard!r}; build the data set again")
+    return manifest
+
+
+def _check_names(directory: Path, index: pl.DataFrame) -> None:
+    """Check that splits, shards and keys, which become names of files, stay inside a folder.
+
+    Raises:
+        LinnaeaError: one does not.
+    """
+    for column, pattern in (("split", SPLIT_NAME), ("key", _KEY_NAME)):
+        names = index[column].cast(pl.String) if column in index.columns else pl.Series(dtype=pl.String)
+        if (bad := names.filter(~names.str.contains(pattern).fill_null(value=False))).len():
+            raise LinnaeaError(f"{directory / 'index.parquet'}: {bad[0]!r} cannot be the name of a {column}")
+    for shard in index["shard"].unique() if "shard" in index.columns else ():
+        check_regular(resolve_inside(directory, str(shard)))
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file, which is read in blocks."""
     with path.open("rb") as stream:
@@ -266,6 +305,7 @@ def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
     Raises:
         LinnaeaError: the tar is broken or truncated.
     """
+    check_regular(path)
     size = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
@@ -277,5 +317,6 @@ def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
                 yield member.name, member.offset_data, member.size
             if size < end + 2 * TAR_BLOCK:
                 raise LinnaeaError(f"{path}: truncated (no end mark)")
-    except tarfile.TarError as error:
-        raise LinnaeaError(f"{path}: not a tar archive ({error})") from error
+    except (tarfile.TarError, RecursionError, OSError, ValueError, OverflowError, MemoryError) as error:
+        why = "its headers are chained without end" if isinstance(error, RecursionError) else str(error)
+        raise LinnaeaError(f"{path}: not a tar archive ({why})") from error

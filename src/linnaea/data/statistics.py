@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from linnaea.data.licences import describe_licences, permission
+from linnaea.parquet import scan_parquet
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def load_licences(dataset: "DataSet") -> pl.DataFrame:
     path = dataset.directory / "licences.parquet"
     if not path.exists():
         return describe_licences(keys)
-    here = pl.scan_parquet(path).filter(pl.col("key").is_between(pl.lit(keys["key"].min()), pl.lit(keys["key"].max())))
+    here = scan_parquet(path).filter(pl.col("key").is_between(pl.lit(keys["key"].min()), pl.lit(keys["key"].max())))
     table = keys.join(here.drop("source", strict=False).collect(), on="key", how="left", maintain_order="left")
     if "licence_id" in table.columns and not table["licence_id"].has_nulls():
         return table

@@ -4,7 +4,6 @@ Each one opens its input, shows progress in a terminal or a notebook, and return
 ``linnaea data`` call these functions and print the result.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from linnaea.data.no_organism import write_pictures, write_things
 from linnaea.data.repair import Repair, iter_problems
 from linnaea.data.repair import repair as run_repair
 from linnaea.data.report import write_report
-from linnaea.data.shards import DataSet
+from linnaea.data.shards import DataSet, read_manifest
 from linnaea.data.sources import Source
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
@@ -203,7 +202,7 @@ def _how_read(sources: Sequence[Source]) -> Iterator[str]:
 
 def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
     """Return notes on names and benchmarks, and warnings, mainly about filters that matched nothing."""
-    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest = read_manifest(directory)
     notes, warnings = [], []
     if names := manifest.get("names"):
         notes.append("names: " + ", ".join(f"{count:,} {status}" for status, count in names["names"].items()))

@@ -1,7 +1,6 @@
 """Compare runs with one another and with published numbers, and test which differences are significant."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,8 +16,9 @@ from linnaea.evaluate.comparison_page import as_markdown, write_comparison
 from linnaea.evaluate.intervals import bootstrap_mean, compare_paired, holm
 from linnaea.evaluate.tasks import TASKS
 from linnaea.jobs import OnProgress, ignore_progress
+from linnaea.parquet import read_parquet
 from linnaea.progress import progress_bar
-from linnaea.storage import write_atomically
+from linnaea.storage import read_json, write_atomically
 
 SCORES_SCHEMA = {
     "score": pl.String, "what": pl.String, "model": pl.String, "ours": pl.Boolean, "value": pl.Float64,
@@ -63,7 +63,7 @@ class Entry:
         """The table of single images, if the evaluation has one."""
         path = self.folder / "examples.parquet"
         try:
-            return pl.read_parquet(path) if path.exists() else None
+            return read_parquet(path) if path.exists() else None
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(f"{path}: cannot be read ({error})") from error
 
@@ -151,13 +151,9 @@ def read_runs(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _read_run(folder: Path, label: str) -> Entry:
-    facts: dict[str, Any] = {}
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        if (folder / "run.json").exists():
-            facts = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError) as error:
-        raise LinnaeaError(f"{folder}: cannot be read ({error})") from error
+    metrics = read_json(folder / "metrics.json", kind="the scores of an evaluation")
+    run = folder / "run.json"
+    facts = read_json(run, kind="the facts of an evaluation") if run.exists() else {}
     return Entry(label=label, folder=folder, metrics=metrics, facts=facts)
 
 

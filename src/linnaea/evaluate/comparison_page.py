@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text
+from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, plot_label
 
 COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
 GREY = "#9aa19a"
@@ -88,9 +88,9 @@ def plot_scores(scores: pl.DataFrame) -> Any:
                 colour = COLOURS[number % len(COLOURS)]
                 if row["low"] is not None:
                     axes.hlines(place, 100 * row["low"], 100 * row["high"], color=colour, lw=2)
-                label = model if row["what"] == whats[0] else None
+                label = plot_label(model) if row["what"] == whats[0] else None
                 axes.plot(100 * row["value"], place, "o", ms=6, color=colour, label=label)
-    axes.set_yticks(range(len(whats)), whats)
+    axes.set_yticks(range(len(whats)), [plot_label(what) for what in whats])
     axes.set_ylim(len(whats) - 0.4, -0.6)
     axes.set(xlabel="right (%)")
     axes.set_xlim(0, 1.04 * axes.get_xlim()[1])

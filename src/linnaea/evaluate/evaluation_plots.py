@@ -8,6 +8,7 @@ import polars as pl
 
 from linnaea.evaluate.embedding_structure import Level
 from linnaea.evaluate.trust import Beliefs, Evidence, reliability, risk_coverage
+from linnaea.page import plot_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -43,7 +44,7 @@ def plot_ranks(
     for number, (name, values) in enumerate(accuracy.items()):
         places = [i + (number - (len(accuracy) - 1) / 2) * width for i in range(len(RANK_LABELS))]
         heights = [100 * (value or 0) for value in values]
-        bars = axes.bar(places, heights, width * 0.94, label=name, color=(GREEN, AMBER)[number % 2])
+        bars = axes.bar(places, heights, width * 0.94, label=plot_label(name), color=(GREEN, AMBER)[number % 2])
         if number == 0 and bounds is not None:
             for place, height, bound in zip(places, heights, bounds, strict=True):
                 if bound is not None:
@@ -108,7 +109,7 @@ def plot_evidence(known: Evidence, unknown: Mapping[str, Evidence]) -> Any:
     edges = np.linspace(low, high, 45)
     shown = {"has a label": known, **unknown}
     for (name, part), colour in zip(shown.items(), (GREEN, AMBER, BLUE, RED), strict=False):
-        axes.hist(part.energy, edges, density=True, histtype="step", color=colour, lw=1.6, label=name)
+        axes.hist(part.energy, edges, density=True, histtype="step", color=colour, lw=1.6, label=plot_label(name))
     axes.set(xlabel="energy (higher is closer to the labels)", yticks=[])
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.spines["left"].set_visible(False)
@@ -212,9 +213,10 @@ def plot_levels(levels: list[Level]) -> Any:
         size = 3 if len(level.row_N) > 500 else 10
         for i, name in enumerate(level.names):
             here = level.xy_N2[level.colour_N == i]
-            panel.scatter(here[:, 0], here[:, 1], s=size, color=LEVEL_COLOURS[i], alpha=0.6, lw=0, label=name)
+            panel.scatter(here[:, 0], here[:, 1], s=size, color=LEVEL_COLOURS[i], alpha=0.6, lw=0,
+                          label=plot_label(name))  # fmt: skip
         title = RANK_LABELS[level.rank] + (f" within {level.within}" if level.within else "")
-        panel.set_title(title, fontsize=9, loc="left")
+        panel.set_title(plot_label(title), fontsize=9, loc="left")
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set_color("#d9dfd8")
         panel.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, markerscale=2)

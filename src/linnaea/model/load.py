@@ -39,7 +39,7 @@ from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, 
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
-from linnaea.storage import atomic_path, write_atomically
+from linnaea.storage import atomic_path, open_regular, read_json, resolve_inside, write_atomically
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """The files that open_clip reads as weights. If there are none, it warns and continues with random weights."""
@@ -226,12 +226,13 @@ def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, by
     """
     text_cfg = model_cfg["text_cfg"]
     named = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
-    path = folder / (named or BPE_FILE)
+    path = resolve_inside(folder, str(named or BPE_FILE))
     if not path.exists():
         if named:
             raise LinnaeaError(f"{folder}: its vocabulary {named} is missing; copy the whole folder again")
         return open_clip.get_tokenizer(f"local-dir:{folder}"), None
-    bpe = path.read_bytes()
+    with open_regular(path) as stream:
+        bpe = stream.read()
     has, wants = vocabulary_size(bpe), text_cfg.get("vocab_size", DEFAULT_VOCABULARY_SIZE)
     if has != wants:
         raise LinnaeaError(f"{path}: has {has:,} pieces, the model needs {wants:,}; it is another model's vocabulary")
@@ -358,13 +359,7 @@ def _wrap(
 def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
     if missing is not None and not path.exists():
         return missing
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LinnaeaError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise LinnaeaError(f"{path}: not a JSON object")
-    return content
+    return read_json(path, kind="the description of a model")
 
 
 _UNREACHABLE = ("LocalEntryNotFound", "Offline", "onnect", "resolve host", "outgoing traffic")

@@ -23,7 +23,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import BPE_FILE, LABELS_FOLDER, ONNX_FACTS_FILE, find_model_folder
 from linnaea.model.preprocess import Pixels, Preprocess
-from linnaea.storage import atomic_path, write_atomically
+from linnaea.storage import atomic_path, read_json, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,7 +107,7 @@ def load_onnx(folder: Path) -> OnnxModel:
         LinnaeaError: the folder is incomplete.
     """
     try:
-        about = json.loads((folder / ONNX_FACTS_FILE).read_text(encoding="utf-8"))
+        about = read_json(folder / ONNX_FACTS_FILE, kind="the description of an exported model")
         given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in about["preprocess"].items()}
         preprocess = Preprocess(**given)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

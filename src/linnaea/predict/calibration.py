@@ -30,7 +30,7 @@ from linnaea.predict.classifier import Scored, sum_to_all_ranks
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
-from linnaea.storage import write_atomically
+from linnaea.storage import read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -132,7 +132,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise LinnaeaError(f"{folder}: not a label bank or model folder; give one to keep the calibration in")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_json(path, kind="the facts of a label bank or model")
     write_atomically(path, json.dumps(facts | {KEY: calibration.to_json()}, indent=1, ensure_ascii=False))
     return path
 

@@ -29,7 +29,7 @@ from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, op
 from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.labels import to_float32
 from linnaea.progress import progress_bar
-from linnaea.storage import explain_os_errors
+from linnaea.storage import check_regular, explain_os_errors, open_regular, read_json
 from linnaea.taxonomy.resolve import resolve
 from linnaea.taxonomy.taxon import Taxon, TextType
 
@@ -65,12 +65,12 @@ class Index:
             LinnaeaError: the folder is not an index.
         """
         try:
-            facts = json.loads((directory / FACTS_FILE).read_text())
+            facts = read_json(directory / FACTS_FILE, kind="the facts of an index")
             lines = _read_lines(directory, int(facts["width"]))
-        except (OSError, ValueError, KeyError) as error:
+            last = {str(line["name"]): (row, line) for row, line in enumerate(lines)}
+            good = [(name, row) for name, (row, line) in last.items() if not line["reason"]]
+        except (OSError, ValueError, KeyError, TypeError, LinnaeaError) as error:
             raise LinnaeaError(f"{directory}: not an index ({error}); make one with `linnaea index`") from error
-        last = {line["name"]: (row, line) for row, line in enumerate(lines)}
-        good = [(name, row) for name, (row, line) in last.items() if not line["reason"]]
         rows = np.array([row for _, row in good], np.int64)
         return cls(directory=directory, facts=facts, names=tuple(name for name, _ in good), rows=rows)
 
@@ -324,10 +324,14 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
 
 def _read_lines(directory: Path, width: int) -> list[dict[str, Any]]:
     """Return the complete lines that have a complete vector."""
+    if width < 1:
+        raise ValueError(f"vectors of width {width}")
     path, vectors = directory / LINES_FILE, directory / VECTORS_FILE
     if not path.exists() or not vectors.exists():
         return []
-    whole = path.read_bytes().split(b"\n")[:-1]
+    check_regular(vectors)
+    with open_regular(path) as stream:
+        whole = stream.read().split(b"\n")[:-1]
     n_vectors = vectors.stat().st_size // (2 * width)
     return [json.loads(line) for line in whole[:n_vectors]]
 

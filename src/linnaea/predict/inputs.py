@@ -5,7 +5,7 @@ not affected.
 """
 
 import glob
-import json
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
 from linnaea.data.sources.folder import NOT_IMAGES, iter_files
 from linnaea.errors import LinnaeaError
+from linnaea.storage import read_json, resolve_inside
 
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 PICTURES_IN_TARS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
@@ -259,10 +260,10 @@ class Detections:
             LinnaeaError: the file does not exist, or is not in MegaDetector's format.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, kind="MegaDetector's results")
             if not isinstance(content.get("images"), list):
-                raise ValueError("it has no list of images")
-        except (OSError, ValueError, AttributeError) as error:
+                raise LinnaeaError("it has no list of images")
+        except LinnaeaError as error:
             raise LinnaeaError(f"{path}: not a MegaDetector file ({error}); give the JSON of a batch run") from error
         return cls(content=content, root=root or path.parent)
 
@@ -272,26 +273,43 @@ class Detections:
         A picture that failed in the detector fails here too. A picture without animals raises
         :class:`EmptyPictureError` when it is loaded.
         """
-        animals = {key for key, name in self.content.get("detection_categories", {"1": "animal"}).items()
-                   if str(name).lower() == "animal"}  # fmt: skip
+        categories = self.content.get("detection_categories")
+        categories = categories if isinstance(categories, dict) else {"1": "animal"}
+        animals = {key for key, name in categories.items() if str(name).lower() == "animal"}
         found = []
-        for image in self.content["images"]:
-            path = self.root / str(image.get("file", ""))
-            if image.get("failure") or image.get("detections") is None:
-                found.append(_failing(str(path), f"no detections: {image.get('failure') or 'the file has none'}", path))
+        for number, image in enumerate(self.content["images"], start=1):
+            name = image.get("file") if isinstance(image, dict) else None
+            if not isinstance(name, str) or not name:
+                found.append(_failing(f"{self.root}#image {number}", f"image {number} of the file has no name"))
                 continue
-            crops = []
-            for number, detection in enumerate(image["detections"]):
-                confidence = float(detection.get("conf", 0))
+            try:
+                found += self._of_image(resolve_inside(self.root, name, follow_links=True), image, animals, threshold)
+            except LinnaeaError as error:
+                found.append(_failing(name, str(error)))
+        return found
+
+    def _of_image(self, path: Path, image: dict[str, Any], animals: set[str], threshold: float) -> list[Input]:
+        if image.get("failure") or image.get("detections") is None:
+            reason = f"no detections: {image.get('failure') or 'the file has none'}"
+            return [_failing(str(path), reason, path)]
+        if not isinstance(image["detections"], list):
+            return [_failing(str(path), "its detections are not a list", path)]
+        crops = []
+        for number, detection in enumerate(image["detections"]):
+            try:
+                confidence = float(detection.get("conf") or 0)
                 if str(detection.get("category")) in animals and confidence >= threshold:
                     crop = _crop(path, number, _read_box(detection["bbox"]))
                     crops.append(replace(crop, detection_confidence=confidence))
-            found += crops or [_failing(str(path), NO_ANIMAL, path, EmptyPictureError)]
-        return found
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                crops.append(_failing(f"{path}#{number}", f"detection {number} is malformed", path))
+        return crops or [_failing(str(path), NO_ANIMAL, path, EmptyPictureError)]
 
 
 def _read_box(numbers: Sequence[Any]) -> Box:
     left, top, width, height = (float(number) for number in numbers)
+    if not all(map(math.isfinite, (left, top, width, height))):
+        raise ValueError("not a box")
     return left, top, width, height
 
 

@@ -25,9 +25,10 @@ from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
+from linnaea.parquet import read_parquet
 from linnaea.predict.int8 import Int8Rows
 from linnaea.progress import progress_bar
-from linnaea.storage import atomic_path, cache_dir, write_atomically
+from linnaea.storage import atomic_path, cache_dir, check_regular, read_json, write_atomically
 from linnaea.tables import find_column, is_table, read_list, read_table
 from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
@@ -117,13 +118,18 @@ class LabelBank:
             LinnaeaError: the folder is not a bank.
         """
         try:
-            taxa = pl.read_parquet(directory / TAXA_FILE)
+            taxa = read_parquet(directory / TAXA_FILE)
+            check_regular(directory / VECTORS_FILE)
             stored = np.load(directory / VECTORS_FILE, mmap_mode="c")
-            facts = json.loads((directory / FACTS_FILE).read_text())
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(f"{directory}: not a label bank ({error}); see `linnaea labels build`") from error
-        if len(stored) != taxa.height:
-            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {len(stored)} vectors; build the bank again")
+        except (OSError, ValueError, EOFError, SyntaxError, pl.exceptions.PolarsError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise LinnaeaError(f"{directory}: not a label bank ({why}); see `linnaea labels build`") from error
+        facts = read_json(directory / FACTS_FILE, kind="the facts of a label bank")
+        if len(stored) != taxa.height or stored.ndim != (1 if stored.dtype.names else 2):
+            shape = " x ".join(map(str, stored.shape))
+            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape} vectors; build the bank again")
+        if missing := [name for name in (*RANK_LABELS, "common_name") if name not in taxa.columns]:
+            raise LinnaeaError(f"{directory}: {TAXA_FILE} has no column {', '.join(missing)}; build the bank again")
         return cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts)
 
 
@@ -242,7 +248,7 @@ def read_taxa(path: Path) -> pl.DataFrame:
     if path.is_dir():
         if not (path / TAXA_FILE).exists():
             raise LinnaeaError(f"{path}: has no {TAXA_FILE}; give a data set, a label bank or a file of labels")
-        return _in_order(pl.read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
+        return _in_order(read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
     if not path.exists():
         raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
     taxa = _taxa_of_table(path) if is_table(path) else _taxa_of_list(path)

@@ -24,6 +24,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
+from linnaea.parquet import read_parquet
 from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
@@ -194,7 +195,7 @@ class Regions:
             LinnaeaError: the file is not a file of regions.
         """
         try:
-            return cls(pl.read_parquet(path, columns=list(REGION_SCHEMA)))
+            return cls(read_parquet(path, columns=list(REGION_SCHEMA)))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LinnaeaError(
                 f"{path}: not a file of regions; make one from a GBIF download with `linnaea labels regions`"

@@ -16,7 +16,7 @@ from linnaea.data.shards import TAXA_SCHEMA
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.predict.labels import LabelBank
-from linnaea.storage import atomic_path, write_atomically
+from linnaea.storage import atomic_path, check_regular, open_regular, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
 from linnaea.taxonomy.tree import depth_first
 
@@ -36,12 +36,14 @@ def read_published_bank(array_path: Path, *, model: str = "", on_progress: OnPro
     """
     names_path = array_path.with_suffix(".json")
     try:
+        check_regular(array_path)
         array = np.load(array_path, mmap_mode="r")
-        names = json.loads(names_path.read_text(encoding="utf-8"))
+        with open_regular(names_path) as stream:
+            names = json.loads(stream.read())
         rows = [[*(part or "" for part in lineage), common or ""] for lineage, common in names]
         columns = (*RANK_LABELS, "common_name")
         taxa = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
-    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, TypeError, EOFError, SyntaxError, pl.exceptions.PolarsError) as error:
         raise LinnaeaError(f"{array_path}: not a published label bank with its names beside it ({error})") from error
     if array.ndim != 2 or array.shape[1] != taxa.height:
         raise LinnaeaError(f"{array_path}: shape {array.shape}, but {taxa.height} names in {names_path.name}")

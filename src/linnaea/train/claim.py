@@ -11,7 +11,7 @@ from typing import Any
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import BPE_FILE, WEIGHTS_FILE
-from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.storage import explain_os_errors, read_json, write_atomically
 from linnaea.train.checkpoints import list_checkpoints
 from linnaea.train.locked import VIEWS_FOLDER
 from linnaea.train.logs import LOG_FILE, TENSORBOARD_FOLDER
@@ -103,8 +103,8 @@ def check_same_recipe(run: TrainingRun) -> None:
         LinnaeaError: The settings differ (the message names them), or there is no run.
     """
     try:
-        before = json.loads((run.run_dir / RECIPE_FILE).read_text())
-    except (OSError, ValueError) as error:
+        before = read_json(run.run_dir / RECIPE_FILE, kind="the recipe of a run")
+    except LinnaeaError as error:
         raise LinnaeaError(f"{run.run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
     now, plain = (json.loads(json.dumps(part)) for part in (run.describe(), asdict(Recipe())))
     changed = sorted(_iter_differences(_complete(before, plain), now))

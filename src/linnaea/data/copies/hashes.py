@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources import read_location
+from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import atomic_path
 
 Hashes = NDArray[np.uint64]
@@ -183,7 +184,7 @@ class HashTask:
 def hash_pictures(task: HashTask) -> int:
     """Hash one slice and return its number of pictures."""
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
-    table = pl.scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
+    table = scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
     rows = [_hash_one(location, task.steps) for location in table["location"]]
     write_parquet(pl.DataFrame(rows, schema=PART_SCHEMA, orient="row"), task.part)
     return task.length
@@ -230,7 +231,7 @@ class HashTable:
     def digests(self, kind: str) -> pl.Series:
         """Return ``sha256`` or ``pixels`` ``[n_pictures]`` of every picture (480 MB for 10 million)."""
         empty = pl.Series(kind, [], dtype=pl.Binary)
-        return pl.concat([empty, *(pl.read_parquet(part, columns=[kind])[kind] for part in self.parts)])
+        return pl.concat([empty, *(read_parquet(part, columns=[kind])[kind] for part in self.parts)])
 
     def hex(self, n_pictures: int) -> pl.Series:
         """Return each picture's first hash ``[n_pictures]`` as 64 hex digits, or null if it has none."""
@@ -247,7 +248,7 @@ def gather_hashes(tasks: Sequence[HashTask], path: Path) -> HashTable:
     n_variants = len(tasks[0].steps) ** 4 if tasks else 1
     rows, hashes = [], []
     for task in tasks:
-        made = pl.read_parquet(task.part, columns=["hashes"])["hashes"]
+        made = read_parquet(task.part, columns=["hashes"])["hashes"]
         rows.append(task.start + np.flatnonzero(made.is_not_null().to_numpy()))
         joined = b"".join(made.drop_nulls())
         hashes.append(np.frombuffer(joined, dtype=np.uint64).reshape(-1, 4))

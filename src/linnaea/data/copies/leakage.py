@@ -28,6 +28,7 @@ from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
 from linnaea.data.splits import BENCHMARK
 from linnaea.errors import LinnaeaError
+from linnaea.parquet import scan_parquet
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
 
@@ -352,7 +353,7 @@ def embed_pictures(pictures: Path, encode: EncodePictures, folder: Path, part_si
 def _embed_part(task: HashTask, encode: EncodePictures) -> NDArray[np.float32]:
     path = task.part.with_suffix(".npy")
     if not path.exists():
-        locations = pl.scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
+        locations = scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
         decoded = [_decode_small(location) for location in locations["location"]]
         there = [row for row, picture in enumerate(decoded) if picture is not None]
         vectors = encode_pictures((picture for picture in decoded if picture is not None), encode)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.copies.hashes import Hashes
 from linnaea.data.shards import write_parquet
+from linnaea.parquet import read_parquet
 
 THRESHOLD = 31
 """The threshold that PDQ recommends for "the same picture"; ``benchmarks/leakage.py`` calibrates it with crops."""
@@ -225,4 +226,4 @@ def _nearest(hits: pl.DataFrame, n_variants: int) -> pl.DataFrame:
 def iter_hits(tasks: Sequence[SearchTask]) -> Iterator[pl.DataFrame]:
     """Yield the results of the tasks, part by part: ``query``, ``target`` (rows of the two files) and ``distance``."""
     for task in tasks:
-        yield pl.read_parquet(task.part)
+        yield read_parquet(task.part)

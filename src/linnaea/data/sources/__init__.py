@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from linnaea.data.images import ImageError, raise_if_passing, read_image_file
+from linnaea.data.images import MAX_BYTES, ImageError, raise_if_passing, read_image_file
 from linnaea.data.licences import LicenceRule, licence_reason
+from linnaea.errors import LinnaeaError
+from linnaea.storage import open_regular
 from linnaea.taxonomy.taxon import Taxon
 
 LICENCE_FACTS = (
@@ -83,13 +85,18 @@ def read_location(location: str) -> bytes:
     if place is None:
         return read_image_file(Path(location))
     path, offset, size = Path(place["archive"]), int(place["offset"]), int(place["size"])
+    if size > MAX_BYTES:
+        raise ImageError(f"too large: {size:,} bytes (limit {MAX_BYTES:,})")
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             stream.seek(offset)
             data = stream.read(size)
-    except OSError as error:
-        raise_if_passing(error, path)
-        raise ImageError(f"archive cannot be read: {error.strerror}") from error
+    except LinnaeaError as error:
+        raise ImageError("archive is not a regular file") from error
+    except (OSError, OverflowError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise_if_passing(error, path)
+        raise ImageError(f"archive cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) < size:
         raise ImageError("archive is truncated")
     return data

@@ -49,7 +49,7 @@ class BioscanSource:
     def records(self) -> Iterator[Record | Rejected]:
         blocks = _read_json(self.metadata) if self.metadata.suffix.lower() in (".jsonld", ".json") else None
         blocks = blocks or read_blocks(self.metadata, ("processid", *NAME_COLUMNS))
-        yield from iter_records(map(self._normalise, blocks), self.name)
+        yield from iter_records(map(self._normalise, blocks), self.name, self.images)
 
     def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
         need_columns(block.columns, self.metadata, "processid", "order", "family", "genus", "species")

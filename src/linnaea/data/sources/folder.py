@@ -35,18 +35,31 @@ NOT_IMAGES = {
 def iter_files(root: Path) -> Iterator[Path]:
     """Yield every file below ``root`` in an order that does not depend on the machine; hidden files are skipped.
 
-    Links to folders are followed; cycles are not.
+    Links to folders are followed; cycles are not. A folder that cannot be opened is yielded itself.
     """
     inside = {os.path.realpath(root)}
     pending = [(root, inside)]
     while pending:
         folder, above = pending.pop()
-        entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=_entry_name)
-        yield from (Path(entry) for entry in entries if not entry.is_dir())
-        for entry in reversed([entry for entry in entries if entry.is_dir()]):
+        try:
+            entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=_entry_name)
+        except OSError as error:
+            if folder == root:
+                raise LinnaeaError(f"{folder}: {error.strerror}") from error
+            yield folder  # reading it gives the reason
+            continue
+        yield from (Path(entry) for entry in entries if not _is_folder(entry))
+        for entry in reversed([entry for entry in entries if _is_folder(entry)]):
             real = os.path.realpath(entry)
             if real not in above:
                 pending.append((Path(entry), above | {real}))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _entry_name(entry: "os.DirEntry[str]") -> str:

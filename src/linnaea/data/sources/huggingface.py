@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linnaea.data.images import ImageError, read_image_file
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.data.sources.normal import describe_files, iter_records, normal, read_blocks
 from linnaea.data.sources.published import hash_text
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.storage import atomic_path, cache_dir
+from linnaea.storage import atomic_path, cache_dir, is_inside, resolve_inside
 from linnaea.tables import match_columns, need_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -67,7 +69,7 @@ class HuggingFaceSource:
     def records(self) -> Iterator[Record | Rejected]:
         for path in self._tables:
             blocks = self._with_files(path) if path.name in METADATA else self._with_bytes(path)
-            yield from iter_records(blocks, self.name)
+            yield from iter_records(blocks, self.name, self.folder if path.name in METADATA else None)
 
     def _with_files(self, path: Path) -> Iterator[pl.DataFrame]:
         inside = path.parent.relative_to(self.folder).as_posix()
@@ -159,8 +161,10 @@ class HuggingFaceSource:
 def _add_picture(tar: tarfile.TarFile, number: int, value: Any, folder: Path) -> tuple[int, int]:
     """Add a picture to the tar and return its offset and size; the size is 0 if there is no picture."""
     data = value.get("bytes") if isinstance(value, dict) else value
-    if data is None and isinstance(value, dict) and value.get("path") and (folder / value["path"]).is_file():
-        data = (folder / value["path"]).read_bytes()
+    if data is None and isinstance(value, dict) and value.get("path"):
+        place = str(value["path"])
+        with suppress(ImageError):  # a row without a picture
+            data = read_image_file(resolve_inside(folder, place)) if is_inside(folder, place) else None
     if not isinstance(data, bytes) or not data:
         return 0, 0
     info = tarfile.TarInfo(f"{number:09d}")

@@ -38,7 +38,7 @@ class Inat21Source:
         return describe_files("inat21", self.annotations, root=str(self.root), splits=str(self.use_splits))
 
     def records(self) -> Iterator[Record | Rejected]:
-        yield from iter_records([self._table()], self.name)
+        yield from iter_records([self._table()], self.name, self.root)
 
     def _table(self) -> pl.DataFrame:
         content = self._read()

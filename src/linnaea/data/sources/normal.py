@@ -12,6 +12,7 @@ import polars as pl
 
 from linnaea.data.sources import Record, Rejected
 from linnaea.errors import LinnaeaError
+from linnaea.storage import is_inside
 from linnaea.tables import match_columns, scan_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.row import read_taxon
@@ -32,8 +33,11 @@ def normal(**columns: pl.Expr | str) -> list[pl.Expr]:
     return [value.cast(pl.String, strict=False).fill_null("").alias(name) for name, value in wanted.items()]
 
 
-def iter_records(blocks: Iterable[pl.DataFrame], source: str) -> Iterator[Record | Rejected]:
-    """Yield the rows of normal tables as records; a row without any name is a reject."""
+def iter_records(blocks: Iterable[pl.DataFrame], source: str, root: Path | None = None) -> Iterator[Record | Rejected]:
+    """Yield the rows of normal tables as records; a row without any name is a reject.
+
+    Every location is a path below ``root``, if it is given; a row whose path leads out of it is a reject.
+    """
     taxa: dict[tuple[str, ...], Taxon | str] = {}
     for block in blocks:
         facts = [name for name in block.columns if name not in NORMAL]
@@ -42,6 +46,11 @@ def iter_records(blocks: Iterable[pl.DataFrame], source: str) -> Iterator[Record
             if row["reason"]:
                 yield Rejected(**where, reason=row["reason"])
                 continue
+            if root is not None and ".." in row["location"]:
+                relative = row["location"].removeprefix(f"{root}/")
+                if not is_inside(root, relative, follow_links=True):
+                    yield Rejected(**where, reason=f"path {relative!r} leads outside of the data set")
+                    continue
             key = tuple(row[column] for column in (*RANK_LABELS, "common_name"))
             if key not in taxa:
                 taxa[key] = read_taxon({column: row[column] for column in (*RANK_LABELS, "common_name")})

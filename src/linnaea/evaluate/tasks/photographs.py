@@ -12,6 +12,7 @@ import polars as pl
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.tasks import Task
+from linnaea.storage import open_regular
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.resolve import Resolver, Status
 from linnaea.taxonomy.row import NO_NAME, read_taxon
@@ -47,7 +48,8 @@ class TaskImages(DataSet):
         """
         path = self.directory / str(self.index["shard"][row])
         try:
-            return path.read_bytes()
+            with open_regular(path) as stream:
+                return stream.read()
         except OSError as error:
             raise LinnaeaError(f"{path}: {error.strerror}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import LinnaeaError
+from linnaea.storage import resolve_inside
 from linnaea.taxonomy.checklists.records import (
     ChecklistRecords,
     fill_columns,
@@ -144,7 +145,7 @@ def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
 
 def _describe(part: ET.Element, spaces: str, meta: Path) -> ArchivePart:
     location = part.find(f"{spaces}files/{spaces}location")
-    if location is None or not location.text or not (meta.parent / location.text).is_file():
+    if location is None or not location.text or not resolve_inside(meta.parent, location.text).is_file():
         raise LinnaeaError(f"{meta}: the file {getattr(location, 'text', None)!r} that it names is missing")
     key = part.find(f"{spaces}id") if part.tag.endswith("core") else part.find(f"{spaces}coreid")
     fields = {int(f.get("index", "-1")): f.get("term", "").rsplit("/", 1)[-1] for f in part.findall(f"{spaces}field")}

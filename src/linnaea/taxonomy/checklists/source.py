@@ -21,6 +21,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from linnaea.errors import LinnaeaError
+from linnaea.parquet import read_parquet
 from linnaea.taxonomy.checklists.coldp import read_coldp
 from linnaea.taxonomy.checklists.darwin_core import read_darwin_core
 from linnaea.taxonomy.checklists.flat_table import read_flat_table
@@ -88,7 +89,7 @@ def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
     # A subgenus is listed with its genus. Hybrids have the hybrid sign in place of the epithet.
     epithet = pl.col("scientificName").str.extract(r"^\S+ × (\S+)$")
     # A complex is named after one of its species, so it would be misleading as a name of its genus.
-    taxa = pl.read_parquet(path).filter(~pl.col("taxonRank").is_in(("complex", "stateofmatter")))
+    taxa = read_parquet(path).filter(~pl.col("taxonRank").is_in(("complex", "stateofmatter")))
     records = taxa.select(
         pl.col("id").cast(pl.String),
         rank="taxonRank",
