@@ -1,5 +1,6 @@
 """A download accounts for every row, is polite, and is exact after kill -9, whatever the server does."""
 
+import asyncio
 import errno
 import hashlib
 import os
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 
 from linnaea.cli.data import Download
 from linnaea.cli.data import download as run_command
+from linnaea.data.download import fetch as fetch_module
 from linnaea.data.download import received
 from linnaea.data.download.fetch import DownloadConfig
 from linnaea.data.download.ledger import Ledger, UrlResult, url_key
@@ -224,6 +226,59 @@ def test_crawl_delay_is_kept(tmp_path: Path, server: bad.MisbehavingServer) -> N
     assert min(b - a for a, b in pairwise(times)) > 0.95, (
         "a request may arrive late on a busy machine, and the next not"
     )
+
+
+def test_long_robots_are_read_to_their_end(tmp_path: Path, server: bad.MisbehavingServer) -> None:
+    """They come in many segments, the rule that counts in the last."""
+    filler = b"# nothing\n" * 34_000
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in (b"User-agent: *\n", filler, b"Disallow: /private/\n"):
+            await response.write(part)
+            await asyncio.sleep(0.05)
+        return response
+
+    server.serve("/robots.txt", slowly)
+    urls = [server.serve("/private/a.jpg", bad.picture()), server.serve("/b.jpg", bad.picture())]
+    fetch(tmp_path, urls)
+    assert reasons(tmp_path) == {urls[0]: "robots.txt does not allow it"}
+
+
+def test_robots_lead_nowhere_that_pictures_may_not(
+    tmp_path: Path, server: bad.MisbehavingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = fetch_module.why_no_url
+    monkeypatch.setattr(
+        fetch_module, "why_no_url", lambda url, allowed: "no" if "secret" in url else judge(url, allowed)
+    )
+    server.serve("/robots.txt", bad.redirect("/moved.txt"))
+    server.serve("/moved.txt", bad.redirect("/secret"))
+    server.serve("/secret", bad.answer(b"User-agent: *\nDisallow: /"))
+    assert fetch(tmp_path, [server.serve("/a.jpg", bad.picture())]).n_out == 1
+    assert server.count("/moved.txt") == 1
+    assert server.count("/secret") == 0
+
+
+def test_a_crawl_delay_has_a_ceiling(tmp_path: Path, server: bad.MisbehavingServer) -> None:
+    server.serve("/robots.txt", bad.answer(b"User-agent: *\nCrawl-delay: 1000000"))
+    urls = [server.serve(f"/{n}.jpg", bad.picture()) for n in range(3)]
+    summary = fetch(tmp_path, urls)
+    assert summary.reasons == {"robots.txt asks for 1,000,000 s between two requests": 3}
+
+
+BAD_HOSTS = ("http://a..org/a.jpg", "http://.org/", f"http://{'a' * 64}.org/a.jpg", "http://xn--a.com/", "http://a b/c")
+
+
+def test_an_address_without_a_possible_host_is_one_reject(tmp_path: Path, server: bad.MisbehavingServer) -> None:
+    good = [server.serve("/a.jpg", bad.picture(1)), server.serve("/b.jpg", bad.picture(2))]
+    away = [server.serve(f"/to{n}.jpg", bad.redirect(to)) for n, to in enumerate(BAD_HOSTS)]
+    summary = fetch(tmp_path, [BAD_HOSTS[0], good[0], *BAD_HOSTS[1:], *away, good[1]])
+    assert (summary.n_out, summary.n_rejected) == (2, 2 * len(BAD_HOSTS))
+    why = reasons(tmp_path)
+    assert all("not a URL" in why[url] for url in BAD_HOSTS)
+    assert all(why[url].startswith("redirect") for url in away)
 
 
 def test_unreadable_robots_forbid_everything_for_now(tmp_path: Path, server: bad.MisbehavingServer) -> None:

@@ -117,7 +117,7 @@ def test_patterns_full_of_stars_take_no_time() -> None:
     assert not robots.allows("/" + "a" * 2000)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::"])
 def test_public_addresses(address: str) -> None:
     assert is_public(address)
 
@@ -125,7 +125,9 @@ def test_public_addresses(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
-     "::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "::", "no address"],
+     "::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "::", "no address", "64:ff9b::7f00:1", "64:ff9b:1::808:808",
+     "2002:7f00:1::", "2002:a9fe:a9fe::1", "::127.0.0.1", "::ffff:0:127.0.0.1", "fec0::1", "2001::1",
+     "2001:4860::5efe:10.0.0.1", "2001:4860::200:5efe:a00:1", "0x7f.1", "2130706433", "127.1", "0177.0.0.1"],
 )  # fmt: skip
 def test_private_addresses(address: str) -> None:
     assert not is_public(address)
@@ -134,7 +136,9 @@ def test_private_addresses(address: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "  ", "a.jpg", "/a.jpg", "ftp://a.org/b", "file:///etc/passwd", "http://", "http://[1", "javascript:x",
-     "http://127.0.0.1/a.jpg", "http://[::1]/a.jpg", "data:image/png;base64,xx"],
+     "http://127.0.0.1/a.jpg", "http://[::1]/a.jpg", "data:image/png;base64,xx", "http://a..b/x", "http://.org/",
+     f"http://{'a' * 64}.com/", f"http://{'a.' * 130}com/", "http://xn--a.com/", "http://a b.org/", "http://a|b.org/x",
+     "http://a.org:99999/", "http://127.1/", "http://2130706433/", "http://127.0.0.1./", "http://\udcff.org/"],
 )  # fmt: skip
 def test_what_is_no_url(url: str) -> None:
     assert why_no_url(url, allow_private=False)
@@ -279,3 +283,22 @@ def test_own_waits_grow_and_end(refusals: int) -> None:
         clock.now += 1
         one.refused(0.0, asked_at=clock.now)
     assert one.own_wait_s(1.0) == min(2.0 ** min(refusals, 20), 300)
+
+
+def test_pauses_that_a_host_asks_for_have_a_ceiling() -> None:
+    one, clock = gate(max_waits_s=100.0)
+    for _ in range(3):
+        one.refused(40, asked_at=clock.now)
+        clock.now += 50
+    assert "asked for 120 s of pauses" in one.closed
+    patient, clock = gate(max_waits_s=100.0)
+    for _ in range(10):
+        patient.refused(40, asked_at=clock.now)
+        clock.now += 50
+        patient.answered(0.1)
+    assert not patient.closed, "a minute for every answer"
+
+
+@pytest.mark.parametrize("delay", ["nan", "-3", "soon"])
+def test_a_crawl_delay_that_is_none_is_none(delay: str) -> None:
+    assert parse_robots(f"User-agent: *\nCrawl-delay: {delay}").crawl_delay_s == 0

@@ -1,17 +1,22 @@
 """Whatever a user points at becomes pictures with names of their own; what is wrong with one is a reason, later."""
 
+import contextlib
 import functools
 import http.server
 import json
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
+import aiohttp
 import cv2
 import numpy as np
 import pytest
 
+from linnaea.data.download import single
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.predict.inputs import Detections, EmptyPictureError, find_input, list_inputs
@@ -106,6 +111,65 @@ def test_an_address_is_fetched_when_it_is_its_turn(server: str, monkeypatch: pyt
     (nowhere,) = list_inputs(["http://127.0.0.1:1/a.jpg"])
     with pytest.raises(ImageError, match="cannot be fetched"):
         nowhere.load(None)
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """Sends every caller to ``to``, and says a byte of headers a second to callers of /drip."""
+
+    to = ""
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append(self.path)
+        if self.path == "/drip":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+            with contextlib.suppress(OSError):
+                for _ in range(20):
+                    self.wfile.write(b"a")
+                    time.sleep(0.2)
+            return
+        self.send_response(302)
+        self.send_header("Location", self.to)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    Elsewhere.seen.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+
+
+def test_a_redirect_leads_to_the_typed_host_or_a_public_one(
+    elsewhere: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = list_inputs([f"{elsewhere}/a.jpg"])
+    for to in (f"{server}/a.jpg", "http://169.254.169.254/latest", "http://[::ffff:7f00:1]/", "http://localhost:1/"):
+        monkeypatch.setattr(Elsewhere, "to", to)
+        with pytest.raises(ImageError, match="private network"):
+            one.load(None)
+    for to, why in (("file:///etc/passwd", "redirect refused"), ("http://a..b/", "redirect refused")):
+        monkeypatch.setattr(Elsewhere, "to", to)
+        with pytest.raises(ImageError, match=why):
+            one.load(None)
+    monkeypatch.setattr(Elsewhere, "to", "/again")
+    with pytest.raises(ImageError, match="more than 5 redirects"):
+        one.load(None)
+    assert Elsewhere.seen.count("/again") == 5
+
+
+def test_a_server_that_drips_is_left(elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single, "TIMEOUT", aiohttp.ClientTimeout(total=0.5))
+    (one,) = list_inputs([f"{elsewhere}/drip"])
+    start = time.monotonic()
+    with pytest.raises(ImageError, match="timeout"):
+        one.load(None)
+    assert time.monotonic() - start < 3
 
 
 def test_detections_are_crops(jpeg: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ not affected.
 
 import glob
 import math
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from linnaea import __version__
 from linnaea.data.images import ImageError, Picture, decode, decode_array, decode_image, read_image_file
 from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
@@ -31,7 +28,6 @@ VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 PICTURES_IN_TARS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
 
 NO_ANIMAL = "no animal detected"
-FETCH_TIMEOUT_S = 30
 MAX_FETCH_BYTES = 100_000_000
 
 Box = tuple[float, float, float, float]
@@ -203,17 +199,9 @@ def _address(url: str) -> Input:
 
 
 def _fetch(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": f"linnaea/{__version__}"})
-    try:
-        with urllib.request.urlopen(request, timeout=FETCH_TIMEOUT_S) as answer:
-            data: bytes = answer.read(MAX_FETCH_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        raise ImageError(f"the server answers {error.code} {error.reason}") from error
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        raise ImageError(f"cannot be fetched: {getattr(error, 'reason', error)}") from error
-    if len(data) > MAX_FETCH_BYTES:
-        raise ImageError(f"too large: more than {MAX_FETCH_BYTES:,} bytes")
-    return data
+    from linnaea.data.download.single import fetch_picture
+
+    return fetch_picture(url, MAX_FETCH_BYTES)
 
 
 def _in_video(path: Path, every_s: float) -> Iterator[Input]:

@@ -17,6 +17,7 @@ from linnaea.data.download.ledger import Ledger, State, UrlResult
 from linnaea.data.download.politeness import (
     EVERYTHING_ALLOWED,
     MAX_ROBOTS_BYTES,
+    MAX_ROBOTS_REDIRECTS,
     PRODUCT,
     HostGate,
     HostLimits,
@@ -260,7 +261,7 @@ class Downloader:
             async with self._session.get(job.target, allow_redirects=False) as response:
                 verdict = self._judge_status(host, response, asked_at) or self._judge_headers(response)
                 return await self._receive(host, job, response) if verdict is None else verdict
-        except (BodyError, PrivateAddressError, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+        except (BodyError, PrivateAddressError, aiohttp.ClientError, OSError, ValueError) as error:
             return self._explain(host, error)
 
     def _explain(self, host: Host, error: Exception) -> _Step:
@@ -273,7 +274,7 @@ class Downloader:
                 step = _Again(reason=str(error), status=200)
             case PrivateAddressError():
                 step = self._refused(f"leads into a private network ({error})")
-            case aiohttp.InvalidURL():
+            case aiohttp.InvalidURL() | ValueError():
                 step = self._refused("not a URL")
             case aiohttp.ClientPayloadError():
                 step = _Again(reason="truncated: the connection ended before the picture did", status=200)
@@ -369,24 +370,40 @@ class Downloader:
         host.knows_robots = True
         for attempt in range(3):
             try:
-                async with (
-                    self._slots,
-                    self._session.get(host.origin / "robots.txt", max_redirects=5) as response,
-                ):
-                    if response.status == 200:
-                        text = (await response.content.read(MAX_ROBOTS_BYTES)).decode("utf-8", "replace")
-                        host.robots = parse_robots(text)
-                        host.gate.crawl_delay_s = host.robots.crawl_delay_s
-                        return
-                    if 400 <= response.status < 500 and response.status != 429:
-                        return
-                    reason = f"robots.txt cannot be read (HTTP {response.status})"
+                status, text = await self._fetch_robots(host)
+                if status == 200:
+                    host.robots = parse_robots(text)
+                    host.gate.crawl_delay_s = delay = host.robots.crawl_delay_s
+                    if delay > self.config.host.max_crawl_delay_s:
+                        host.gate.close(f"robots.txt asks for {delay:,.0f} s between two requests")
+                    return
+                if 400 <= status < 500 and status != 429:
+                    return
+                reason = f"robots.txt cannot be read (HTTP {status})"
             except PrivateAddressError:
                 return  # every URL of the host reports this itself
-            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 reason = f"robots.txt cannot be read: {why_no_connection(error)}"
             await asyncio.sleep(self.config.backoff_s * 2**attempt * random.uniform(0.5, 1.5))
         host.gate.close(reason)
+
+    async def _fetch_robots(self, host: Host) -> tuple[int, str]:
+        """Return status and text of a robots.txt; redirects are checked as those of pictures are."""
+        at = host.origin / "robots.txt"
+        for _ in range(MAX_ROBOTS_REDIRECTS + 1):
+            async with self._slots, self._session.get(at, allow_redirects=False) as response:
+                if response.status in REDIRECTS and (location := response.headers.get("Location")):
+                    at = at.join(URL(location))
+                    if why_no_url(str(at), self.config.allow_private):
+                        return 404, ""  # RFC 9309, 2.3.1.2: as if there were none
+                    continue
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) >= MAX_ROBOTS_BYTES:
+                        break
+                return response.status, content[:MAX_ROBOTS_BYTES].decode("utf-8", "replace")
+        return 404, ""
 
 
 def _verdict(state: State, reason: str, status: int) -> UrlResult:

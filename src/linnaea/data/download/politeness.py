@@ -6,6 +6,7 @@ This module fetches nothing; :mod:`linnaea.data.download.fetch` asks it before e
 import asyncio
 import hashlib
 import ipaddress
+import math
 import re
 import socket
 import time
@@ -27,6 +28,10 @@ MAX_ROBOTS_BYTES = 500 * 1024
 """Bytes of a robots.txt that are read, the minimum of RFC 9309 (section 2.5); the rest is cut off."""
 
 
+MAX_ROBOTS_REDIRECTS = 5
+"""Redirects of a robots.txt that are followed (RFC 9309, section 2.3.1.2)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostLimits:
     """The limits of the load on one host."""
@@ -39,6 +44,10 @@ class HostLimits:
     """Longest pause between two requests that the gate itself chooses (a crawl-delay may ask for more)."""
     max_own_wait_s: float = 300.0
     """Longest wait after a 429 or 503 without Retry-After; the wait doubles with every one in a row."""
+    max_crawl_delay_s: float = 120.0
+    """Longest pause between two requests that robots.txt may ask for; a host that asks for more gets none."""
+    max_waits_s: float = 3600.0
+    """Seconds of pauses that a host may ask for in a run, besides a minute for every answer; then it gets no more."""
     give_up_after: int = 20
     """Failed connections, or rounds of refusals, in a row after which a host gets no more requests in this run."""
 
@@ -70,6 +79,8 @@ class HostGate:
     _not_before: float = 0.0
     _slowed_at: float = float("-inf")
     _careful: bool = False
+    _waited_s: float = 0.0
+    _n_answers: int = 0
     _refusals_in_row: int = 0
     _failures_in_row: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -100,6 +111,7 @@ class HostGate:
     def answered(self, latency_s: float) -> None:
         """Record a normal answer (any status but 429 and 5xx) after ``latency_s`` seconds."""
         self._refusals_in_row = self._failures_in_row = 0
+        self._n_answers += 1
         first = self.recent_latency_s == 0.0
         self.recent_latency_s = latency_s if first else 0.8 * self.recent_latency_s + 0.2 * latency_s
         # The usual latency falls at once and rises slowly, so that a host that recovers does not stay marked as slow.
@@ -126,12 +138,15 @@ class HostGate:
         if asked_at < self._slowed_at:
             return
         self._slowed_at = now
+        self._waited_s += wait_s
         self._refusals_in_row += 1
         if self.limit <= 1.0:
             self.spacing_s = min(max(2 * self.spacing_s, 0.25), self.limits.max_spacing_s)
         self.limit = max(1.0, self.limit / 2)
         if self._refusals_in_row >= self.limits.give_up_after:
             self.close(f"host skipped after {self._refusals_in_row} refusals (429, 503) in a row")
+        elif self._waited_s > self.limits.max_waits_s + 60 * self._n_answers:
+            self.close(f"host skipped after it asked for {self._waited_s:,.0f} s of pauses")
 
     def own_wait_s(self, base_s: float) -> float:
         """Return the wait in seconds after a refusal without Retry-After; it doubles with every one in a row."""
@@ -158,7 +173,7 @@ class HostGate:
 
     def close(self, reason: str) -> None:
         """Stop all requests to this host in this run."""
-        self.closed = reason
+        self.closed = self.closed or reason
         self._changed.set()
 
 
@@ -200,7 +215,8 @@ class Robots:
     @property
     def crawl_delay_s(self) -> float:
         """The pause in seconds that the host asks for between two requests; 0 if it asks for none."""
-        return self.parsed.crawl_delay(PRODUCT) or 0.0
+        delay = self.parsed.crawl_delay(PRODUCT) or 0.0
+        return 0.0 if math.isnan(delay) else max(0.0, delay)
 
 
 def parse_robots(text: str) -> Robots:
@@ -224,9 +240,34 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     except ValueError:
         return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if any(parsed in network for network in _NEVER_PUBLIC):
+            return False
+        embedded = _embedded(parsed)
+        return all(map(_is_public, embedded)) if embedded else _is_public(parsed)
+    return _is_public(parsed)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.is_global and not address.is_multicast
+
+
+_NEVER_PUBLIC = tuple(ipaddress.IPv6Network(text) for text in ("fec0::/10", "64:ff9b:1::/48", "2001::/32"))
+"""Site-local addresses, NAT64 of a local network, and Teredo."""
+_ENDS_IN_IPV4 = tuple(
+    ipaddress.IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
+)
+"""IPv4-compatible, IPv4-mapped, IPv4-translated (RFC 7915) and NAT64 (RFC 6052) addresses."""
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""The third quarter of an address whose last quarter is an IPv4 address (RFC 5214)."""
+
+
+def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """Return the IPv4 addresses that packets to an IPv6 address are sent on to."""
+    number = int(address)
+    if any(address in network for network in _ENDS_IN_IPV4) or (number >> 32 & 0xFFFFFFFF) in _ISATAP:
+        return [ipaddress.IPv4Address(number & 0xFFFFFFFF)]
+    return [] if address.sixtofour is None else [address.sixtofour]
 
 
 def why_no_url(url: str, allow_private: bool) -> str:
@@ -235,13 +276,34 @@ def why_no_url(url: str, allow_private: bool) -> str:
         return "row has no URL"
     try:
         parsed = URL(url)
+        scheme, host = parsed.scheme, parsed.host
+        str(parsed).encode()
     except ValueError as error:
-        return f"not a URL ({error})"
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+        return f"not a URL ({' '.join(str(error).split())[:200]})"
+    if scheme not in ("http", "https") or not host:
         return "not an http or https URL"
-    if not allow_private and _is_private_literal(parsed.host):
-        return f"leads into a private network ({parsed.host})"
+    if wrong := _why_no_host(parsed.raw_host or ""):
+        return f"not a URL ({wrong})"
+    if not allow_private and _is_private_literal(host):
+        return f"leads into a private network ({host})"
     return ""
+
+
+def _why_no_host(host: str) -> str:
+    """Return what is wrong with the name of a host (RFC 1035, section 2.3.4), or ``""``."""
+    if ":" in host:
+        return ""
+    labels = host.removesuffix(".").split(".")
+    if not all(labels):
+        return "its host has an empty part between two dots"
+    if max(map(len, labels)) > 63 or len(host) > 253:
+        return "its host has a part of more than 63 letters, or more than 253 in all"
+    if not host.isascii() or any(letter <= " " or letter in _NOT_IN_HOSTS for letter in host):
+        return "its host has characters that no host has"
+    return ""
+
+
+_NOT_IN_HOSTS = set('"#%/<>?@[\\]^`{|}\x7f')
 
 
 def host_of(url: str) -> str:
@@ -258,7 +320,7 @@ def belongs_to(part: tuple[int, int], host: str) -> bool:
 
 
 def _is_private_literal(host: str) -> bool:
-    return (":" in host or host.replace(".", "").isdigit()) and not is_public(host)
+    return (":" in host or host.replace(".", "").isdigit()) and not is_public(host.removesuffix("."))
 
 
 class PublicResolver(AbstractResolver):
