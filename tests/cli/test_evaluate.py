@@ -62,6 +62,17 @@ def test_the_answers_add_up_to_the_scores(evaluated: Evaluated) -> None:
     for rank in RANK_LABELS:
         low, high = (evaluated.metrics[f"interval/{rank}/{end}"] for end in ("low", "high"))
         assert 0 <= low <= evaluated.metrics[f"interval/{rank}/mean"] <= high <= 1
+        assert low < high
+
+
+def test_every_mean_over_photographs_has_one_over_classes_beside_it(evaluated: Evaluated) -> None:
+    examples = pl.read_parquet(evaluated.folder / "examples.parquet")
+    by_class = examples.group_by("truth_lineage").agg(pl.col("right").mean())["right"].mean()
+    assert evaluated.metrics["zero_shot/taxon_com/top1_by_class"] == pytest.approx(by_class, abs=1e-9)
+    assert evaluated.metrics["interval/species/mean_by_class"] == pytest.approx(by_class, abs=1e-9)
+    for name in ("zero_shot/taxon_com/genus", "few_shot/1/mean", "probe/knn/mean", "auto/0.9/right"):
+        assert 0 <= evaluated.metrics[f"{name}_by_class"] <= 1
+    assert evaluated.metrics["interval/species/n_classes"] == evaluated.metrics["n_classes"]
 
 
 @pytest.mark.parametrize(

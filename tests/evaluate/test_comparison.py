@@ -11,6 +11,8 @@ from linnaea.cli import main
 from linnaea.evaluate.comparison import BEYOND, compare_runs, read_published, read_runs, tabulate_scores, wide_tables
 from linnaea.evaluate.tasks import TASKS
 
+N_CLASSES = 20
+
 
 def make_run(folder: Path, what: str, right: np.ndarray, keys: list[str] | None = None, task: str = "") -> Path:
     folder.mkdir(parents=True)
@@ -19,7 +21,8 @@ def make_run(folder: Path, what: str, right: np.ndarray, keys: list[str] | None 
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "run.json").write_text(json.dumps({"model": "m", "what": what, "task": task}))
     names = keys or [f"{i}" for i in range(len(right))]
-    table = pl.DataFrame({"key": names, "right": right, "few_shot_1_right": np.where(right, 0.5, 0.3)})
+    table = pl.DataFrame({"key": names, "truth": [f"Genus species{i % N_CLASSES}" for i in range(len(right))],
+                          "right": right, "few_shot_1_right": np.where(right, 0.5, 0.3)})  # fmt: skip
     table.write_parquet(folder / "examples.parquet")
     return folder
 
@@ -75,6 +78,46 @@ def test_a_difference_is_found_pair_by_pair(pair: list[Path]) -> None:
     assert 0 < row["low"] < row["difference"] < row["high"]
     same = compare_runs(read_runs([pair[0], pair[0]]))
     assert set(same["verdict"]) == {"within the error bars"}
+
+
+def test_classes_are_drawn_whole(tmp_path: Path) -> None:
+    """Two models, each better at half of the species, are equally good, however many photographs there are."""
+    species = np.arange(2000) % N_CLASSES
+    one, other = np.isin(species, range(11)), np.isin(species, range(9, 20))
+    runs = [make_run(tmp_path / "one", "fungi", one), make_run(tmp_path / "other", "fungi", other)]
+    row = compare_runs(read_runs(runs)).row(by_predicate=pl.col("score") == "zero-shot, asis", named=True)
+    assert (row["verdict"], row["n_classes"], row["n_images"]) == ("within the error bars", 20, 2000)
+    shifted = make_run(tmp_path / "shifted", "fungi", np.isin(species, range(10)))  # one species less than `one`
+    row = compare_runs(read_runs([runs[0], shifted])).row(by_predicate=pl.col("score") == "zero-shot, asis", named=True)
+    assert row["only_first"] == 100
+    assert row["verdict"] == "within the error bars"
+
+
+def test_the_page_says_for_how_many_species_it_speaks(pair: list[Path], tmp_path: Path) -> None:
+    assert main(["compare", *map(str, pair), "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert "over 20 classes, 1,000 photographs: strong is better" in page
+    assert "Over 20 classes." in page
+    scores = pl.read_csv(tmp_path / "out" / "scores.csv").filter(pl.col("ours"))
+    assert set(scores.filter(pl.col("score") == "zero-shot, asis")["n_classes"]) == {20}
+    assert (scores["class_mean"].drop_nulls() > 0).all()
+
+
+def test_five_species_are_too_few_for_a_verdict(pair: list[Path]) -> None:
+    for folder in pair:
+        path = folder / "examples.parquet"
+        table = pl.read_parquet(path).with_columns(truth=pl.col("key").cast(pl.Int64).mod(5).cast(pl.String))
+        table.write_parquet(path)
+    assert set(compare_runs(read_runs(pair))["verdict"]) == {"too few classes to tell (5)"}
+
+
+def test_runs_without_classes_are_compared_by_image(pair: list[Path]) -> None:
+    for folder in pair:
+        path = folder / "examples.parquet"
+        pl.read_parquet(path).drop("truth").write_parquet(path)
+    table = compare_runs(read_runs(pair))
+    assert set(table["verdict"]) == {"strong is better"}
+    assert table["n_classes"].null_count() == table.height
 
 
 def test_other_images_are_no_pair(pair: list[Path], tmp_path: Path) -> None:

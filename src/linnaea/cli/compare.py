@@ -30,7 +30,8 @@ def compare(options: Compare) -> int:
         rows = [[format_cell(value) for value in row] for row in table.iter_rows()]
         show_table(table.columns, rows, right=table.columns[2:])
     for row in found.pairs.iter_rows(named=True):
-        say(f"{row['what']}, {row['score']}: {row['second']} against {row['first']}: {row['verdict']}")
+        over = "" if row["n_classes"] is None else f" ({row['n_classes']:,} classes)"
+        say(f"{row['what']}, {row['score']}: {row['second']} against {row['first']}: {row['verdict']}{over}")
     print(f"report: {found.report_path}", flush=True)
     return DONE
 

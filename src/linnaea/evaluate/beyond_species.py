@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 
 from linnaea.errors import LinnaeaError
+from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.evaluate.probes import simple_shot
 from linnaea.jobs import OnProgress, ignore_progress
 
@@ -30,6 +31,8 @@ class RunScore:
     """The scores of repeated runs."""
 
     runs: tuple[float, ...]
+    by_class: tuple[float, ...] = ()
+    """The same as means over classes, where the scores are means over images."""
 
     @property
     def mean(self) -> float:
@@ -192,7 +195,7 @@ def score_transfer(
     BioCLIP 2 evaluates PlantDoc this way.
     """
     n_classes = int(max(label_S.max(), truth_Q.max())) + 1
-    runs = []
+    runs, by_class = [], []
     for seed in range(n_runs):
         rng = np.random.default_rng(seed)
         support = np.concatenate(
@@ -200,7 +203,8 @@ def score_transfer(
         )
         said = simple_shot(train_SE[support], label_S[support], test_QE, n_classes)
         runs.append(float((said == truth_Q).mean()))
-    return RunScore(runs=tuple(runs))
+        by_class.append(mean_of_classes(said == truth_Q, truth_Q))
+    return RunScore(runs=tuple(runs), by_class=tuple(by_class))
 
 
 def score_discovery(

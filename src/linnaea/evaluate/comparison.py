@@ -9,11 +9,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.evaluate.comparison_page import as_markdown, write_comparison
-from linnaea.evaluate.intervals import bootstrap_mean, compare_paired, holm
+from linnaea.evaluate.intervals import FEWEST_CLASSES, bootstrap_mean, compare_paired, holm, mean_of_classes
 from linnaea.evaluate.tasks import TASKS
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.parquet import read_parquet
@@ -23,18 +25,24 @@ from linnaea.storage import read_json, write_atomically
 SCORES_SCHEMA = {
     "score": pl.String, "what": pl.String, "model": pl.String, "ours": pl.Boolean, "value": pl.Float64,
     "low": pl.Float64, "high": pl.Float64, "std": pl.Float64, "n_images": pl.Int64, "source": pl.String,
+    "class_mean": pl.Float64, "n_classes": pl.Int64,
 }  # fmt: skip
 """Schema of the table of scores.
 
-``value`` and its bounds are shares. ``std`` is over folds or runs. The bounds are a 95% bootstrap interval over images.
+``value`` and its bounds are shares. ``std`` is over folds or runs. The bounds are a 95% interval for other classes like
+the ``n_classes`` evaluated ones. ``class_mean`` is the mean over classes, where ``value`` is one over images.
 """
 
 PAIRS_SCHEMA = {
     "score": pl.String, "what": pl.String, "first": pl.String, "second": pl.String, "difference": pl.Float64,
     "low": pl.Float64, "high": pl.Float64, "only_first": pl.Int64, "only_second": pl.Int64, "p_value": pl.Float64,
-    "p_adjusted": pl.Float64, "n_images": pl.Int64, "verdict": pl.String,
+    "p_adjusted": pl.Float64, "n_images": pl.Int64, "verdict": pl.String, "n_classes": pl.Int64,
 }  # fmt: skip
-"""Schema of the table of pairs: ``difference`` is second minus first; ``p_adjusted`` is Holm's over all pairs."""
+"""Schema of the table of pairs: ``difference`` is second minus first; ``p_adjusted`` is Holm's over all pairs.
+
+Interval and p-value draw classes whole, so they hold for other classes like these ``n_classes``. It is null for runs
+without the column ``truth``, whose single images are compared.
+"""
 
 ALPHA = 0.05
 BEYOND_SPECIES = {
@@ -175,17 +183,36 @@ def tabulate_scores(runs: Sequence[Entry]) -> pl.DataFrame:
         common = {"what": run.what, "model": run.label, "ours": True, "source": str(run.folder)}
         for score, column in run.columns.items():
             assert run.examples is not None
-            asked = run.examples.select(pl.col(column).cast(pl.Float64), w=_weight(run.examples, column)).drop_nulls()
-            right = asked[column].to_numpy()
-            if len(right):
-                interval = bootstrap_mean(right, weight_N=asked["w"].to_numpy())
-                shots = score.removesuffix("-shot") if score.endswith("-shot") else ""
-                mean = run.metrics.get(f"few_shot/{shots}/mean") if shots else interval.mean
-                std = run.metrics.get(f"few_shot/{shots}/std") if shots else None
-                rows.append(common | {"score": score, "value": mean, "low": interval.low, "high": interval.high,
-                                      "std": std, "n_images": len(right)})  # fmt: skip
+            asked = run.examples.select(pl.col(column).cast(pl.Float64), w=_weight(run.examples, column),
+                                        group=_class_of(run.examples)).drop_nulls(column)  # fmt: skip
+            if asked.height:
+                rows.append(common | {"score": score} | _score_examples(asked, column, score, run.metrics))
         rows += [common | row for row in _scores_without_examples(run)]
     return pl.DataFrame(rows, schema=SCORES_SCHEMA)
+
+
+def _score_examples(asked: pl.DataFrame, column: str, score: str, metrics: Mapping[str, int | float]) -> dict[str, Any]:
+    right, weight, group = asked[column].to_numpy(), asked["w"].to_numpy(), _numbers(asked["group"])
+    interval = bootstrap_mean(right, group_N=group, weight_N=weight)
+    shots = score.removesuffix("-shot") if score.endswith("-shot") else ""
+    return {
+        "value": metrics.get(f"few_shot/{shots}/mean") if shots else interval.mean,
+        "low": interval.low, "high": interval.high,
+        "std": metrics.get(f"few_shot/{shots}/std") if shots else None,
+        "n_images": asked.height,
+        "class_mean": None if group is None else mean_of_classes(right, group, weight),
+        "n_classes": None if group is None else interval.n_groups,
+    }  # fmt: skip
+
+
+def _class_of(examples: pl.DataFrame) -> pl.Expr:
+    """Return the class of each image; null in a table that does not name them."""
+    parts = [name for name in ("truth_lineage", "truth") if name in examples.columns]
+    return pl.concat_str(parts, separator="|") if "truth" in parts else pl.lit(None, pl.String)
+
+
+def _numbers(group: pl.Series) -> NDArray[np.int64] | None:
+    return None if group.null_count() else group.rank("dense").cast(pl.Int64).to_numpy()
 
 
 def _weight(examples: pl.DataFrame, column: str) -> pl.Expr:
@@ -218,7 +245,8 @@ def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
 def compare_runs(runs: Sequence[Entry], *, on_progress: OnProgress = ignore_progress) -> pl.DataFrame:
     """Compare every pair of runs on the same images, score by score, and return rows of :data:`PAIRS_SCHEMA`.
 
-    Images are paired by key. If two runs have different images, the verdict of their row says so.
+    Images are paired by key, and classes are drawn whole, so interval and test hold for other classes. If two runs have
+    different images, the verdict of their row says so.
     """
     pairs = [pair for pair in combinations(runs, 2) if pair[0].what == pair[1].what]
     rows: list[dict[str, Any]] = []
@@ -227,10 +255,15 @@ def compare_runs(runs: Sequence[Entry], *, on_progress: OnProgress = ignore_prog
         on_progress(number + 1, len(pairs))
     tested = [row for row in rows if "p_value" in row]
     for row, adjusted in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
-        apart = (row["low"] > 0 or row["high"] < 0) and adjusted < ALPHA
-        better = row["second"] if row["difference"] > 0 else row["first"]
-        row |= {"p_adjusted": adjusted, "verdict": f"{better} is better" if apart else "within the error bars"}
+        row |= {"p_adjusted": adjusted, "verdict": _verdict(row, adjusted)}
     return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
+
+
+def _verdict(row: Mapping[str, Any], p_adjusted: float) -> str:
+    if (row["low"] > 0 or row["high"] < 0) and p_adjusted < ALPHA:
+        return f"{row['second'] if row['difference'] > 0 else row['first']} is better"
+    few = row["n_classes"] is not None and row["n_classes"] < FEWEST_CLASSES
+    return f"too few classes to tell ({row['n_classes']})" if few else "within the error bars"
 
 
 def _compare_pair(first: Entry, second: Entry) -> list[dict[str, Any]]:
@@ -239,22 +272,25 @@ def _compare_pair(first: Entry, second: Entry) -> list[dict[str, Any]]:
         assert first.examples is not None
         assert second.examples is not None
         row: dict[str, Any] = {"score": score, "what": first.what, "first": first.label, "second": second.label}
-        one = first.examples.select("key", a=first.columns[score], w=_weight(first.examples, first.columns[score]))
+        one = first.examples.select("key", a=first.columns[score], w=_weight(first.examples, first.columns[score]),
+                                    group=_class_of(first.examples))  # fmt: skip
         other = second.examples.select("key", b=second.columns[score])
-        both = one.join(other, on="key", how="inner").drop_nulls()
+        both = one.join(other, on="key", how="inner").drop_nulls(["a", "b"])
         if one[:, "a"].null_count() == one.height and other[:, "b"].null_count() == other.height:
             continue  # no class has enough images
         if one["key"].n_unique() < one.height or set(one["key"]) != set(other["key"]) or both.is_empty():
             rows.append(row | {"verdict": "not the same images"})
             continue
+        group = _numbers(both["group"])
         found = compare_paired(
-            both["a"].cast(pl.Float64).to_numpy(), both["b"].cast(pl.Float64).to_numpy(), weight_N=both["w"].to_numpy()
-        )
+            both["a"].cast(pl.Float64).to_numpy(), both["b"].cast(pl.Float64).to_numpy(), group_N=group,
+            weight_N=both["w"].to_numpy(),
+        )  # fmt: skip
         rows.append(
             row
             | {"difference": found.difference.mean, "low": found.difference.low, "high": found.difference.high}
             | {"only_first": found.only_first, "only_second": found.only_second, "p_value": found.p_value}
-            | {"n_images": found.n}
+            | {"n_images": found.n, "n_classes": None if group is None else found.difference.n_groups}
         )
     return sorted(rows, key=lambda row: str(row["score"]))
 

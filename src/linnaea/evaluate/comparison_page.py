@@ -14,10 +14,12 @@ GREY = "#9aa19a"
 MOST_ROWS = 24
 
 READING = (
-    "Error bars are 95% bootstrap intervals over images. Two runs on the same images are compared image by image. The"
-    " interval of the difference comes from a paired bootstrap. The p-value is McNemar's, with Holm's adjustment for"
-    " the number of comparisons on this page. A difference is significant if its interval excludes zero and the"
-    " adjusted p-value is below 0.05.\n\nPublished numbers come without single answers, so they cannot be tested."
+    "The classes (species) are the sample. Error bars are 95% intervals for other classes like these: photographs of a"
+    " class are drawn together. Two runs on the same images are compared image by image, and the p-value is that of a"
+    " sign-flip test over classes, with Holm's adjustment for the number of comparisons on this page. A difference is"
+    " significant if its interval excludes zero and the adjusted p-value is below 0.05. With fewer than six classes no"
+    " difference can be. Runs that do not name the classes are compared over single images, which says nothing about"
+    " other classes.\n\nPublished numbers come without single answers, so they cannot be tested."
     " Their authors measured them on their own copies of the data."
 )
 
@@ -45,7 +47,8 @@ def write_comparison(
         blocks: list[Block] = []
         if part.height:
             figure = plot_scores(part)
-            blocks.append(Figure(figure, f"accuracy with error bars: {name}", "Accuracy with 95% intervals."))
+            caption = f"Accuracy with 95% intervals. {_speaks_for(part)}"
+            blocks.append(Figure(figure, f"accuracy with error bars: {name}", caption))
         blocks.append(Table(_in_tenths(table), caption="In percent."))
         sections.append(Section(name[0].upper() + name[1:], blocks))
     if pairs.height:
@@ -63,12 +66,24 @@ def _in_tenths(table: pl.DataFrame) -> list[dict[str, str]]:
     return [{column: format_cell(value) for column, value in row.items()} for row in table.iter_rows(named=True)]
 
 
+def _speaks_for(rows: pl.DataFrame) -> str:
+    """Say for how many classes the intervals speak."""
+    known = rows["n_classes"].drop_nulls().to_list()
+    if not known:
+        return "The classes are not known; the intervals are over single photographs."
+    few, many = min(known), max(known)
+    return f"Over {few:,} classes." if few == many else f"Over {few:,} to {many:,} classes."
+
+
 def _verdicts(pairs: pl.DataFrame) -> list[Block]:
     lines = []
     for row in pairs.filter(pl.col("p_value").is_not_null()).iter_rows(named=True):
         low, high = sorted((100 * row["low"], 100 * row["high"]))
         span = f"{100 * row['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
-        lines.append(f"{row['what']}, {row['score']}: {row['second']} against {row['first']} {span}: {row['verdict']}.")
+        over = f"{row['n_images']:,} photographs"
+        over = over if row["n_classes"] is None else f"{row['n_classes']:,} classes, {over}"
+        against = f"{row['second']} against {row['first']}"
+        lines.append(f"{row['what']}, {row['score']}: {against} {span}, over {over}: {row['verdict']}.")
     return [Text("\n\n".join(lines[:MOST_ROWS]))] if lines else []
 
 
@@ -109,7 +124,7 @@ def pairs_in_points(pairs: pl.DataFrame) -> pl.DataFrame:
         (pl.col("difference") * 100).alias("difference"), (pl.col("low") * 100).alias("low"),
         (pl.col("high") * 100).alias("high"), "only_first", "only_second",
         pl.col("p_value").map_elements(_two_digits, return_dtype=pl.String),
-        pl.col("p_adjusted").map_elements(_two_digits, return_dtype=pl.String), "n_images", "verdict",
+        pl.col("p_adjusted").map_elements(_two_digits, return_dtype=pl.String), "n_images", "n_classes", "verdict",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from linnaea.data.shards import DataSet, taxa_from_table
 from linnaea.errors import LinnaeaError
+from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.evaluate.probes import FewShotScore, ProbeName, score_few_shot, score_probes
 from linnaea.evaluate.tasks.photographs import TaskImages
 from linnaea.evaluate.zero_shot import ZeroShotAnswers, classify, score_answers, score_seen
@@ -140,12 +141,14 @@ def evaluate_features(
     for score in few_shot:
         if score.n_classes > 1 and not np.isnan(score.mean):
             place = f"few_shot/{score.n_shots}"
-            metrics |= {f"{place}/mean": score.mean, f"{place}/std": score.std, f"{place}/n_classes": score.n_classes}
+            metrics |= {f"{place}/mean": score.mean, f"{place}/std": score.std, f"{place}/n_classes": score.n_classes,
+                        f"{place}/mean_by_class": score.mean_by_class}  # fmt: skip
     if question.probes:
         probed = score_probes(features_NE, dataset.index["taxon_id"].to_numpy(), question.probes)
         for probe in probed:
             place = f"probe/{probe.probe}"
-            metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes}
+            metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes,
+                        f"{place}/mean_by_class": float(np.mean(probe.by_class))}  # fmt: skip
     return Scores(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
 
 
@@ -237,7 +240,9 @@ def score_class_heads(
         metrics[f"{place}/share_answerable"] = float(known_N.sum() / named_N.sum())
         if known_N.any():
             answer_N = (features_NE[known_N] @ np.asarray(bank.vectors).T).argmax(axis=1)
-            metrics[f"{place}/top1"] = float((answer_N == truth_N[known_N]).mean())
+            right_N = answer_N == truth_N[known_N]
+            metrics[f"{place}/top1"] = float(right_N.mean())
+            metrics[f"{place}/top1_by_class"] = mean_of_classes(right_N, truth_N[known_N])
             metrics[f"{place}/chance/top1"] = 1 / len(bank)
     return metrics
 

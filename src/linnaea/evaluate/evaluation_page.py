@@ -75,7 +75,7 @@ def _facts(metrics: Mapping[str, int | float]) -> dict[str, object]:
     for label in ("species", "genus", "family"):
         if f"interval/{label}/mean" in metrics:
             mean, low, high = (metrics[f"interval/{label}/{end}"] for end in ("mean", "low", "high"))
-            facts[f"right to {label} ({100 * low:.0f}–{high:.0%})"] = f"{mean:.0%}"
+            facts[f"right to {label} ({show_span(low, high)})"] = f"{mean:.0%}"
     for name, value in metrics.items():
         if not facts and name.endswith("/top1") and "chance" not in name:
             facts[f"{name.split('/')[1]} top-1"] = f"{value:.1%}"
@@ -89,8 +89,8 @@ def _in_words(metrics: Mapping[str, int | float], form: str) -> list[Text]:
         return []
     candidates = metrics.get("n_candidates", metrics["n_classes"])
     said = [f"Each photograph was compared with {candidates:,.0f} candidates in the caption form `{form}`. Brackets"
-            " show 95% bootstrap intervals over classes (2,000 draws); ± is the standard deviation over five"
-            " folds."]  # fmt: skip
+            " show 95% intervals for other classes like these; ± is the standard deviation over five folds. Shares are"
+            " of photographs; the table of all scores has the means over classes, too."]  # fmt: skip
     if "hierarchy/lca_height_of_errors" in metrics:
         near = [metrics[f"hierarchy/{name}"] for name in ("errors_in_genus", "errors_in_family")]
         said.append(
@@ -199,7 +199,7 @@ def _assertions(metrics: Mapping[str, int | float]) -> Section:
         row: dict[str, object] = {"asked": f"{wanted:.0%}", "answered": metrics[f"{place}/asserted"]}
         if f"{place}/right" in metrics:
             low, high = metrics[f"{place}/right_low"], metrics[f"{place}/right_high"]
-            row["right"] = f"{metrics[f'{place}/right']:.1%} ({low:.0%}–{high:.0%})"
+            row["right"] = f"{metrics[f'{place}/right']:.1%} ({show_span(low, high)})"
         else:
             row["right"] = ""
         for label in ("order", "family", "genus", "species"):
@@ -267,12 +267,23 @@ def _brittleness(metrics: Mapping[str, int | float]) -> Section:
     return Section("When the taxonomy changes", [Table(rows, caption, percent=RANK_LABELS)])
 
 
+def show_span(low: float, high: float) -> str:
+    """Return an interval of shares as text, with as many decimals as its two ends need to differ."""
+    for digits in (0, 1, 2):
+        ends = f"{100 * low:.{digits}f}", f"{high:.{digits}%}"
+        if ends[0] != ends[1].rstrip("%"):
+            break
+    return "–".join(ends)
+
+
 NO_SHARES = ("lca_height_of_errors", "n_classes")
 """Metrics that are not accuracies."""
+BY_CLASS = "_by_class"
+"""The ending of a metric's name that is the mean over classes, beside the mean over images."""
 N_CONFUSIONS, N_CLASSES = 8, 10
 
 RANK_CAPTION = (
-    "Accuracy of the likeliest taxon of each rank. Solid lines: 95% bootstrap intervals over classes. Dotted lines: a"
+    "Accuracy of the likeliest taxon of each rank. Solid lines: 95% intervals for other classes. Dotted lines: a"
     " baseline that always answers the most common taxon of the rank, which no model can know."
 )
 TREE_CAPTION = "Area: photographs. Colour: species accuracy. Tap a box to open it, and the bar at the top to go back."
@@ -287,7 +298,7 @@ CALIBRATION_CAPTION = (
 )
 ASSERTION_CAPTION = (
     "`--rank auto` answers with the deepest taxon whose probability reaches the asked confidence. The share of right"
-    " answers should not be below it, within the 95% bootstrap interval over classes."
+    " answers should not be below it, within the 95% interval over classes."
 )
 OPEN_CAPTION = (
     "AUROC: how often a photograph with a label scores above one without (0.5 is chance). Passes: the share of"
@@ -313,28 +324,32 @@ PROBE_NAMES = {"knn": "k nearest neighbours", "linear": "linear probe", "ridge":
 
 
 def score_rows(metrics: Mapping[str, int | float]) -> list[dict[str, Any]]:
-    """Return the metrics as rows of text: score, right, chance, majority."""
+    """Return the metrics as rows of text: score, right, over classes, chance, majority."""
     rows = []
     for name, value in metrics.items():
         match name.split("/"):
-            case ["zero_shot", text_type, measure] if measure not in NO_SHARES:
+            case ["zero_shot", text_type, measure] if measure not in NO_SHARES and not measure.endswith(BY_CLASS):
                 place = f"zero_shot/{text_type}"
                 rows.append({"score": f"zero-shot {text_type}, {measure}", "right": f"{value:.1%}",
+                             "over classes": _percent(metrics.get(name + BY_CLASS)),
                              "chance": _percent(metrics.get(f"{place}/chance/{measure}")),
                              "majority": _percent(metrics.get(f"{place}/majority/{measure}"))})  # fmt: skip
             case ["class_head", rank, "top1"]:
                 share = metrics[f"class_head/{rank}/share_answerable"]
                 rows.append({"score": f"class head, {rank} ({share:.0%} of images have a class)",
-                             "right": f"{value:.1%}", "chance": _percent(metrics[f"class_head/{rank}/chance/top1"]),
+                             "right": f"{value:.1%}", "over classes": _percent(metrics.get(name + BY_CLASS)),
+                             "chance": _percent(metrics[f"class_head/{rank}/chance/top1"]),
                              "majority": ""})  # fmt: skip
             case ["few_shot", shots, "mean"]:
                 std = metrics[f"few_shot/{shots}/std"]
                 chance = 1 / metrics[f"few_shot/{shots}/n_classes"]
                 rows.append({"score": f"{shots}-shot (SimpleShot, 5 folds)", "right": f"{value:.1%} ± {std:.1%}",
+                             "over classes": _percent(metrics.get(name + BY_CLASS)),
                              "chance": _percent(chance), "majority": ""})  # fmt: skip
             case ["probe", probe, "mean"]:
                 std, chance = metrics[f"probe/{probe}/std"], 1 / metrics[f"probe/{probe}/n_classes"]
                 rows.append({"score": f"{PROBE_NAMES[probe]} (3 splits)", "right": f"{value:.1%} ± {std:.1%}",
+                             "over classes": _percent(metrics.get(name + BY_CLASS)),
                              "chance": _percent(chance), "majority": ""})  # fmt: skip
     return rows
 

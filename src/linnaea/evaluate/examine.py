@@ -13,6 +13,7 @@ from linnaea.evaluate import embedding_structure as structure
 from linnaea.evaluate.breakdown import per_clade, per_domain, read_domains
 from linnaea.evaluate.embedding_structure import Level, lay_out
 from linnaea.evaluate.hierarchy import revise, score_brittleness, score_consistency, score_distances, shuffle
+from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.evaluate.trust import (
     EVIDENCE,
     Beliefs,
@@ -33,6 +34,9 @@ from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
 from linnaea.taxonomy.tree import number_lineages
+
+DOMAIN_RANKS = ("species", "genus", "family")
+"""The ranks whose accuracy the metrics give for each domain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +88,11 @@ def examine(
         consistency = score_consistency(findings.beliefs.best_NR, bank)
         metrics |= {f"hierarchy/{name}": value for name, value in consistency.items()}
         right, counted = findings.beliefs.right_NR, findings.beliefs.counted_NR
-        domains = per_domain(read_domains(dataset, domain), right, counted)
+        domain_N = read_domains(dataset, domain)
+        domains = per_domain(domain_N, right, counted)
         metrics |= {f"domain/{row['domain']}/{label}": row[label] for row in domains.iter_rows(named=True)
-                    for label in ("species", "genus", "family") if row[label] is not None}  # fmt: skip
+                    for label in DOMAIN_RANKS if row[label] is not None}  # fmt: skip
+        metrics |= _domains_by_class(np.array(domain_N), class_N, right, counted)
         findings = _with(findings, clades=per_clade(truth, right, counted), domains=domains)
         if with_structure:
             metrics |= _brittleness(model, features_NE, truth, bank)
@@ -100,6 +106,17 @@ def examine(
         metrics |= {f"structure/{name}": value for part in parts for name, value in part.items()}
         levels = lay_out(features_NE, numbers, truth)
     return _with(findings, metrics=metrics, levels=tuple(levels), truth=tuple(truth))
+
+
+def _domains_by_class(domain_N: ndarray, class_N: ndarray, right_NR: ndarray, counted_NR: ndarray) -> dict[str, float]:
+    metrics = {}
+    for domain in np.unique(domain_N):
+        for label in DOMAIN_RANKS:
+            chosen = (domain_N == domain) & counted_NR[:, Rank.parse(label)]
+            if chosen.any():
+                right = right_NR[chosen, Rank.parse(label)]
+                metrics[f"domain/{domain}/{label}_by_class"] = mean_of_classes(right, class_N[chosen])
+    return metrics
 
 
 def _with(findings: Findings, **parts: object) -> Findings:

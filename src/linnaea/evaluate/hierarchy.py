@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 from numpy import ndarray
 
+from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.predict.classifier import iter_scored
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
@@ -29,6 +30,8 @@ def score_ranks(
 ) -> dict[str, float]:
     """Return the accuracy at each rank, ``species`` to ``kingdom``, and baselines such as ``chance/genus``.
 
+    ``species`` is a mean over images, ``species_by_class`` one over the true candidates.
+
     ``truth_N`` and ``answer_N`` are positions in ``candidates``. An answer is right at a rank if its lineage matches
     the truth's down to that rank. Images whose truth has no name at the rank are left out, as are ranks without any
     named image. The ``chance`` baseline picks a candidate at random. The ``majority`` baseline always answers the
@@ -44,6 +47,7 @@ def score_ranks(
         truth, answer = number_K[truth_N[counted]], number_K[answer_N[counted]]
         share_of_number = np.bincount(number_K[number_K >= 0]) / len(number_K)
         metrics[rank.label] = float((truth == answer).mean())
+        metrics[f"{rank.label}_by_class"] = mean_of_classes(truth == answer, truth_N[counted])
         metrics[f"chance/{rank.label}"] = float(share_of_number[truth].mean())
         metrics[f"majority/{rank.label}"] = float(np.bincount(truth).max() / len(truth))
     return metrics

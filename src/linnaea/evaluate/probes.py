@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int8
 from numpy import ndarray
 
+from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.jobs import OnProgress, ignore_progress
 
 ProbeName: TypeAlias = Literal["knn", "linear", "ridge"]
@@ -40,6 +41,8 @@ class ProbeScore:
 
     probe: ProbeName
     accuracy: tuple[float, ...]
+    by_class: tuple[float, ...]
+    """The same as means over classes."""
     chosen: tuple[float, ...]
     """The setting chosen by validation for each split."""
     n_classes: int
@@ -73,10 +76,11 @@ def score_probes(
     _, label = np.unique(place[kept], return_inverse=True)
     scores, done = [], 0
     for probe in probes:
-        accuracy, chosen = [], []
+        accuracy, by_class, chosen = [], [], []
         for seed in range(N_SPLITS):
-            setting, right = _score_split(_ANSWERS[probe], SETTINGS[probe], features, label, seed)
-            accuracy.append(right)
+            setting, right_Q, truth_Q = _score_split(_ANSWERS[probe], SETTINGS[probe], features, label, seed)
+            accuracy.append(float(right_Q.mean()))
+            by_class.append(mean_of_classes(right_Q, truth_Q))
             chosen.append(setting)
             done += 1
             on_progress(done, len(probes) * N_SPLITS)
@@ -84,6 +88,7 @@ def score_probes(
             ProbeScore(
                 probe=probe,
                 accuracy=tuple(accuracy),
+                by_class=tuple(by_class),
                 chosen=tuple(chosen),
                 n_classes=int(enough.sum()),
                 n_skipped=int((~enough).sum()),
@@ -106,7 +111,8 @@ def split_classes(label_N: Int[ndarray, "N"], seed: int) -> Int[ndarray, "N"]:  
 
 def _score_split(
     answer: Classify, settings: Sequence[float], features: ndarray, label: ndarray, seed: int
-) -> tuple[float, float]:
+) -> tuple[float, ndarray, ndarray]:
+    """Return the chosen setting, and for each test image whether it is right and its class."""
     part = split_classes(label, seed)
     train, check, test = part == 0, part == 1, part == 2
     n_classes = int(label.max()) + 1
@@ -116,7 +122,7 @@ def _score_split(
     ]
     best = settings[int(np.argmax(right))]  # the first of equals
     answered = answer(features[~test], label[~test], features[test], best, n_classes)
-    return best, float((answered == label[test]).mean())
+    return best, answered == label[test], label[test]
 
 
 def answer_knn(
@@ -200,6 +206,8 @@ class FewShotScore:
     n_classes: int
     n_skipped: int
     """Number of classes with fewer than ``n_shots`` images, which are left out."""
+    mean_by_class: float
+    """The mean over classes, in each fold and then over the folds."""
     right_FN: Int8[ndarray, "F N"] = field(repr=False, compare=False)
     """For each fold and image: 1 right, 0 wrong, -1 not a query (support image, or class left out)."""
 
@@ -241,6 +249,7 @@ def score_few_shot(
                 fold_accuracy=tuple(_share_right(right_N) for right_N in folds),
                 n_classes=len(usable),
                 n_skipped=len(members) - len(usable),
+                mean_by_class=float(np.mean([_share_of_classes(right_N, label_N) for right_N in folds])),
                 right_FN=np.stack(folds),
             )
         )
@@ -271,6 +280,11 @@ def _share_right(right_N: Int8[ndarray, "N"]) -> float:  # noqa: F821
     """Return the accuracy over the queries, or NaN if there are none."""
     asked = right_N >= 0
     return float((right_N[asked] == 1).mean()) if asked.any() else float("nan")
+
+
+def _share_of_classes(right_N: Int8[ndarray, "N"], label_N: Int[ndarray, "N"]) -> float:  # noqa: F821
+    asked = right_N >= 0
+    return mean_of_classes(right_N[asked] == 1, label_N[asked]) if asked.any() else float("nan")
 
 
 def simple_shot(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.evaluate.intervals import bootstrap_mean
+from linnaea.evaluate.intervals import bootstrap_mean, mean_of_classes
 from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabilities
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
@@ -216,6 +216,8 @@ def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, 
         if told.any():
             interval = bootstrap_mean(right[told], group_N=class_N[told])
             metrics[f"auto/{wanted}/right"] = interval.mean
+            metrics[f"auto/{wanted}/right_by_class"] = mean_of_classes(right[told], class_N[told])
+            metrics[f"auto/{wanted}/n_classes"] = interval.n_groups
             metrics[f"auto/{wanted}/right_low"], metrics[f"auto/{wanted}/right_high"] = interval.low, interval.high
     return metrics
 
@@ -223,8 +225,9 @@ def score_assertions(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, 
 def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, float]:  # noqa: F821
     """Return 95% intervals of the accuracy at each rank.
 
-    ``interval/species/low`` and ``/high`` resample whole classes, for conclusions about other classes.
-    ``/images_low`` and ``/images_high`` resample single images, for conclusions about these classes.
+    ``interval/species/low`` and ``/high`` take whole classes, for conclusions about other classes like these
+    ``/n_classes``. ``/images_low`` and ``/images_high`` take single images, for conclusions about these classes.
+    ``/mean`` is over images, ``/mean_by_class`` over classes.
     """
     metrics: dict[str, float] = {}
     for rank, label in enumerate(RANK_LABELS):
@@ -233,6 +236,8 @@ def score_intervals(beliefs: Beliefs, class_N: Int[ndarray, "N"]) -> dict[str, f
             right = beliefs.right_NR[counted, rank]
             interval, of_these = bootstrap_mean(right, group_N=class_N[counted]), bootstrap_mean(right)
             metrics |= {f"interval/{label}/{end}": getattr(interval, end) for end in ("mean", "low", "high")}
+            metrics[f"interval/{label}/mean_by_class"] = mean_of_classes(right, class_N[counted])
+            metrics[f"interval/{label}/n_classes"] = interval.n_groups
             metrics |= {f"interval/{label}/images_{end}": getattr(of_these, end) for end in ("low", "high")}
     return metrics
 

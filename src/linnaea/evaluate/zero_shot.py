@@ -10,6 +10,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.evaluate.hierarchy import answer_heights, score_ranks
+from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.predict.classifier import iter_probabilities
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
@@ -96,10 +97,13 @@ def _find_truth(
 def score_answers(answers: ZeroShotAnswers) -> dict[str, float]:
     """Return flat metrics: ``top1``, ``top3``, ``top5``, accuracy at each rank, chance and majority baselines.
 
+    These are means over images; ``top1_by_class`` and its like are means over classes.
+
     See :func:`linnaea.evaluate.hierarchy.score_ranks` for the ranks and baselines.
     """
     right_NK = answers.best_NK == answers.truth_N[:, None]
     metrics = {f"top{k}": float(right_NK[:, :k].any(axis=1).mean()) for k in TOP}
+    metrics |= {f"top{k}_by_class": mean_of_classes(right_NK[:, :k].any(axis=1), answers.truth_N) for k in TOP}
     metrics |= {f"chance/top{k}": min(k / len(answers.candidates), 1.0) for k in TOP}
     metrics["majority/top1"] = float(np.bincount(answers.truth_N).max() / len(answers.truth_N))
     metrics |= score_ranks(answers.candidates, answers.truth_N, answers.best_NK[:, 0])
@@ -119,6 +123,7 @@ def score_seen(answers: ZeroShotAnswers, seen_N: Bool[ndarray, "N"]) -> dict[str
         if part.any():
             truth, first = answers.truth_N[part], answers.best_NK[part, 0]
             metrics[f"{name}/top1"] = float((truth == first).mean())
+            metrics[f"{name}/top1_by_class"] = mean_of_classes(truth == first, truth)
             ranks = score_ranks(answers.candidates, truth, first)
             metrics |= {f"{name}/{rank}": value for rank, value in ranks.items() if "/" not in rank}
     return metrics

@@ -57,7 +57,8 @@ def score_task(
 
 
 def _flat(place: str, score: RunScore) -> dict[str, int | float]:
-    return {f"{place}/mean": score.mean, f"{place}/std": score.std}
+    means: dict[str, int | float] = {f"{place}/mean": score.mean, f"{place}/std": score.std}
+    return means | ({f"{place}/mean_by_class": float(np.mean(score.by_class))} if score.by_class else {})
 
 
 def _is_train(images: TaskImages) -> ndarray:
