@@ -26,8 +26,9 @@ from linnaea.data.sources.folder import FolderSource, iter_files
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
 from linnaea.errors import LinnaeaError
+from linnaea.predict.detection_files import open_detections
 from linnaea.predict.index import Index
-from linnaea.predict.inputs import Detections, list_inputs
+from linnaea.predict.inputs import list_inputs
 from linnaea.predict.labels import LabelBank
 from linnaea.storage import check_regular, open_regular, read_json, resolve_inside
 from linnaea.taxonomy.checklists.darwin_core import describe_archive
@@ -192,7 +193,7 @@ DETECTIONS = [
 def test_a_malformed_detection_is_one_row(tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text(json.dumps({"images": DETECTIONS, "detection_categories": {"1": "animal"}}))
     Image.new("RGB", (30, 20)).save(tmp_path / "good.jpg")
-    inputs = Detections.open(tmp_path / "found.json").inputs(0.2)
+    inputs = open_detections(tmp_path / "found.json").inputs(0.2)
     assert len(inputs) == len(DETECTIONS)
     for one in inputs[:-1]:
         with pytest.raises(LinnaeaError):
@@ -237,7 +238,7 @@ def test_a_special_file_is_refused_and_never_waited_for(make: Callable[[Path], N
         within(20, lambda call=call: list(call(special) or ()))  # type: ignore[misc]
     within(20, lambda: read_location(str(special)))
     within(20, lambda: read_location(f"{special}::0::10"))
-    within(20, lambda: Detections.open(special))
+    within(20, lambda: open_detections(special))
     assert main(["predict", str(special), "--format", "csv"]) in (1, 3)
 
 

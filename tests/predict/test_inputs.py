@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import http.server
-import json
 import tarfile
 import threading
 import time
@@ -18,8 +17,7 @@ import pytest
 
 from linnaea.data.download import single
 from linnaea.data.images import ImageError
-from linnaea.errors import LinnaeaError
-from linnaea.predict.inputs import Detections, EmptyPictureError, find_input, list_inputs
+from linnaea.predict.inputs import find_input, list_inputs
 
 
 @pytest.fixture
@@ -170,40 +168,3 @@ def test_a_server_that_drips_is_left(elsewhere: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(ImageError, match="timeout"):
         one.load(None)
     assert time.monotonic() - start < 3
-
-
-def test_detections_are_crops(jpeg: Path, tmp_path: Path) -> None:
-    content = {
-        "detection_categories": {"1": "animal", "2": "person"},
-        "images": [
-            {"file": "a.jpg", "detections": [
-                {"category": "1", "conf": 0.9, "bbox": [0.5, 0, 0.5, 1]},
-                {"category": "1", "conf": 0.1, "bbox": [0, 0, 1, 1]},
-                {"category": "2", "conf": 0.9, "bbox": [0, 0, 1, 1]},
-                {"category": "1", "conf": 0.8, "bbox": [0, 0, 0.25, 0.5]},
-                {"category": "1", "conf": 0.8, "bbox": [1.2, 0, 0.25, 0.5]}]},
-            {"file": "b.jpg", "failure": "image access failure"},
-            {"file": "c.jpg", "detections": [{"category": "2", "conf": 0.9, "bbox": [0, 0, 1, 1]}]},
-        ],
-    }  # fmt: skip
-    (tmp_path / "md.json").write_text(json.dumps(content))
-    inputs = Detections.open(tmp_path / "md.json").inputs(0.2)
-    assert [one.name.rpartition("/")[2] for one in inputs] == ["a.jpg#0", "a.jpg#3", "a.jpg#4", "b.jpg", "c.jpg"]
-    right, left, outside, failed, empty = inputs
-    assert right.load(None).shape == (40, 40, 3)
-    assert mean_colour(right.load(None)) == [0, 0, 1]
-    assert left.load(None).shape == (20, 20, 3)
-    assert mean_colour(left.load(None)) == [1, 0, 0]
-    with pytest.raises(ImageError, match="outside the picture"):
-        outside.load(None)
-    with pytest.raises(ImageError, match="image access failure"):
-        failed.load(None)
-    with pytest.raises(EmptyPictureError, match="no animal detected"):
-        empty.load(None)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', "{"])
-def test_a_file_that_is_none_of_megadetectors_is_one_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / "md.json").write_text(text)
-    with pytest.raises(LinnaeaError, match="not a MegaDetector file"):
-        Detections.open(tmp_path / "md.json")

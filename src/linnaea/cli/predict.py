@@ -17,14 +17,19 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
+    from linnaea.predict.detections import Detections
     from linnaea.predict.inputs import Input
+    from linnaea.predict.outputs.files import Context
+    from linnaea.predict.outputs.journal import Journal
     from linnaea.predict.outputs.rows import Row
     from linnaea.predict.predictor import Predictor
     from linnaea.predict.restrict import Among
     from linnaea.predict.session import Model
 
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
-Form = Literal["table", "csv", "jsonl", "parquet", "xlsx", "megadetector", "camtrapdp", "html"]
+Form = Literal[
+    "table", "csv", "jsonl", "parquet", "xlsx", "megadetector", "speciesnet", "speciesnet-legacy", "camtrapdp", "html"
+]  # fmt: skip
 Preprocess = Literal["crop", "squash"]
 
 
@@ -33,7 +38,7 @@ class Predict:
     """Name the organisms on photographs."""
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    """Photographs, folders of them, patterns, tars, videos, http addresses."""
+    """Photographs, folders of them, patterns, tars, videos, http addresses, or SpeciesNet's instances (.json)."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
     labels: Path | None = None
@@ -66,9 +71,14 @@ class Predict:
     date: str = ""
     """Date as YYYY-MM-DD or YYYY-MM."""
     detections: Path | None = None
-    """A MegaDetector file; each detected animal in the photographs of the folder IMAGES is answered by itself."""
-    detection_threshold: float = 0.2
-    """Lowest confidence of a detection."""
+    """A file of MegaDetector, of another detector in its format, or of SpeciesNet; each detected animal in the
+    photographs of the folder IMAGES is answered by itself."""
+    detection_threshold: float | None = None
+    """Lowest confidence of a detection. Default: the one that the file states, else that of its detector, else 0.2."""
+    animal_categories: tuple[str, ...] = ()
+    """Names or numbers of the detector's categories that are named. Default: all but people, vehicles and empty."""
+    whole_where_empty: bool = False
+    """Name the photograph as a whole where nothing is detected."""
     every: float = 1.0
     """Seconds between the frames that are taken from a video."""
     text_type: TextType = TextType.TAXON_COM
@@ -82,6 +92,8 @@ class Predict:
     """Format of the output. Default: by the suffix of --output, or a table."""
     log: Path | None = None
     """File to append the run to as a JSON line: command, versions, model, labels, options, counts."""
+    timezone: str = ""
+    """Time zone of cameras that write no offset, such as Europe/Berlin or +01:00, for the times in camtrapdp."""
     output: Path | None = None
     """File to write; after an interruption, the same command resumes. Default: standard output."""
     batch_size: int = 32
@@ -104,6 +116,8 @@ class Predict:
             raise ValueError("give --lat and --lon together")
         if self.bins and (self.labels or self.rank != "species" or self.species_list or self.prior):
             raise ValueError("--bins cannot be combined with --labels, --rank, --species-list or --prior")
+        if self.detection_threshold is not None and not 0 <= self.detection_threshold <= 1:
+            raise ValueError("--detection-threshold must be between 0 and 1")
         if self.detections is not None and len(self.images) != 1:
             raise ValueError("with --detections, give one folder that its file names are relative to")
 
@@ -115,17 +129,18 @@ def predict(options: Predict) -> int:
     from linnaea.predict.session import describe_question
 
     started = datetime.now(UTC)
-    inputs = _list_inputs(options)
+    inputs, context = _list_inputs(options)
     if len(inputs) == 1:
         _check_readable(inputs[0])
     model, among = _open_model(options), _make_among(options)
     predictor = _make_predictor(options, model, among)
-    question = describe_question(predictor, among)
+    question = describe_question(predictor, among, inputs)
     _say_how_sure(predictor, options.rank)
     if options.output is None:
-        failed = _print_answers(predictor, form, inputs)
+        failed = _print_answers(predictor, form, inputs, context)
     else:
-        failed = _write_answers(options.output, form, inputs, predictor, question)
+        journal = _open_journal(options.output, question, inputs)
+        failed = _write_answers(options.output, form, inputs, predictor, journal, context)
     if options.log is not None:
         output = str(options.output) if options.output else None
         facts = {"model": options.model, "output": output, "photographs": len(inputs), "failed": len(failed)}
@@ -146,17 +161,40 @@ def _choose_form(options: Predict) -> Form:
     return form
 
 
-def _list_inputs(options: Predict) -> "list[Input]":
-    from linnaea.predict.inputs import Detections, list_inputs
+def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
+    """Return the inputs, and what the files of answers may say besides."""
+    from linnaea.predict.inputs import list_inputs
+    from linnaea.predict.outputs.camtrapdp import parse_zone
+    from linnaea.predict.outputs.files import Context
 
-    if options.detections is None:
+    zone = parse_zone(options.timezone) if options.timezone else None
+    detections = _read_detections(options)
+    if detections is None:
         inputs = list_inputs(options.images, every_s=options.every)
     else:
-        inputs = Detections.open(options.detections, Path(options.images[0])).inputs(options.detection_threshold)
+        inputs = detections.inputs(options.detection_threshold, whole_where_empty=options.whole_where_empty)
     if not inputs:
-        what = "detections of animals" if options.detections else "photographs"
-        raise LinnaeaError(f"{' '.join(options.images)}: no {what} there")
-    return inputs
+        raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
+    return inputs, Context(detections=detections, zone=zone, tell=warn)
+
+
+def _read_detections(options: Predict) -> "Detections | None":
+    from linnaea.predict.detection_files import is_instances, open_detections
+
+    first = Path(options.images[0])
+    if options.detections is None:
+        return open_detections(first, Path()) if len(options.images) == 1 and is_instances(first) else None
+    detections = open_detections(options.detections, first, options.animal_categories)
+    if detections.form == "instances":
+        raise UsageError(f"{options.detections}: lists photographs without detections; give it in place of IMAGES")
+    if options.detection_threshold is None:
+        say(f"detections count from a confidence of {detections.threshold:g} on (--detection-threshold)")
+    n_missing, n_files = detections.count_uncovered(first)
+    if n_missing:
+        say(f"{options.detections}: says nothing about {n_missing:,} of the {n_files:,} files in {first}")
+    if detections.n_unusable:
+        say(f"{options.detections}: boxes without an area in their picture are left out ({detections.n_unusable:,})")
+    return detections
 
 
 def _check_readable(one: "Input") -> None:
@@ -226,7 +264,7 @@ def _say_how_sure(predictor: "Predictor", rank: RankOption) -> None:
         say(f"calibrated with {calibration.n_labels:,} labels, used with {n_asked:,}: the confidence may be off")
 
 
-def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") -> list[str]:
+def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]", context: "Context") -> list[str]:
     """Print the answers, and return a line for each photograph that failed."""
     from linnaea.predict.outputs.rows import rows_of
     from linnaea.predict.outputs.write import WRITERS
@@ -242,7 +280,7 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]") ->
     if form == "table":
         _print_table(rows())
     else:
-        WRITERS[form](sys.stdout, rows())
+        WRITERS[form](sys.stdout, rows(), context)
     return failed
 
 
@@ -271,22 +309,26 @@ def _print_table(rows: "Iterator[Row]") -> None:
     results.print(table)
 
 
-def _write_answers(
-    output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", question: dict[str, object]
-) -> list[str]:
-    """Write the answers to a file, and return a line for each photograph that failed."""
+def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Input]") -> "Journal":
     from linnaea.predict.outputs.journal import Journal
 
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(output, question)
-    names = [one.name for one in inputs]
     if journal.done:
-        n_done = sum(name in journal.done for name in names)
+        n_done = sum(one.name in journal.done for one in inputs)
         say(f"resuming: {n_done:,} of {len(inputs):,} photographs are done")
+    return journal
+
+
+def _write_answers(
+    output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", journal: "Journal", context: "Context"
+) -> list[str]:
+    """Write the answers to a file, and return a line for each photograph that failed."""
+    names = [one.name for one in inputs]
     with progress_bar("predicting", "images") as on_progress:
         journal.fill(predictor, inputs, on_progress)
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
-    journal.finish(output, form, names)
+    journal.finish(output, form, names, context)
     print(f"{len(inputs)} photographs: {output}", flush=True)
     return failed
 

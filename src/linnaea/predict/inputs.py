@@ -5,7 +5,6 @@ not affected.
 """
 
 import glob
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +21,6 @@ from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
 from linnaea.data.sources.folder import NOT_IMAGES, iter_files
 from linnaea.errors import LinnaeaError
-from linnaea.storage import read_json, resolve_inside
 
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 PICTURES_IN_TARS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
@@ -54,6 +52,10 @@ class Input:
     """The number of the detection in its picture, if the input is a detection."""
     detection_confidence: float | None = None
     """The detector's confidence that there is an animal."""
+    category: str = ""
+    """The detector's word for what is in the box: ``animal``, ``person``, ``fish``."""
+    place: tuple[float, float] | None = None
+    """Latitude and longitude in degrees, if the list of photographs states them."""
 
 
 Photograph: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any] | Input
@@ -149,14 +151,33 @@ def find_input(name: str, box: Box | None = None) -> Input:
         return _address(name)
     file, mark, part = name.rpartition("#")
     if mark and box is not None:
-        return _crop(Path(file), int(part), box)
-    if mark and part.startswith("t=") and Path(file).suffix.lower() in VIDEOS:
-        return Input(name=name, path=Path(file), load=partial(_load_at, Path(file), float(part[2:])))
+        return crop_input(find_input(file), int(part), box)
+    if mark and part.startswith("t=") and is_video(file):
+        return frame_input(Path(file), float(part[2:]))
     archive, slash, member = name.partition(".tar/")
     if slash and Path(f"{archive}.tar").is_file():
         inputs = {one.name: one for one in _in_tar(Path(f"{archive}.tar"))}
-        return inputs.get(name) or _failing(name, f"{archive}.tar has no {member}")
+        return inputs.get(name) or failing_input(name, f"{archive}.tar has no {member}")
     return file_input(Path(name))
+
+
+def is_video(name: str | Path) -> bool:
+    """Tell whether a file is a video by its ending."""
+    return Path(name).suffix.lower() in VIDEOS
+
+
+def frame_input(path: Path, seconds: float) -> Input:
+    """Return the input of the frame of a video at ``seconds``, named ``clip.mp4#t=seconds``."""
+    return Input(name=f"{path}#t={round(seconds, 3)}", path=path, load=partial(_load_at, path, seconds))
+
+
+def read_frame_rate(path: Path) -> float:
+    """Return the frames per second of a video; 0 if it cannot be read."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return max(0.0, float(video.get(cv2.CAP_PROP_FPS)))
+    finally:
+        video.release()
 
 
 def _of_paths(paths: Sequence[Path], every_s: float) -> Iterator[Input]:
@@ -170,7 +191,9 @@ def _of_paths(paths: Sequence[Path], every_s: float) -> Iterator[Input]:
                 yield file_input(path)
 
 
-def _failing(name: str, reason: str, path: Path | None = None, error: type[ImageError] = ImageError) -> Input:
+def failing_input(name: str, reason: str, path: Path | None = None, error: type[ImageError] = ImageError) -> Input:
+    """Return an input that cannot be loaded, for this reason."""
+
     def load(enough: int | None) -> Picture:
         raise error(reason)
 
@@ -187,7 +210,7 @@ def _in_tar(path: Path) -> Iterator[Input]:
                 load = partial(_load_member, f"{path}::{offset}::{size}")
                 yield Input(name=f"{path}/{member}", load=load)
     except (LinnaeaError, OSError) as error:
-        yield _failing(str(path), str(error).removeprefix(f"{path}: "), path)
+        yield failing_input(str(path), str(error).removeprefix(f"{path}: "), path)
 
 
 def _load_member(location: str, enough: int | None) -> Picture:
@@ -213,12 +236,11 @@ def _in_video(path: Path, every_s: float) -> Iterator[Input]:
     finally:
         video.release()
     if not opened or rate <= 0 or n_frames <= 0:
-        yield _failing(str(path), "no such file" if not path.exists() else "not a readable video", path)
+        yield failing_input(str(path), "no such file" if not path.exists() else "not a readable video", path)
         return
     step = max(1, round(every_s * rate))
     for number in range(0, n_frames, step):
-        name = f"{path}#t={number / rate:.1f}"
-        yield Input(name=name, path=path, load=partial(_load_at, path, number / rate))
+        yield frame_input(path, number / rate)
 
 
 def _load_at(path: Path, seconds: float, enough: int | None) -> Picture:
@@ -233,81 +255,16 @@ def _load_at(path: Path, seconds: float, enough: int | None) -> Picture:
     return np.ascontiguousarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Detections:
-    """A file in MegaDetector's format (batch results, version 1.0 to 1.6)."""
-
-    content: dict[str, Any]
-    root: Path
-
-    @classmethod
-    def open(cls, path: Path, root: Path | None = None) -> "Detections":
-        """Open a file; its names are relative to ``root``, by default the file's own folder.
-
-        Raises:
-            LinnaeaError: the file does not exist, or is not in MegaDetector's format.
-        """
-        try:
-            content = read_json(path, kind="MegaDetector's results")
-            if not isinstance(content.get("images"), list):
-                raise LinnaeaError("it has no list of images")
-        except LinnaeaError as error:
-            raise LinnaeaError(f"{path}: not a MegaDetector file ({error}); give the JSON of a batch run") from error
-        return cls(content=content, root=root or path.parent)
-
-    def inputs(self, threshold: float) -> list[Input]:
-        """Return the animals detected with at least ``threshold``, as crops.
-
-        A picture that failed in the detector fails here too. A picture without animals raises
-        :class:`EmptyPictureError` when it is loaded.
-        """
-        categories = self.content.get("detection_categories")
-        categories = categories if isinstance(categories, dict) else {"1": "animal"}
-        animals = {key for key, name in categories.items() if str(name).lower() == "animal"}
-        found = []
-        for number, image in enumerate(self.content["images"], start=1):
-            name = image.get("file") if isinstance(image, dict) else None
-            if not isinstance(name, str) or not name:
-                found.append(_failing(f"{self.root}#image {number}", f"image {number} of the file has no name"))
-                continue
-            try:
-                found += self._of_image(resolve_inside(self.root, name, follow_links=True), image, animals, threshold)
-            except LinnaeaError as error:
-                found.append(_failing(name, str(error)))
-        return found
-
-    def _of_image(self, path: Path, image: dict[str, Any], animals: set[str], threshold: float) -> list[Input]:
-        if image.get("failure") or image.get("detections") is None:
-            reason = f"no detections: {image.get('failure') or 'the file has none'}"
-            return [_failing(str(path), reason, path)]
-        if not isinstance(image["detections"], list):
-            return [_failing(str(path), "its detections are not a list", path)]
-        crops = []
-        for number, detection in enumerate(image["detections"]):
-            try:
-                confidence = float(detection.get("conf") or 0)
-                if str(detection.get("category")) in animals and confidence >= threshold:
-                    crop = _crop(path, number, _read_box(detection["bbox"]))
-                    crops.append(replace(crop, detection_confidence=confidence))
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-                crops.append(_failing(f"{path}#{number}", f"detection {number} is malformed", path))
-        return crops or [_failing(str(path), NO_ANIMAL, path, EmptyPictureError)]
+def crop_input(whole: Input, number: int, box: Box) -> Input:
+    """Return the input of a detected part of a photograph or frame, named ``photo.jpg#number``."""
+    return replace(
+        whole, name=f"{whole.name}#{number}", box=box, detection=number, load=partial(_load_crop, whole, box)
+    )
 
 
-def _read_box(numbers: Sequence[Any]) -> Box:
-    left, top, width, height = (float(number) for number in numbers)
-    if not all(map(math.isfinite, (left, top, width, height))):
-        raise ValueError("not a box")
-    return left, top, width, height
-
-
-def _crop(path: Path, number: int, box: Box) -> Input:
-    return Input(name=f"{path}#{number}", path=path, box=box, detection=number, load=partial(_load_crop, path, box))
-
-
-def _load_crop(path: Path, box: Box, enough: int | None) -> Picture:
+def _load_crop(whole: Input, box: Box, enough: int | None) -> Picture:
     """Load the detected part in full resolution, since scaled decoding would leave too little of a small animal."""
-    picture = decode(read_image_file(path))
+    picture = whole.load(None)
     height, width = picture.shape[:2]
     left, top, wide, high = box
     x0, y0 = max(0, int(left * width)), max(0, int(top * height))

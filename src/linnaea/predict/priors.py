@@ -98,6 +98,8 @@ def _weights_by_place(
 
     def weights_of(one: Input) -> NDArray[np.float32]:
         place = (place_of_photograph(one.path) if one.path else None) or given
+        if one.place is not None:
+            place = Place(lat=one.place[0], lon=one.place[1], month=0 if place is None else place.month)
         return no_weights if place is None else weights_at(place)
 
     return weights_of
@@ -338,6 +340,14 @@ def time_of_photograph(path: Path) -> datetime | None:
         day = datetime.strptime(str(gps[GPS.GPSDateStamp]).strip("\0 "), "%Y:%m:%d")
         hour, minute, second = (int(float(part)) for part in gps[GPS.GPSTimeStamp])
         return day.replace(hour=hour, minute=minute, second=second, tzinfo=UTC)
+    return None
+
+
+def clock_of_photograph(path: Path) -> datetime | None:
+    """Return the time of the camera's clock, without an offset from UTC; ``None`` if the photograph states none."""
+    with suppress(*_UNREADABLE):
+        exif, _ = _read(path)
+        return datetime.strptime(_date_in(exif), "%Y:%m:%d %H:%M:%S")
     return None
 
 

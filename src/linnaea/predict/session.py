@@ -3,6 +3,7 @@
 :func:`open_model` is ``linnaea.open``.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -222,8 +223,9 @@ class Model:
         return f"<Model {self.name}: {self.encoder.preprocess.image_size} pixels, width {self.encoder.width}{n_labels}>"
 
 
-def describe_question(predictor: Predictor, among: Among) -> dict[str, Any]:
-    """Return everything that the answers of a predictor depend on, as JSON."""
+def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input] = ()) -> dict[str, Any]:
+    """Return everything that the answers of a predictor depend on, as JSON; inputs are told apart by their boxes."""
+    boxes = [(one.name, one.box) for one in inputs if one.box is not None]
     model, asked, learnt = predictor.model, predictor.asked, predictor.calibration
     return {
         "model": model.fingerprint,
@@ -233,7 +235,7 @@ def describe_question(predictor: Predictor, among: Among) -> dict[str, Any]:
         "labels": predictor.bank.facts | {"n": len(predictor.bank), "names": hash_taxa(predictor.bank.taxa)},
         "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
         "prior": [str(among.prior), among.lat, among.lon, among.date],
-    }
+    } | ({"boxes": hashlib.blake2b(repr(boxes).encode(), digest_size=12).hexdigest()} if boxes else {})
 
 
 def parse_rank(rank: str | Rank | None) -> Rank | None:

@@ -61,12 +61,14 @@ ANSWER_COLUMNS = (
     "prior",
     "bbox",
     "detection_confidence",
+    "detection_category",
 )
 """What ``predict`` writes: pybioclip's columns up to ``score``, ours after them.
 
 ``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``. ``prior`` says, where there was
 one, whether it ``changed`` the first answer or left it the ``same``. ``bbox``, of a detected part: left, top, width and
-height as shares of the picture; ``detection_confidence`` is the detector's.
+height as shares of the picture; ``detection_confidence`` and ``detection_category``, its word for what is in the box,
+are the detector's.
 """
 
 

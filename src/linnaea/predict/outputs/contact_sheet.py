@@ -9,6 +9,7 @@ import numpy as np
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Page, Section, Text
 from linnaea.predict.inputs import find_input
+from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
 
 CARDS_AT_MOST = 2_000
@@ -16,7 +17,7 @@ THUMBNAIL = 220
 """The longer side of a photograph on a page, in pixels."""
 
 
-def write_contact_sheet(stream: Writable, rows: Iterable[Row]) -> None:
+def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context) -> None:
     """Write a page with at most :data:`CARDS_AT_MOST` photographs and their answers; a line counts the rest."""
     groups = by_photograph(rows)
     cards = [_card(name, of_one) for name, of_one in islice(groups, CARDS_AT_MOST)]

@@ -16,6 +16,7 @@ from typing import Any
 
 from linnaea import __version__
 from linnaea.predict.inputs import Input
+from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, rows_of
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.predictor import Predictor
@@ -83,9 +84,9 @@ class Journal:
                 stream.seek(place_of[name])
                 yield from json.loads(stream.readline())["rows"]
 
-    def finish(self, output: Path, form: str, order: Iterable[str]) -> None:
+    def finish(self, output: Path, form: str, order: Iterable[str], context: Context = Context()) -> None:  # noqa: B008
         """Write the output in one step and remove the journal."""
-        write_rows(output, form, self.rows(order))
+        write_rows(output, form, self.rows(order), context)
         self.path.unlink()
 
 

@@ -42,6 +42,7 @@ def make_row(file_name: str, guess: Guess) -> Row:
         "prior": "",
         "bbox": "",
         "detection_confidence": None,
+        "detection_category": "",
     }
 
 
@@ -58,8 +59,8 @@ def rows_of(answer: Answer) -> list[Row]:
     if not rows:
         score = None if answer.score is None else float(f"{answer.score:.7g}")
         rows = [make_empty_row(answer.input.name, answer.status, answer.reason) | {"score": score}]
-    confidence = answer.input.detection_confidence
-    return [row | {"prior": answer.prior, "bbox": box, "detection_confidence": confidence} for row in rows]
+    seen = {"detection_confidence": answer.input.detection_confidence, "detection_category": answer.input.category}
+    return [row | {"prior": answer.prior, "bbox": box} | seen for row in rows]
 
 
 def printable(text: str) -> str:
@@ -75,11 +76,6 @@ def by_photograph(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
 def box_of(row: Row) -> Box:
     numbers = tuple(float(word) for word in str(row["bbox"]).split())
     return numbers if len(numbers) == 4 else WHOLE
-
-
-def file_of(name: str, row: Row) -> str:
-    """Return the picture that a crop ``picture.jpg#3`` belongs to."""
-    return name.rpartition("#")[0] if row["bbox"] else name
 
 
 def finest_name(row: Row) -> str:

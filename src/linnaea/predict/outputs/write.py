@@ -7,8 +7,10 @@ from pathlib import Path
 
 from linnaea.predict.outputs.camtrapdp import write_camtrapdp
 from linnaea.predict.outputs.contact_sheet import write_contact_sheet
+from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.megadetector import write_megadetector
 from linnaea.predict.outputs.rows import Row, Writable, table_of
+from linnaea.predict.outputs.speciesnet import write_speciesnet, write_speciesnet_legacy
 from linnaea.storage import atomic_path
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
@@ -23,27 +25,29 @@ FORMS = {
 """The format for each file suffix."""
 
 
-def write_csv(stream: Writable, rows: Iterable[Row]) -> None:
+def write_csv(stream: Writable, rows: Iterable[Row], context: Context) -> None:
     writer = DictWriter(stream, ANSWER_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
 
-def write_jsonl(stream: Writable, rows: Iterable[Row]) -> None:
+def write_jsonl(stream: Writable, rows: Iterable[Row], context: Context) -> None:
     for row in rows:
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-WRITERS: dict[str, Callable[[Writable, Iterable[Row]], None]] = {
+WRITERS: dict[str, Callable[[Writable, Iterable[Row], Context], None]] = {
     "csv": write_csv,
     "jsonl": write_jsonl,
     "megadetector": write_megadetector,
+    "speciesnet": write_speciesnet,
+    "speciesnet-legacy": write_speciesnet_legacy,
     "camtrapdp": write_camtrapdp,
     "html": write_contact_sheet,
 }
 
 
-def write_rows(output: Path, form: str, rows: Iterable[Row]) -> None:
+def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = Context()) -> None:  # noqa: B008
     """Write a file of predictions in one step; ``form`` is one of :data:`FORMS` or of :data:`WRITERS`."""
     with atomic_path(output) as partial:
         match form:
@@ -54,4 +58,4 @@ def write_rows(output: Path, form: str, rows: Iterable[Row]) -> None:
                     table_of(rows).write_excel(stream, worksheet="predictions")
             case _:
                 with partial.open("w", encoding="utf-8", newline="") as text:
-                    WRITERS[form](text, rows)
+                    WRITERS[form](text, rows, context)
