@@ -12,14 +12,17 @@ import pytest
 
 
 @contextmanager
-def listening(app: Any) -> Iterator[str]:
-    """The application behind a port; yields its address, with a slash at the end."""
+def listening(app: Any, limits: Any = None) -> Iterator[str]:
+    """The application behind a port, as the command serves it; yields its address, with a slash at the end."""
     import uvicorn
+
+    from linnaea.serve.connections import make_config
+    from linnaea.serve.service import Limits
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(make_config(app, limits or Limits(), host="127.0.0.1", port=port))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -1,6 +1,8 @@
 """``linnaea serve``: run a model as a REST service with a web page."""
 
+import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -8,7 +10,7 @@ from typing import Literal
 import tyro  # noqa: F401 - every command's module brings its parser
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say
+from linnaea.cli.console import say, warn
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL
 
@@ -24,9 +26,16 @@ class Serve:
     regions: Path | None = None
     """A file of regions (linnaea labels regions); callers may then give latitude, longitude and month."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 accepts connections from other machines."""
+    """Address to listen on. 0.0.0.0 lets every machine that reaches this one ask: give a --token then, and put a proxy
+    with TLS in front, since neither photographs nor the token are encrypted."""
     port: int = 8000
     """Port to listen on."""
+    allowed_host: tuple[str, ...] = ()
+    """Further names that the server answers to, such as life.example.org; * for any. IP addresses, localhost and this
+    machine's own name always work."""
+    token: str = ""
+    """Word that callers must send (Authorization: Bearer TOKEN), also for /metrics. Default: the environment variable
+    LINNAEA_TOKEN, which other users of this machine cannot see."""
     preprocess: Literal["crop", "squash"] | None = None
     """crop: the middle square; squash: the whole photograph, as pybioclip does for the published models. Default: as
     the model was trained."""
@@ -48,9 +57,15 @@ class Serve:
     """Photographs of all requests that may wait; further requests are told to come back (429)."""
     timeout: float = 60
     """Longest time in seconds for one photograph."""
+    max_per_client: int = 0
+    """Requests of one address at a time; 0 is three quarters of --max-waiting. Behind a proxy give --max-waiting."""
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.workers, self.max_files, self.max_waiting) < 1 or self.max_file_mb <= 0:
+        if (
+            min(self.batch_size, self.workers, self.max_files, self.max_waiting) < 1
+            or self.max_file_mb <= 0
+            or self.max_per_client < 0
+        ):
             raise ValueError("sizes and counts must be above zero")
 
 
@@ -59,7 +74,9 @@ def serve(options: Serve) -> int:
     try:
         import uvicorn
 
+        from linnaea.serve.access import Access, is_loopback
         from linnaea.serve.app import make_app
+        from linnaea.serve.connections import make_config
     except ImportError as error:
         raise LinnaeaError(f"serving needs more packages ({error.name}): pip install 'linnaea[serve]'") from error
     from linnaea.predict.priors import Regions
@@ -75,13 +92,24 @@ def serve(options: Serve) -> int:
         files=options.max_files,
         waiting=options.max_waiting,
         seconds=options.timeout,
+        per_client=options.max_per_client or max(1, options.max_waiting * 3 // 4),
     )
+    access = Access(hosts=options.allowed_host, token=options.token or os.environ.get("LINNAEA_TOKEN", ""))
     # A thread gives up the interpreter when another has waited this long. At the default of 5 ms the model would wait
     # for the network at each of its hundreds of operations.
     sys.setswitchinterval(0.0005)
-    app = make_app(predictor, limits=limits, regions=Regions.open(options.regions) if options.regions else None)
+    regions = Regions.open(options.regions) if options.regions else None
+    app = make_app(predictor, limits=limits, regions=regions, access=access)
     say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{options.port}")
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=10)
+    if not is_loopback(options.host):
+        open_to = "who has the token" if access.token else "without asking who it is; consider --token"
+        warn(f"warning: --host {options.host} answers every machine that reaches this one, {open_to}")
+    config = make_config(app, limits, host=options.host, port=options.port)
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise LinnaeaError(f"--host {options.host} --port {options.port}: cannot listen there")
     return DONE
 
 

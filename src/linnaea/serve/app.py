@@ -32,6 +32,7 @@ from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
 from linnaea.predict.priors import Place, Regions
 from linnaea.predict.restrict import keep_clades, label_finder
 from linnaea.predict.session import parse_rank
+from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS
@@ -130,8 +131,10 @@ class _Metrics:
         )
 
 
-def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None) -> FastAPI:
-    """Return the application; one process serves one model."""
+def make_app(
+    predictor: Predictor, *, limits: Limits | None = None, regions: Regions | None = None, access: Access | None = None
+) -> FastAPI:
+    """Return the application; one process serves one model. Without ``access`` anyone may ask under any name."""
     limits = limits or Limits()
     predictor = replace(predictor, bank=_ready(predictor.bank))
     metrics, finder = _Metrics.new(), label_finder(predictor.bank.taxa)
@@ -145,6 +148,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, regions: Reg
     app = FastAPI(title="Linnaea", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
                   description="Taxa on photographs, with probabilities at every rank.")  # fmt: skip
     app.add_middleware(LimitBody, limits=limits)
+    app.add_middleware(CheckCaller, access=access or Access())
     app.add_middleware(Count, answered=metrics.requests, seconds=metrics.seconds)
     _add_information(app, predictor, metrics, finder, with_place=regions is not None)
     _add_predict(app, predictor, limits, regions, metrics, finder)

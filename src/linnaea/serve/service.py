@@ -45,6 +45,14 @@ class Limits:
     """Photographs in progress, of all requests together; also the limit on requests."""
     bytes_under_way: int = 500_000_000
     """Bytes of all requests together, arriving or being answered."""
+    per_client: int = 192
+    """Requests of one client at a time."""
+    head_s: float = 10.0
+    """Seconds for the head of a request."""
+    body_s: float = 20.0
+    """Seconds for the body of a request, besides the time that its bytes take at :attr:`bytes_per_s`."""
+    bytes_per_s: float = 20_000.0
+    """The slowest rate at which a body may arrive."""
     seconds: float = 60.0
     """Seconds for one photograph, from its arrival to its vector."""
 
