@@ -1,5 +1,7 @@
 """Copies are found by bytes, pixels, hashes, embeddings and names; what is no copy stays."""
 
+import time
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -28,6 +30,7 @@ from linnaea.data.copies.leakage import (
     match_benchmark_taxa,
     species_key,
 )
+from linnaea.data.copies.links import connect, connect_near, iter_links, lead
 from linnaea.data.copies.search import BLOCK_PAIRS, THRESHOLD, iter_near
 from linnaea.data.images import Picture, decode
 
@@ -247,3 +250,70 @@ def test_names_that_match_nothing_are_told() -> None:
 def test_no_empty_name_matches_an_empty_taxon() -> None:
     assert species_key("") is None and species_key("Aster") is None and species_key("__") is None
     assert not match_benchmark_taxa(TAXA, ["", " ", "Aster"]).is_in_benchmark.any()
+
+
+def camera_frames(n_frames: int, *, share: float = 0.05, seed: int = 0) -> NDArray[np.uint64]:
+    """Hashes of the frames of one camera: each differs from the scene in about 5% of the bits, two in about 10%."""
+    random = np.random.default_rng(seed)
+    flips = np.packbits(random.random((n_frames, 256)) < share, axis=1).view(np.uint64)
+    return random.integers(0, 2**64, (1, 4), dtype=np.uint64) ^ flips
+
+
+def all_clusters(hashes: NDArray[np.uint64], threshold: int) -> list[int]:
+    pairs = [(q, t) for q, t, _ in naive(hashes, hashes, threshold)]
+    return connect(len(hashes), [(np.array([q for q, _ in pairs]), np.array([t for _, t in pairs]))]).tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), threshold=st.integers(0, 40), n_bursts=st.integers(1, 8), is_indexed=st.booleans())
+def test_the_links_connect_what_all_pairs_connect(seed: int, threshold: int, n_bursts: int, is_indexed: bool) -> None:
+    """With all pairs or with an index, whole or in slices, and in no more links than rows."""
+    random = np.random.default_rng(seed)
+    bursts = [camera_frames(15, share=random.uniform(0, 0.12), seed=seed + n) for n in range(n_bursts)]
+    hashes = np.concatenate([*bursts, random.integers(0, 2**64, (20, 4), dtype=np.uint64)])
+    hashes = hashes[random.permutation(len(hashes))]
+    expected = all_clusters(hashes, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("linnaea.data.copies.links.ALL_PAIRS_UP_TO", 0 if is_indexed else 10**6)
+        assert connect_near(hashes, threshold).tolist() == expected
+        slices = (iter_links(hashes, threshold, start=start, length=50) for start in range(0, len(hashes), 50))
+        links = [hits for part in slices for hits in part]
+    ends = [(hits.query, hits.target) for hits in links]
+    assert connect(len(hashes), ends).tolist() == expected
+    assert sum(len(hits.query) for hits in links) <= len(hashes) * -(-len(hashes) // 50)
+    close = {(q, t, d) for q, t, d in naive(hashes, hashes, threshold) if q < t}
+    assert all(set(zip(hits.query, hits.target, hits.distance, strict=True)) <= close for hits in links)
+
+
+def test_a_night_of_one_camera_needs_little_memory() -> None:
+    """3,000 frames within the threshold of one another are 4.5 million pairs, of which 2,999 links are kept."""
+    hashes = camera_frames(3_000, share=0.03)
+    tracemalloc.start()
+    n_links = sum(len(hits.query) for hits in iter_links(hashes, 31))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_links == 2_999
+    assert peak < 100e6
+
+
+@pytest.mark.long
+def test_twenty_thousand_frames_of_one_camera_take_less_than_a_minute() -> None:
+    hashes, start = camera_frames(20_000, share=0.03), time.perf_counter()
+    tracemalloc.start()
+    assert len(np.unique(connect_near(hashes, 31))) == 1
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.perf_counter() - start < 60
+    assert peak < 300e6
+
+
+def test_leaders_are_apart_and_everyone_is_near_its_leader() -> None:
+    hashes = camera_frames(200)
+    leader, distance = lead(hashes, 20)
+    led = np.unique(leader)
+    assert (leader[led] == led).all()
+    apart = np.bitwise_count(hashes[led][:, None] ^ hashes[led][None]).sum(axis=2)
+    assert (apart + 999 * np.eye(len(led), dtype=int) > 20).all()
+    assert (np.bitwise_count(hashes ^ hashes[leader]).sum(axis=1) == distance).all()
+    assert distance.max() <= 20
+    assert 1 < len(led) < 200

@@ -25,6 +25,7 @@ from linnaea.data.copies.rules import DuplicateRule
 from linnaea.data.engine import LocalEngine
 from linnaea.data.images import Picture
 from linnaea.data.naming import NamingRule
+from linnaea.data.report import write_report
 from linnaea.data.shards import DataSet
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
@@ -135,16 +136,42 @@ def test_a_data_set_from_before_hashes_opens(tmp_path: Path, photos: Path) -> No
 
 def test_of_copies_the_first_by_key_stays(tmp_path: Path, photos: Path) -> None:
     summary = run(photos, tmp_path / "data", duplicates=DuplicateRule(exact="drop", near="drop"))
-    assert (summary.n_in, summary.n_out, summary.n_rejected) == (22, 20, 2)
-    copies = {"Pica pica/0.jpg", "Pica pica/same.jpg", "Corvus corax/again.jpg"}
+    assert (summary.n_in, summary.n_out, summary.n_rejected) == (22, 21, 1)
+    copies = {"Pica pica/0.jpg", "Pica pica/same.jpg"}
     gone = rejects(tmp_path / "data")
     (kept,) = copies - set(gone)
     keys = {one: hashlib.blake2b(f"photos\0{one}".encode(), digest_size=12).hexdigest() for one in copies}
     assert keys[kept] == min(keys.values())
     assert all(f" -- of photos {kept}" in reason for reason in gone.values())
-    assert sum(summary.reasons.values()) == 2
+    assert sum(summary.reasons.values()) == 1
     assert set(summary.reasons) <= {"exact copy", "near copy"}, "reasons are counted without their details"
-    assert DataSet.open(tmp_path / "data").index["pdq"].str.len_chars().to_list() == [64] * 20
+    assert DataSet.open(tmp_path / "data").index["pdq"].str.len_chars().to_list() == [64] * 21
+
+
+def test_a_near_copy_under_another_name_is_kept_grouped_counted_and_shown(tmp_path: Path, photos: Path) -> None:
+    run(photos, tmp_path / "data", duplicates=DuplicateRule(near="drop"))
+    index = index_of(tmp_path / "data").filter(pl.col("group") != "")
+    assert set(index["genus"]) == {"Pica", "Corvus"}
+    assert index["group"].n_unique() == index["split"].n_unique() == 1
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["copies"]["near copies under different names"] == 3
+    write_report(tmp_path / "data")
+    assert "3 near copies have different names" in (tmp_path / "data" / "report.html").read_text()
+
+
+def test_a_species_that_is_only_seen_by_a_fixed_camera_stays(tmp_path: Path) -> None:
+    """The animal covers 2% of the picture, so each frame is a near copy of the empty one."""
+    rng, root = np.random.default_rng(0), tmp_path / "camera"
+    for number in range(12):
+        frame = scene(5).astype(float) + rng.normal(0, 3, scene(5).shape)
+        if number:
+            top, left = rng.integers(0, frame.shape[0] - 40), rng.integers(0, frame.shape[1] - 40)
+            frame[top : top + 40, left : left + 40] = rng.integers(0, 255, 3)
+        name = "Vulpes vulpes" if number else "Blank ground"
+        write(root / name / f"{number}.jpg", frame.clip(0, 255).astype("uint8"))
+    config = BuildConfig(duplicates=DuplicateRule(exact="drop", near="drop"))
+    build([FolderSource(root=root)], tmp_path / "data", config, LocalEngine(1))
+    assert {"Vulpes", "Blank"} <= set(index_of(tmp_path / "data")["genus"])
 
 
 def test_copies_by_bytes_alone(tmp_path: Path, photos: Path) -> None:

@@ -251,6 +251,8 @@ def _duplicates(manifest: Mapping[str, Any]) -> str:
     rule = manifest["options"].get("duplicates") or {}
     looked_for = any(rule.get(kind, "keep") != "keep" for kind in ("exact", "near"))
     said = f"Copies were handled by this rule: `{rule}`." if looked_for else "Copies were not searched for."
+    if n_names := manifest.get("copies", {}).get("near copies under different names", 0):
+        said += f" {n_names:,} near copies have different names; they are kept, those of one picture in one group."
     return f"{said} Labels are as accurate as in the sources."
 
 

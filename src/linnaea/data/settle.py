@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies.compare import TRAINING, Compared, Gallery, compare, encode_gallery
+from linnaea.data.copies.compare import TRAINING, Compared, Gallery, compare, encode_gallery, search_near
 from linnaea.data.copies.leakage import (
     Benchmark,
     EncodePictures,
@@ -28,7 +28,7 @@ from linnaea.data.copies.leakage import (
     match_species,
     species_names,
 )
-from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, link_near, settle_copies
+from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, settle_copies
 from linnaea.data.copies.search import iter_hits
 from linnaea.data.engine import Engine
 from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
@@ -132,7 +132,7 @@ def settle(
     """
     named = _name(reading, rules.names)
     gallery = Gallery.of(reading, rules.benchmarks, rules.part_size)
-    compared = compare(gallery, rules.duplicates, engine, on_progress) if rules.compares_pictures else None
+    compared = compare(gallery, engine, on_progress) if rules.compares_pictures else None
     encoded = encode_gallery(gallery, encode)
     ledger, counts = _Ledger(named.records.height), dict[str, Any]()
     if named.naming:
@@ -147,7 +147,9 @@ def settle(
     if compared:
         records = records.with_columns(compared.training.hex(records.height))
     if compared and rules.duplicates.is_on:
-        records, counts["copies"] = _settle_copies(records, rules.duplicates, compared, ledger)
+        near = rules.duplicates.near != "keep"
+        links = [search_near(gallery, compared, rules.duplicates.threshold, ledger.alive, engine)] if near else []
+        records, counts["copies"] = _settle_copies(records, rules.duplicates, compared, links, ledger)
     plan = records.with_row_index("record").filter(pl.Series(ledger.alive))
     _write(reading, plan, ledger.reasons(), named, rules.splits, counts)
 
@@ -204,17 +206,16 @@ def _remove_species(benchmark: Benchmark, pictures: pl.DataFrame, named: _Named,
 
 
 def _settle_copies(
-    records: pl.DataFrame, rule: DuplicateRule, compared: Compared, ledger: _Ledger
+    records: pl.DataFrame, rule: DuplicateRule, compared: Compared, near: list[pl.DataFrame], ledger: _Ledger
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Reject copies, and give the copies that are kept a common group without a source's scope."""
-    links = [pl.DataFrame(schema=LINK_SCHEMA)]
-    if compared.distinct:
-        links.append(link_near(compared.distinct, iter_hits(compared.near), ledger.alive))
+    links = [pl.DataFrame(schema=LINK_SCHEMA), *near]
     if rule.exact != "keep":
         links.append(link_exact(compared.training, ledger.alive))
-    copies = settle_copies(records, rule, pl.concat(links), ledger.alive)
+    copies = settle_copies(records, rule, pl.concat(links), ledger.alive, compared.training.of_rows)
     counts = {"removed": ledger.reject(copies.rejected), "in groups of copies": copies.grouped.height}
     counts["groups of copies"] = copies.grouped["cluster"].n_unique()
+    counts["near copies under different names"] = copies.n_under_other_names
     names = records["key"][copies.grouped["cluster"]]
     grouped = copies.grouped.select("row", named="copies-" + names)
     joined = (

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
 from linnaea.data.copies.hashes import (
     CROP_STEPS,
-    DistinctHashes,
     HashTable,
     gather_distinct,
     gather_hashes,
@@ -14,13 +17,14 @@ from linnaea.data.copies.hashes import (
     list_hash_tasks,
 )
 from linnaea.data.copies.leakage import Benchmark, EncodePictures, Vectors, embed_pictures, read_benchmark
-from linnaea.data.copies.rules import DuplicateRule
-from linnaea.data.copies.search import SearchTask, list_search_tasks, search
+from linnaea.data.copies.links import search_links
+from linnaea.data.copies.rules import link_near
+from linnaea.data.copies.search import SearchTask, iter_hits, list_search_tasks, search
 from linnaea.data.engine import Engine
 from linnaea.data.read import RecordTables, count_rows
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError
-from linnaea.jobs import run_parts
+from linnaea.jobs import ignore_progress, run_parts
 
 TRAINING = ""
 """The name of the records among the names of benchmarks."""
@@ -59,17 +63,12 @@ class Compared:
     """The results of the search for copies."""
 
     training: HashTable
-    distinct: DistinctHashes | None
-    near: list[SearchTask]
-    """The distinct hashes of the records and the near pairs among them, if the rule asks for near copies."""
     benchmarks: dict[str, tuple[HashTable, list[SearchTask]]]
     """The hashes of each benchmark and the copies of its pictures, by name."""
 
 
-def compare(
-    gallery: Gallery, rule: DuplicateRule, engine: Engine, on_progress: Callable[[int, int | None], None]
-) -> Compared:
-    """Hash the pictures of the records and of the benchmarks, and search for copies."""
+def compare(gallery: Gallery, engine: Engine, on_progress: Callable[[int, int | None], None]) -> Compared:
+    """Hash the pictures of the records and of the benchmarks, and search for copies of the benchmarks' pictures."""
     folder, by_image = gallery.folder, [benchmark for benchmark in gallery.benchmarks if benchmark.by_image]
     steps: dict[str, tuple[float, ...]] = {TRAINING: (0.0,), **{benchmark.name: CROP_STEPS for benchmark in by_image}}
     tasks = {
@@ -80,17 +79,23 @@ def compare(
     run_parts(hash_pictures, [task for some in tasks.values() for task in some], engine.map, on_progress)
     hashes = {name: gather_hashes(some, folder / f"{gallery.tables[name].stem}.npy") for name, some in tasks.items()}
     training = hashes[TRAINING]
-    distinct, near = None, list[SearchTask]()
-    if rule.near != "keep":
-        distinct = gather_distinct(training, folder / "distinct.npy")
-        near = list_search_tasks(distinct.path, distinct.path, rule.threshold, folder / "near")
     found = {}
     for benchmark in by_image:
         table, hits = hashes[benchmark.name], folder / f"{gallery.tables[benchmark.name].stem}-hits"
         searches = list_search_tasks(training.path, table.path, benchmark.threshold, hits, n_variants=table.n_variants)
         found[benchmark.name] = (table, searches)
-    run_parts(search, [*near, *(task for _, some in found.values() for task in some)], engine.map, on_progress)
-    return Compared(training=training, distinct=distinct, near=near, benchmarks=found)
+    run_parts(search, [task for _, some in found.values() for task in some], engine.map, on_progress)
+    return Compared(training=training, benchmarks=found)
+
+
+def search_near(
+    gallery: Gallery, compared: Compared, threshold: int, alive: NDArray[np.bool_], engine: Engine
+) -> pl.DataFrame:
+    """Return the links among near copies of the records that are ``alive`` (:data:`~.rules.LINK_SCHEMA`)."""
+    distinct = gather_distinct(compared.training, alive, gallery.folder / "distinct.npy")
+    tasks = list_search_tasks(distinct.path, distinct.path, threshold, gallery.folder / "near")
+    run_parts(search_links, tasks, engine.map, ignore_progress)
+    return link_near(distinct, iter_hits(tasks))
 
 
 def encode_gallery(gallery: Gallery, encode: EncodePictures | None) -> dict[str, Vectors]:

@@ -228,6 +228,10 @@ class HashTable:
         hashes: Hashes = np.load(self.path, mmap_mode="r")
         return hashes
 
+    def of_rows(self, rows: NDArray[np.int64]) -> Hashes:
+        """Return the first hash ``[n, 4]`` of some of the pictures in ``rows``."""
+        return np.asarray(self.load()[np.searchsorted(self.rows, rows) * self.n_variants])
+
     def digests(self, kind: str) -> pl.Series:
         """Return ``sha256`` or ``pixels`` ``[n_pictures]`` of every picture (480 MB for 10 million)."""
         empty = pl.Series(kind, [], dtype=pl.Binary)
@@ -265,18 +269,20 @@ def gather_hashes(tasks: Sequence[HashTask], path: Path) -> HashTable:
 class DistinctHashes:
     """The distinct hashes of a table: a picture that occurs ten thousand times is searched for once."""
 
-    table: HashTable
     path: Path
     """The file of the hashes, ``uint64 [D, 4]``."""
+    rows: NDArray[np.int64]
+    """Row numbers ``[N]`` of the pictures, ascending."""
     number: NDArray[np.int64]
-    """Index ``[N]`` of the distinct hash of each of the ``rows`` of the table."""
+    """Index ``[N]`` of the distinct hash of each picture."""
 
 
-def gather_distinct(table: HashTable, path: Path) -> DistinctHashes:
-    """Write the distinct hashes of a table of pictures to ``path``; sorting 10 million takes about 1.5 GB."""
-    distinct, number = np.unique(table.load(), axis=0, return_inverse=True)
+def gather_distinct(table: HashTable, alive: NDArray[np.bool_], path: Path) -> DistinctHashes:
+    """Write the distinct hashes of the pictures that are ``alive``; sorting 10 million takes about 1.5 GB."""
+    living = alive[table.rows]
+    distinct, number = np.unique(table.load()[:: table.n_variants][living], axis=0, return_inverse=True)
     save_array(distinct, path)
-    return DistinctHashes(table=table, path=path, number=number.reshape(-1).astype(np.int64))
+    return DistinctHashes(path=path, rows=table.rows[living], number=number.reshape(-1).astype(np.int64))
 
 
 def save_array(array: NDArray[Any], path: Path) -> None:

@@ -1,6 +1,6 @@
 """The rules for copies within a data set: all are kept, only one is kept, or all stay in one split."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies.hashes import DistinctHashes, HashTable
+from linnaea.data.copies.hashes import DistinctHashes, Hashes, HashTable
+from linnaea.data.copies.links import connect, lead
 from linnaea.data.copies.search import THRESHOLD
 from linnaea.data.plan import DETAIL
 
@@ -18,6 +19,9 @@ LINK_SCHEMA: dict[str, Any] = {"first": pl.Int64, "row": pl.Int64, "distance": p
 REASON_SCHEMA: dict[str, Any] = {"row": pl.Int64, "reason": pl.String}
 
 _MAX_THRESHOLD = 63
+DROP_THRESHOLD = 12
+"""Nine of ten true copies lie within it, and one in six frames of a fixed camera with an animal on 2% of the picture
+(``benchmarks/copies.py``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,10 @@ class DuplicateRule:
     ``drop`` keeps the first picture by key and rejects its copies. ``group`` gives a cluster of copies (with further
     photographs of the same individuals) one group, so that training and test never share it. A near copy differs in
     at most ``threshold`` of the 256 bits of its perceptual hash; exact copies are near copies too.
+
+    Of near copies, ``drop`` rejects only those with the same name that differ in at most ``drop_threshold`` bits from
+    one that is kept, because the frames of a fixed camera are near copies of one another whatever they show. It groups
+    the others.
     """
 
     exact: Fate = "keep"
@@ -35,8 +43,12 @@ class DuplicateRule:
     """Copies that were resized, saved again or slightly changed."""
     threshold: int = THRESHOLD
     """Maximum Hamming distance of near copies, of 256 bits."""
+    drop_threshold: int = DROP_THRESHOLD
+    """Maximum Hamming distance of near copies that are dropped; ``threshold``, if that is lower."""
 
     def __post_init__(self) -> None:
+        if self.drop_threshold < 0:
+            raise ValueError(f"drop_threshold {self.drop_threshold}: must be at least 0")
         if not 0 <= self.threshold <= _MAX_THRESHOLD:
             raise ValueError(f"threshold {self.threshold}: must be between 0 and {_MAX_THRESHOLD}")
 
@@ -53,19 +65,39 @@ class Copies:
     """The rejected copies: ``row, reason``."""
     grouped: pl.DataFrame
     """``row, cluster``: the lowest row of the cluster of every picture with a copy, or in the group of a copy."""
+    n_under_other_names: int = 0
+    """The number of pictures in clusters of near copies with several names."""
 
 
-def settle_copies(records: pl.DataFrame, rule: DuplicateRule, links: pl.DataFrame, alive: NDArray[np.bool_]) -> Copies:
-    """Apply the rule to the records (sorted by key) that are ``alive``; ``links`` has :data:`LINK_SCHEMA`."""
-    fate = {"exact": rule.exact, "near": rule.near}
-    links = links.filter(_is(alive, "first") & _is(alive, "row")).with_columns(
-        fate=pl.col("kind").replace_strict(fate, return_dtype=pl.String)
-    )
-    dropped = _drop(links.filter(pl.col("fate") == "drop"))
+HashesOf = Callable[[NDArray[np.int64]], Hashes]
+"""Returns the perceptual hashes ``[n, 4]`` of rows that have one."""
+
+
+def settle_copies(
+    records: pl.DataFrame, rule: DuplicateRule, links: pl.DataFrame, alive: NDArray[np.bool_], hashes_of: HashesOf
+) -> Copies:
+    """Apply the rule to the records (sorted by key, with ``taxon_id``) that are ``alive``.
+
+    ``links`` has :data:`LINK_SCHEMA`; the near ones connect what is near one another, without being all pairs.
+    """
+    exact, near = (links.filter((pl.col("kind") == kind) & _both(alive)) for kind in ("exact", "near"))
+    dropped = _drop(exact) if rule.exact == "drop" else exact.clear()
     alive = alive.copy()
     alive[dropped["row"].to_numpy()] = False
-    together = links.filter((pl.col("fate") == "group") & _is(alive, "first") & _is(alive, "row"))
-    return Copies(rejected=_explain(dropped, records), grouped=_group(records, together, alive))
+    near = near.filter(_both(alive)) if rule.near != "keep" else near.clear()
+    clusters = _cluster(near, records)
+    if rule.near == "drop":
+        close = _drop_close(clusters, min(rule.threshold, rule.drop_threshold), hashes_of)
+        dropped = pl.concat([dropped, close])
+        alive[close["row"].to_numpy()] = False
+        near = _relink(clusters.filter(_is(alive, "row")))
+    together = pl.concat([exact.filter(_both(alive)) if rule.exact == "group" else exact.clear(), near])
+    n_names = pl.col("taxon_id").n_unique().over("cluster")
+    return Copies(
+        rejected=_explain(dropped, records),
+        grouped=_group(records, together, alive),
+        n_under_other_names=clusters.filter(n_names > 1).height,
+    )
 
 
 def link_exact(hashes: HashTable, alive: NDArray[np.bool_]) -> pl.DataFrame:
@@ -79,24 +111,21 @@ def link_exact(hashes: HashTable, alive: NDArray[np.bool_]) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def link_near(hashes: DistinctHashes, hits: Iterable[pl.DataFrame], alive: NDArray[np.bool_]) -> pl.DataFrame:
-    """Return links between alive pictures with near hashes.
+def link_near(hashes: DistinctHashes, hits: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return links between the pictures of ``hashes`` that are near one another.
 
-    ``hits`` are pairs of distinct hashes; the first picture with a hash represents the others. Pictures with equal
-    hashes are linked to their first at distance 0, so ten thousand copies of one picture are ten thousand links and
-    not their square.
+    ``hits`` are links of distinct hashes (:func:`~linnaea.data.copies.links.search_links`); the first picture with a
+    hash represents the others. Pictures with equal hashes are linked to their first at distance 0, so ten thousand
+    copies of one picture are ten thousand links and not their square.
     """
-    rows, number = hashes.table.rows, hashes.number
-    rows, number = rows[alive[rows]], number[alive[rows]]
-    first = np.full(hashes.number.max(initial=-1) + 1, len(alive), dtype=np.int64)
+    rows, number = hashes.rows, hashes.number
+    first = np.full(number.max(initial=-1) + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, number, rows)
     twins = rows != first[number]
     found = [_links(first[number[twins]], rows[twins], np.zeros(int(twins.sum()), dtype=np.int64))]
     for block in hits:
         one, other = first[block["query"].to_numpy()], first[block["target"].to_numpy()]
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        living = high < len(alive)
-        found.append(_links(low[living], high[living], block["distance"].to_numpy()[living]))
+        found.append(_links(np.minimum(one, other), np.maximum(one, other), block["distance"].to_numpy()))
     return pl.concat(found)
 
 
@@ -105,26 +134,51 @@ def _links(first: NDArray[np.int64], row: NDArray[np.int64], distance: NDArray[n
     return table.cast(LINK_SCHEMA)  # type: ignore[arg-type]
 
 
+def _both(mask: NDArray[np.bool_]) -> pl.Expr:
+    return _is(mask, "first") & _is(mask, "row")
+
+
 def _is(mask: NDArray[np.bool_], column: str) -> pl.Expr:
     return pl.col(column).map_batches(lambda rows: pl.Series(mask[rows.to_numpy()]), return_dtype=pl.Boolean)
 
 
 def _drop(links: pl.DataFrame) -> pl.DataFrame:
-    """Return, for every dropped picture, its link to one kept picture.
+    """Return, for every exact copy that is dropped, its link to one kept picture.
 
-    Rows are processed in order, so every earlier row is decided already. In a chain a - b - c whose ends are not
-    copies of each other, b is dropped and c is kept. At distance 0 a row is treated as its first row is.
+    Rows are processed in order, so every earlier row is decided already. A row is treated as its first row is.
     """
     dropped: dict[int, tuple[int, int, str]] = {}
     for first, row, distance, kind in links.select(*LINK_SCHEMA).sort("row", "kind", "distance", "first").iter_rows():
         if row in dropped:
             continue
-        if first not in dropped:
-            dropped[row] = (first, distance, kind)
-        elif distance == 0:
-            dropped[row] = dropped[first]
+        dropped[row] = dropped.get(first, (first, distance, kind))
     rows = [(first, row, distance, kind) for row, (first, distance, kind) in dropped.items()]
     return pl.DataFrame(rows, schema=LINK_SCHEMA, orient="row")
+
+
+def _cluster(near: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
+    """Return ``row``, ``cluster`` and ``taxon_id`` of every picture with a near copy, in order."""
+    rows = pl.concat([near["first"], near["row"]]).unique().sort()
+    names = connect(records.height, [(near["first"].to_numpy(), near["row"].to_numpy())])[rows.to_numpy()]
+    return pl.DataFrame({"row": rows, "cluster": names, "taxon_id": records["taxon_id"].gather(rows)})
+
+
+def _drop_close(clusters: pl.DataFrame, threshold: int, hashes_of: HashesOf) -> pl.DataFrame:
+    """Return a link to the first kept picture with the same name for each one within the threshold of it."""
+    found = [pl.DataFrame(schema=LINK_SCHEMA)]
+    for _, part in clusters.group_by("cluster", "taxon_id", maintain_order=True):
+        rows = part["row"].to_numpy()
+        leader, distance = lead(hashes_of(rows), threshold)
+        close = np.flatnonzero(leader != np.arange(len(rows)))
+        if len(close):
+            found.append(_links(rows[leader[close]], rows[close], distance[close]))
+    return pl.concat(found).sort("row")
+
+
+def _relink(clusters: pl.DataFrame) -> pl.DataFrame:
+    """Return a link from the first row of each cluster to each of its others."""
+    table = clusters.with_columns(first=pl.col("row").min().over("cluster")).filter(pl.col("first") != pl.col("row"))
+    return _links(table["first"].to_numpy(), table["row"].to_numpy(), np.zeros(table.height, np.int64))
 
 
 def _explain(dropped: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
@@ -147,21 +201,3 @@ def _group(records: pl.DataFrame, links: pl.DataFrame, alive: NDArray[np.bool_])
     copied = np.unique(clusters[links["row"].to_numpy()])
     rows = np.flatnonzero(np.isin(clusters, copied) & alive)
     return pl.DataFrame({"row": rows, "cluster": clusters[rows]}, schema={"row": pl.Int64, "cluster": pl.Int64})
-
-
-def connect(n: int, links: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> NDArray[np.int64]:
-    """Return the cluster of each of ``n`` rows, given by its lowest row.
-
-    Args:
-        n: number of rows
-        links: pairs of row arrays of equal length; the rows of a pair are in one cluster
-    """
-    empty = np.empty(0, np.int64)
-    ones, others = (np.concatenate([empty, *side]) for side in zip((empty, empty), *links, strict=True))
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(ones), np.int8), (ones, others)), shape=(n, n))
-    _, number = connected_components(graph, directed=False)
-    lowest = np.unique(number, return_index=True)[1]
-    return np.asarray(lowest[number], dtype=np.int64)

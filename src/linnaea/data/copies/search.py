@@ -12,7 +12,7 @@ and 0.4% (random hashes) to 0.5% (photographs) of all pairs are compared: 3e9 pa
 benchmark's hashes and their 16 tables (100 bytes per hash: 100 MB), and one block of the training side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -33,7 +33,12 @@ N_WORDS = 16
 BLOCK_PAIRS = 4_000_000
 """Number of pairs per comparison; it bounds the memory of a search to about 300 MB."""
 
+QUERIES_AT_ONCE = 1_000
+"""Number of queries whose links to other rows are searched for at once."""
+
 Rows = NDArray[np.int64]
+Wanted = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]
+"""Tells which pairs of rows (queries and targets) are worth comparing."""
 Indices = NDArray[np.signedinteger[Any]]
 
 
@@ -63,12 +68,11 @@ def iter_near(queries: Hashes, targets: Hashes, threshold: int) -> Iterator[Hits
     if len(targets) < 2_000:
         yield from _compare_all(queries, targets, threshold)
         return
-    index = _Index(targets)
+    index = SearchIndex(targets)
     flips = _masks(threshold // N_WORDS)
-    share = N_WORDS * len(flips) / 65_536
-    block = max(1, int(BLOCK_PAIRS / max(share * len(targets), 1)))
+    block = max(1, int(BLOCK_PAIRS / max(N_WORDS * len(flips) / 65_536 * len(targets), 1)))
     for start in range(0, len(queries), block):
-        yield index.search(queries[start : start + block], start, flips, threshold)
+        yield index.search(queries[start : start + block], start, threshold)
 
 
 def _compare_all(queries: Hashes, targets: Hashes, threshold: int) -> Iterator[Hits]:
@@ -82,7 +86,7 @@ def _compare_all(queries: Hashes, targets: Hashes, threshold: int) -> Iterator[H
         yield Hits(query + start, target, distance[query, target].astype(np.int64))
 
 
-class _Index:
+class SearchIndex:
     """16 tables, one per word of 16 bits: the rows sorted by that word, and the start of each value."""
 
     def __init__(self, targets: Hashes) -> None:
@@ -93,19 +97,37 @@ class _Index:
             counts = np.bincount(word, minlength=65_536)
             self.begins.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
-    def search(self, queries: Hashes, offset: int, flips: NDArray[np.uint16], threshold: int) -> Hits:
+    def search(self, queries: Hashes, offset: int, threshold: int) -> Hits:
         found = [_EMPTY]
+        for query, target in self._iter_pieces(queries, threshold):
+            found.append(_near_enough(queries, query, self.targets, target, threshold))
+        # A pair that agrees in several words was found several times.
+        pairs = np.unique(np.concatenate(found), axis=0)
+        return Hits(pairs[:, 0] + offset, pairs[:, 1], pairs[:, 2])
+
+    def iter_later(self, start: int, end: int, threshold: int, wanted: Wanted) -> Iterator[Hits]:
+        """Yield the near pairs of the rows ``start`` to ``end`` and later rows that are ``wanted``, piece by piece.
+
+        A pair may come several times.
+        """
+        for low in range(start, end, QUERIES_AT_ONCE):
+            queries = self.targets[low : min(low + QUERIES_AT_ONCE, end)]
+            for query, target in self._iter_pieces(queries, threshold):
+                chosen = np.flatnonzero(query + low < target)
+                chosen = chosen[wanted(query[chosen] + low, target[chosen])]
+                pairs = _near_enough(queries, query[chosen], self.targets, target[chosen], threshold)
+                yield Hits(pairs[:, 0] + low, pairs[:, 1], pairs[:, 2])
+
+    def _iter_pieces(self, queries: Hashes, threshold: int) -> Iterator[tuple[Indices, Indices]]:
+        """Yield candidates for near pairs: those that nearly agree in a word."""
+        flips = _masks(threshold // N_WORDS)
         for number, word in enumerate(_words(queries).T):
             keys = (word[:, None] ^ flips[None, :]).ravel()
             begin = self.begins[number][keys]
             n_in = self.begins[number][keys.astype(np.int64) + 1] - begin
             for low, high in _pieces(n_in):
                 query = np.repeat(np.arange(low, high) // len(flips), n_in[low:high])
-                target = self.rows[number][_ranges(begin[low:high], n_in[low:high])]
-                found.append(_near_enough(queries, query, self.targets, target, threshold))
-        # A pair that agrees in several words was found several times.
-        pairs = np.unique(np.concatenate(found), axis=0)
-        return Hits(pairs[:, 0] + offset, pairs[:, 1], pairs[:, 2])
+                yield query, self.rows[number][_ranges(begin[low:high], n_in[low:high])]
 
 
 def _near_enough(queries: Hashes, query: Indices, targets: Hashes, target: Indices, threshold: int) -> Rows:
@@ -125,6 +147,11 @@ def _ranges(begin: Rows, n_in: Rows) -> Rows:
 
 
 _EMPTY = np.empty((0, 3), dtype=np.int64)
+
+
+def empty_hits() -> Hits:
+    """Return no pairs."""
+    return Hits(_EMPTY[:, 0], _EMPTY[:, 1], _EMPTY[:, 2])
 
 
 def _pieces(n_in: Rows) -> Iterator[tuple[int, int]]:
@@ -208,10 +235,7 @@ def search(task: SearchTask) -> int:
     queries = np.load(task.queries, mmap_mode="r")[task.start : task.start + task.length]
     found = [pl.DataFrame(schema=HIT_SCHEMA)]
     for hits in iter_near(np.ascontiguousarray(queries), np.load(task.targets, mmap_mode="r"), task.threshold):
-        query = hits.query + task.start
-        # A search of a file in itself finds every pair twice, and every picture as its own copy.
-        once = query < hits.target if task.queries == task.targets else np.ones(len(query), dtype=bool)
-        block = {"query": query[once], "target": hits.target[once], "distance": hits.distance[once]}
+        block = {"query": hits.query + task.start, "target": hits.target, "distance": hits.distance}
         found.append(_nearest(pl.DataFrame(block, schema=HIT_SCHEMA), task.n_variants))
     write_parquet(pl.concat(found), task.part)
     return task.length
