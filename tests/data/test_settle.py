@@ -155,7 +155,7 @@ def test_a_near_copy_under_another_name_is_kept_grouped_counted_and_shown(tmp_pa
     assert index["group"].n_unique() == index["split"].n_unique() == 1
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
     assert manifest["copies"]["near copies under different names"] == 3
-    write_report(tmp_path / "data")
+    write_report(DataSet.open(tmp_path / "data"), {})
     assert "3 near copies have different names" in (tmp_path / "data" / "report.html").read_text()
 
 
