@@ -100,9 +100,9 @@ def read_json(path: Path, *, kind: str) -> dict[str, Any]:
         with open_regular(path) as stream:
             content = json.loads(stream.read())
     except OSError as error:
-        raise LinnaeaError(f"{path}: {error.strerror}; it should be {kind}") from error
+        raise LinnaeaError(f"{path}: cannot be read ({error.strerror}); it should be {kind}") from error
     except (ValueError, RecursionError) as error:
-        raise LinnaeaError(f"{path}: not valid JSON ({_first_words(error)}); it should be {kind}") from error
+        raise LinnaeaError(f"{path}: cannot be read as JSON ({_first_words(error)}); it should be {kind}") from error
     if not isinstance(content, dict):
         raise LinnaeaError(f"{path}: not a JSON object; it should be {kind}")
     return content

@@ -298,3 +298,67 @@ def test_a_preprocessing_that_open_clip_does_not_know_is_refused() -> None:
     with pytest.raises(LinnaeaError, match="square"):
         Preprocess.of_open_clip({"size": (32, 48), "mean": 0.5, "std": 0.5})
     assert Preprocess.of_open_clip({"size": (32, 32), "mean": 0.5, "std": 0.5}).mean == (0.5, 0.5, 0.5)
+
+
+class Touches:
+    """A value whose pickle would touch a file where it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+def test_weights_that_are_code_are_refused_without_pytorchs_advice(model: TaxonModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "m")
+    (tmp_path / "m" / "open_clip_model.safetensors").unlink()
+    torch.save({"state_dict": Touches(tmp_path / "ran")}, tmp_path / "m" / "open_clip_pytorch_model.bin")
+    with pytest.raises(LinnaeaError, match="could run code") as caught:
+        load_model(str(tmp_path / "m"), device="cpu")
+    assert not (tmp_path / "ran").exists()
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["vision_cfg", "text_cfg"])
+def test_a_local_folder_never_asks_a_hub(
+    part: str, model: TaxonModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *place, **_: asked.append(place) or [])
+    save_model(model, tmp_path / "m")
+    path = tmp_path / "m" / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    names = {
+        "vision_cfg": {"timm_model_name": "hf-hub:nobody/nothing"},
+        "text_cfg": {"hf_model_name": "nobody/nothing"},
+    }
+    config["model_cfg"][part] |= names[part]
+    path.write_text(json.dumps(config))
+    with pytest.raises(LinnaeaError):
+        load_model(str(tmp_path / "m"), device="cpu")
+    assert not asked
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_a_folder_that_asks_to_run_its_own_code_is_refused(model: TaxonModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["trust_remote_code"] = True
+    path.write_text(json.dumps(config))
+    with pytest.raises(LinnaeaError, match="trust_remote_code"):
+        load_model(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["../bpe.txt.gz", "/etc/passwd"])
+def test_a_vocabulary_is_inside_its_folder(name: str, model: TaxonModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "m")
+    shutil.copy(tmp_path / "m" / "bpe.txt.gz", tmp_path / "bpe.txt.gz")
+    path = tmp_path / "m" / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = name
+    path.write_text(json.dumps(config))
+    with pytest.raises(LinnaeaError, match="not a path inside"):
+        load_model(str(tmp_path / "m"), device="cpu")

@@ -1,8 +1,12 @@
 """A checkpoint is whole or not there, and a broken one is never taken for a good one."""
 
 import errno
+import io
+import json
 import os
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +15,8 @@ from saved_state import load_newest
 from torch.distributed.checkpoint import filesystem
 
 from linnaea.errors import LinnaeaError
-from linnaea.train.checkpoints import KEEP, MARK, Checkpoints, list_checkpoints, restore_newest
+from linnaea.train.checkpoint_reader import PlainLoadPlanner
+from linnaea.train.checkpoints import KEEP, MARK, Checkpoints, checksum, list_checkpoints, restore_newest
 
 
 def save(folder: Path, *steps: int) -> None:
@@ -109,3 +114,68 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     assert "\n" not in str(caught.value)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000001"]
     assert newest(tmp_path) == 1
+
+
+class Touches:
+    """A value whose pickle would touch a file where it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+def spoil(checkpoint: Path, content: bytes) -> None:
+    """Replace the description, and the checksum beside it, as someone would who means harm."""
+    (checkpoint / ".metadata").write_bytes(content)
+    facts = json.loads((checkpoint / MARK).read_text())
+    facts["files"][".metadata"] = [len(content), checksum(checkpoint / ".metadata")]
+    (checkpoint / MARK).write_text(json.dumps(facts))
+
+
+def restore(folder: Path) -> int:
+    return restore_newest(folder, lambda: {"tensor": torch.ones(1000)})
+
+
+@pytest.mark.parametrize("where", ["whole", "inside", "planner_data"])
+def test_no_description_of_a_checkpoint_runs_code(where: str, tmp_path: Path) -> None:
+    save(tmp_path / "run", 1)
+    (checkpoint,) = list_checkpoints(tmp_path / "run")
+    marker, described = tmp_path / "ran", pickle.loads((checkpoint / ".metadata").read_bytes())
+    if where == "inside":
+        described.state_dict_metadata["tensor"] = Touches(marker)
+    else:
+        described.planner_data = Touches(marker)
+    spoil(checkpoint, pickle.dumps(Touches(marker) if where == "whole" else described))
+    with pytest.raises(LinnaeaError, match=r"not the description of a checkpoint .*; refused"):
+        restore(tmp_path / "run")
+    assert not marker.exists()
+
+
+def test_an_entry_that_is_no_tensor_runs_no_code(tmp_path: Path) -> None:
+    marker, stored, plain = tmp_path / "ran", io.BytesIO(), io.BytesIO()
+    torch.save(Touches(marker), stored)
+    torch.save({"step": 3}, plain)
+    planner: Any = PlainLoadPlanner()
+    planner.flatten_state_dict, planner.state_dict = False, {}
+    item = SimpleNamespace(dest_index=SimpleNamespace(fqn="extra"))
+    for content in (stored, plain):
+        content.seek(0)
+    with pytest.raises(pickle.UnpicklingError):
+        planner.load_bytes(item, stored)
+    assert not marker.exists()
+    planner.load_bytes(item, plain)
+    assert planner.state_dict == {"extra": {"step": 3}}
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd"])
+def test_the_files_of_a_checkpoint_are_inside_it(name: str, tmp_path: Path) -> None:
+    save(tmp_path / "run", 1)
+    (checkpoint,) = list_checkpoints(tmp_path / "run")
+    described = pickle.loads((checkpoint / ".metadata").read_bytes())
+    for info in described.storage_data.values():
+        info.relative_path = name
+    spoil(checkpoint, pickle.dumps(described))
+    with pytest.raises(LinnaeaError, match="not a path inside"):
+        restore(tmp_path / "run")

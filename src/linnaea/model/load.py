@@ -39,6 +39,7 @@ from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, 
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
+from linnaea.model.untrusted import check_config, without_hub
 from linnaea.storage import atomic_path, open_regular, read_json, resolve_inside, write_atomically
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
@@ -197,7 +198,8 @@ def load_folder(folder: Path, device: torch.device, weights: Path | None = None)
         )
     # The facts about the folder's weights (calibration, provenance) do not apply to other weights.
     facts = {"source": str(weights)} if weights else _read_json(folder / FACTS_FILE, missing={})
-    return _load_files(folder, str(folder), device, facts, weights)
+    with without_hub():
+        return _load_files(folder, str(folder), device, facts, weights)
 
 
 def _load_files(
@@ -207,6 +209,7 @@ def _load_files(
     model_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg")
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (model_cfg is missing or incomplete)")
+    check_config(folder, model_cfg)
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
     with _explain_failure(f"{name} with {weights}" if weights else name):
@@ -298,7 +301,8 @@ def _make_timm(name: str, word: str, pretrained: str | None) -> torch.nn.Module:
     if Path(word).is_dir():
         if pretrained:
             raise LinnaeaError(f"--pretrained {pretrained}: {name} has weights of its own; leave --pretrained out")
-        return timm.create_model(f"local-dir:{word}", pretrained=True, num_classes=0)
+        with without_hub():
+            return timm.create_model(f"local-dir:{word}", pretrained=True, num_classes=0)
     if not timm.is_model(word):
         near = timm.list_models(f"*{word.split('_', maxsplit=1)[0]}*")[:3]
         hint = f"; did you mean {', '.join(near)}?" if near else ""
@@ -363,6 +367,7 @@ def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, A
 
 
 _UNREACHABLE = ("LocalEntryNotFound", "Offline", "onnect", "resolve host", "outgoing traffic")
+_HOLDS_CODE = ("weights_only", "WeightsUnpickler", "Weights only load", "UnpicklingError")
 _NOT_THERE = ("RepositoryNotFound", "Repository Not Found", "401 Client", "404 Client")
 
 
@@ -379,7 +384,11 @@ def _explain_failure(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if any(word in text for word in _UNREACHABLE):
+        if any(word in text for word in _HOLDS_CODE):
+            hint = "its weights file holds more than numbers and could run code; ask for it as .safetensors"
+        elif any(word in text for word in _UNREACHABLE) and Path(name.partition(" with ")[0]).is_dir():
+            hint = "the folder refers to files on a hub; give a folder that holds everything"
+        elif any(word in text for word in _UNREACHABLE):
             hint = "it is not in the hub's cache and cannot be downloaded; go online once, or give a folder"
         elif any(word in text for word in _NOT_THERE):
             hint = "the hub has no such model (or it is private: log in to the hub first)"

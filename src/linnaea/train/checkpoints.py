@@ -8,6 +8,7 @@ number of processes can read it. Processes write while training continues. A fol
 import contextlib
 import errno
 import json
+import pickle
 import re
 import shutil
 import warnings
@@ -20,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.storage import explain_os_errors, open_regular, read_json, resolve_inside, write_atomically
+from linnaea.train.checkpoint_reader import CheckpointReader, PlainLoadPlanner
 from linnaea.train.parallel import ALONE, Peers
 
 # A single process needs no process group. PyTorch warns about that from a thread, at any later time.
@@ -129,7 +130,7 @@ def _files(path: Path) -> list[Path]:
 def checksum(path: Path) -> int:
     """Return the CRC-32 of a file."""
     value = 0
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(_BLOCK):
             value = zlib.crc32(block, value)
     return value
@@ -158,13 +159,11 @@ def find_newest(folder: Path) -> tuple[int, Path] | None:
 
 def _verify(path: Path) -> int | None:
     try:
-        facts = json.loads((path / MARK).read_text())
-        right = all(
-            (path / name).stat().st_size == size and checksum(path / name) == crc
-            for name, (size, crc) in facts["files"].items()
-        )
+        facts = read_json(path / MARK, kind="the mark of a checkpoint")
+        places = {resolve_inside(path, name): stated for name, stated in facts["files"].items()}
+        right = all(place.stat().st_size == size and checksum(place) == crc for place, (size, crc) in places.items())
         return int(facts["step"]) if right and facts["files"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LinnaeaError):
         return None
 
 
@@ -181,8 +180,15 @@ def restore_newest(folder: Path, make_state: Callable[[], dict[str, Any]], peers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            load(make_state(), checkpoint_id=path, planner=DefaultLoadPlanner(), process_group=peers.background)
-        except (CheckpointException, RuntimeError, ValueError) as error:
+            load(
+                make_state(), storage_reader=CheckpointReader(path), planner=PlainLoadPlanner(),
+                process_group=peers.background,
+            )  # fmt: skip
+        except (CheckpointException, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            if refused := next((one for one in _causes(error) if isinstance(one, LinnaeaError)), None):
+                raise refused from error
+            if any(isinstance(one, pickle.UnpicklingError) for one in _causes(error)):
+                raise LinnaeaError(f"{path}: holds more than tensors, which could run code; refused") from error
             raise LinnaeaError(f"{path}: belongs to another model ({list(_causes(error))[-1]})") from error
     return step
 
