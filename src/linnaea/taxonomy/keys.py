@@ -3,19 +3,42 @@
 import polars as pl
 
 
+_INFRASPECIFIC = (
+    r"(?:subsp|ssp|subspecies|nothosubsp|var|variety|varietas|subvar|nothovar|f|fo|form|forma|subf|nothof|convar|natio)\.?"
+)
+
+
 def name_key(name: pl.Expr) -> pl.Expr:
-    """Return the key of a scientific name: lower case, without hyphens, hybrid signs, subgenera and diaereses."""
-    return (
+    """Return the key of a scientific name, in which spellings that the codes hold equal are equal.
+
+    Lower case, without hyphens, apostrophes, hybrid signs, subgenera, diacritics and ligatures. The ranks below the
+    species are left out, and of several such epithets the last one counts (ICN article 24.1).
+    """
+    key = (
         name.str.to_lowercase()
+        .str.replace_all(rf" {_INFRASPECIFIC} \S+( {_INFRASPECIFIC} )", "$1")
+        .str.replace_all(rf" {_INFRASPECIFIC} ", " ")
         .str.replace_all(r"[-.'’]|× ?|\bx ", "")
         .str.replace(r" \([^)]*\)", "")
-        .str.replace_all("[ëèé]", "e")
-        .str.replace_all("[öó]", "o")
-        .str.replace_all("[üú]", "u")
-        .str.replace_all("[ïí]", "i")
-        .str.replace_all(r"\s+", " ")
-        .str.strip_chars()
     )
+    for letters, plain in _PLAIN_LETTERS:
+        key = key.str.replace_all(letters, plain)
+    return key.str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+_PLAIN_LETTERS = (
+    ("[äæ]", "ae"),
+    ("[öœø]", "oe"),
+    ("ü", "ue"),
+    ("å", "ao"),
+    ("[ëèéê]", "e"),
+    ("[óôòõ]", "o"),
+    ("[úùû]", "u"),
+    ("[ïíîì]", "i"),
+    ("[áàâã]", "a"),
+    ("ç", "c"),
+    ("ñ", "n"),
+)
 
 
 def epithet_stem(epithet: pl.Expr) -> pl.Expr:

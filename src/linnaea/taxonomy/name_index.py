@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS
+from linnaea.taxonomy.checklists.records import BELOW_SPECIES, KINGDOMS_OF_OTHER_SCHOOLS
 from linnaea.taxonomy.checklists.store import Checklist, with_keys
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -18,8 +18,6 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 ACCEPTED, SYNONYM, BELOW, BETWEEN = range(4)
 """Kinds of scientific names: the accepted name of a taxon, a synonym, the name of a subspecies or other part of a
 species, the name of a group between two ranks (tribe, subgenus)."""
-
-_BELOW = ("subspecies", "variety", "form", "infrahybrid", "infraspecific", "varietas", "forma", "subvariety", "subform")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +29,7 @@ class NameIndex:
     taxa: pl.DataFrame
     """t, list, rank, name, the seven ranks (filled), common_name, best (the ``t`` that stands for it)."""
     names: pl.DataFrame
-    """key (:func:`name_key`), t, list, kind, matched, between (the rank of a name outside the seven)."""
+    """key (:func:`name_key`), t, list, kind, matched, authorship, between (the rank of a name outside the seven)."""
     vernaculars: pl.DataFrame
     """strict, loose (keys), t, list, preferred, matched."""
 
@@ -49,7 +47,7 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
         at = {"list": pl.lit(number, pl.Int8)}
         row_as_t = (pl.col("row") + offset).cast(pl.Int32)
         keyed = checklist if "key" in checklist.taxa.columns else with_keys(checklist)
-        taxa = keyed.taxa.select("key", "rank", "name", *RANK_LABELS, "common_name", **at)
+        taxa = keyed.taxa.select("key", "rank", "name", "authorship", *RANK_LABELS, "common_name", **at)
         if number:
             taxa = _fill_from_backbone(taxa, tables[0])
         tables.append(taxa)
@@ -60,10 +58,11 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
                 list="list",
                 kind=pl.lit(ACCEPTED, pl.Int8),
                 matched="name",
+                authorship="authorship",
                 between=pl.lit(""),
             )
         )
-        kind = pl.when(pl.col("kind") == "synonym").then(SYNONYM).when(pl.col("kind").is_in(_BELOW)).then(BELOW)
+        kind = pl.when(pl.col("kind") == "synonym").then(SYNONYM).when(pl.col("kind").is_in(BELOW_SPECIES)).then(BELOW)
         names.append(
             keyed.synonyms.select(
                 key="key",
@@ -71,6 +70,7 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
                 **at,
                 kind=kind.otherwise(BETWEEN).cast(pl.Int8),
                 matched="name",
+                authorship="authorship",
                 between=pl.when(pl.col("kind") == "synonym").then(pl.lit("")).otherwise("kind"),
             )
         )
@@ -81,7 +81,7 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
     all_names = pl.concat(names)
     return NameIndex(
         lists=tuple(f"{checklist.name} {checklist.version}" for checklist in checklists),
-        taxa=all_taxa.with_columns(best=_best(all_taxa, all_names, len(checklists))).drop("key"),
+        taxa=all_taxa.with_columns(best=_best(all_taxa, all_names, len(checklists))).drop("key", "authorship"),
         names=all_names,
         vernaculars=pl.concat(vernaculars),
     )

@@ -13,8 +13,17 @@ from linnaea.taxonomy.keys import epithet_stem, loose_vernacular_key, name_key, 
 from linnaea.taxonomy.name_index import ACCEPTED, SYNONYM, NameIndex
 from linnaea.taxonomy.ranks import Rank
 
-CANDIDATES = {"q": pl.Int32, "order": pl.Int16, "t": pl.Int32, "list": pl.Int8, "kind": pl.Int8, "matched": pl.String}
-"""The columns of candidates: query, preference within the lookup, taxon, checklist, kind of name, matching name."""
+CANDIDATES = {
+    "q": pl.Int32,
+    "order": pl.Int16,
+    "t": pl.Int32,
+    "list": pl.Int8,
+    "kind": pl.Int8,
+    "matched": pl.String,
+    "authorship": pl.String,
+}
+"""The columns of candidates: query, preference within the lookup, taxon, checklist, kind of name, matching name and its
+authors."""
 
 
 class Lookups:
@@ -31,25 +40,79 @@ class Lookups:
 
     def as_written(self, pending: pl.DataFrame) -> pl.DataFrame:
         plain = pl.col("label").str.replace_all("[_\\s]+", " ").str.strip_chars()
-        keyed = pending.with_columns(key=name_key(plain), order=pl.lit(0, pl.Int16))
+        keyed = pending.filter(plain.str.contains(_AS_WRITTEN) & ~plain.str.contains(_NOT_AS_WRITTEN))
+        keyed = keyed.with_columns(key=name_key(plain), order=pl.lit(0, pl.Int16))
         # A single word in upper or lower case may be a vernacular name, so it waits for the parser.
         one_word = ~pl.col("key").str.contains(" ")
         if not self.index.vernaculars.is_empty():
             keyed = keyed.filter(~one_word | plain.str.contains(r"^\p{Lu}\p{Ll}"))
         return self._lookup(keyed.filter(pl.col("key") != ""))
 
-    def as_parsed(self, read: pl.DataFrame) -> pl.DataFrame:
-        read = read.filter(~pl.col("weak"))
-        tried = read.select("q", name=pl.concat_list(pl.concat_list("name", "binomial"), pl.col("others"))).explode(
-            "name"
+    def as_parsed(self, read: pl.DataFrame, *, only_species: bool = False) -> pl.DataFrame:
+        """Look up the names of each label, likeliest first; of a trinomial, the trinomial alone."""
+        read = read.filter(~pl.col("weak") | (pl.col("title_cased") != ""))
+        own = pl.when(pl.col("weak")).then(pl.lit("")).otherwise("name")
+        names = pl.concat_list(pl.concat_list("title_cased", own), pl.col("others"))
+        tried = read.select("q", name=names).explode("name").filter(pl.col("name") != "")
+        if only_species:
+            tried = tried.filter(pl.col("name").str.contains(" ", literal=True))
+        keyed = tried.with_columns(
+            key=name_key(pl.col("name")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16)
         )
-        keyed = tried.filter(pl.col("name") != "").with_columns(key=name_key(pl.col("name")))
-        keyed = keyed.with_columns(order=pl.int_range(pl.len()).over("q").cast(pl.Int16))
         return self._lookup(keyed)
 
-    def vernacular(self, read: pl.DataFrame, column: str, key: pl.Expr) -> pl.DataFrame:
-        asked = read.filter(pl.col("vernacular") != "")
-        asked = asked.select("q", **{column: key}, words=vernacular_key(pl.col("vernacular")))
+    def species_of_trinomial(self, read: pl.DataFrame) -> pl.DataFrame:
+        """Look up the species of names below the species that no checklist has."""
+        asked = read.filter((pl.col("binomial") != "") & (pl.col("binomial") != pl.col("name")))
+        keyed = asked.select("q", key=name_key(pl.col("binomial")), order=pl.lit(0, pl.Int16))
+        return self._lookup(keyed)
+
+    def infraspecific_ending(self, read: pl.DataFrame) -> pl.DataFrame:
+        """Look up names below the species with other endings of their epithets."""
+        asked = _with_stems(read.select("q", key=name_key(pl.col("name"))))
+        if asked.is_empty():
+            return no_candidates()
+        found = asked.drop("key").join(self._trinomials(asked["genus"]), on=["genus", "stem", "below"])
+        return found.with_columns(order=pl.lit(0, pl.Int16)).select(*CANDIDATES, between=pl.lit(""))
+
+    def _trinomials(self, genera: pl.Series) -> pl.DataFrame:
+        """Return the names below the species in these genera: genus, stem, below (stems), and a candidate's columns."""
+        there = self.index.names.filter(pl.col("key").str.contains(r"^\S+ \S+ \S+$") & pl.col("t").is_in(self._t_inside()))
+        there = there.filter(pl.col("key").str.extract(r"^(\S+)").is_in(genera.unique().implode()))
+        return _with_stems(there)
+
+    def keep_below(self, found: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
+        """Replace the species of a corrected trinomial where a checklist has the trinomial as another name."""
+        below = read.filter((pl.col("binomial") != "") & (pl.col("binomial") != pl.col("name")))
+        asked = found.join(below.select("q", last=name_key(pl.col("name")).str.extract(r" (\S+)$")), on="q")
+        if asked.is_empty():
+            return found
+        keyed = asked.select("q", "order", key=name_key(pl.col("matched")) + " " + pl.col("last"))
+        exact = self._lookup(keyed).select(found.columns)
+        return pl.concat([found.join(exact, on="q", how="anti"), exact])
+
+    def parts_together(self, read: pl.DataFrame) -> pl.DataFrame:
+        """Return q, part, t of the taxa that a label names together; of an unknown species its genus."""
+        asked = read.filter(pl.col("together").list.len() > 1).select("q", name="together")
+        asked = asked.explode("name").with_columns(part=pl.int_range(pl.len()).over("q").cast(pl.Int16))
+        asked = asked.with_columns(key=name_key(pl.col("name")))
+        own = asked.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").select("q", "part", "t")
+        left = asked.join(own, on=["q", "part"], how="anti").with_columns(key=pl.col("key").str.extract(r"^(\S+) "))
+        genera = self.index.taxa.filter(pl.col("rank") == int(Rank.GENUS)).select("t")
+        of_genus = left.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").join(genera, on="t", how="semi")
+        return pl.concat([own, of_genus.select("q", "part", "t")])
+
+    def above(self, read: pl.DataFrame) -> pl.DataFrame:
+        """Look up the lowest name of a label's lineage that a checklist has."""
+        asked = read.filter(pl.col("ancestors").list.len() > 0).select("q", name="ancestors").explode("name")
+        order = pl.int_range(pl.len()).over("q").cast(pl.Int16)
+        keyed = asked.with_columns(order=order, key=name_key(pl.col("name")))
+        return self._lookup(keyed.filter(pl.col("key") != ""))
+
+    def vernacular(self, read: pl.DataFrame, column: str, text: str = "vernacular") -> pl.DataFrame:
+        make_key = vernacular_key if column == "strict" else loose_vernacular_key
+        asked = read.filter(pl.col(text) != "")
+        asked = asked.select("q", **{column: make_key(pl.col(text))}, words=vernacular_key(pl.col(text)))
         asked = asked.filter(pl.col(column).str.len_chars() > 2)
         found = asked.join(self.index.vernaculars, on=column)
         if column == "loose" and self.inside.all():
@@ -107,8 +170,13 @@ class Lookups:
         return self.inside.arg_true().cast(pl.Int32).implode()
 
     def _asked_binomials(self, read: pl.DataFrame) -> pl.DataFrame:
-        """Return q, order, genus, epithet and stem of every reading of the pending names."""
-        tried = read.select("q", name=pl.concat_list(pl.concat_list("binomial"), pl.col("others"))).explode("name")
+        """Return q, order, genus, epithet and stem of every reading of the pending names.
+
+        A second word with a capital may be an author, so it is never corrected into an epithet that honours one.
+        """
+        capital = pl.col("title_cased") != ""
+        names = pl.concat_list(pl.concat_list("binomial"), pl.col("others"))
+        tried = read.select("q", name=names, capital=capital).explode("name")
         words = name_key(pl.col("name")).str.splitn(" ", 2)
         asked = tried.filter(pl.col("name") != "").with_columns(genus=words.struct[0], epithet=words.struct[1])
         asked = asked.filter(pl.col("epithet").is_not_null())
@@ -125,14 +193,15 @@ class Lookups:
             return no_candidates()
         names = self.index.names.filter((pl.col("kind") <= SYNONYM) & pl.col("key").str.contains(" ", literal=True))
         found = asked.join(names.with_columns(joined=pl.col("key").str.replace_all(" ", "")), on="joined")
-        return found.select(*(c for c in CANDIDATES if c != "order"), order=pl.lit(0, pl.Int16), between=pl.lit(""))
+        return found.with_columns(order=pl.lit(0, pl.Int16)).select(*CANDIDATES, between=pl.lit(""))
 
     def other_ending(self, read: pl.DataFrame) -> pl.DataFrame:
         asked = self._asked_binomials(read)
         if asked.is_empty():
             return no_candidates()
-        found = asked.select("q", "order", "genus", "stem").join(self._of_genera(asked["genus"]), on=["genus", "stem"])
-        return found.select(*CANDIDATES, between=pl.lit(""))
+        asked = asked.select("q", "order", "genus", "stem", "capital", asked="epithet")
+        found = asked.join(self._of_genera(asked["genus"]), on=["genus", "stem"]).filter(_honours_no_author())
+        return self.keep_below(found.select(*CANDIDATES, between=pl.lit("")), read)
 
     def moved_genus(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up species in the genus that their genus is now a subgenus or synonym of."""
@@ -149,6 +218,7 @@ class Lookups:
             .unique()
         )
         there = self._of_genera(moved["now"])
+        there = there.rename({"epithet": "found_epithet"})
         found = asked.join(moved, on="genus").join(there, left_on=["now", "stem"], right_on=["genus", "stem"])
         return found.select(*CANDIDATES, between=pl.lit("")).with_columns(kind=pl.lit(SYNONYM, pl.Int8))
 
@@ -164,9 +234,10 @@ class Lookups:
         found = found.join(distinct.rename({"genus": "g", "epithet": "e"}), on="q").drop("q")
         found = found.join(names, on="n").join(known, on="g", how="left").with_columns(pl.col("known").fill_null(False))
         found = found.filter(_believable())
-        found = asked.select("q", "genus", "epithet").join(found, left_on=["genus", "epithet"], right_on=["g", "e"])
+        asked = asked.select("q", "capital", g="genus", e="epithet")
+        found = asked.join(found, on=["g", "e"]).with_columns(asked="e").filter(_honours_no_author())
         order = (pl.col("genus_edits") + pl.col("epithet_edits")).cast(pl.Int16)
-        return found.select("q", "t", "list", "kind", "matched", order=order, between=pl.lit(""))
+        return self.keep_below(found.with_columns(order=order).select(*CANDIDATES, between=pl.lit("")), read)
 
     def misspelt_vernacular(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up vernacular names one edit away, where a word as written occurs in none of them."""
@@ -188,6 +259,12 @@ class Lookups:
 
     def genus_alone(self, read: pl.DataFrame) -> pl.DataFrame:
         read = read.filter(pl.col("latin"))
+        if not self.index.vernaculars.is_empty():
+            # "Magnolia Warbler" has no author: its second word occurs in vernacular names.
+            second = vernacular_key(pl.col("text")).str.extract(r"^\S+ (\S+)")
+            known = self.index.vernaculars.select(second=pl.col("strict").str.split(" ")).explode("second").unique()
+            read = read.with_columns(second=pl.when(pl.col("weak")).then(second))
+            read = read.join(known, on="second", how="anti", maintain_order="left")
         keyed = read.select("q", key=name_key(pl.col("genus")), order=pl.lit(0, pl.Int16)).filter(pl.col("key") != "")
         genera = self.index.taxa.filter(pl.col("rank") == int(Rank.GENUS)).select("t")
         found = self._lookup(keyed).filter(pl.col("kind") <= SYNONYM)
@@ -197,9 +274,25 @@ class Lookups:
 def _as_candidates(found: pl.DataFrame, order: int = 0) -> pl.DataFrame:
     """Return candidates from vernacular names; preferred ones go first within a checklist."""
     kind = pl.when("preferred").then(ACCEPTED).otherwise(SYNONYM).cast(pl.Int8)
-    return found.select(
-        "q", pl.lit(order, pl.Int16).alias("order"), "t", "list", kind.alias("kind"), "matched"
-    ).with_columns(between=pl.lit(""))
+    columns = {"order": pl.lit(order, pl.Int16), "kind": kind, "authorship": pl.lit("")}
+    return found.with_columns(**columns).select(*CANDIDATES, between=pl.lit(""))
+
+
+_AS_WRITTEN = r"^\p{Lu}[\p{L} .'-]*$|^\p{Ll}[\p{L} .'-]*$"
+_NOT_AS_WRITTEN = (
+    r"(?i)(?:^| )(?:[x×]|spp?|spec|cf|aff|nr|near|on|ex|from|of|and|or|non|nec|sensu|auct\.?|hybrids?|not|with|agg|gr|group|in)"
+    r"(?:[ .]|$)"
+)
+"""Labels that are looked up before they are parsed: plain words, of which none is a mark."""
+
+
+def _with_stems(table: pl.DataFrame) -> pl.DataFrame:
+    """Add genus and the stems of both epithets to keys of three words."""
+    words = pl.col("key").str.split(" ")
+    three = table.filter(pl.col("key").str.contains(r"^\S+ \S+ \S+$"))
+    return three.with_columns(
+        genus=words.list.get(0), stem=epithet_stem(words.list.get(1)), below=epithet_stem(words.list.get(2))
+    )
 
 
 _GENERIC_NOUNS = (
@@ -239,6 +332,13 @@ _VAGUE_ADJECTIVES = (
 
 def no_candidates() -> pl.DataFrame:
     return pl.DataFrame(schema={**CANDIDATES, "between": pl.String})
+
+
+def _honours_no_author() -> pl.Expr:
+    """Return whether the found epithet is not made of the word asked, if that has a capital and may be an author."""
+    made_of_name = r"(?:i|ae|orum|arum|an(?:us|a|um)|ensis|ense)$"
+    honours = pl.col("epithet").str.contains(made_of_name) & ~pl.col("asked").str.contains(made_of_name)
+    return ~(pl.col("capital") & honours)
 
 
 def _believable() -> pl.Expr:

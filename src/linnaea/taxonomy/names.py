@@ -7,6 +7,7 @@ All readings are kept, because only a checklist can tell which one is meant.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,19 @@ from typing import Any
 import nameparser
 import polars as pl
 
+from linnaea.errors import LinnaeaError
 from linnaea.jobs import apart_from_main
-from linnaea.taxonomy.ranks import Rank
-from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection, looks_latin, read_label
+from linnaea.taxonomy.label_forms import read_label
+from linnaea.taxonomy.label_words import AUTHOR_WORDS, ENGLISH_NOUNS, binomial_of_words, looks_latin, spell_number
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection
 from linnaea.taxonomy.taxon import Taxon
+
+if not hasattr(nameparser, "UnparsableNameError"):  # another package installs a module of the same name
+    raise LinnaeaError(
+        f"{nameparser.__file__} belongs to another package than gbif-name-parser; run: pip uninstall -y nameparser"
+        " && pip install --force-reinstall --no-deps gbif-name-parser"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,15 +43,32 @@ class ParsedName:
     rank: Rank | None = None
     """Species or genus if the form of the name shows it; ``None`` for a single word of unknown rank."""
     infraspecific: str = ""
+    infraspecific_rank: str = ""
+    """The parser's word for the rank of ``infraspecific`` ("SUBSPECIES"), if the label has one."""
     authorship: str = ""
     hybrid: bool = False
     qualifier: str = ""
     """The mark of an uncertain identification: "cf.", "aff.", "sp.", "agg.". The name is then that of the genus, except
     for aggregates, which keep the name of their species."""
+    doubt: str = ""
+    """The words that say that the taxon is not, or not surely, the one named ("auct. non L.", "?"). ``name`` is as
+    written, and the label resolves to the genus."""
     vernacular: str = ""
-    """The label as a vernacular name."""
+    """The label, or the part of it that may be a vernacular name."""
+    whole: str = ""
+    """The whole label, if it may be a vernacular name and ``vernacular`` is a part of it."""
+    is_pair: bool = False
+    """Whether the label gives a scientific name and a vernacular name of one taxon."""
+    title_cased: str = ""
+    """A binomial that the label may be if it has the capitals of a title ("Acer Glabrum")."""
     other_names: tuple[str, ...] = ()
     """Other scientific names that the label may mean, likeliest first."""
+    ancestors: tuple[str, ...] = ()
+    """The names above the taxon, of a label that gives a lineage; the lowest first."""
+    ranks: tuple[str, ...] = ()
+    """The seven ranks, if the label says which name has which rank."""
+    together: tuple[str, ...] = ()
+    """The names of several taxa, or of the parents of a hybrid; ``name`` is the genus that they share, if any."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,7 +103,7 @@ def parse_labels(labels: Sequence[str]) -> list[ParsedName | Rejection]:
     ]
 
 
-_PLAIN = re.compile(r"(?:[A-Z][a-z]{2,}(?: [a-z]{3,}(?:-[a-z]{3,})?){0,2})?")
+_PLAIN = re.compile(r"(?:[A-Z][a-z]{2,}(?: [a-z]{3,}(?:-[a-z]{3,})?){0,3})?")
 
 
 def _settled(parsed: ParsedName) -> ParsedName | Rejection:
@@ -99,19 +126,22 @@ def _settled(parsed: ParsedName) -> ParsedName | Rejection:
 def taxon_from_label(label: str) -> Taxon | str:
     """Return the taxon that a label names, without a checklist, or the reason why there is none.
 
-    iNat21's class folders (``00017_Animalia_Arthropoda_..._Pica_hudsonia``) give the whole lineage, a binomial
-    gives genus and species, anything else is a common name.
+    A lineage whose ranks are known gives all of them, such as iNat21's class folders
+    (``00017_Animalia_Arthropoda_..._Pica_hudsonia``). A binomial gives genus and species, a doubtful or open one its
+    genus. Anything else is a common name.
     """
-    if match := _INAT21_FOLDER.fullmatch(label.strip()):
-        lineage = tuple(" ".join(name.split()) for name in match.groups())
-        try:
-            return Taxon(lineage)  # type: ignore[arg-type]
-        except ValueError as error:
-            return str(error)
     parsed = parse_label(label)
     if isinstance(parsed, Rejection):
         return parsed.reason
     try:
+        if parsed.ranks:
+            return Taxon.of(dict(zip(RANK_LABELS, parsed.ranks, strict=True)), common_name=parsed.vernacular)
+        if parsed.together and not parsed.name:
+            return f"{parsed.notes[0]}, of no common genus"
+        if parsed.doubt and parsed.rank is not None:
+            return Taxon.of(genus=parsed.genus)
+        if parsed.rank is Rank.GENUS and parsed.hybrid and parsed.together:
+            return Taxon.of(genus=parsed.genus)
         if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
             return Taxon.of(genus=parsed.genus, species=parsed.species)
         return Taxon.of(common_name=parsed.vernacular or parsed.text)
@@ -119,12 +149,11 @@ def taxon_from_label(label: str) -> Taxon | str:
         return str(error)
 
 
-_INAT21_FOLDER = re.compile(r"\d+_" + "_".join([r"([^_]*)"] * 7))
-
-
 def _plainly_scientific(label: str, parsed: ParsedName) -> bool:
     """Return whether a label is a scientific name by its form: an author, or a second word that looks Latin."""
     words = parsed.text.split(" ")
+    if parsed.is_pair or parsed.ancestors:
+        return looks_latin(parsed.species)
     if parsed.authorship:
         return looks_latin(parsed.species) and parsed.text[:1].isupper()
     if len(words) != len(parsed.name.split(" ")):
@@ -143,11 +172,20 @@ PARSED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "name": pl.String,
     "binomial": pl.String,
     "genus": pl.String,
+    "title_cased": pl.String,
     "others": pl.List(pl.String),
     "vernacular": pl.String,
+    "whole": pl.String,
     "weak": pl.Boolean,
     "latin": pl.Boolean,
+    "is_pair": pl.Boolean,
+    "authorship": pl.String,
+    "infraspecific_rank": pl.String,
+    "ancestors": pl.List(pl.String),
+    "together": pl.List(pl.String),
+    "remark": pl.String,
 }
+"""``weak`` names may be words of a vernacular name; ``remark`` is what the label says besides the name."""
 _CHUNK = 20_000
 
 
@@ -180,18 +218,83 @@ def _parse_rows(labels: list[str]) -> list[tuple[object, ...]]:
 
 def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
     if isinstance(parsed, Rejection):
-        return (parsed.reason, "", "", "", "", [], "", False, False)
-    binomial = parsed.binomial
-    name = parsed.name
-    weak = parsed.rank is None and " " in parsed.text and not _is_author(parsed.authorship)
-    latin = bool(parsed.qualifier) or looks_latin(parsed.species) or (parsed.rank is None and " " not in parsed.text)
-    genus = name.split(" ", 1)[0]
-    return ("", parsed.text, name, binomial, genus, list(parsed.other_names), parsed.vernacular, weak, latin)
+        return (parsed.reason, "", "", "", "", "", [], "", "", False, False, False, "", "", [], [], "")
+    name, binomial = parsed.name, parsed.binomial
+    if parsed.doubt:
+        name, binomial = name.split(" ", 1)[0], ""
+    weak = parsed.rank is None and " " in parsed.text and not parsed.ancestors and not _has_author(parsed)
+    uncertain = bool(parsed.qualifier or parsed.doubt)
+    uninomial = parsed.rank is None and (" " not in parsed.text or _may_be_author(parsed.authorship))
+    latin = uncertain or looks_latin(parsed.species) or uninomial
+    return (
+        "",
+        parsed.text,
+        name,
+        binomial,
+        name.split(" ", 1)[0],
+        parsed.title_cased,
+        list(parsed.other_names),
+        parsed.vernacular,
+        parsed.whole,
+        weak,
+        latin,
+        parsed.is_pair,
+        parsed.authorship,
+        parsed.infraspecific_rank,
+        list(parsed.ancestors),
+        list(parsed.together),
+        _remark(parsed),
+    )
 
 
-def _is_author(text: str) -> bool:
-    """Return whether the parser's authorship looks like one, not like further words of a vernacular name."""
-    return any(mark in text for mark in ".,&()") or any(c.isdigit() for c in text)
+def _remark(parsed: ParsedName) -> str:
+    """Return what the label says besides the name, for the note of its resolution."""
+    marks = [parsed.doubt] if parsed.doubt else []
+    if parsed.hybrid and not parsed.together:
+        marks.append("a hybrid")
+    return "; ".join((*marks, *(note for note in parsed.notes if not note.endswith("in brackets"))))
+
+
+_FAMILY = re.compile(r"[A-Z][a-z]+(?:idae|aceae|inae|oidea|ales|formes|ptera)")
+
+
+def _has_author(parsed: ParsedName) -> bool:
+    """Return whether the words after a single name are surely its author, not those of a vernacular name."""
+    text = parsed.authorship
+    if not _may_be_author(text):
+        return False
+    if _FAMILY.fullmatch(parsed.name) or text.lower().rstrip(".") in AUTHOR_WORDS:
+        return True
+    return any(mark in text for mark in ".,&()[]") or any(c.isdigit() for c in text)
+
+
+def _may_be_author(text: str) -> bool:
+    """Return whether words after a name may be an author: they have capitals, and none is an English noun."""
+    words = re.findall(r"[^\W\d_]{3,}", text)
+    nouns = any(word.lower() in ENGLISH_NOUNS for word in words)
+    return bool(text) and not nouns and any(word[:1].isupper() for word in words or [text])
+
+
+_WITHOUT_AUTHOR = (
+    r"^\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?"
+    r"(?: (?:[×x] ?|subsp\. |ssp\. |var\. |subvar\. |f\. |subf\. |nothosubsp\. |nothovar\. )?\p{Ll}[\p{Ll}-]+)*$"
+)
+
+
+def split_authors(names: pl.Series) -> pl.DataFrame:
+    """Return ``name`` (with the marks of ranks, without authors) and ``authorship`` of names in a checklist."""
+    table = pl.DataFrame({"name": names.fill_null("")}).with_columns(authorship=pl.lit(""))
+    odd = table.select("name").unique(maintain_order=True).filter(~pl.col("name").str.contains(_WITHOUT_AUTHOR))
+    if odd.is_empty():
+        return table
+    read = [
+        (text, parsed.canonical_name_without_authorship() or text, _authorship(parsed))
+        for text, parsed in zip(odd["name"], _parse_all(odd["name"].to_list()), strict=True)
+        if isinstance(parsed, nameparser.ParsedName) and (parsed.genus or parsed.uninomial)
+    ]
+    found = pl.DataFrame(read, schema=["name", "canonical", "authors"], orient="row", schema_overrides={c: pl.String for c in ("name", "canonical", "authors")})
+    joined = table.join(found, on="name", how="left", maintain_order="left")
+    return joined.select(name=pl.coalesce("canonical", "name"), authorship=pl.coalesce("authors", "authorship"))
 
 
 # The parser's results.
@@ -201,8 +304,8 @@ def _parse_all(texts: list[str]) -> list[Any]:
     """Return the parser's results; ``None`` for what it refuses."""
     try:
         return list(nameparser.parse_all(texts))
-    except BaseException as error:  # a Rust panic is not an Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+    except BaseException as error:
+        if not _is_panic(error):
             raise
         if len(texts) == 1:
             return [None]
@@ -210,8 +313,12 @@ def _parse_all(texts: list[str]) -> list[Any]:
         return _parse_all(texts[:half]) + _parse_all(texts[half:])
 
 
+def _is_panic(error: BaseException) -> bool:
+    """Return whether the parser itself failed; pyo3's exception for it cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
 _VIRUS = "name of a virus"
-_FORMULA = re.compile(r"^([A-Z][\w-]+) .*? [x×] (?:([A-Z])[\w.-]* )?\S+", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -221,6 +328,7 @@ class _Found:
     name: str = ""
     rank: Rank | None = None
     infraspecific: str = ""
+    infraspecific_rank: str = ""
     authorship: str = ""
     hybrid: bool = False
     qualifier: str = ""
@@ -228,14 +336,20 @@ class _Found:
 
 
 def _combine(reading: LabelReading, parsed: Any) -> ParsedName | Rejection:
-    if parsed is None:
+    found: _Found | Rejection
+    if not reading.scientific:
+        found = _Found()
+    elif (binomial := binomial_of_words(reading.scientific)) is not None:
+        authorship = reading.scientific[len(binomial) :].strip()
+        return ParsedName(text=reading.text, name=binomial, rank=Rank.SPECIES, authorship=authorship)
+    elif parsed is None:
         found = _unparsed(reading)
     elif isinstance(parsed, nameparser.Informal):
         found = _Found(
             name=_ascii_name(parsed.taxon), rank=Rank.GENUS, qualifier="sp.", notes=[parsed.phrase or "informal name"]
         )
     else:
-        found = _structured(parsed)
+        found = _structured(parsed, reading.scientific)
     if isinstance(found, Rejection):
         return found
     if reading.qualifier:
@@ -251,23 +365,31 @@ def _combine(reading: LabelReading, parsed: Any) -> ParsedName | Rejection:
         name=found.name,
         rank=found.rank,
         infraspecific=found.infraspecific,
+        infraspecific_rank=found.infraspecific_rank,
         authorship=found.authorship,
-        hybrid=found.hybrid,
+        hybrid=found.hybrid or reading.hybrid,
         qualifier=found.qualifier,
+        doubt=reading.doubt,
         vernacular=reading.vernacular,
+        whole=reading.whole,
+        is_pair=reading.is_pair,
+        title_cased=reading.title_cased,
         other_names=reading.other_names,
+        ancestors=reading.ancestors,
+        ranks=reading.ranks,
+        together=reading.together,
         notes=(*reading.notes, *found.notes),
     )
 
 
 _MARKERS = (
     "sp|spp|spec|species|cf|aff|nr|near|agg|aggr|group|complex|gen|nov|var|subsp|ssp|subvar|forma|hybrids?|indet|ex|et|de|"
-    "x|sensu|auct|non|nec|or|and|incertae|sedis|candidatus|virus|cv|sect|ser|tribe"
+    "x|sensu|auct|non|nec|or|and|incertae|sedis|candidatus|virus|cv|sect|tribe|gr|unidentified|unknown|undetermined"
 )
 """Words that occur between or after names and are never names."""
 _SOUND = re.compile(
-    rf"(?!(?:{_MARKERS})\b)[^\W\d_]{{2,}}(?:-[^\W\d_]+)*"
-    rf"(?: (?!(?:{_MARKERS})\b)[^\W\d_][^\W\d_.-]*(?:-[^\W\d_]+)*){{0,2}}",
+    rf"(?!(?:{_MARKERS})\b(?!-))[^\W\d_]{{2,}}(?:-[^\W\d_]+)*"
+    rf"(?: (?!(?:{_MARKERS})\b(?!-))[^\W\d_][^\W\d_.-]*(?:-[^\W\d_]+)*){{0,3}}",
     re.IGNORECASE,
 )
 
@@ -277,18 +399,16 @@ def _is_sound(name: str) -> bool:
 
 
 def _without_markers(found: _Found) -> _Found:
-    """Keep the genus where the second word is not an epithet ("Abies agg")."""
+    """Keep the names before a word that is none ("Abies agg", "Cetraria iberica a.crespo")."""
+    binomial = " ".join(found.name.split(" ")[:2])
+    if found.rank is Rank.SPECIES and binomial != found.name and _is_sound(binomial):
+        return _Found(name=binomial, rank=Rank.SPECIES, authorship=found.authorship, notes=found.notes)
     genus = found.name.split(" ", 1)[0]
     return _Found(name=genus, rank=Rank.GENUS, notes=found.notes) if _is_sound(genus) else _Found()
 
 
 def _unparsed(reading: LabelReading) -> _Found | Rejection:
-    """Read what the parser refuses: hybrid formulas, viruses, placeholders, and other text."""
-    if match := _FORMULA.match(reading.scientific):
-        genus = match[1]
-        if match[2] and match[2] != genus[0]:
-            return Rejection(text=reading.text, reason="a hybrid of two genera")
-        return _Found(name=genus, rank=Rank.GENUS, hybrid=True, qualifier="hybrid", notes=["a hybrid of two species"])
+    """Read what the parser refuses: viruses, placeholders, and other text."""
     try:
         nameparser.parse(reading.scientific)
     except nameparser.UnparsableNameError as error:
@@ -299,17 +419,34 @@ def _unparsed(reading: LabelReading) -> _Found | Rejection:
         if error.code == "VIRUS":
             return _Found(name=reading.text, notes=[_VIRUS])
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if not _is_panic(error):
             raise
     return _Found()
 
 
-def _structured(parsed: Any) -> _Found:
-    genus, epithet = _ascii_name(parsed.genus or ""), _ascii_name(parsed.specific_epithet or "")
-    infraspecific = _ascii_name(parsed.infraspecific_epithet or "")
-    found = _Found(authorship=parsed.authorship_complete() or "", hybrid=bool(parsed.notho))
+def _structured(parsed: Any, text: str) -> _Found:
+    genus, epithet = _ascii_name(parsed.genus or ""), _ascii_epithet(parsed.specific_epithet or "")
+    infraspecific = _ascii_epithet(parsed.infraspecific_epithet or "")
+    found = _Found(authorship=_authorship(parsed), hybrid=bool(parsed.notho))
     if len(infraspecific) == 1:  # "r.hamet" is an author in lower case
         found.authorship, infraspecific = f"{infraspecific}. {found.authorship}", ""
+    _note_marks(found, parsed, epithet)
+    if genus and epithet:
+        between = [word for word in _infraspecific_epithets(text)[:-1] if infraspecific]
+        found.name = " ".join(part for part in (genus, epithet, *between, infraspecific) if part)
+        found.rank, found.infraspecific = Rank.SPECIES, infraspecific
+        if infraspecific and parsed.rank not in ("INFRASPECIFIC_NAME", "UNRANKED"):
+            found.infraspecific_rank = parsed.rank
+        if found.qualifier not in ("", "agg."):
+            found.name, found.rank, found.infraspecific = genus, Rank.GENUS, ""
+    elif genus:
+        found.name, found.rank = genus, Rank.GENUS
+    elif parsed.uninomial:
+        found.name = _ascii_name(parsed.uninomial)
+    return found
+
+
+def _note_marks(found: _Found, parsed: Any, epithet: str) -> None:
     if parsed.candidatus:
         found.notes.append("Candidatus")
     if parsed.epithet_qualifier:
@@ -321,18 +458,67 @@ def _structured(parsed: Any) -> _Found:
         found.notes.append("species aggregate")
     if parsed.cultivar_epithet:
         found.notes.append(f"cultivar '{parsed.cultivar_epithet}'")
-    if genus and epithet:
-        found.name = " ".join(part for part in (genus, epithet, infraspecific) if part)
-        found.rank, found.infraspecific = Rank.SPECIES, infraspecific
-        if found.qualifier not in ("", "agg."):
-            found.name, found.rank, found.infraspecific = genus, Rank.GENUS, ""
-    elif genus:
-        found.name, found.rank = genus, Rank.GENUS
-    elif parsed.uninomial:
-        found.name = _ascii_name(parsed.uninomial)
-    return found
+
+
+_INFRASPECIFIC = re.compile(
+    r" (?:subsp|ssp|subvar|var|subf|f|fo|forma|natio|nothosubsp|nothovar|convar)(?:\. ?| )([a-zà-ÿ-]{3,})(?![.\w])"
+)
+
+
+def _infraspecific_epithets(text: str) -> list[str]:
+    """Return the epithets below the species that have a rank ("subsp. a var. b"); the parser returns the last."""
+    return [_ascii_epithet(epithet) for epithet in _INFRASPECIFIC.findall(text)]
+
+
+def _authorship(parsed: Any) -> str:
+    """Return the authors of a name, the original ones in brackets: "(L.) Mill.", "(Gray) Moore & Smith, 1846"."""
+    combination, basionym = _authors(parsed.combination_authorship), _authors(parsed.basionym_authorship)
+    place = re.sub(r",? \(?\d{4}.*$", "", parsed.published_in or "")
+    if place and combination and not any(c.isdigit() for c in place):
+        place = _SON.sub(" fil.", place)
+        names, comma, year = combination.partition(", 1" if ", 1" in combination else ", 2")
+        combination = f"{names} in {place}{comma}{year}"
+    sanctioned = parsed.combination_authorship.sanctioning_author
+    combination = f"{combination} : {sanctioned}" if sanctioned else combination
+    return f"({basionym}) {combination}".strip() if basionym else combination
+
+
+_SON = re.compile(r"(?<=[\w.]) ?\b(?:f|filius|fil)\b\.?$")
+
+
+def _authors(authorship: Any) -> str:
+    if authorship.anonymous and not authorship.authors:
+        return "anon."
+    authors, before = _listed(authorship.authors), _listed(authorship.ex_authors)
+    names = f"{before} ex {authors}" if before else authors
+    year = re.sub(r"(?<=\d{4})[a-z]$", "", authorship.year or "")
+    return f"{names}, {year}" if names and year else names or year
+
+
+def _listed(authors: list[str]) -> str:
+    names = [_SON.sub(" fil.", author) for author in authors]
+    names = [part for name in names for part in re.split(r" y ", name)]
+    if names and names[-1] == "al.":
+        return ", ".join(names[:-1]) + " et al."
+    return " & ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
 
 
 def _ascii_name(word: str) -> str:
-    """Remove the quotes of Candidatus and hybrid signs; the diaeresis stays, as the ICN allows it."""
+    """Return a word of a name as the codes spell it: no ligatures, diacritics, apostrophes or hybrid signs.
+
+    Umlauts become two letters (ICZN article 32.5.2.1, ICN article 60.7).
+    """
+    if not word.isascii():
+        word = unicodedata.normalize("NFD", word.translate(_TWO_LETTERS))
+        word = "".join(c for c in word if not unicodedata.combining(c))
     return word.replace("×", "").replace('"', "").strip()
+
+
+def _ascii_epithet(word: str) -> str:
+    return spell_number(_ascii_name(word).replace("'", ""))
+
+
+_TWO_LETTERS = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "œ": "oe", "ø": "oe", "å": "ao", "ß": "ss"}
+    | {"Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Æ": "Ae", "Œ": "Oe", "Ø": "Oe"}
+)

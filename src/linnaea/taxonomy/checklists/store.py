@@ -18,12 +18,14 @@ import polars as pl
 
 from linnaea.errors import LinnaeaError
 from linnaea.storage import cache_dir, explain_os_errors
-from linnaea.taxonomy.checklists.records import ChecklistRecords, map_kingdom
+from linnaea.taxonomy.checklists.records import BELOW_SPECIES, ChecklistRecords, map_kingdom
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
+from linnaea.taxonomy.label_words import ODD_BINOMIALS
+from linnaea.taxonomy.names import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
-FORMAT = 7
+FORMAT = 8
 """The version of the tables. It increases when they change, so that older caches are read again from their source."""
 
 TAXA_SCHEMA: dict[str, pl.DataType] = {
@@ -79,6 +81,7 @@ def make_checklist(source: ChecklistRecords) -> Checklist:
     """Order records depth-first, one row per lineage, with parents and the higher taxa that they imply."""
     records = _clean_records(source.records)
     principal = records.filter(pl.col("rank_value").is_not_null())
+    principal = pl.concat([principal, _implied_species(records, principal)], how="diagonal")
     taxa = pl.concat([principal, _implied(principal)], how="diagonal").with_columns(
         pl.col("id", "authorship").fill_null("")
     )
@@ -98,6 +101,11 @@ def make_checklist(source: ChecklistRecords) -> Checklist:
     synonyms = [between.select("name", "authorship", "row", pl.col("rank").alias("kind"))]
     if source.synonyms is not None:
         given = source.synonyms.join(row_of, on="id").with_columns(pl.col("authorship").fill_null(""))
+        names = split_authors(given["name"])
+        given = given.with_columns(
+            names["name"],
+            authorship=pl.when(pl.col("authorship") != "").then("authorship").otherwise(names["authorship"]),
+        )
         synonyms.insert(0, given.select("name", "authorship", "row", "kind"))
     vernaculars = _vernaculars(source, records, row_of)
     preferred = (
@@ -147,7 +155,7 @@ def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
     return (
         records.with_columns(
             *above,
-            species=pl.col("species").str.replace(r"^[×x]\s+", "").str.strip_chars(),
+            species=pl.col("species").str.replace(r"^(?:×\s*|x\s+)", "").str.strip_chars(),
             rank=pl.col("rank").str.to_lowercase(),
         )
         .with_columns(
@@ -155,7 +163,7 @@ def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(rank_value=pl.col("rank").replace_strict(_RANK_VALUES, default=None, return_dtype=pl.Int8))
         .with_columns(_empty_below_rank(rank) for rank in Rank)
-        .filter(_own_name_is_in_lineage())
+        .filter(_own_name_is_in_lineage() & ~_names_no_species())
     )
 
 
@@ -189,6 +197,42 @@ def _own_name_is_in_lineage() -> pl.Expr:
     has_name = pl.any_horizontal((pl.col("rank_value") == int(rank)) & (pl.col(rank.label) != "") for rank in Rank)
     has_genus = (pl.col("rank_value") < int(Rank.SPECIES)) | (pl.col("genus") != "")
     return pl.col("rank_value").is_null() | (has_name & has_genus)
+
+
+_OPEN = (
+    r"^(?:spp?|cf|aff|nr|near|ex|indet|gen|nov|ined|undet|hybrids?|group|gr|agg|unidentified|unknown|species|spec)"
+    r"(?:\.|\d|\b[^-]|$)|^[×?xX]$|^[^\p{L}]*$|^['_(]"
+)
+"""Epithets of names that nobody has published ("sp. 'CA02'"), and of open identifications."""
+
+
+def _names_no_species() -> pl.Expr:
+    """Return whether a record is a provisional name, an open identification, or the formula of a hybrid."""
+    open_name = (pl.col("species") != "") & pl.col("species").str.contains(_OPEN) & ~pl.col("name").is_in(ODD_BINOMIALS)
+    formula = pl.col("name").str.contains(r"^\p{Lu}\S+ (?:[×x] )?(?:\p{Ll}\S+.* [×x+] ?|[×x] \p{Lu})")
+    return open_name | (formula & (pl.col("rank_value").fill_null(6) >= int(Rank.GENUS)))
+
+
+def _implied_species(records: pl.DataFrame, principal: pl.DataFrame) -> pl.DataFrame:
+    """Return the species of subspecies that have no record of their own ("Pica hudsonia hudsonia" alone)."""
+    parts = records.filter(
+        pl.col("rank").is_in(BELOW_SPECIES)
+        & pl.col("rank_value").is_null()
+        & (pl.col("genus") != "")
+        & pl.col("species").str.contains(r"^\p{Ll}[\p{Ll}-]+$")
+        & ~pl.col("name").str.contains(r"[\[/?]")
+    )
+    known = principal.filter(pl.col("rank_value") == int(Rank.SPECIES)).select("genus", "species").unique()
+    missing = parts.join(known, on=["genus", "species"], how="anti").unique(["genus", "species"], keep="first")
+    return missing.select(
+        *RANK_LABELS,
+        id=pl.lit(""),
+        name=pl.concat_str("genus", pl.lit(" "), "species"),
+        authorship=pl.lit(""),
+        common_name=pl.lit(""),
+        rank=pl.lit(Rank.SPECIES.label),
+        rank_value=pl.lit(int(Rank.SPECIES), pl.Int8),
+    ).sort(RANK_LABELS)
 
 
 def _canonical_name() -> pl.Expr:

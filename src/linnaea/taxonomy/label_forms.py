@@ -1,0 +1,432 @@
+"""Read a label by its form: one name, a pair of names, several names, a lineage, a hybrid formula, a host, a doubt."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, AUTHOR_WORDS, STAGES, binomial_of_words, looks_latin
+from linnaea.taxonomy.lineage_cells import read_lineage
+from linnaea.taxonomy.readings import (
+    PLACEHOLDER,
+    LabelReading,
+    Rejection,
+    is_binomial,
+    is_name_word,
+    sentence_case,
+    split_words,
+    tidy,
+)
+
+_IDENTIFIER = re.compile(r"(?:BOLD[: ][A-Z]{3}\d+|SH\d+\.\d+FU|OTU[ _-]?\d+|[A-Z]{1,4}\d{4,}|\d+)", re.IGNORECASE)
+_PLAIN = re.compile(r"[A-Z][a-z]{2,} ([a-z]{3,})(?: [a-z]{3,})?")
+_FORM_WORDS = re.compile(
+    r"\b(?:from|with|near|not|and|hybrids?|spec|species|indet|group|agg|complex|aff|non|nec|sensu|auct|spp|var|ssp|subsp|"
+    r"gen|nov|aggr|ined|visiting|inside|under|like|virus|phage|viroid|on|unknown|unidentified|undetermined|forma|"
+    r"subspecies|convar|cultivar|misapplied)\b"
+)
+
+
+def read_label(label: str) -> LabelReading | Rejection:
+    """Return the likeliest reading of a label, or the reason why it names nothing."""
+    if _PLAIN.fullmatch(label) and not _FORM_WORDS.search(label):  # most labels, at a fifth of the time
+        return LabelReading(text=label, scientific=label, vernacular=label)
+    text = tidy(label)
+    if not text:
+        return Rejection(text=text, reason="the label is empty")
+    if (lineage := read_lineage(text)) is not None:
+        return lineage
+    if (pair := _underscored_pair(text)) is not None:
+        return pair
+    text = split_words(_first_field(text))
+    if not text or PLACEHOLDER.fullmatch(text):
+        return Rejection(text=text, reason="a placeholder for an unknown name")
+    if _IDENTIFIER.fullmatch(text):
+        return Rejection(text=text, reason="an identifier, not a name")
+    return _read_text(text)
+
+
+def _read_text(text: str) -> LabelReading | Rejection:
+    if binomial_of_words(text) is not None:
+        return LabelReading(text=text, scientific=text, vernacular="")
+    for read in (_negated, _formula, _misapplied, _pair, _several, _hosted, _doubted):
+        if (reading := read(text)) is not None:
+            return reading
+    return _plain(text)
+
+
+def _first_field(text: str) -> str:
+    """Return the first of the fields of a class folder ("Tomato___Late_blight")."""
+    fields = re.split(r"_{2,}", text)
+    if len(fields) < 2 or len(fields[0]) < 3:
+        return text
+    joined = f"{fields[0]} {fields[1]}"
+    return joined if "___" not in text and is_binomial(joined) and " " not in fields[0] else fields[0]
+
+
+# A scientific and a vernacular name.
+
+
+def _underscored_pair(text: str) -> LabelReading | None:
+    """Read "Turdus merula_Merle noir": a scientific name and a name in any language, cut at the one underscore.
+
+    BirdNET's lists are written so; a sound that is not a species has one name twice ("Dog_Dog").
+    """
+    match = re.fullmatch(r"([^_]+)_([^_]+)", text)
+    if match is None:
+        return None
+    left, right = match[1].strip(), match[2].strip()
+    if left == right and left.split(" ")[-1][1:].islower() and left[:1].isupper():
+        return LabelReading(text=left, scientific="" if " " in left else left, vernacular=left)
+    if " " not in text or PLACEHOLDER.fullmatch(right):
+        return None
+    if is_binomial(left) and " " in left and not (right.islower() and looks_latin(right)):
+        return LabelReading(text=f"{left} {right}", scientific=left, vernacular=right, is_pair=True)
+    if is_binomial(right):
+        return LabelReading(text=f"{left} {right}", scientific=right, vernacular=left, is_pair=True)
+    return None
+
+
+_BRACKETED = re.compile(r"^([^()\[\]]+?) ?(?:\([^()]*\) )?[(\[]([^()\[\]]+(?:\([^()]*\)[^()]*)?)[)\]]$")
+_SEPARATED = re.compile(r"^([^,;]+?)(?:, | (?:-|=|\|) |: )([^,;]+)$")
+
+
+def _pair(text: str) -> LabelReading | None:
+    """Read a scientific and a vernacular name: one in brackets, or both apart by a comma or a dash."""
+    if (match := _BRACKETED.match(text)) is not None:
+        return _in_brackets(text, match[1].strip(" ,"), match[2].strip())
+    if (match := _SEPARATED.match(text)) is None:
+        return None
+    left, right = match[1].strip(), match[2].strip()
+    named = (is_binomial(left), is_binomial(right))
+    if named == (True, False) and not _is_remark(right):
+        return LabelReading(text=text, scientific=left, vernacular=right, whole=text, is_pair=True)
+    if named == (False, True) and not _binomial_of(left):
+        return LabelReading(text=text, scientific=right, vernacular=left, whole=text, is_pair=True)
+    return None
+
+
+def _is_remark(text: str) -> bool:
+    """Return whether the second part of a label is an author, a year or an epithet, and no vernacular name."""
+    one_word = " " not in text and text.lower() in AUTHOR_WORDS
+    return one_word or bool(re.search(r"[.&\d]", text)) or (" " not in text and text.islower() and looks_latin(text))
+
+
+def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
+    named, inside = _binomial_of(outer), _binomial_of(inner)
+    certain = is_binomial(outer)
+    if inside and not (named and certain and not is_binomial(inner)):
+        if named and is_binomial(inner) and certain:
+            return None  # two binomials: the second is a synonym or a host
+        return LabelReading(
+            text=text,
+            scientific=inside,
+            vernacular=outer,
+            other_names=(named,) if named else (),
+            notes=("scientific name in brackets",),
+            is_pair=True,
+        )
+    if named and not _is_remark(inner) and (" " in inner or inner[:1].islower() or outer != named or certain):
+        if re.fullmatch(r"[A-Z][a-z]+", inner) and inner.lower() in AUTHOR_WORDS:
+            return None
+        return LabelReading(
+            text=text, scientific=named, vernacular=inner, notes=("vernacular name in brackets",), is_pair=True
+        )
+    scientific = sentence_case(outer)[0]
+    if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and not named and inner.lower() not in AUTHOR_WORDS:
+        # "Les Syrittes (Syritta)": the brackets may hold a genus, or a remark ("Juvenile").
+        if " " in outer:
+            return LabelReading(text=text, scientific=scientific, vernacular=outer, other_names=(inner,), is_pair=True)
+        return LabelReading(text=text, scientific=text, vernacular=outer, other_names=(inner,))
+    if not named and " " in outer and not re.search(r"\d{4}", inner):
+        return LabelReading(text=text, scientific=scientific, vernacular=outer, notes=(f"without ({inner})",))
+    return None
+
+
+def _binomial_of(text: str) -> str:
+    """Return a text as a scientific name if its second word looks like an epithet, whatever its capitals; else ""."""
+    cased, title_cased = sentence_case(text)
+    for name in (cased, title_cased):
+        if name and is_binomial(name):
+            return name
+    return ""
+
+
+# Several names.
+
+_JOIN = re.compile(r" (?:and|&|or|und|et|y|vs\.?) | ?[/;|] ?", re.IGNORECASE)
+_SAME_GENUS = re.compile(r"^(\w[\w-]+) [a-z-]+(?:(?: (?:-|/|or) |/)(?:[A-Z]\. ?)?[a-z-]+)+$")
+
+
+def _several(text: str) -> LabelReading | Rejection | None:
+    """Read "Corvus corax/corone" and "Pica pica and Pica hudsonia": the taxon is what they share."""
+    if match := _SAME_GENUS.match(text):
+        genus = match[1].capitalize()
+        return LabelReading(
+            text=text, scientific=genus, vernacular=text, qualifier="sp.", notes=("names several species",)
+        )
+    parts = [part.strip() for part in _JOIN.split(text)]
+    if len(parts) < 2 or not all(parts):
+        return None
+    if re.fullmatch(r"\S+ (?:or|and|/|&) \S+", text):
+        return Rejection(text=text, reason="names several taxa")
+    names = _names_together(parts)
+    return _together(text, names, f"names several taxa: {', '.join(names)}") if names else None
+
+
+def _names_together(parts: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the parts, each written out, or nothing if one of them is not a name."""
+    first = parts[0]
+    uninomials = all(re.fullmatch(r"[A-Z][a-z]{3,}", part) for part in parts)
+    if uninomials:
+        return tuple(parts)
+    if not is_binomial(first):
+        return ()
+    genus = first.split(" ")[0]
+    names = [" ".join(first.split(" ")[:2])]
+    for part in parts[1:]:
+        words = part.split(" ")
+        if is_binomial(part):
+            names.append(" ".join(words[:2]))
+        elif (rest := _epithet_after_initial(part, genus)) or (len(words) == 1 and _is_epithet(part)):
+            names.append(f"{genus} {rest or part}")
+        else:
+            return ()
+    return tuple(names)
+
+
+def _epithet_after_initial(part: str, genus: str) -> str:
+    match = re.match(r"([A-Z])[a-z]?\. ?([a-zà-ÿ-]{3,})", part)
+    return match[2] if match and match[1] == genus[0] else ""
+
+
+def _is_epithet(word: str) -> bool:
+    return word.islower() and len(word) > 2 and looks_latin(word) and word not in AUTHOR_PARTICLES
+
+
+def _together(text: str, names: tuple[str, ...], note: str, *, hybrid: bool = False) -> LabelReading:
+    genera = {name.split(" ")[0] for name in names}
+    genus = genera.pop() if len(genera) == 1 else ""
+    return LabelReading(
+        text=text,
+        scientific=genus,
+        vernacular=text,
+        qualifier="hybrid" if hybrid else "sp.",
+        notes=(note,),
+        together=names,
+        hybrid=hybrid,
+    )
+
+
+_SIGN = re.compile(r" (?:[x×X+]|crossed with|hybrid with) ")
+_LONE_SIGN = re.compile(r"^(.+?) (?:[x×]|hybrids?|[x×] hybrids?)$", re.IGNORECASE)
+
+
+def _formula(text: str) -> LabelReading | None:
+    """Read the formula of a hybrid; a named hybrid ("Mentha × piperita") is none."""
+    parts = [part.strip() for part in _SIGN.split(f" {text.replace('(', '').replace(')', '')} ".strip())]
+    parts = [part.removeprefix("× ") for part in parts if part]
+    if len(parts) < 2:
+        return None
+    left, right = sentence_case(parts[0])[0].split(" "), parts[-1].split(" ")
+    if not re.fullmatch(r"[A-Z][a-zà-ÿ-]+", left[0]) or not is_name_word(right[0].rstrip(".").replace("'", "")):
+        return None
+    has_epithet = len(left) > 1 and bool(re.fullmatch(r"[a-zà-ÿ-]{3,}", left[1]))
+    if not has_epithet and len(parts) == 2:
+        two_genera = re.search(r" [×+] ", text) and re.fullmatch(r"[A-Z][a-z]{2,}", right[0])
+        if not two_genera or (len(left) > 1 and not re.search(r"[.\d]", left[1])):
+            return None
+    if has_epithet and not looks_latin(left[1]) and not looks_latin(right[-1]):
+        return None
+    first = f"{left[0]} {left[1]}" if has_epithet else left[0]
+    second = _second_parent(left[0], right, lower=parts[0][:1].islower())
+    return _together(text, (first, second), f"a hybrid of {first} and {second}", hybrid=True)
+
+
+def _second_parent(genus: str, words: Sequence[str], *, lower: bool) -> str:
+    initial = re.fullmatch(r"([A-Z])[a-z]?\.", words[0])
+    if len(words) > 1 and (words[0].lower() == genus.lower() or (initial and initial[1] == genus[0])):
+        return f"{genus} {words[1].lower()}"
+    if words[0][:1].isupper():
+        return " ".join(words[:2]) if len(words) > 1 and words[1].islower() else words[0]
+    if lower and len(words) == 2 and looks_latin(words[1]):
+        return f"{words[0].capitalize()} {words[1]}"
+    return f"{genus} {words[0]}"
+
+
+# Hosts, negations and doubts.
+
+_STAGE = re.compile(STAGES, re.IGNORECASE)
+_HOST = re.compile(
+    r"^(.+?),? (on|from|ex\.?|of|in|at|under|with|inside|near|off|visiting|feeding on|eating|parasiti[sz]ing|infecting|"
+    r"attacking|host:?|sur|auf|aus|bei|an|chez|sobre|sur) (.+)$"
+)
+
+
+def _hosted(text: str) -> LabelReading | Rejection | None:
+    """Read "Syrphidae on Achillea millefolium": the organism is named first, its host or substrate after it."""
+    match = _HOST.match(text)
+    if match is None:
+        return None
+    organism, joint, rest = match[1].strip(" ,;"), match[2], match[3]
+    words = rest.split(" ")
+    host = is_binomial(rest) and words[1] not in ("and", "von", "des")
+    lower_host = len(words) > 1 and words[0].islower() and all(_is_epithet(word) for word in words[:2])
+    named = _HIGHER_NAME.fullmatch(organism) or is_binomial(organism)
+    if joint == "of" and _STAGE.fullmatch(organism):
+        return _read_text(rest) if host else None
+    if joint in ("of", "in", "ex", "ex.", "an", "at") or not named:
+        if not host and not (lower_host and joint not in ("of", "in")):
+            return None
+    reading = _read_text(organism)
+    if isinstance(reading, Rejection):
+        return reading
+    notes = (*reading.notes, f"{joint} {rest}")
+    return replace(reading, whole=text, other_names=(), notes=notes)
+
+
+_HIGHER_NAME = re.compile(r"[A-Z][a-z]{3,}(?:a|ae|us|um|is|on|es|os|i)")
+_NOT = re.compile(
+    r"^(?:not|no|never|isn'?t|(?:it )?(?:looks?|looking) like|like|similar to|resembl(?:es|ing)|mimics?(?: of)?|"
+    r"reminds (?:me )?of|lookalike of) ",
+    re.IGNORECASE,
+)
+_MAYBE = re.compile(
+    r"^(?:\?|maybe|perhaps|possibl[ey]|probabl[ey]|prob\.|poss\.|cf\.?|aff\.?|nr\.?|presumabl[ey]|presumed|likely|"
+    r"suspected|unsure|vielleicht|peut-être) ?(?=[A-Za-z])",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(r" ?\(\?\)| ?\?+")
+_AUCT = re.compile(
+    r"[ ,(]+((?:auct(?:t|orum)?\b\.?|sensu\b(?! (?:lat|str))|non\b(?!-)|nec\b|nicht\b|p\. ?p\.|pro parte\b|misapplied\b|"
+    r"misident\w*\b\.?|not of\b).*)$",
+    re.IGNORECASE,
+)
+
+
+def _negated(text: str) -> Rejection | None:
+    if match := _NOT.match(text):
+        if len(text) > match.end() and (match[0].strip().lower() in ("not", "never") or _binomial_of(text[match.end() :])):
+            return Rejection(text=text, reason="says what the organism is not, or what it looks like")
+    return None
+
+
+def _misapplied(text: str) -> LabelReading | None:
+    """Read "Trifolium repens auct. non L.": the name is said to be used for another taxon."""
+    match = _AUCT.search(text)
+    if match is None:
+        return None
+    name = text[: match.start()].strip(" ,(")
+    if not is_binomial(sentence_case(name)[0]):
+        return None
+    reading = _plain(name)
+    if isinstance(reading, Rejection):
+        return None
+    return replace(
+        reading, text=text, scientific=sentence_case(text)[0], doubt=match[1].strip("() "), other_names=(), notes=()
+    )
+
+
+def _doubted(text: str) -> LabelReading | Rejection | None:
+    """Read "Pica pica?", "probably Pica pica", "cf. Pica pica": only the genus is certain."""
+    match = _MAYBE.match(text)
+    question = _QUESTION.search(text)
+    if match is None and question is None:
+        return None
+    rest = text[match.end() :] if match else _QUESTION.sub("", text)
+    doubt = match[0].strip() if match else "?"
+    if match and not (_binomial_of(rest) or is_name_word(rest)):
+        return None
+    if not rest or not any(c.isalpha() for c in rest):
+        return Rejection(text=text, reason="a placeholder for an unknown name")
+    reading = _read_text(rest.strip())
+    return reading if isinstance(reading, Rejection) or reading.qualifier else replace(reading, text=text, doubt=doubt)
+
+
+# One name.
+
+_QUALIFIER = re.compile(
+    r"^(\S+)((?: [a-zà-ÿ-]{3,})?) \(?((?:cf|aff|nr|near|spp?|spec|species|n\. ?sp|nov|indet|undet|gen|gr|grp|group|hybrids?|"
+    r"x hybrid|complex|superspecies|sect|section|ssp|subsp|subspecies|var|bacterium|clade|unidentified|unknown|"
+    r"undetermined|indeterminata|ined|agg|aggr|aggregate)\b\.?)\)?,? ?(.*)$",
+    re.IGNORECASE,
+)
+_TAIL_WORDS = frozenset(
+    "sp spp spec species indet undet unidentified unknown undetermined indeterminata ined gen ssp subsp subspecies var".split()
+)
+_GENUS_WORDS = frozenset(
+    """cf aff nr near sp spp spec species nov indet undet gen gr grp group hybrid hybrids complex superspecies bacterium
+    unidentified unknown undetermined indeterminata ined""".split()
+) | {"x hybrid", "n. sp", "n.sp"}
+
+
+def _plain(text: str) -> LabelReading | Rejection:
+    cased, title_cased = sentence_case(text)
+    scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(cased)))
+    if (match := _UNKNOWN.match(cased)) and is_name_word(match[1]):
+        return _genus_of(text, match[1], "sp", "")
+    if match := _LONE_SIGN.match(cased):
+        return _genus_of(text, match[1], "hybrid", "")
+    if (match := _QUALIFIER.match(scientific)) and (qualified := _qualified(text, match)) is not None:
+        return qualified
+    if re.search(r"\bcv\.? ?[A-Z']", scientific):  # a cultivar
+        scientific = re.sub(r"\bcv\.? ?'?([A-Z][^']*)'?$", r"'\1'", scientific)
+    others = () if _VIRUS.search(text) else tuple(_names_inside(text, scientific))
+    return LabelReading(
+        text=text, scientific=scientific, vernacular=text, title_cased=title_cased, other_names=others
+    )
+
+
+_UNKNOWN = re.compile(r"^(?:unidentified|unknown|undetermined|indet\.?|undet\.?) ([A-Z][a-z]+)(?: (?:sp|spp|species)\.?)?$", re.IGNORECASE)
+_STRAIN = re.compile(r" (?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) .*$")
+_GREEK = re.compile(r" [α-ω](?:\.? |(?=[a-z]))")
+_VIRUS = re.compile(r"\b(?:virus|viroid|phage|NPV|virion|satellite|plasmid|prion)\b|viridae\b", re.IGNORECASE)
+
+
+def _qualified(text: str, match: re.Match[str]) -> LabelReading | Rejection | None:
+    """Read a mark of an open name ("Larus sp.", "Pica cf. hudsonia", "Pica pica indet.", "Chironomus gr. plumosus")."""
+    genus, epithet, mark, rest = match[1], match[2].strip(), match[3].lower().rstrip("."), match[4]
+    if not is_name_word(genus):
+        return Rejection(text=text, reason="no genus before its qualifier") if mark in _GENUS_WORDS else None
+    if epithet in _TAIL_WORDS | _GENUS_WORDS:
+        return _genus_of(text, genus, epithet, f"{mark} {rest}".strip())
+    if not epithet:
+        return _genus_of(text, genus, mark, rest) if mark in _GENUS_WORDS else None
+    if not looks_latin(epithet):
+        return None
+    if mark in ("cf", "aff", "nr", "near") or (mark in _TAIL_WORDS and not re.match(r"[a-z]{3,}", rest)):
+        return LabelReading(
+            text=text, scientific=f"{genus} {epithet}", vernacular=text, notes=(f"{mark}. {rest}".strip(),)
+        )
+    if mark in ("group", "grp", "gr", "complex", "superspecies", "hybrid", "hybrids"):
+        return _genus_of(text, genus, mark, epithet)
+    return None
+
+
+def _genus_of(text: str, name: str, mark: str, rest: str) -> LabelReading | Rejection:
+    genus = name.split(" ")[0]
+    if not is_name_word(genus):
+        return Rejection(text=text, reason="no genus before its qualifier")
+    note = " ".join(part for part in (f"{mark}." if mark != "hybrid" else mark, rest) if part)
+    return LabelReading(
+        text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,)
+    )
+
+
+def _without_codes(text: str) -> str:
+    """Cut a binomial before the first word with digits ("Abies alba 2small"), unless there is a year."""
+    words = text.split(" ")
+    if any(re.search(r"\d{4}|\d{3}\?", word) for word in words) or re.search(r"\b(?:sp|spp|cf|aff|nr)\b", text):
+        return text
+    at = next((at for at, word in enumerate(words) if any(c.isdigit() for c in word)), len(words))
+    return " ".join(words[:at]) if at >= 2 else text
+
+
+def _names_inside(text: str, scientific: str) -> list[str]:
+    """Return binomials further inside the label: "Baobab tree Adansonia digitata"."""
+    words = text.split(" ")
+    found = []
+    for at in range(1, len(words) - 1):
+        genus, epithet = words[at], words[at + 1]
+        if genus[:1].isupper() and genus.isalpha() and len(genus) > 2 and _is_epithet(epithet):
+            found.append(f"{genus} {epithet}")
+    return [name for name in found if name != scientific]

@@ -1,0 +1,134 @@
+"""Read a lineage in one cell: "mammalia;carnivora;felidae;lynx;rufus", "k__Animalia;...;s__Pica pica", "larvae<Annelida"."""
+
+import re
+from collections.abc import Sequence
+
+from linnaea.taxonomy.label_words import looks_latin
+from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
+from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection, is_binomial
+
+_INAT21 = re.compile(r"\d+_" + "_".join([r"([^_]*)"] * N_RANKS))
+_PREFIX = re.compile(r"^(?:D_\d+__|([a-z]{1,3})__?|(kingdom|phylum|class|order|family|genus|species)[:=_] ?)", re.IGNORECASE)
+_PREFIXED = re.compile(r"(?:^|[;|,>/ ])(?:[dkpcofgst]{1,2}|sk)__?\w")
+_RANK_OF = {"k": "kingdom", "p": "phylum", "c": "class", "o": "order", "f": "family", "g": "genus", "s": "species"}
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SEPARATORS = (r" ?; ?", r" ?\| ?", r" ?(?:->|=>|→|»|›|>) ?", r" ?/ ?")
+_WORD = re.compile(r"\(?[^\W\d_][\w.'-]*\)?")
+_HIGHER = re.compile(
+    r"(?:.*(?:idae|aceae|inae|oidea|ales|formes|ptera|ptera|morpha|opsida|mycetes|mycota|phyta|zoa|podia|poda)|mammalia|"
+    r"aves|reptilia|amphibia|insecta|arachnida|animalia|plantae|fungi|chordata|carnivora|rodentia|mollusca|annelida)",
+    re.IGNORECASE,
+)
+
+
+def read_lineage(text: str) -> LabelReading | Rejection | None:
+    """Return the reading of a label that gives a lineage, or ``None`` for any other label.
+
+    The deepest name is the name. The names above it are its context.
+    """
+    if match := _INAT21.fullmatch(text):
+        return _ranked(text, dict(zip(RANK_LABELS, match.groups(), strict=True)), "")
+    if "__" in text and _PREFIXED.search(text) and (cells := re.split(r"\s*[;|,>/]\s*", text)):
+        return _prefixed(text, cells)
+    if "<" in text and ">" not in text:
+        cells = [cell.strip(" ()") for cell in text.split("<")]
+        return _unranked(text, cells[::-1]) if all(_WORD.fullmatch(c) or " " in c for c in cells if c) else None
+    for separator in _SEPARATORS:
+        cells = [cell.strip() for cell in re.split(separator, text)]
+        if len(cells) > 1 and (reading := _separated(text, cells, separator)) is not None:
+            return reading
+    return None
+
+
+def _prefixed(text: str, cells: Sequence[str]) -> LabelReading | Rejection | None:
+    ranks: dict[str, str] = {}
+    for cell in cells:
+        match = _PREFIX.match(cell)
+        rank = _RANK_OF.get((match[1] or match[2] or "").lower()[:1], "") if match else ""
+        name = cell[match.end() :].replace("_", " ").strip(" []") if match else ""
+        if rank and name and not PLACEHOLDER.fullmatch(name):
+            ranks[rank] = name
+    return _ranked(text, ranks, "") if ranks else None
+
+
+def _separated(text: str, cells: Sequence[str], separator: str) -> LabelReading | Rejection | None:
+    if _UUID.fullmatch(cells[0]) and len(cells) == 7:  # SpeciesNet: class to species, and a common name
+        keys = ("class", "order", "family", "genus", "species")
+        return _ranked(text, dict(zip(keys, cells[1:6], strict=True)), cells[6])
+    filled = [cell.replace("_", " ") for cell in cells if cell and not _UUID.fullmatch(cell)]
+    if len(filled) < 2 and len(cells) < 3:
+        return None
+    above = filled[:-2] if len(filled) > 2 else filled[:1]
+    if not filled or not all(_WORD.fullmatch(cell) or PLACEHOLDER.fullmatch(cell) for cell in above):
+        return None
+    if len(filled) == 2 and not _are_parent_and_child(*filled, slash="/" in separator):
+        return None
+    if len(filled) > 2 and not filled[0][:1].isupper() and any(re.search(r"\d", cell) for cell in filled):
+        return None
+    if "/" in separator and len(filled) > 2 and not _HIGHER.fullmatch(filled[0]):
+        return None
+    return _unranked(text, filled)
+
+
+def _are_parent_and_child(parent: str, child: str, *, slash: bool) -> bool:
+    """Return whether two cells are a taxon and one of its parts, and not two taxa side by side."""
+    if _HIGHER.fullmatch(parent):
+        return not _HIGHER.fullmatch(child) or parent[-3:].lower() != child[-3:].lower()
+    if not (_WORD.fullmatch(parent) and parent[:1].isupper()):
+        return False
+    same_genus = is_binomial(child) and child.split(" ")[0] == parent
+    return same_genus or (not slash and is_binomial(child)) or (child.islower() and looks_latin(child))
+
+
+def _ranked(text: str, ranks: dict[str, str], common_name: str) -> LabelReading | Rejection:
+    named = {rank: "" if PLACEHOLDER.fullmatch(name or "") else (name or "").strip() for rank, name in ranks.items()}
+    species = named.pop("species", "")
+    lineage = [_capitalised(named.get(rank, "")) for rank in RANK_LABELS[:-1]]
+    genus = lineage[-1]
+    epithet = species.split(" ")[-1] if genus and species.lower().startswith(f"{genus.lower()} ") else species
+    names = [name for name in lineage if name]
+    if species:
+        whole = f"{genus} {epithet}".strip() if genus else _capitalised(species)
+        names.append(whole)
+    if not names:
+        return Rejection(text=text, reason="a placeholder for an unknown name")
+    return LabelReading(
+        text=text,
+        scientific=names[-1],
+        vernacular=common_name,
+        is_pair=bool(common_name),
+        ancestors=tuple(names[-2::-1]),
+        ranks=(*lineage, epithet if genus else ""),
+    )
+
+
+def _unranked(text: str, cells: Sequence[str]) -> LabelReading | Rejection:
+    names = [cell for cell in cells if cell and not PLACEHOLDER.fullmatch(cell)]
+    if not names:
+        return Rejection(text=text, reason="a placeholder for an unknown name")
+    last = names[-1]
+    before = names[-2] if len(names) > 1 else ""
+    one_word = " " not in last
+    joined = f"{_capitalised(before)} {last.lower()}" if before and one_word and " " not in before else ""
+    inner = f"{_capitalised(names[-3])} {before.lower()}" if len(names) > 2 and " " not in before + names[-3] else ""
+    alone = _capitalised(last)
+    if is_binomial(last) or (not one_word and not is_binomial(inner)):
+        likeliest, others = alone, (joined, inner)
+    elif joined and is_binomial(joined) and not _HIGHER.fullmatch(before) and last.islower():
+        likeliest, others = joined, (alone, inner)
+    elif before.islower() and is_binomial(inner) and not _HIGHER.fullmatch(before) and not _HIGHER.fullmatch(names[-3]):
+        likeliest, others = inner, (joined, alone)
+    else:
+        likeliest, others = alone, (joined, inner)
+    above = names[:-1] if likeliest == alone else names[:-2]
+    return LabelReading(
+        text=text,
+        scientific=likeliest,
+        vernacular=last,
+        other_names=tuple(name for name in others if name and name != likeliest),
+        ancestors=tuple(_capitalised(name) for name in reversed(above)),
+    )
+
+
+def _capitalised(name: str) -> str:
+    return name[:1].upper() + (name[1:].lower() if name.isupper() or name.islower() else name[1:])
