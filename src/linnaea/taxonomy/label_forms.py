@@ -33,11 +33,11 @@ def read_label(label: str) -> LabelReading | Rejection:
     text = tidy(label)
     if not text:
         return Rejection(text=text, reason="the label is empty")
-    if (lineage := read_lineage(text)) is not None:
-        return lineage
-    if (pair := _underscored_pair(text)) is not None:
-        return pair
-    text = split_words(_first_field(text))
+    cells = read_lineage(text) or _underscored_pair(text)
+    return cells or _read_words(split_words(_first_field(text)))
+
+
+def _read_words(text: str) -> LabelReading | Rejection:
     if not text or PLACEHOLDER.fullmatch(text):
         return Rejection(text=text, reason="a placeholder for an unknown name")
     if _IDENTIFIER.fullmatch(text):
@@ -114,30 +114,32 @@ def _is_remark(text: str) -> bool:
 def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
     named, inside = _binomial_of(outer), _binomial_of(inner)
     certain = is_binomial(outer)
-    if inside and not (named and certain and not is_binomial(inner)):
-        if named and is_binomial(inner) and certain:
-            return None  # two binomials: the second is a synonym or a host
+    if inside and certain and is_binomial(inner):
+        return None  # two binomials: the second is a synonym or a host
+    if inside and not (named and certain):
+        others = (named,) if named else ()
+        note = ("scientific name in brackets",)
         return LabelReading(
-            text=text,
-            scientific=inside,
-            vernacular=outer,
-            other_names=(named,) if named else (),
-            notes=("scientific name in brackets",),
-            is_pair=True,
+            text=text, scientific=inside, vernacular=outer, other_names=others, notes=note, is_pair=True
         )
-    if named and not _is_remark(inner) and (" " in inner or inner[:1].islower() or outer != named or certain):
-        if re.fullmatch(r"[A-Z][a-z]+", inner) and inner.lower() in AUTHOR_WORDS:
-            return None
-        return LabelReading(
-            text=text, scientific=named, vernacular=inner, notes=("vernacular name in brackets",), is_pair=True
-        )
+    if not named:
+        return _vernacular_in_front(text, outer, inner)
+    is_spoken = " " in inner or inner[:1].islower() or outer != named or certain
+    if _is_remark(inner) or inner.lower() in AUTHOR_WORDS or not is_spoken:
+        return None
+    return LabelReading(
+        text=text, scientific=named, vernacular=inner, notes=("vernacular name in brackets",), is_pair=True
+    )
+
+
+def _vernacular_in_front(text: str, outer: str, inner: str) -> LabelReading | None:
+    """Read "Les Syrittes (Syritta)": the brackets may hold a genus, or a remark ("Juvenile")."""
     scientific = sentence_case(outer)[0]
-    if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and not named and inner.lower() not in AUTHOR_WORDS:
-        # "Les Syrittes (Syritta)": the brackets may hold a genus, or a remark ("Juvenile").
+    if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and inner.lower() not in AUTHOR_WORDS:
         if " " in outer:
             return LabelReading(text=text, scientific=scientific, vernacular=outer, other_names=(inner,), is_pair=True)
         return LabelReading(text=text, scientific=text, vernacular=outer, other_names=(inner,))
-    if not named and " " in outer and not re.search(r"\d{4}", inner):
+    if " " in outer and not re.search(r"\d{4}", inner):
         return LabelReading(text=text, scientific=scientific, vernacular=outer, notes=(f"without ({inner})",))
     return None
 
@@ -274,9 +276,9 @@ def _hosted(text: str) -> LabelReading | Rejection | None:
     named = _HIGHER_NAME.fullmatch(organism) or is_binomial(organism)
     if joint == "of" and _STAGE.fullmatch(organism):
         return _read_text(rest) if host else None
-    if joint in ("of", "in", "ex", "ex.", "an", "at") or not named:
-        if not host and not (lower_host and joint not in ("of", "in")):
-            return None
+    needs_host = joint in ("of", "in", "ex", "ex.", "an", "at") or not named
+    if needs_host and not host and not (lower_host and joint not in ("of", "in")):
+        return None
     reading = _read_text(organism)
     if isinstance(reading, Rejection):
         return reading
@@ -297,16 +299,18 @@ _MAYBE = re.compile(
 )
 _QUESTION = re.compile(r" ?\(\?\)| ?\?+")
 _AUCT = re.compile(
-    r"[ ,(]+((?:auct(?:t|orum)?\b\.?|sensu\b(?! (?:lat|str))|non\b(?!-)|nec\b|nicht\b|p\. ?p\.|pro parte\b|misapplied\b|"
-    r"misident\w*\b\.?|not of\b).*)$",
+    r"[ ,(]+((?:auct(?:t|orum)?\b\.?|sensu\b(?! (?:lat|str))|non\b(?!-)|nec\b|nicht\b|p\. ?p\.|pro parte\b|"
+    r"misapplied\b|misident\w*\b\.?|not of\b).*)$",
     re.IGNORECASE,
 )
 
 
 def _negated(text: str) -> Rejection | None:
-    if match := _NOT.match(text):
-        if len(text) > match.end() and (match[0].strip().lower() in ("not", "never") or _binomial_of(text[match.end() :])):
-            return Rejection(text=text, reason="says what the organism is not, or what it looks like")
+    match = _NOT.match(text)
+    if match is None or len(text) == match.end():
+        return None
+    if match[0].strip().lower() in ("not", "never") or _binomial_of(text[match.end() :]):
+        return Rejection(text=text, reason="says what the organism is not, or what it looks like")
     return None
 
 
@@ -345,18 +349,24 @@ def _doubted(text: str) -> LabelReading | Rejection | None:
 # One name.
 
 _QUALIFIER = re.compile(
-    r"^(\S+)((?: [a-zà-ÿ-]{3,})?) \(?((?:cf|aff|nr|near|spp?|spec|species|n\. ?sp|nov|indet|undet|gen|gr|grp|group|hybrids?|"
-    r"x hybrid|complex|superspecies|sect|section|ssp|subsp|subspecies|var|bacterium|clade|unidentified|unknown|"
-    r"undetermined|indeterminata|ined|agg|aggr|aggregate)\b\.?)\)?,? ?(.*)$",
+    r"^(\S+)((?: [a-zà-ÿ-]{3,})?) \(?((?:cf|aff|nr|near|spp?|spec|species|n\. ?sp|nov|indet|undet|gen|gr|grp|"
+    r"group|hybrids?|x hybrid|complex|superspecies|sect|section|ssp|subsp|subspecies|var|bacterium|clade|"
+    r"unidentified|unknown|undetermined|indeterminata|ined|agg|aggr|aggregate)\b\.?)\)?,? ?(.*)$",
     re.IGNORECASE,
 )
 _TAIL_WORDS = frozenset(
-    "sp spp spec species indet undet unidentified unknown undetermined indeterminata ined gen ssp subsp subspecies var".split()
+    [
+        *("sp", "spp", "spec", "species", "indet", "undet", "unidentified", "unknown", "undetermined", "indeterminata"),
+        *("ined", "gen", "ssp", "subsp", "subspecies", "var"),
+    ]
 )
 _GENUS_WORDS = frozenset(
-    """cf aff nr near sp spp spec species nov indet undet gen gr grp group hybrid hybrids complex superspecies bacterium
-    unidentified unknown undetermined indeterminata ined""".split()
-) | {"x hybrid", "n. sp", "n.sp"}
+    [
+        *("cf", "aff", "nr", "near", "sp", "spp", "spec", "species", "nov", "indet", "undet", "gen", "gr", "grp"),
+        *("group", "hybrid", "hybrids", "complex", "superspecies", "bacterium", "unidentified", "unknown"),
+        *("undetermined", "indeterminata", "ined", "x hybrid", "n. sp", "n.sp"),
+    ]
+)
 
 
 def _plain(text: str) -> LabelReading | Rejection:
@@ -371,12 +381,12 @@ def _plain(text: str) -> LabelReading | Rejection:
     if re.search(r"\bcv\.? ?[A-Z']", scientific):  # a cultivar
         scientific = re.sub(r"\bcv\.? ?'?([A-Z][^']*)'?$", r"'\1'", scientific)
     others = () if _VIRUS.search(text) else tuple(_names_inside(text, scientific))
-    return LabelReading(
-        text=text, scientific=scientific, vernacular=text, title_cased=title_cased, other_names=others
-    )
+    return LabelReading(text=text, scientific=scientific, vernacular=text, title_cased=title_cased, other_names=others)
 
 
-_UNKNOWN = re.compile(r"^(?:unidentified|unknown|undetermined|indet\.?|undet\.?) ([A-Z][a-z]+)(?: (?:sp|spp|species)\.?)?$", re.IGNORECASE)
+_UNKNOWN = re.compile(
+    r"^(?:unidentified|unknown|undetermined|indet\.?|undet\.?) ([A-Z][a-z]+)(?: (?:sp|spp|species)\.?)?$", re.IGNORECASE
+)
 _STRAIN = re.compile(r" (?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) .*$")
 _GREEK = re.compile(r" [α-ω](?:\.? |(?=[a-z]))")
 _VIRUS = re.compile(r"\b(?:virus|viroid|phage|NPV|virion|satellite|plasmid|prion)\b|viridae\b", re.IGNORECASE)
@@ -391,25 +401,20 @@ def _qualified(text: str, match: re.Match[str]) -> LabelReading | Rejection | No
         return _genus_of(text, genus, epithet, f"{mark} {rest}".strip())
     if not epithet:
         return _genus_of(text, genus, mark, rest) if mark in _GENUS_WORDS else None
-    if not looks_latin(epithet):
-        return None
-    if mark in ("cf", "aff", "nr", "near") or (mark in _TAIL_WORDS and not re.match(r"[a-z]{3,}", rest)):
-        return LabelReading(
-            text=text, scientific=f"{genus} {epithet}", vernacular=text, notes=(f"{mark}. {rest}".strip(),)
-        )
-    if mark in ("group", "grp", "gr", "complex", "superspecies", "hybrid", "hybrids"):
+    if mark in ("group", "grp", "gr", "complex", "superspecies", "hybrid", "hybrids") and looks_latin(epithet):
         return _genus_of(text, genus, mark, epithet)
-    return None
+    is_tail = mark in ("cf", "aff", "nr", "near") or (mark in _TAIL_WORDS and not re.match(r"[a-z]{3,}", rest))
+    if not is_tail or not looks_latin(epithet):
+        return None
+    return LabelReading(text=text, scientific=f"{genus} {epithet}", vernacular=text, notes=(f"{mark}. {rest}".strip(),))
 
 
 def _genus_of(text: str, name: str, mark: str, rest: str) -> LabelReading | Rejection:
-    genus = name.split(" ")[0]
+    genus = name.split(" ", maxsplit=1)[0]
     if not is_name_word(genus):
         return Rejection(text=text, reason="no genus before its qualifier")
     note = " ".join(part for part in (f"{mark}." if mark != "hybrid" else mark, rest) if part)
-    return LabelReading(
-        text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,)
-    )
+    return LabelReading(text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,))
 
 
 def _without_codes(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Read a lineage in one cell: "mammalia;carnivora;felidae;lynx;rufus", "k__Animalia;...;s__Pica pica", "larvae<Annelida"."""
+"""Read a lineage in one cell: "mammalia;carnivora;felidae;lynx;rufus", "k__Animalia;...;s__Pica pica"."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,9 @@ from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
 from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection, is_binomial
 
 _INAT21 = re.compile(r"\d+_" + "_".join([r"([^_]*)"] * N_RANKS))
-_PREFIX = re.compile(r"^(?:D_\d+__|([a-z]{1,3})__?|(kingdom|phylum|class|order|family|genus|species)[:=_] ?)", re.IGNORECASE)
+_PREFIX = re.compile(
+    r"^(?:D_\d+__|([a-z]{1,3})__?|(kingdom|phylum|class|order|family|genus|species)[:=_] ?)", re.IGNORECASE
+)
 _PREFIXED = re.compile(r"(?:^|[;|,>/ ])(?:[dkpcofgst]{1,2}|sk)__?\w")
 _RANK_OF = {"k": "kingdom", "p": "phylum", "c": "class", "o": "order", "f": "family", "g": "genus", "s": "species"}
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -56,18 +58,16 @@ def _separated(text: str, cells: Sequence[str], separator: str) -> LabelReading 
         keys = ("class", "order", "family", "genus", "species")
         return _ranked(text, dict(zip(keys, cells[1:6], strict=True)), cells[6])
     filled = [cell.replace("_", " ") for cell in cells if cell and not _UUID.fullmatch(cell)]
-    if len(filled) < 2 and len(cells) < 3:
-        return None
+    slash = "/" in separator
     above = filled[:-2] if len(filled) > 2 else filled[:1]
     if not filled or not all(_WORD.fullmatch(cell) or PLACEHOLDER.fullmatch(cell) for cell in above):
         return None
-    if len(filled) == 2 and not _are_parent_and_child(*filled, slash="/" in separator):
-        return None
-    if len(filled) > 2 and not filled[0][:1].isupper() and any(re.search(r"\d", cell) for cell in filled):
-        return None
-    if "/" in separator and len(filled) > 2 and not _HIGHER.fullmatch(filled[0]):
-        return None
-    return _unranked(text, filled)
+    if len(filled) == 2:
+        is_lineage = _are_parent_and_child(filled[0], filled[1], slash=slash)
+    else:
+        has_codes = not filled[0][:1].isupper() and any(c.isdigit() for c in text)
+        is_lineage = len(cells) > 2 and not has_codes and (not slash or bool(_HIGHER.fullmatch(filled[0])))
+    return _unranked(text, filled) if is_lineage else None
 
 
 def _are_parent_and_child(parent: str, child: str, *, slash: bool) -> bool:
@@ -76,7 +76,7 @@ def _are_parent_and_child(parent: str, child: str, *, slash: bool) -> bool:
         return not _HIGHER.fullmatch(child) or parent[-3:].lower() != child[-3:].lower()
     if not (_WORD.fullmatch(parent) and parent[:1].isupper()):
         return False
-    same_genus = is_binomial(child) and child.split(" ")[0] == parent
+    same_genus = is_binomial(child) and child.split(" ", maxsplit=1)[0] == parent
     return same_genus or (not slash and is_binomial(child)) or (child.islower() and looks_latin(child))
 
 

@@ -87,7 +87,9 @@ def add_ancestors(candidates: pl.DataFrame, parsed: pl.DataFrame, index: NameInd
     lists = asked.group_by("q").agg("key").join(places, on="q", how="left")
     table = candidates.join(lists, on="q", how="left", maintain_order="left")
     lineage = index.taxa.select(pl.concat_list(pl.col(label).str.to_lowercase() for label in RANK_LABELS)).to_series()
-    table = table.with_columns(lineage=lineage.gather(table["best"]), own=index.taxa.select(_PLACE).to_series().gather(table["best"]))
+    table = table.with_columns(
+        lineage=lineage.gather(table["best"]), own=index.taxa.select(_PLACE).to_series().gather(table["best"])
+    )
     n_shared = pl.col("key").fill_null([]).list.set_intersection("lineage").list.len().cast(pl.Int32)
     # Schools differ about classes and orders; only another phylum contradicts a name.
     near = pl.col("place").list.contains(pl.col("own")).fill_null(False).cast(pl.Int32)

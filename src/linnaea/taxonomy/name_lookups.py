@@ -56,9 +56,7 @@ class Lookups:
         tried = read.select("q", name=names).explode("name").filter(pl.col("name") != "")
         if only_species:
             tried = tried.filter(pl.col("name").str.contains(" ", literal=True))
-        keyed = tried.with_columns(
-            key=name_key(pl.col("name")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16)
-        )
+        keyed = tried.with_columns(key=name_key(pl.col("name")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16))
         return self._lookup(keyed)
 
     def species_of_trinomial(self, read: pl.DataFrame) -> pl.DataFrame:
@@ -77,7 +75,9 @@ class Lookups:
 
     def _trinomials(self, genera: pl.Series) -> pl.DataFrame:
         """Return the names below the species in these genera: genus, stem, below (stems), and a candidate's columns."""
-        there = self.index.names.filter(pl.col("key").str.contains(r"^\S+ \S+ \S+$") & pl.col("t").is_in(self._t_inside()))
+        there = self.index.names.filter(
+            pl.col("key").str.contains(r"^\S+ \S+ \S+$") & pl.col("t").is_in(self._t_inside())
+        )
         there = there.filter(pl.col("key").str.extract(r"^(\S+)").is_in(genera.unique().implode()))
         return _with_stems(there)
 
@@ -99,7 +99,9 @@ class Lookups:
         own = asked.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").select("q", "part", "t")
         left = asked.join(own, on=["q", "part"], how="anti").with_columns(key=pl.col("key").str.extract(r"^(\S+) "))
         genera = self.index.taxa.filter(pl.col("rank") == int(Rank.GENUS)).select("t")
-        of_genus = left.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").join(genera, on="t", how="semi")
+        of_genus = left.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").join(
+            genera, on="t", how="semi"
+        )
         return pl.concat([own, of_genus.select("q", "part", "t")])
 
     def above(self, read: pl.DataFrame) -> pl.DataFrame:
@@ -280,8 +282,8 @@ def _as_candidates(found: pl.DataFrame, order: int = 0) -> pl.DataFrame:
 
 _AS_WRITTEN = r"^\p{Lu}[\p{L} .'-]*$|^\p{Ll}[\p{L} .'-]*$"
 _NOT_AS_WRITTEN = (
-    r"(?i)(?:^| )(?:[x×]|spp?|spec|cf|aff|nr|near|on|ex|from|of|and|or|non|nec|sensu|auct\.?|hybrids?|not|with|agg|gr|group|in)"
-    r"(?:[ .]|$)"
+    r"(?i)(?:^| )(?:[x×]|spp?|spec|cf|aff|nr|near|on|ex|from|of|and|or|non|nec|sensu|auct\.?|hybrids?|not|with|agg|gr|"
+    r"group|in)(?:[ .]|$)"
 )
 """Labels that are looked up before they are parsed: plain words, of which none is a mark."""
 

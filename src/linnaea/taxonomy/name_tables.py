@@ -11,10 +11,10 @@ import polars as pl
 
 from linnaea.errors import UsageError
 from linnaea.tables import find_column, read_list, read_table, write_table
-from linnaea.taxonomy.columns import RESULT_COLUMNS, find_name_column
+from linnaea.taxonomy.columns import QUALIFIER_HEADERS, RESULT_COLUMNS, find_name_column
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import Status
-from linnaea.taxonomy.row import read_binomials
+from linnaea.taxonomy.row import read_binomials, with_doubt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
         names = rows[found].cast(pl.String, strict=False) if found else None
     if names is None:
         raise UsageError(f"{path}: no column of names; choose one with --column: {', '.join(rows.columns[:20])}")
+    if qualifier := find_column(rows.columns, *QUALIFIER_HEADERS):
+        names = rows.select(with_doubt(pl.lit(names), pl.col(qualifier)).alias(names.name)).to_series()
     ranks = {rank: find_name_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
     given = [pl.col(header).cast(pl.String).alias(rank) for rank, header in ranks.items() if header not in ("", found)]
     return NameTable(rows=rows, names=names, given=rows.select(given) if given else None, problems=table.problems)

@@ -133,20 +133,22 @@ def taxon_from_label(label: str) -> Taxon | str:
     parsed = parse_label(label)
     if isinstance(parsed, Rejection):
         return parsed.reason
+    if parsed.together and not parsed.name:
+        return f"{parsed.notes[0]}, of no common genus"
     try:
-        if parsed.ranks:
-            return Taxon.of(dict(zip(RANK_LABELS, parsed.ranks, strict=True)), common_name=parsed.vernacular)
-        if parsed.together and not parsed.name:
-            return f"{parsed.notes[0]}, of no common genus"
-        if parsed.doubt and parsed.rank is not None:
-            return Taxon.of(genus=parsed.genus)
-        if parsed.rank is Rank.GENUS and parsed.hybrid and parsed.together:
-            return Taxon.of(genus=parsed.genus)
-        if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
-            return Taxon.of(genus=parsed.genus, species=parsed.species)
-        return Taxon.of(common_name=parsed.vernacular or parsed.text)
+        return _taxon_by_form(label, parsed)
     except ValueError as error:
         return str(error)
+
+
+def _taxon_by_form(label: str, parsed: ParsedName) -> Taxon:
+    if parsed.ranks:
+        return Taxon.of(dict(zip(RANK_LABELS, parsed.ranks, strict=True)), common_name=parsed.vernacular)
+    if (parsed.doubt and parsed.rank is not None) or parsed.together:
+        return Taxon.of(genus=parsed.genus)
+    if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
+        return Taxon.of(genus=parsed.genus, species=parsed.species)
+    return Taxon.of(common_name=parsed.vernacular or parsed.text)
 
 
 def _plainly_scientific(label: str, parsed: ParsedName) -> bool:
@@ -292,7 +294,12 @@ def split_authors(names: pl.Series) -> pl.DataFrame:
         for text, parsed in zip(odd["name"], _parse_all(odd["name"].to_list()), strict=True)
         if isinstance(parsed, nameparser.ParsedName) and (parsed.genus or parsed.uninomial)
     ]
-    found = pl.DataFrame(read, schema=["name", "canonical", "authors"], orient="row", schema_overrides={c: pl.String for c in ("name", "canonical", "authors")})
+    found = pl.DataFrame(
+        read,
+        schema=["name", "canonical", "authors"],
+        orient="row",
+        schema_overrides=dict.fromkeys(("name", "canonical", "authors"), pl.String),
+    )
     joined = table.join(found, on="name", how="left", maintain_order="left")
     return joined.select(name=pl.coalesce("canonical", "name"), authorship=pl.coalesce("authors", "authorship"))
 

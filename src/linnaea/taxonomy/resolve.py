@@ -27,6 +27,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import RESULT_COLUMNS
+from linnaea.taxonomy.name_evidence import add_ancestors, agree_with_authors, conflicting_authors, disagreeing_pairs
 from linnaea.taxonomy.name_index import (
     ACCEPTED,
     GIVEN_RANKS,
@@ -36,7 +37,6 @@ from linnaea.taxonomy.name_index import (
     keep_agreeing,
     make_index,
 )
-from linnaea.taxonomy.name_evidence import add_ancestors, agree_with_authors, conflicting_authors, disagreeing_pairs
 from linnaea.taxonomy.name_lookups import Lookups
 from linnaea.taxonomy.names import PARSED_SCHEMA, parse_label_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -386,8 +386,10 @@ class _Run:
         shared = shared.with_columns(*columns, species=pl.lit(""), matched_name=pl.lit(""), note=pl.lit(""))
         # A class or kingdom that two names share says nothing about either.
         shared = shared.filter(pl.col("family") != "")
-        status = pl.when(pl.col("genus") != "").then(pl.lit(Status.GENUS_ONLY.value)).otherwise(
-            pl.lit(Status.HIGHER_RANK.value)
+        status = (
+            pl.when(pl.col("genus") != "")
+            .then(pl.lit(Status.GENUS_ONLY.value))
+            .otherwise(pl.lit(Status.HIGHER_RANK.value))
         )
         self.shared.append(shared.select("q", "list", "matched_name", *RANK_LABELS, "note", status=status))
         self._done(shared)

@@ -27,7 +27,10 @@ def read_taxon(
     (:data:`linnaea.taxonomy.readings.PLACEHOLDER`) are not names. A kingdom of another school is written as ours
     (Metazoa is Animalia). ``species`` may be an epithet or a whole name, with
     or without its author. Text after the epithet is dropped if it belongs to a name, and kept if it is a code (BOLD's
-    "sp. 3BZ"). A given species never becomes empty.
+    "sp. 3BZ").
+
+    The formula of a hybrid and a doubtful name are their genus, whatever the column of the epithet says; a named hybrid
+    is its species. A given species is kept in all other cases.
 
     Args:
         row: Cells by :data:`linnaea.taxonomy.columns.NAME_COLUMNS`; other cells are ignored, missing cells are empty.
@@ -38,7 +41,10 @@ def read_taxon(
     ranks["kingdom"] = KINGDOMS_OF_OTHER_SCHOOLS.get(ranks["kingdom"].lower(), ranks["kingdom"])
     common_name = tidy_name(row.get("common_name"))
     if any(ranks.values()):
-        genus, epithet = _read_species(ranks["genus"], ranks["species"])
+        odd = _read_odd_name(
+            ranks["genus"], ranks["species"], tidy_name(row.get("scientific_name")) or tidy_name(label)
+        )
+        genus, epithet = odd or _read_species(ranks["genus"], ranks["species"])
         ranks |= {"genus": ranks["genus"] or genus, "species": epithet}
         try:
             return Taxon.of(ranks, common_name=common_name)
@@ -50,6 +56,50 @@ def read_taxon(
             return Taxon(taxon.lineage, common_name=common_name, authorship=taxon.authorship)
         return taxon
     return Taxon.of(common_name=common_name) if common_name else NO_NAME
+
+
+_ODD = re.compile(
+    r"[×✕?]|\s[xX+]\s|^[xX]\s|(?:^|[\s_(])(?:cf|aff|nr|auct|sensu|non|nec)\b(?!-)|\bp\. ?p\.", re.IGNORECASE
+)
+"""Marks of hybrids and of doubt."""
+
+
+def is_odd(name: str) -> bool:
+    """Return whether a name has a mark of a hybrid or of doubt, so that columns beside it cannot be trusted."""
+    return bool(_ODD.search(name))
+
+
+def _read_odd_name(genus: str, species: str, name: str) -> tuple[str, str] | None:
+    """Return the genus and epithet of a hybrid or of a doubtful name; ``None`` for any other name."""
+    own = species if species.split(" ", maxsplit=1)[0].lower() == genus.lower() or not genus else f"{genus} {species}"
+    text = next((text for text in (name, own) if is_odd(text)), "")
+    if not text:
+        return None
+    parsed = parse_label(text)
+    if isinstance(parsed, Rejection) or not (parsed.hybrid or parsed.doubt or parsed.qualifier):
+        return None
+    first = parsed.together[0].split(" ")[0] if parsed.together else parsed.genus
+    if genus and first.lower() != genus.lower():
+        return None
+    if parsed.together and not parsed.name:
+        return "", ""
+    named_hybrid = parsed.hybrid and not (parsed.together or parsed.doubt or parsed.qualifier)
+    return parsed.genus, parsed.species if named_hybrid else ""
+
+
+_DOUBTFUL = r"(?i)(?:^|[\s(])(cf|conf|aff|nr)\b|(\?)|(uncertain|doubtful|probabl|possibl|maybe|incert)"
+_BELOW_SPECIES = r"(?i)\b(?:subsp|ssp|var|f|forma|subspecies)\b"
+
+
+def with_doubt(names: pl.Expr, qualifiers: pl.Expr) -> pl.Expr:
+    """Return names with the doubt that ``identificationQualifier`` states in front: "aff. Quercus robur L.".
+
+    A doubt about a rank below the species ("cf. var. alba") leaves the species certain.
+    """
+    text = qualifiers.cast(pl.String, strict=False).fill_null("")
+    mark = pl.coalesce(text.str.extract(_DOUBTFUL, 1).str.to_lowercase() + ".", pl.lit("?"))
+    doubtful = text.str.contains(_DOUBTFUL) & ~text.str.contains(_BELOW_SPECIES) & (names.fill_null("") != "")
+    return pl.when(doubtful).then(pl.concat_str(mark, pl.lit(" "), names)).otherwise(names)
 
 
 def read_binomials(table: pl.DataFrame) -> pl.Series | None:

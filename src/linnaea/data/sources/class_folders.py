@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 
 from linnaea.errors import LinnaeaError
+from linnaea.taxonomy.label_words import looks_latin
 from linnaea.taxonomy.names import ParsedName, parse_labels, taxon_from_label
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
-from linnaea.taxonomy.readings import looks_latin
 from linnaea.taxonomy.taxon import Taxon
 
 Folder = tuple[str, ...]

@@ -15,7 +15,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import is_inside
 from linnaea.tables import match_columns, scan_table
 from linnaea.taxonomy.ranks import RANK_LABELS
-from linnaea.taxonomy.row import read_taxon
+from linnaea.taxonomy.row import is_odd, read_taxon
 from linnaea.taxonomy.taxon import Taxon
 
 NORMAL = ("record_id", "location", "label", *RANK_LABELS, "common_name", "group", "split", "reason")
@@ -51,16 +51,18 @@ def iter_records(blocks: Iterable[pl.DataFrame], source: str, root: Path | None 
                 if not is_inside(root, relative, follow_links=True):
                     yield Rejected(**where, reason=f"path {relative!r} leads outside of the data set")
                     continue
-            key = tuple(row[column] for column in (*RANK_LABELS, "common_name"))
+            # A label decides only if it is a hybrid or doubtful; else the columns do, and one reading serves them all.
+            label = row["label"] if is_odd(row["label"]) else ""
+            key = (*(row[column] for column in (*RANK_LABELS, "common_name")), label)
             if key not in taxa:
-                taxa[key] = read_taxon({column: row[column] for column in (*RANK_LABELS, "common_name")})
+                taxa[key] = read_taxon({column: row[column] for column in (*RANK_LABELS, "common_name")}, label)
             taxon = taxa[key]
             if isinstance(taxon, str):
                 yield Rejected(**where, reason=taxon)
                 continue
             known = {name: row[name] for name in facts if row[name]}
-            label = {"label": row["label"]} if row["label"] else {}
-            yield Record(**where, taxon=taxon, group=row["group"], split=row["split"], facts=known | label)
+            given = {"label": row["label"]} if row["label"] else {}
+            yield Record(**where, taxon=taxon, group=row["group"], split=row["split"], facts=known | given)
 
 
 def read_blocks(path: Path, columns: Iterable[str] = (), rows_at_once: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:

@@ -25,9 +25,11 @@ from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.darwin_core import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.row import with_doubt
 
 _TERMS = ("scientificName", "species", "specificEpithet", "vernacularName", "organismID", "decimalLatitude",
-          "decimalLongitude", "eventDate", "basisOfRecord", "datasetKey", "publisher", *RANK_LABELS[:-1])  # fmt: skip
+          "decimalLongitude", "eventDate", "basisOfRecord", "datasetKey", "publisher", "identificationQualifier",
+          *RANK_LABELS[:-1])  # fmt: skip
 _MEDIA = ("type", "format", "identifier", "title", "creator", "license", "rightsHolder", "references")
 
 
@@ -105,7 +107,7 @@ class DarwinCoreSource:
             *normal(
                 record_id=pl.concat_str("_id", pl.lit("/"), "_row"),
                 location="path",
-                label="scientificName",
+                label=with_doubt(pl.col("scientificName"), pl.col("identificationQualifier")),
                 species=species.otherwise(_lone_name()),
                 common_name="vernacularName",
                 group=pl.when(pl.col("organismID").fill_null("") != "").then("organismID").otherwise("_id"),

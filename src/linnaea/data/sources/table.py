@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.errors import UsageError
-from linnaea.tables import need_columns, read_table
-from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
+from linnaea.tables import find_column, need_columns, read_table
+from linnaea.taxonomy.columns import NAME_COLUMNS, QUALIFIER_HEADERS, match_name_columns
 from linnaea.taxonomy.names import taxon_from_label
-from linnaea.taxonomy.row import read_taxon
+from linnaea.taxonomy.row import read_taxon, with_doubt
 from linnaea.taxonomy.taxon import Taxon
 
 
@@ -50,6 +52,7 @@ class TableSource:
         table = read_table(self.table, columns=known).rows
         need_columns(table.columns, self.table, *columns)
         table = table.rename(match_name_columns(table.columns, columns))
+        table = self._with_doubt(table)
         if not self.label_column and not {*NAME_COLUMNS} & {*table.columns}:
             raise UsageError(
                 f"{self.table}: give --label-column, or a table with rank columns,"
@@ -60,6 +63,11 @@ class TableSource:
         name_columns = [column for column in (*NAME_COLUMNS, self.label_column) if column in table.columns]
         for number, row in enumerate(table.iter_rows(named=True), start=2):
             yield self._read_row(number, row, splits, taxa, name_columns)
+
+    def _with_doubt(self, table: pl.DataFrame) -> pl.DataFrame:
+        qualifier = find_column(table.columns, *QUALIFIER_HEADERS)
+        names = [c for c in dict.fromkeys(("scientific_name", self.label_column)) if qualifier and c in table.columns]
+        return table.with_columns(with_doubt(pl.col(name), pl.col(qualifier)).alias(name) for name in names)
 
     def _read_split_table(self) -> dict[str, str] | None:
         if self.split_table is None:

