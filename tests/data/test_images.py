@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from linnaea.data import images
+from linnaea.data import picture
 from linnaea.data.images import ImageError, decode, prepare, read_image_file, resize_short_side
 
 RED, BLUE = (200, 30, 40), (30, 40, 200)
@@ -129,7 +129,7 @@ def test_what_is_no_picture_has_a_reason(data: bytes, reason: str) -> None:
 
 
 def test_a_decompression_bomb_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(picture, "MAX_PIXELS", 1000)
     for data in (JPEG, saved(two_halves(), "PNG")):
         with pytest.raises(ImageError, match="too large"):
             decode(data)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linnaea.data import images, isolated
+from linnaea.data import images, isolated, jpegs
 from linnaea.data.images import ImageError, call_apart, decode
 from linnaea.data.isolated import CallLimits, IsolatedError, run_isolated, stop_workers
 from linnaea.errors import LinnaeaError
@@ -142,10 +142,10 @@ def test_only_a_plain_jpeg_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> N
         decode(stream.getvalue())
     assert not apart
     decode(png(40, 30))
-    monkeypatch.setattr(images, "_PLAIN_SCANS", 1)
+    monkeypatch.setattr(jpegs, "_PLAIN_SCANS", 1)
     decode(plain.getvalue())
     decode(scans.getvalue())
-    monkeypatch.setattr(images, "_PLAIN_PIXELS", 1000)
+    monkeypatch.setattr(jpegs, "_PLAIN_PIXELS", 1000)
     decode(plain.getvalue())
     assert apart == [png(40, 30), scans.getvalue(), plain.getvalue()]
 

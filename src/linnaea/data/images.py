@@ -1,9 +1,12 @@
-"""Decoding, orientation, resizing and encoding of pictures, for all parts of the package.
+"""The one reader of pictures for all parts of the package, and resizing and encoding.
 
-JPEG is decoded by simplejpeg (libjpeg-turbo with scaled decoding) and OpenCV. Other formats, and files that these
-reject, are decoded by Pillow in a process with limits (:mod:`linnaea.data.isolated`). Pictures are ``uint8`` arrays
-``[H, W, 3]`` in sRGB (a colour profile is applied), upright by their EXIF orientation, with transparency on white; of
-an animation the first frame is used.
+Plain JPEGs are decoded by :mod:`linnaea.data.jpegs`, TIFFs of more than 8 bits by :mod:`linnaea.data.tiffs`, raw
+photographs through their preview (:mod:`linnaea.data.raws`), HEIC by pillow-heif, everything else by Pillow. All but
+plain JPEGs are decoded in a process with limits (:mod:`linnaea.data.isolated`).
+
+Pictures are ``uint8`` arrays ``[H, W, 3]`` in sRGB (a colour profile is applied), upright by their EXIF or XMP
+orientation, with transparency on white; of an animation the first frame is used. A file whose pixels are damaged or
+cannot be read rightly is an error.
 """
 
 import errno
@@ -11,7 +14,9 @@ import hashlib
 import io
 import os
 import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,26 +27,25 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from linnaea.data.colours import to_srgb, transform_to_srgb
+from linnaea.data.colours import profile_of_cicp, to_srgb
+from linnaea.data.depth import to_bytes
+from linnaea.data.file_kinds import kind_of, why_not_an_image
 from linnaea.data.isolated import CallLimits, IsolatedError, run_isolated
+from linnaea.data.jpegs import JPEG_MAGIC, check_intact, decode_jpeg, is_plain_jpeg, is_upright_srgb_jpeg
+from linnaea.data.orientation import orientation_of, turn_upright
+from linnaea.data.picture import ImageError, OnNote, Picture, check_size, ignore_note, pixel_limit
 from linnaea.errors import LinnaeaError
 
-Picture = NDArray[np.uint8]
-"""RGB pixels ``[H, W, 3]``."""
-
-MAX_PIXELS = 300_000_000
-"""Larger pictures are rejected undecoded (decompression bombs); 300 megapixels suffice for any camera."""
+__all__ = ["ImageError", "Picture", "Prepared", "Resize", "decode", "decode_array", "decode_image", "prepare",
+           "raise_if_passing", "read_image_file", "resize_short_side", "squash"]  # fmt: skip
 
 MAX_BYTES = 1_000_000_000
 """Larger files are rejected unread."""
 
 DECODING = CallLimits(n_bytes=2_000_000_000, seconds=60)
 """What the decoding of one picture that is not a plain JPEG may use."""
-
-_PLAIN_PIXELS, _PLAIN_SCANS = 64_000_000, 100
-"""A JPEG with more pixels or more scans (which take time, each for the whole picture) is not plain."""
 
 DEFAULT_SHORT_SIDE = 256
 JPEG_QUALITY = 90
@@ -52,24 +56,18 @@ Resize: TypeAlias = Literal["short-side", "squash-224"]
 SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
 """Side and JPEG quality of TreeOfLife-10M; webdataset's writer saves pictures with quality 100."""
 
-_EXIF_ORIENTATION = 0x0112
-_JPEG_MAGIC = b"\xff\xd8\xff"
-_JPEG_MARKER, _JPEG_SCAN = 0xFF, 0xDA
-_JPEG_PROGRESSIVE, _JPEG_SCANS = b"\xff\xc2", b"\xff\xda"
 _POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 """Formats that are rejected, because Pillow would run Ghostscript on untrusted files."""
+_NO_COMPOSITE = 1057
+"""The block of a Photoshop file that says whether it holds the composite of its layers."""
+_HOLE = bytes(512)
+"""A sector of zeros, which cards leave where they lost one; no compressed picture has it."""
+_COMPRESSED = ("HEIC", "AVIF", "WebP")
 _JPEG_MAX_SIDE = 65_500
 _LEAST_LINEAR_SCALE = 1 / 1.6
-_UPRIGHT = 1
 _PASSING_ERRORS = {
     errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM
 }  # fmt: skip
-
-Image.MAX_IMAGE_PIXELS = None  # the check below gives a better message
-
-
-class ImageError(LinnaeaError):
-    """Raised for a picture that cannot be used; the message is the reason, short enough for a table cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +130,7 @@ def decode(
     min_short_side: int | None = None,
     scratch: NDArray[np.uint8] | None = None,
     max_pixels: int | None = None,
+    on_note: OnNote = ignore_note,
 ) -> Picture:
     """Decode a picture to upright RGB, ``[H, W, 3]`` uint8.
 
@@ -139,24 +138,27 @@ def decode(
     side is at least that long. This is faster, and the following resize has several times less to do.
 
     If the picture fits ``scratch``, it may be stored there until ``scratch`` is used again; fresh memory costs a tenth
-    of the time. A file with more than ``max_pixels`` (default :data:`MAX_PIXELS`) is rejected undecoded.
+    of the time. A file with more than ``max_pixels`` (default :data:`linnaea.data.picture.MAX_PIXELS`) is rejected
+    undecoded. ``on_note`` is called with what is unusual about the file, such as a raw photograph read by its preview.
 
     A plain JPEG is decoded here, anything else by :func:`decode_here` in a process with limits.
 
     Raises:
-        ImageError: the data is not a picture, is truncated, is too large, or takes too much memory or time.
+        ImageError: the data is not a picture, is damaged, is too large, or takes too much memory or time.
     """
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    if data.startswith(_JPEG_MAGIC):
-        picture = _decode_jpeg(data, min_short_side, scratch, limit, plain_only=True)
+    if data.startswith(JPEG_MAGIC):
+        picture = decode_jpeg(data, min_short_side, scratch, max_pixels, plain_only=True, on_note=on_note)
         if picture is not None:
             return picture
-    decoded: Picture = call_apart(decode_here, data, min_short_side, limit)
-    return decoded
+    decoded, notes = call_apart(decode_noted_here, data, min_short_side, pixel_limit(max_pixels))
+    for note in notes:
+        on_note(note)
+    result: Picture = decoded
+    return result
 
 
 def call_apart(function: Callable[..., Any], *arguments: Any, limits: CallLimits | None = None) -> Any:
-    """Return what a decoding function of a module returns (an array or a JSON value), run in a process with limits.
+    """Return what a decoding function of a module returns (see :func:`run_isolated`), run in a process with limits.
 
     Everything that parses an untrusted file which is not a plain JPEG goes through this call.
 
@@ -169,17 +171,23 @@ def call_apart(function: Callable[..., Any], *arguments: Any, limits: CallLimits
         raise ImageError(str(error)) from None
 
 
-def decode_here(data: bytes, min_short_side: int | None, max_pixels: int) -> Picture:
-    """Decode a picture of any format in this process; see :func:`decode`. Readers of further formats plug in here.
+def decode_here(data: bytes, min_short_side: int | None, max_pixels: int | None) -> Picture:
+    """Decode a picture of any format in this process; see :func:`decode`.
 
     Raises:
-        ImageError: the data is not a picture, is truncated, or is too large.
+        ImageError: the data is not a picture, is damaged, or is too large.
     """
-    if data.startswith(_JPEG_MAGIC):
-        picture = _decode_jpeg(data, min_short_side, None, max_pixels, plain_only=False)
+    return decode_noted_here(data, min_short_side, max_pixels)[0]
+
+
+def decode_noted_here(data: bytes, min_short_side: int | None, max_pixels: int | None) -> tuple[Picture, list[str]]:
+    """Return what :func:`decode_here` returns, and the notes on the file."""
+    notes: list[str] = []
+    if data.startswith(JPEG_MAGIC):
+        picture = decode_jpeg(data, min_short_side, None, max_pixels, plain_only=False, on_note=notes.append)
         if picture is not None:
-            return picture
-    return _decode_with_pillow(data, max_pixels)
+            return picture, notes
+    return _decode_other(data, max_pixels, notes.append), notes
 
 
 def decode_image(image: Image.Image) -> Picture:
@@ -189,8 +197,8 @@ def decode_image(image: Image.Image) -> Picture:
         ImageError: the image is broken or too large.
     """
     with _explained():
-        _check_size(*image.size, None)
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+        check_size(*image.size)
+        return turn_upright(np.asarray(_to_rgb(image), dtype=np.uint8), orientation_of(image))
 
 
 def decode_array(array: NDArray[Any]) -> Picture:
@@ -207,9 +215,9 @@ def decode_array(array: NDArray[Any]) -> Picture:
         raise ImageError(
             f"not a picture: {array.dtype} of shape {array.shape}; give uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4]"
         )
-    _check_size(array.shape[1], array.shape[0], None)
+    check_size(array.shape[1], array.shape[0])
     if array.dtype == np.uint16:
-        array = _to_bytes(array.astype(np.float64), 255 if array.max() <= 255 else 65_535)
+        array = to_bytes(array)
     return np.asarray(_to_rgb(Image.fromarray(np.ascontiguousarray(array))), dtype=np.uint8)
 
 
@@ -221,11 +229,12 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
     Raises:
         ImageError: the data is not a usable picture.
     """
-    fits = _fits_verbatim(data, short_side)
+    fits = is_upright_srgb_jpeg(data, short_side)
+    notes: list[str] = []
     # With a margin of a quarter the area filter is as close to the ideal as from the full picture (47 dB and more).
-    picture = decode(data, min_short_side=None if fits else short_side + short_side // 4)
+    picture = decode(data, min_short_side=None if fits else short_side + short_side // 4, on_note=notes.append)
     height, width = picture.shape[:2]
-    if fits:
+    if fits and not notes:  # a JPEG without its end marker is stored with one
         return Prepared(jpeg=data, width=width, height=height, stored_verbatim=True)
     small = resize_short_side(picture, short_side)
     height, width = small.shape[:2]
@@ -248,7 +257,11 @@ def squash(data: bytes) -> Prepared:
     Raises:
         ImageError: the data is not a usable picture.
     """
-    small = _squash_here(data, MAX_PIXELS) if _is_plain_jpeg(data) else call_apart(_squash_here, data, MAX_PIXELS)
+    small = (
+        _squash_here(data, pixel_limit(None))
+        if is_plain_jpeg(data)
+        else call_apart(_squash_here, data, pixel_limit(None))
+    )
     mode = "L" if small.ndim == 2 else "CMYK" if small.shape[2] == 4 else "RGB"
     stream = io.BytesIO()
     Image.frombytes(mode, (SQUASHED_SIDE, SQUASHED_SIDE), small.tobytes()).save(
@@ -258,6 +271,8 @@ def squash(data: bytes) -> Prepared:
 
 
 def _squash_here(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    if data.startswith(JPEG_MAGIC):
+        check_intact(data)
     with _opened(data, max_pixels) as image:
         if image.mode in ("RGBA", "P"):
             image = image.convert("RGB")  # noqa: PLW2901
@@ -283,140 +298,88 @@ def resize_short_side(picture: Picture, short_side: int) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=filter_), dtype=np.uint8)
 
 
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Return whether decoding takes memory and time in proportion to a moderate number of pixels."""
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return False
-    return width * height <= _PLAIN_PIXELS and _has_few_scans(data, _jpeg_head(data))
+def _decode_other(data: bytes, max_pixels: int | None, on_note: OnNote) -> Picture:
+    """Decode what is not a plain JPEG."""
+    from linnaea.data.raws import find_preview, is_raw
+    from linnaea.data.tiffs import TIFF_MAGIC, read_tiff
 
-
-def _has_few_scans(data: bytes, head: bytes) -> bool:
-    return _JPEG_PROGRESSIVE not in head or data.count(_JPEG_SCANS) <= _PLAIN_SCANS
-
-
-def _decode_jpeg(
-    data: bytes, min_short_side: int | None, scratch: NDArray[np.uint8] | None, max_pixels: int, *, plain_only: bool
-) -> Picture | None:
-    """Decode a JPEG fast; return ``None`` if Pillow must decode it (CMYK, unusual files, errors to explain).
-
-    With ``plain_only``, return ``None`` also for a JPEG that may take much memory or time.
-    """
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    _check_size(width, height, max_pixels)
-    head = _jpeg_head(data)
-    if colours not in ("YCbCr", "RGB", "Gray"):
-        return None
-    if plain_only and not (width * height <= _PLAIN_PIXELS and _has_few_scans(data, head)):
-        return None
-    target: dict[str, Any] = {}
-    if scale := _decoding_scale(min(height, width), min_short_side):
-        height, width = -(-height // scale), -(-width // scale)
-        target = {"min_height": height, "min_width": width}
-    if scratch is not None and 3 * height * width <= scratch.size:
-        target["buffer"] = scratch
-    try:
-        picture: Picture = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **target)
-    except ValueError:
-        return None
-    profile = _jpeg_profile(head)
-    # The profile of a grey JPEG describes grey only, so it is not applied after decoding to RGB.
-    if profile and colours != "Gray" and transform_to_srgb(profile, "RGB"):
-        picture = np.asarray(to_srgb(Image.fromarray(picture), profile), dtype=np.uint8)
-    return _turn_upright(picture, _jpeg_orientation(head))
-
-
-def _decoding_scale(short_side: int, min_short_side: int | None) -> int:
-    """Return the largest of 2, 4 and 8 by which the picture may be reduced, or 0.
-
-    libjpeg supports n/8 for every n, but uses SIMD for these only: 6/8 takes longer than the whole picture.
-    """
-    if min_short_side is None:
-        return 0
-    return next((scale for scale in (8, 4, 2) if short_side >= scale * min_short_side), 0)
-
-
-def _jpeg_head(data: bytes) -> bytes:
-    """Return a JPEG up to its first scan, or all of it if no scan is found.
-
-    The head is a small part of the file. It consists of segments: 0xFF, the kind, then the length in two bytes, which
-    includes these two bytes.
-    """
-    place, last, kind = 2, len(data) - 4, 0
-    while kind != _JPEG_SCAN:
-        if place > last or data[place] != _JPEG_MARKER:
-            return data
-        kind = data[place + 1]
-        place += 2 + (data[place + 2] << 8 | data[place + 3])
-    return data[:place]
-
-
-def _jpeg_orientation(data: bytes) -> int:
-    """Return the EXIF orientation (1 to 8) in the head of a JPEG."""
-    if b"Exif" not in data:
-        return _UPRIGHT
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                return int(image.getexif().get(_EXIF_ORIENTATION, _UPRIGHT))
-    except (OSError, ValueError, TypeError, SyntaxError):
-        return _UPRIGHT
-
-
-def _jpeg_profile(data: bytes) -> bytes:
-    """Return the colour profile in the head of a JPEG, empty if there is none."""
-    if b"ICC_PROFILE\0" not in data:
-        return b""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                return image.info.get("icc_profile") or b""
-    except (OSError, ValueError, TypeError, SyntaxError):
-        return b""
-
-
-def _turn_upright(picture: Picture, orientation: int) -> Picture:
-    match orientation:
-        case 2:
-            turned = picture[:, ::-1]
-        case 3:
-            turned = picture[::-1, ::-1]
-        case 4:
-            turned = picture[::-1]
-        case 5:
-            turned = picture.transpose(1, 0, 2)
-        case 6:
-            turned = picture.transpose(1, 0, 2)[:, ::-1]
-        case 7:
-            turned = picture.transpose(1, 0, 2)[::-1, ::-1]
-        case 8:
-            turned = picture.transpose(1, 0, 2)[::-1]
-        case _:
-            return picture
-    return np.ascontiguousarray(turned)
-
-
-def _decode_with_pillow(data: bytes, max_pixels: int) -> Picture:
-    with _opened(data, max_pixels) as image:
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+    page = 0
+    if is_raw(data):
+        preview, orientation = find_preview(data, on_note)
+        return turn_upright(decode_here(preview, None, max_pixels), orientation)
+    if data.startswith(TIFF_MAGIC):
+        read = read_tiff(data, max_pixels, on_note)
+        if not isinstance(read, int):
+            picture, orientation = read
+            return turn_upright(picture, orientation)
+        page = read
+    if data.startswith(JPEG_MAGIC):
+        check_intact(data)
+    if kind_of(data) in _COMPRESSED and _HOLE in data:
+        on_note("the file holds a run of zero bytes; a part of the picture may be lost")
+    with _opened(data, max_pixels, page) as image:
+        picture = np.asarray(_to_rgb(image, _stated_colours(data), on_note), dtype=np.uint8)
+        return turn_upright(picture, orientation_of(image))
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int | None = None, page: int = 0) -> Iterator[Image.Image]:
     """Open and decode a picture with Pillow; Pillow's errors become an :class:`ImageError`."""
     if data.startswith(_POSTSCRIPT_MAGIC):
         raise ImageError("not a photograph (PostScript)")
-    with _explained(data), Image.open(io.BytesIO(data)) as image:
-        _check_size(*image.size, max_pixels)
-        image.seek(0)  # the first frame of an animation
+    _check_png(data)
+    with _explained(data), _open(data) as image:
+        check_size(*image.size, max_pixels)
+        if page:
+            image.seek(page)
+        _check_composite(image)
         image.load()
         yield image
+
+
+def _open(data: bytes) -> Image.Image:
+    if kind_of(data) != "HEIC":
+        return Image.open(io.BytesIO(data))
+    from pillow_heif.as_plugin import HeifImageFile  # not registered: that would change Pillow for all its users
+
+    try:
+        return HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    except SyntaxError as error:
+        raise ImageError(f"this HEIC file cannot be read: {error}") from error
+
+
+def _check_png(data: bytes) -> None:
+    """Check the checksums of a PNG's pixels, which Pillow skips.
+
+    Raises:
+        ImageError: a checksum is wrong.
+    """
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return
+    place = 8
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        end = place + 8 + length
+        is_whole = data[place + 4 : place + 8] == b"IDAT" and end + 4 <= len(data)
+        if is_whole and zlib.crc32(memoryview(data)[place + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ImageError("image is damaged: a checksum of the PNG is wrong")
+        place = end + 4
+
+
+def _check_composite(image: Image.Image) -> None:
+    """Refuse a Photoshop file that holds its layers only; the composite would be blank."""
+    blocks = getattr(image, "resources", ()) if image.format == "PSD" else ()
+    for number, _, content in blocks:
+        if number == _NO_COMPOSITE and content[4:5] == b"\0":
+            raise ImageError("Photoshop file without a composite; save it with 'Maximize compatibility'")
+
+
+def _stated_colours(data: bytes) -> bytes:
+    """Return a profile for the colour space that a HEIC or AVIF file states by code points; empty if none or sRGB."""
+    place = data.find(b"colrnclx") if kind_of(data) in ("HEIC", "AVIF") else -1
+    if place < 0 or place + 12 > len(data):
+        return b""
+    return profile_of_cicp(*struct.unpack_from(">HH", data, place + 8))
 
 
 @contextmanager
@@ -429,21 +392,20 @@ def _explained(data: bytes = b"") -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ImageError(_why_unidentified(data)) from None
+        raise ImageError(why_not_an_image(data)) from None
+    except Image.DecompressionBombError:
+        raise ImageError("too large: more pixels than Pillow allows; save it as a smaller JPEG") from None
     except Exception as error:  # Pillow's plug-ins raise many kinds of exceptions on broken data
         if "memory" in str(error).lower():
             raise MemoryError from error
-        raise ImageError(_why_broken(error)) from error
+        raise ImageError(_why_broken(error, kind_of(data))) from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, stated: bytes = b"", on_note: OnNote = ignore_note) -> Image.Image:
+    """Return an image in sRGB; ``stated`` is the profile to use if the file embeds none."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-        highest = values.max(initial=0)
-        # The range is 0 to 1 (floating point only), bytes or 16 bits; files do not state which.
-        top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else 65_535
-        return Image.fromarray(_to_bytes(values, top)).convert("RGB")
-    profile = image.info.get("icc_profile") or b""
+        return Image.fromarray(to_bytes(np.asarray(image), on_note=on_note)).convert("RGB")
+    profile = image.info.get("icc_profile") or stated
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         colours = to_srgb(rgba.convert("RGB"), profile)
@@ -455,47 +417,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return to_srgb(image.convert("RGB"), b"" if image.mode in ("L", "1") else profile)
 
 
-def _to_bytes(values: NDArray[np.float64], top: int) -> NDArray[np.uint8]:
-    """Scale values between 0 and ``top`` to whole numbers between 0 and 255."""
-    return (values.clip(0, top) * (255 / top)).round().astype(np.uint8)
-
-
-def _fits_verbatim(data: bytes, short_side: int) -> bool:
-    if not data.startswith(_JPEG_MAGIC):
-        return False
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return False
-    head = _jpeg_head(data)
-    if min(height, width) > short_side or colours != "YCbCr" or _jpeg_orientation(head) != _UPRIGHT:
-        return False
-    return transform_to_srgb(_jpeg_profile(head), "RGB") is None
-
-
-def _check_size(width: int, height: int, max_pixels: int | None) -> None:
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    if width * height > limit:
-        raise ImageError(f"too large: {width} x {height} pixels (limit {limit:,})")
-    if width == 0 or height == 0:
-        raise ImageError("has no pixels")
-
-
-def _why_unidentified(data: bytes) -> str:
-    head = data[:512].lstrip()
-    if head[:1] == b"<":
-        return "not an image (HTML or XML)"
-    if data[:4] == b"%PDF":
-        return "not an image (PDF)"
-    try:
-        data[:512].decode("utf-8")
-    except UnicodeDecodeError:
-        return "not an image (unknown format)"
-    return "not an image (text file)"
-
-
-def _why_broken(error: Exception) -> str:
+def _why_broken(error: Exception, kind: str) -> str:
     text = " ".join(str(error).split())
     if "truncated" in text.lower() or "not processed" in text or isinstance(error, EOFError):
-        return "image is truncated"
-    return f"image is broken: {text or type(error).__name__}"
+        return f"image is truncated ({kind})" if kind else "image is truncated"
+    return f"image is broken: {text or type(error).__name__}" + (f" ({kind})" if kind else "")

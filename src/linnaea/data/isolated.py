@@ -4,7 +4,8 @@ A decoder of a rare format may ask for any amount of memory, run for minutes, or
 may allocate so many bytes and compute for so many seconds per call, and that is killed if it does more. A worker serves
 many calls. A call costs a tenth of a millisecond; starting a worker takes a third of a second.
 
-The worker answers with an array or a JSON value, never with a pickle: whatever takes it over cannot run code here.
+The worker answers with an array, a JSON value or both, never with a pickle: whatever takes it over cannot run code
+here.
 """
 
 import atexit
@@ -62,7 +63,7 @@ class IsolatedError(LinnaeaError):
 
 
 def run_isolated(function: Callable[..., Any], arguments: tuple[Any, ...], limits: CallLimits) -> Any:
-    """Return what a function of a module returns (an array or a JSON value), computed in a worker process.
+    """Return what a function of a module returns (an array, a JSON value, or both), computed in a worker process.
 
     Raises:
         IsolatedError: the function raised a :class:`LinnaeaError` or its process exceeded a limit or crashed.
@@ -147,7 +148,8 @@ class _Worker:
             result = head.get("value")
             if "n_bytes" in head:
                 payload = self._read(head["n_bytes"], until, at_most=limits.n_bytes)
-                result = np.frombuffer(payload, dtype=head["dtype"]).reshape(head["shape"])
+                array = np.frombuffer(payload, dtype=head["dtype"]).reshape(head["shape"])
+                result = (array, head["value"]) if "value" in head else array
         except TimeoutError:
             self.kill()
             raise IsolatedError(f"takes more than {limits.deadline_s:g} s to decode") from None
@@ -235,10 +237,12 @@ def _compute(
     _limit(limits)
     try:
         result = function(*arguments)
-        if isinstance(result, np.ndarray):
-            array = np.ascontiguousarray(result)
-            return {"dtype": array.dtype.str, "shape": array.shape}, array.reshape(-1).view(np.uint8).data
-        return {"value": result}, None
+        array, value = result if isinstance(result, tuple) else (result, None)
+        if not isinstance(array, np.ndarray):
+            return {"value": result}, None
+        head = {"dtype": array.dtype.str, "shape": array.shape}
+        head |= {"value": value} if isinstance(result, tuple) else {}
+        return head, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     except LinnaeaError as error:
         return {"error": str(error)}, None
     except MemoryError:

@@ -16,6 +16,9 @@ from linnaea.errors import LinnaeaError
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_MAX_RATIO = 50
+"""A picture with a longer long side, in short sides, is not resized as a whole."""
+
 Interpolation = Literal["bicubic", "bilinear", "random"]
 """open_clip's words. ``random`` is for training and means bicubic here."""
 ResizeMode = Literal["shortest", "longest", "squash", "pybioclip"]
@@ -122,8 +125,12 @@ class Preprocess:
             return image.resize((side, side), method) if image.size != (side, side) else image
         width, height = image.size
         new = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
-        small = image.resize(new, method) if new != image.size else image
         left, top = round((new[0] - side) / 2), round((new[1] - side) / 2)
+        if max(new) > _MAX_RATIO * side:  # only the middle is resized; whole it would take gigabytes
+            across, down = width / new[0], height / new[1]
+            box = (left * across, top * down, (left + side) * across, (top + side) * down)
+            return image.resize((side, side), method, box=box)
+        small = image.resize(new, method) if new != image.size else image
         return small.crop((left, top, left + side, top + side))
 
     def _squash_in_float(self, picture: UInt8[ndarray, "H W 3"]) -> Float32[ndarray, "3 S S"]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from linnaea.data.frames import is_video, read_frame_rate
 from linnaea.predict.inputs import (
     NO_ANIMAL,
     Box,
@@ -20,9 +21,7 @@ from linnaea.predict.inputs import (
     failing_input,
     file_input,
     frame_input,
-    is_video,
     list_images,
-    read_frame_rate,
 )
 
 NOT_NAMED = "not to be named"

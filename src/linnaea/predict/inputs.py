@@ -5,25 +5,25 @@ not affected.
 """
 
 import glob
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from linnaea.data.file_kinds import NOT_IMAGES, is_picture_member
+from linnaea.data.frames import Frames, is_video, list_frames, name_frames
 from linnaea.data.images import ImageError, Picture, decode, decode_array, decode_image, read_image_file
 from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
-from linnaea.data.sources.folder import NOT_IMAGES, iter_files
+from linnaea.data.sources.folder import iter_files
 from linnaea.errors import LinnaeaError
-
-VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
-PICTURES_IN_TARS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
 
 NO_ANIMAL = "no animal detected"
 MAX_FETCH_BYTES = 100_000_000
@@ -56,6 +56,8 @@ class Input:
     """The detector's word for what is in the box: ``animal``, ``person``, ``fish``."""
     place: tuple[float, float] | None = None
     """Latitude and longitude in degrees, if the list of photographs states them."""
+    notes: list[str] = field(default_factory=list, compare=False, repr=False)
+    """What loading it has found unusual about the file, such as a raw photograph read by its preview."""
 
 
 Photograph: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any] | Input
@@ -100,8 +102,8 @@ def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
     """Return the pictures in files, folders (recursively), patterns, tars, http(s) addresses and videos, each once.
 
     The order is as given. A file that does not exist, or a pattern without a match, stays in the list and fails when it
-    is loaded. A video gives one frame every ``every_s`` seconds, named ``clip.mp4#t=3.0``. Pictures in a tar are named
-    ``a.tar/name.jpg``.
+    is loaded. A video gives one frame every ``every_s`` seconds, named by its own time: ``clip.mp4#t=3.0``. Pictures in
+    a tar are named ``a.tar/name.jpg``, and ``a.tar/name.jpg#2`` where a name occurs twice.
     """
     found: dict[str, Input] = {}
     for word in words:
@@ -131,18 +133,29 @@ def list_images(inputs: Sequence[str]) -> list[Path]:
 
 def file_input(path: Path) -> Input:
     """Return the input of a file that holds one picture."""
-    return Input(name=str(path), path=path, load=lambda enough: decode(read_image_file(path), min_short_side=enough))
+    return _decoded_input(str(path), lambda: read_image_file(path), path)
 
 
 def bytes_input(name: str, data: bytes) -> Input:
     """Return the input of a file's bytes in memory."""
-    return Input(name=name, load=partial(_load_bytes, data))
+    return _decoded_input(name, lambda: _not_empty(data))
 
 
-def _load_bytes(data: bytes, enough: int | None) -> Picture:
+def _not_empty(data: bytes) -> bytes:
     if not data:
         raise ImageError("file is empty")
-    return decode(data, min_short_side=enough)
+    return data
+
+
+def _decoded_input(name: str, read: Callable[[], bytes], path: Path | None = None) -> Input:
+    """Return the input of a file whose bytes ``read`` returns."""
+    notes: list[str] = []
+
+    def load(enough: int | None) -> Picture:
+        notes.clear()
+        return decode(read(), min_short_side=enough, on_note=notes.append)
+
+    return Input(name=name, path=path, load=load, notes=notes)
 
 
 def find_input(name: str, box: Box | None = None) -> Input:
@@ -161,23 +174,9 @@ def find_input(name: str, box: Box | None = None) -> Input:
     return file_input(Path(name))
 
 
-def is_video(name: str | Path) -> bool:
-    """Tell whether a file is a video by its ending."""
-    return Path(name).suffix.lower() in VIDEOS
-
-
 def frame_input(path: Path, seconds: float) -> Input:
     """Return the input of the frame of a video at ``seconds``, named ``clip.mp4#t=seconds``."""
-    return Input(name=f"{path}#t={round(seconds, 3)}", path=path, load=partial(_load_at, path, seconds))
-
-
-def read_frame_rate(path: Path) -> float:
-    """Return the frames per second of a video; 0 if it cannot be read."""
-    video = cv2.VideoCapture(str(path))
-    try:
-        return max(0.0, float(video.get(cv2.CAP_PROP_FPS)))
-    finally:
-        video.release()
+    return Input(name=name_frames(path, [seconds])[0], path=path, load=partial(Frames(path, [seconds]).load, 0))
 
 
 def _of_paths(paths: Sequence[Path], every_s: float) -> Iterator[Input]:
@@ -185,7 +184,7 @@ def _of_paths(paths: Sequence[Path], every_s: float) -> Iterator[Input]:
         match path.suffix.lower():
             case ".tar":
                 yield from _in_tar(path)
-            case ending if ending in VIDEOS:
+            case _ if is_video(path):
                 yield from _in_video(path, every_s)
             case _:
                 yield file_input(path)
@@ -205,20 +204,19 @@ def _in_tar(path: Path) -> Iterator[Input]:
     try:
         if not path.exists():
             raise LinnaeaError("no such file")
+        n_named: Counter[str] = Counter()
         for member, offset, size in iter_members(path):
-            if Path(member).suffix.lower() in PICTURES_IN_TARS:
-                load = partial(_load_member, f"{path}::{offset}::{size}")
-                yield Input(name=f"{path}/{member}", load=load)
+            if not is_picture_member(member, read_location(f"{path}::{offset}::{min(size, 512)}")):
+                continue
+            n_named[member] += 1
+            again = f"#{n_named[member]}" if n_named[member] > 1 else ""
+            yield _decoded_input(f"{path}/{member}{again}", partial(read_location, f"{path}::{offset}::{size}"))
     except (LinnaeaError, OSError) as error:
         yield failing_input(str(path), str(error).removeprefix(f"{path}: "), path)
 
 
-def _load_member(location: str, enough: int | None) -> Picture:
-    return decode(read_location(location), min_short_side=enough)
-
-
 def _address(url: str) -> Input:
-    return Input(name=url, load=lambda enough: decode(_fetch(url), min_short_side=enough))
+    return _decoded_input(url, partial(_fetch, url))
 
 
 def _fetch(url: str) -> bytes:
@@ -228,31 +226,19 @@ def _fetch(url: str) -> bytes:
 
 
 def _in_video(path: Path, every_s: float) -> Iterator[Input]:
-    """Yield a frame every ``every_s`` seconds; each frame is sought by its time when it is loaded."""
-    video = cv2.VideoCapture(str(path))
+    """Yield a frame every ``every_s`` seconds, and what is lost of the video as inputs that fail."""
     try:
-        rate, n_frames = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        opened = video.isOpened()
-    finally:
-        video.release()
-    if not opened or rate <= 0 or n_frames <= 0:
-        yield failing_input(str(path), "no such file" if not path.exists() else "not a readable video", path)
+        listed = list_frames(path, every_s)
+    except ImageError as error:
+        yield failing_input(str(path), str(error), path)
         return
-    step = max(1, round(every_s * rate))
-    for number in range(0, n_frames, step):
-        yield frame_input(path, number / rate)
-
-
-def _load_at(path: Path, seconds: float, enough: int | None) -> Picture:
-    video = cv2.VideoCapture(str(path))
-    try:
-        video.set(cv2.CAP_PROP_POS_FRAMES, round(seconds * video.get(cv2.CAP_PROP_FPS)))
-        good, frame = video.read()
-    finally:
-        video.release()
-    if not good:
-        raise ImageError(f"the frame at {seconds:.1f} s cannot be read")
-    return np.ascontiguousarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    frames = Frames(path, [time for time, why in listed if not why])
+    numbers = itertools.count()
+    for name, (_, why) in zip(name_frames(path, [time for time, _ in listed]), listed, strict=True):
+        if why:
+            yield failing_input(name, why, path)
+        else:
+            yield Input(name=name, path=path, load=partial(frames.load, next(numbers)))
 
 
 def crop_input(whole: Input, number: int, box: Box) -> Input:

@@ -63,6 +63,8 @@ class Answer:
     """For a photograph without guesses, how close it came (see :meth:`Predictor.choose`)."""
     vector: NDArray[np.float32] | None = None
     """The photograph's unit vector ``[E]``."""
+    note: str = ""
+    """What is unusual about the file, such as a raw photograph that was read by its preview."""
 
     @property
     def name(self) -> str:
@@ -177,6 +179,7 @@ class Predictor:
                 score=score,
                 vector=vector,
                 prior="" if self.weights_of is None else _compare(was, guesses),
+                note="; ".join(dict.fromkeys(one.notes)),
             )
             for one, vector, (guesses, reason, score), (was, _, _) in zip(
                 judged.inputs, judged.image_BE, chosen, before, strict=True

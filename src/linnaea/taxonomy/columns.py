@@ -69,7 +69,8 @@ ANSWER_COLUMNS = (
 )
 """What ``predict`` writes: pybioclip's columns up to ``score``, ours after them.
 
-``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``. ``prior`` says, where there was
+``status`` is ``ok``, ``abstained`` or ``failed``; the last two come with a ``reason``. With ``ok``, a ``reason`` is a
+note on the file, such as a raw photograph that was read by its preview. ``prior`` says, where there was
 one, whether it ``changed`` the first answer or left it the ``same``. ``bbox``, of a detected part: left, top, width and
 height as shares of the picture; ``detection_confidence`` and ``detection_category``, its word for what is in the box,
 are the detector's.

@@ -7,29 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from linnaea.data.file_kinds import NOT_IMAGES
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.class_folders import FolderTree, add_lineage, read_class_folders
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
-
-NOT_IMAGES = {
-    ".txt",
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".md",
-    ".xml",
-    ".html",
-    ".yaml",
-    ".yml",
-    ".db",
-    ".ini",
-    ".parquet",
-}
-"""Endings of files that are skipped as not photographs; any other file is read, and rejected if broken."""
 
 
 def iter_files(root: Path) -> Iterator[Path]:

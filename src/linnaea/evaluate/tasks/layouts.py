@@ -13,8 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from linnaea.data.file_kinds import NOT_IMAGES
 from linnaea.data.sources import Record
-from linnaea.data.sources.folder import NOT_IMAGES, FolderSource, iter_files
+from linnaea.data.sources.folder import FolderSource, iter_files
 from linnaea.errors import LinnaeaError
 from linnaea.tables import need_columns, read_table
 from linnaea.taxonomy.ranks import RANK_LABELS

@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from linnaea.data.frames import is_video, read_frame_rate
 from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
-from linnaea.predict.inputs import NO_ANIMAL, is_video, read_frame_rate
+from linnaea.predict.inputs import NO_ANIMAL
 from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name
 
 _FRAME = re.compile(r"(.+)#t=(\d+(?:\.\d+)?(?:e-?\d+)?)")

@@ -59,6 +59,8 @@ def rows_of(answer: Answer) -> list[Row]:
     if not rows:
         score = None if answer.score is None else float(f"{answer.score:.7g}")
         rows = [make_empty_row(answer.input.name, answer.status, answer.reason) | {"score": score}]
+    if answer.note:
+        rows = [row | {"reason": printable("; ".join(filter(None, (row["reason"], answer.note))))} for row in rows]
     seen = {"detection_confidence": answer.input.detection_confidence, "detection_category": answer.input.category}
     return [row | {"prior": answer.prior, "bbox": box} | seen for row in rows]
 

@@ -1,0 +1,251 @@
+"""TIFFs of microscopes, scanners and cameras, read by their tags with tifffile.
+
+Pillow reads TIFFs of 8 bits. It reads more bits as the upper 8 or by planes as if they were one, and of several
+channels the first. Such files are read here, or refused with a reason.
+"""
+
+import io
+import math
+import re
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, PREDICTOR, TiffFile, TiffFileError, TiffPage
+
+from linnaea.data.colours import to_srgb
+from linnaea.data.depth import range_of, to_bytes
+from linnaea.data.picture import ImageError, OnNote, Picture, check_size
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_DNG_VERSION, _MAX_SAMPLE, _SMAX_SAMPLE, _PROFILE, _ORIENTATION = 50706, 281, 341, 34675, 274
+_RAW_PHOTOMETRIC = {PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW}
+_RAW_COMPRESSION = {32767, 32769, 34713, 65535}  # Sony, Epson and Samsung, Nikon, Pentax
+_REDUCED, _MASK = 1, 4
+_BY_LIBTIFF = {COMPRESSION.LZW: 5, COMPRESSION.ZSTD: 50000}
+"""Compressions of bytes that tifffile leaves to a package of 26 MB."""
+_UNASSOCIATED, _ASSOCIATED = 2, 1
+
+
+def read_tiff(data: bytes, max_pixels: int | None, on_note: OnNote) -> tuple[Picture, int] | int:
+    """Return the picture of a TIFF with its orientation, or the number of the page that Pillow reads rightly.
+
+    Raises:
+        ImageError: the file has several channels, a kind of samples that is not light, or is broken.
+    """
+    try:
+        with TiffFile(io.BytesIO(data), name="") as tiff:
+            number, page = _choose_page(tiff)
+            _check_channels(tiff, page)
+            if (n_pages := _n_pages(tiff, number, page)) > 1:
+                on_note(f"the first of {n_pages} pictures in the file")
+            check_size(page.imagewidth, page.imagelength, max_pixels)
+            _check_bands(page, on_note)
+            if page.bitspersample <= 8 and page.sampleformat == 1:
+                return number
+            if page.photometric == PHOTOMETRIC.PALETTE or page.bitspersample not in (16, 32, 64):
+                return number
+            _check_whole(page, len(data))
+            samples = page.asarray() if page.compression not in _BY_LIBTIFF else _read_by_libtiff(data, number, page)
+            picture = _to_picture(page, samples, _stated_range(tiff, page), on_note)
+            tag = page.tags.get(_ORIENTATION)
+            return picture, int(tag.value) if tag and isinstance(tag.value, int) else 0
+    except (ImageError, MemoryError):
+        raise
+    except TiffFileError as error:
+        raise ImageError(f"image is broken: {error} (TIFF)") from error
+    except Exception as error:  # tifffile raises many kinds on broken files and on what it does not read
+        raise ImageError(f"this TIFF cannot be read: {' '.join(str(error).split())[:150]}") from error
+
+
+def is_raw_tiff(data: bytes) -> bool:
+    """Return whether a TIFF holds a camera's raw samples (DNG, NEF, ARW ...), of which Pillow reads a thumbnail."""
+    try:
+        with TiffFile(io.BytesIO(data), name="") as tiff:
+            first = tiff.pages[0]
+            pages = [first, *(first.pages or ())][:16]
+            return any(_is_raw(page) for page in pages)
+    except Exception:
+        return False
+
+
+def raw_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of the raw picture in a TIFF-like raw file; zeros if not known."""
+    try:
+        with TiffFile(io.BytesIO(data), name="") as tiff:
+            pages = [page for first in tiff.pages for page in (first, *(first.pages or ()))][:16]
+            sizes = [(page.imagewidth, page.imagelength) for page in pages if isinstance(page, TiffPage)]
+            return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    except Exception:
+        return 0, 0
+
+
+def _is_raw(page: Any) -> bool:
+    return (
+        page.photometric in _RAW_PHOTOMETRIC or _DNG_VERSION in page.tags or page.compression in (34713, 32767, 65535)
+    )
+
+
+def _choose_page(tiff: TiffFile) -> tuple[int, TiffPage]:
+    """Return the first page that is a whole picture and not a thumbnail or a mask, with its number."""
+    for number, page in enumerate(tiff.pages):
+        whole = page if isinstance(page, TiffPage) else page.aspage()
+        if not whole.subfiletype & (_REDUCED | _MASK):
+            return number, whole
+    first = tiff.pages[0]
+    return 0, first if isinstance(first, TiffPage) else first.aspage()
+
+
+def _n_pages(tiff: TiffFile, number: int, page: TiffPage) -> int:
+    """Return the number of pictures of the same size in the file: pages, layers of a stack, times."""
+    if tiff.is_imagej or tiff.is_ome:
+        sizes = tiff.series[0].sizes
+        return math.prod(n for axis, n in sizes.items() if axis not in ("width", "height", "sample", "channel"))
+    try:
+        following: Any = tiff.pages[number + 1]
+    except IndexError:
+        return 1
+    alike = following.shape == page.shape and not int(following.subfiletype) & (_REDUCED | _MASK)
+    return len(tiff.pages) if alike else 1
+
+
+def _check_channels(tiff: TiffFile, page: TiffPage) -> None:
+    """Refuse files whose colours lie in several pages, as microscopes write them.
+
+    Raises:
+        ImageError: the file has several channels.
+    """
+    if page.imagedepth > 1:
+        raise ImageError(f"a volume of {page.imagedepth} layers, not a picture (TIFF); export one layer as RGB")
+    if not (tiff.is_imagej or tiff.is_ome or tiff.is_lsm or tiff.is_stk or tiff.is_fluoview or tiff.is_micromanager):
+        return
+    sizes = tiff.series[0].sizes
+    if (n_channels := sizes.get("channel", 1)) > 1:
+        kind = "OME" if tiff.is_ome else "ImageJ" if tiff.is_imagej else "microscope"
+        raise ImageError(
+            f"several channels ({n_channels}) of a microscope, not a picture ({kind} TIFF); export it as RGB"
+        )
+
+
+def _check_bands(page: TiffPage, on_note: OnNote) -> None:
+    """Refuse pictures of bands that are no colours, and tell of a band besides red, green and blue.
+
+    Raises:
+        ImageError: the bands have no stated colours.
+    """
+    n_bands = page.samplesperpixel
+    if page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE) and n_bands > 2:
+        raise ImageError(f"{n_bands} bands, not a picture (TIFF); export three of them as RGB")
+    n_others = n_bands - 3 - (_alpha(page, n_bands - 3) is not None)
+    if page.photometric == PHOTOMETRIC.RGB and n_others > 0:
+        on_note(f"read from the bands red, green and blue; {n_others} more left out")
+
+
+def _check_whole(page: TiffPage, n_bytes: int) -> None:
+    ends = [at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    is_short = len(page.dataoffsets) != len(page.databytecounts) or 0 in page.databytecounts
+    if is_short or not ends or max(ends) > n_bytes:
+        raise ImageError("image is truncated (TIFF)")
+
+
+def _stated_range(tiff: TiffFile, page: TiffPage) -> tuple[float, float]:
+    """Return the values of black and white that the file states, zeros if it states none."""
+    if tiff.is_imagej and (facts := tiff.imagej_metadata):
+        low, top = (float(facts.get(name, 0) or 0) for name in ("min", "max"))
+        if top > low >= 0:
+            return low, top
+    if tiff.is_ome and (found := re.search(r'SignificantBits="(\d+)"', tiff.ome_metadata or "")):
+        return 0, 2.0 ** int(found[1]) - 1
+    stated = [page.tags[tag].value for tag in (_MAX_SAMPLE, _SMAX_SAMPLE) if tag in page.tags]
+    return 0, max((_largest(value) for value in stated), default=0)
+
+
+def _largest(value: Any) -> float:
+    return float(max(value)) if isinstance(value, Sequence) else float(value)
+
+
+def _to_picture(page: TiffPage, samples: NDArray[Any], stated: tuple[float, float], on_note: OnNote) -> Picture:
+    """Return RGB in 8 bits from the samples of a page, ``[H, W]``, ``[H, W, S]`` or ``[S, H, W]``."""
+    if page.axes.startswith("S"):
+        samples = np.moveaxis(samples, 0, -1)
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    colour: Any = page.photometric
+    n_colours = {PHOTOMETRIC.MINISWHITE: 1, PHOTOMETRIC.MINISBLACK: 1, PHOTOMETRIC.RGB: 3, PHOTOMETRIC.SEPARATED: 4}
+    n_expected = n_colours.get(colour, 0)
+    if not n_expected or samples.shape[-1] < n_expected:
+        raise ImageError(f"the colours of this TIFF are not read ({getattr(colour, 'name', colour)}, 16 bits or more)")
+    alpha = _alpha(page, samples.shape[-1] - n_expected)
+    low, top = stated
+    light = samples[..., :n_expected]
+    values = to_bytes(light, stated_top=top, low=low, on_note=on_note)
+    white = top if low else range_of(light, top)
+    if colour == PHOTOMETRIC.MINISWHITE:
+        values = 255 - values
+    image = Image.fromarray(values[..., 0] if n_expected == 1 else values, "CMYK" if n_expected == 4 else None)
+    profile = page.tags[_PROFILE].value if _PROFILE in page.tags else b""
+    rgb = image.convert("RGB") if n_expected == 1 else to_srgb(image, profile)
+    if alpha is None:
+        return np.asarray(rgb, np.uint8)
+    return _on_white(np.asarray(rgb), samples[..., n_expected] / white, associated=alpha == _ASSOCIATED)
+
+
+def _alpha(page: TiffPage, n_extra: int) -> int | None:
+    """Return the kind of the first extra sample if it is transparency."""
+    kinds = [int(kind) for kind in page.extrasamples or ()]
+    return kinds[0] if n_extra and kinds and kinds[0] in (_ASSOCIATED, _UNASSOCIATED) else None
+
+
+def _on_white(rgb: NDArray[np.uint8], alpha: NDArray[Any], *, associated: bool) -> Picture:
+    share = alpha.clip(0, 1)[..., None]
+    front = rgb if associated else rgb * share
+    return np.asarray((front + 255 * (1 - share)).clip(0, 255).round(), np.uint8)
+
+
+def _read_by_libtiff(data: bytes, number: int, page: TiffPage) -> NDArray[Any]:
+    """Return the samples of a page whose compression tifffile leaves to another package.
+
+    Each strip or tile is unpacked by libtiff as a row of bytes; tifffile then reads the page as if not compressed.
+    """
+    code = _BY_LIBTIFF[COMPRESSION(page.compression)]
+    places = enumerate(zip(page.dataoffsets, page.databytecounts, strict=True))
+    strips = [_unpack_strip(data[at : at + size], code, page, number) for number, (at, size) in places]
+    with TiffFile(io.BytesIO(data + b"".join(strips)), name="") as tiff:
+        whole: Any = tiff.pages[number]
+        sizes = [len(strip) for strip in strips]
+        whole.dataoffsets = tuple(len(data) + sum(sizes[:place]) for place in range(len(sizes)))
+        whole.databytecounts, whole.compression, whole.predictor = tuple(sizes), COMPRESSION.NONE, PREDICTOR.NONE
+        return np.asarray(whole.asarray())
+
+
+def _unpack_strip(strip: bytes, code: int, page: TiffPage, number: int) -> bytes:
+    """Return the bytes of a strip or tile, with differences (predictor 2) summed up along the rows."""
+    n_samples = 1 if page.planarconfig == PLANARCONFIG.SEPARATE else page.samplesperpixel
+    rows, width = page.tilelength, page.tilewidth
+    if not page.is_tiled:
+        n_strips = -(-page.imagelength // page.rowsperstrip)
+        width = page.imagewidth
+        rows = min(page.rowsperstrip, page.imagelength - number % n_strips * page.rowsperstrip)
+    content = _unpack(strip, code, page.bitspersample // 8 * n_samples * rows * width)
+    if page.predictor not in (PREDICTOR.NONE, PREDICTOR.HORIZONTAL):
+        raise ImageError("this TIFF cannot be read: differences of floating point; save it without compression")
+    if page.predictor == PREDICTOR.NONE:
+        return content
+    kind = np.dtype(f"{page.parent.byteorder}u{page.bitspersample // 8}")
+    steps = np.frombuffer(content, kind).reshape(rows, width, n_samples)
+    return steps.cumsum(axis=1, dtype=kind.newbyteorder("=")).astype(kind).tobytes()
+
+
+def _unpack(strip: bytes, compression: int, n_bytes: int) -> bytes:
+    """Return the bytes of a strip, which is put into a TIFF of one grey row."""
+    entries = [(256, 4, n_bytes), (257, 4, 1), (258, 3, 8), (259, 3, compression), (262, 3, 1), (273, 4, 0),
+               (277, 3, 1), (278, 4, 1), (279, 4, len(strip))]  # fmt: skip
+    start = 8 + 2 + 12 * len(entries) + 4
+    entries[5] = (273, 4, start)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    head += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries) + bytes(4)
+    with Image.open(io.BytesIO(head + strip)) as image:
+        return image.tobytes()
