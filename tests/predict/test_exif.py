@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from linnaea.predict.priors import Place, place_of_photograph, time_of_photograph
+from linnaea.data.exif import Taken, read_taken
+
+NOON = "2024:06:01 12:30:05"
 
 
 def test_a_photograph_may_say_where_it_was_taken(tmp_path: Path) -> None:
@@ -20,12 +22,30 @@ def test_a_photograph_may_say_where_it_was_taken(tmp_path: Path) -> None:
     gps[GPS.GPSLongitudeRef], gps[GPS.GPSLongitude] = "E", (151.0, 12.0, 0.0)
     image.save(tmp_path / "where.jpg", exif=exif)
     image.save(tmp_path / "nowhere.jpg")
-    assert place_of_photograph(tmp_path / "where.jpg") == Place(lat=-33.51, lon=151.2, month=6)
-    assert place_of_photograph(tmp_path / "nowhere.jpg") is None
-    assert place_of_photograph(tmp_path / "missing.jpg") is None
+    where = read_taken(tmp_path / "where.jpg")
+    assert (where.position, where.month) == ((-33.51, 151.2), 6)
+    assert read_taken((tmp_path / "where.jpg").read_bytes()) == where
+    assert read_taken(tmp_path / "nowhere.jpg").position is None
+    assert read_taken(tmp_path / "missing.jpg") == Taken()
 
 
-NOON = "2024:06:01 12:30:05"
+def test_each_fact_stands_by_itself(tmp_path: Path) -> None:
+    """A date without a position, a position without a date, and a receiver without a fix."""
+    for name, date, position in (("date", NOON, None), ("place", "", (52.0, 13.0)), ("zeros", NOON, (0.0, 0.0))):
+        image = Image.new("RGB", (8, 8))
+        exif = image.getexif()
+        if date:
+            exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = date
+        if position:
+            gps = exif.get_ifd(IFD.GPSInfo)
+            gps[GPS.GPSLatitude], gps[GPS.GPSLongitude] = ((degrees, 0.0, 0.0) for degrees in position)
+            gps[GPS.GPSLatitudeRef], gps[GPS.GPSLongitudeRef] = "N", "E"
+        image.save(tmp_path / f"{name}.jpg", exif=exif)
+    found = [read_taken(tmp_path / f"{name}.jpg") for name in ("date", "place", "zeros")]
+    assert [(one.position, one.month) for one in found] == [(None, 6), ((52.0, 13.0), 0), (None, 6)]
+    assert found[0].clock == datetime(2024, 6, 1, 12, 30, 5)
+
+
 EAST_2 = timezone(timedelta(hours=2))
 
 
@@ -50,7 +70,7 @@ def test_a_moment_needs_its_offset(
     exif.get_ifd(IFD.Exif).update(camera)
     exif.get_ifd(IFD.GPSInfo).update(satellites)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
-    moment = time_of_photograph(tmp_path / "a.jpg")
+    moment = read_taken(tmp_path / "a.jpg").moment
     assert moment == expected
     if expected and moment:
         assert moment.isoformat() == expected.isoformat()
@@ -58,5 +78,5 @@ def test_a_moment_needs_its_offset(
 
 def test_what_is_no_photograph_has_no_time(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    assert time_of_photograph(tmp_path / "a.jpg") is None
-    assert time_of_photograph(tmp_path / "missing.jpg") is None
+    assert read_taken(tmp_path / "a.jpg").moment is None
+    assert read_taken(tmp_path / "missing.jpg").moment is None

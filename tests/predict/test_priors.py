@@ -9,16 +9,22 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict import priors
+from linnaea.predict.inputs import Input, iter_inputs
 from linnaea.predict.labels import LabelBank
-from linnaea.predict.priors import Place, Regions, apply_prior, make_regions, read_weights
+from linnaea.predict.priors import Place, Regions, apply_prior, make_regions, read_prior, read_weights
+from linnaea.predict.restrict import Among
 from linnaea.taxonomy.taxon import Taxon
 
 TAXA = [Taxon.of(genus="Parus", species="major"), Taxon.of(genus="Parus", species="minor"),
         Taxon.of(genus="Pica", species="pica", common_name="Magpie")]  # fmt: skip
+
+BERLIN, TOKYO = (52.5, 13.0), (35.5, 139.5)
 
 
 @pytest.fixture
@@ -127,3 +133,88 @@ def test_what_is_no_file_of_regions_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_text("species,lat\nPica pica,3\n")
     with pytest.raises(UsageError, match="no column 'decimalLatitude'"):
         make_regions(tmp_path / "o.csv", tmp_path / "r.parquet")
+
+
+def take_photograph(path: Path, *, date: str = "", position: tuple[float, float] | None = None) -> Input:
+    image = Image.new("RGB", (8, 8))
+    exif = image.getexif()
+    if date:
+        exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = date
+    if position:
+        gps = exif.get_ifd(IFD.GPSInfo)
+        for axis, side, degrees in ((GPS.GPSLatitude, GPS.GPSLatitudeRef, position[0]),
+                                    (GPS.GPSLongitude, GPS.GPSLongitudeRef, position[1])):  # fmt: skip
+            gps[axis], gps[side] = (abs(degrees), 0.0, 0.0), ("N" if axis == GPS.GPSLatitude else "E")
+    image.save(path, exif=exif)
+    (found,) = iter_inputs(path)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("date", "position", "given_date", "given_place", "expected"),
+    [
+        ("2024:05:03 08:00:00", None, "", TOKYO, (TOKYO, 5)),  # its date goes with the place of the options
+        ("", TOKYO, "2024-05", None, (TOKYO, 5)),  # its place goes with the date of the options
+        ("2024:05:03 08:00:00", None, "2024-12-01", TOKYO, (TOKYO, 5)),  # what the photograph says comes first
+        ("2024:05:03 08:00:00", TOKYO, "2024-12-01", BERLIN, (TOKYO, 5)),
+        ("", None, "2024-12-01", TOKYO, (TOKYO, 12)),
+        ("2024:05:03 08:00:00", None, "2024-05", None, None),  # no place at all
+        ("", (0.0, 0.0), "2024-05", TOKYO, (TOKYO, 5)),  # a receiver without a fix
+    ],
+)  # fmt: skip
+def test_what_the_photograph_says_comes_first_each_fact_by_itself(
+    bank: LabelBank, occurrences: Path, tmp_path: Path, date: str, position: tuple[float, float] | None,
+    given_date: str, given_place: tuple[float, float] | None, expected: tuple[tuple[float, float], int] | None,
+) -> None:  # fmt: skip
+    make_regions(occurrences, tmp_path / "r.parquet")
+    lat, lon = given_place or (None, None)
+    among = Among(prior=tmp_path / "r.parquet", lat=lat, lon=lon, date=given_date)
+    weights_of = read_prior(bank, among, lambda line: None)
+    assert weights_of is not None
+    found = weights_of(take_photograph(tmp_path / "p.jpg", date=date, position=position)).tolist()
+    if expected is None:
+        assert found == [1, 1, 1]
+    else:
+        (lat, lon), month = expected
+        place = Place(lat=lat, lon=lon, month=month)
+        assert found == Regions.open(tmp_path / "r.parquet").weights(bank, place).tolist()
+
+
+SPARROWS = [Taxon.of(genus="Centronyx", species="henslowii"), Taxon.of(genus="Passer", species="domesticus")]
+
+
+@pytest.fixture
+def sparrows(tmp_path: Path) -> tuple[LabelBank, Path, Path]:
+    """Labels of today, regions under names of yesterday (one with its author), and a checklist that knows both."""
+    rows = ["Ammodramus henslowii\t40\t-80\t6"] * 300 + ["Passer domesticus (Linnaeus, 1758)\t40\t-80\t6"] * 100
+    rows += ["Passer domesticus\t10\t20\t6"] * 400 + ["Corvus corax\t40\t-80\t6"] * 200
+    (tmp_path / "o.tsv").write_text("\n".join(["species\tdecimalLatitude\tdecimalLongitude\tmonth", *rows]) + "\n")
+    make_regions(tmp_path / "o.tsv", tmp_path / "r.parquet")
+    (tmp_path / "list.csv").write_text(
+        "scientificName,taxonomicStatus,acceptedNameUsage,taxonRank,genus\n"
+        "Centronyx henslowii,accepted,,species,Centronyx\nPasser domesticus,accepted,,species,Passer\n"
+        "Corvus corax,accepted,,species,Corvus\nAmmodramus henslowii,synonym,Centronyx henslowii,species,Ammodramus\n"
+    )
+    bank = LabelBank(make_taxa_table(SPARROWS), np.eye(2, dtype=np.float32), {})
+    return bank, tmp_path / "r.parquet", tmp_path / "list.csv"
+
+
+def test_a_region_knows_old_names_and_authors(sparrows: tuple[LabelBank, Path, Path], tmp_path: Path) -> None:
+    bank, regions, checklist = sparrows
+    told: list[str] = []
+    among = Among(prior=regions, checklists=(str(checklist),), lat=40.0, lon=-80.0)
+    weights_of = read_prior(bank, among, told.append)
+    assert weights_of is not None
+    henslow, house = weights_of(take_photograph(tmp_path / "p.jpg")).tolist()
+    assert henslow > 1 > house, "the commonest bird of the place is likelier there"
+    assert henslow == pytest.approx((300 / 0.3 + 200) / 800)
+    assert house == pytest.approx((100 / 0.5 + 200) / 800)
+    assert any("1 of 4 names (20.0% of the records) are not among the labels" in line for line in told)
+    assert any("Corvus corax" in line for line in told)
+
+
+def test_a_strict_prior_of_regions_is_strict(sparrows: tuple[LabelBank, Path, Path]) -> None:
+    bank, regions, checklist = sparrows
+    among = Among(prior=regions, checklists=(str(checklist),), lat=40.0, lon=-80.0, strict=True)
+    with pytest.raises(LinnaeaError, match="1 names are not among the labels"):
+        read_prior(bank, among, lambda line: None)

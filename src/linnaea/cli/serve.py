@@ -79,7 +79,8 @@ def serve(options: Serve) -> int:
         from linnaea.serve.connections import make_config
     except ImportError as error:
         raise LinnaeaError(f"serving needs more packages ({error.name}): pip install 'linnaea[serve]'") from error
-    from linnaea.predict.priors import Regions
+    from linnaea.predict.priors import open_regions
+    from linnaea.predict.restrict import Among
     from linnaea.predict.session import open_model
     from linnaea.serve.service import Limits
 
@@ -98,7 +99,7 @@ def serve(options: Serve) -> int:
     # A thread gives up the interpreter when another has waited this long. At the default of 5 ms the model would wait
     # for the network at each of its hundreds of operations.
     sys.setswitchinterval(0.0005)
-    regions = Regions.open(options.regions) if options.regions else None
+    regions = open_regions(options.regions, predictor.bank, Among(), say) if options.regions else None
     app = make_app(predictor, limits=limits, regions=regions, access=access)
     say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{options.port}")
     if not is_loopback(options.host):

@@ -66,7 +66,7 @@ def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
             Section(
                 "Ranks", [Table(statistics.by_rank, percent=["share"], caption="names: distinct taxa at the rank")]
             ),
-            Section("Splits", [Table(statistics.by_split)]),
+            Section("Splits", [Table(statistics.by_split), Text(_copies(manifest))]),
             Section("Sizes", [Table(statistics.sizes, "Quantiles: pixels, and bytes of the stored JPEG.")]),
             Section("Rejects", _rejects(dataset.directory, reasons)),
         ],
@@ -251,9 +251,21 @@ def _duplicates(manifest: Mapping[str, Any]) -> str:
     rule = manifest["options"].get("duplicates") or {}
     looked_for = any(rule.get(kind, "keep") != "keep" for kind in ("exact", "near"))
     said = f"Copies were handled by this rule: `{rule}`." if looked_for else "Copies were not searched for."
-    if n_names := manifest.get("copies", {}).get("near copies under different names", 0):
-        said += f" {n_names:,} near copies have different names; they are kept, those of one picture in one group."
-    return f"{said} Labels are as accurate as in the sources."
+    return f"{said} {_copies(manifest)} Labels are as accurate as in the sources."
+
+
+def _copies(manifest: Mapping[str, Any]) -> str:
+    """Say what a split keeps together: bursts, and copies under different names."""
+    bursts, copies = manifest.get("bursts", {}), manifest.get("copies", {})
+    said = []
+    if bursts:
+        said.append(
+            f"{bursts['photographs']:,} photographs are of {bursts['groups']:,} bursts (near copies, shots of one camera"
+            " within a minute, numbered folders below a class); each burst is in one split."
+        )
+    if n_names := copies.get("near copies under different names", 0):
+        said.append(f"{n_names:,} near copies have different names; they are kept, those of one picture in one group.")
+    return " ".join(said) or "Bursts were not searched for."
 
 
 def _collection(manifest: Mapping[str, Any]) -> dict[str, str]:

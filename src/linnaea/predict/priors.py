@@ -4,11 +4,8 @@ A prior is a boost, not a filter. It multiplies probabilities by weights above z
 picture wins against any place.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,8 @@ import polars as pl
 from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import GPS, IFD, Base
 
+from linnaea.data.exif import Taken, read_taken
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
@@ -29,6 +25,7 @@ from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
 from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
+from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.row import read_binomials, tidy_names
 
 EVERY_OTHER = "*"
@@ -78,7 +75,7 @@ def read_prior(
         return None
     path = Path(among.prior)
     if path.suffix.lower() == ".parquet" and not has_weights(path):
-        return _weights_by_place(bank, Regions.open(path), _place_of(among))
+        return _weights_by_place(bank, open_regions(path, bank, among, tell), _given(among))
     weights, unknown = read_weights(path, bank, lambda: load_resolver(among.checklists))
     tell_unknown(path, unknown, tell)
     if unknown and among.strict:
@@ -86,10 +83,36 @@ def read_prior(
     return lambda one: weights
 
 
-def _weights_by_place(
-    bank: LabelBank, regions: "Regions", given: "Place | None"
-) -> Callable[[Input], NDArray[np.float32]]:
-    """Return the weights for the place that a photograph's EXIF states, else for the ``given`` place."""
+def open_regions(path: Path, bank: LabelBank, among: Among, tell: Callable[[str], None]) -> "Regions":
+    """Open a file of regions under the names of the bank; its names are read as those of any list.
+
+    Names that no label has keep counting as records of other taxa; ``tell`` is called with them and their number.
+
+    Raises:
+        LinnaeaError: the file is not a file of regions, or, if strict, a name of it is not among the labels.
+    """
+    counts = Regions.open(path).counts
+    totals = (
+        counts.group_by("scientific_name").agg(pl.col("n").sum()).sort("n", "scientific_name", descending=[True, False])
+    )
+    found = find_names(bank, totals["scientific_name"], lambda: load_resolver(among.checklists))
+    unknown = {one.name for one in found.unknown}
+    if unknown:
+        share = sum(totals.filter(pl.col("scientific_name").is_in(unknown))["n"]) / sum(totals["n"])
+        of_all = f"{len(unknown):,} of {totals.height:,} names ({share:.1%} of the records)"
+        tell(f"{path}: {of_all} are not among the labels")
+        tell_unknown(path, found.unknown, tell)
+        if among.strict:
+            raise LinnaeaError(f"{path}: {len(unknown)} names are not among the labels")
+    species = found.table.filter(pl.col("rank") == int(Rank.SPECIES)).select("name", "row").unique()
+    named = species.select("name", label=bank.taxa["scientific_name"].gather(species["row"])).unique()
+    renamed = counts.join(named, left_on="scientific_name", right_on="name", how="left")
+    name = pl.coalesce("label", "scientific_name").alias("scientific_name")
+    return Regions(renamed.with_columns(name).select(*REGION_SCHEMA))
+
+
+def _weights_by_place(bank: LabelBank, regions: "Regions", given: Taken) -> Callable[[Input], NDArray[np.float32]]:
+    """Return the weights for the place and month that a photograph states; ``given`` fills in what it does not."""
     no_weights = np.ones(len(bank), np.float32)
 
     @lru_cache(maxsize=16)
@@ -97,24 +120,26 @@ def _weights_by_place(
         return regions.weights(bank, place)
 
     def weights_of(one: Input) -> NDArray[np.float32]:
-        place = (place_of_photograph(one.path) if one.path else None) or given
-        if one.place is not None:
-            place = Place(lat=one.place[0], lon=one.place[1], month=0 if place is None else place.month)
-        return no_weights if place is None else weights_at(place)
+        taken = read_taken(one.path) if one.path else Taken()
+        position = one.place or taken.position or given.position
+        if position is None:
+            return no_weights
+        return weights_at(Place(lat=position[0], lon=position[1], month=taken.month or given.month))
 
     return weights_of
 
 
-def _place_of(among: Among) -> "Place | None":
+def _given(among: Among) -> Taken:
     if (among.lat is None) != (among.lon is None):
         raise UsageError("give --lat and --lon together")
     month = _month_of(among.date)
     if among.lat is None or among.lon is None:
-        return None
+        return Taken(month=month)
     try:
-        return Place(lat=among.lat, lon=among.lon, month=month)
+        place = Place(lat=among.lat, lon=among.lon, month=month)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return Taken(position=(place.lat, place.lon), month=month)
 
 
 def _month_of(date: str) -> int:
@@ -304,65 +329,3 @@ def _is_presence(columns: Sequence[str]) -> pl.Expr:
     none_seen = cells("individualCount").str.contains(r"^0+(\.0*)?$") & (cells("occurrenceStatus") == "")
     is_fossil = cells("basisOfRecord").str.contains("fossil")
     return ~(cells("occurrenceStatus").str.starts_with("absen") | none_seen | is_fossil)
-
-
-_UNREADABLE = (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError)
-"""The exceptions that a reader raises on EXIF of some cameras and editors."""
-
-
-def place_of_photograph(path: Path) -> Place | None:
-    """Return position and month (0 if there is no date), or ``None`` if the photograph does not state a position."""
-    try:
-        exif, gps = _read(path)
-        lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
-                    ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))  # fmt: skip
-        taken = _date_in(exif)
-        month = int(taken[5:7]) if taken[5:7].isdigit() else 0
-        return Place(lat=lat, lon=lon, month=month if month <= 12 else 0)
-    except _UNREADABLE:
-        return None
-
-
-def time_of_photograph(path: Path) -> datetime | None:
-    """Return the time with its UTC offset, or ``None`` if the photograph does not state both.
-
-    The camera's clock is used if the camera wrote its offset (EXIF 2.31, OffsetTimeOriginal), else the GPS time.
-    """
-    try:
-        exif, gps = _read(path)
-    except _UNREADABLE:
-        return None
-    offset = str(exif.get(Base.OffsetTimeOriginal) or "").strip("\0 ")
-    if re.fullmatch(r"[+-]\d\d:\d\d", offset):
-        with suppress(*_UNREADABLE):
-            return datetime.strptime(_date_in(exif) + offset, "%Y:%m:%d %H:%M:%S%z")
-    with suppress(*_UNREADABLE):
-        day = datetime.strptime(str(gps[GPS.GPSDateStamp]).strip("\0 "), "%Y:%m:%d")
-        hour, minute, second = (int(float(part)) for part in gps[GPS.GPSTimeStamp])
-        return day.replace(hour=hour, minute=minute, second=second, tzinfo=UTC)
-    return None
-
-
-def clock_of_photograph(path: Path) -> datetime | None:
-    """Return the time of the camera's clock, without an offset from UTC; ``None`` if the photograph states none."""
-    with suppress(*_UNREADABLE):
-        exif, _ = _read(path)
-        return datetime.strptime(_date_in(exif), "%Y:%m:%d %H:%M:%S")
-    return None
-
-
-def _read(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Return the tags of the main and EXIF directories, whose numbers do not overlap, and the tags of GPS."""
-    with Image.open(path) as image:
-        exif = image.getexif()
-    return {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)
-
-
-def _date_in(exif: dict[int, Any]) -> str:
-    return str(exif.get(Base.DateTimeOriginal) or exif.get(Base.DateTime) or "").strip("\0 ")
-
-
-def _degrees(parts: Any, side: str) -> float:
-    degrees, minutes, seconds = (float(part) for part in parts)
-    value = degrees + minutes / 60 + seconds / 3600
-    return -value if side.upper() in ("S", "W") else value

@@ -81,7 +81,7 @@ class Among:
     lon: float | None = None
     """Degrees east."""
     date: str = ""
-    """YYYY-MM-DD or YYYY-MM."""
+    """YYYY-MM-DD or YYYY-MM, for photographs that do not state when they were taken."""
 
 
 def restrict(bank: LabelBank, among: Among, tell: Callable[[str], None]) -> LabelBank:

@@ -270,6 +270,8 @@ def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
 def _place(lat: float | None, lon: float | None, month: int, regions: Regions | None) -> Place | None:
     if (lat is None) != (lon is None):
         raise HTTPException(422, "give lat and lon together")
+    if month and lat is None:
+        raise HTTPException(422, "month needs lat and lon; without a place it says nothing")
     if lat is None or lon is None:
         return None
     if regions is None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from linnaea import __version__
+from linnaea.data.exif import read_taken
 from linnaea.data.sources.folder import find_in_checklist
 from linnaea.errors import UsageError
 from linnaea.predict.detections import NOT_NAMED, Kind, kind_of
 from linnaea.predict.inputs import NO_ANIMAL
 from linnaea.predict.outputs.files import Context, file_of, is_person
 from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
-from linnaea.predict.priors import clock_of_photograph, time_of_photograph
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 OBSERVATION_COLUMNS = (
@@ -125,10 +125,10 @@ def moment_of(path: Path, zone: tzinfo | None) -> tuple[str, str]:
     A time without an offset is read in ``zone``. An hour that occurs twice is read as its first occurrence, and an hour
     that does not exist with the offset before the change.
     """
-    taken = time_of_photograph(path)
-    if taken is not None or zone is None:
-        return ("" if taken is None else taken.isoformat(timespec="seconds")), ""
-    clock = clock_of_photograph(path)
+    taken = read_taken(path)
+    if taken.moment is not None or zone is None:
+        return ("" if taken.moment is None else taken.moment.isoformat(timespec="seconds")), ""
+    clock = taken.clock
     if clock is None:
         return "", ""
     first, second = (clock.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
