@@ -260,8 +260,8 @@ def _copies(manifest: Mapping[str, Any]) -> str:
     said = []
     if bursts:
         said.append(
-            f"{bursts['photographs']:,} photographs are of {bursts['groups']:,} bursts (near copies, shots of one camera"
-            " within a minute, numbered folders below a class); each burst is in one split."
+            f"{bursts['photographs']:,} photographs are of {bursts['groups']:,} bursts (near copies, shots of one"
+            " camera within a minute, numbered folders below a class); each burst is in one split."
         )
     if n_names := copies.get("near copies under different names", 0):
         said.append(f"{n_names:,} near copies have different names; they are kept, those of one picture in one group.")
