@@ -73,6 +73,8 @@ class Predict:
     detections: Path | None = None
     """A file of MegaDetector, of another detector in its format, or of SpeciesNet; each detected animal in the
     photographs of the folder IMAGES is answered by itself."""
+    detector: Path | None = None
+    """Weights of a MegaDetector (.pt), to be run first (needs the extra detector)."""
     detection_threshold: float | None = None
     """Lowest confidence of a detection. Default: the one that the file states, else that of its detector, else 0.2."""
     animal_categories: tuple[str, ...] = ()
@@ -118,6 +120,10 @@ class Predict:
             raise ValueError("--bins cannot be combined with --labels, --rank, --species-list or --prior")
         if self.detection_threshold is not None and not 0 <= self.detection_threshold <= 1:
             raise ValueError("--detection-threshold must be between 0 and 1")
+        if self.detections is not None and self.detector is not None:
+            raise ValueError("give --detections, what a detector found, or --detector, to run one, but not both")
+        if self.animal_categories and self.detections is None:
+            raise ValueError("--animal-categories needs --detections")
         if self.detections is not None and len(self.images) != 1:
             raise ValueError("with --detections, give one folder that its file names are relative to")
 
@@ -182,6 +188,8 @@ def _read_detections(options: Predict) -> "Detections | None":
     from linnaea.predict.detection_files import is_instances, open_detections
 
     first = Path(options.images[0])
+    if options.detector is not None:
+        return _detect(options, options.detector)
     if options.detections is None:
         return open_detections(first, Path()) if len(options.images) == 1 and is_instances(first) else None
     detections = open_detections(options.detections, first, options.animal_categories)
@@ -195,6 +203,15 @@ def _read_detections(options: Predict) -> "Detections | None":
     if detections.n_unusable:
         say(f"{options.detections}: boxes without an area in their picture are left out ({detections.n_unusable:,})")
     return detections
+
+
+def _detect(options: Predict, weights: Path) -> "Detections":
+    from linnaea.predict.detector import detect_all, load_detector
+    from linnaea.predict.inputs import list_inputs
+
+    detect = load_detector(weights, device=options.device)
+    with progress_bar("detecting", "images") as on_progress:
+        return detect_all(detect, list_inputs(options.images, every_s=options.every), weights, on_progress=on_progress)
 
 
 def _check_readable(one: "Input") -> None:

@@ -61,10 +61,11 @@ def open_detections(path: Path, root: Path | None = None, animal_categories: Seq
         raise LinnaeaError(f"{path}: not a MegaDetector file ({error}); give the JSON of a batch run") from error
 
 
-def read_detections(content: Mapping[str, Any], root: Path, animal_categories: Sequence[str] = ()) -> Detections:
+def read_detections(content: Mapping[str, Any], root: Path | None, animal_categories: Sequence[str] = ()) -> Detections:
     """Return the records of a file's content; see :func:`open_detections`.
 
-    An image without a name, or with a name that leads outside of ``root``, is a record with a failure.
+    An image without a name, or with a name that leads outside of ``root``, is a record with a failure. Without ``root``
+    the content was made here, and its names are paths as they are.
     """
     form, part, key = next((one for one in _FORMS if one[1] in content), _FORMS[-1])
     listed = content.get(part)
@@ -72,7 +73,7 @@ def read_detections(content: Mapping[str, Any], root: Path, animal_categories: S
         raise LinnaeaError(f"it has no list of {part}")
     items = _read_items(listed, key)
     categories = _read_categories(content.get("detection_categories"), [*items.values()])
-    paths = _find_listed([*items], root) if form == "instances" else _find_files([*items], root)
+    paths = _find_listed([*items], root) if root is None or form == "instances" else _find_files([*items], root)
     reader = _Reader(categories=categories, kinds=_kinds_of(categories, animal_categories), key=key)
     info, known = content.get("info"), {"info", "detection_categories", part}
     return Detections(
@@ -156,9 +157,9 @@ def _read_items(listed: Sequence[Any], key: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _find_listed(names: Sequence[str], folder: Path) -> list[Path | None]:
+def _find_listed(names: Sequence[str], folder: Path | None) -> list[Path | None]:
     """Return the paths of a list of photographs: below the folder that the command runs in, or below the list's own."""
-    return [Path(name) if Path(name).exists() else folder / name for name in names]
+    return [Path(name) if folder is None or Path(name).exists() else folder / name for name in names]
 
 
 def _find_files(names: Sequence[str], root: Path) -> list[Path | None]:

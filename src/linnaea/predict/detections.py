@@ -93,6 +93,8 @@ class Record:
     """Boxes without an area inside the picture."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Everything else that the file says about it."""
+    whole: Input | None = None
+    """The photograph as an input, if it is not a file of its own: a member of a tar, an address."""
 
     @property
     def name(self) -> str:
@@ -165,10 +167,10 @@ def kind_of(word: str) -> Kind:
 
 def _inputs_of(record: Record, threshold: float, whole_where_empty: bool) -> Iterator[Input]:
     name, path = record.name, record.path
-    if record.failure or path is None:
+    if record.failure or (path is None and record.whole is None):
         yield failing_input(name, record.failure if path is None else f"no detections: {record.failure}", path)
         return
-    whole = replace(file_input(path), place=_place_of(record.facts))
+    whole = record.whole or replace(file_input(Path(name)), place=_place_of(record.facts))
     if record.detections is None:
         yield whole
         return
@@ -179,7 +181,7 @@ def _inputs_of(record: Record, threshold: float, whole_where_empty: bool) -> Ite
         return
     if record.unusable and not record.detections:
         yield failing_input(name, f"no detection has a box with an area inside it: {record.unusable[0][:80]}", path)
-    elif whole_where_empty and not is_video(path):
+    elif whole_where_empty and not is_video(name):
         yield whole
     else:
         yield failing_input(name, NO_ANIMAL, path, EmptyPictureError)

@@ -258,3 +258,12 @@ def _load_crop(whole: Input, box: Box, enough: int | None) -> Picture:
     if x1 <= x0 or y1 <= y0:
         raise ImageError(f"detection {list(box)} lies outside the picture")
     return np.ascontiguousarray(picture[y0:y1, x0:x1])
+
+
+def split_frame(name: str) -> tuple[str, float | None]:
+    """Return the video of a frame ``clip.mp4#t=3.0`` and the frame's time; of another name, the name and ``None``."""
+    video, mark, seconds = name.rpartition("#t=")
+    try:
+        return (video, float(seconds)) if mark and is_video(video) else (name, None)
+    except ValueError:
+        return name, None

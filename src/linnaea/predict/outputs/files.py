@@ -1,6 +1,5 @@
 """Rows joined to what a detector's file says: the answers of each photograph or video, for formats that nest them."""
 
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +10,9 @@ from typing import Any
 
 from linnaea.data.frames import is_video, read_frame_rate
 from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
-from linnaea.predict.inputs import NO_ANIMAL
+from linnaea.predict.inputs import NO_ANIMAL, split_frame
 from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name
 
-_FRAME = re.compile(r"(.+)#t=(\d+(?:\.\d+)?(?:e-?\d+)?)")
 _TAXON_IDS = uuid.UUID("6f1f2c0e-6d5b-5f0e-9d0a-3c1f0b7d5a11")
 """The namespace of our identifiers of taxa."""
 
@@ -76,15 +74,11 @@ def iter_files(rows: Iterable[Row], detections: Detections | None) -> Iterator[A
 
 def file_of(name: str, row: Row) -> str:
     """Return the photograph that a crop ``photo.jpg#3`` belongs to, or the video of a frame ``clip.mp4#t=3.0``."""
-    part = name.rpartition("#")[0] if row["bbox"] else name
-    frame = _FRAME.fullmatch(part)
-    return frame[1] if frame and is_video(frame[1]) else part
+    return split_frame(_without_box(name, row))[0]
 
 
-def seconds_of(name: str, row: Row) -> float | None:
-    """Return the time of a frame in its video."""
-    frame = _FRAME.fullmatch(name.rpartition("#")[0] if row["bbox"] else name)
-    return float(frame[2]) if frame and is_video(frame[1]) else None
+def _without_box(name: str, row: Row) -> str:
+    return name.rpartition("#")[0] if row["bbox"] else name
 
 
 def describe(row: Row) -> str:
@@ -159,7 +153,7 @@ def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detect
     A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
     the whole photograph has the probability of its answer.
     """
-    number, seconds = _number_of(row), seconds_of(row["file_name"], row)
+    number, (_, seconds) = _number_of(row), split_frame(_without_box(row["file_name"], row))
     word = row["detection_category"] or "animal"
     kind = kind_of(word)
     if kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED):
