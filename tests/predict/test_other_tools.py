@@ -1,4 +1,4 @@
-"""Our output in MegaDetector's validator, SpeciesNet's and camtraptools' readers; MegaDetector run with random weights."""
+"""Other tools read what we write: MegaDetector's validator, SpeciesNet, camtraptools; MegaDetector runs first."""
 
 import csv
 import json
