@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from hub import Hub, serve_hub
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
 settings.load_profile("no deadline")
@@ -65,6 +67,24 @@ def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     )
     run_training(run)
     return run.run_dir
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty hub on this machine, which this process asks, and an empty cache of it."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    with serve_hub(tmp_path / "hub") as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE",
+                            served.url + "/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+        huggingface_hub.close_session()
+        yield served
+        huggingface_hub.close_session()
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "train": BELOW_ALL | {"taxonomy", "data", "model", "predict"},
     "evaluate": BELOW_ALL | {"taxonomy", "data", "model", "predict"},
     "serve": BELOW_ALL | {"taxonomy", "data", "model", "predict"},
+    "compat": BELOW_ALL | {"taxonomy", "data", "model", "predict"},
 }
 """What each part may import besides itself; ``cli`` wires everything and is free."""
 

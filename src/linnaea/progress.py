@@ -3,6 +3,7 @@
 Elsewhere nothing is shown.
 """
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,14 @@ def lines_in_logs() -> Iterator[None]:
         yield
     finally:
         _logs_lines = before
+
+
+def announce(line: str) -> None:
+    """Tell the user something in one line: on standard error in a command, as a logged warning elsewhere."""
+    if _logs_lines:
+        print(f"linnaea: {line}", file=sys.stderr, flush=True)
+    else:
+        logging.getLogger("linnaea").warning(line)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def test_words_as_classes(trained: Path, pictures: list[str]) -> None:
     bins = CustomLabelsBinningClassifier({"beetle": "insect", "moth": "insect", "bear, brown": 3}, model_str=model)
     by_bin = {row["classification"]: row["score"] for row in bins.predict(pictures[0])}
     scores = {row["classification"]: row["score"] for row in rows[:3]}
-    assert by_bin == pytest.approx({"insect": scores["beetle"] + scores["moth"], "3": scores["bear, brown"]}, rel=1e-5)
+    assert by_bin == pytest.approx({"insect": scores["beetle"] + scores["moth"], 3: scores["bear, brown"]}, rel=1e-5)
     own = CustomLabelsClassifier(["beetle", "moth"], templates=["a drawing of a {}."], model_str=model)
     assert own.txt_embeddings.shape[1] == 2
 

@@ -93,7 +93,7 @@ def _evaluate_all(options: Evaluate) -> int:
     check_given(options.data, options.task, options.root, options.class_level)
     assert options.root is not None
     model = load_model(options.model, pretrained=options.pretrained, device=options.device)
-    ask = partial(evaluate, **{**vars(options), "model": model})
+    ask = partial(evaluate, **{**vars(options), "model": model, "pretrained": None})
     found = []
     for result in evaluate_tasks(ask, options.root, options.output):
         found.append(result)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -10,6 +11,9 @@ from linnaea.cli.console import say, show_table
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import scan_parquet
 from linnaea.storage import read_json
+
+if TYPE_CHECKING:
+    from linnaea.model.hub import Published
 
 DEPTH = 3
 """The number of folder levels below the given one that are searched for models and banks."""
@@ -65,25 +69,24 @@ class Models:
 def models(options: Models) -> int:
     """Print the bundled models, the published models (and whether their weights are cached), and model folders."""
     from linnaea.model.folders import bundled_models
-    from linnaea.model.open import HUB_MODELS
+    from linnaea.model.hub import PUBLISHED
 
     rows = [(name, "this package", "yes") for name in bundled_models()]
     rows += [
-        (name, source, "yes" if _is_cached(source) else "no, downloaded on first use")
-        for name, source in HUB_MODELS.items()
+        (name, model.source, "yes" if _is_cached(model) else "no, downloaded on first use")
+        for name, model in PUBLISHED.items()
     ]
     rows += [(str(path), "folder", "yes") for path in _folders_with(options.directory, "open_clip_config.json")]
     show_table(("model", "where from", "here"), rows)
     return DONE
 
 
-def _is_cached(source: str) -> bool:
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return False
-    repo, _, revision = source.removeprefix("hf-hub:").partition("@")
-    return isinstance(try_to_load_from_cache(repo, "open_clip_config.json", revision=revision or None), str)
+def _is_cached(model: "Published") -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(model.repo, "open_clip_config.json", revision=revision)
+             for revision in (model.revision, None))  # fmt: skip
+    return any(isinstance(path, str) for path in found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,8 +41,9 @@ class Predict:
     """Photographs, folders of them, patterns, tars, videos, http addresses, or SpeciesNet's instances (.json)."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
-    labels: Path | None = None
-    """Taxa to choose from: a data set, label bank, file of names or checklist (inat). Default: the model's own."""
+    labels: str | None = None
+    """Taxa to choose from: a data set, label bank (a folder, or FILE.npy with FILE.json beside it), file of names,
+    checklist (inat), or names (cat,dog). Default: the model's own, or the published bank of a published model."""
     bins: Path | None = None
     """A table of labels and their bins (its first two columns) instead of taxa; the answers are bins."""
     rank: RankOption = "species"
@@ -233,7 +234,7 @@ def _open_model(options: Predict) -> "Model":
     bins = None if options.bins is None else read_bins(options.bins)
     model = open_model(
         options.model,
-        labels=None if options.labels is None else str(options.labels),
+        labels=options.labels,
         device=options.device,
         precision=options.precision,
         preprocess=options.preprocess,
@@ -274,7 +275,8 @@ def _make_predictor(options: Predict, model: "Model", among: "Among") -> "Predic
 def _say_how_sure(predictor: "Predictor", rank: RankOption) -> None:
     """Report if there is no calibration, or if it was made for other labels."""
     calibration = predictor.calibration
-    if calibration is None and rank == "auto" and predictor.calibrated:
+    wanted = rank == "auto" or "published" in predictor.bank.facts
+    if calibration is None and wanted and predictor.calibrated:
         say("not calibrated: probabilities are the raw scores of the model; `linnaea labels calibrate` corrects them")
     elif calibration is not None and calibration.n_labels != len(predictor.bank):
         n_asked = len(predictor.bank)

@@ -21,8 +21,9 @@ class Serve:
 
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
-    labels: Path | None = None
-    """Taxa to choose from: a data set, label bank, file of names or checklist (inat). Default: the model's own."""
+    labels: str | None = None
+    """Taxa to choose from: a data set, label bank (a folder, or FILE.npy with FILE.json beside it), file of names,
+    checklist (inat), or names (cat,dog). Default: the model's own, or the published bank of a published model."""
     regions: Path | None = None
     """A file of regions (linnaea labels regions); callers may then give latitude, longitude and month."""
     host: str = "127.0.0.1"

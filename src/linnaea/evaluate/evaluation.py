@@ -126,8 +126,10 @@ def evaluate_features(
         templates = read_templates(question.templates)
         for form in question.text_types:
             captions = make_captions(form, candidates, whole)
-            vectors = encode_names(model, captions, templates, on_progress=on_progress)
-            plain = LabelBank(candidates, vectors, {"text_type": str(form)})
+            plain = _published_bank(question.labels, form)
+            if plain is None:
+                vectors = encode_names(model, captions, templates, on_progress=on_progress)
+                plain = LabelBank(candidates, vectors, {"text_type": str(form)})
             bank = banks[form] = _with_calibration(plain, question.labels, model)
             answers[form] = classify(features_NE, truth_N, bank, captions, model.logit_scale)
             scored = score_answers(answers[form])
@@ -152,12 +154,21 @@ def evaluate_features(
     return Scores(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
 
 
+def _published_bank(labels: Path | None, form: CaptionForm) -> LabelBank | None:
+    """Return the published bank that the candidates come from, whose captions are not encoded again."""
+    if labels is None or form != TextType.TAXON_COM or not (labels / FACTS_FILE).exists():
+        return None
+    bank = LabelBank.open(labels)
+    return bank if "published" in bank.facts else None
+
+
 def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -> LabelBank:
     """Return the bank with the calibration of the bank at ``labels``, if this model made that from these captions."""
     if labels is None or not (labels / FACTS_FILE).exists():
         return bank
     asked = LabelBank.open(labels)
-    is_ours = asked.facts.get("model") == model.fingerprint and asked.facts.get("text_type") == bank.facts["text_type"]
+    same_form = asked.facts.get("text_type") == bank.facts.get("text_type")
+    is_ours = same_form and asked.facts.get("model") == model.fingerprint
     if not is_ours or CALIBRATION not in asked.facts:
         return bank
     taxa = mark_trained(bank.taxa, asked.taxa.filter(asked.trained))

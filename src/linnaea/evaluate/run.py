@@ -26,10 +26,12 @@ from linnaea.evaluate.tasks.layouts import read_class_folders
 from linnaea.evaluate.tasks.photographs import TaskImages, open_task
 from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
+from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.predict.calibrate import encode_no_organism
 from linnaea.predict.labels import find_own_labels, load_class_heads
+from linnaea.predict.published import is_published_bank, open_bank, open_published_bank
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.resolve import Resolver
@@ -147,12 +149,12 @@ def evaluate(
     check_given(data, task, root, class_level)
     chosen = find_task(task) if task else None
     forms = (text_type,) if isinstance(text_type, str) else tuple(text_type)
-    own = None if labels is None else find_own_labels(str(labels)) or Path(labels)
+    part = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
+    subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device)
+    own = None if labels is None else _find_labels(str(labels), subject.model)
     question = Question(text_types=forms, templates=templates, candidates=candidates, labels=own, shots=tuple(shots),
                         probes=tuple(probe), seen=_path(seen), structure=structure, no_organism=_path(no_organism),
                         domain=domain)  # fmt: skip
-    part = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
-    subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device)
     if chosen is not None and root is not None:
         chosen, notes = _open_folder(chosen, Path(root), class_level, split)
         found = evaluate_task(subject, chosen, Path(root), question, checklist, allow_different=allow_different)
@@ -160,6 +162,17 @@ def evaluate(
     assert part is not None
     what = f"{split} of {part[1].directory.resolve().name}"
     return _saved(_score(subject, *part, question, what, f"{subject.title} on {split}"), subject.output)
+
+
+def _find_labels(labels: str, model: TaxonModel) -> Path:
+    """Return the folder or file of the candidates: a model's own, a published bank in Linnaea's form, or as given."""
+    if own := find_own_labels(labels):
+        return own
+    published, place = find_published(labels), Path(labels)
+    if published is None and not is_published_bank(place):
+        return place
+    bank = open_published_bank(published, model) if published else open_bank(place, model)
+    return bank.folder or place
 
 
 def _path(given: str | Path | None) -> Path | None:
@@ -207,10 +220,9 @@ def open_subject(
     Raises:
         LinnaeaError: The model does not exist.
     """
-    if isinstance(model, TaxonModel):
-        return Subject(model=model, given=model.name, output=output, n_workers=n_workers)
-    loaded = load_model(str(model), pretrained=pretrained, device=device)
-    return Subject(model=loaded, given=str(model), output=output, n_workers=n_workers)
+    loaded = load_model(model, pretrained=pretrained, device=device)
+    given = model.name if isinstance(model, TaxonModel) else str(model)
+    return Subject(model=loaded, given=given, output=output, n_workers=n_workers)
 
 
 def _saved(evaluation: Evaluation, folder: Path | None) -> Evaluation:

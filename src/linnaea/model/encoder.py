@@ -34,6 +34,11 @@ class Encoder(ABC):
         """Return the factor on cosines."""
 
     @property
+    def has_text(self) -> bool:
+        """Tell whether the model encodes captions."""
+        return True
+
+    @property
     def precision(self) -> str:
         """Return the number format of the image tower, float32 or bf16. Captions are always encoded in float32."""
         return "float32"

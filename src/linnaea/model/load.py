@@ -21,11 +21,10 @@ import numpy as np
 import open_clip
 import timm
 import torch
-from huggingface_hub import hf_hub_download
 from jaxtyping import Float32
 from numpy import ndarray
 from open_clip.model import get_model_preprocess_cfg
-from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
+from open_clip.pretrained import get_pretrained_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -36,6 +35,15 @@ from torch.nn.functional import normalize
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, WEIGHTS_FILE
+from linnaea.model.hub import (
+    NotOnHubError,
+    NotReachedError,
+    commit_of,
+    fetch_file,
+    fetch_pinned,
+    find_published,
+    parse_hub_name,
+)
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
@@ -242,19 +250,41 @@ def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, by
     return make_tokenizer(bpe, text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)), bpe
 
 
-def load_hub(name: str, identifier: str, device: torch.device) -> TaxonModel:
-    """Load ``hf-hub:ORG/NAME`` or ``hf-hub:ORG/NAME@REVISION``, from the hub's cache if it is there."""
-    repo, _, revision = identifier.removeprefix(HUB).partition("@")
-    if repo.count("/") != 1:
-        raise LinnaeaError(f"model {name!r}: a hub model is written hf-hub:ORG/NAME")
-    with _explain_failure(name):
-        folder = Path(hf_hub_download(repo, CONFIG_FILE, revision=revision or None)).parent
-        commit = folder.name  # all files come from one commit, even if someone pushes in the meantime
-        text_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg", {}).get("text_cfg", {})
-        download_pretrained_from_hf(repo, revision=commit)
-        if bpe_path := (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path"):
-            hf_hub_download(repo, bpe_path, revision=commit)
-    return _load_files(folder, name, device, {"source": f"{HUB}{repo}", "revision": commit})
+def load_hub(name: str, device: torch.device) -> TaxonModel:
+    """Load a published model, ``hf-hub:ORG/NAME`` or ``hf-hub:ORG/NAME@REVISION``, from the hub's cache if it is there.
+
+    A published model without ``@REVISION`` is of its pinned revision. All files are of one commit, even if someone
+    pushes in the meantime.
+    """
+    published = None if "@" in name else find_published(name)
+    if published is not None:
+        repo = published.repo
+        config, _, commit = fetch_pinned(repo, [CONFIG_FILE], published.revision)
+    else:
+        repo, revision = parse_hub_name(name)
+        config = fetch_file(repo, CONFIG_FILE, revision)
+        commit = commit_of(config, CONFIG_FILE)
+    for path in _files_of_tokenizer(_read_json(config).get("model_cfg", {}).get("text_cfg", {})):
+        fetch_file(repo, path, commit)
+    _fetch_weights(repo, commit)
+    return _load_files(config.parent, name, device, {"source": f"{HUB}{repo}", "revision": commit})
+
+
+def _fetch_weights(repo: str, commit: str) -> None:
+    """Fetch the file of weights that open_clip prefers among those that the repository has."""
+    for path in (WEIGHTS_FILE, "open_clip_pytorch_model.bin"):
+        try:
+            fetch_file(repo, path, commit)
+        except (NotOnHubError, NotReachedError) as error:
+            last = error
+        else:
+            return
+    raise last
+
+
+def _files_of_tokenizer(text_cfg: Mapping[str, Any]) -> list[str]:
+    bpe_path = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
+    return [bpe_path] if bpe_path else []
 
 
 def list_architectures() -> list[str]:

@@ -6,49 +6,43 @@ The module does not import torch: an exported model (:mod:`linnaea.model.onnx`) 
 import difflib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from linnaea.errors import LinnaeaError
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.model.encoder import Encoder
 from linnaea.model.folders import HUB, ONNX_FACTS_FILE, TIMM, Precision, bundled_models, find_model_folder
+from linnaea.model.hub import PUBLISHED
 
 if TYPE_CHECKING:
     import torch
 
-    from linnaea.model.encoder import Encoder
     from linnaea.model.load import TaxonModel
-
-HUB_MODELS = {
-    "bioclip": "hf-hub:imageomics/bioclip",
-    "bioclip-2": "hf-hub:imageomics/bioclip-2",
-    "bioclip-2.5": "hf-hub:imageomics/bioclip-2.5-vith14",
-}
-"""Linnaea's names for published weights.
-
-``hf-hub:ORG/NAME@REVISION`` pins a commit. These names have no ``@REVISION`` yet, because their commits could not be
-looked up offline, and a guessed commit would be worse than none. ``facts["revision"]`` of a loaded model says which
-commit it is.
-"""
-
-HUB_ARCHITECTURES = {"bioclip": "ViT-B-16", "bioclip-2": "ViT-L-14", "bioclip-2.5": "ViT-H-14"}
-"""open_clip's names of the published models' architectures: what is known about them without their weights."""
 
 
 def names_weights(name: str) -> bool:
     """Tell whether a name determines weights, as that of a folder or a bundled, published or hub model does."""
-    return bool(name) and (find_model_folder(name) is not None or name in HUB_MODELS or name.startswith((HUB, TIMM)))
+    return bool(name) and (find_model_folder(name) is not None or name in PUBLISHED or name.startswith((HUB, TIMM)))
 
 
 def open_encoder(
-    name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
-) -> "Encoder":
-    """Open a model to encode photographs as fast as the machine can.
+    model: str | Path | Encoder,
+    *,
+    pretrained: str | None = None,
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> Encoder:
+    """Open a model to encode photographs as fast as the machine can; return an open model as it is.
 
     An exported folder runs in ONNX Runtime, any other model in PyTorch. Vectors differ from those of
     :func:`load_model` only by the rounding of float32 sums.
 
     Raises:
+        UsageError: an open model is given together with ``pretrained``.
         LinnaeaError: there is no such model, or it is broken.
     """
+    if isinstance(model, Encoder):
+        return _as_it_is(model, pretrained)
+    name = str(model)
     folder = find_model_folder(name)
     if folder is not None and (folder / ONNX_FACTS_FILE).exists():
         from linnaea.model.onnx import load_onnx
@@ -60,15 +54,19 @@ def open_encoder(
         return load_onnx(folder)
     from linnaea.model.fast import prepare_for_photographs
 
-    model = load_model(name, pretrained=pretrained, device=device, precision=precision)
-    prepare_for_photographs(model.image_tower, model.device, model.precision)
-    return model
+    loaded = load_model(name, pretrained=pretrained, device=device, precision=precision)
+    prepare_for_photographs(loaded.image_tower, loaded.device, loaded.precision)
+    return loaded
 
 
 def load_model(
-    name: str, *, pretrained: str | None = None, device: str = "auto", precision: Precision = "float32"
+    model: "str | Path | TaxonModel",
+    *,
+    pretrained: str | None = None,
+    device: str = "auto",
+    precision: Precision = "float32",
 ) -> "TaxonModel":
-    """Load a PyTorch model.
+    """Load a PyTorch model; return a loaded model as it is.
 
     The name is a folder, a name of Linnaea's (``nano``, which comes with the package, or ``bioclip``),
     ``hf-hub:org/repo``, or an open_clip architecture. An open_clip architecture needs ``pretrained``: one of its tags,
@@ -77,11 +75,23 @@ def load_model(
     offline. ``timm:NAME`` and ``timm:FOLDER`` are models without a text tower.
 
     Raises:
+        UsageError: a loaded model is given together with ``pretrained``.
         LinnaeaError: there is no such model, it is broken, it cannot be downloaded, or it takes no ``pretrained``.
     """
-    from linnaea.model.load import choose_device
+    from linnaea.model.load import TaxonModel, choose_device
 
-    return _lower(_load(name, pretrained, choose_device(device)), precision)
+    if isinstance(model, TaxonModel):
+        return _as_it_is(model, pretrained)
+    return _lower(_load(str(model), pretrained, choose_device(device)), precision)
+
+
+_Open = TypeVar("_Open", bound=Encoder)
+
+
+def _as_it_is(model: _Open, pretrained: str | None) -> _Open:
+    if pretrained:
+        raise UsageError(f"pretrained={pretrained!r}: {model.name} is already open; give its name or folder instead")
+    return model
 
 
 def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonModel":
@@ -89,20 +99,19 @@ def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonMo
 
     if name.startswith(TIMM):
         return load.load_timm(name, pretrained, device)
-    identifier = HUB_MODELS.get(name, name)
-    if folder := find_model_folder(identifier):
+    if folder := find_model_folder(name):
         if pretrained and not Path(pretrained).is_file():
             raise LinnaeaError(_explain_unused(name, pretrained))
         if not pretrained:
             return replace(load.load_folder(folder, device), name=name)
         # The new name keeps the folder's own labels from being taken for labels of these weights.
         return replace(load.load_folder(folder, device, Path(pretrained)), name=f"{name} with {pretrained}")
-    if identifier.startswith(HUB):
+    if name in PUBLISHED or name.startswith(HUB):
         if pretrained:
             raise LinnaeaError(_explain_unused(name, pretrained))
-        return load.load_hub(name, identifier, device)
-    if identifier in load.list_architectures():
-        return load.load_architecture(identifier, pretrained, device)
+        return load.load_hub(name, device)
+    if name in load.list_architectures():
+        return load.load_architecture(name, pretrained, device)
     raise LinnaeaError(_explain_unknown(name, load.list_architectures()))
 
 
@@ -114,7 +123,7 @@ def _explain_unused(name: str, pretrained: str) -> str:
 def _explain_unknown(name: str, architectures: list[str]) -> str:
     if name.startswith(("local-dir:", ".", "/", "~")) or "\\" in name:
         return f"no model {name!r}: no such folder; give the folder that `linnaea train` left, or a name like bioclip"
-    near = difflib.get_close_matches(name, [*bundled_models(), *HUB_MODELS, *architectures], n=3)
+    near = difflib.get_close_matches(name, [*bundled_models(), *PUBLISHED, *architectures], n=3)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near

@@ -152,7 +152,7 @@ def adapt(
     root = Path(folder)
     source = FolderSource(root=root, class_level=class_level)
     records, failed, left_out = _read(source)
-    encoder = model if isinstance(model, Encoder) else open_encoder(str(model), device=device)
+    encoder = open_encoder(model, device=device)
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
     if not good:
         raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")

@@ -77,7 +77,7 @@ def build_labels(
         raise UsageError("give --taxa, --checklist or --within")
     table = taxa_of_checklist(load_checklist(checklist or "inat")) if taxa is None else read_taxa(Path(taxa))
     table = keep_taxa(table, within, exclude)
-    loaded = _load(model, device, pretrained)
+    loaded = load_model(model, pretrained=pretrained, device=device)
     with progress_bar("encoding labels", "labels") as on_progress:
         bank = make_bank(loaded, table, text_type, on_progress=on_progress)
     if output is not None:
@@ -103,7 +103,8 @@ def append_labels(
     """
     before = LabelBank.open(Path(bank))
     both = pl.concat([before.taxa, read_taxa(Path(taxa))], how="diagonal")
-    return _update(before, make_taxa_table(taxa_from_table(both)), Path(output or bank), _load(model, device))
+    table = make_taxa_table(taxa_from_table(both))
+    return _update(before, table, Path(output or bank), load_model(model, device=device))
 
 
 def update_labels(
@@ -134,11 +135,7 @@ def update_labels(
     else:
         found = migrate_taxa(before.taxa, Migration.between(load_checklist(old), load_checklist(new)))
         table, counts = found.taxa, found.counts
-    return _update(before, table, Path(output or bank), _load(model, device), counts)
-
-
-def _load(model: str | Path | TaxonModel, device: str, pretrained: str | None = None) -> TaxonModel:
-    return model if isinstance(model, TaxonModel) else load_model(str(model), pretrained=pretrained, device=device)
+    return _update(before, table, Path(output or bank), load_model(model, device=device), counts)
 
 
 def _update(

@@ -13,12 +13,14 @@ from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.folders import find_model_folder
+from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write_calibration
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank, read_taxa
+from linnaea.predict.published import open_bank, open_published_bank
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import TextType
@@ -85,7 +87,7 @@ def calibrate(
         raise UsageError("--organisms needs --no-organism, a folder of pictures without organisms")
     whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(tuple(sources))
     splits, others = ([whole.split(name) for name in names] for names in (split, organisms))
-    loaded = model if isinstance(model, TaxonModel) else load_model(str(model), pretrained=pretrained, device=device)
+    loaded = load_model(model, pretrained=pretrained, device=device)
     bank, folder = _open_labels(loaded, loaded.name, None if labels is None else Path(labels), text_type)
     truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
     vectors = _encode(loaded, _places(splits), workers)
@@ -109,11 +111,11 @@ def calibrate(
 
 def _open_labels(model: TaxonModel, given: str, labels: Path | None, text_type: TextType) -> tuple[LabelBank, Path]:
     """Return the bank to calibrate, and the folder that will hold the calibration."""
-    if labels is not None:
-        bank = LabelBank.open(labels)
-        if bank.facts.get("model") != model.fingerprint:
-            raise LinnaeaError(f"{labels}: was built with another model; see `linnaea labels build`")
-        return bank, labels
+    published = find_published(given if labels is None else str(labels))
+    if published is not None or labels is not None:
+        bank = open_published_bank(published, model) if published else open_bank(Path(labels or ""), model)
+        assert bank.folder is not None
+        return bank, bank.folder
     own = find_model_folder(given) if Path(given).is_dir() else None
     if own is None or not (own / TAXA_FILE).exists():
         raise LinnaeaError(f"{given}: has no taxa of its own; give --labels BANK")

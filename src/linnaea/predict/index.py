@@ -182,7 +182,7 @@ def index(
     inputs = list_inputs(words)
     if not inputs:
         raise LinnaeaError(f"{' '.join(words)}: no photographs there")
-    encoder = model if isinstance(model, Encoder) else open_encoder(str(model), device=device, precision=precision)
+    encoder = open_encoder(model, device=device, precision=precision)
     folder = Path(output)
     with progress_bar("indexing", "images") as on_progress:
         failed = update_index(
@@ -228,7 +228,7 @@ def search(
     if top_k < 1:
         raise UsageError("--top-k must be at least 1")
     opened = index if isinstance(index, Index) else Index.open(Path(index))
-    encoder = model if isinstance(model, Encoder) else open_encoder(str(model) or opened.facts["name"], device=device)
+    encoder = open_encoder(model or opened.facts["name"], device=device)
     if encoder.fingerprint != opened.facts["model"]:
         raise LinnaeaError(
             f"{opened.directory}: belongs to another model, {opened.facts['name']}; give --model with that one"

@@ -57,6 +57,8 @@ class LabelBank:
     """float32, fp16 or 8 bits; ``vectors[rows]`` and ``np.asarray(vectors)`` are arrays in each case."""
     facts: dict[str, Any]
     """Model fingerprint, text type, templates."""
+    folder: Path | None = None
+    """The folder that the bank was opened from."""
 
     def __len__(self) -> int:
         return self.taxa.height
@@ -130,7 +132,7 @@ class LabelBank:
             raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape} vectors; build the bank again")
         if missing := [name for name in (*RANK_LABELS, "common_name") if name not in taxa.columns]:
             raise LinnaeaError(f"{directory}: {TAXA_FILE} has no column {', '.join(missing)}; build the bank again")
-        return cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts)
+        return cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts, directory)
 
 
 def make_bank(
@@ -165,8 +167,10 @@ def update_bank(
     """
     if bank.facts.get("model") != model.fingerprint:
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
-    if "adapted" in bank.facts or bank.facts["text_type"] not in set(TextType):
+    if "adapted" in bank.facts or bank.facts.get("text_type") == CLASS_HEAD:
         raise LinnaeaError("the bank is a head made from photographs; names cannot add classes to it, so adapt again")
+    if bank.facts.get("text_type") not in set(TextType):
+        raise LinnaeaError("the bank does not say what captions it was made from; build it again")
     text_type = TextType(bank.facts["text_type"])
     known = {taxon.caption(text_type): row for row, taxon in enumerate(bank.taxa_list)}
     captions = [taxon.caption(text_type) for taxon in taxa_from_table(taxa)]
@@ -359,16 +363,20 @@ def read_bins(path: Path) -> pl.DataFrame:
     return table.sort("bin", maintain_order=True)
 
 
+def openai_templates() -> list[str]:
+    """Return OpenAI's 80 templates, with ``{}`` for the label."""
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+
+
 def make_bin_bank(model: Encoder, bins: pl.DataFrame, templates: Sequence[str] = ()) -> LabelBank:
     """Return a bank with a row for each label, under the name of its bin.
 
     Rows with the same name are one group, whose probability is their sum. Labels are put into ``templates``, by default
     OpenAI's 80, as in pybioclip.
     """
-    if not templates:
-        from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-        templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+    templates = list(templates) or openai_templates()
     with progress_bar("encoding labels", "labels") as on_progress:
         vectors = encode_names(model, bins["label"].to_list(), templates, on_progress=on_progress)
     names = bins.select(common_name="bin").with_row_index("taxon_id")

@@ -21,22 +21,25 @@ from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL, Precision
+from linnaea.model.hub import find_published
 from linnaea.model.open import open_encoder
 from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.answers import Answers, Vectors
 from linnaea.predict.inputs import Input, Photographs, iter_inputs
 from linnaea.predict.labels import (
     CLASS_HEAD,
+    VECTORS_FILE,
     LabelBank,
     find_own_labels,
     hash_taxa,
     load_cached_bank,
+    make_bin_bank,
     read_taxa,
     taxa_of_checklist,
 )
 from linnaea.predict.predictor import Answer, Asked, Predictor
 from linnaea.predict.priors import read_prior
-from linnaea.predict.published import read_published_bank
+from linnaea.predict.published import is_published_bank, open_bank, open_published_bank
 from linnaea.predict.restrict import Among, restrict
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
@@ -45,7 +48,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
 
 Labels: TypeAlias = str | Path | LabelBank | Sequence[str]
-"""A label bank, data set, file of names or checklist (``inat``); an open bank; or names."""
+"""A label bank, data set, file of names, checklist (``inat``) or published model; an open bank; or names."""
 Words: TypeAlias = str | Sequence[str]
 """One word or several."""
 AUTO = "auto"
@@ -69,8 +72,9 @@ def open_model(
     Args:
         name: ``nano`` (comes with the package), ``bioclip-2`` and other published models, the folder of a run, model or
             exported model, or ``hf-hub:ORG/NAME``.
-        labels: a label bank, a data set, a file of names, the name of a checklist (``inat``), or names; by default the
-            model's own.
+        labels: a label bank (a folder, or ``FILE.npy`` with its names beside it), a data set, a file of names, the name
+            of a checklist (``inat``) or of a published model, or names (a list, or ``"cat,dog"``); by default the
+            model's own. Names that are plain words are encoded in OpenAI's 80 templates.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
         precision: the number format of the image tower: ``float32``, ``bf16`` or ``auto``.
         preprocess: ``crop`` (the middle square) or ``squash`` (the whole photograph, as pybioclip does for the
@@ -260,23 +264,56 @@ def open_labels(encoder: Encoder, name: str, labels: Labels | None, text_type: T
     """
     if isinstance(labels, LabelBank):
         return labels
-    own = find_own_labels(name)
-    if labels is None and own is None:
-        raise LinnaeaError(f"{name}: has no taxa of its own; give --labels, a data set or a file of names")
-    if labels is not None and not isinstance(labels, str | Path):
-        return _encode(encoder, _taxa_of_names(labels), text_type)
-    place = own if labels is None else Path(labels)
-    assert place is not None
-    if place.suffix == ".npy":
-        return read_published_bank(place, model=encoder.fingerprint)
-    if (place / "embeddings.npy").exists():
-        bank = LabelBank.open(place)
-        if place == own and bank.facts.get("text_type") not in (text_type, CLASS_HEAD):
-            return load_cached_bank(encoder, bank.taxa, text_type)
-        if bank.facts.get("model") != encoder.fingerprint:
-            raise LinnaeaError(f"{place}: was built with another model; build it again with `linnaea labels build`")
-        return bank
+    if labels is None:
+        return _open_own(encoder, name, text_type)
+    if words := split_words(str(labels)) if isinstance(labels, str | Path) else labels:
+        return _open_names(encoder, words, text_type)
+    return _open_place(encoder, str(labels), text_type)
+
+
+def _open_place(encoder: Encoder, labels: str, text_type: TextType) -> LabelBank:
+    """Return the bank of a published model, of a bank's folder or file, or of the names in a file or checklist."""
+    if published := find_published(labels):
+        return open_published_bank(published, encoder)
+    place = Path(labels)
+    if is_published_bank(place) or (place / VECTORS_FILE).exists():
+        return open_bank(place, encoder)
     return _encode(encoder, _taxa_of(place), text_type)
+
+
+def _open_own(encoder: Encoder, name: str, text_type: TextType) -> LabelBank:
+    """Return what the model answers with by default, which a published model has on the hub."""
+    place = find_own_labels(name)
+    if place is None:
+        published = find_published(name)
+        if published is None:
+            raise LinnaeaError(f"{name}: has no taxa of its own; give --labels, a data set or a file of names")
+        bank = open_published_bank(published, encoder)
+        return bank if text_type == TextType.TAXON_COM else load_cached_bank(encoder, bank.taxa, text_type)
+    if not (place / VECTORS_FILE).exists():
+        return _encode(encoder, _taxa_of(place), text_type)
+    bank = LabelBank.open(place)
+    if bank.facts.get("text_type") not in (text_type, CLASS_HEAD):
+        return load_cached_bank(encoder, bank.taxa, text_type)
+    return open_bank(place, encoder)
+
+
+def split_words(labels: str) -> list[str]:
+    """Return the names of ``a,b,c``; none if it is a file or folder, or has no comma."""
+    if "," not in labels or Path(labels).exists():
+        return []
+    return [word for part in labels.split(",") if (word := " ".join(part.split()))]
+
+
+def _open_names(encoder: Encoder, names: Sequence[str], text_type: TextType) -> LabelBank:
+    """Encode names as taxa, or plain words (none is a scientific name) in OpenAI's 80 templates, as pybioclip does."""
+    taxa = [taxon for name in names if isinstance(taxon := taxon_from_label(name), Taxon)]
+    if not taxa:
+        raise LinnaeaError("labels: no names given")
+    if all(taxon.rank is None for taxon in taxa):
+        words = pl.DataFrame({"label": [taxon.common_name for taxon in taxa]}).unique(maintain_order=True)
+        return make_bin_bank(encoder, words.with_columns(bin="label").sort("bin"))
+    return _encode(encoder, make_taxa_table(taxa), text_type)
 
 
 def _encode(encoder: Encoder, taxa: pl.DataFrame, text_type: TextType) -> LabelBank:
@@ -289,13 +326,6 @@ def _taxa_of(labels: Path) -> pl.DataFrame:
     if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
         return taxa_of_checklist(load_checklist(str(labels)))
     return read_taxa(labels)
-
-
-def _taxa_of_names(names: Sequence[str]) -> pl.DataFrame:
-    taxa = [taxon for name in names if isinstance(taxon := taxon_from_label(name), Taxon)]
-    if not taxa:
-        raise LinnaeaError("labels: no names given")
-    return make_taxa_table(taxa)
 
 
 def _see_as(encoder: Encoder, preprocess: Preprocessing) -> Encoder:

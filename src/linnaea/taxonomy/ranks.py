@@ -20,6 +20,13 @@ class Rank(IntEnum):
         """The lower-case name, which is also the column name in every table: ``"kingdom"``."""
         return self.name.lower()
 
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    def __format__(self, spec: str) -> str:
+        """Format a member by name, ``Rank.ORDER``, as pybioclip's; an integer's format gives the number."""
+        return format(int(self), spec) if spec.endswith("d") else format(str(self), spec)
+
     def get_label(self) -> str:
         """Return :attr:`label`; pybioclip has the same method."""
         return self.label

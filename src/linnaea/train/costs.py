@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from linnaea.data.shards import DataSet
+from linnaea.model.hub import PUBLISHED
 from linnaea.model.load import TaxonModel
-from linnaea.model.open import HUB_ARCHITECTURES
 from linnaea.model.text import TokenTable, encode_text, make_token_table
 from linnaea.taxonomy.tree import number_lineages
 from linnaea.train.batches import Loader
@@ -136,7 +136,7 @@ def make_plan(recipe: Recipe, dataset: DataSet) -> Plan:
     """Estimate a run without taking a step or downloading weights."""
     tower = _first_tower(recipe.tower)
     first = next(iter(Loader(dataset, recipe.feed, 1, recipe.seed).iter_labels(0, 1)))
-    architecture = HUB_ARCHITECTURES.get(tower.start, tower.start)
+    architecture = PUBLISHED[tower.start].architecture if tower.start in PUBLISHED else tower.start
     if architecture in open_clip.list_models():  # its weights are not needed
         model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
     else:

@@ -1,0 +1,1 @@
+"""Other packages' modules under their own names, for scripts that were written for them."""
