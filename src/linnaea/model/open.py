@@ -25,7 +25,7 @@ def names_weights(name: str) -> bool:
 
 
 def open_encoder(
-    model: str | Path | Encoder,
+    name: str | Path | Encoder,
     *,
     pretrained: str | None = None,
     device: str = "auto",
@@ -40,9 +40,9 @@ def open_encoder(
         UsageError: an open model is given together with ``pretrained``.
         LinnaeaError: there is no such model, or it is broken.
     """
-    if isinstance(model, Encoder):
-        return _as_it_is(model, pretrained)
-    name = str(model)
+    if isinstance(name, Encoder):
+        return _as_it_is(name, pretrained)
+    name = str(name)
     folder = find_model_folder(name)
     if folder is not None and (folder / ONNX_FACTS_FILE).exists():
         from linnaea.model.onnx import load_onnx
@@ -60,7 +60,7 @@ def open_encoder(
 
 
 def load_model(
-    model: "str | Path | TaxonModel",
+    name: "str | Path | TaxonModel",
     *,
     pretrained: str | None = None,
     device: str = "auto",
@@ -80,9 +80,9 @@ def load_model(
     """
     from linnaea.model.load import TaxonModel, choose_device
 
-    if isinstance(model, TaxonModel):
-        return _as_it_is(model, pretrained)
-    return _lower(_load(str(model), pretrained, choose_device(device)), precision)
+    if isinstance(name, TaxonModel):
+        return _as_it_is(name, pretrained)
+    return _lower(_load(str(name), pretrained, choose_device(device)), precision)
 
 
 _Open = TypeVar("_Open", bound=Encoder)

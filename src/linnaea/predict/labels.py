@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class LabelBank:
     """float32, fp16 or 8 bits; ``vectors[rows]`` and ``np.asarray(vectors)`` are arrays in each case."""
     facts: dict[str, Any]
     """Model fingerprint, text type, templates."""
-    folder: Path | None = None
+    folder: Path | None = field(default=None, init=False, compare=False)
     """The folder that the bank was opened from."""
 
     def __len__(self) -> int:
@@ -132,7 +132,9 @@ class LabelBank:
             raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape} vectors; build the bank again")
         if missing := [name for name in (*RANK_LABELS, "common_name") if name not in taxa.columns]:
             raise LinnaeaError(f"{directory}: {TAXA_FILE} has no column {', '.join(missing)}; build the bank again")
-        return cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts, directory)
+        bank = cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts)
+        object.__setattr__(bank, "folder", directory)
+        return bank
 
 
 def make_bank(
