@@ -1,22 +1,35 @@
-"""What a photograph's EXIF says about where, when and with which camera it was taken; each fact by itself."""
+"""Where, when and with which camera a photograph says that it was taken (EXIF, CIPA DC-008); each fact by itself."""
 
 import io
+import math
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-_Fact = TypeVar("_Fact")
-_UNREADABLE = (OSError, UnidentifiedImageError, KeyError, ValueError, TypeError, ZeroDivisionError, IndexError,
-               SyntaxError, AttributeError)  # fmt: skip
-"""The exceptions that a reader raises on EXIF of some cameras and editors."""
+from linnaea.data.frames import is_video
+from linnaea.data.images import ImageError, call_apart, open_image, read_image_file
+from linnaea.data.jpegs import JPEG_MAGIC, jpeg_head
+from linnaea.errors import LinnaeaError
+
+_DATE = re.compile(r"(\d{4})\D(\d\d)\D(\d\d)[ T](\d\d):(\d\d):(\d\d)(\.\d+)?\s*(.*)", re.DOTALL)
+_OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d\d)?")
+_LAST_OFFSET, _FIRST_OFFSET = timedelta(hours=14), timedelta(hours=-12)
+_OFFSETS = [timedelta(minutes=30 * step) for step in range(-24, 29)] + [
+    timedelta(minutes=minutes)
+    for minutes in (345, 525, 765)  # Nepal, Eucla, Chatham
+]
+_FIX_AGE = timedelta(minutes=15)
+_NOWHERE_DEG = 1e-6
 _CAMERA = (Base.Make, Base.Model, Base.BodySerialNumber)
+_HEAD_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,61 +43,176 @@ class Taken:
     clock: datetime | None = None
     """The time of the camera's clock, without an offset from UTC."""
     moment: datetime | None = None
-    """The time with its offset: the camera's clock if the camera wrote its offset (EXIF 2.31, OffsetTimeOriginal), else
-    the GPS time."""
+    """The time with its offset: as the camera wrote it (EXIF 2.31, OffsetTimeOriginal), else by the satellites' time."""
     camera: str = ""
     """Maker, model and serial number."""
 
 
 def read_taken(source: Path | bytes) -> Taken:
     """Return what a photograph says; nothing, if it cannot be read."""
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            exif = image.getexif()
-        tags, gps = {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)
-    except (*_UNREADABLE, Image.DecompressionBombError):
+    if isinstance(source, Path) and (not source.is_file() or is_video(source)):
         return Taken()
-    date = str(tags.get(Base.DateTimeOriginal) or tags.get(Base.DateTime) or "").strip("\0 ")
-    return Taken(
-        position=_if_readable(lambda: _position(gps)),
-        month=_if_readable(lambda: _month(date)) or 0,
-        clock=_if_readable(lambda: datetime.strptime(date, "%Y:%m:%d %H:%M:%S")),
-        moment=_if_readable(lambda: _moment(date, str(tags.get(Base.OffsetTimeOriginal) or "").strip("\0 ")))
-        or _if_readable(lambda: _satellite_time(gps)),
-        camera=" ".join(str(tags.get(tag) or "").strip("\0 ") for tag in _CAMERA),
-    )  # fmt: skip
+    try:
+        head = source[:_HEAD_BYTES] if isinstance(source, bytes) else _read_start(source)
+        if head.startswith(JPEG_MAGIC):
+            stated = _facts_of_jpeg(head)
+        else:
+            stated = call_apart(facts_here, source if isinstance(source, bytes) else str(source))
+    except (OSError, ValueError, LinnaeaError):
+        return Taken()
+    clock, moment = (datetime.fromisoformat(text) if text else None for text in (stated["clock"], stated["moment"]))
+    position = (float(stated["position"][0]), float(stated["position"][1])) if stated["position"] else None
+    return Taken(position=position, month=stated["month"], clock=clock, moment=moment, camera=stated["camera"])
 
 
-def _if_readable(read: Callable[[], _Fact]) -> _Fact | None:
-    with suppress(*_UNREADABLE):
-        return read()
-    return None
+def _read_start(path: Path) -> bytes:
+    """Return the beginning of a JPEG, which holds its EXIF; of another file its first bytes."""
+    with path.open("rb") as stream:
+        first = stream.read(3)
+        return first + stream.read(_HEAD_BYTES) if first == JPEG_MAGIC else first
 
 
-def _position(gps: dict[int, Any]) -> tuple[float, float] | None:
-    lat, lon = (_degrees(gps[axis], str(gps.get(side, ""))) for axis, side in
-                ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))  # fmt: skip
-    return (lat, lon) if -90 <= lat <= 90 and -180 <= lon <= 180 and (lat or lon) else None
+def facts_here(source: str | bytes) -> dict[str, Any]:
+    """Return the facts of a photograph of any format, as JSON.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    data = source if isinstance(source, bytes) else read_image_file(Path(source))
+    for opened in _iter_opened(data):
+        facts = _facts_of(opened)
+        if any(facts.values()):
+            return facts
+    return _facts_of(None)
 
 
-def _degrees(parts: Any, side: str) -> float:
-    degrees, minutes, seconds = (float(part) for part in parts)
-    value = degrees + minutes / 60 + seconds / 3600
-    return -value if side.upper() in ("S", "W") else value
+def _iter_opened(data: bytes) -> Iterator[Image.Image]:
+    """Yield the file's picture and then the JPEGs within it: many raw formats state everything in their preview."""
+    with suppress(Exception), open_image(data) as image:
+        yield image
+    place = data.find(JPEG_MAGIC)
+    if place > 0:
+        with suppress(Exception), Image.open(io.BytesIO(jpeg_head(data[place : place + _HEAD_BYTES]))) as image:
+            yield image
+
+
+def _facts_of_jpeg(data: bytes) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(jpeg_head(data))) as image:
+                return _facts_of(image)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(str(error)) from error
+
+
+def _facts_of(image: Image.Image | None) -> dict[str, Any]:
+    tags: dict[int, Any] = {}
+    gps: dict[int, Any] = {}
+    if image is not None:
+        with warnings.catch_warnings(), suppress(Exception):  # Pillow's reader raises many kinds on broken EXIF
+            warnings.simplefilter("ignore")
+            exif = image.getexif()
+            tags = {**exif, **exif.get_ifd(IFD.Exif)}  # their numbers do not overlap
+            gps = dict(exif.get_ifd(IFD.GPSInfo))
+    clock, offset = _clock(tags)
+    moment = _moment(clock, offset, _satellite_time(gps))
+    dated = clock or moment
+    return {
+        "position": _position(gps),
+        "month": dated.month if dated else _month(_text(tags.get(Base.DateTimeOriginal) or tags.get(Base.DateTime))),
+        "clock": clock.isoformat() if clock else "",
+        "moment": moment.isoformat() if moment else "",
+        "camera": " ".join(filter(None, (_text(tags.get(tag)) for tag in _CAMERA))),
+    }
 
 
 def _month(date: str) -> int:
-    month = int(date[5:7])
-    return month if 1 <= month <= 12 else 0
+    """Return the month of an incomplete date, 0 if it has none."""
+    month = date[5:7]
+    return int(month) if month.isdecimal() and 1 <= int(month) <= 12 else 0
 
 
-def _moment(date: str, offset: str) -> datetime | None:
-    if not re.fullmatch(r"[+-]\d\d:\d\d", offset):
+def _clock(tags: Mapping[int, Any]) -> tuple[datetime | None, timedelta | None]:
+    """Return the first valid date of the camera and its offset: when taken, when stored, when changed."""
+    stored = (
+        (Base.DateTimeOriginal, Base.OffsetTimeOriginal, Base.SubsecTimeOriginal),
+        (Base.DateTimeDigitized, Base.OffsetTimeDigitized, Base.SubsecTimeDigitized),
+        (Base.DateTime, Base.OffsetTime, Base.SubsecTime),
+    )
+    for date, offset, fraction in stored:
+        found = _DATE.fullmatch(_text(tags.get(date)))
+        if found is None:
+            continue
+        digits = found[7] or _fraction(_text(tags.get(fraction)))
+        with suppress(ValueError):  # 0000:00:00, 30 February
+            moment = datetime(*(int(found[part]) for part in range(1, 7)))  # type: ignore[arg-type]
+            words = (found[8], _text(tags.get(offset)), _text(tags.get(Base.OffsetTime)))
+            known = (_read_offset(word) for word in words)
+            offset_of_clock = next((one for one in known if one is not None), None)
+            return moment + timedelta(seconds=float(f"0{digits}")), offset_of_clock
+    return None, None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return str(value or "").strip("\0 \t\n")
+
+
+def _fraction(digits: str) -> str:
+    return f".{digits.lstrip('.')}" if digits.lstrip(".").isdecimal() else ""
+
+
+def _read_offset(word: str) -> timedelta | None:
+    """Return the offset of ``+02:00``, ``+0200``, ``+2`` or ``Z``; ``None`` for anything else."""
+    if word.upper() in ("Z", "UTC", "GMT"):
+        return timedelta()
+    found = _OFFSET.fullmatch(word.replace(" ", ""))
+    if found is None or int(found[3] or 0) > 59:
         return None
-    return datetime.strptime(date + offset, "%Y:%m:%d %H:%M:%S%z")
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0)) * (-1 if found[1] == "-" else 1)
+    return offset if _FIRST_OFFSET <= offset <= _LAST_OFFSET else None
 
 
-def _satellite_time(gps: dict[int, Any]) -> datetime:
-    day = datetime.strptime(str(gps[GPS.GPSDateStamp]).strip("\0 "), "%Y:%m:%d")
-    hour, minute, second = (int(float(part)) for part in gps[GPS.GPSTimeStamp])
-    return day.replace(hour=hour, minute=minute, second=second, tzinfo=UTC)
+def _satellite_time(gps: Mapping[int, Any]) -> datetime | None:
+    with suppress(Exception):  # rationals over zero, too few of them, words
+        year, month, day = (int(part) for part in re.split(r"\D", _text(gps[GPS.GPSDateStamp])))
+        hour, minute, second = (float(part) for part in gps[GPS.GPSTimeStamp])
+        return datetime(year, month, day, tzinfo=UTC) + timedelta(hours=hour, minutes=minute, seconds=int(second))
+    return None
+
+
+def _moment(clock: datetime | None, offset: timedelta | None, satellites: datetime | None) -> datetime | None:
+    """Return the time with its offset: as the camera states it, else by the satellites' time.
+
+    The satellites' time may be that of an earlier fix. Within 14 hours of the clock it tells the clock's offset, the
+    nearest that exists. Further away it is not the photograph's.
+    """
+    if clock is None:
+        return satellites
+    if offset is None and satellites is not None:
+        ahead = clock - satellites.replace(tzinfo=None)
+        if _FIRST_OFFSET - _FIX_AGE <= ahead <= _LAST_OFFSET + _FIX_AGE:
+            offset = min(_OFFSETS, key=lambda known: abs(known - ahead))
+    return None if offset is None else clock.replace(tzinfo=timezone(offset))
+
+
+def _position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
+    """Return degrees north and east; ``None`` if they are not stated, impossible, or 0, 0, which receivers write."""
+    with suppress(Exception):
+        lat = _degrees(gps[GPS.GPSLatitude], _text(gps.get(GPS.GPSLatitudeRef)))
+        lon = _degrees(gps[GPS.GPSLongitude], _text(gps.get(GPS.GPSLongitudeRef)))
+        if -90 <= lat <= 90 and -180 <= lon <= 180 and max(abs(lat), abs(lon)) > _NOWHERE_DEG:
+            return lat, lon
+    return None
+
+
+def _degrees(stated: Any, side: str) -> float:
+    """Return degrees from one to three numbers (degrees, minutes, seconds) and ``S``, ``W``, ``west`` or nothing."""
+    if isinstance(stated, str | bytes):
+        side = side or _text(stated)[-1:]
+        stated = re.findall(r"-?\d+(?:\.\d+)?", _text(stated))
+    parts = [float(part) for part in (stated if isinstance(stated, list | tuple) else [stated])]
+    value = math.fsum(abs(part) / 60**power for power, part in enumerate(parts))
+    return -value if side[:1].upper() in ("S", "W") or (parts[0] < 0 and not side) else value

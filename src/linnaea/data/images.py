@@ -38,8 +38,8 @@ from linnaea.data.orientation import orientation_of, turn_upright
 from linnaea.data.picture import ImageError, OnNote, Picture, check_size, ignore_note, pixel_limit
 from linnaea.errors import LinnaeaError
 
-__all__ = ["ImageError", "Picture", "Prepared", "Resize", "decode", "decode_array", "decode_image", "prepare",
-           "raise_if_passing", "read_image_file", "resize_short_side", "squash"]  # fmt: skip
+__all__ = ["ImageError", "Picture", "Prepared", "Resize", "call_apart", "decode", "decode_array", "decode_image",
+           "open_image", "prepare", "raise_if_passing", "read_image_file", "resize_short_side", "squash"]  # fmt: skip
 
 MAX_BYTES = 1_000_000_000
 """Larger files are rejected unread."""
@@ -328,7 +328,7 @@ def _opened(data: bytes, max_pixels: int | None = None, page: int = 0) -> Iterat
     if data.startswith(_POSTSCRIPT_MAGIC):
         raise ImageError("not a photograph (PostScript)")
     _check_png(data)
-    with _explained(data), _open(data) as image:
+    with _explained(data), open_image(data) as image:
         check_size(*image.size, max_pixels)
         if page:
             image.seek(page)
@@ -337,7 +337,13 @@ def _opened(data: bytes, max_pixels: int | None = None, page: int = 0) -> Iterat
         yield image
 
 
-def _open(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
+    """Open a file with Pillow, or a HEIC file with pillow-heif, without decoding it.
+
+    Raises:
+        ImageError: it is a HEIC file that cannot be read.
+        PIL.UnidentifiedImageError: its format is not known.
+    """
     if kind_of(data) != "HEIC":
         return Image.open(io.BytesIO(data))
     from pillow_heif.as_plugin import HeifImageFile  # not registered: that would change Pillow for all its users
