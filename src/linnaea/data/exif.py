@@ -43,7 +43,7 @@ class Taken:
     clock: datetime | None = None
     """The time of the camera's clock, without an offset from UTC."""
     moment: datetime | None = None
-    """The time with its offset: as the camera wrote it (EXIF 2.31, OffsetTimeOriginal), else by the satellites' time."""
+    """The time with its offset: as the camera wrote it (OffsetTimeOriginal), else by the time of the satellites."""
     camera: str = ""
     """Maker, model and serial number."""
 
