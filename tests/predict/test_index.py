@@ -59,6 +59,24 @@ def test_the_nearest_are_those_of_a_plain_product(
     assert all(a != b for a, b in pairs)
 
 
+def test_identical_photographs_are_pairs_at_a_cosine_of_one(
+    model: TaxonModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors are stored in 16 bits, and so are a little shorter or longer than 1."""
+    for number in range(8):
+        shutil.copy(folder / f"{number}.jpg", folder / f"again-{number}.jpg")
+    update_index(model, list_inputs([str(folder)]), tmp_path / "index", batch_size=3)
+    index = Index.open(tmp_path / "index")
+    expected = {tuple(sorted((f"{number}.jpg", f"again-{number}.jpg"))) for number in range(8)} | {
+        ("3.jpg", "copy.jpg")
+    }
+    for rows_at_once in (4, 64):
+        monkeypatch.setattr(search, "ROWS_AT_ONCE", rows_at_once)
+        found = {tuple(sorted((Path(a).name, Path(b).name))): score for a, b, score in index.iter_pairs(1.0)}
+        assert expected <= set(found)
+        assert max(found.values()) <= 1
+
+
 def test_no_cosine_is_above_one(model: TaxonModel, folder: Path, tmp_path: Path) -> None:
     update_index(model, list_inputs([str(folder)]), tmp_path / "index")
     index = Index.open(tmp_path / "index")

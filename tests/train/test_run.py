@@ -1,9 +1,11 @@
 """The verb ``linnaea.train``, and what a run leaves that fails before its first step."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import linnaea
@@ -55,6 +57,31 @@ def test_a_finished_run_is_not_trained_again(dataset_dir: Path, tmp_path: Path) 
     assert notices == [f"{first.run}: the run is finished; its model is {first.model}"]
     with pytest.raises(LinnaeaError, match="holds a run already"):
         train(dataset_dir, tmp_path / "run")
+
+
+def test_a_run_is_not_resumed_on_another_data_set_at_the_same_path(dataset_dir: Path, tmp_path: Path) -> None:
+    """The shards or the names under a run's feet changed: that is said, and a run from before the checksum goes on."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(dataset_dir, data)
+    first = train(data, run)
+    assert train(data, run, resume=True) == first
+    manifest = json.loads((data / "manifest.json").read_text())
+    shard = next(name for name in manifest["shards"] if name.startswith("train/"))
+    receipt = manifest["shards"][shard]
+    (data / "manifest.json").write_text(
+        json.dumps(manifest | {"shards": manifest["shards"] | {shard: receipt | {"sha256": "0" * 64}}})
+    )
+    with pytest.raises(LinnaeaError, match="was started on another data set"):
+        train(data, run, resume=True)
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    taxa = pl.read_parquet(data / "taxa.parquet")
+    taxa.with_columns(common_name=pl.lit("a new name")).write_parquet(data / "taxa.parquet")
+    with pytest.raises(LinnaeaError, match="was started on another data set"):
+        train(data, run, resume=True)
+    recipe = json.loads((run / RECIPE_FILE).read_text())
+    recipe.pop("data_sha256")
+    (run / RECIPE_FILE).write_text(json.dumps(recipe))
+    assert train(data, run, resume=True) == first
 
 
 def test_a_recipe_of_ones_own_has_no_name(dataset_dir: Path, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class Train:
     recipe: tyro.conf.OmitArgPrefixes[Recipe]
     """The recipe's values."""
     recipe_name: tyro.conf.Suppress[str] = ""
+    asked: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """The options that were written, by the names of their values."""
 
     def __post_init__(self) -> None:
         if self.throughput and not self.dry_run:
@@ -57,7 +59,8 @@ def parse(program: str, words: list[str]) -> Train:
               f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip
         raise SystemExit(0 if words else 2)
     name, *rest = words
-    default = Train(data=tyro.MISSING, output=tyro.MISSING, recipe=find_recipe(name), recipe_name=name)
+    asked = tuple(word[2:].partition("=")[0].replace("-", "_") for word in rest if word.startswith("--"))
+    default = Train(data=tyro.MISSING, output=tyro.MISSING, recipe=find_recipe(name), recipe_name=name, asked=asked)
     return parse_words(Train, f"{program} {name}", rest, default)
 
 
@@ -69,7 +72,7 @@ def train(options: Train) -> int:
     from linnaea.train.parallel import is_first
     from linnaea.train.run import train
 
-    overrides = list_changes(RECIPES[options.recipe_name], options.recipe)
+    overrides = list_changes(RECIPES[options.recipe_name], options.recipe, options.asked)
     if options.dry_run:
         return _show_plan(options, overrides) if is_first() else DONE
     result = train(

@@ -8,6 +8,7 @@ chooses the shares.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +34,8 @@ from linnaea.predict.calibration import Calibration
 from linnaea.predict.labels import LabelBank, make_bank
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
-from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
+from linnaea.taxonomy.names import taxon_from_label
+from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Penalty strengths to try, relative to the mean squared singular value of the support."""
@@ -150,7 +152,7 @@ def adapt(
         LinnaeaError: No photograph can be read, no class has two photographs, or there is no such model.
     """
     root = Path(folder)
-    source = FolderSource(root=root, class_level=class_level)
+    source = FolderSource(root=root, class_level=class_level, label_to_taxon=_own_class)
     records, failed, left_out = _read(source)
     encoder = open_encoder(model, device=device)
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
@@ -170,6 +172,15 @@ def adapt(
     bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
     head = Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=(*source.tree.levels, *left_out))
     return head if output is None else replace(head, report_path=head.save(output))
+
+
+_EMPTY_CLASS = re.compile(r"empty|blank|none|nothing|no[ _-]?(?:animals?|organisms?)|others?|misc", re.IGNORECASE)
+"""Words for no taxon that are classes of their own: pictures of nothing, or of anything else."""
+
+
+def _own_class(label: str) -> Taxon | str:
+    """Return the taxon of a class folder; ``empty`` and ``other`` are classes that one may want, and stay names."""
+    return Taxon.of(common_name=label) if _EMPTY_CLASS.fullmatch(label.strip()) else taxon_from_label(label)
 
 
 def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:

@@ -36,6 +36,8 @@ from linnaea.taxonomy.taxon import Taxon, TextType
 VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
 ROWS_AT_ONCE = 65_536
 """Vectors that are compared at once: 130 MB at a width of 512."""
+ROUNDING = 1e-5
+"""What rounding may take from the cosine of two vectors of one photograph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,17 +129,23 @@ class Index:
 
     def iter_pairs(self, at_least: float) -> Iterator[tuple[str, str, float]]:
         """Yield pairs of photographs with at least that cosine: near-duplicates and bursts."""
-        step = ROWS_AT_ONCE // 16  # 4,096 x 65,536 scores are 1 GB
+        step = max(1, ROWS_AT_ONCE // 16)  # 4,096 x 65,536 scores are 1 GB
         for first in range(0, len(self), step):
-            left = self.vectors(first, first + step)
+            left = _to_unit(self.vectors(first, first + step))
             for second in range(first, len(self), ROWS_AT_ONCE):
-                scores = left @ self.vectors(second, second + ROWS_AT_ONCE).T
-                for a, b in np.argwhere(scores >= at_least).tolist():
+                scores = left @ _to_unit(self.vectors(second, second + ROWS_AT_ONCE)).T
+                for a, b in np.argwhere(scores >= at_least - ROUNDING).tolist():
                     if first + a < second + b:
                         yield self.names[first + a], self.names[second + b], min(float(scores[a, b]), 1.0)
 
     def _starts(self) -> range:
         return range(0, len(self), ROWS_AT_ONCE)
+
+
+def _to_unit(vectors_NE: Float32[ndarray, "N E"]) -> Float32[ndarray, "N E"]:
+    """Return stored vectors at length 1; rounding to 16 bits changed their length."""
+    vectors = np.asarray(vectors_NE, np.float32)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The folder of a run: its recipe, its claim on the folder, and the checks before it is resumed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -8,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linnaea.data.shards import DataSet
+from linnaea.data.shards import DataSet, read_manifest
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import BPE_FILE, WEIGHTS_FILE
+from linnaea.predict.labels import hash_taxa
 from linnaea.storage import explain_os_errors, read_json, write_atomically
 from linnaea.train.checkpoints import list_checkpoints
 from linnaea.train.locked import VIEWS_FOLDER
@@ -50,7 +52,26 @@ class TrainingRun:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that determine the run, as stored in ``recipe.json``."""
-        return {"recipe": self.recipe_name, "data": str(self.data_dir.resolve()), **asdict(self.recipe)}
+        return {
+            "recipe": self.recipe_name,
+            "data": str(self.data_dir.resolve()),
+            DATA_KEY: checksum_of(self.data_dir),
+            **asdict(self.recipe),
+        }
+
+
+DATA_KEY = "data_sha256"
+
+
+def checksum_of(data_dir: Path) -> str:
+    """Return the checksum of a data set: of its manifest's checksums of all shards, its splits, and its names.
+
+    Raises:
+        LinnaeaError: The folder is not a data set.
+    """
+    manifest = read_manifest(data_dir)
+    decisive = [manifest.get("shards"), manifest.get("splits"), hash_taxa(DataSet.open(data_dir).taxa)]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def open_part(run: TrainingRun) -> DataSet:
@@ -107,6 +128,13 @@ def check_same_recipe(run: TrainingRun) -> None:
     except LinnaeaError as error:
         raise LinnaeaError(f"{run.run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
     now, plain = (json.loads(json.dumps(part)) for part in (run.describe(), asdict(Recipe())))
+    was = before.get(DATA_KEY, now[DATA_KEY])  # runs that were started before the checksum was kept have none
+    if was != now[DATA_KEY]:
+        raise LinnaeaError(
+            f"{run.run_dir}: was started on another data set than the one in {run.data_dir} now (the manifests differ);"
+            " put the old one back, or start a new run with another --output"
+        )
+    before = {**before, DATA_KEY: was}
     changed = sorted(_iter_differences(_complete(before, plain), now))
     if changed:
         raise LinnaeaError(

@@ -4,7 +4,7 @@
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -288,15 +288,19 @@ def vary(recipe: Recipe, overrides: Mapping[str, Any], *, evaluates: bool) -> Re
     return varied
 
 
-def list_changes(named: Recipe, recipe: Recipe) -> dict[str, Any]:
-    """Return the values of ``recipe`` that differ from ``named``, as overrides for :func:`vary`."""
+def list_changes(named: Recipe, recipe: Recipe, asked: Collection[str] = ()) -> dict[str, Any]:
+    """Return the values of ``recipe`` that differ from ``named``, as overrides for :func:`vary`.
+
+    Values that were ``asked`` for by name are overrides even where they do not differ, so that a run that would not use
+    them is an error.
+    """
     changes = {} if recipe.seed == named.seed else {"seed": recipe.seed}
     for part, cls in _PARTS.items():
         before, now = getattr(named, part), getattr(recipe, part)
         changes |= {
             field.name: getattr(now, field.name)
             for field in fields(cls)
-            if getattr(now, field.name) != getattr(before, field.name)
+            if field.name in asked or getattr(now, field.name) != getattr(before, field.name)
         }
     return changes
 
