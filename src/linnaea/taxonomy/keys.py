@@ -47,7 +47,8 @@ def epithet_stem(epithet: pl.Expr) -> pl.Expr:
     for letter in "bcdfglmnprst":
         single = single.str.replace_all(letter * 2, letter)
     return (
-        single.str.replace_all("ae|oe", "e")
+        single.str.replace_all("sch", "sh")
+        .str.replace_all("ae|oe", "e")
         .str.replace_all("ph", "f")
         .str.replace_all("[yj]", "i")
         .str.replace_all("k", "c")

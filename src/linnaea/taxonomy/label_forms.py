@@ -115,7 +115,8 @@ def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
     named, inside = _binomial_of(outer), _binomial_of(inner)
     certain = is_binomial(outer)
     if inside and certain and is_binomial(inner):
-        return None  # two binomials: the second is a synonym or a host
+        # "Triangle cactus (Acanthocereus tetragonus)", or an organism and its host: the first must be looked up.
+        return LabelReading(text=text, scientific=inner, vernacular=outer, title_cased=named, is_pair=True)
     if inside and not (named and certain):
         others = (named,) if named else ()
         note = ("scientific name in brackets",)
@@ -135,6 +136,8 @@ def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
 def _vernacular_in_front(text: str, outer: str, inner: str) -> LabelReading | None:
     """Read "Les Syrittes (Syritta)": the brackets may hold a genus, or a remark ("Juvenile")."""
     scientific = sentence_case(outer)[0]
+    if re.fullmatch(r"[A-Z][a-z]{2,} [a-z-]{3,}(?: [a-z-]{3,})?", inner):  # an epithet of unusual form, or a remark
+        return LabelReading(text=text, scientific=scientific, vernacular=outer, other_names=(inner,), is_pair=True)
     if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and inner.lower() not in AUTHOR_WORDS:
         if " " in outer:
             return LabelReading(text=text, scientific=scientific, vernacular=outer, other_names=(inner,), is_pair=True)
@@ -183,13 +186,13 @@ def _names_together(parts: Sequence[str]) -> tuple[str, ...]:
         return tuple(parts)
     if not is_binomial(first):
         return ()
-    genus = first.split(" ")[0]
+    genus, bare = first.split(" ")[0], first.count(" ") == 1
     names = [" ".join(first.split(" ")[:2])]
     for part in parts[1:]:
         words = part.split(" ")
         if is_binomial(part):
             names.append(" ".join(words[:2]))
-        elif (rest := _epithet_after_initial(part, genus)) or (len(words) == 1 and _is_epithet(part)):
+        elif (rest := _epithet_after_initial(part, genus)) or (bare and len(words) == 1 and _is_epithet(part)):
             names.append(f"{genus} {rest or part}")
         else:
             return ()
@@ -230,7 +233,7 @@ def _formula(text: str) -> LabelReading | None:
     if len(parts) < 2:
         return None
     left, right = sentence_case(parts[0])[0].split(" "), parts[-1].split(" ")
-    if not re.fullmatch(r"[A-Z][a-zà-ÿ-]+", left[0]) or not is_name_word(right[0].rstrip(".").replace("'", "")):
+    if not re.fullmatch(r"[A-Z][a-zà-ÿ-]+", left[0]) or not re.fullmatch(r"[^\W\d_][\w'-]*\.?", right[0]):
         return None
     has_epithet = len(left) > 1 and bool(re.fullmatch(r"[a-zà-ÿ-]{3,}", left[1]))
     if not has_epithet and len(parts) == 2:
@@ -297,7 +300,7 @@ _MAYBE = re.compile(
     r"suspected|unsure|vielleicht|peut-être) ?(?=[A-Za-z])",
     re.IGNORECASE,
 )
-_QUESTION = re.compile(r" ?\(\?\)| ?\?+")
+_QUESTION = re.compile(r" ?\(\?\)|(?<!\d) ?\?+(?!\])")
 _AUCT = re.compile(
     r"[ ,(]+((?:auct(?:t|orum)?\b\.?|sensu\b(?! (?:lat|str))|non\b(?!-)|nec\b|nicht\b|p\. ?p\.|pro parte\b|"
     r"misapplied\b|misident\w*\b\.?|not of\b).*)$",
@@ -371,7 +374,7 @@ _GENUS_WORDS = frozenset(
 
 def _plain(text: str) -> LabelReading | Rejection:
     cased, title_cased = sentence_case(text)
-    scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(cased)))
+    scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(cased.replace('"', ""))))
     if (match := _UNKNOWN.match(cased)) and is_name_word(match[1]):
         return _genus_of(text, match[1], "sp", "")
     if match := _LONE_SIGN.match(cased):
@@ -387,7 +390,7 @@ def _plain(text: str) -> LabelReading | Rejection:
 _UNKNOWN = re.compile(
     r"^(?:unidentified|unknown|undetermined|indet\.?|undet\.?) ([A-Z][a-z]+)(?: (?:sp|spp|species)\.?)?$", re.IGNORECASE
 )
-_STRAIN = re.compile(r" (?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) .*$")
+_STRAIN = re.compile(r" (?:(?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) |\(s\. ?(?:s|str)\.\)).*$")
 _GREEK = re.compile(r" [α-ω](?:\.? |(?=[a-z]))")
 _VIRUS = re.compile(r"\b(?:virus|viroid|phage|NPV|virion|satellite|plasmid|prion)\b|viridae\b", re.IGNORECASE)
 
@@ -414,7 +417,11 @@ def _genus_of(text: str, name: str, mark: str, rest: str) -> LabelReading | Reje
     if not is_name_word(genus):
         return Rejection(text=text, reason="no genus before its qualifier")
     note = " ".join(part for part in (f"{mark}." if mark != "hybrid" else mark, rest) if part)
-    return LabelReading(text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,))
+    species = rest.split(" ")[0]
+    named = (f"{genus.capitalize()} {species}",) if _is_epithet(species) else ()
+    return LabelReading(
+        text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,), doubted=named
+    )
 
 
 def _without_codes(text: str) -> str:

@@ -57,7 +57,16 @@ class Lookups:
         if only_species:
             tried = tried.filter(pl.col("name").str.contains(" ", literal=True))
         keyed = tried.with_columns(key=name_key(pl.col("name")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16))
-        return self._lookup(keyed)
+        found = self._lookup(keyed)
+        if only_species:
+            # "Puccinia graminis (Berberis vulgaris)": the second binomial is a host if the first has a genus.
+            first = read.filter(pl.col("title_cased") != "").select(
+                "q", key=name_key(pl.col("title_cased").str.extract(r"^(\S+)"))
+            )
+            genera = self.index.names.join(first.select("key").unique(), on="key", how="semi").select("key").unique()
+            named = first.join(genera, on="key")
+            found = found.filter(~(pl.col("q").is_in(named["q"].implode()) & (pl.col("order") > 0)))
+        return found
 
     def species_of_trinomial(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up the species of names below the species that no checklist has."""
@@ -93,7 +102,7 @@ class Lookups:
 
     def parts_together(self, read: pl.DataFrame) -> pl.DataFrame:
         """Return q, part, t of the taxa that a label names together; of an unknown species its genus."""
-        asked = read.filter(pl.col("together").list.len() > 1).select("q", name="together")
+        asked = read.filter(pl.col("together").list.len() > 0).select("q", name="together")
         asked = asked.explode("name").with_columns(part=pl.int_range(pl.len()).over("q").cast(pl.Int16))
         asked = asked.with_columns(key=name_key(pl.col("name")))
         own = asked.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").select("q", "part", "t")
@@ -177,7 +186,9 @@ class Lookups:
         A second word with a capital may be an author, so it is never corrected into an epithet that honours one.
         """
         capital = pl.col("title_cased") != ""
-        names = pl.concat_list(pl.concat_list("binomial"), pl.col("others"))
+        names = pl.concat_list(pl.concat_list("binomial", "title_cased"), pl.col("others")).list.unique(
+            maintain_order=True
+        )
         tried = read.select("q", name=names, capital=capital).explode("name")
         words = name_key(pl.col("name")).str.splitn(" ", 2)
         asked = tried.filter(pl.col("name") != "").with_columns(genus=words.struct[0], epithet=words.struct[1])
@@ -220,8 +231,8 @@ class Lookups:
             .unique()
         )
         there = self._of_genera(moved["now"])
-        there = there.rename({"epithet": "found_epithet"})
-        found = asked.join(moved, on="genus").join(there, left_on=["now", "stem"], right_on=["genus", "stem"])
+        asked = asked.rename({"epithet": "asked"}).join(moved, on="genus")
+        found = asked.join(there, left_on=["now", "stem"], right_on=["genus", "stem"]).filter(_honours_no_author())
         return found.select(*CANDIDATES, between=pl.lit("")).with_columns(kind=pl.lit(SYNONYM, pl.Int8))
 
     def misspelt(self, read: pl.DataFrame) -> pl.DataFrame:
@@ -235,11 +246,17 @@ class Lookups:
         known = names.select(g="genus", known=pl.lit(True)).unique()
         found = found.join(distinct.rename({"genus": "g", "epithet": "e"}), on="q").drop("q")
         found = found.join(names, on="n").join(known, on="g", how="left").with_columns(pl.col("known").fill_null(False))
-        found = found.filter(_believable())
+        found = found.filter(_believable() & ((pl.col("epithet_edits") == 0) | ~self._is_word(found["e"])))
         asked = asked.select("q", "capital", g="genus", e="epithet")
         found = asked.join(found, on=["g", "e"]).with_columns(asked="e").filter(_honours_no_author())
         order = (pl.col("genus_edits") + pl.col("epithet_edits")).cast(pl.Int16)
         return self.keep_below(found.with_columns(order=order).select(*CANDIDATES, between=pl.lit("")), read)
+
+    def _is_word(self, epithets: pl.Series) -> pl.Series:
+        """Return ``[n]``: whether an epithet occurs in any genus; such a species is unknown rather than misspelt."""
+        word = pl.col("epithet").str.replace("(?:us|um|a|is|e)$", "")
+        known = self._binomials().select(word).unique()["epithet"]
+        return pl.DataFrame({"epithet": epithets}).select(word.is_in(known.implode()))["epithet"]
 
     def misspelt_vernacular(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up vernacular names one edit away, where a word as written occurs in none of them."""

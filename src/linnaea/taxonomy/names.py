@@ -68,7 +68,8 @@ class ParsedName:
     ranks: tuple[str, ...] = ()
     """The seven ranks, if the label says which name has which rank."""
     together: tuple[str, ...] = ()
-    """The names of several taxa, or of the parents of a hybrid; ``name`` is the genus that they share, if any."""
+    """The names of several taxa, of the parents of a hybrid, or of the one species that is in doubt; ``name`` is the
+    genus that they share, if any."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -133,7 +134,7 @@ def taxon_from_label(label: str) -> Taxon | str:
     parsed = parse_label(label)
     if isinstance(parsed, Rejection):
         return parsed.reason
-    if parsed.together and not parsed.name:
+    if len(parsed.together) > 1 and not parsed.name:
         return f"{parsed.notes[0]}, of no common genus"
     try:
         return _taxon_by_form(label, parsed)
@@ -144,7 +145,7 @@ def taxon_from_label(label: str) -> Taxon | str:
 def _taxon_by_form(label: str, parsed: ParsedName) -> Taxon:
     if parsed.ranks:
         return Taxon.of(dict(zip(RANK_LABELS, parsed.ranks, strict=True)), common_name=parsed.vernacular)
-    if (parsed.doubt and parsed.rank is not None) or parsed.together:
+    if (parsed.doubt and parsed.rank is not None) or len(parsed.together) > 1:
         return Taxon.of(genus=parsed.genus)
     if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
         return Taxon.of(genus=parsed.genus, species=parsed.species)
@@ -252,7 +253,7 @@ def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
 def _remark(parsed: ParsedName) -> str:
     """Return what the label says besides the name, for the note of its resolution."""
     marks = [parsed.doubt] if parsed.doubt else []
-    if parsed.hybrid and not parsed.together:
+    if parsed.hybrid and len(parsed.together) < 2:
         marks.append("a hybrid")
     return "; ".join((*marks, *(note for note in parsed.notes if not note.endswith("in brackets"))))
 
@@ -384,9 +385,15 @@ def _combine(reading: LabelReading, parsed: Any) -> ParsedName | Rejection:
         other_names=reading.other_names,
         ancestors=reading.ancestors,
         ranks=reading.ranks,
-        together=reading.together,
+        together=reading.together or _doubted(reading),
         notes=(*reading.notes, *found.notes),
     )
+
+
+def _doubted(reading: LabelReading) -> tuple[str, ...]:
+    """Return the species that a doubtful label names: its genus is that one among homonyms."""
+    name = " ".join(reading.scientific.split(" ")[:2]) if reading.doubt else ""
+    return reading.doubted or ((name,) if " " in name else ())
 
 
 _MARKERS = (
@@ -439,7 +446,7 @@ def _structured(parsed: Any, text: str) -> _Found:
         found.authorship, infraspecific = f"{infraspecific}. {found.authorship}", ""
     _note_marks(found, parsed, epithet)
     if genus and epithet:
-        between = [word for word in _infraspecific_epithets(text)[:-1] if infraspecific]
+        between = _epithets_between(text, epithet, infraspecific) if infraspecific else []
         found.name = " ".join(part for part in (genus, epithet, *between, infraspecific) if part)
         found.rank, found.infraspecific = Rank.SPECIES, infraspecific
         if infraspecific and parsed.rank not in ("INFRASPECIFIC_NAME", "UNRANKED"):
@@ -467,14 +474,14 @@ def _note_marks(found: _Found, parsed: Any, epithet: str) -> None:
         found.notes.append(f"cultivar '{parsed.cultivar_epithet}'")
 
 
-_INFRASPECIFIC = re.compile(
-    r" (?:subsp|ssp|subvar|var|subf|f|fo|forma|natio|nothosubsp|nothovar|convar)(?:\. ?| )([a-zà-ÿ-]{3,})(?![.\w])"
-)
-
-
-def _infraspecific_epithets(text: str) -> list[str]:
-    """Return the epithets below the species that have a rank ("subsp. a var. b"); the parser returns the last."""
-    return [_ascii_epithet(epithet) for epithet in _INFRASPECIFIC.findall(text)]
+def _epithets_between(text: str, epithet: str, last: str) -> list[str]:
+    """Return the epithets between that of the species and the last ("subsp. a var. b"), which the parser leaves out."""
+    words = [_ascii_epithet(word) for word in text.split(" ")]
+    if epithet not in words or last not in words[words.index(epithet) + 1 :]:
+        return []
+    end = len(words) - 1 - words[::-1].index(last)
+    inner = words[words.index(epithet) + 1 : end]
+    return [w for w in inner if w.islower() and len(w) > 2 and looks_latin(w) and _is_sound(f"X{w} {w}")]
 
 
 def _authorship(parsed: Any) -> str:

@@ -52,6 +52,8 @@ class LabelReading:
     together: tuple[str, ...] = ()
     """The names of several taxa, or of the parents of a hybrid; the label is what they share."""
     hybrid: bool = False
+    doubted: tuple[str, ...] = ()
+    """The species of an open name ("Arenaria cf. interpres"), which tells homonymous genera apart."""
 
 
 PLACEHOLDER = re.compile(
@@ -109,8 +111,9 @@ def split_words(text: str) -> str:
         text = _SPLIT_CAMEL.sub(" ", text)
     elif " " not in text and "-" in text and not _is_hyphenated_genus(text):
         text = text.replace("-", " ")
-    text = re.sub(r" ?\(\d+\)$", "", text)
-    text = re.sub(r"(?<=[^\W\d_]{3})\d{1,3}$", "", text)
+    text = re.sub(r" ?\(\d{1,3}\)$", "", text)
+    if "virus" not in text:
+        text = re.sub(r"(?<=[^\W\d_]{3})\d{1,3}$", "", text)
     text = re.sub(r"(?<=[a-z]{4})(?=[A-Z][a-z]{2})", " ", text)
     match = _HYPHEN_BINOMIAL.match(text)
     if match and looks_latin(match[2]) and not _is_hyphenated_genus(match[0]):
@@ -125,8 +128,8 @@ def _is_hyphenated_genus(word: str) -> bool:
     """Return whether a hyphen belongs to a genus ("Saxo-fridericia", ICN article 20.3) and does not replace a blank."""
     if "'" in word or any(c.isdigit() for c in word):
         return True
-    first = word.partition("-")[0]
-    return word[:1].isupper() and (first.endswith("o") or len(first) < 4)
+    first, *rest = word.lower().split("-")
+    return word[:1].isupper() and (len(first) < 4 or any(part.endswith("o") for part in (first, *rest[:-1])))
 
 
 def sentence_case(text: str) -> tuple[str, str]:

@@ -371,13 +371,15 @@ class _Run:
         n_parts = pl.col("part").n_unique()
         in_all = n_parts.over("q", "kingdom") == n_parts.over("q")
         table = table.filter(in_all)
-        asked = self._read().select("q", size=pl.col("together").list.len())
+        asked = self._read().select("q", size=pl.col("together").list.len(), written="genus")
         shared = table.group_by("q", maintain_order=True).agg(
             pl.col("list").first(),
             n_parts.alias("n"),
             *(pl.when(pl.col(label).n_unique() == 1).then(pl.col(label).first()).alias(label) for label in RANK_LABELS),
         )
         shared = shared.join(asked, on="q").filter(pl.col("n") == pl.col("size"))
+        # The genus of a doubtful name is the one written, not that of the name that its species has now.
+        shared = shared.filter((pl.col("size") > 1) | (pl.col("genus") == pl.col("written")))
         lowest = pl.lit(True)
         columns = []
         for label in RANK_LABELS[:-1]:
