@@ -101,7 +101,7 @@ def _check_package(name: str, wanted: object, modules: dict[str, list[str]], *, 
         try:
             own = min(public, key=lambda module: (_plain(module) != _plain(name), module))
             # Two packages install a module "nameparser"; ours checks which one it got.
-            import_module("linnaea.taxonomy.names" if own == "nameparser" else own)
+            import_module("linnaea.taxonomy.name_parser" if own == "nameparser" else own)
         except Exception as error:
             return Finding(
                 kind, f"{version}, import fails: {type(error).__name__}: {error}".split("\n", maxsplit=1)[0], "BROKEN"

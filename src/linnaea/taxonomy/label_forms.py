@@ -1,10 +1,9 @@
 """Read a label by its form: one name, a pair of names, several names, a lineage, a hybrid formula, a host, a doubt."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
-from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, AUTHOR_WORDS, STAGES, binomial_of_words, looks_latin
+from linnaea.taxonomy.label_words import AUTHOR_WORDS, STAGES, binomial_of_words, looks_latin
 from linnaea.taxonomy.lineage_cells import read_lineage
 from linnaea.taxonomy.readings import (
     PLACEHOLDER,
@@ -16,6 +15,7 @@ from linnaea.taxonomy.readings import (
     split_words,
     tidy,
 )
+from linnaea.taxonomy.several_names import LONE_SIGN, is_epithet, read_formula, read_several
 
 _IDENTIFIER = re.compile(r"(?:BOLD[: ][A-Z]{3}\d+|SH\d+\.\d+FU|OTU[ _-]?\d+|[A-Z]{1,4}\d{4,}|\d+)", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Z][a-z]{2,} ([a-z]{3,})(?: [a-z]{3,})?")
@@ -48,7 +48,7 @@ def _read_words(text: str) -> LabelReading | Rejection:
 def _read_text(text: str) -> LabelReading | Rejection:
     if binomial_of_words(text) is not None:
         return LabelReading(text=text, scientific=text, vernacular="")
-    for read in (_negated, _formula, _misapplied, _pair, _several, _hosted, _doubted):
+    for read in (_negated, read_formula, _misapplied, _pair, read_several, _hosted, _doubted):
         if (reading := read(text)) is not None:
             return reading
     return _plain(text)
@@ -156,108 +156,6 @@ def _binomial_of(text: str) -> str:
     return ""
 
 
-# Several names.
-
-_JOIN = re.compile(r" (?:and|&|or|und|et|y|vs\.?) | ?[/;|] ?", re.IGNORECASE)
-_SAME_GENUS = re.compile(r"^(\w[\w-]+) [a-z-]+(?:(?: (?:-|/|or) |/)(?:[A-Z]\. ?)?[a-z-]+)+$")
-
-
-def _several(text: str) -> LabelReading | Rejection | None:
-    """Read "Corvus corax/corone" and "Pica pica and Pica hudsonia": the taxon is what they share."""
-    if match := _SAME_GENUS.match(text):
-        genus = match[1].capitalize()
-        return LabelReading(
-            text=text, scientific=genus, vernacular=text, qualifier="sp.", notes=("names several species",)
-        )
-    parts = [part.strip() for part in _JOIN.split(text)]
-    if len(parts) < 2 or not all(parts):
-        return None
-    if re.fullmatch(r"\S+ (?:or|and|/|&) \S+", text):
-        return Rejection(text=text, reason="names several taxa")
-    names = _names_together(parts)
-    return _together(text, names, f"names several taxa: {', '.join(names)}") if names else None
-
-
-def _names_together(parts: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the parts, each written out, or nothing if one of them is not a name."""
-    first = parts[0]
-    uninomials = all(re.fullmatch(r"[A-Z][a-z]{3,}", part) for part in parts)
-    if uninomials:
-        return tuple(parts)
-    if not is_binomial(first):
-        return ()
-    genus, bare = first.split(" ")[0], first.count(" ") == 1
-    names = [" ".join(first.split(" ")[:2])]
-    for part in parts[1:]:
-        words = part.split(" ")
-        if is_binomial(part):
-            names.append(" ".join(words[:2]))
-        elif (rest := _epithet_after_initial(part, genus)) or (bare and len(words) == 1 and _is_epithet(part)):
-            names.append(f"{genus} {rest or part}")
-        else:
-            return ()
-    return tuple(names)
-
-
-def _epithet_after_initial(part: str, genus: str) -> str:
-    match = re.match(r"([A-Z])[a-z]?\. ?([a-zà-ÿ-]{3,})", part)
-    return match[2] if match and match[1] == genus[0] else ""
-
-
-def _is_epithet(word: str) -> bool:
-    return word.islower() and len(word) > 2 and looks_latin(word) and word not in AUTHOR_PARTICLES
-
-
-def _together(text: str, names: tuple[str, ...], note: str, *, hybrid: bool = False) -> LabelReading:
-    genera = {name.split(" ")[0] for name in names}
-    genus = genera.pop() if len(genera) == 1 else ""
-    return LabelReading(
-        text=text,
-        scientific=genus,
-        vernacular=text,
-        qualifier="hybrid" if hybrid else "sp.",
-        notes=(note,),
-        together=names,
-        hybrid=hybrid,
-    )
-
-
-_SIGN = re.compile(r" (?:[x×X+]|crossed with|hybrid with) ")
-_LONE_SIGN = re.compile(r"^(.+?) (?:[x×]|hybrids?|[x×] hybrids?)$", re.IGNORECASE)
-
-
-def _formula(text: str) -> LabelReading | None:
-    """Read the formula of a hybrid; a named hybrid ("Mentha × piperita") is none."""
-    parts = [part.strip() for part in _SIGN.split(f" {text.replace('(', '').replace(')', '')} ".strip())]
-    parts = [part.removeprefix("× ") for part in parts if part]
-    if len(parts) < 2:
-        return None
-    left, right = sentence_case(parts[0])[0].split(" "), parts[-1].split(" ")
-    if not re.fullmatch(r"[A-Z][a-zà-ÿ-]+", left[0]) or not re.fullmatch(r"[^\W\d_][\w'-]*\.?", right[0]):
-        return None
-    has_epithet = len(left) > 1 and bool(re.fullmatch(r"[a-zà-ÿ-]{3,}", left[1]))
-    if not has_epithet and len(parts) == 2:
-        two_genera = re.search(r" [×+] ", text) and re.fullmatch(r"[A-Z][a-z]{2,}", right[0])
-        if not two_genera or (len(left) > 1 and not re.search(r"[.\d]", left[1])):
-            return None
-    if has_epithet and not looks_latin(left[1]) and not looks_latin(right[-1]):
-        return None
-    first = f"{left[0]} {left[1]}" if has_epithet else left[0]
-    second = _second_parent(left[0], right, lower=parts[0][:1].islower())
-    return _together(text, (first, second), f"a hybrid of {first} and {second}", hybrid=True)
-
-
-def _second_parent(genus: str, words: Sequence[str], *, lower: bool) -> str:
-    initial = re.fullmatch(r"([A-Z])[a-z]?\.", words[0])
-    if len(words) > 1 and (words[0].lower() == genus.lower() or (initial and initial[1] == genus[0])):
-        return f"{genus} {words[1].lower()}"
-    if words[0][:1].isupper():
-        return " ".join(words[:2]) if len(words) > 1 and words[1].islower() else words[0]
-    if lower and len(words) == 2 and looks_latin(words[1]):
-        return f"{words[0].capitalize()} {words[1]}"
-    return f"{genus} {words[0]}"
-
-
 # Hosts, negations and doubts.
 
 _STAGE = re.compile(STAGES, re.IGNORECASE)
@@ -275,7 +173,7 @@ def _hosted(text: str) -> LabelReading | Rejection | None:
     organism, joint, rest = match[1].strip(" ,;"), match[2], match[3]
     words = rest.split(" ")
     host = is_binomial(rest) and words[1] not in ("and", "von", "des")
-    lower_host = len(words) > 1 and words[0].islower() and all(_is_epithet(word) for word in words[:2])
+    lower_host = len(words) > 1 and words[0].islower() and all(is_epithet(word) for word in words[:2])
     named = _HIGHER_NAME.fullmatch(organism) or is_binomial(organism)
     if joint == "of" and _STAGE.fullmatch(organism):
         return _read_text(rest) if host else None
@@ -377,7 +275,7 @@ def _plain(text: str) -> LabelReading | Rejection:
     scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(cased.replace('"', ""))))
     if (match := _UNKNOWN.match(cased)) and is_name_word(match[1]):
         return _genus_of(text, match[1], "sp", "")
-    if match := _LONE_SIGN.match(cased):
+    if match := LONE_SIGN.match(cased):
         return _genus_of(text, match[1], "hybrid", "")
     if (match := _QUALIFIER.match(scientific)) and (qualified := _qualified(text, match)) is not None:
         return qualified
@@ -417,8 +315,8 @@ def _genus_of(text: str, name: str, mark: str, rest: str) -> LabelReading | Reje
     if not is_name_word(genus):
         return Rejection(text=text, reason="no genus before its qualifier")
     note = " ".join(part for part in (f"{mark}." if mark != "hybrid" else mark, rest) if part)
-    species = rest.split(" ")[0]
-    named = (f"{genus.capitalize()} {species}",) if _is_epithet(species) else ()
+    species = rest.split(" ", maxsplit=1)[0]
+    named = (f"{genus.capitalize()} {species}",) if is_epithet(species) else ()
     return LabelReading(
         text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,), doubted=named
     )
@@ -439,6 +337,6 @@ def _names_inside(text: str, scientific: str) -> list[str]:
     found = []
     for at in range(1, len(words) - 1):
         genus, epithet = words[at], words[at + 1]
-        if genus[:1].isupper() and genus.isalpha() and len(genus) > 2 and _is_epithet(epithet):
+        if genus[:1].isupper() and genus.isalpha() and len(genus) > 2 and is_epithet(epithet):
             found.append(f"{genus} {epithet}")
     return [name for name in found if name != scientific]

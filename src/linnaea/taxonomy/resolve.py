@@ -38,8 +38,9 @@ from linnaea.taxonomy.name_index import (
     make_index,
 )
 from linnaea.taxonomy.name_lookups import Lookups
-from linnaea.taxonomy.names import PARSED_SCHEMA, parse_label_table
+from linnaea.taxonomy.parsed_labels import PARSED_SCHEMA, parse_label_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.shared_ranks import shared_by_homonyms, shared_by_parts
 from linnaea.taxonomy.taxon import Taxon
 
 Checklists: TypeAlias = str | Checklist | Sequence[str | Checklist]
@@ -303,7 +304,8 @@ class _Run:
         self.answers.append(self._describe(single))
         several = top.join(n_taxa.filter(pl.col("n") > 1), on="q", how="semi", maintain_order="left")
         if not several.is_empty():
-            self._share(several)
+            shared = shared_by_homonyms(several, self.index.taxa)
+            self.shared.append(shared.with_columns(status=pl.lit(Status.AMBIGUOUS.value)))
         self._done(n_taxa)
 
     def _describe(self, found: pl.DataFrame) -> pl.DataFrame:
@@ -334,66 +336,18 @@ class _Run:
         )
         return table.select("q", "list", t="best", status=status, matched_name="matched", note=_note())
 
-    def _share(self, several: pl.DataFrame) -> None:
-        """Answer ambiguous names with the ranks that all their taxa share; the note names the taxa."""
-        taxa = self.index.taxa.select(*RANK_LABELS, "name")[several["best"]]
-        table = (
-            several.select("q", "list", "matched").hstack(taxa).unique(["q", *RANK_LABELS, "name"], maintain_order=True)
-        )
-        same = [(pl.col(label).n_unique() == 1).alias(f"same_{label}") for label in RANK_LABELS]
-        lineage = "kingdom"
-        names = pl.col("name") + " (" + pl.col(lineage) + " " + pl.col("family") + ")"
-        shared = table.group_by("q", maintain_order=True).agg(
-            pl.col("list").first(),
-            pl.col("matched").first().alias("matched_name"),
-            *(pl.col(label).first() for label in RANK_LABELS),
-            *same,
-            note=pl.lit("may be ")
-            + names.head(4).str.join(", ")
-            + pl.when(pl.len() > 4).then(pl.lit(", ...")).otherwise(pl.lit("")),
-        )
-        kept = pl.lit(True)
-        columns = []
-        for label in RANK_LABELS:
-            kept = kept & pl.col(f"same_{label}")
-            columns.append(pl.when(kept).then(pl.col(label)).otherwise(pl.lit("")).alias(label))
-        status = pl.lit(Status.AMBIGUOUS.value)
-        self.shared.append(shared.select("q", "list", "matched_name", *columns, "note", status=status))
-
     def _settle_together(self) -> None:
-        """Answer labels of several taxa and formulas of hybrids with the ranks that their taxa share, down to genus."""
-        parts = self.lookups.parts_together(self._read())
+        """Answer labels of several taxa and formulas of hybrids with the ranks that their taxa share."""
+        read = self._read()
+        parts = self.lookups.parts_together(read)
         parts = parts.with_columns(t=self.index.taxa["best"].gather(parts["t"]))
         parts = parts.filter(self.inside.gather(parts["t"])).unique()
         if parts.is_empty():
             return
-        table = parts.drop("t").hstack(self.index.taxa.select("list", *RANK_LABELS)[parts["t"]])
-        n_parts = pl.col("part").n_unique()
-        in_all = n_parts.over("q", "kingdom") == n_parts.over("q")
-        table = table.filter(in_all)
-        asked = self._read().select("q", size=pl.col("together").list.len(), written="genus")
-        shared = table.group_by("q", maintain_order=True).agg(
-            pl.col("list").first(),
-            n_parts.alias("n"),
-            *(pl.when(pl.col(label).n_unique() == 1).then(pl.col(label).first()).alias(label) for label in RANK_LABELS),
-        )
-        shared = shared.join(asked, on="q").filter(pl.col("n") == pl.col("size"))
-        # The genus of a doubtful name is the one written, not that of the name that its species has now.
-        shared = shared.filter((pl.col("size") > 1) | (pl.col("genus") == pl.col("written")))
-        lowest = pl.lit(True)
-        columns = []
-        for label in RANK_LABELS[:-1]:
-            lowest = lowest & pl.col(label).is_not_null()
-            columns.append(pl.when(lowest).then(pl.col(label)).otherwise(pl.lit("")).alias(label))
-        shared = shared.with_columns(*columns, species=pl.lit(""), matched_name=pl.lit(""), note=pl.lit(""))
-        # A class or kingdom that two names share says nothing about either.
-        shared = shared.filter(pl.col("family") != "")
-        status = (
-            pl.when(pl.col("genus") != "")
-            .then(pl.lit(Status.GENUS_ONLY.value))
-            .otherwise(pl.lit(Status.HIGHER_RANK.value))
-        )
-        self.shared.append(shared.select("q", "list", "matched_name", *RANK_LABELS, "note", status=status))
+        shared = shared_by_parts(parts, read, self.index.taxa)
+        genus, family = pl.lit(Status.GENUS_ONLY.value), pl.lit(Status.HIGHER_RANK.value)
+        status = pl.when(pl.col("genus") != "").then(genus).otherwise(family)
+        self.shared.append(shared.with_columns(status=status))
         self._done(shared)
 
     def _settle_outside(self) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 from linnaea.errors import LinnaeaError
 from linnaea.tables import read_table
 from linnaea.taxonomy.checklists.records import ChecklistRecords
-from linnaea.taxonomy.names import split_authors
+from linnaea.taxonomy.name_parser import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _BINOMIAL = r"^(?:×\s?|x\s)?(\p{Lu}[\p{L}-]+) (?:\([^)]*\) )?(?:×\s?|x\s)?(\p{Ll}[\p{Ll}.-]+)"

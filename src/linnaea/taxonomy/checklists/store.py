@@ -22,7 +22,7 @@ from linnaea.taxonomy.checklists.records import BELOW_SPECIES, ChecklistRecords,
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.label_words import ODD_BINOMIALS
-from linnaea.taxonomy.names import split_authors
+from linnaea.taxonomy.name_parser import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 FORMAT = 8
