@@ -308,7 +308,7 @@ def test_an_abstention_says_why_and_how_near_it_was() -> None:
     assert nothing.startswith(NOTHING)
     assert (score, nearest) == (0, pytest.approx(0.5))
     assert unsure == f"{NOTHING}: no taxon reaches 0.9"
-    known = decide(p, bank, 0.01, np.array([False, True]))
+    known = decide(sum_to_all_ranks(p, bank), bank, 0.01, np.array([False, True]))
     assert known[0] is None
     assert known[1] is not None
 

@@ -96,7 +96,7 @@ import sys, time
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 import numpy as np
-from linnaea.predict.classifier import guess_at_rank, iter_probabilities
+from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_all_ranks
 from linnaea.predict.predictor import decide
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank
@@ -107,7 +107,7 @@ seconds = time.perf_counter() - start
 images = np.random.default_rng(0).normal(size=(32, 512)).astype(np.float32)
 for p in iter_probabilities(images, bank, 1.0):
     guess_at_rank(p, bank, Rank.GENUS, 5)
-    decide(p, bank, 0.1)
+    decide(sum_to_all_ranks(p, bank), bank, 0.1)
 print(seconds, (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024, p[0].sum(dtype=np.float64))
 """
 

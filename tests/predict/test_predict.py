@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from linnaea.cli import main
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
-from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_rank
+from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_all_ranks, sum_to_rank
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import LabelBank, read_taxa
 from linnaea.predict.predictor import decide
@@ -67,7 +67,7 @@ def test_auto_goes_as_deep_as_it_is_sure_on_one_path(taxa: list[Taxon], seed: in
     table = make_taxa_table(taxa)
     bank = LabelBank(table, np.zeros((table.height, 1), np.float32), {})
     p = np.random.default_rng(seed).dirichlet(np.full(len(bank), 0.3), size=4).astype(np.float32)
-    for row, guess in zip(p, decide(p, bank, confidence), strict=True):
+    for row, guess in zip(p, decide(sum_to_all_ranks(p, bank), bank, confidence), strict=True):
         if guess is None:
             continue
         depth = next((i for i in reversed(range(7)) if guess.taxon.lineage[i]), 6)
@@ -141,7 +141,7 @@ def test_labels_with_english_names_alone_stay_apart() -> None:
     p = np.array([[0.2, 0.5, 0.3]], np.float32)
     assert [guess.taxon.common_name for guess in guess_at_rank(p, bank, Rank.SPECIES, 3)[0]] == ["dog", "", "cat"]
     assert [guess.taxon.genus for guess in guess_at_rank(p, bank, Rank.GENUS, 3)[0]] == ["Pica"]
-    answer = decide(p, bank, 0.4)[0]
+    answer = decide(sum_to_all_ranks(p, bank), bank, 0.4)[0]
     assert answer is not None
     assert answer.taxon.common_name == "dog"
 

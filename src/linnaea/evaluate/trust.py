@@ -77,7 +77,8 @@ def collect_beliefs(
         rows = np.arange(start, start + len(block.energy_B))
         energy[rows], cosine[rows] = block.energy_B, block.max_cosine_B
         probability = calibrate_probabilities(block.probability_BK, bank, calibration)
-        for rank, sums in sum_to_all_ranks(probability, bank).items():
+        sums_of = sum_to_all_ranks(probability, bank)
+        for rank, sums in sums_of.items():
             group, best = group_NR[rows, rank], sums.argmax(axis=1)
             confidence[rows, rank] = sums[np.arange(len(rows)), best]
             truth_p[rows, rank] = np.where(group == UNKNOWN, 0, sums[np.arange(len(rows)), group])
@@ -85,7 +86,7 @@ def collect_beliefs(
             best_NR[rows, rank], right[rows, rank] = best, best == group
         recognised = calibration.recognises(calibration.weigh(block))
         for number, wanted in enumerate(CONFIDENCES):
-            for row, guess in zip(rows, decide(probability, bank, wanted, recognised), strict=True):
+            for row, guess in zip(rows, decide(sums_of, bank, wanted, recognised), strict=True):
                 if guess is not None and guess.rank is not None:
                     asserted[number, row] = guess.rank
                     asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])

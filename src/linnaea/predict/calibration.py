@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
-from linnaea.predict.classifier import Scored, sum_to_all_ranks
+from linnaea.predict.classifier import Scored, in_parts
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.storage import read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
+from linnaea.taxonomy.tree import RankGroups
 
 KEY = "calibration"
 """The key of a calibration in ``linnaea.json`` or ``bank.json``."""
@@ -147,16 +148,33 @@ def calibrate_probabilities(
     probability_BK = weigh_untrained(probability_BK, bank, calibration.untrained)
     if all(sharpness == 1 for sharpness in calibration.sharpness):
         return probability_BK
-    sums = sum_to_all_ranks(probability_BK, bank)
-    factor = np.ones((len(probability_BK), 1), np.float32)  # calibrated over uncalibrated, per group of the rank above
-    groups, share_above = bank.groups, factor
+    calibrated = np.empty_like(probability_BK)
+
+    def sharpen(rows: slice) -> None:
+        _sharpen_ranks(probability_BK[rows], bank.groups, calibration.sharpness, out=calibrated[rows])
+
+    in_parts(sharpen, probability_BK.shape)
+    return calibrated
+
+
+def _sharpen_ranks(
+    probability_BK: NDArray[np.float32], groups: RankGroups, sharpness: Sequence[float], out: NDArray[np.float32]
+) -> None:
+    """Write the probabilities after sharpening each rank's shares within the rank above, kingdom first."""
+    sums = groups.sums(probability_BK)
+    share_above = np.ones((len(probability_BK), 1), np.float32)
     for rank in Rank:
-        parent = groups.parents(rank)
-        share_above = _sharpen(sums[rank], parent, calibration.sharpness[rank]) * share_above[:, parent]
-    row_group = groups.of_rows(Rank.SPECIES)
-    several = len(groups.starts[Rank.SPECIES]) < len(bank)
-    inside = probability_BK / np.maximum(sums[Rank.SPECIES], _TINY)[:, row_group] if several else 1
-    return np.asarray(share_above[:, row_group] * inside, np.float32)
+        parent, first = groups.parents(rank), groups.first_children[rank]
+        capped = sums[rank] if sums[rank] is probability_BK else np.minimum(sums[rank], 1)
+        shares = _sharpen(capped, parent, first, sharpness[rank])
+        shares *= share_above.take(parent, axis=1)
+        share_above = shares
+    if len(groups.starts[Rank.SPECIES]) == groups.n_rows:
+        out[:] = share_above
+        return
+    row_group = groups.of_species
+    np.divide(probability_BK, np.maximum(np.minimum(sums[Rank.SPECIES], 1), _TINY).take(row_group, axis=1), out=out)
+    out *= share_above.take(row_group, axis=1)
 
 
 def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, factor: float) -> Float32[ndarray, "B K"]:
@@ -165,13 +183,19 @@ def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, fa
     return apply_prior(probability_BK, np.where(bank.trained, np.float32(1), np.float32(factor))[None])
 
 
-def _sharpen(values: NDArray[np.float32], parent: NDArray[np.int64], power: float) -> NDArray[np.float32]:
-    """Raise shares within each parent to ``power`` and normalise them again; ``parent`` is ascending."""
-    n_children = np.bincount(parent)
-    first = np.cumsum(n_children) - n_children
-    largest = np.maximum.reduceat(values, first, axis=1).repeat(n_children, axis=1)
-    shares = np.power(np.maximum(values, _TINY) / np.maximum(largest, _TINY), np.float32(power))
-    return np.asarray(shares / np.add.reduceat(shares, first, axis=1).repeat(n_children, axis=1), np.float32)
+def _sharpen(
+    values: NDArray[np.float32], parent: NDArray[np.int64], first: NDArray[np.int64], power: float
+) -> NDArray[np.float32]:
+    """Raise shares within each parent to ``power`` and normalise them again.
+
+    ``parent`` is ascending, and ``first`` the first child of each parent.
+    """
+    largest = np.maximum(np.maximum.reduceat(values, first, axis=1), _TINY)
+    shares = np.maximum(values, _TINY)
+    shares /= largest.take(parent, axis=1)
+    np.power(shares, np.float32(power), out=shares)
+    shares /= np.add.reduceat(shares, first, axis=1).take(parent, axis=1)
+    return shares
 
 
 def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"]:

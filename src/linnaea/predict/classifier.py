@@ -1,7 +1,8 @@
 """Turn vectors into taxa: probabilities at all seven ranks at once, which add up along the lineage."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.data.engine import count_cores
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.taxonomy.ranks import Rank
@@ -19,6 +21,9 @@ MAX_CELLS = 32_000_000
 """The largest block of images x taxa in memory at once (128 MB of float32)."""
 TAXA_AT_ONCE = 32_768
 """The number of fp16 or 8-bit vectors that are converted to float32 at once."""
+
+PART_CELLS = 262_144
+"""Probabilities that one thread works on at once (1 MB of float32); see :func:`in_parts`."""
 
 SUMMED_EXACTLY = 128
 """Taxa per image whose cosines are summed in float64; rounding errors of all others are too small to show."""
@@ -65,14 +70,42 @@ def iter_scored(
         logits = _cosines(images, bank.vectors)
         if exact:
             _sum_best_exactly(logits, images, bank.vectors)
-        largest = logits.max(axis=1, keepdims=True)
-        logits -= largest
-        logits *= logit_scale
-        np.exp(logits, out=logits)
-        total = logits.sum(axis=1, keepdims=True)
-        logits /= total
-        energy = largest + np.log(total) / np.float32(logit_scale)
-        yield Scored(logits, energy[:, 0], largest[:, 0], images)
+        energy, largest = _softmax(logits, logit_scale)
+        yield Scored(logits, energy, largest, images)
+
+
+def _softmax(cosine_BK: NDArray[np.float32], scale: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Turn cosines into probabilities in place, and return the energy and the largest cosine of each image."""
+    energy, highest = (np.empty(len(cosine_BK), np.float32) for _ in range(2))
+
+    def soften(rows: slice) -> None:
+        values = cosine_BK[rows]
+        largest = values.max(axis=1, keepdims=True)
+        values -= largest
+        values *= scale
+        np.exp(values, out=values)
+        total = values.sum(axis=1, keepdims=True)
+        values /= total
+        energy[rows] = (largest + np.log(total) / np.float32(scale))[:, 0]
+        highest[rows] = largest[:, 0]
+
+    in_parts(soften, cosine_BK.shape)
+    return energy, highest
+
+
+def in_parts(work: Callable[[slice], None], shape: tuple[int, ...]) -> None:
+    """Call ``work`` with slices of the rows of an array ``[B, K]``, several at once where the array is large.
+
+    A part is small enough for a processor's cache. The results of ``work`` must not depend on how rows are parted.
+    """
+    step = max(1, PART_CELLS // max(shape[1], 1))
+    parts = [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
+    if len(parts) < 2:
+        for rows in parts:
+            work(rows)
+        return
+    with ThreadPoolExecutor(count_cores()) as pool:
+        list(pool.map(work, parts))
 
 
 def iter_probabilities(
@@ -126,11 +159,18 @@ def sum_to_all_ranks(
     Each rank sums the one below, which is fast and keeps float32 sums of a million taxa exact to 1e-6. A sum that
     rounding takes above 1 is set to 1.
     """
-    sums = bank.groups.sums(probability_BK, highest)
-    for made in sums.values():
-        if made is not probability_BK:
-            np.minimum(made, 1, out=made)
-    return sums
+    n_images, groups = len(probability_BK), bank.groups
+    sums_of = {rank: np.empty((n_images, len(groups.starts[rank])), np.float32) for rank in Rank if rank >= highest}
+    if len(groups.starts[Rank.SPECIES]) == len(bank):
+        sums_of[Rank.SPECIES] = probability_BK
+
+    def sum_up(rows: slice) -> None:
+        for rank, sums in groups.sums(probability_BK[rows], highest).items():
+            if sums_of[rank] is not probability_BK:
+                np.minimum(sums, 1, out=sums_of[rank][rows])
+
+    in_parts(sum_up, probability_BK.shape)
+    return {rank: sums_of[rank] for rank in reversed(Rank) if rank in sums_of}
 
 
 def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) -> list[list[Guess]]:

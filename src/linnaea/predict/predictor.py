@@ -5,7 +5,7 @@ answer is the likeliest taxa of that rank. At rank ``auto``, it is the deepest t
 reaches the confidence, or a reason why there is none.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -224,9 +224,10 @@ def decide_or_explain(
     evidence_B: NDArray[np.float64],
 ) -> list[_Chosen]:
     """Return for each image the deepest taxon that reaches ``confidence``, or a reason and a score if none does."""
-    highest = sum_to_all_ranks(probability_BK, bank)[Rank.KINGDOM].max(axis=1)
+    sums_of = sum_to_all_ranks(probability_BK, bank)
+    highest = sums_of[Rank.KINGDOM].max(axis=1)
     answers: list[_Chosen] = []
-    for image, guess in enumerate(decide(probability_BK, bank, confidence, recognised_B)):
+    for image, guess in enumerate(decide(sums_of, bank, confidence, recognised_B)):
         if guess is not None:
             answers.append(((guess,), "", None))
         elif not recognised_B[image]:
@@ -238,22 +239,23 @@ def decide_or_explain(
 
 
 def decide(
-    probability_BK: Float32[ndarray, "B K"],
+    sums_of: Mapping[Rank, NDArray[np.float32]],
     bank: LabelBank,
     confidence: float,
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
 ) -> list[Guess | None]:
     """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
+    ``sums_of`` are the probabilities of each rank's groups (:func:`~linnaea.predict.classifier.sum_to_all_ranks`).
     The search goes from the root down, to the likeliest child of the taxon chosen so far, so that the answers of all
     ranks lie on one path. The probabilities are among the bank's taxa and say nothing about taxa outside it. Images
     that are not ``recognised`` get ``None``.
     """
-    chosen: list[Guess | None] = [None] * len(probability_BK)
-    ranges = [(0, len(bank))] * len(probability_BK)
+    n_images = len(sums_of[Rank.KINGDOM])
+    chosen: list[Guess | None] = [None] * n_images
+    ranges = [(0, len(bank))] * n_images
     if recognised_B is not None:
         ranges = [(0, len(bank) if known else 0) for known in recognised_B]
-    sums_of = sum_to_all_ranks(probability_BK, bank)
     for rank in Rank:
         sums = sums_of[rank]
         for image, rows in enumerate(ranges):

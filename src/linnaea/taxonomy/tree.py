@@ -7,6 +7,7 @@ In depth-first order, each taxon of each rank is one contiguous range of rows, s
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -94,11 +95,26 @@ class RankGroups:
         """Return ``[n_rows]``: the group of each row at ``rank``."""
         return np.repeat(np.arange(len(self.starts[rank])), np.diff(self.edges(rank)))
 
+    @cached_property
+    def of_species(self) -> npt.NDArray[np.int64]:
+        """``[n_rows]``: the group of each row at species rank."""
+        return self.of_rows(Rank.SPECIES)
+
     def parents(self, rank: Rank) -> npt.NDArray[np.int64]:
         """Return ``[n_groups]``: the group at the rank above of each group at ``rank``; 0 (the root) for kingdoms."""
-        if rank == Rank.KINGDOM:
-            return np.zeros(len(self.starts[rank]), np.int64)
-        return np.searchsorted(self.starts[rank - 1], self.starts[rank], side="right") - 1
+        return self._parents[rank]
+
+    @cached_property
+    def _parents(self) -> tuple[npt.NDArray[np.int64], ...]:
+        above = (np.zeros(1, np.int64), *self.starts[:-1])
+        return tuple(
+            np.searchsorted(upper, own, side="right") - 1 for upper, own in zip(above, self.starts, strict=True)
+        )
+
+    @cached_property
+    def first_children(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each rank, the first group within each group of the rank above, ``[n_groups of the rank above]``."""
+        return tuple(np.flatnonzero(np.diff(parent, prepend=-1)) for parent in self._parents)
 
     def children(self, rank: Rank, rows: tuple[int, int]) -> tuple[int, int]:
         """Return the groups at ``rank`` that begin within ``rows``; both are pairs of first and one past the last."""
@@ -116,14 +132,13 @@ class RankGroups:
         Each rank sums the rank below, which is fast and keeps float32 sums of a million rows accurate to 1e-6.
         """
         sums: dict[Rank, npt.NDArray[Any]] = {}
-        starts_below = np.arange(self.n_rows)
         for rank in reversed(Rank):
             if rank < highest:
                 break
-            starts = self.starts[rank]
-            if len(starts) < len(starts_below):
-                values = np.add.reduceat(values, np.searchsorted(starts_below, starts), axis=-1)
-            sums[rank], starts_below = values, starts
+            first = self.starts[rank] if rank == Rank.SPECIES else self.first_children[rank + 1]
+            if len(first) < values.shape[-1]:
+                values = np.add.reduceat(values, first, axis=-1)
+            sums[rank] = values
         return sums
 
 
