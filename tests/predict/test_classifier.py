@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
-from linnaea.predict import classifier, labels
+from linnaea.predict import classifier, int8, labels
 from linnaea.predict.classifier import iter_probabilities, sum_to_all_ranks, sum_to_rank
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
@@ -193,7 +193,7 @@ def test_probabilities_of_a_bank_in_8_bits_are_those_of_its_vectors(
     for dtype in (np.int8, np.float16):
         bank.save(tmp_path / "bank", dtype=dtype)
         opened = LabelBank.open(tmp_path / "bank")
-        monkeypatch.setattr(classifier, "STAYS_MAPPED", stays)
+        monkeypatch.setattr(int8, "STAYS_MAPPED", stays)
         monkeypatch.setattr(classifier, "TAXA_AT_ONCE", 77)
         plain = LabelBank(opened.taxa, np.array(opened.vectors, np.float32), {})
         images = unit(np.random.default_rng(1).normal(size=(9, 64))).astype(np.float32)

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
-from linnaea.predict.classifier import Scored, in_parts
+from linnaea.predict.classifier import Scored
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
+from linnaea.predict.threads import in_parts
 from linnaea.storage import read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon

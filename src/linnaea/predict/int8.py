@@ -1,40 +1,76 @@
-"""Vectors in 8 bits: an integer per value and a scale per row, half the size of fp16."""
+"""Vectors in 8 bits: an integer per value and a scale per row, half the size of fp16 and a quarter of the work.
 
+The processor multiplies 8-bit integers several times as fast as float32. An image's vector is split into two 8-bit
+parts, a high and a low one, so that products are off by the rounding of the bank alone.
+"""
+
+import hashlib
+import json
+import mmap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
 from numpy.typing import NDArray
+
+from linnaea.predict.threads import in_threads
+from linnaea.storage import atomic_path, cache_dir, write_atomically
 
 ROWS_AT_ONCE = 65_536
 LARGEST = 127
 
+STAYS_MAPPED = 256_000_000
+"""Bytes of a memory-mapped array that may stay in memory; see :func:`release`."""
+_PRODUCTS_AT_ONCE = 131_072
+"""Products of one call: few enough for the processor's cache."""
+_RELEASED_AFTER = 262_144
+"""Rows after whose products mapped memory is released."""
+_CELLS_FILE, _SCALE_FILE, _FACTS_FILE = "cells.npy", "scale.npy", "facts.json"
+
 
 class Int8Rows:
-    """Rows that are stored in 8 bits and read as float32; on disk one array of bytes, each row preceded by its scale.
+    """Rows that are stored in 8 bits and read as float32.
 
     The rounding error is 0.8% of the length of a unit vector of 512 values (fp16: 0.02%), which changes a cosine by
     about 0.0004.
     """
 
-    def __init__(self, packed: NDArray[Any]) -> None:
-        self.packed = packed
+    def __init__(self, scale_K: NDArray[np.float32], cells_KE: NDArray[np.int8]) -> None:
+        self.scale_K, self.cells_KE = scale_K, cells_KE
 
     @classmethod
     def of(cls, vectors: Any) -> "Int8Rows":
         """Round ``[K, E]`` vectors; rows that are already rounded stay as they are."""
-        packed = np.empty(len(vectors), row_type(vectors.shape[1]))
+        rows = cls(np.empty(len(vectors), np.float32), np.empty(vectors.shape, np.int8))
+        rows._round(vectors)
+        return rows
+
+    @classmethod
+    def unpack(cls, packed: NDArray[Any]) -> "Int8Rows":
+        """Return the rows of an array of :func:`row_type`, without copying it."""
+        return cls(packed["scale"], packed["cells"])
+
+    def pack(self) -> NDArray[Any]:
+        """Return one array of :func:`row_type`, as a bank keeps on disk."""
+        packed = np.empty(len(self), row_type(self.shape[1]))
+        packed["scale"], packed["cells"] = self.scale_K, self.cells_KE
+        return packed
+
+    def _round(self, vectors: Any) -> None:
         for start in range(0, len(vectors), ROWS_AT_ONCE):
-            block = np.asarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
+            rows = slice(start, start + ROWS_AT_ONCE)
+            block = np.asarray(vectors[rows], np.float32)
             scale = np.abs(block).max(axis=1) / LARGEST
-            cells = block / np.where(scale == 0, 1, scale)[:, None]
-            packed["scale"][start : start + len(block)] = scale
-            packed["cells"][start : start + len(block)] = np.rint(cells)
-        return cls(packed)
+            self.scale_K[rows] = scale
+            self.cells_KE[rows] = np.rint(block / np.where(scale == 0, 1, scale)[:, None])
+            release(vectors)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return K and E."""
-        return len(self.packed), int(self.packed.dtype["cells"].shape[0])
+        return len(self.cells_KE), int(self.cells_KE.shape[1])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -43,21 +79,90 @@ class Int8Rows:
 
     @property
     def nbytes(self) -> int:
-        return self.packed.nbytes
+        return int(self.scale_K.nbytes + self.cells_KE.nbytes)
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self.cells_KE)
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
         """Return the vectors of a row, a slice, or a list or mask of rows."""
-        some = self.packed[rows]
-        return np.asarray(some["cells"] * np.asarray(some["scale"])[..., None], np.float32)
+        return np.asarray(self.cells_KE[rows] * np.asarray(self.scale_K[rows])[..., None], np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all vectors as float32, with the memory that this needs."""
         return self[:].astype(dtype or np.float32, copy=False)
 
+    def products(self, image_BE: Float32[ndarray, "B E"]) -> Float32[ndarray, "B K"]:
+        """Return the products with images' vectors, whose two 8-bit parts are multiplied as integers.
+
+        Each is off by at most a hundred-thousandth from the product with the float32 image.
+        """
+        import torch
+
+        parts, high, low = (torch.from_numpy(array) for array in _halve(image_BE))
+        products = np.empty((len(image_BE), len(self)), np.float32)
+        result, scale, cells = (torch.from_numpy(array) for array in (products, self.scale_K, self.cells_KE))
+
+        def multiply(rows: slice) -> None:
+            some = cells[rows].T
+            if len(image_BE) == 1:  # two products with one row take half as long as one with two
+                upper, lower = torch._int_mm(parts[:1], some), torch._int_mm(parts[1:], some)
+            else:
+                upper, lower = torch._int_mm(parts, some).chunk(2)
+            block = upper * high
+            block += lower * low
+            torch.mul(block, scale[rows], out=result[:, rows])
+
+        step = max(4_096, _PRODUCTS_AT_ONCE // (2 * len(image_BE)))
+        for start in range(0, len(self), _RELEASED_AFTER):
+            end = min(start + _RELEASED_AFTER, len(self))
+            in_threads(multiply, [slice(first, min(first + step, end)) for first in range(start, end, step)])
+            release(self)
+        return products
+
+
+def _halve(image_BE: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
+    """Return the high parts of images above the low ones, ``[2 B, E]``, and their scales ``[B, 1]``."""
+    high = np.abs(image_BE).max(axis=1, keepdims=True) / LARGEST
+    high[high == 0] = 1
+    cells = np.rint(image_BE / high)
+    low = high / (2 * LARGEST)
+    rest = np.rint((image_BE - cells * high) / low).clip(-LARGEST, LARGEST)
+    return np.concatenate([cells, rest]).astype(np.int8), high, low
+
+
+def release(vectors: Any) -> None:
+    """Give the pages of a large memory-mapped array back to the system, which keeps them in its cache."""
+    mapped = getattr(vectors.cells_KE if isinstance(vectors, Int8Rows) else vectors, "_mmap", None)
+    if mapped is not None and vectors.nbytes > STAYS_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def load_rounded(vectors: NDArray[Any]) -> Int8Rows:
+    """Return vectors in 8 bits. Those of a whole memory-mapped file are kept in the cache folder, and mapped again."""
+    name = getattr(vectors, "filename", None)
+    if name is None or (file := Path(name).stat()).st_size != vectors.offset + vectors.nbytes:  # type: ignore[attr-defined]
+        return Int8Rows.of(vectors)
+    facts = json.dumps([file.st_size, file.st_mtime_ns])
+    folder = cache_dir() / "int8" / hashlib.sha256(str(Path(name).resolve()).encode()).hexdigest()[:32]
+    if not (folder / _FACTS_FILE).exists() or (folder / _FACTS_FILE).read_text() != facts:
+        _write_rounded(vectors, folder, facts)
+    return Int8Rows(np.load(folder / _SCALE_FILE), np.load(folder / _CELLS_FILE, mmap_mode="c"))
+
+
+def _write_rounded(vectors: NDArray[Any], folder: Path, facts: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _FACTS_FILE).unlink(missing_ok=True)
+    with atomic_path(folder / _CELLS_FILE) as partial, atomic_path(folder / _SCALE_FILE) as partial_scale:
+        cells = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int8, shape=vectors.shape)
+        rows = Int8Rows(np.empty(len(vectors), np.float32), cells)
+        rows._round(vectors)
+        cells.flush()
+        with partial_scale.open("wb") as stream:
+            np.save(stream, rows.scale_K)
+    write_atomically(folder / _FACTS_FILE, facts)
+
 
 def row_type(width: int) -> np.dtype[Any]:
-    """Return the type of a row on disk."""
+    """Return the type of a row on disk: its scale, then its values."""
     return np.dtype([("scale", "<f4"), ("cells", "i1", (width,))])

@@ -107,7 +107,7 @@ class LabelBank:
         with atomic_path(directory / VECTORS_FILE) as vectors, atomic_path(directory / TAXA_FILE) as taxa:
             self.taxa.write_parquet(taxa, compression="zstd", statistics=True)
             with vectors.open("wb") as stream:
-                rounded = Int8Rows.of(self.vectors).packed if dtype is np.int8 else np.asarray(self.vectors, dtype)
+                rounded = Int8Rows.of(self.vectors).pack() if dtype is np.int8 else np.asarray(self.vectors, dtype)
                 np.save(stream, rounded)
             (directory / FACTS_FILE).unlink(missing_ok=True)
         write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
@@ -132,7 +132,7 @@ class LabelBank:
             raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape} vectors; build the bank again")
         if missing := [name for name in (*RANK_LABELS, "common_name") if name not in taxa.columns]:
             raise LinnaeaError(f"{directory}: {TAXA_FILE} has no column {', '.join(missing)}; build the bank again")
-        bank = cls(taxa, stored if stored.dtype.names is None else Int8Rows(stored), facts)
+        bank = cls(taxa, stored if stored.dtype.names is None else Int8Rows.unpack(stored), facts)
         object.__setattr__(bank, "folder", directory)
         return bank
 

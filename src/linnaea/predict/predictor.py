@@ -5,6 +5,7 @@ answer is the likeliest taxa of that rank. At rank ``auto``, it is the deepest t
 reaches the confidence, or a reason why there is none.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +21,16 @@ from linnaea.data.images import ImageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
-from linnaea.predict.classifier import Guess, guess_at_rank, iter_scored, likeliest_paths, sum_to_all_ranks
+from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored, likeliest_paths, sum_to_all_ranks
 from linnaea.predict.inputs import EmptyPictureError, Input
+from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
+ROUNDED_FROM = 100_000
+"""Labels from which a model in lower precision is compared with labels in 8 bits."""
 
 WeightsOf: TypeAlias = Callable[[Input], NDArray[np.float32]]
 """A function that returns the prior weights ``[K]`` of the taxa for one input."""
@@ -134,6 +138,16 @@ class Predictor:
         """Return the bank's calibration, else the model's; ``None`` if there is none or it is turned off."""
         return read_calibration(self.bank.facts, self.model.facts) if self.calibrated else None
 
+    @cached_property
+    def rounded(self) -> Int8Rows | None:
+        """Return a large bank's vectors in 8 bits, if the bank or the model is not exact and PyTorch is imported."""
+        vectors = self.bank.vectors
+        if len(vectors) < ROUNDED_FROM or "torch" not in sys.modules:
+            return None
+        if isinstance(vectors, Int8Rows):
+            return vectors
+        return None if self.model.precision == "float32" else load_rounded(vectors)
+
     def answer_vectors(self, inputs: list[Input], vectors: list[Any]) -> Iterator[Answer]:
         """Yield an answer for each vector ``[E]`` of an already encoded photograph."""
         for judged in self.judge(inputs, vectors):
@@ -143,7 +157,7 @@ class Predictor:
         """Yield the probabilities of photographs' vectors, in blocks that fit memory."""
         calibration, done = self.calibration or Calibration(), 0
         scale = self.model.logit_scale / calibration.temperature
-        for block in iter_scored(np.stack(vectors), self.bank, scale, exact=True) if vectors else ():
+        for block in self._scored(np.stack(vectors), scale) if vectors else ():
             of_block = inputs[done : done + len(block.probability_BK)]
             done += len(of_block)
             probability = without_prior = calibrate_probabilities(block.probability_BK, self.bank, calibration)
@@ -158,6 +172,9 @@ class Predictor:
                 recognised_B=calibration.recognises(weighed),
                 evidence_B=calibration.evidence_of(weighed),
             )
+
+    def _scored(self, image_NE: NDArray[np.float32], scale: float) -> Iterator[Scored]:
+        return iter_scored(image_NE, self.bank, scale, exact=True, rounded=self.rounded)
 
     def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
         """Return the answer to each photograph of a block.

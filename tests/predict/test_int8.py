@@ -1,0 +1,117 @@
+"""Labels in 8 bits: the products and answers of the vectors that were rounded."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linnaea.data.shards import make_taxa_table
+from linnaea.model.open import open_encoder
+from linnaea.predict import classifier, int8, predictor, threads
+from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.int8 import Int8Rows, load_rounded
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.predictor import Predictor
+from linnaea.taxonomy.taxon import Taxon
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def make_bank(n_taxa: int, width: int) -> LabelBank:
+    taxa = [Taxon.of(kingdom=f"K{i % 3}", genus=f"G{i % 40}", species=f"s{i}") for i in range(n_taxa)]
+    vectors = unit(np.random.default_rng(n_taxa).normal(size=(n_taxa, width))).astype(np.float32)
+    return LabelBank(make_taxa_table(taxa), vectors, {})
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 300), st.sampled_from([8, 24, 64, 512]), st.integers(0, 99))
+def test_products_are_those_of_the_rounded_vectors(n: int, n_rows: int, width: int, seed: int) -> None:
+    """Off by the rounding of the second part alone: a 64,516th of the largest value, summed over the width."""
+    rng = np.random.default_rng(seed)
+    images = unit(rng.normal(size=(n, width))).astype(np.float32)
+    rows = Int8Rows.of(unit(rng.normal(size=(n_rows, width))).astype(np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8, "_RELEASED_AFTER", 128)
+        got = rows.products(images)
+    exact = images.astype(np.float64) @ np.asarray(rows, np.float64).T
+    bound = np.abs(images).max(axis=1, keepdims=True) / 127 / 254 / 2 * np.abs(np.asarray(rows)).sum(axis=1)
+    assert (np.abs(got - exact) <= bound + 1e-6).all()
+
+
+def test_images_and_rows_of_zeros_multiply_to_zero() -> None:
+    assert (Int8Rows.of(np.zeros((3, 16), np.float32)).products(np.ones((1, 16), np.float32)) == 0).all()
+    assert (Int8Rows.of(np.ones((3, 16), np.float32)).products(np.zeros((2, 16), np.float32)) == 0).all()
+
+
+@pytest.mark.parametrize("scale", [46.0, 100.0])
+def test_the_best_are_compared_exactly(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first label is that of float32, its probability within 1e-5, and each sum of a rank within 2e-4."""
+    bank = make_bank(5_000, width=64)
+    rng = np.random.default_rng(3)
+    images = unit(bank.vectors[::500] + 0.05 * rng.normal(size=(10, 64))).astype(np.float32)
+    monkeypatch.setattr(classifier, "SUMMED_AFTER_INT8", 500)
+    (fast,) = iter_scored(images, bank, scale, exact=True, rounded=Int8Rows.of(bank.vectors))
+    (slow,) = iter_scored(images, bank, scale, exact=True)
+    first = slow.probability_BK.argmax(axis=1)
+    np.testing.assert_array_equal(fast.probability_BK.argmax(axis=1), first)
+    of_first = np.arange(10), first
+    np.testing.assert_allclose(fast.probability_BK[of_first], slow.probability_BK[of_first], atol=1e-5)
+    for rank, sums in sum_to_all_ranks(fast.probability_BK, bank).items():
+        np.testing.assert_allclose(sums, sum_to_all_ranks(slow.probability_BK, bank)[rank], atol=2e-4)
+
+
+def test_a_bank_on_disk_is_rounded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy in the cache is mapped again, and made again when the bank's file changes; parts are not cached."""
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(int8, "ROWS_AT_ONCE", 64)
+    made: list[int] = []
+    write = int8._write_rounded
+    monkeypatch.setattr(int8, "_write_rounded", lambda *given: (made.append(1), write(*given)))
+    bank = make_bank(400, width=16)
+    bank.save(tmp_path / "bank", dtype=np.float16)
+    for _ in range(2):
+        vectors = LabelBank.open(tmp_path / "bank").vectors
+        rounded = load_rounded(vectors)
+        assert made == [1]
+        assert isinstance(rounded.cells_KE, np.memmap)
+        np.testing.assert_array_equal(np.asarray(rounded), np.asarray(Int8Rows.of(vectors)))
+    np.testing.assert_array_equal(np.asarray(load_rounded(vectors[:100])), np.asarray(rounded)[:100])
+    assert made == [1]
+    make_bank(300, width=16).save(tmp_path / "bank", dtype=np.float16)
+    os.utime(tmp_path / "bank" / "embeddings.npy", (1, 1))
+    assert len(load_rounded(LabelBank.open(tmp_path / "bank").vectors)) == 300
+    assert made == [1, 1]
+
+
+def test_parts_cover_all_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "PART_CELLS", 30)
+    seen = np.zeros((17, 10), np.int64)
+
+    def count(rows: slice) -> None:
+        seen[rows] += 1
+
+    threads.in_parts(count, seen.shape)
+    assert (seen == 1).all()
+    threads.in_parts(count, (0, 10))
+    with pytest.raises(ZeroDivisionError):
+        threads.in_threads(lambda _: 1 // 0, range(5))
+
+
+def test_only_answers_that_are_not_exact_anyway_use_8_bits(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float32 model keeps float32 products with a bank that is not in 8 bits; a small bank always does."""
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    exact, lower = open_encoder(str(trained)), open_encoder(str(trained), precision="bf16")
+    bank = make_bank(50, width=exact.width)
+    assert Predictor(model=lower, bank=bank).rounded is None
+    monkeypatch.setattr(predictor, "ROUNDED_FROM", 50)
+    assert Predictor(model=exact, bank=bank).rounded is None
+    assert isinstance(Predictor(model=lower, bank=bank).rounded, Int8Rows)
+    in_8_bits = LabelBank(bank.taxa, Int8Rows.of(bank.vectors), {})
+    assert Predictor(model=exact, bank=in_8_bits).rounded is in_8_bits.vectors
