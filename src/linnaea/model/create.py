@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import BPE_FILE
-from linnaea.model.load import TaxonModel
+from linnaea.model.load import TaxonModel, measure_width
 from linnaea.model.preprocess import Preprocess
 from linnaea.model.tokenizer import make_tokenizer, vocabulary_size
 
@@ -76,10 +76,14 @@ class ModelConfig:
 
 
 def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Preprocess | None = None) -> TaxonModel:
-    """Return a randomly initialised model; the same seed gives the same weights."""
+    """Return a randomly initialised model; the same seed gives the same weights.
+
+    Raises:
+        LinnaeaError: the backbone does not exist, or cannot be the image tower of open_clip's CLIP.
+    """
     model_cfg = config.as_open_clip(vocabulary_size(bpe))
     preprocess = preprocess or Preprocess(image_size=config.image.image_size)
-    clip = _new_clip(model_cfg, seed)
+    clip = _new_clip_on_backbone(config, model_cfg, seed)
     set_model_preprocess_cfg(clip, {**preprocess.as_open_clip(), "size": config.image.image_size})
     return TaxonModel(
         name="new",
@@ -90,6 +94,27 @@ def make_model(config: ModelConfig, bpe: bytes, *, seed: int = 0, preprocess: Pr
         model_cfg=model_cfg,
         bpe=bpe,
     )
+
+
+def _new_clip_on_backbone(config: ModelConfig, model_cfg: Mapping[str, Any], seed: int) -> CLIP:
+    """Return the new model, after one picture through its backbone if it has one."""
+    backbone = config.image.timm_model_name
+    if not backbone:
+        return _new_clip(model_cfg, seed)
+    if not timm.is_model(backbone):
+        near = timm.list_models(f"*{backbone.split('_', maxsplit=1)[0]}*")[:3]
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise LinnaeaError(f"--backbone {backbone}: timm has no model of that name{hint}")
+    try:
+        clip = _new_clip(model_cfg, seed)
+        measure_width(clip, config.image.image_size)
+    except (LinnaeaError, RuntimeError, AssertionError, TypeError, AttributeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise LinnaeaError(
+            f"--backbone {backbone}: cannot be an image tower of {config.image.image_size} pixels ({why}); choose"
+            " another, such as resnet18 or tf_efficientnet_lite1"
+        ) from error
+    return clip
 
 
 def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0) -> TaxonModel:

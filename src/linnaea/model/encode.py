@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from linnaea.data.images import ImageError, Picture, decode, read_image_file
+from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encoder import Encoder
 from linnaea.model.preprocess import Pixels
@@ -26,7 +27,11 @@ CAPTIONS_AT_ONCE = 200_000
 
 def encode_pixels(model: Encoder, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
     """Encode pixels made by :meth:`Preprocess.pixels`, as unit vectors or at the length that the model gives."""
-    return model.encode_pixels(pixels_BCHW, unit=unit)
+    vectors = model.encode_pixels(pixels_BCHW, unit=unit)
+    if vectors.shape[1:] != (model.width,):  # rows of another width would run into one another in a file
+        shape = " x ".join(map(str, vectors.shape[1:]))
+        raise LinnaeaError(f"{model.name}: gives vectors of {shape} numbers, but says {model.width}; it cannot be used")
+    return vectors
 
 
 def iter_encoded_images(
@@ -89,6 +94,12 @@ def _encode_batch(model: Encoder, batch: list[tuple[Key, Any]], unit: bool) -> I
         yield key, loaded if isinstance(loaded, ImageError) else next(vectors)
 
 
+def check_has_text(model: Encoder, purpose: str) -> None:
+    """Raise LinnaeaError for a model that knows images alone, and so cannot do what needs names."""
+    if not model.has_text:
+        raise LinnaeaError(f"{model.name}: knows images alone and cannot {purpose}; use a model with a text tower")
+
+
 def encode_captions(
     model: Encoder,
     captions: Sequence[str],
@@ -98,7 +109,11 @@ def encode_captions(
     """Encode captions as unit vectors. Each distinct caption, and each beginning that several share, is encoded once.
 
     What else is encoded changes a vector only by the rounding of float32 sums (1e-6).
+
+    Raises:
+        LinnaeaError: the model knows images alone.
     """
+    check_has_text(model, "encode names")
     number_of: dict[str, int] = {}
     numbers = np.array([number_of.setdefault(caption, len(number_of)) for caption in captions], np.int64)
     return model.encode_captions(list(number_of), on_progress)[numbers]

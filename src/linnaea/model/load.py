@@ -343,17 +343,40 @@ def _make_timm(name: str, word: str, pretrained: str | None) -> torch.nn.Module:
 
 
 def _wrap_timm(name: str, backbone: torch.nn.Module, device: torch.device) -> TaxonModel:
-    width = int(backbone.num_features)  # type: ignore[arg-type]
-    config = resolve_model_data_config(backbone)  # type: ignore[no-untyped-call]
+    preprocess = _timm_preprocess(resolve_model_data_config(backbone))  # type: ignore[no-untyped-call]
+    clip = ImageOnly(backbone).eval()
     return TaxonModel(
         name=name,
-        clip=ImageOnly(backbone).eval().to(device),
+        clip=clip.to(device),
         tokenizer=None,
-        preprocess=_timm_preprocess(config),
+        preprocess=preprocess,
         device=device,
-        model_cfg={"embed_dim": width, "timm_model_name": name.removeprefix(TIMM)},
+        model_cfg={"embed_dim": measure_width(clip, preprocess.image_size), "timm_model_name": name.removeprefix(TIMM)},
         facts={"source": name},
     )
+
+
+@torch.inference_mode()
+def measure_width(clip: Any, image_size: int) -> int:
+    """Return the width of the vectors that a model gives for photographs, by one forward pass in evaluation mode.
+
+    timm's ``num_features`` is not that of the output where the head has a hidden layer (MobileNetV3, MobileNetV4).
+
+    Raises:
+        LinnaeaError: the model does not take such photographs, or gives no vectors.
+    """
+    was_training = clip.training
+    device = next(clip.parameters()).device
+    try:
+        features: Tensor = clip.eval().encode_image(torch.zeros(1, 3, image_size, image_size, device=device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        why = " ".join(str(error).split())[:150]
+        raise LinnaeaError(f"the image tower cannot encode pictures of {image_size} pixels ({why})") from error
+    finally:
+        clip.train(was_training)
+    if features.ndim != 2:
+        raise LinnaeaError(f"the image tower gives {features.ndim - 1}-dimensional features, not a vector a picture")
+    return features.shape[1]
 
 
 def _timm_preprocess(config: Mapping[str, Any]) -> Preprocess:

@@ -24,7 +24,7 @@ from linnaea.data.shards import make_taxa_table
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError
-from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encode import check_has_text, iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.open import open_encoder
@@ -155,6 +155,7 @@ def adapt(
     source = FolderSource(root=root, class_level=class_level, label_to_taxon=_own_class)
     records, failed, left_out = _read(source)
     encoder = open_encoder(model, device=device)
+    check_has_text(encoder, "blend a head with names")
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
     if not good:
         raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")

@@ -10,6 +10,7 @@ import torch
 from linnaea.data.no_organism import KINDS, draw
 from linnaea.errors import LinnaeaError
 from linnaea.model.create import at_image_size
+from linnaea.model.encode import check_has_text
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
 from linnaea.model.load import save_model
 from linnaea.model.onnx import export_onnx
@@ -98,6 +99,7 @@ def export(
         LinnaeaError: there is no such model, packages are missing, or the folder cannot be written.
     """
     loaded, folder = load_model(str(model), pretrained=pretrained, device="cpu"), Path(output)
+    check_has_text(loaded, "be exported")
     rng = np.random.default_rng(0)
     pictures = np.stack([loaded.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS])
     difference = export_onnx(loaded, folder, int8=int8, check=pictures)
