@@ -43,10 +43,12 @@ VERBS: dict[str, str] = {
     "compare": "compare evaluations, with published numbers and error bars",
     "serve": "serve a model as a web page and a REST API",
     "list": "list recipes, tasks, models, label banks and checklists",
+    "list-models": "list the models that can be named, as pybioclip does",
+    "list-tol-taxa": "print the taxa of a published model's label bank as CSV",
     "doctor": "check this installation",
     "demo": "run the whole pipeline once, on a synthetic tree of life",
 }
-"""Every verb with one line of help; its module is ``linnaea.cli.<verb>``."""
+"""Every verb with one line of help; its module is ``linnaea.cli.<verb>``, with ``_`` for ``-``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +97,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run_verb(verb: str, words: list[str]) -> int:
-    commands: Commands = import_module(f"linnaea.cli.{verb}").COMMANDS
+    commands: Commands = import_module(f"linnaea.cli.{verb.replace('-', '_')}").COMMANDS
     name = f"linnaea {verb}"
     if "" in commands:
         options, run = commands[""]
@@ -154,7 +156,7 @@ def _first_line(options: Any) -> str:
 
 
 def _overview() -> str:
-    verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
+    verbs = "\n".join(f"  {verb:<14}{text}" for verb, text in VERBS.items())
     return (
         "usage: linnaea COMMAND ...\n\n"
         "Vision foundation models of the tree of life.\n\n"

@@ -2,11 +2,12 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 import tyro
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Add: TypeAlias = Callable[[str, Any, str], None]
 """A function of a file name, its vector (``None`` if it failed) and the reason."""
 
+STANDARD_OUTPUT = Path("stdout")
+"""pybioclip's word for standard output."""
 ROWS_PER_GROUP = 4096
 """The number of rows of a Parquet file that are held in memory."""
 
@@ -31,10 +34,17 @@ class Embed:
 
     images: tyro.conf.Positional[tuple[str, ...]]
     """Photographs, folders of them (recursively), or patterns."""
-    output: Path
-    """File to write: .parquet, .jsonl, or .npy (with the file names beside it in .files.csv)."""
+    output: Path | None = None
+    """File to write: .parquet, .jsonl, .npy (with the file names beside it in .files.csv) or .json. Default, and if
+    stdout: JSON on standard output. JSON is in pybioclip's form, with vectors at the length that the model gives; all
+    others are unit vectors."""
+    format: Literal["json", "jsonl", "npy", "parquet"] | None = None
+    """Format of the output. Default: by the suffix of --output."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model; nano comes with this package."""
+    preprocess: Literal["crop", "squash"] | None = None
+    """crop: the middle square; squash: the whole photograph, as pybioclip does for the published models. Default: as
+    the model was trained."""
     pretrained: str | None = None
     """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"
@@ -51,8 +61,12 @@ class Embed:
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("give at least one photograph or folder")
-        if self.output.suffix.lower() not in WRITERS:
-            raise ValueError(f"--output {self.output}: must end in {', '.join(WRITERS)}")
+        if self.output is None or self.output == STANDARD_OUTPUT:
+            object.__setattr__(self, "output", None)
+            if self.format not in (None, "json"):
+                raise ValueError(f"--format {self.format} needs --output FILE")
+        elif self.format is None and self.output.suffix.lower() not in (*WRITERS, ".json"):
+            raise ValueError(f"--output {self.output}: must end in {', '.join(WRITERS)} or .json")
         if self.batch_size < 1 or self.workers < 1:
             raise ValueError("--batch-size and --workers must be at least 1")
 
@@ -62,20 +76,23 @@ def embed(options: Embed) -> int:
     from linnaea.data.images import ImageError
     from linnaea.predict.inputs import file_input, list_images
     from linnaea.predict.session import open_model
-    from linnaea.storage import atomic_path
 
     paths = list_images(options.images)
     if not paths:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    model = open_model(options.model, pretrained=options.pretrained, device=options.device, precision=options.precision)
+    model = open_model(options.model, pretrained=options.pretrained, device=options.device, precision=options.precision,
+                       preprocess=options.preprocess)  # fmt: skip
+    form = options.format or ("json" if options.output is None else options.output.suffix.lower().removeprefix("."))
     encoded = model.iter_embed(
-        map(file_input, paths), batch_size=options.batch_size, n_workers=options.workers, fast=options.fast
+        map(file_input, paths),
+        batch_size=options.batch_size,
+        n_workers=options.workers,
+        fast=options.fast,
+        unit=form != "json",
     )
     failed: list[str] = []
-    write = WRITERS[options.output.suffix.lower()]
     with (
-        atomic_path(options.output) as partial,
-        write(partial, options.output, model.encoder, len(paths)) as add,
+        _open_writer(options.output, form, model.encoder, len(paths)) as add,
         progress_bar("embedding", "images") as on_progress,
     ):
         for done, (one, vector) in enumerate(encoded, start=1):
@@ -85,8 +102,42 @@ def embed(options: Embed) -> int:
             else:
                 add(one.name, vector, "")
             on_progress(done, len(paths))
-    say(f"{len(paths) - len(failed):,} of {len(paths):,} photographs encoded: {options.output}")
+    say(f"{len(paths) - len(failed):,} of {len(paths):,} photographs encoded: {options.output or 'standard output'}")
     return report_failed(failed, len(paths))
+
+
+@contextmanager
+def _open_writer(output: Path | None, form: str, model: "Encoder", n_rows: int) -> Iterator[Add]:
+    """Yield the function that adds a row to the output, which appears as a whole if it is a file."""
+    from linnaea.storage import atomic_path
+
+    if output is None:
+        with _write_json(sys.stdout, model) as add:
+            yield add
+        return
+    with atomic_path(output) as partial:
+        if form == "json":
+            with partial.open("w", encoding="utf-8") as stream, _write_json(stream, model) as add:
+                yield add
+        else:
+            with WRITERS[f".{form}"](partial, output, model, n_rows) as add:
+                yield add
+
+
+@contextmanager
+def _write_json(stream: TextIO, model: "Encoder") -> Iterator[Add]:
+    """Write the vectors by file name as pybioclip does, null for photographs that failed."""
+    stream.write(f'{{"model": {json.dumps(model.name)}, "embeddings": {{')
+    mark = ""
+
+    def add(name: str, vector: Any, reason: str) -> None:
+        nonlocal mark
+        values = None if vector is None else vector.tolist()
+        stream.write(f"{mark}\n {json.dumps(name)}: {json.dumps(values)}")
+        mark = ","
+
+    yield add
+    stream.write("\n}}\n")
 
 
 @contextmanager

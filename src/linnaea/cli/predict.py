@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
 Form = Literal[
-    "table", "csv", "jsonl", "parquet", "xlsx", "megadetector", "speciesnet", "speciesnet-legacy", "camtrapdp", "html"
+    "table", "csv", "json", "jsonl", "parquet", "xlsx", "megadetector", "speciesnet", "speciesnet-legacy", "camtrapdp",
+    "html",
 ]  # fmt: skip
 Preprocess = Literal["crop", "squash"]
+
+STANDARD_OUTPUT = Path("stdout")
+"""pybioclip's word for standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +48,21 @@ class Predict:
     labels: str | None = None
     """Taxa to choose from: a data set, label bank (a folder, or FILE.npy with FILE.json beside it), file of names,
     checklist (inat), or names (cat,dog). Default: the model's own, or the published bank of a published model."""
+    cls: str | None = None
+    """Plain words to choose from, as in pybioclip: cat,dog or a file with one per line, in OpenAI's 80 templates."""
     bins: Path | None = None
     """A table of labels and their bins (its first two columns) instead of taxa; the answers are bins."""
     rank: RankOption = "species"
     """Rank of the answers; auto is the deepest rank that reaches the confidence."""
     confidence: float = 0.9
     """Probability that an answer must reach with --rank auto."""
-    top_k: int = 5
+    top_k: Annotated[int, tyro.conf.arg(aliases=["--k"])] = 5
     """Answers per photograph (--rank auto gives one)."""
     within: tuple[str, ...] = ()
     """Only taxa of these clades, such as order:Lepidoptera."""
     exclude: tuple[str, ...] = ()
     """No taxa of these clades."""
-    species_list: Path | None = None
+    species_list: Annotated[Path | None, tyro.conf.arg(aliases=["--subset"])] = None
     """Only the taxa of this list (a name per line, or a table); synonyms are resolved."""
     strict: bool = False
     """Fail if a name of --species-list or --prior is not among the labels."""
@@ -92,13 +98,13 @@ class Predict:
     calibration: bool = True
     """Apply the calibration that comes with the labels or the model."""
     format: Form | None = None
-    """Format of the output. Default: by the suffix of --output, or a table."""
+    """Format of the output. Default: by the suffix of --output; a table in a terminal, csv elsewhere."""
     log: Path | None = None
     """File to append the run to as a JSON line: command, versions, model, labels, options, counts."""
     timezone: str = ""
     """Time zone of cameras that write no offset, such as Europe/Berlin or +01:00, for the times in camtrapdp."""
     output: Path | None = None
-    """File to write; after an interruption, the same command resumes. Default: standard output."""
+    """File to write; after an interruption, the same command resumes. Default, and if stdout: standard output."""
     batch_size: int = 32
     """Photographs that the model encodes at once."""
     pretrained: str | None = None
@@ -111,8 +117,12 @@ class Predict:
     """Number of threads that decode images."""
 
     def __post_init__(self) -> None:
+        if self.output == STANDARD_OUTPUT:
+            object.__setattr__(self, "output", None)
         if not self.images:
             raise ValueError("give at least one photograph or folder")
+        if self.cls is not None and (self.bins or self.labels or self.rank != "species" or self.species_list):
+            raise ValueError("--cls cannot be combined with --labels, --bins, --rank or --species-list (--subset)")
         if not 0 < self.confidence <= 1 or self.top_k < 1 or self.batch_size < 1 or self.every <= 0:
             raise ValueError("--confidence must be between 0 and 1; --top-k, --batch-size and --every must be above 0")
         if (self.lat is None) != (self.lon is None):
@@ -159,7 +169,7 @@ def _choose_form(options: Predict) -> Form:
     if options.output is None:
         if options.format in ("parquet", "xlsx"):
             raise UsageError(f"--format {options.format} needs --output FILE")
-        return options.format or "table"
+        return options.format or ("table" if results.is_terminal else "csv")
     from linnaea.predict.outputs.write import FORMS
 
     form: Form = options.format or cast("Form", FORMS.get(options.output.suffix.lower(), "csv"))
@@ -228,10 +238,12 @@ def _check_readable(one: "Input") -> None:
 
 
 def _open_model(options: Predict) -> "Model":
-    from linnaea.predict.labels import make_bin_bank, read_bins
+    from linnaea.predict.labels import make_bin_bank, read_bins, read_words
     from linnaea.predict.session import open_model
 
     bins = None if options.bins is None else read_bins(options.bins)
+    if options.cls is not None:
+        bins = read_words(options.cls)
     model = open_model(
         options.model,
         labels=options.labels,

@@ -123,7 +123,8 @@ def _explain_unused(name: str, pretrained: str) -> str:
 def _explain_unknown(name: str, architectures: list[str]) -> str:
     if name.startswith(("local-dir:", ".", "/", "~")) or "\\" in name:
         return f"no model {name!r}: no such folder; give the folder that `linnaea train` left, or a name like bioclip"
-    near = difflib.get_close_matches(name, [*bundled_models(), *PUBLISHED, *architectures], n=3)
+    known = [*bundled_models(), *PUBLISHED, *architectures]
+    near = sorted(difflib.get_close_matches(name, known, n=3), key=known.index)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near

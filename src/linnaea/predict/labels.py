@@ -365,6 +365,26 @@ def read_bins(path: Path) -> pl.DataFrame:
     return table.sort("bin", maintain_order=True)
 
 
+def read_words(given: str) -> pl.DataFrame:
+    """Return the bins (:func:`read_bins`) of words that are each a bin: ``cat,dog``, or a file with one per line.
+
+    Raises:
+        LinnaeaError: there are no words.
+    """
+    path = Path(given)
+    parts = read_list(path).rows["name"].to_list() if path.is_file() else given.split(",")
+    words = [word for part in parts if (word := " ".join(part.split()))]
+    if not words:
+        raise LinnaeaError(f"{given!r}: no words given; write cat,dog or a file with one per line")
+    return make_word_bins(words)
+
+
+def make_word_bins(words: Sequence[str]) -> pl.DataFrame:
+    """Return the bins of words that are each a bin, in the order of the bins."""
+    distinct = pl.DataFrame({"label": list(words)}).unique(maintain_order=True)
+    return distinct.with_columns(bin="label").sort("bin")
+
+
 def openai_templates() -> list[str]:
     """Return OpenAI's 80 templates, with ``{}`` for the label."""
     from open_clip import OPENAI_IMAGENET_TEMPLATES

@@ -50,6 +50,16 @@ def fetch_published_bank(published: Published) -> tuple[Path, str]:
     return array, f"{published.bank_repo}@{commit}/{path}"
 
 
+def fetch_published_names(published: Published) -> Path:
+    """Fetch the names of the label bank of a published model, without its vectors.
+
+    Raises:
+        LinnaeaError: the hub cannot be reached, or does not have it.
+    """
+    names = [f"{name}.json" for name in published.bank_names]
+    return fetch_pinned(published.bank_repo, names, published.bank_revision, kind="dataset")[0]
+
+
 def open_published_bank(published: Published, encoder: Encoder) -> LabelBank:
     """Open the label bank of a published model; it is fetched and converted on first use."""
     array, source = fetch_published_bank(published)
@@ -192,18 +202,34 @@ def _read_names(path: Path) -> pl.DataFrame:
     schema = dict.fromkeys(columns, pl.String)
     parts, rows = [pl.DataFrame(schema=schema)], list[list[str]]()
     try:
-        with open_regular(path) as stream:
-            text = stream.read().decode("utf-8")
-        for lineage, common in _iter_json_list(text):
-            rows.append([*(part or "" for part in lineage), common or ""])
+        for lineage, common in iter_published_names(path):
+            rows.append([*lineage, common])
             if len(rows) == COLUMNS_AT_ONCE:
                 parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
                 rows = []
         parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
-    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+    except pl.exceptions.PolarsError as error:
         raise LinnaeaError(f"{path}: not the names of a published label bank ({error})") from error
     clean = (pl.col(name).str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars() for name in columns)
     return _mend_species(pl.concat(parts).select(*clean))
+
+
+def iter_published_names(path: Path) -> Iterator[tuple[list[str], str]]:
+    """Yield the seven names of each taxon of a published bank, ``""`` where there is none, and its common name.
+
+    Raises:
+        LinnaeaError: the file cannot be read, or has another form.
+    """
+    try:
+        with open_regular(path) as stream:
+            text = stream.read().decode("utf-8")
+        for lineage, common in _iter_json_list(text):
+            names = [part or "" for part in lineage]
+            if len(names) != N_RANKS or not all(isinstance(part, str) for part in (*names, common or "")):
+                raise ValueError(f"not seven names and a common name: {str([lineage, common])[:100]}")
+            yield names, common or ""
+    except (OSError, ValueError, TypeError) as error:
+        raise LinnaeaError(f"{path}: not the names of a published label bank ({error})") from error
 
 
 def _mend_species(taxa: pl.DataFrame) -> pl.DataFrame:

@@ -34,6 +34,7 @@ from linnaea.predict.labels import (
     hash_taxa,
     load_cached_bank,
     make_bin_bank,
+    make_word_bins,
     read_taxa,
     taxa_of_checklist,
 )
@@ -201,11 +202,22 @@ class Model:
         return Vectors(array=array, names=tuple(name for name, _ in good), failed=failed)
 
     def iter_embed(
-        self, photographs: Photographs, *, batch_size: int = 32, n_workers: int = 2, fast: bool = False
+        self,
+        photographs: Photographs,
+        *,
+        batch_size: int = 32,
+        n_workers: int = 2,
+        fast: bool = False,
+        unit: bool = True,
     ) -> Iterator[tuple[Input, NDArray[np.float32] | ImageError]]:
-        """Yield photographs with their unit vectors ``[E]``, or with the error of those that cannot be read."""
+        """Yield photographs with their vectors ``[E]``, or with the error of those that cannot be read.
+
+        Without ``unit``, vectors keep the length that the model gives.
+        """
         items = ((one, one.load) for one in iter_inputs(photographs))
-        return iter_encoded_images(self.encoder, items, batch_size=batch_size, n_workers=n_workers, fast=fast)
+        return iter_encoded_images(
+            self.encoder, items, batch_size=batch_size, n_workers=n_workers, fast=fast, unit=unit
+        )
 
     def predictor(
         self,
@@ -311,8 +323,7 @@ def _open_names(encoder: Encoder, names: Sequence[str], text_type: TextType) -> 
     if not taxa:
         raise LinnaeaError("labels: no names given")
     if all(taxon.rank is None for taxon in taxa):
-        words = pl.DataFrame({"label": [taxon.common_name for taxon in taxa]}).unique(maintain_order=True)
-        return make_bin_bank(encoder, words.with_columns(bin="label").sort("bin"))
+        return make_bin_bank(encoder, make_word_bins([taxon.common_name for taxon in taxa]))
     return _encode(encoder, make_taxa_table(taxa), text_type)
 
 

@@ -36,8 +36,17 @@ def write_jsonl(stream: Writable, rows: Iterable[Row], context: Context) -> None
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def write_json(stream: Writable, rows: Iterable[Row], context: Context) -> None:
+    """Write the rows as one JSON list."""
+    stream.write("[")
+    for number, row in enumerate(rows):
+        stream.write((",\n " if number else "\n ") + json.dumps(row, ensure_ascii=False))
+    stream.write("\n]\n")
+
+
 WRITERS: dict[str, Callable[[Writable, Iterable[Row], Context], None]] = {
     "csv": write_csv,
+    "json": write_json,
     "jsonl": write_jsonl,
     "megadetector": write_megadetector,
     "speciesnet": write_speciesnet,
