@@ -4,6 +4,7 @@ Elsewhere nothing is shown.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _logs_lines = False
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that make a terminal do something, or show text in another order."""
+
+
+def visible(text: str) -> str:
+    """Return text as a terminal may show it: control characters become their escapes, such as ``\\x1b``."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class Bar(Protocol):
@@ -35,7 +45,7 @@ def lines_in_logs() -> Iterator[None]:
 def announce(line: str) -> None:
     """Tell the user something in one line: on standard error in a command, as a logged warning elsewhere."""
     if _logs_lines:
-        print(f"linnaea: {line}", file=sys.stderr, flush=True)
+        print(f"linnaea: {visible(line)}", file=sys.stderr, flush=True)
     else:
         logging.getLogger("linnaea").warning(line)
 

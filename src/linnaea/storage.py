@@ -150,11 +150,15 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 def remove_partial_files(directory: Path) -> None:
     """Remove the partial files of killed writers from a folder; keep those of running processes on this machine."""
-    here = socket.gethostname()
     for partial in directory.rglob(".*.partial"):
-        host, _, process = partial.name.removesuffix(".partial").rpartition(".")
-        if not (host.endswith(f".{here}") and process.isdecimal() and _lives(int(process))):
+        if is_left_behind(partial) and not partial.is_dir():
             partial.unlink(missing_ok=True)
+
+
+def is_left_behind(partial: Path) -> bool:
+    """Return whether no running process of this machine writes a partial file or folder."""
+    host, _, process = partial.name.removesuffix(".partial").rpartition(".")
+    return not (host.endswith(f".{socket.gethostname()}") and process.isdecimal() and _lives(int(process)))
 
 
 def _lives(process: int) -> bool:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.parquet import read_parquet, scan_parquet
-from linnaea.storage import atomic_path, explain_os_errors
+from linnaea.storage import atomic_path, explain_os_errors, open_regular
 
 if TYPE_CHECKING:
     import polars as pl
@@ -120,7 +120,8 @@ def read_table(
         elif form.kind == "excel":
             rows, note = _read_excel(path)
         elif form.kind == "json lines":
-            rows = pl.read_ndjson(path, infer_schema_length=None)
+            with open_regular(path) as stream:
+                rows = pl.read_ndjson(stream, infer_schema_length=None)
         else:
             rows, problems, note = _read_text(path, form, keep_ragged=keep_ragged)
     rows = rows.rename(match_columns(rows.columns, columns))
@@ -146,7 +147,7 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
         if form.kind == "parquet":
             yield scan_parquet(path)
         elif form.kind == "json lines":
-            yield pl.scan_ndjson(path, infer_schema_length=None)
+            yield _scan_json_lines(path)
         elif form.kind == "excel":
             yield read_table(path).rows.lazy()
         else:
@@ -155,7 +156,7 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
                 found = "cp1252"
                 _say(path, _GUESSED)
             utf8 = path if found == "utf-8" else _transcode(path, found, Path(scratch) / "table")
-            yield pl.scan_csv(utf8, separator=form.separator, quote_char=form.quote, infer_schema=False,
+            yield pl.scan_csv(utf8, glob=False, separator=form.separator, quote_char=form.quote, infer_schema=False,
                               encoding="utf8-lossy", truncate_ragged_lines=True)  # fmt: skip
 
 
@@ -409,7 +410,7 @@ def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl
     options = {"separator": form.separator, "quote_char": form.quote, "infer_schema": False}
     if form.encoding == "utf-8":
         try:
-            return pl.read_csv(path, **options), None, form.note  # type: ignore[arg-type]
+            return pl.read_csv(path, glob=False, **options), None, form.note  # type: ignore[arg-type]
         except pl.exceptions.PolarsError:
             pass
     text, note = _decode(path, form)
@@ -476,6 +477,16 @@ def _is_utf8(path: Path) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _scan_json_lines(path: Path) -> "pl.LazyFrame":
+    """Return a file of JSON lines; polars can only take the path as a pattern."""
+    import polars as pl
+
+    if not set("*?[") & set(str(path)):
+        return pl.scan_ndjson(path, infer_schema_length=None)
+    with open_regular(path) as stream:
+        return pl.read_ndjson(stream, infer_schema_length=None).lazy()
 
 
 def _transcode(path: Path, encoding: str, target: Path) -> Path:

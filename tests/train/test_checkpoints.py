@@ -6,13 +6,14 @@ import json
 import os
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from saved_state import load_newest
 from torch.distributed.checkpoint import filesystem
+from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.planner import LoadItemType, ReadItem
 
 from linnaea.errors import LinnaeaError
 from linnaea.train.checkpoint_reader import PlainLoadPlanner
@@ -159,7 +160,8 @@ def test_an_entry_that_is_no_tensor_runs_no_code(tmp_path: Path) -> None:
     torch.save({"step": 3}, plain)
     planner: Any = PlainLoadPlanner()
     planner.flatten_state_dict, planner.state_dict = False, {}
-    item = SimpleNamespace(dest_index=SimpleNamespace(fqn="extra"))
+    index, nothing = MetadataIndex("extra"), torch.Size([0])
+    item = ReadItem(LoadItemType.BYTE_IO, index, nothing, index, nothing, nothing)
     for content in (stored, plain):
         content.seek(0)
     with pytest.raises(pickle.UnpicklingError):

@@ -6,6 +6,7 @@ dataclasses of options, whose docstrings are the help, and imports heavy package
 
 import contextlib
 import io
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from linnaea import __version__
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.progress import lines_in_logs
+from linnaea.progress import lines_in_logs, visible
 
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see the constants above)."""
     given = [*(sys.argv[1:] if arguments is None else arguments)]  # not list(): linnaea.cli.list is a module
     words = [word for word in given if word != "--debug"]
+    if logging.lastResort is not None:  # what the library logs, where nobody has set up logging
+        logging.lastResort.setFormatter(_Visible())
     try:
         with lines_in_logs():
             return _dispatch(words)
@@ -65,8 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in given:
             raise
         code, message = _verdict(error)
-        print(f"linnaea: {' '.join(message.split())}", file=sys.stderr)
+        print(f"linnaea: {visible(' '.join(message.split()))}", file=sys.stderr)
         return code
+
+
+class _Visible(logging.Formatter):
+    """Formats a log line for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _verdict(error: BaseException) -> tuple[int, str]:

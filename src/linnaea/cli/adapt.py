@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import report_failed, say
+from linnaea.cli.console import report_failed, say, tell
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
@@ -43,7 +43,7 @@ def adapt(options: Adapt) -> int:
     for name in head.validations:
         say(f"{name:<12}{head.metrics[f'{name}/top1']:7.1%} right in cross-validation")
     say(f"report: {head.report_path}")
-    print(f"{len(head.labels)} photographs of {len(head.bank)} classes: {options.output}", flush=True)
+    tell(f"{len(head.labels)} photographs of {len(head.bank)} classes: {options.output}", flush=True)
     return report_failed(head.failed, len(head.labels) + len(head.failed))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say, show_table
+from linnaea.cli.console import say, show_table, tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def compare(options: Compare) -> int:
     for row in found.pairs.iter_rows(named=True):
         over = "" if row["n_classes"] is None else f" ({row['n_classes']:,} classes)"
         say(f"{row['what']}, {row['score']}: {row['second']} against {row['first']}: {row['verdict']}{over}")
-    print(f"report: {found.report_path}", flush=True)
+    tell(f"report: {found.report_path}", flush=True)
     return DONE
 
 

@@ -5,10 +5,12 @@ Messages and progress (:mod:`linnaea.progress`) go to standard error; results go
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from typing import TextIO
 
 from rich.console import Console
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED
+from linnaea.progress import visible
 from linnaea.progress import progress_bar as progress_bar  # noqa: PLC0414  (re-exported)
 
 results = Console(highlight=False)
@@ -16,12 +18,29 @@ results = Console(highlight=False)
 
 def say(message: str) -> None:
     """Print a message to standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
+
+
+def tell(message: str, *, flush: bool = False) -> None:
+    """Print a result to standard output."""
+    print(visible(message), flush=flush)
+
+
+class Terminal:
+    """Standard output for machines that happens to be a terminal: it gets no control characters."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(visible(text))
+
+
+def machine_output() -> "Terminal | TextIO":
+    """Return the stream for results in a format for machines: exact in a pipe or file, harmless in a terminal."""
+    return Terminal() if sys.stdout.isatty() else sys.stdout
 
 
 def warn(message: str) -> None:
     """Print a one-line warning to standard error."""
-    print(f"linnaea: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"linnaea: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def report_failed(failed: Sequence[str], n_inputs: int) -> int:
@@ -40,7 +59,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, righ
 
     Columns in ``right`` are right-aligned.
     """
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if not results.is_terminal:
         for line in [list(columns), *cells]:
             print("\t".join(" ".join(cell.split()) for cell in line))

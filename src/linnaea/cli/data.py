@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
-from linnaea.cli.console import say, warn
+from linnaea.cli.console import say, tell, warn
 
 if TYPE_CHECKING:
     from linnaea.data.build import BuildSummary
@@ -119,7 +119,7 @@ def _warn_of_rejects(summary: "BuildSummary | DownloadSummary", output: Path) ->
 
 def _account(summary: "BuildSummary", output: Path) -> int:
     _warn_of_rejects(summary, output)
-    print(f"{summary.n_in} records in = {summary.n_out} images out + {summary.n_rejected} rejected", flush=True)
+    tell(f"{summary.n_in} records in = {summary.n_out} images out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE
 
 
@@ -142,7 +142,7 @@ def check(options: Check) -> int:
         n_problems = len(checked.problems)
         warn(f"{options.directory}: {n_problems} problems; repair them with `linnaea data repair {options.directory}`")
         return FAILED
-    print(f"{checked.n_images} images in {checked.n_shards} shards, {checked.n_taxa} taxa: all good")
+    tell(f"{checked.n_images} images in {checked.n_shards} shards, {checked.n_taxa} taxa: all good")
     return DONE
 
 
@@ -166,7 +166,7 @@ def stats(options: Stats) -> int:
 
     statistics = describe_data(options.directory)
     if options.json:
-        print(json.dumps(statistics.as_json(), indent=1, ensure_ascii=False))
+        tell(json.dumps(statistics.as_json(), indent=1, ensure_ascii=False))
         return DONE
     for frame in (statistics.by_split, statistics.by_source, statistics.by_rank, statistics.by_licence,
                   statistics.sizes):  # fmt: skip
@@ -175,12 +175,12 @@ def stats(options: Stats) -> int:
             table.add_row(*map(_show_cell, row))
         results.print(table)
     quantiles = ", ".join(f"{q:.0%}: {n:,}" for q, n in statistics.images_per_taxon_quantiles.items())
-    print(f"images per taxon: {quantiles}; Gini {statistics.gini:.3f}")
-    print("taxa " + ", ".join(f"{words}: {n:,}" for words, n in statistics.taxa_by_size.items()))
-    print(
+    tell(f"images per taxon: {quantiles}; Gini {statistics.gini:.3f}")
+    tell("taxa " + ", ".join(f"{words}: {n:,}" for words, n in statistics.taxa_by_size.items()))
+    tell(
         f"all seven ranks: {statistics.share_complete:.1%} of images; common name: {statistics.share_common_name:.1%}"
     )
-    print(f"{statistics.n_images} images, {statistics.n_taxa} taxa; {statistics.n_head} taxa hold half of the images")
+    tell(f"{statistics.n_images} images, {statistics.n_taxa} taxa; {statistics.n_head} taxa hold half of the images")
     return DONE
 
 
@@ -217,7 +217,7 @@ def synthesize(options: Synthesize) -> int:
     from linnaea.data.verbs import synthesize
 
     summary = synthesize(**vars(options))
-    print(
+    tell(
         f"{summary.n_images} images of {summary.n_species} species in {summary.n_genera} genera"
         f" and {summary.n_families} families"
     )
@@ -249,7 +249,7 @@ def draw_nothing(options: DrawNothing) -> int:
     from linnaea.data.verbs import draw_no_organism
 
     paths = draw_no_organism(**vars(options))
-    print(f"{len(paths)} pictures")
+    tell(f"{len(paths)} pictures")
     return DONE
 
 
@@ -271,7 +271,7 @@ def repair(options: Repair) -> int:
     for note in result.notes:
         warn(note)
     broken = len({lost.shard for lost in result.lost})
-    print(
+    tell(
         f"{result.n_checked} shards checked, {len(result.mended)} files repaired,"
         f" {broken + len(result.notes)} still broken ({len(result.lost)} photographs lost)",
         flush=True,
@@ -305,7 +305,7 @@ def export(options: Export) -> int:
     summary = export_data(chosen.pop("directory"), **chosen)
     if summary.already_exported:
         say(f"{options.output}: already exported with the same options; nothing to do")
-    print(
+    tell(
         f"{summary.n_images} images of {summary.n_taxa} taxa in {summary.n_files} files: {options.output}", flush=True
     )
     return DONE
@@ -364,7 +364,7 @@ def _account_for_files(summary: "DownloadSummary", output: Path) -> int:
         say(f"  and {summary.hosts.height - 10:,} more hosts, in {output / 'hosts.parquet'}")
     _warn_of_rejects(summary, output)
     say(f"{summary.n_files:,} files, {summary.n_bytes / 1e6:,.1f} MB; {summary.n_fetched:,} URLs completed by this run")
-    print(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
+    tell(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linnaea.cli import DONE, Commands, main
-from linnaea.cli.console import say
+from linnaea.cli.console import say, tell
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL, bundled_models
 
@@ -53,7 +53,7 @@ def demo(options: Demo) -> int:
     step("predict", unlabelled, "--model", model, "--labels", data, "--output", predictions)
     step("predict", unlabelled, "--model", model, "--labels", data, "--rank", "auto", "--confidence", "0.8")
     report = write_report(folder)
-    print(f"report: {report}", flush=True)
+    tell(f"report: {report}", flush=True)
     return DONE
 
 
@@ -88,7 +88,7 @@ def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Pa
     import polars as pl
 
     target.mkdir(parents=True, exist_ok=True)
-    table = pl.read_csv(photographs / "metadata.csv")
+    table = pl.read_csv(photographs / "metadata.csv", glob=False)
     for split in ("test", "unseen"):
         rows = table.filter(pl.col("split") == split).sort("filepath")
         for number, path in enumerate(spread(rows["filepath"].to_list(), n_per_split), start=1):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
-from linnaea.cli.console import results, say, show_table, warn
+from linnaea.cli.console import results, say, show_table, tell, warn
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _show(evaluation: "Evaluation") -> None:
     for row in score_rows(metrics):
         table.add_row(*row.values())
     results.print(table)
-    print(f"report: {evaluation.report_path}", flush=True)
+    tell(f"report: {evaluation.report_path}", flush=True)
 
 
 COMMANDS: Commands = {"": (Evaluate, evaluate)}

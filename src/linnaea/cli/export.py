@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from linnaea.cli.console import tell
 from linnaea.cli import DONE, Commands
 from linnaea.model.folders import DEFAULT_MODEL
 
@@ -29,7 +30,7 @@ def export(options: Export) -> int:
 
     exported = export(options.model, options.output, int8=options.int8, pretrained=options.pretrained)
     size, near = f"{exported.n_bytes / 1e6:.1f} MB", f"within {exported.difference:.1e} of the model's"
-    print(f"{size}, unit vectors {near}: {exported.folder}", flush=True)
+    tell(f"{size}, unit vectors {near}: {exported.folder}", flush=True)
     return DONE
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import report_failed
+from linnaea.cli.console import report_failed, tell
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 
 
@@ -35,7 +35,7 @@ def index(options: MakeIndex) -> int:
     from linnaea.predict.index import index
 
     found = index(**vars(options))
-    print(f"{len(found.index)} photographs: {options.output}", flush=True)
+    tell(f"{len(found.index)} photographs: {options.output}", flush=True)
     return report_failed(found.failed, found.n_inputs)
 
 

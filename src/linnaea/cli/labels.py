@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
-from linnaea.cli.console import progress_bar, warn
+from linnaea.cli.console import progress_bar, tell, warn
 from linnaea.errors import UsageError
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
@@ -47,7 +47,7 @@ def build(options: Build) -> int:
     from linnaea.predict.banks import build_labels
 
     bank = build_labels(**vars(options))
-    print(f"{len(bank)} taxa: {options.output}", flush=True)
+    tell(f"{len(bank)} taxa: {options.output}", flush=True)
     return DONE
 
 
@@ -76,8 +76,8 @@ def append(options: Append) -> int:
 
 def _show_update(updated: "UpdatedBank") -> int:
     if updated.migrated:
-        print(", ".join(f"{n:,} {status}" for status, n in updated.migrated.items()))
-    print(f"{len(updated.bank)} taxa, {updated.n_encoded} captions encoded: {updated.path}", flush=True)
+        tell(", ".join(f"{n:,} {status}" for status, n in updated.migrated.items()))
+    tell(f"{len(updated.bank)} taxa, {updated.n_encoded} captions encoded: {updated.path}", flush=True)
     return DONE
 
 
@@ -136,7 +136,7 @@ def regions(options: RegionsOf) -> int:
         )
     if n_bad:
         warn(f"{options.occurrences}: {n_bad:,} rows are not counted: no coordinates, no species, absent or a fossil")
-    print(f"{n_good:,} occurrences: {options.output}", flush=True)
+    tell(f"{n_good:,} occurrences: {options.output}", flush=True)
     return SOME_FAILED if n_bad else DONE
 
 
@@ -155,9 +155,9 @@ def show(options: Show) -> int:
 
     bank = LabelBank.open(options.bank)
     for label in RANK_LABELS:
-        print(f"{label:<10}{bank.taxa.filter(bank.taxa[label] != '')[label].n_unique():>10,} names")
+        tell(f"{label:<10}{bank.taxa.filter(bank.taxa[label] != '')[label].n_unique():>10,} names")
     form = f"{bank.vectors.shape[1]} wide, {bank.vectors.dtype}"
-    print(f"{len(bank)} taxa, {form}, text type {bank.facts.get('text_type', 'unknown')}")
+    tell(f"{len(bank)} taxa, {form}, text type {bank.facts.get('text_type', 'unknown')}")
     return DONE
 
 
@@ -177,7 +177,7 @@ def export(options: Export) -> int:
     from linnaea.predict.published import write_published_bank
 
     bank = LabelBank.open(options.bank)
-    print(f"{len(bank)} taxa: {write_published_bank(bank, options.output)}", flush=True)
+    tell(f"{len(bank)} taxa: {write_published_bank(bank, options.output)}", flush=True)
     return DONE
 
 
@@ -222,12 +222,12 @@ def calibrate(options: Calibrate) -> int:
     for note in found.notes:
         warn(note)
     learned = found.calibration
-    print(f"temperature {learned.temperature:.3f}")
+    tell(f"temperature {learned.temperature:.3f}")
     if learned.untrained < 1:
-        print(f"labels that the model was not trained on: {learned.untrained:.3g} times as likely")
+        tell(f"labels that the model was not trained on: {learned.untrained:.3g} times as likely")
     for label, value in zip(RANK_LABELS, learned.sharpness, strict=True):
-        print(f"{label:<10}sharpness {value:.3f}")
-    print(f"{found.n_images:,} photographs, {found.n_known:,} of species among {found.n_labels:,} labels: {found.path}",
+        tell(f"{label:<10}sharpness {value:.3f}")
+    tell(f"{found.n_images:,} photographs, {found.n_known:,} of species among {found.n_labels:,} labels: {found.path}",
           flush=True)  # fmt: skip
     return DONE
 

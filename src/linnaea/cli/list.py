@@ -121,7 +121,8 @@ def _folders_with(directory: Path, name: str) -> list[Path]:
     if not directory.is_dir():
         raise LinnaeaError(f"{directory}: not a folder")
     patterns = ("*/" * depth + name for depth in range(DEPTH + 1))
-    return sorted({path.parent for pattern in patterns for path in directory.glob(pattern)})
+    found = {path.parent for pattern in patterns for path in directory.glob(pattern)}
+    return sorted(path for path in found if not path.name.endswith(".partial"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from linnaea.cli.console import tell
 from linnaea.cli import DONE, Commands
 from linnaea.errors import UsageError
 
@@ -23,11 +24,11 @@ def list_models(options: ListModels) -> int:
 
     if not options.model:
         published = [f"hf-hub:{model.repo}" for model in PUBLISHED.values()]
-        print("\n".join([*bundled_models(), *PUBLISHED, *published, *open_clip.list_models()]))
+        tell("\n".join([*bundled_models(), *PUBLISHED, *published, *open_clip.list_models()]))
         return DONE
     if options.model not in open_clip.list_models():
         raise UsageError(f"{options.model!r} is not an architecture of open_clip; see linnaea list-models")
-    print("\n".join(open_clip.list_pretrained_tags_by_model(options.model)))
+    tell("\n".join(open_clip.list_pretrained_tags_by_model(options.model)))
     return DONE
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from linnaea.cli.console import tell
 from linnaea.cli import DONE, Commands
 from linnaea.taxonomy.taxon import TextType
 
@@ -40,7 +41,7 @@ def pack(options: Pack) -> int:
         text_type=options.text_type,
     )
     size = f"{packed.n_labels:,} labels, {packed.n_bytes / 1e6:.1f} MB"
-    print(f"{packed.n_parameters:,} parameters, {size}: {packed.folder}")
+    tell(f"{packed.n_parameters:,} parameters, {size}: {packed.folder}")
     return DONE
 
 

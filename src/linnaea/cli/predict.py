@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import progress_bar, report_failed, results, say, warn
+from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
+from linnaea.progress import visible
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
 
@@ -142,6 +143,7 @@ class Predict:
 def predict(options: Predict) -> int:
     """Answer every photograph; those that cannot be read become rows with a reason."""
     form = _choose_form(options)
+    from linnaea.exchange import hold_output
     from linnaea.predict.outputs.journal import append_run
     from linnaea.predict.session import describe_question
 
@@ -156,8 +158,9 @@ def predict(options: Predict) -> int:
     if options.output is None:
         failed = _print_answers(predictor, form, inputs, context)
     else:
-        journal = _open_journal(options.output, question, inputs)
-        failed = _write_answers(options.output, form, inputs, predictor, journal, context)
+        with hold_output(options.output, kind="command"):
+            journal = _open_journal(options.output, question, inputs)
+            failed = _write_answers(options.output, form, inputs, predictor, journal, context)
     if options.log is not None:
         output = str(options.output) if options.output else None
         facts = {"model": options.model, "output": output, "photographs": len(inputs), "failed": len(failed)}
@@ -311,7 +314,7 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]", co
     if form == "table":
         _print_table(rows())
     else:
-        WRITERS[form](sys.stdout, rows(), context)
+        WRITERS[form](machine_output(), rows(), context)
     return failed
 
 
@@ -327,23 +330,28 @@ def _print_table(rows: "Iterator[Row]") -> None:
     table = Table(*columns, *(Column(rank, no_wrap=True) for rank in ranks), box=box.SIMPLE_HEAD, pad_edge=False)
     last = ""
     for row in rows:
-        name = Path(row["file_name"]).name if row["file_name"] != last else ""
+        name = visible(Path(row["file_name"]).name) if row["file_name"] != last else ""
         last = row["file_name"]
         if row["status"] != "ok":
-            table.add_row(escape(name), f"[dim]{row['status']}[/]", f"[dim]{escape(row['reason'])}[/]")
+            table.add_row(escape(name), f"[dim]{row['status']}[/]", f"[dim]{escape(visible(row['reason']))}[/]")
             continue
         named = [row[label] for label in reversed(RANK_LABELS[: Rank.SPECIES]) if row[label]]
         answer = row["species"] or (named[0] if named else row["common_name"])
         common = row["common_name"] if row["common_name"] != answer else ""
         lineage = (row[rank] if row[rank] != answer else "" for rank in ranks)
-        table.add_row(*map(escape, (name, answer, common, row["rank"], f"{row['score']:.1%}", *lineage)))
+        table.add_row(*map(_cell, (name, answer, common, row["rank"], f"{row['score']:.1%}", *lineage)))
     results.print(table)
+
+
+def _cell(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(visible(text))
 
 
 def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Input]") -> "Journal":
     from linnaea.predict.outputs.journal import Journal
 
-    output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(output, question)
     if journal.done:
         n_done = sum(one.name in journal.done for one in inputs)
@@ -360,7 +368,7 @@ def _write_answers(
         journal.fill(predictor, inputs, on_progress)
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(output, form, names, context)
-    print(f"{len(inputs)} photographs: {output}", flush=True)
+    tell(f"{len(inputs)} photographs: {output}", flush=True)
     return failed
 
 

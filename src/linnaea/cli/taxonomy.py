@@ -7,7 +7,7 @@ from typing import Any
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands, taxonomy_browse, taxonomy_changes
-from linnaea.cli.console import progress_bar, results, say
+from linnaea.cli.console import progress_bar, results, say, tell
 from linnaea.errors import UsageError
 
 
@@ -94,14 +94,14 @@ def _describe(checklist: Any) -> None:
 
     from linnaea.taxonomy.ranks import Rank
 
-    print(f"{checklist.name} {checklist.version}")
+    tell(f"{checklist.name} {checklist.version}")
     for rank, n in checklist.taxa["rank"].value_counts().sort("rank").iter_rows():
-        print(f"  {Rank(rank).label:<10}{n:>12,}")
-    print(f"  {'synonyms':<10}{checklist.synonyms.height:>12,}")
+        tell(f"  {Rank(rank).label:<10}{n:>12,}")
+    tell(f"  {'synonyms':<10}{checklist.synonyms.height:>12,}")
     languages = checklist.vernaculars["language"].value_counts(sort=True).filter(pl.col("language") != "")
-    print(f"  {'vernacular':<10}{checklist.vernaculars.height:>12,}")
+    tell(f"  {'vernacular':<10}{checklist.vernaculars.height:>12,}")
     for language, n in languages.head(12).iter_rows():
-        print(f"    {language:<8}{n:>12,}")
+        tell(f"    {language:<8}{n:>12,}")
 
 
 def _table(*columns: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say, show_table
+from linnaea.cli.console import say, show_table, tell
 from linnaea.errors import LinnaeaError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def lineage(options: Lineage) -> int:
     from linnaea.taxonomy.browse import lineage
 
     taxa = lineage(**vars(options))
-    print("\n\n".join(map(_lineage_block, taxa)))
+    tell("\n\n".join(map(_lineage_block, taxa)))
     if len(taxa) > 1:
         say(f"\n{len(taxa)} taxa have the name {options.name!r}; choose one with --rank or --kingdom.")
     return DONE
@@ -133,7 +133,7 @@ def tree(options: Tree) -> int:
     whole = TaxonTree.of(checklist.taxa)
     top = ROOT if row is None else int(whole.lineage[row, -1])
     if options.plot is None:
-        print("\n".join(_drawn(whole, top, options.depth, options.limit)))
+        tell("\n".join(_drawn(whole, top, options.depth, options.limit)))
         return DONE
     make_treemap_page(whole, top, source=f"{checklist.name} {checklist.version}".strip()).write(options.plot)
     say(f"{options.plot}: open it in a browser")

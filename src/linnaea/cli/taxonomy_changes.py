@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say, show_table
+from linnaea.cli.console import say, show_table, tell
 
 N_SHOWN = 20
 
@@ -75,7 +75,7 @@ def migrate(options: Migrate) -> int:
     chosen = dict(vars(options))
     done = migrate(chosen.pop("input"), **chosen)
     what = "taxa" if options.input.is_dir() else "labels"
-    print(f"{sum(done.counts.values())} {what}{_counted(done.counts)}")
+    tell(f"{sum(done.counts.values())} {what}{_counted(done.counts)}")
     return DONE
 
 

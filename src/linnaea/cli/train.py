@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands, parse_words
-from linnaea.cli.console import warn
+from linnaea.cli.console import tell, warn
 from linnaea.train.recipe import Recipe, list_changes
 from linnaea.train.recipes import NOTES, RECIPES, find_recipe
 
@@ -55,7 +55,7 @@ def parse(program: str, words: list[str]) -> Train:
     """Return the parsed options; the first word names the recipe, whose values are the defaults."""
     listing = "\n".join(f"  {name:<25}{NOTES[name]}" for name in RECIPES)
     if not words or words[0] in ("-h", "--help"):
-        print(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
+        tell(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
               f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip
         raise SystemExit(0 if words else 2)
     name, *rest = words
@@ -93,7 +93,7 @@ def train(options: Train) -> int:
             warn(f"stopped after step {result.steps}; `linnaea train {options.recipe_name} ... --resume` continues")
         return INTERRUPTED
     if is_first():
-        print(f"model: {result.model}", flush=True)
+        tell(f"model: {result.model}", flush=True)
     return SOME_FAILED if result.n_unreadable else DONE
 
 
@@ -122,7 +122,7 @@ def _show_plan(options: Train, overrides: dict[str, Any]) -> int:
         f"time         {n_flops / 1e12 / 3600:,.2f} hours at 1 TFLOP/s sustained"
         + (f"; {n_seen / throughput / 3600:,.2f} hours at {throughput:,.0f} samples/s" if throughput > 0 else ""),
     ]
-    print("\n".join(lines))
+    tell("\n".join(lines))
     return DONE
 
 

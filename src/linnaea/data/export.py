@@ -28,6 +28,7 @@ from linnaea.data.export_parts import (
 from linnaea.data.shards import DataSet, sha256_of_file
 from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.errors import LinnaeaError
+from linnaea.exchange import hold_output
 from linnaea.jobs import OnProgress, claim_folder, ignore_progress, read_finished, run_parts
 from linnaea.parquet import scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
@@ -99,7 +100,7 @@ def export(
     Raises:
         LinnaeaError: nothing is selected; the folder holds something else; the disk is full.
     """
-    with explain_os_errors(output):
+    with explain_os_errors(output), hold_output(output, kind="export"):
         if output.resolve() == dataset.directory.resolve() or output.resolve().is_relative_to(
             dataset.directory.resolve()
         ):

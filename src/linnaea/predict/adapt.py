@@ -10,6 +10,7 @@ chooses the shares.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from linnaea.data.shards import make_taxa_table
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError
+from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.encode import check_has_text, iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL
@@ -118,9 +120,10 @@ class Head:
     def save(self, directory: str | Path) -> Path:
         """Write the bank, ``metrics.json`` and ``report.html``; return the page's path."""
         folder = Path(directory)
-        self.bank.save(folder, dtype=np.float32)
-        write_atomically(folder / "metrics.json", json.dumps(self.metrics))
-        _make_page(self).write(folder / "report.html")
+        with replaced_folder(folder) as new:
+            self.bank.save(new, dtype=np.float32)
+            write_atomically(new / "metrics.json", json.dumps(self.metrics))
+            _make_page(self).write(new / "report.html")
         return folder / "report.html"
 
 
@@ -151,11 +154,17 @@ def adapt(
     Raises:
         LinnaeaError: No photograph can be read, no class has two photographs, or there is no such model.
     """
-    root = Path(folder)
-    source = FolderSource(root=root, class_level=class_level, label_to_taxon=_own_class)
+    with nullcontext() if output is None else hold_output(Path(output), kind="command"):
+        encoder = open_encoder(model, device=device)
+        check_has_text(encoder, "blend a head with names")
+        source = FolderSource(root=Path(folder), class_level=class_level, label_to_taxon=_own_class)
+        head = _fit(source, encoder, text_type, batch_size, workers)
+        return head if output is None else replace(head, report_path=head.save(output))
+
+
+def _fit(source: FolderSource, encoder: Encoder, text_type: TextType, batch_size: int, workers: int) -> Head:
+    root = source.root
     records, failed, left_out = _read(source)
-    encoder = open_encoder(model, device=device)
-    check_has_text(encoder, "blend a head with names")
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
     if not good:
         raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")
@@ -171,8 +180,7 @@ def adapt(
     facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
              "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
     bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
-    head = Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=(*source.tree.levels, *left_out))
-    return head if output is None else replace(head, report_path=head.save(output))
+    return Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=(*source.tree.levels, *left_out))
 
 
 _EMPTY_CLASS = re.compile(r"empty|blank|none|nothing|no[ _-]?(?:animals?|organisms?)|others?|misc", re.IGNORECASE)

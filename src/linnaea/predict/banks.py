@@ -10,6 +10,7 @@ import polars as pl
 
 from linnaea.data.shards import make_taxa_table, taxa_from_table
 from linnaea.errors import UsageError
+from linnaea.exchange import hold_output
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
@@ -81,7 +82,8 @@ def build_labels(
     with progress_bar("encoding labels", "labels") as on_progress:
         bank = make_bank(loaded, table, text_type, on_progress=on_progress)
     if output is not None:
-        bank.save(Path(output), dtype=_DTYPES[vectors])
+        with hold_output(Path(output), kind="command"):
+            bank.save(Path(output), dtype=_DTYPES[vectors])
     return bank
 
 
@@ -101,10 +103,10 @@ def append_labels(
     Raises:
         LinnaeaError: The bank was built with another model, or something cannot be read.
     """
-    before = LabelBank.open(Path(bank))
-    both = pl.concat([before.taxa, read_taxa(Path(taxa))], how="diagonal")
-    table = make_taxa_table(taxa_from_table(both))
-    return _update(before, table, Path(output or bank), load_model(model, device=device))
+    with hold_output(Path(output or bank), kind="command"):
+        before = LabelBank.open(Path(bank))
+        both = pl.concat([before.taxa, read_taxa(Path(taxa))], how="diagonal")
+        return _update(before, make_taxa_table(taxa_from_table(both)), Path(output or bank), load_model(model, device=device))
 
 
 def update_labels(
@@ -128,14 +130,16 @@ def update_labels(
     """
     if bool(old) != bool(new) or (taxa is None) != bool(old):
         raise UsageError("give --taxa, or --from and --to")
-    before = LabelBank.open(Path(bank))
-    counts: Mapping[str, int] = {}
-    if taxa is not None:
-        table = read_taxa(Path(taxa))
-    else:
-        found = migrate_taxa(before.taxa, Migration.between(load_checklist(old), load_checklist(new)))
-        table, counts = found.taxa, found.counts
-    return _update(before, table, Path(output or bank), load_model(model, device=device), counts)
+    with hold_output(Path(output or bank), kind="command"):
+        before = LabelBank.open(Path(bank))
+        counts: Mapping[str, int] = {}
+        if taxa is not None:
+            table = read_taxa(Path(taxa))
+        else:
+            found = migrate_taxa(before.taxa, Migration.between(load_checklist(old), load_checklist(new)))
+            table, counts = found.taxa, found.counts
+        return _update(before, table, Path(output or bank), load_model(model, device=device), counts)
+
 
 
 def _update(

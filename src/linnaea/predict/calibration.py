@@ -25,6 +25,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
+from linnaea.exchange import hold_output
 from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
 from linnaea.predict.classifier import Scored
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
@@ -134,8 +135,9 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise LinnaeaError(f"{folder}: not a label bank or model folder; give one to keep the calibration in")
-    facts = read_json(path, kind="the facts of a label bank or model")
-    write_atomically(path, json.dumps(facts | {KEY: calibration.to_json()}, indent=1, ensure_ascii=False))
+    with hold_output(folder, kind="command"):
+        facts = read_json(path, kind="the facts of a label bank or model")
+        write_atomically(path, json.dumps(facts | {KEY: calibration.to_json()}, indent=1, ensure_ascii=False))
     return path
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.exchange import hold_output
 from linnaea.jobs import OnProgress, claim_folder, ignore_progress
 from linnaea.model.encode import encode_captions, encode_taxa, iter_encoded_images
 from linnaea.model.encoder import Encoder
@@ -279,7 +280,7 @@ def update_index(
     Raises:
         LinnaeaError: the folder holds something else or an index of another model, or the disk is full.
     """
-    with explain_os_errors(directory):
+    with explain_os_errors(directory), hold_output(directory, kind="command"):
         lines = _claim(model, directory)
         known = {line["name"]: line for line in lines}
         every = list(inputs)

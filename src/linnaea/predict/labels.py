@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
+from linnaea.exchange import replaced_folder
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
@@ -28,7 +29,7 @@ from linnaea.model.folders import LABELS_FOLDER, find_model_folder
 from linnaea.parquet import read_parquet
 from linnaea.predict.int8 import Int8Rows
 from linnaea.progress import progress_bar
-from linnaea.storage import atomic_path, cache_dir, check_regular, read_json, write_atomically
+from linnaea.storage import cache_dir, check_regular, read_json
 from linnaea.tables import find_column, is_table, read_list, read_table
 from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
@@ -100,17 +101,13 @@ class LabelBank:
         return taxon.at(rank) if rank == Rank.SPECIES or any(taxon.lineage[: rank + 1]) else None
 
     def save(self, directory: Path, *, dtype: type[np.floating[Any] | np.int8] = np.float16) -> None:
-        """Write the bank; the facts are written last, and a folder without them is not a bank.
-
-        An existing bank stays whole until the new one is written.
-        """
-        with atomic_path(directory / VECTORS_FILE) as vectors, atomic_path(directory / TAXA_FILE) as taxa:
-            self.taxa.write_parquet(taxa, compression="zstd", statistics=True)
-            with vectors.open("wb") as stream:
+        """Write the bank in one step; an existing bank stays whole until then, and its other files stay."""
+        with replaced_folder(directory) as new:
+            self.taxa.write_parquet(new / TAXA_FILE, compression="zstd", statistics=True)
+            with (new / VECTORS_FILE).open("wb") as stream:
                 rounded = Int8Rows.of(self.vectors).pack() if dtype is np.int8 else np.asarray(self.vectors, dtype)
                 np.save(stream, rounded)
-            (directory / FACTS_FILE).unlink(missing_ok=True)
-        write_atomically(directory / FACTS_FILE, json.dumps(self.facts, indent=1))
+            (new / FACTS_FILE).write_text(json.dumps(self.facts, indent=1))
 
     @classmethod
     def open(cls, directory: Path) -> "LabelBank":

@@ -9,6 +9,7 @@ import torch
 
 from linnaea.data.no_organism import KINDS, draw
 from linnaea.errors import LinnaeaError
+from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.create import at_image_size
 from linnaea.model.encode import check_has_text
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
@@ -64,11 +65,12 @@ def pack(
     if image_size:
         whole = at_image_size(whole, image_size)
     facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
-    save_model(replace(whole, facts=facts), folder_out, dtype=torch.float16)
-    model = load_model(str(folder_out), device="cpu")  # the bank must match the rounded weights
-    with progress_bar("encoding labels", "labels") as on_progress:
-        bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
-    bank.save(folder_out / LABELS_FOLDER)
+    with hold_output(folder_out, kind="command"), replaced_folder(folder_out) as new:
+        save_model(replace(whole, facts=facts), new, dtype=torch.float16)
+        model = load_model(str(new), device="cpu")  # the bank must match the rounded weights
+        with progress_bar("encoding labels", "labels") as on_progress:
+            bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
+        bank.save(new / LABELS_FOLDER)
     n_bytes = sum(path.stat().st_size for path in folder_out.rglob("*") if path.is_file())
     return PackedModel(folder=folder_out, n_parameters=model.parameter_count(), n_labels=len(bank), n_bytes=n_bytes)
 
@@ -102,6 +104,7 @@ def export(
     check_has_text(loaded, "be exported")
     rng = np.random.default_rng(0)
     pictures = np.stack([loaded.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS])
-    difference = export_onnx(loaded, folder, int8=int8, check=pictures)
+    with hold_output(folder, kind="command"), replaced_folder(folder) as new:
+        difference = export_onnx(loaded, new, int8=int8, check=pictures)
     n_bytes = sum(path.stat().st_size for path in folder.glob("*.onnx"))
     return ExportedModel(folder=folder, n_bytes=n_bytes, difference=difference)

@@ -25,6 +25,7 @@ from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
 from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
+from linnaea.storage import open_regular
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.row import read_binomials, tidy_names
 
@@ -155,7 +156,8 @@ def _month_of(date: str) -> int:
 def has_weights(path: Path) -> bool:
     """Tell whether a Parquet file is a table of weights and not a file of regions."""
     try:
-        return bool(find_column(list(pl.read_parquet_schema(path)), "weight"))
+        with open_regular(path) as stream:
+            return bool(find_column(list(pl.read_parquet_schema(stream)), "weight"))
     except (OSError, pl.exceptions.PolarsError):
         return False
 

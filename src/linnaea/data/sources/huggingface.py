@@ -146,7 +146,7 @@ class HuggingFaceSource:
         state = path.stat()
         key = hash_text(f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {self.image_column}")
         tar_path = cache_dir() / "unpacked" / f"{key}.tar"
-        if tar_path.with_suffix(".json").exists():
+        if _is_whole(tar_path):
             return tar_path
         places: list[tuple[int, int]] = []
         with atomic_path(tar_path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -156,6 +156,15 @@ class HuggingFaceSource:
         with atomic_path(tar_path.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(places))
         return tar_path
+
+
+def _is_whole(tar: Path) -> bool:
+    """Return whether a cached tar and the list of its pictures are complete; others are made again."""
+    try:
+        places = json.loads(tar.with_suffix(".json").read_text())
+        return tar.stat().st_size >= max((int(offset) + int(size) for offset, size in places), default=0)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _add_picture(tar: tarfile.TarFile, number: int, value: Any, folder: Path) -> tuple[int, int]:

@@ -137,7 +137,7 @@ def _read_part(part: ArchivePart) -> Iterator[pl.DataFrame]:
     """Yield the table in blocks of text columns: its terms, ``_id``, and the row number ``_row``."""
     done = 0
     try:
-        table = pl.scan_csv(part.path, separator=part.separator, quote_char=part.quote, has_header=False,
+        table = pl.scan_csv(part.path, glob=False, separator=part.separator, quote_char=part.quote, has_header=False,
                             skip_rows=part.skip, infer_schema=False, encoding="utf8-lossy",
                             truncate_ragged_lines=True)  # fmt: skip
         for block in table.collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True):

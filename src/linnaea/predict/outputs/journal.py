@@ -20,7 +20,8 @@ from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, rows_of
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.predictor import Predictor
-from linnaea.storage import atomic_path, explain_os_errors
+from linnaea.storage import atomic_path, explain_os_errors, open_regular
+from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 PACKAGES = ("torch", "open-clip-torch", "numpy", "pillow", "simplejpeg")
 """Packages whose versions can change an answer's last digits."""
@@ -38,16 +39,21 @@ class Journal:
     def _read(self) -> set[str]:
         if not self.path.exists():
             return self._begin([])
-        lines = self.path.read_text().split("\n")
+        with open_regular(self.path) as stream:
+            lines = stream.read().decode("utf-8", "replace").split("\n")
         if lines[0] != self._head:
             return self._begin([])
         whole = lines[1:-1]  # anything after the last line end is torn
-        return self._begin(whole)
+        try:
+            return self._begin(whole)
+        except (ValueError, KeyError, TypeError, RecursionError):  # not what a command wrote: all is answered again
+            return self._begin([])
 
     def _begin(self, lines: list[str]) -> set[str]:
+        done = {str(_parse(line)["file_name"]) for line in lines}
         with atomic_path(self.path) as partial:
             partial.write_text("".join(f"{line}\n" for line in [self._head, *lines]))
-        return {json.loads(line)["file_name"] for line in lines}
+        return done
 
     def add(self, file_name: str, rows: list[Row]) -> None:
         with explain_os_errors(self.path), self.path.open("a") as stream:
@@ -88,6 +94,19 @@ class Journal:
         """Write the output in one step and remove the journal."""
         write_rows(output, form, self.rows(order), context)
         self.path.unlink()
+
+
+def _parse(line: str) -> dict[str, Any]:
+    """Return a line of a journal.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not one.
+    """
+    content: dict[str, Any] = json.loads(line)
+    names = {*ANSWER_COLUMNS}
+    if not isinstance(content["rows"], list) or any(not names <= {*row} for row in content["rows"]):
+        raise ValueError("not the rows of a photograph")
+    return content
 
 
 def append_run(path: Path, facts: Mapping[str, Any], started: datetime) -> None:

@@ -97,6 +97,7 @@ def language_code(column: pl.Expr) -> pl.Expr:
 def read_delimited(path: Path, separator: str, quote: str | None, skip: int, columns: list[str] | None) -> pl.DataFrame:
     table = pl.read_csv(
         path,
+        glob=False,
         separator=separator,
         quote_char=quote,
         has_header=columns is None,

@@ -10,14 +10,18 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import cache_dir, explain_os_errors
+from linnaea.exchange import replaced_folder
+from linnaea.storage import cache_dir, check_regular, read_json
 from linnaea.taxonomy.checklists.records import BELOW_SPECIES, ChecklistRecords, map_kingdom
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
@@ -338,7 +342,11 @@ def import_checklist(path: Path, name: str) -> Checklist:
     Raises:
         LinnaeaError: ``name`` is that of an embedded checklist or not a plain word, or the file cannot be read.
     """
-    if name in EMBEDDED or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+    if (
+        name in EMBEDDED
+        or name.startswith(".")
+        or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    ):
         raise LinnaeaError(f"a checklist cannot be named {name!r}; use a plain word other than {', '.join(EMBEDDED)}")
     made = make_checklist(read_checklist_source(path))
     _save(made, cache_dir() / "checklists" / "imported" / name, name, str(path))
@@ -368,8 +376,9 @@ def list_checklists() -> list[CatalogueEntry]:
         facts = _facts(_cache_folder(name, path))
         version, n_taxa = embedded.version, facts.get("n_taxa", 0)
         entries.append(CatalogueEntry(name=name, version=version, n_taxa=n_taxa, origin="embedded"))
-    for folder in sorted((cache_dir() / "checklists" / "imported").glob("*/checklist.json")):
-        facts = _facts(folder.parent)
+    for folder in sorted((cache_dir() / "checklists" / "imported").glob("[!.]*/checklist.json")):
+        damaged: dict[str, Any] = {"version": "", "n_taxa": 0, "origin": "damaged; import it again"}
+        facts = damaged | _facts(folder.parent)
         entries.append(
             CatalogueEntry(
                 name=folder.parent.name, version=facts["version"], n_taxa=facts["n_taxa"], origin=facts["origin"]
@@ -395,44 +404,49 @@ def _cache_folder(name: str, path: Path) -> Path:
 
 def _cached(name: str, path: Path, read: Callable[[], ChecklistRecords]) -> Checklist:
     folder = _cache_folder(name, path)
-    if not (folder / "checklist.json").exists():
-        for older in folder.parent.glob(f"{name}-" + "?" * 16):
-            shutil.rmtree(older, ignore_errors=True)
-        _save(make_checklist(read()), folder, name, str(path))
+    if (folder / "checklist.json").exists():
+        with suppress(LinnaeaError):  # a damaged cache is made again
+            return _open(folder)
+    for older in folder.parent.glob(f"{escape(name)}-" + "?" * 16):
+        shutil.rmtree(older, ignore_errors=True)
+    _save(make_checklist(read()), folder, name, str(path))
     return _open(folder)
 
 
 def _save(checklist: Checklist, folder: Path, name: str, origin: str) -> None:
     """Write the tables beside ``folder`` and move them into place in one step."""
-    partial = folder.with_name(f".{folder.name}.{time.time_ns()}.partial")
-    with explain_os_errors(folder):
-        partial.mkdir(parents=True)
-        try:
-            keyed = with_keys(checklist)
-            for table in _TABLES:
-                getattr(keyed, table).write_ipc(partial / f"{table}.arrow", compression="uncompressed")
-            facts = {"name": name, "version": checklist.version, "origin": origin, "n_taxa": checklist.taxa.height}
-            facts |= {"format": FORMAT, "read": time.strftime("%Y-%m-%d")}
-            (partial / "checklist.json").write_text(json.dumps(facts, indent=1))
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with replaced_folder(folder, keep_others=False) as new:
+        keyed = with_keys(checklist)
+        for table in _TABLES:
+            getattr(keyed, table).write_ipc(new / f"{table}.arrow", compression="uncompressed")
+        facts = {"name": name, "version": checklist.version, "origin": origin, "n_taxa": checklist.taxa.height}
+        facts |= {"format": FORMAT, "read": time.strftime("%Y-%m-%d")}
+        (new / "checklist.json").write_text(json.dumps(facts, indent=1))
 
 
 def _facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of a stored checklist; empty if there are none or they are damaged."""
     try:
-        return dict(json.loads((folder / "checklist.json").read_text()))
-    except OSError:
+        return read_json(folder / "checklist.json", kind="the facts of a checklist")
+    except LinnaeaError:
         return {}
 
 
 def _open(folder: Path) -> Checklist:
     facts = _facts(folder)
     if facts.get("format") != FORMAT:
-        raise LinnaeaError(f"checklist {folder.name}: stored in an older format; import {facts.get('origin')} again")
-    taxa, synonyms, vernaculars = (pl.read_ipc(folder / f"{table}.arrow") for table in _TABLES)
-    return Checklist(
-        name=facts["name"], version=facts["version"], taxa=taxa, synonyms=synonyms, vernaculars=vernaculars
-    )
+        was = "stored in an older format" if facts else "damaged"
+        raise LinnaeaError(f"checklist {folder.name}: {was}; import {facts.get('origin', 'its file')} again")
+    try:
+        taxa, synonyms, vernaculars = (_read_arrow(folder / f"{table}.arrow") for table in _TABLES)
+        return Checklist(
+            name=facts["name"], version=facts["version"], taxa=taxa, synonyms=synonyms, vernaculars=vernaculars
+        )
+    except (OSError, PolarsError, KeyError) as error:
+        raise LinnaeaError(f"checklist {folder.name}: damaged; import {facts.get('origin')} again") from error
+
+
+def _read_arrow(path: Path) -> pl.DataFrame:
+    check_regular(path)
+    with path.open("rb") as stream:  # polars takes a path as a pattern
+        return pl.read_ipc(stream) if set("*?[") & set(str(path)) else pl.read_ipc(path)
