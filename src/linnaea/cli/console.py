@@ -10,8 +10,8 @@ from typing import TextIO
 from rich.console import Console
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED
-from linnaea.progress import visible
 from linnaea.progress import progress_bar as progress_bar  # noqa: PLC0414  (re-exported)
+from linnaea.progress import visible
 
 results = Console(highlight=False)
 

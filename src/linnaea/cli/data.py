@@ -177,9 +177,7 @@ def stats(options: Stats) -> int:
     quantiles = ", ".join(f"{q:.0%}: {n:,}" for q, n in statistics.images_per_taxon_quantiles.items())
     tell(f"images per taxon: {quantiles}; Gini {statistics.gini:.3f}")
     tell("taxa " + ", ".join(f"{words}: {n:,}" for words, n in statistics.taxa_by_size.items()))
-    tell(
-        f"all seven ranks: {statistics.share_complete:.1%} of images; common name: {statistics.share_common_name:.1%}"
-    )
+    tell(f"all seven ranks: {statistics.share_complete:.1%} of images; common name: {statistics.share_common_name:.1%}")
     tell(f"{statistics.n_images} images, {statistics.n_taxa} taxa; {statistics.n_head} taxa hold half of the images")
     return DONE
 
@@ -305,9 +303,7 @@ def export(options: Export) -> int:
     summary = export_data(chosen.pop("directory"), **chosen)
     if summary.already_exported:
         say(f"{options.output}: already exported with the same options; nothing to do")
-    tell(
-        f"{summary.n_images} images of {summary.n_taxa} taxa in {summary.n_files} files: {options.output}", flush=True
-    )
+    tell(f"{summary.n_images} images of {summary.n_taxa} taxa in {summary.n_files} files: {options.output}", flush=True)
     return DONE
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from linnaea.cli.console import tell
 from linnaea.cli import DONE, Commands
+from linnaea.cli.console import tell
 from linnaea.model.folders import DEFAULT_MODEL
 
 

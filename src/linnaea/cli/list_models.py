@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from linnaea.cli.console import tell
 from linnaea.cli import DONE, Commands
+from linnaea.cli.console import tell
 from linnaea.errors import UsageError
 
 

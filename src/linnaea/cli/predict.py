@@ -1,6 +1,5 @@
 """``linnaea predict IMAGES...``: name the organisms on photographs, as a table or a file."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

@@ -106,7 +106,9 @@ def append_labels(
     with hold_output(Path(output or bank), kind="command"):
         before = LabelBank.open(Path(bank))
         both = pl.concat([before.taxa, read_taxa(Path(taxa))], how="diagonal")
-        return _update(before, make_taxa_table(taxa_from_table(both)), Path(output or bank), load_model(model, device=device))
+        return _update(
+            before, make_taxa_table(taxa_from_table(both)), Path(output or bank), load_model(model, device=device)
+        )
 
 
 def update_labels(
@@ -139,7 +141,6 @@ def update_labels(
             found = migrate_taxa(before.taxa, Migration.between(load_checklist(old), load_checklist(new)))
             table, counts = found.taxa, found.counts
         return _update(before, table, Path(output or bank), load_model(model, device=device), counts)
-
 
 
 def _update(

@@ -24,8 +24,8 @@ from linnaea.parquet import read_parquet
 from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
-from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
 from linnaea.storage import open_regular
+from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.row import read_binomials, tidy_names
 
