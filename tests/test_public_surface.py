@@ -99,7 +99,7 @@ PARAMETERS = {
     "CustomLabelsClassifier.predict": "self images k= batch_size= callback=",
     "DataSet": "directory index taxa",
     "LabelBank": "taxa vectors facts",
-    "Model": "* encoder name labels= text_type= calibrated=",
+    "Model": "* encoder name labels= text_type= calibrated= naming=",
     "Model.embed": "self photographs * batch_size=",
     "Model.iter_predict": "self photographs * rank= confidence= top_k= within= exclude= species_list= prior= lat= lon= "
     "date= batch_size=",
@@ -124,13 +124,15 @@ PARAMETERS = {
     "TreeOfLifeClassifier.get_label_data": "self",
     "TreeOfLifeClassifier.get_txt_embeddings": "self",
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
-    "adapt": "folder * model= output= class_level= text_type= device= batch_size= workers=",
-    "append_labels": "bank taxa * model= output= device=",
+    "adapt": "folder * model= output= class_level= resolve= checklist= merge_by= text_type= device= batch_size="
+    " workers=",
+    "append_labels": "bank taxa * model= output= device= resolve= merge_by=",
     "build": "source output * class_level= root= path_column= label_column= split_column= split_table= group_column="
-    " val= test= unseen= unseen_rank= seed= resolve= checklist= duplicates= benchmark= benchmark_species="
+    " val= test= unseen= unseen_rank= seed= resolve= checklist= merge_by= duplicates= benchmark= benchmark_species="
     " draw_benchmark= short_side= resize= licences= shard_size= captions= workers= engine= ray_address="
     " overwrite= on_note=",
-    "build_labels": "taxa= * checklist= within= exclude= output= model= text_type= vectors= pretrained= device=",
+    "build_labels": "taxa= * checklist= within= exclude= output= model= text_type= vectors= pretrained= device="
+    " resolve= merge_by=",
     "index": "images output * model= device= precision= batch_size= workers=",
     "search": "index * text= taxon= image= model= checklist= text_type= top_k= exact= device=",
     "update_labels": "bank * taxa= old= new= model= output= device=",
@@ -151,9 +153,9 @@ PARAMETERS = {
     "Vectors": "* array names failed",
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",
-    "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained=",
+    "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained= resolve= merge_by=",
     "export": "model output * int8= pretrained=",
-    "pack": "run output * labels= species_only= image_size= text_type=",
+    "pack": "run output * labels= species_only= image_size= text_type= resolve= merge_by=",
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
     "save_model": "model directory * dtype=",

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import simplejpeg
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, main
 from linnaea.data.shards import DataSet
@@ -30,10 +32,47 @@ def build(photos: Path, output: Path, *words: str) -> int:
     return main(["data", "build", "--folder", str(photos), "--output", str(output), "--workers", "1", *words])
 
 
-def test_by_default_nothing_is_resolved_compared_or_drawn(photos: Path, tmp_path: Path) -> None:
+def test_by_default_names_are_resolved_and_nothing_is_compared_or_drawn(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert build(photos, tmp_path / "data") == DONE
-    assert len(DataSet.open(tmp_path / "data")) == 13
-    assert not (tmp_path / "data" / "names.parquet").exists()
+    dataset = DataSet.open(tmp_path / "data")
+    assert len(dataset) == 13
+    assert set(dataset.taxa["family"]) == {"Corvidae"}, "no lineage is empty"
+    assert "names: " in capsys.readouterr().err
+    assert build(photos, tmp_path / "raw", "--no-resolve") == DONE
+    assert set(DataSet.open(tmp_path / "raw").taxa["family"]) == {""}
+    assert not (tmp_path / "raw" / "names.parquet").exists()
+
+
+def test_the_report_says_which_names_were_not_found_doubtful_or_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ["Pica pica", "Pica_pica", "Pica pica juvenile", "Corvus corax", "Passer domesticus", "ADONIS",
+              "Some Thing", "Tomato___healthy", "Tomato___Early_blight"]  # fmt: skip
+    for number, label in enumerate(labels):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        picture = simplejpeg.encode_jpeg(np.full((24, 30, 3), 9 * number, np.uint8), colorspace="RGB")
+        (tmp_path / "photos" / label / "a.jpg").write_bytes(picture)
+    assert build(tmp_path / "photos", tmp_path / "data") == DONE
+    said = capsys.readouterr().err
+    assert "not found: 3 names (Some Thing, Tomato___Early_blight, Tomato___healthy)" in said
+    assert "doubtful: 1 names (ADONIS)" in said
+    assert "merged: 2 labels are 1 classes" in said
+    taxa = DataSet.open(tmp_path / "data").taxa
+    assert sorted(taxa["common_name"].to_list()) == [
+        "", "", "", "ADONIS", "Pica pica juvenile", "Some Thing", "Tomato early blight", "Tomato healthy",
+    ]  # fmt: skip
+    assert taxa.filter(pl.col("common_name") == "ADONIS")["kingdom"].item() == "", "no butterfly is a plant"
+    assert taxa.filter(pl.col("genus") == "Pica")["family"].to_list() == ["Corvidae"] * 2
+    page = (tmp_path / "data" / "report.html").read_text()
+    why = "Adonis is in Plantae Ranunculaceae; the other names are Animalia Chordata Aves"
+    for word in ("Not found", "Doubtful", why, "Pica pica, Pica_pica"):
+        assert word in page
+    assert build(tmp_path / "photos", tmp_path / "merged", "--merge-by", "taxon") == DONE
+    assert "Pica pica juvenile" not in DataSet.open(tmp_path / "merged").taxa["common_name"].to_list()
+    counts = json.loads((tmp_path / "merged" / "manifest.json").read_text())["merged"]
+    assert counts == {"labels": 5, "classes": 2}
 
 
 def test_names_go_through_the_checklists_that_are_named(photos: Path, tmp_path: Path) -> None:

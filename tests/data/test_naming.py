@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnaea.data.naming import NameResolver, Naming, NamingRule, settle_names
+from linnaea.data.naming import NameResolver, Naming, NamingRule, make_naming, settle_classes, settle_names
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.row import class_from_label, label_reader
 from linnaea.taxonomy.taxon import Taxon
 
 CHECKLIST = """scientific_name,accepted_name,kingdom,phylum,class,order,family
@@ -111,6 +112,84 @@ def test_every_record_has_a_row_and_the_order_does_not_matter(
     again = name([rows[number] for number in order], resolver)
     assert again.table.equals(naming.table)
     assert settled(again) == [settled(naming)[number] for number in order]
+
+
+def read(*labels: str) -> list[tuple[str, Taxon]]:
+    return [(label, taxon) for label in labels if isinstance(taxon := class_from_label(label), Taxon)]
+
+
+@pytest.mark.parametrize(
+    ("others", "status"),
+    [
+        (("Corvus corax", "Pica hudsonia", "Coloeus monedula"), "genus_only"),
+        (("Corvus corax", "Pica hudsonia"), "ambiguous"),
+        ((), "ambiguous"),
+    ],
+)
+def test_the_rest_of_the_names_decides_between_homonyms(
+    resolver: NameResolver, others: tuple[str, ...], status: str
+) -> None:
+    naming = name(read("Oenanthe", *others), resolver)
+    row = naming.table.filter(label="Oenanthe").row(0, named=True)
+    assert row["status"] == status
+    assert naming.taxon_of["Oenanthe", Taxon.of(common_name="Oenanthe")].lineage[4] == (
+        "Muscicapidae" if status == "genus_only" else ""
+    )
+
+
+@pytest.mark.parametrize("label", ["PICA", "pica"])
+def test_one_word_needs_company_or_a_capital(resolver: NameResolver, label: str) -> None:
+    assert settled(name(read(label), resolver)) == [Taxon.of(common_name=label)]
+    birds = ("Corvus corax", "Oenanthe oenanthe", "Coloeus monedula")
+    assert Taxon.of({**BIRDS, "genus": "Pica"}) in settled(name(read(label, *birds), resolver))
+    assert settled(name(read("Pica"), resolver)) == [Taxon.of({**BIRDS, "genus": "Pica"})]
+
+
+def test_a_genus_outside_of_what_the_other_names_share_is_ambiguous(resolver: NameResolver, tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text(
+        CHECKLIST + "Adonis aestivalis,,Plantae,Tracheophyta,Magnoliopsida,,Ranunculaceae\n"
+    )
+    both = NameResolver(NamingRule(checklists=(str(tmp_path / "two.csv"),)))
+    naming = name(read("Adonis", "Corvus corax", "Pica hudsonia", "Coloeus monedula"), both)
+    row = naming.table.filter(label="Adonis").row(0, named=True)
+    assert (row["status"], row["taken"]) == ("ambiguous", "source")
+    assert row["note"] == "Adonis is in Plantae Ranunculaceae; the other names are Animalia Chordata Aves"
+    assert (
+        settled(name(read("Adonis aestivalis", "Corvus corax", "Pica hudsonia", "Coloeus monedula"), both))[0].lineage[
+            0
+        ]
+        == "Plantae"
+    ), "a whole name says what it is"
+
+
+def test_spellings_synonyms_and_authors_are_one_class_and_remarks_are_not(checklist: Path) -> None:
+    labels = ["Coloeus monedula", "COLOEUS_MONEDULA", "Corvus monedula", "Coloeus monedula (Linnaeus, 1758)",
+              "Corvus monedula juvenile", "Coloeus_monedula_juvenile", "Foo___bar", "Foo___baz"]  # fmt: skip
+    classes, lines = settle_classes(read(*labels), make_naming((str(checklist),)))
+    jackdaw = Taxon.of({**BIRDS, "genus": "Coloeus", "species": "monedula"})
+    juvenile = Taxon(jackdaw.lineage, common_name="Coloeus monedula juvenile")
+    foo = [Taxon.of(common_name="Foo bar"), Taxon.of(common_name="Foo baz")]
+    assert classes == [jackdaw] * 4 + [juvenile] * 2 + foo
+    assert lines == ["not found: 2 names (Foo___bar, Foo___baz)", "merged: 6 labels are 2 classes"]
+    merged, lines = settle_classes(
+        [(label, label_reader("taxon")(label)) for label in labels],  # type: ignore[misc]
+        make_naming((str(checklist),), merge_by="taxon"),
+    )
+    assert merged == [jackdaw] * 6 + [Taxon.of(common_name="Foo")] * 2
+    assert lines[-1] == "merged: 8 labels are 2 classes"
+
+
+def test_ranks_from_columns_make_the_class_and_not_the_label(resolver: NameResolver) -> None:
+    given = Taxon.of(genus="Pica", species="hudsonia")
+    assert [taxon.common_name for taxon in settled(name([("Pica hudsonia female", given)], resolver))] == [""]
+
+
+def test_the_embedded_checklist_resolves_unless_others_do() -> None:
+    assert make_naming() == NamingRule(checklists=("inat",))
+    assert make_naming(("mine.csv",)) == NamingRule(checklists=("mine.csv",))
+    assert make_naming(resolve=False, merge_by="taxon") == NamingRule(merge_by="taxon")
+    with pytest.raises(ValueError, match="without --no-resolve"):
+        make_naming(("mine.csv",), resolve=False)
 
 
 def test_a_context_without_a_rank_is_refused() -> None:

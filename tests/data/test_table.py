@@ -1,12 +1,14 @@
 """Tables of photographs in the layouts that other programs export."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.table import TableSource
+from linnaea.taxonomy.row import label_reader
 
 WILDLIFE_INSIGHTS = "image_id,location,is_blank,identified_by,class,order,family,genus,species,common_name,license"
 INATURALIST = ("id,observed_on,image_url,license,species_guess,scientific_name,common_name,iconic_taxon_name,taxon_id,"
@@ -72,3 +74,15 @@ def test_a_column_that_was_chosen_keeps_its_meaning(tmp_path: Path, column: str)
     assert isinstance(good, Record)
     assert good.taxon.scientific_name == "Pica pica"
     assert isinstance(bad, Rejected)
+
+
+def test_labels_over_one_taxon_are_classes_of_their_own_unless_merged(tmp_path: Path) -> None:
+    labels = ["Danaus plexippus", "Danaus_plexippus_larva", "Danaus plexippus pupa", "Tomato___healthy"]
+    (tmp_path / "t.csv").write_text("\n".join(["filepath,label", *(f"{n}.jpg,{one}" for n, one in enumerate(labels))]))
+    source = TableSource(table=tmp_path / "t.csv", root=tmp_path, path_column="filepath", label_column="label")
+    taxa = [item.taxon for item in source.records() if isinstance(item, Record)]
+    assert [taxon.common_name for taxon in taxa] == [
+        "", "Danaus plexippus larva", "Danaus plexippus pupa", "Tomato healthy",
+    ]  # fmt: skip
+    merged = [item.taxon for item in replace(source, label_to_taxon=label_reader("taxon")).records()]  # type: ignore[union-attr]
+    assert len(set(merged)) == 2

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 
 import linnaea
-from linnaea.data.naming import NamingRule
-from linnaea.data.verbs import make_benchmarks, make_naming
+from linnaea.data.verbs import make_benchmarks
 from linnaea.errors import LinnaeaError, UsageError
-
-
-def test_resolve_alone_means_the_embedded_checklist() -> None:
-    assert make_naming((), resolve=True) == NamingRule(checklists=("inat",))
-    assert make_naming(("mine.csv",), resolve=True) == make_naming(("mine.csv",), resolve=False)
-    assert make_naming((), resolve=False) == NamingRule()
 
 
 def test_benchmarks_of_the_same_name_are_told_apart(tmp_path: Path) -> None:

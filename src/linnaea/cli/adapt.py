@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -23,6 +24,14 @@ class Adapt:
     """Folder or name of the model; nano comes with this package."""
     class_level: int = 0
     """The folder level that holds the classes, starting at 1; 0 finds it by the names."""
+    resolve: bool = True
+    """Resolve the names of the classes with the embedded checklist (or --checklist); with --no-resolve they are kept as
+    they are."""
+    checklist: tuple[str, ...] = ()
+    """Resolve names with these checklists: names or files, in order of preference."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Folders over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class
+    keeps them apart, taxon merges them."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the classes."""
     device: str = "auto"

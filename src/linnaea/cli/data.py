@@ -56,10 +56,14 @@ class Build:
     """Rank at which taxa are held out."""
     seed: int = 0
     """Seed of the splits."""
-    resolve: bool = False
-    """Resolve names with the embedded checklist (or --checklist); names that it cannot resolve stay unchanged."""
+    resolve: bool = True
+    """Resolve names with the embedded checklist (or --checklist); names that it cannot resolve stay unchanged. With
+    --no-resolve all names are kept as they are."""
     checklist: tuple[str, ...] = ()
     """Resolve names with these checklists: names or files, in order of preference."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
+    them apart, taxon merges them."""
     duplicates: Literal["keep", "drop", "group"] = "keep"
     """Exact and near copies: keep all, drop all but the first, or group them in one split."""
     benchmark: tuple[Path, ...] = ()

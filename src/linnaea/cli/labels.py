@@ -32,6 +32,11 @@ class Build:
     """Only taxa of these clades, such as order:Rodentia (of the embedded checklist, if no other taxa are given)."""
     exclude: tuple[str, ...] = ()
     """No taxa of these clades."""
+    resolve: bool = True
+    """Resolve the names of a file of labels with the embedded checklist; --no-resolve keeps them as they are."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
+    them apart, taxon merges them."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form."""
     vectors: Literal["fp16", "int8", "float32"] = "fp16"
@@ -61,6 +66,11 @@ class Append:
     """The taxa to add: a data set, a table with columns named after ranks, or a file with a name per line."""
     model: str = DEFAULT_MODEL
     """Folder or name of the model that the bank was built with."""
+    resolve: bool = True
+    """Resolve the names of a file of labels with the embedded checklist; --no-resolve keeps them as they are."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
+    them apart, taxon merges them."""
     output: Path | None = None
     """Folder of the new bank; without it the bank itself is changed."""
     device: str = "auto"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -20,6 +21,11 @@ class Pack:
     """Folder to write: weights in half precision, vocabulary, labels/."""
     labels: Path | None = None
     """Taxa to answer with (a data set, a table, a file of names). Default: those it was trained on."""
+    resolve: bool = True
+    """Resolve the names of a file of labels with the embedded checklist; --no-resolve keeps them as they are."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
+    them apart, taxon merges them."""
     species_only: bool = False
     """Leave out labels above species."""
     image_size: int = 0
@@ -39,6 +45,8 @@ def pack(options: Pack) -> int:
         species_only=options.species_only,
         image_size=options.image_size,
         text_type=options.text_type,
+        resolve=options.resolve,
+        merge_by=options.merge_by,
     )
     size = f"{packed.n_labels:,} labels, {packed.n_bytes / 1e6:.1f} MB"
     tell(f"{packed.n_parameters:,} parameters, {size}: {packed.folder}")

@@ -48,6 +48,11 @@ class Predict:
     labels: str | None = None
     """Taxa to choose from: a data set, label bank (a folder, or FILE.npy with FILE.json beside it), file of names,
     checklist (inat), or names (cat,dog). Default: the model's own, or the published bank of a published model."""
+    resolve: bool = True
+    """Resolve the names of a file of labels with the embedded checklist; --no-resolve keeps them as they are."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
+    them apart, taxon merges them."""
     cls: str | None = None
     """Plain words to choose from, as in pybioclip: cat,dog or a file with one per line, in OpenAI's 80 templates."""
     bins: Path | None = None
@@ -255,6 +260,8 @@ def _open_model(options: Predict) -> "Model":
         calibrated=options.calibration,
         text_type=options.text_type,
         pretrained=options.pretrained,
+        resolve=options.resolve,
+        merge_by=options.merge_by,
     )
     return model if bins is None else replace(model, labels=make_bin_bank(model.encoder, bins))
 

@@ -24,6 +24,11 @@ class Serve:
     labels: str | None = None
     """Taxa to choose from: a data set, label bank (a folder, or FILE.npy with FILE.json beside it), file of names,
     checklist (inat), or names (cat,dog). Default: the model's own, or the published bank of a published model."""
+    resolve: bool = True
+    """Resolve the names of a file of labels with the embedded checklist; --no-resolve keeps them as they are."""
+    merge_by: Literal["class", "taxon"] = "class"
+    """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
+    them apart, taxon merges them."""
     regions: Path | None = None
     """A file of regions (linnaea labels regions); callers may then give latitude, longitude and month."""
     host: str = "127.0.0.1"
@@ -86,7 +91,8 @@ def serve(options: Serve) -> int:
     from linnaea.serve.service import Limits
 
     model = open_model(options.model, labels=options.labels, device=options.device, preprocess=options.preprocess,
-                       calibrated=options.calibration)  # fmt: skip
+                       calibrated=options.calibration, resolve=options.resolve,
+                       merge_by=options.merge_by)  # fmt: skip
     predictor = replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)
     limits = Limits(
         file_bytes=round(options.max_file_mb * 1e6),

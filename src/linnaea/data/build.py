@@ -11,7 +11,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, LicensedSource, Source, read_location
+from linnaea.data.sources.folder import FolderSource
+from linnaea.data.sources.table import TableSource
 from linnaea.data.splits import SplitRule
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import (
@@ -53,6 +55,7 @@ from linnaea.jobs import (
 )
 from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
+from linnaea.taxonomy.row import MergeBy, label_reader
 
 BUILD_DIR = ".build"
 """The state of an unfinished build: its plan, and a receipt for every finished shard."""
@@ -164,7 +167,8 @@ def build(
         LinnaeaError: the folder holds something else or a build from other inputs, another build is running in it,
             there are no records, or the disk is full.
     """
-    sources = [LicensedSource(source=source, rule=config.licences) for source in sources]
+    read = [_read_by(source, config.names.merge_by) for source in sources]
+    sources = [LicensedSource(source=source, rule=config.licences) for source in read]
     with explain_os_errors(directory):
         fingerprint = _fingerprint(sources, config)
         if (directory / "manifest.json").exists():
@@ -178,6 +182,13 @@ def build(
             tasks = list_tasks(directory, config)
             run_parts(make_shard, tasks, engine.map, on_progress)
             return _finish(sources, directory, config, tasks, fingerprint)
+
+
+def _read_by(source: Source, merge_by: MergeBy) -> Source:
+    """Return the source with the reader of labels that the rule for names asks for."""
+    if merge_by == "taxon" and isinstance(source, FolderSource | TableSource):
+        return replace(source, label_to_taxon=label_reader(merge_by))
+    return source
 
 
 def remove_build(directory: Path) -> None:

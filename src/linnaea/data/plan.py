@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from linnaea.data.shards import make_taxa_table, sort_taxa, write_parquet
 from linnaea.storage import atomic_path
+from linnaea.taxonomy.remarks import is_class_of_its_own
 from linnaea.taxonomy.taxon import Taxon
 
 RECORD_SCHEMA: dict[str, Any] = {
@@ -93,11 +94,13 @@ def merge_species(counts: dict[Taxon, int]) -> dict[Taxon, Taxon]:
     """Return one taxon per species: the most frequent one among its records, without authorship.
 
     Sources differ in common names or give none, and two common names would make one species two classes. Above species
-    rank the common name stays, because it may be the only distinction ("orange tip" among Pieridae).
+    rank the common name stays, because it may be the only distinction ("orange tip" among Pieridae), and so does that
+    of a class of its own ("Danaus plexippus larva").
     """
     names: dict[tuple[str, ...], Counter[str]] = {}
     for taxon, n_records in counts.items():
-        if taxon.species and taxon.common_name:
+        if taxon.species and taxon.common_name and not is_class_of_its_own(taxon):
             names.setdefault(taxon.lineage, Counter())[taxon.common_name] += n_records
     common = {lineage: min(tally, key=lambda name: (-tally[name], name)) for lineage, tally in names.items()}
-    return {taxon: Taxon(taxon.lineage, common.get(taxon.lineage, taxon.common_name)) for taxon in counts}
+    return {taxon: Taxon(taxon.lineage, taxon.common_name if is_class_of_its_own(taxon)
+                         else common.get(taxon.lineage, taxon.common_name)) for taxon in counts}  # fmt: skip

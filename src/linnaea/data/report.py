@@ -16,6 +16,8 @@ from linnaea.data.figures import (
     plot_long_tail,
 )
 from linnaea.data.licences import NONE_STATED
+from linnaea.data.naming import doubtful, not_found
+from linnaea.data.plan import NAMES_FILE
 from linnaea.data.shards import read_manifest
 from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.page import Block, Chart, Details, Facts, Figure, Page, Section, Table, Text
@@ -33,6 +35,8 @@ MOST_BOXES = 2500
 """Maximum number of boxes of the interactive tree; the page stays below 10 MB and fast on a phone."""
 FIGURE_DPI = 200
 N_EXAMPLES = 3
+N_NAMES = 50
+"""Number of names in each table of the section on names."""
 
 _TAIL_ALT = "photographs of each taxon from the commonest to the rarest, on logarithmic axes"
 
@@ -67,6 +71,7 @@ def write_report(dataset: "DataSet", reasons: Mapping[str, int]) -> Path:
                 "Ranks", [Table(statistics.by_rank, percent=["share"], caption="names: distinct taxa at the rank")]
             ),
             Section("Splits", [Table(statistics.by_split), Text(_copies(manifest))]),
+            Section("Names", _names(dataset, manifest)),
             Section("Sizes", [Table(statistics.sizes, "Quantiles: pixels, and bytes of the stored JPEG.")]),
             Section("Rejects", _rejects(dataset.directory, reasons)),
         ],
@@ -145,6 +150,33 @@ def _licences(statistics: Statistics) -> list[Block]:
         Table(statistics.by_licence, percent=["share"]),
         Details("Licences of each source", [Table(statistics.by_source_licence)]),
     ]
+
+
+def _names(dataset: "DataSet", manifest: Mapping[str, Any]) -> list[Block]:
+    """Return what was not found, what is doubtful and what was merged."""
+    merged = manifest.get("merged") or {"labels": 0, "classes": 0}
+    said = f"Merged: {merged['labels']:,} labels are {merged['classes']:,} classes, by taxon and words beside the name."
+    if not (dataset.directory / NAMES_FILE).exists():
+        return [Text(f"Names were kept as the sources write them. {said}")]
+    names = read_parquet(dataset.directory / NAMES_FILE)
+    found = names.group_by("status").len().sort("len", "status", descending=[True, False]).iter_rows()
+    blocks: list[Block] = [Facts({status.replace("_", " "): f"{n:,}" for status, n in found})]
+    for what, rows in (("Not found", not_found(names)), ("Doubtful", doubtful(names))):
+        shown = rows.head(N_NAMES).select(pl.col("asked").alias("name"), "status", "note", "records")
+        caption = f"{what}: {rows.height:,} names; all are in `{NAMES_FILE}`."
+        blocks.append(Table(shown, caption) if rows.height else Text(f"{what}: none."))
+    together = _merged(names, dataset.taxa)
+    return [*blocks, Table(together, said) if together.height else Text("Merged: no labels.")]
+
+
+def _merged(names: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
+    """Return the classes of several labels, those of the most records first."""
+    labels = names.filter((pl.col("label") != "") & pl.col("taxon_id").is_not_null())
+    classes = labels.group_by("taxon_id").agg(pl.col("label").unique().sort(), pl.col("records").sum())
+    shared = classes.filter(pl.col("label").list.len() > 1).join(taxa, on="taxon_id")
+    shared = shared.sort("records", "taxon_id", descending=[True, False]).head(N_NAMES)
+    name = pl.when(pl.col("common_name") == "").then("scientific_name").otherwise("common_name")
+    return shared.select(name.alias("class"), pl.col("label").list.head(9).list.join(", ").alias("labels"), "records")
 
 
 def _rejects(directory: Path, reasons: Mapping[str, int]) -> list[Block]:

@@ -31,7 +31,16 @@ from linnaea.data.copies.leakage import (
 from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, settle_copies
 from linnaea.data.copies.search import iter_hits
 from linnaea.data.engine import Engine
-from linnaea.data.naming import NAMES_SCHEMA, NameResolver, Naming, NamingRule, count_names, settle_names
+from linnaea.data.naming import (
+    NAMES_SCHEMA,
+    NameResolver,
+    Naming,
+    NamingRule,
+    count_merged,
+    count_names,
+    read_label,
+    settle_names,
+)
 from linnaea.data.plan import DETAIL, NAMES_FILE, ROW_GROUP, number_taxa, write_plan
 from linnaea.data.read import RecordTables
 from linnaea.data.shards import write_parquet
@@ -254,6 +263,7 @@ def _write(
             "names": len(names.forms), "not in the sources": match.unmatched,
             "species": drawn["taxon_id"].n_unique(), "images": drawn.height,
         }  # fmt: skip
+    counts["merged"] = count_merged(_classes(reading, named, new_id))
     if named.naming:
         write_parquet(named.naming.table.with_columns(new_id).select(*NAMES_SCHEMA), reading.folder / NAMES_FILE)
     write_atomically(reading.folder / COUNTS_FILE, json.dumps(counts, ensure_ascii=False))
@@ -262,6 +272,14 @@ def _write(
     rejects = reading.at(reasons["row"], ("source", "record_id", "location")).with_columns(reasons["reason"])
     rejects = pl.concat([read_parquet(reading.rejects_path), rejects])
     write_plan(_iter_plan(reading, plan.filter(pl.col("reason") == "")), rejects, taxa, reading.folder)
+
+
+def _classes(reading: RecordTables, named: _Named, new_id: pl.Series) -> pl.DataFrame:
+    """Return the labels with the ids of their classes in the data set."""
+    if named.naming:
+        return named.naming.table.select("label", new_id)
+    labels = pl.scan_parquet(reading.records_path).select(read_label(), "taxon_id").unique().collect(engine="streaming")
+    return labels.with_columns(new_id.gather(labels["taxon_id"]))
 
 
 def _iter_plan(reading: RecordTables, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:

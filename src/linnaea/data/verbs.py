@@ -19,7 +19,7 @@ from linnaea.data.export import ExportConfig, ExportSummary, Format
 from linnaea.data.export import export as run_export
 from linnaea.data.images import DEFAULT_SHORT_SIDE, Resize
 from linnaea.data.licences import LicenceRule
-from linnaea.data.naming import NamingRule
+from linnaea.data.naming import describe_names, make_naming
 from linnaea.data.no_organism import write_pictures, write_things
 from linnaea.data.repair import Repair, iter_problems
 from linnaea.data.repair import repair as run_repair
@@ -35,6 +35,7 @@ from linnaea.data.synthetic import synthesize as draw
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.row import MergeBy
 
 if TYPE_CHECKING:
     from linnaea.data.download.url_table import DownloadSummary
@@ -77,7 +78,7 @@ def build(
     root: PathLike | None = None, path_column: str = "filepath", label_column: str = "",
     split_column: str = "", split_table: PathLike | None = None, group_column: str = "",
     val: float = 0.05, test: float = 0.05, unseen: float = 0.0, unseen_rank: str = "species", seed: int = 0,
-    resolve: bool = False, checklist: Sequence[str] = (),
+    resolve: bool = True, checklist: Sequence[str] = (), merge_by: MergeBy = "class",
     duplicates: Duplicates = "keep",
     benchmark: Sequence[PathLike] = (), benchmark_species: bool = False, draw_benchmark: PathLike | None = None,
     short_side: int = DEFAULT_SHORT_SIDE, resize: Resize = "short-side", licences: str = "any",
@@ -96,8 +97,8 @@ def build(
 
     ``source`` is a folder with one folder of photographs per class, a table (CSV, TSV, Parquet, Excel) with one row
     per photograph, or a TOML file of sources and options. With a TOML file, only ``workers``, ``engine``,
-    ``ray_address`` and ``overwrite`` apply besides. The options are those of ``linnaea data build --help``.
-    ``on_note`` is called with each note as it arises; the result holds all notes.
+    ``ray_address`` and ``overwrite`` apply besides. Names are resolved unless ``resolve`` is false. The options are
+    those of ``linnaea data build --help``. ``on_note`` is called with each note; the result holds all notes.
 
     Raises:
         UsageError: Options contradict each other.
@@ -123,7 +124,7 @@ def build(
                 short_side=short_side, resize=resize, shard_size=shard_size, captions=captions,
                 splits=SplitRule(val=val, test=test, unseen=unseen, unseen_rank=rank, seed=seed, benchmark=drawn),
                 licences=LicenceRule(allow=licences),
-                names=make_naming(checklist, resolve=resolve),
+                names=make_naming(checklist, resolve=resolve, merge_by=merge_by),
                 duplicates=DuplicateRule(exact=duplicates, near=duplicates),
                 benchmarks=make_benchmarks([Path(one) for one in benchmark], by_taxon=benchmark_species),
             )  # fmt: skip
@@ -143,11 +144,6 @@ def _as_usage_error() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def make_naming(checklist: Sequence[str], *, resolve: bool) -> NamingRule:
-    """Return the rule for names; ``resolve`` without a checklist means the embedded one."""
-    return NamingRule(checklists=tuple(checklist) or (("inat",) if resolve else ()))
 
 
 def make_benchmarks(paths: Sequence[Path], *, by_taxon: bool) -> tuple[Benchmark, ...]:
@@ -204,8 +200,7 @@ def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
     """Return notes on names and benchmarks, and warnings, mainly about filters that matched nothing."""
     manifest = read_manifest(directory)
     notes, warnings = [], []
-    if names := manifest.get("names"):
-        notes.append("names: " + ", ".join(f"{count:,} {status}" for status, count in names["names"].items()))
+    notes += describe_names(directory, manifest)
     for name, counts in manifest.get("benchmarks", {}).items():
         numbers = ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int))
         notes.append(f"benchmark {name}: {numbers}")

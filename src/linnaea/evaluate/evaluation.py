@@ -12,6 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
+from linnaea.data.naming import make_naming
 from linnaea.data.shards import DataSet, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.intervals import mean_of_classes
@@ -220,15 +221,21 @@ def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tup
         ids = (whole if question.candidates == "all" else dataset).index["taxon_id"].unique().sort()
         truth = np.searchsorted(ids.to_numpy(), dataset.index["taxon_id"].to_numpy())
         return truth.astype(np.int64), dataset.taxa[ids.to_list()]
-    table = read_taxa(question.labels)
+    found, table = _find_truth(dataset, read_taxa(question.labels))
+    if found.null_count() and not question.labels.is_dir():  # the names of a file, as a data set has them resolved
+        found, table = _find_truth(dataset, read_taxa(question.labels, make_naming()))
+    if missing := found.null_count():
+        raise LinnaeaError(f"{question.labels}: lacks the taxa of {missing} of {len(found)} images; add their labels")
+    return found.cast(pl.Int64).to_numpy(), table
+
+
+def _find_truth(dataset: DataSet, table: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+    """Return the row of ``table`` for each image of ``dataset``, null where it lacks the taxon, and the table."""
     places = table.with_row_index("place").unique(RANK_LABELS, keep="first", maintain_order=True)
     place_of = dataset.taxa.join(
         places.select(*RANK_LABELS, "place"), on=RANK_LABELS, how="left", maintain_order="left"
     )["place"]
-    found = place_of.gather(dataset.index["taxon_id"])
-    if missing := found.null_count():
-        raise LinnaeaError(f"{question.labels}: lacks the taxa of {missing} of {len(found)} images; add their labels")
-    return found.cast(pl.Int64).to_numpy(), table
+    return place_of.gather(dataset.index["taxon_id"]), table
 
 
 def score_class_heads(

@@ -21,10 +21,11 @@ from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
 from linnaea.data.images import ImageError
+from linnaea.data.naming import NamingRule, make_naming, settle_classes
 from linnaea.data.shards import make_taxa_table
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource
-from linnaea.errors import LinnaeaError
+from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.encode import check_has_text, iter_encoded_images
 from linnaea.model.encoder import Encoder
@@ -36,7 +37,7 @@ from linnaea.predict.calibration import Calibration
 from linnaea.predict.labels import LabelBank, make_bank
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
-from linnaea.taxonomy.names import taxon_from_label
+from linnaea.taxonomy.row import LabelReader, MergeBy, label_reader
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -93,7 +94,8 @@ class Head:
     failed: tuple[str, ...] = ()
     """One line for each photograph that cannot be read."""
     notes: tuple[str, ...] = ()
-    """How each level of the folders was read, and what was left out; one line each."""
+    """How each level of the folders was read, which names were not found, are doubtful or were merged, and what was
+    left out; one line each."""
     report_path: Path | None = None
     """The report page, if an ``output`` was given."""
 
@@ -133,6 +135,9 @@ def adapt(
     model: str | Path | Encoder = DEFAULT_MODEL,
     output: str | Path | None = None,
     class_level: int = 0,
+    resolve: bool = True,
+    checklist: Sequence[str] = (),
+    merge_by: MergeBy = "class",
     text_type: TextType = TextType.TAXON_COM,
     device: str = "auto",
     batch_size: int = 32,
@@ -146,6 +151,10 @@ def adapt(
         model: Name or folder of a model, or an open model (then without ``device``).
         output: Folder to write the head to, for ``--labels`` of every command.
         class_level: The level of folders that holds the classes, counted from 1; 0 finds it by the names.
+        resolve: Resolve the names of the classes, which gives their lineages; otherwise keep them as they are.
+        checklist: Names or files of checklists, in order of preference; by default the embedded one.
+        merge_by: Folders over one taxon that differ in more than spelling, author or language ("Danaus plexippus
+            larva"): ``"class"`` keeps them apart, ``"taxon"`` merges them.
         text_type: Caption form of the classes.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         batch_size: Photographs that the model encodes at once.
@@ -154,17 +163,29 @@ def adapt(
     Raises:
         LinnaeaError: No photograph can be read, no class has two photographs, or there is no such model.
     """
+    rule = _make_rule(checklist, resolve=resolve, merge_by=merge_by)
     with nullcontext() if output is None else hold_output(Path(output), kind="command"):
         encoder = open_encoder(model, device=device)
         check_has_text(encoder, "blend a head with names")
-        source = FolderSource(root=Path(folder), class_level=class_level, label_to_taxon=_own_class)
-        head = _fit(source, encoder, text_type, batch_size, workers)
+        source = FolderSource(root=Path(folder), class_level=class_level, label_to_taxon=_class_reader(merge_by))
+        head = _fit(source, encoder, text_type, rule, batch_size, workers)
         return head if output is None else replace(head, report_path=head.save(output))
 
 
-def _fit(source: FolderSource, encoder: Encoder, text_type: TextType, batch_size: int, workers: int) -> Head:
+def _make_rule(checklist: Sequence[str], *, resolve: bool, merge_by: MergeBy) -> NamingRule:
+    try:
+        return make_naming(checklist, resolve=resolve, merge_by=merge_by)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _fit(
+    source: FolderSource, encoder: Encoder, text_type: TextType, rule: NamingRule, batch_size: int, workers: int
+) -> Head:
     root = source.root
     records, failed, left_out = _read(source)
+    taxa, lines = settle_classes([(record.facts["label"], record.taxon) for record in records], rule)
+    records = [replace(record, taxon=taxon) for record, taxon in zip(records, taxa, strict=True)]
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
     if not good:
         raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")
@@ -180,16 +201,18 @@ def _fit(source: FolderSource, encoder: Encoder, text_type: TextType, batch_size
     facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
              "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
     bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
-    return Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=(*source.tree.levels, *left_out))
+    notes = (*source.tree.levels, *lines, *left_out)
+    return Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=notes)
 
 
 _EMPTY_CLASS = re.compile(r"empty|blank|none|nothing|no[ _-]?(?:animals?|organisms?)|others?|misc", re.IGNORECASE)
 """Words for no taxon that are classes of their own: pictures of nothing, or of anything else."""
 
 
-def _own_class(label: str) -> Taxon | str:
-    """Return the taxon of a class folder; ``empty`` and ``other`` are classes that one may want, and stay names."""
-    return Taxon.of(common_name=label) if _EMPTY_CLASS.fullmatch(label.strip()) else taxon_from_label(label)
+def _class_reader(merge_by: MergeBy) -> LabelReader:
+    """Return the reader of class folders; ``empty`` and ``other`` are classes that one may want, and stay names."""
+    read = label_reader(merge_by)
+    return lambda label: Taxon.of(common_name=label) if _EMPTY_CLASS.fullmatch(label.strip()) else read(label)
 
 
 def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:
@@ -245,6 +268,7 @@ def _make_page(head: Head) -> Page:
         f"{len(labels):,} photographs of {len(head.bank):,} classes",
         [
             Section("In short", [Facts(facts), Text(how)]),
+            Section("Names", [Text(note) for note in head.notes]),
             Section("Classes, hardest first", [Table(per_class.sort("right", "class"), percent=["right"])]),
             Section("Confusions", [Table(mistakes.sort("times", "class", descending=[True, False]))]),
         ],

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from linnaea.data.naming import make_naming
 from linnaea.data.shards import make_taxa_table, taxa_from_table
 from linnaea.errors import UsageError
 from linnaea.exchange import hold_output
@@ -19,6 +20,7 @@ from linnaea.predict.restrict import keep_taxa
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.migrate import Migration, migrate_taxa
+from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
 
 Rounding: TypeAlias = Literal["fp16", "int8", "float32"]
@@ -52,6 +54,8 @@ def build_labels(
     vectors: Rounding = "fp16",
     pretrained: str | None = None,
     device: str = "auto",
+    resolve: bool = True,
+    merge_by: MergeBy = "class",
 ) -> LabelBank:
     """Encode taxa into a label bank, from which predictions choose.
 
@@ -67,6 +71,9 @@ def build_labels(
         vectors: The number format of the vectors on disk.
         pretrained: open_clip's tag, if ``model`` is the name of an architecture.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        resolve: Resolve the names of a file with the embedded checklist, which gives their lineages.
+        merge_by: Whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a
+            ``"class"``, or merged by ``"taxon"``.
 
     Raises:
         UsageError: Both ``taxa`` and ``checklist`` are given, or nothing is given to choose taxa by.
@@ -76,7 +83,10 @@ def build_labels(
         raise UsageError("give --taxa or --checklist, not both")
     if taxa is None and not checklist and not within:
         raise UsageError("give --taxa, --checklist or --within")
-    table = taxa_of_checklist(load_checklist(checklist or "inat")) if taxa is None else read_taxa(Path(taxa))
+    if taxa is None:
+        table = taxa_of_checklist(load_checklist(checklist or "inat"))
+    else:
+        table = read_taxa(Path(taxa), make_naming(resolve=resolve, merge_by=merge_by))
     table = keep_taxa(table, within, exclude)
     loaded = load_model(model, pretrained=pretrained, device=device)
     with progress_bar("encoding labels", "labels") as on_progress:
@@ -94,21 +104,22 @@ def append_labels(
     model: str | Path | TaxonModel = DEFAULT_MODEL,
     output: str | Path | None = None,
     device: str = "auto",
+    resolve: bool = True,
+    merge_by: MergeBy = "class",
 ) -> UpdatedBank:
     """Add taxa to a label bank; only new captions are encoded.
 
-    ``taxa`` are as in :func:`build_labels`. ``model`` is the model that the bank was built with. Without ``output`` the
-    bank itself is changed.
+    ``taxa``, ``resolve`` and ``merge_by`` are as in :func:`build_labels`. ``model`` is the model that the bank was
+    built with. Without ``output`` the bank itself is changed.
 
     Raises:
         LinnaeaError: The bank was built with another model, or something cannot be read.
     """
     with hold_output(Path(output or bank), kind="command"):
         before = LabelBank.open(Path(bank))
-        both = pl.concat([before.taxa, read_taxa(Path(taxa))], how="diagonal")
-        return _update(
-            before, make_taxa_table(taxa_from_table(both)), Path(output or bank), load_model(model, device=device)
-        )
+        added = read_taxa(Path(taxa), make_naming(resolve=resolve, merge_by=merge_by))
+        table = make_taxa_table(taxa_from_table(pl.concat([before.taxa, added], how="diagonal")))
+        return _update(before, table, Path(output or bank), load_model(model, device=device))
 
 
 def update_labels(

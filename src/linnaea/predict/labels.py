@@ -6,6 +6,7 @@ segment sum.
 
 import hashlib
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.data.naming import N_SHOWN, NamingRule, settle_classes
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
@@ -34,9 +36,11 @@ from linnaea.tables import find_column, is_table, read_list, read_table
 from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
-from linnaea.taxonomy.row import read_taxon
+from linnaea.taxonomy.row import LabelReader, label_reader, read_taxon
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.taxonomy.tree import RankGroups
+
+_log = logging.getLogger(__name__)
 
 TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.json"
 
@@ -242,8 +246,13 @@ def hash_taxa(taxa: pl.DataFrame) -> str:
     return hashlib.sha256(names.write_csv().encode()).hexdigest()
 
 
-def read_taxa(path: Path) -> pl.DataFrame:
+def read_taxa(path: Path, rule: NamingRule = NamingRule()) -> pl.DataFrame:  # noqa: B008  (frozen)
     """Read the taxa of a data set, a model folder, a bank, a table with rank columns, or a file with a name per line.
+
+    Args:
+        path: The folder or file.
+        rule: Whether and how checklists resolve the names of a file; a complete lineage is kept as it is. What was not
+            found, is doubtful, or was merged is logged.
 
     Raises:
         LinnaeaError: there is no such file or folder, or it has no names.
@@ -254,10 +263,26 @@ def read_taxa(path: Path) -> pl.DataFrame:
         return _in_order(read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
     if not path.exists():
         raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
-    taxa = _taxa_of_table(path) if is_table(path) else _taxa_of_list(path)
-    if not taxa:
-        raise LinnaeaError(f"{path}: has no labels")
-    return make_taxa_table(taxa)
+    labels = (_labels_of_table if is_table(path) else _labels_of_list)(path, label_reader(rule.merge_by))
+    return make_label_taxa(labels, rule, str(path))
+
+
+def make_label_taxa(labels: Sequence[tuple[str, Taxon | str]], rule: NamingRule, source: str) -> pl.DataFrame:
+    """Return the taxa of labels, each with the taxon that was read from it or the reason why there is none.
+
+    Raises:
+        LinnaeaError: no label names a taxon.
+    """
+    named = [(label, taxon) for label, taxon in labels if isinstance(taxon, Taxon)]
+    if not named:
+        raise LinnaeaError(f"{source}: has no labels")
+    short = [(label, taxon) for label, taxon in named if not is_complete(taxon)]
+    taxa, lines = settle_classes(short, rule) if short else ([], [])
+    if refused := [f"{label!r} ({taxon})" for label, taxon in labels if label.strip() and not isinstance(taxon, Taxon)]:
+        lines = [f"{len(refused):,} labels are no names: {', '.join(refused[:N_SHOWN])}", *lines]
+    for line in lines:
+        _log.warning("%s: %s", source, line)
+    return make_taxa_table([*taxa, *(taxon for _, taxon in named if is_complete(taxon))])
 
 
 def taxa_of_checklist(checklist: Checklist) -> pl.DataFrame:
@@ -278,12 +303,16 @@ def _in_order(taxa: pl.DataFrame) -> pl.DataFrame:
     return make_taxa_table(taxa_from_table(taxa))
 
 
-def _taxa_of_list(path: Path) -> list[Taxon]:
-    named = [read_taxon({}, line) for line in read_list(path).rows["name"]]
-    return [taxon for taxon in named if isinstance(taxon, Taxon)]
+def is_complete(taxon: Taxon) -> bool:
+    """Return whether every rank above a taxon is named."""
+    return taxon.rank is not None and all(taxon.lineage[: taxon.rank])
 
 
-def _taxa_of_table(path: Path) -> list[Taxon]:
+def _labels_of_list(path: Path, read: LabelReader) -> list[tuple[str, Taxon | str]]:
+    return [(line, read_taxon({}, line, read)) for line in read_list(path).rows["name"]]
+
+
+def _labels_of_table(path: Path, read: LabelReader) -> list[tuple[str, Taxon | str]]:
     table = read_table(path, columns=NAME_COLUMNS).rows
     table = table.rename(match_name_columns(table.columns))
     ranked = any(rank in table.columns for rank in RANK_LABELS)
@@ -294,14 +323,13 @@ def _taxa_of_table(path: Path) -> list[Taxon]:
     if not ranked and label == "common_name":  # such a column may also hold scientific names
         table = table.rename({label: "label"})
         label = "label"
-    taxa = []
+    labels = list[tuple[str, Taxon | str]]()
     for number, row in enumerate(table.iter_rows(named=True), start=2):
-        taxon = read_taxon(row, row.get(label, ""))
-        if isinstance(taxon, Taxon):
-            taxa.append(taxon)
-        elif ranked:
+        taxon = read_taxon(row, row.get(label, ""), read)
+        if ranked and not isinstance(taxon, Taxon):
             raise LinnaeaError(f"{path}: row {number}: {taxon}")
-    return taxa
+        labels.append(("" if ranked else row[label], taxon))
+    return labels
 
 
 HEADS_FOLDER = "heads"

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from linnaea.data.naming import make_naming
 from linnaea.data.no_organism import KINDS, draw
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import hold_output, replaced_folder
@@ -18,6 +19,7 @@ from linnaea.model.onnx import export_onnx
 from linnaea.model.open import load_model
 from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
 from linnaea.progress import progress_bar
+from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
 
 
@@ -42,12 +44,16 @@ def pack(
     species_only: bool = False,
     image_size: int = 0,
     text_type: TextType | str = TextType.TAXON_COM,
+    resolve: bool = True,
+    merge_by: MergeBy = "class",
 ) -> PackedModel:
     """Write a small folder of a trained model together with its encoded labels, ready to predict.
 
     ``run`` is the folder of a run or of its model. The labels are the taxa it was trained on, or those of ``labels`` (a
     data set, a table, a file of names); with ``species_only``, taxa above species are left out. Their captions have the
-    form ``text_type``. A convolutional image tower can take another ``image_size``, in pixels.
+    form ``text_type``. With ``resolve``, the embedded checklist gives the names of a file their lineages; ``merge_by``
+    says whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or
+    merged by ``"taxon"``. A convolutional image tower can take another ``image_size``, in pixels.
 
     Raises:
         LinnaeaError: there is no such folder or labels, or the image tower takes one size only.
@@ -56,7 +62,7 @@ def pack(
     if folder is None:
         raise LinnaeaError(f"{run}: no such folder; give the folder that `linnaea train` left")
     folder_out = Path(output)
-    taxa = read_taxa(Path(labels) if labels else folder)
+    taxa = read_taxa(Path(labels) if labels else folder, make_naming(resolve=resolve, merge_by=merge_by))
     if species_only:
         taxa = taxa.filter(pl.col("species") != "")
     if (folder / TAXA_FILE).exists():

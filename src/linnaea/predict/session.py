@@ -6,7 +6,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError
-from linnaea.data.shards import make_taxa_table
+from linnaea.data.naming import NamingRule, make_naming
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
@@ -34,6 +34,7 @@ from linnaea.predict.labels import (
     hash_taxa,
     load_cached_bank,
     make_bin_bank,
+    make_label_taxa,
     make_word_bins,
     read_taxa,
     taxa_of_checklist,
@@ -44,8 +45,8 @@ from linnaea.predict.published import is_published_bank, open_bank, open_publish
 from linnaea.predict.restrict import Among, restrict
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
-from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.row import MergeBy, label_reader, read_taxon
 from linnaea.taxonomy.taxon import Taxon, TextType
 
 Labels: TypeAlias = str | Path | LabelBank | Sequence[str]
@@ -67,6 +68,8 @@ def open_model(
     calibrated: bool = True,
     text_type: TextType | str = TextType.TAXON_COM,
     pretrained: str | None = None,
+    resolve: bool = True,
+    merge_by: MergeBy = "class",
 ) -> "Model":
     """Open a model with the labels that it answers with.
 
@@ -83,6 +86,9 @@ def open_model(
         calibrated: apply the calibration that comes with the labels or the model.
         text_type: caption form of labels that are not encoded yet, such as ``sci`` or ``taxon_com``.
         pretrained: open_clip's tag, if the model is the name of an architecture.
+        resolve: resolve the names of a file or list of labels with the embedded checklist, which gives their lineages.
+        merge_by: labels over one taxon that differ in more than spelling, author or language (``Danaus plexippus
+            larva``): ``class`` keeps them apart, ``taxon`` merges them.
 
     Raises:
         LinnaeaError: there is no such model, it is broken, or the labels belong to another model.
@@ -94,7 +100,8 @@ def open_model(
     encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
     if preprocess is not None:
         encoder = _see_as(encoder, preprocess)
-    model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated)
+    model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated,
+                  naming=make_naming(resolve=resolve, merge_by=merge_by))  # fmt: skip
     if labels is not None:
         _ = model.bank  # labels that do not match raise an error now, not at the first photograph
     return model
@@ -110,6 +117,8 @@ class Model:
     text_type: TextType = TextType.TAXON_COM
     """Caption form of labels that are not encoded yet."""
     calibrated: bool = True
+    naming: NamingRule = field(default_factory=make_naming)
+    """The rule for the names of a file or list of labels."""
 
     @cached_property
     def bank(self) -> LabelBank:
@@ -118,7 +127,7 @@ class Model:
         Raises:
             LinnaeaError: the model has no labels and none were given, or they belong to another model.
         """
-        return open_labels(self.encoder, self.name, self.labels, self.text_type)
+        return open_labels(self.encoder, self.name, self.labels, self.text_type, self.naming)
 
     def predict(
         self,
@@ -268,7 +277,13 @@ def parse_rank(rank: str | Rank | None) -> Rank | None:
         raise UsageError(f"{str(rank)[:40]!r} is not a rank; write one of {', '.join(RANK_LABELS)}, {AUTO}") from error
 
 
-def open_labels(encoder: Encoder, name: str, labels: Labels | None, text_type: TextType) -> LabelBank:
+def open_labels(
+    encoder: Encoder,
+    name: str,
+    labels: Labels | None,
+    text_type: TextType,
+    naming: NamingRule = NamingRule(),  # noqa: B008  (frozen)
+) -> LabelBank:
     """Return the bank of ``labels``, or the model's own labels, after checking that it belongs to the model.
 
     Raises:
@@ -279,18 +294,18 @@ def open_labels(encoder: Encoder, name: str, labels: Labels | None, text_type: T
     if labels is None:
         return _open_own(encoder, name, text_type)
     if words := split_words(str(labels)) if isinstance(labels, str | Path) else labels:
-        return _open_names(encoder, words, text_type)
-    return _open_place(encoder, str(labels), text_type)
+        return _open_names(encoder, words, text_type, naming)
+    return _open_place(encoder, str(labels), text_type, naming)
 
 
-def _open_place(encoder: Encoder, labels: str, text_type: TextType) -> LabelBank:
+def _open_place(encoder: Encoder, labels: str, text_type: TextType, naming: NamingRule) -> LabelBank:
     """Return the bank of a published model, of a bank's folder or file, or of the names in a file or checklist."""
     if published := find_published(labels):
         return open_published_bank(published, encoder)
     place = Path(labels)
     if is_published_bank(place) or (place / VECTORS_FILE).exists():
         return open_bank(place, encoder)
-    return _encode(encoder, _taxa_of(place), text_type)
+    return _encode(encoder, _taxa_of(place, naming), text_type)
 
 
 def _open_own(encoder: Encoder, name: str, text_type: TextType) -> LabelBank:
@@ -303,7 +318,7 @@ def _open_own(encoder: Encoder, name: str, text_type: TextType) -> LabelBank:
         bank = open_published_bank(published, encoder)
         return bank if text_type == TextType.TAXON_COM else load_cached_bank(encoder, bank.taxa, text_type)
     if not (place / VECTORS_FILE).exists():
-        return _encode(encoder, _taxa_of(place), text_type)
+        return _encode(encoder, read_taxa(place), text_type)
     bank = LabelBank.open(place)
     if bank.facts.get("text_type") not in (text_type, CLASS_HEAD):
         return load_cached_bank(encoder, bank.taxa, text_type)
@@ -317,14 +332,14 @@ def split_words(labels: str) -> list[str]:
     return [word for part in labels.split(",") if (word := " ".join(part.split()))]
 
 
-def _open_names(encoder: Encoder, names: Sequence[str], text_type: TextType) -> LabelBank:
+def _open_names(encoder: Encoder, names: Sequence[str], text_type: TextType, naming: NamingRule) -> LabelBank:
     """Encode names as taxa, or plain words (none is a scientific name) in OpenAI's 80 templates, as pybioclip does."""
-    taxa = [taxon for name in names if isinstance(taxon := taxon_from_label(name), Taxon)]
-    if not taxa:
-        raise LinnaeaError("labels: no names given")
-    if all(taxon.rank is None for taxon in taxa):
-        return make_bin_bank(encoder, make_word_bins([taxon.common_name for taxon in taxa]))
-    return _encode(encoder, make_taxa_table(taxa), text_type)
+    read = label_reader(naming.merge_by)
+    labels = [(name, read_taxon({}, name, read)) for name in names]
+    words = [taxon.common_name if isinstance(taxon, Taxon) else name for name, taxon in labels]
+    if words and not any(isinstance(taxon, Taxon) and any(taxon.lineage) for _, taxon in labels):
+        return make_bin_bank(encoder, make_word_bins(words))
+    return _encode(encoder, make_label_taxa(labels, naming, "labels"), text_type)
 
 
 def _encode(encoder: Encoder, taxa: pl.DataFrame, text_type: TextType) -> LabelBank:
@@ -332,11 +347,11 @@ def _encode(encoder: Encoder, taxa: pl.DataFrame, text_type: TextType) -> LabelB
         return load_cached_bank(encoder, taxa, text_type, on_progress=on_progress)
 
 
-def _taxa_of(labels: Path) -> pl.DataFrame:
+def _taxa_of(labels: Path, naming: NamingRule) -> pl.DataFrame:
     """Return the taxa of a file or folder, or of a checklist of that name."""
     if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
         return taxa_of_checklist(load_checklist(str(labels)))
-    return read_taxa(labels)
+    return read_taxa(labels, naming)
 
 
 def _see_as(encoder: Encoder, preprocess: Preprocessing) -> Encoder:

@@ -16,6 +16,7 @@ from linnaea.taxonomy.label_words import binomial_of_words, looks_latin
 from linnaea.taxonomy.name_parser import VIRUS, FoundName, is_sound, parse_all, read_result, without_markers
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.readings import LabelReading, Rejection
+from linnaea.taxonomy.remarks import REMARKS, is_plainly_latin
 from linnaea.taxonomy.taxon import Taxon
 
 
@@ -144,14 +145,17 @@ def _plainly_scientific(label: str, parsed: ParsedName) -> bool:
     words = parsed.text.split(" ")
     if parsed.is_pair or parsed.ancestors:
         return looks_latin(parsed.species)
+    if parsed.species.lower() in REMARKS:  # "Monarch larva"
+        return False
     if parsed.authorship:
         return looks_latin(parsed.species) and parsed.text[:1].isupper()
     if len(words) != len(parsed.name.split(" ")):
         return looks_latin(parsed.species) and parsed.name in parsed.text
     if not any(separator in label.strip() for separator in " _-"):  # AbiesAlba2
         return looks_latin(parsed.species)
-    # "Snow Leopard" capitalises both words, "Acer glabrum" only the first.
-    return words[1][:1].islower() and (words[0][:1].isupper() or looks_latin(parsed.species))
+    # "Snow Leopard" capitalises both words, "Acer glabrum" only the first; "false_positive" has no capital at all.
+    plain = (parsed.text.islower() or parsed.text.isupper()) and is_plainly_latin(words[0], words[1])
+    return plain or (words[0][:1].isupper() and words[1][:1].islower())
 
 
 def _combine(reading: LabelReading, parsed: Any) -> ParsedName | Rejection:

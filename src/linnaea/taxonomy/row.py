@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
 
 import polars as pl
 
@@ -10,7 +11,14 @@ from linnaea.taxonomy.columns import find_name_column
 from linnaea.taxonomy.names import parse_label, taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.readings import PLACEHOLDER, Rejection
+from linnaea.taxonomy.remarks import split_remark, with_remark
 from linnaea.taxonomy.taxon import Taxon
+
+LabelReader: TypeAlias = Callable[[str], Taxon | str]
+"""A function that returns the taxon that a label names, or the reason why it names none."""
+
+MergeBy: TypeAlias = Literal["class", "taxon"]
+"""Which labels are one class: those of one taxon and the same remark ("Danaus plexippus larva"), or of one taxon."""
 
 NO_NAME = "no name at any rank"
 """The reason for a row without a name."""
@@ -19,15 +27,14 @@ _PLAIN_EPITHET = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 
 def read_taxon(
-    row: Mapping[str, str | None], label: str = "", label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
+    row: Mapping[str, str | None], label: str = "", label_to_taxon: LabelReader | None = None
 ) -> Taxon | str:
     """Read the taxon of a row, or return the reason why it has none.
 
     The rank columns are used first, then ``scientific_name``, then ``label``, then ``common_name`` alone. Null words
     (:data:`linnaea.taxonomy.readings.PLACEHOLDER`) are not names. A kingdom of another school is written as ours
-    (Metazoa is Animalia). ``species`` may be an epithet or a whole name, with
-    or without its author. Text after the epithet is dropped if it belongs to a name, and kept if it is a code (BOLD's
-    "sp. 3BZ").
+    (Metazoa is Animalia). ``species`` may be an epithet or a whole name, with or without its author. Text after the
+    epithet is dropped if it belongs to a name, and kept if it is a code (BOLD's "sp. 3BZ").
 
     The formula of a hybrid and a doubtful name are their genus, whatever the column of the epithet says; a named hybrid
     is its species. A given species is kept in all other cases.
@@ -35,7 +42,7 @@ def read_taxon(
     Args:
         row: Cells by :data:`linnaea.taxonomy.columns.NAME_COLUMNS`; other cells are ignored, missing cells are empty.
         label: A name of any kind, used if the row has no rank and no scientific name.
-        label_to_taxon: The reader of ``scientific_name`` and ``label``.
+        label_to_taxon: The reader of ``scientific_name`` and ``label``; by default :func:`class_from_label`.
     """
     ranks = {rank: tidy_name(row.get(rank)) for rank in RANK_LABELS}
     ranks["kingdom"] = KINGDOMS_OF_OTHER_SCHOOLS.get(ranks["kingdom"].lower(), ranks["kingdom"])
@@ -51,7 +58,7 @@ def read_taxon(
         except ValueError as error:
             return str(error)
     if name := tidy_name(row.get("scientific_name")) or tidy_name(label):
-        taxon = label_to_taxon(name)
+        taxon = (label_to_taxon or class_from_label)(name)
         if isinstance(taxon, Taxon) and common_name and not taxon.common_name:
             return Taxon(taxon.lineage, common_name=common_name, authorship=taxon.authorship)
         return taxon
@@ -100,6 +107,22 @@ def with_doubt(names: pl.Expr, qualifiers: pl.Expr) -> pl.Expr:
     mark = pl.coalesce(text.str.extract(_DOUBTFUL, 1).str.to_lowercase() + ".", pl.lit("?"))
     doubtful = text.str.contains(_DOUBTFUL) & ~text.str.contains(_BELOW_SPECIES) & (names.fill_null("") != "")
     return pl.when(doubtful).then(pl.concat_str(mark, pl.lit(" "), names)).otherwise(names)
+
+
+def class_from_label(label: str) -> Taxon | str:
+    """Return the class that a label names: its taxon, with the words that the name does not explain.
+
+    "Danaus plexippus larva" and "Danaus plexippus adult" are two classes of one species
+    (:func:`linnaea.taxonomy.remarks.with_remark`).
+    """
+    name, remark = split_remark(label)
+    taxon = taxon_from_label(name)
+    return with_remark(taxon, remark) if remark and isinstance(taxon, Taxon) else taxon
+
+
+def label_reader(merge_by: MergeBy) -> LabelReader:
+    """Return the reader of labels by the rule of what is one class."""
+    return taxon_from_label if merge_by == "taxon" else class_from_label
 
 
 def read_binomials(table: pl.DataFrame) -> pl.Series | None:

@@ -15,6 +15,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.label_words import looks_latin
 from linnaea.taxonomy.names import ParsedName, parse_labels, taxon_from_label
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
+from linnaea.taxonomy.remarks import PICTURES, REMARKS
 from linnaea.taxonomy.taxon import Taxon
 
 Folder = tuple[str, ...]
@@ -30,18 +31,7 @@ SPLIT_FOLDERS = {
 }
 """Lower-case names of split folders, and the split that each one means."""
 
-NOTES = frozenset((
-    "adult", "adults", "juvenile", "juveniles", "immature", "immatures", "subadult", "subadults", "nestling",
-    "nestlings", "chick", "chicks", "egg", "eggs", "larva", "larvae", "larval", "nymph", "nymphs", "pupa", "pupae",
-    "pupal", "caterpillar", "caterpillars", "seedling", "seedlings", "sapling", "flower", "flowers", "fruit",
-    "fruits", "leaf", "leaves", "bark", "seed", "seeds", "stem", "root", "roots", "male", "males", "female",
-    "females", "hermaphrodite", "sex", "dorsal", "ventral", "lateral", "frontal", "left", "right", "front", "back",
-    "top", "bottom", "side", "head", "wing", "wings", "tail", "day", "night", "dawn", "dusk", "spring", "summer",
-    "autumn", "fall", "winter", "field", "lab", "studio", "specimen", "specimens", "image", "images", "img", "imgs",
-    "photo", "photos", "picture", "pictures", "raw", "crop", "crops", "cropped", "original", "originals", "data",
-    "camera", "cam", "site", "plot", "station", "trap", "location", "unknown", "unidentified", "other", "others",
-    "misc", "unsorted",
-))  # fmt: skip
+NOTES = REMARKS | PICTURES
 """Words that describe photographs and never name a class."""
 
 N_SHOWN = 3

@@ -2,17 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from linnaea.data.file_kinds import NOT_IMAGES
 from linnaea.data.sources import Record, Rejected
-from linnaea.data.sources.class_folders import FolderTree, add_lineage, read_class_folders
+from linnaea.data.sources.class_folders import FolderReading, FolderTree, add_lineage, read_class_folders
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.remarks import is_remark
+from linnaea.taxonomy.row import LabelReader, class_from_label
 from linnaea.taxonomy.taxon import Taxon
 
 
@@ -85,7 +86,7 @@ class FolderSource:
     root: Path
     class_level: int = 0
     """The level of the class folders, counted from 1 below ``root``; 0 finds it by the names."""
-    label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
+    label_to_taxon: LabelReader = class_from_label
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
@@ -131,15 +132,17 @@ class FolderSource:
             if not reading.level:
                 yield Rejected(**where, reason="lies outside any class folder")
                 continue
-            match taxa[reading.label, reading.lineage]:
+            label = _label_of(reading)
+            match taxa[label, reading.lineage]:
                 case Taxon() as taxon:
-                    yield Record(**where, taxon=taxon, split=reading.split, facts={"label": reading.label})
+                    yield Record(**where, taxon=taxon, split=reading.split, facts={"label": label})
                 case reason:
-                    yield Rejected(**where, reason=f"label {reading.label!r}: {reason}")
+                    yield Rejected(**where, reason=f"label {label!r}: {reason}")
 
     def _name_classes(self) -> dict[tuple[str, tuple[Taxon, ...]], Taxon | str]:
         """Return the taxon of every class, or the reason why its label does not name one."""
-        classes = {(reading.label, reading.lineage): reading.label for reading in self.tree.readings.values()}
+        classes = {(label, reading.lineage): label for reading in self.tree.readings.values()
+                   for label in [_label_of(reading)]}  # fmt: skip
         named = {label: self.label_to_taxon(label) for label in dict.fromkeys(classes.values()) if label}
         if not any(isinstance(taxon, Taxon) and any(taxon.lineage) for taxon in named.values()):
             named |= {label: Taxon.of(common_name=label) for label in named if label.isdecimal()}
@@ -148,6 +151,13 @@ class FolderSource:
             for key, label in classes.items()
             if label and (taxon := named[label])
         }
+
+
+def _label_of(reading: FolderReading) -> str:
+    """Return the label of a class; a folder such as "larva" is one only together with the taxon above it."""
+    if reading.lineage and is_remark(reading.label):
+        return f"{reading.lineage[-1].scientific_name} {reading.label}"
+    return reading.label
 
 
 def _iter_candidates(root: Path) -> Iterator[Path]:

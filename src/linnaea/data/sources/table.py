@@ -1,7 +1,7 @@
 """A table of photographs with a path column and label columns, in any format that :mod:`linnaea.tables` reads."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.errors import UsageError
 from linnaea.tables import find_column, need_columns, read_table
 from linnaea.taxonomy.columns import NAME_COLUMNS, QUALIFIER_HEADERS, match_name_columns
-from linnaea.taxonomy.names import taxon_from_label
-from linnaea.taxonomy.row import read_taxon, with_doubt
+from linnaea.taxonomy.row import LabelReader, class_from_label, read_taxon, with_doubt
 from linnaea.taxonomy.taxon import Taxon
 
 
@@ -33,7 +32,7 @@ class TableSource:
     """A second table with two columns: the path column and the split of each picture."""
     group_column: str = ""
     source_column: str = "source"
-    label_to_taxon: Callable[[str], Taxon | str] = taxon_from_label
+    label_to_taxon: LabelReader = class_from_label
 
     @property
     def name(self) -> str:
