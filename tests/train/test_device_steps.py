@@ -158,7 +158,7 @@ def test_towers_are_compiled_in_the_first_three_steps(dataset_dir: Path, tmp_pat
     command = [sys.executable, "-c", COUNTED, str(tmp_path / "runs.pickle")]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     for variant, after_steps in zip(variants, json.loads(done.stdout.splitlines()[-1]), strict=True):
-        # Images and captions, each with the last block apart, and the probe; frozen blocks are compiled without gradients.
+        # Images and captions, each with the last block apart, and the probe; frozen blocks have code of their own.
         assert 5 <= len(after_steps) <= 9 and max(after_steps) < 3, (variant, after_steps)
 
 
