@@ -102,8 +102,23 @@ def test_speciesnets_instances_are_photographs(
     made = json.loads((tmp_path / "out").read_text())["predictions"]
     assert [(one["filepath"], one["country"]) for one in made] == [(one["filepath"], "DEU") for one in listed]
     capsys.readouterr()
-    assert predict(card, "--detections", tmp_path / "instances.json") == 2
+    assert predict(card, "--detections", tmp_path / "instances.json", "--format", "csv") == 2
     assert "in place of IMAGES" in capsys.readouterr().err
+
+
+def test_photographs_are_sorted_beside_the_answers(
+    predict: Any, card: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--detections", tmp_path / "fish.json", "--format", "csv", "--sort-into", tmp_path / "sorted")
+    assert predict(card, *words) == 0
+    assert "4 links in" in capsys.readouterr().err
+    assert (tmp_path / "sorted/human/b.jpg").samefile(card / "b.jpg")
+    assert (tmp_path / "sorted/blank/c.jpg").exists()
+
+
+def test_an_unknown_ending_is_refused(predict: Any, card: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(card) == 2
+    assert "must end in .csv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [("--timezone", "Berlin"), ("--detection-threshold", "1.5")])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
 Form = Literal[
     "table", "csv", "json", "jsonl", "parquet", "xlsx", "megadetector", "speciesnet", "speciesnet-legacy", "camtrapdp",
-    "html",
+    "camtrapdp-package", "dwca", "html",
 ]  # fmt: skip
 Preprocess = Literal["crop", "squash"]
 
@@ -108,6 +108,17 @@ class Predict:
     """File to append the run to as a JSON line: command, versions, model, labels, options, counts."""
     timezone: str = ""
     """Time zone of cameras that write no offset, such as Europe/Berlin or +01:00, for the times in camtrapdp."""
+    deployments: Path | None = None
+    """Table of deployments with Camtrap DP's columns, for camtrapdp-package and dwca. Default: each folder is one."""
+    package_info: Path | None = None
+    """JSON file with parts of datapackage.json for camtrapdp-package: title, contributors, project, licenses."""
+    sequence_gap: float = 60.0
+    """Photographs of one deployment with gaps of at most so many seconds are one event, in camtrapdp-package and
+    dwca."""
+    sort_into: Path | None = None
+    """Folder in which to sort the photographs by taxon (needs --output)."""
+    sort_by: Literal["link", "copy"] = "link"
+    """Whether --sort-into makes links or copies."""
     output: Path | None = None
     """File to write; after an interruption, the same command resumes. Default, and if stdout: standard output."""
     batch_size: int = 32
@@ -136,6 +147,10 @@ class Predict:
             raise ValueError("--bins cannot be combined with --labels, --rank, --species-list or --prior")
         if self.detection_threshold is not None and not 0 <= self.detection_threshold <= 1:
             raise ValueError("--detection-threshold must be between 0 and 1")
+        if self.sort_into is not None and self.output is None:
+            raise ValueError("--sort-into needs --output")
+        if self.sequence_gap < 0:
+            raise ValueError("--sequence-gap must not be below 0")
         if self.detections is not None and self.detector is not None:
             raise ValueError("give --detections, what a detector found, or --detector, to run one, but not both")
         if self.animal_categories and self.detections is None:
@@ -164,7 +179,9 @@ def predict(options: Predict) -> int:
     else:
         with hold_output(options.output, kind="command"):
             journal = _open_journal(options.output, question, inputs)
-            failed = _write_answers(options.output, form, inputs, predictor, journal, context)
+            _fill_journal(journal, predictor, inputs)
+            _sort_photographs(options, journal, inputs, context)
+            failed = _write_answers(options.output, form, inputs, journal, context)
     if options.log is not None:
         output = str(options.output) if options.output else None
         facts = {"model": options.model, "output": output, "photographs": len(inputs), "failed": len(failed)}
@@ -174,12 +191,14 @@ def predict(options: Predict) -> int:
 
 def _choose_form(options: Predict) -> Form:
     if options.output is None:
-        if options.format in ("parquet", "xlsx"):
+        if options.format in ("parquet", "xlsx", "camtrapdp-package", "dwca"):
             raise UsageError(f"--format {options.format} needs --output FILE")
         return options.format or ("table" if results.is_terminal else "csv")
     from linnaea.predict.outputs.write import FORMS
 
-    form: Form = options.format or cast("Form", FORMS.get(options.output.suffix.lower(), "csv"))
+    form = options.format or cast("Form | None", FORMS.get(options.output.suffix.lower()))
+    if form is None:
+        raise UsageError(f"--output {options.output}: must end in {', '.join(FORMS)}, or give --format")
     if form == "table":
         raise UsageError("--format table is for the terminal; leave out --output, or choose another --format")
     return form
@@ -199,7 +218,15 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         inputs = detections.inputs(options.detection_threshold, whole_where_empty=options.whole_where_empty)
     if not inputs:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
-    return inputs, Context(detections=detections, zone=zone, tell=warn)
+    context = Context(
+        detections=detections,
+        zone=zone,
+        deployments=options.deployments,
+        package_info=options.package_info,
+        sequence_gap_s=options.sequence_gap,
+        tell=warn,
+    )
+    return inputs, context
 
 
 def _read_detections(options: Predict) -> "Detections | None":
@@ -365,13 +392,26 @@ def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Inp
     return journal
 
 
+def _fill_journal(journal: "Journal", predictor: "Predictor", inputs: "list[Input]") -> None:
+    with progress_bar("predicting", "images") as on_progress:
+        journal.fill(predictor, inputs, on_progress)
+
+
+def _sort_photographs(options: Predict, journal: "Journal", inputs: "list[Input]", context: "Context") -> None:
+    if options.sort_into is None:
+        return
+    from linnaea.predict.records.sorting import sort_photographs
+
+    rows = journal.rows([one.name for one in inputs])
+    n_made = sort_photographs(rows, options.sort_into, context, how=options.sort_by)
+    say(f"{n_made:,} {'links' if options.sort_by == 'link' else 'copies'} in {options.sort_into}")
+
+
 def _write_answers(
-    output: Path, form: Form, inputs: "list[Input]", predictor: "Predictor", journal: "Journal", context: "Context"
+    output: Path, form: Form, inputs: "list[Input]", journal: "Journal", context: "Context"
 ) -> list[str]:
     """Write the answers to a file, and return a line for each photograph that failed."""
     names = [one.name for one in inputs]
-    with progress_bar("predicting", "images") as on_progress:
-        journal.fill(predictor, inputs, on_progress)
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(output, form, names, context)
     tell(f"{len(inputs)} photographs: {output}", flush=True)

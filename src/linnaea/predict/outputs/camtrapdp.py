@@ -3,11 +3,12 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from csv import DictWriter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from linnaea import __version__
@@ -37,10 +38,16 @@ def write_camtrapdp(stream: Writable, rows: Iterable[Row], context: Context) -> 
     """Write ``observations.csv`` of Camtrap DP 1.0: the first answer of each photograph or detection.
 
     ``mediaID`` is the file's name. The event is the time of the photograph, if its EXIF states one with the UTC offset
-    that the format requires, or if the cameras' time zone is given. Deployments are left to software that knows them.
+    that the format requires, or if the cameras' time zone is given. Deployments are left to software that knows them,
+    or to a whole package (:mod:`linnaea.predict.records.camtrap_package`).
     """
     table = DictWriter(stream, OBSERVATION_COLUMNS, lineterminator="\n")
     table.writeheader()
+    table.writerows(iter_observations(rows, context))
+
+
+def iter_observations(rows: Iterable[Row], context: Context) -> Iterator[dict[str, Any]]:
+    """Yield a media-based observation for each photograph or detection; see :func:`write_camtrapdp`."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     kingdoms, notes = _Kingdoms(), Counter[str]()
     detector = "" if context.detections is None else str(context.detections.info.get("detector") or "a detector")
@@ -50,7 +57,7 @@ def write_camtrapdp(stream: Writable, rows: Iterable[Row], context: Context) -> 
         box = dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), box_of(row), strict=True)) if row["bbox"] else {}
         moment, note = moment_of(Path(file_of(name, row)), context.zone)
         notes[note] += 1
-        table.writerow({
+        yield {
             "observationID": hashlib.blake2b(name.encode(), digest_size=12).hexdigest(),
             "mediaID": file_of(name, row), "eventStart": moment, "eventEnd": moment, "observationLevel": "media",
             "observationType": seen.kind, "scientificName": seen.name, **box,
@@ -59,7 +66,7 @@ def write_camtrapdp(stream: Writable, rows: Iterable[Row], context: Context) -> 
             "classificationTimestamp": now, "classificationProbability": seen.probability,
             "observationTags": seen.tag,
             "observationComments": "; ".join(part for part in (row["reason"], note) if part),
-        })  # fmt: skip
+        }  # fmt: skip
     for note, n_times in notes.items():
         if note:
             context.tell(f"{n_times:,} times: {note}")

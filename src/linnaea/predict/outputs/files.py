@@ -16,6 +16,9 @@ from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name
 _TAXON_IDS = uuid.UUID("6f1f2c0e-6d5b-5f0e-9d0a-3c1f0b7d5a11")
 """The namespace of our identifiers of taxa."""
 
+SEQUENCE_GAP_S = 60.0
+"""Photographs of one camera that lie closer together than this are one event."""
+
 HUMAN = "990ae9dd-7a59-4344-afcb-1b7b21368000;mammalia;primates;hominidae;homo;sapiens;human"
 """SpeciesNet's class of people."""
 
@@ -28,6 +31,12 @@ class Context:
     """The file that the detections came from."""
     zone: tzinfo | None = None
     """The time zone of cameras that write no offset from UTC."""
+    deployments: Path | None = None
+    """A table of deployments with Camtrap DP's columns; by default each folder of photographs is one."""
+    package_info: Path | None = None
+    """A JSON file with parts of ``datapackage.json``: title, contributors, project, licenses."""
+    sequence_gap_s: float = SEQUENCE_GAP_S
+    """Photographs of one deployment with gaps of at most so many seconds are one event."""
     tell: Callable[[str], None] = field(default=lambda line: None)
     """Called with what the person who runs the command should know."""
 

@@ -11,6 +11,8 @@ from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.megadetector import write_megadetector
 from linnaea.predict.outputs.rows import Row, Writable, table_of
 from linnaea.predict.outputs.speciesnet import write_speciesnet, write_speciesnet_legacy
+from linnaea.predict.records.camtrap_package import write_camtrap_package
+from linnaea.predict.records.darwin_core import write_darwin_core
 from linnaea.storage import atomic_path
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
@@ -57,11 +59,19 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row], Context], None]] = {
 
 
 def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = Context()) -> None:  # noqa: B008
-    """Write a file of predictions in one step; ``form`` is one of :data:`FORMS` or of :data:`WRITERS`."""
+    """Write a file of predictions in one step; ``form`` is one of :data:`FORMS` or of :data:`WRITERS`.
+
+    ``dwca`` is a zip, and ``camtrapdp-package`` a folder whose last file is ``datapackage.json``.
+    """
+    if form == "camtrapdp-package":
+        write_camtrap_package(output, rows, context)
+        return
     with atomic_path(output) as partial:
         match form:
             case "parquet":
                 table_of(rows).write_parquet(partial)
+            case "dwca":
+                write_darwin_core(partial, rows, context)
             case "xlsx":
                 with partial.open("wb") as stream:
                     table_of(rows).write_excel(stream, worksheet="predictions")

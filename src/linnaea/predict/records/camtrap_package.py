@@ -1,0 +1,177 @@
+"""A whole Camtrap DP 1.0.2: ``datapackage.json``, ``deployments.csv``, ``media.csv`` and ``observations.csv``.
+
+Source: camtrap-dp.tdwg.org. The event-based rows repeat what the media-based rows say, once for each event and taxon.
+"""
+
+import json
+import mimetypes
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from csv import DictWriter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from linnaea import __version__
+from linnaea.errors import LinnaeaError
+from linnaea.predict.outputs.camtrapdp import OBSERVATION_COLUMNS, iter_observations
+from linnaea.predict.outputs.files import Context
+from linnaea.predict.outputs.rows import Row, finest_name
+from linnaea.predict.records.media import (
+    Deployment,
+    Medium,
+    find_events,
+    make_deployments,
+    place_media,
+    read_deployments,
+    read_media,
+)
+from linnaea.storage import atomic_path, read_json, write_atomically
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+VERSION = "1.0.2"
+PROFILES = f"https://raw.githubusercontent.com/tdwg/camtrap-dp/{VERSION}"
+
+DEPLOYMENTS = (
+    "deploymentID", "locationID", "locationName", "latitude", "longitude", "coordinateUncertainty", "deploymentStart",
+    "deploymentEnd", "setupBy", "cameraID", "cameraModel", "cameraDelay", "cameraHeight", "cameraDepth", "cameraTilt",
+    "cameraHeading", "detectionDistance", "timestampIssues", "baitUse", "featureType", "habitat", "deploymentGroups",
+    "deploymentTags", "deploymentComments",
+)  # fmt: skip
+MEDIA = (
+    "mediaID", "deploymentID", "captureMethod", "timestamp", "filePath", "filePublic", "fileName", "fileMediatype",
+    "exifData", "favorite", "mediaComments",
+)  # fmt: skip
+
+
+def write_camtrap_package(folder: Path, rows: Iterable[Row], context: Context) -> None:
+    """Write the package into a folder; ``datapackage.json`` comes last.
+
+    Photographs without a time are left out, since the format asks for one; ``context.tell`` says how many.
+
+    Raises:
+        LinnaeaError: no photograph has a time, a deployment has no position, or a file cannot be read or written.
+    """
+    answers = list(rows)
+    observations = list(iter_observations(answers, context))
+    media = [one for one in read_media((row["mediaID"] for row in observations), context.zone) if one.moment]
+    n_missing = len({row["mediaID"] for row in observations}) - len(media)
+    if not media:
+        raise LinnaeaError(
+            "no photograph states a time with its offset from UTC; give --timezone, such as Europe/Berlin"
+        )
+    if n_missing:
+        context.tell(f"{n_missing:,} photographs without a time are not in the package, which asks for one")
+    given = [] if context.deployments is None else read_deployments(context.deployments)
+    media = find_events(place_media(media, given), context.sequence_gap_s)
+    places = make_deployments(media, given)
+    by_path = {one.path: one for one in media}
+    placed = [_place(row, by_path[row["mediaID"]]) for row in observations if row["mediaID"] in by_path]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_table(folder / "deployments.csv", DEPLOYMENTS, (one.facts for one in places))
+    _write_table(folder / "media.csv", MEDIA, map(_medium_row, media))
+    _write_table(folder / "observations.csv", OBSERVATION_COLUMNS, [*placed, *_event_rows(placed, media)])
+    about = context.package_info
+    stated = {} if about is None else read_json(about, kind="parts of datapackage.json")
+    if not stated.keys() >= {"contributors", "project"}:
+        context.tell("datapackage.json: contributors and project are placeholders; give --package-info FILE with them")
+    content = describe_package(places, media, _taxa_of(answers, placed)) | stated
+    write_atomically(folder / "datapackage.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        table = DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore", restval="")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _medium_row(one: Medium) -> dict[str, Any]:
+    return {
+        "mediaID": one.id, "deploymentID": one.deployment, "timestamp": one.moment, "filePath": one.file,
+        "filePublic": "false", "fileName": Path(one.file).name,
+        "fileMediatype": mimetypes.guess_type(one.file)[0] or "image/jpeg",
+    }  # fmt: skip
+
+
+def _place(row: Mapping[str, Any], one: Medium) -> dict[str, Any]:
+    """Return a media-based observation with the identifiers of its photograph."""
+    count = 1 if row.get("bboxX") is not None and row["observationType"] in ("animal", "human", "vehicle") else ""
+    return {**row, "mediaID": one.id, "deploymentID": one.deployment, "eventID": one.event, "count": count,
+            "eventStart": one.moment, "eventEnd": one.moment}  # fmt: skip
+
+
+def _event_rows(observations: Sequence[Mapping[str, Any]], media: Sequence[Medium]) -> list[dict[str, Any]]:
+    """Return an event-based observation for each event and what was seen in it.
+
+    ``count`` is the largest number of boxes on one photograph, the least number of individuals. An event is blank if
+    all of its photographs are.
+    """
+    of_event: dict[str, list[Mapping[str, Any]]] = {}
+    for row in observations:
+        of_event.setdefault(row["eventID"], []).append(row)
+    media_of: dict[str, list[Medium]] = {}
+    for one in sorted(media, key=lambda one: one.time):
+        media_of.setdefault(one.event, []).append(one)
+    rows = []
+    for event, seen in of_event.items():
+        times = media_of[event]
+        kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in seen:
+            kinds.setdefault((row["observationType"], row["scientificName"]), []).append(row)
+        told = {kind: of_one for kind, of_one in kinds.items() if kind[0] not in ("blank", "unclassified")} or kinds
+        for number, ((kind, name), of_one) in enumerate(told.items()):
+            counts = Counter(row["mediaID"] for row in of_one if row["count"])
+            surest = max(of_one, key=lambda row: float(row["classificationProbability"] or 0))
+            rows.append({
+                **{key: surest[key] for key in ("classificationMethod", "classifiedBy", "classificationTimestamp",
+                                                "classificationProbability", "deploymentID", "observationTags")},
+                "observationID": f"{event}-{number}", "eventID": event, "observationLevel": "event",
+                "eventStart": times[0].moment, "eventEnd": times[-1].moment, "observationType": kind,
+                "scientificName": name, "count": max(counts.values(), default=""),
+            })  # fmt: skip
+    return rows
+
+
+def _taxa_of(rows: Iterable[Row], observations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the taxa of the observations with their classification."""
+    row_of = {finest_name(row): row for row in rows if row["status"] == "ok"}
+    taxa = []
+    for name in sorted({row["scientificName"] for row in observations} - {""}):
+        row = row_of.get(name)
+        taxon: dict[str, Any] = {"scientificName": name}
+        if row is not None:
+            taxon |= {"taxonRank": row["rank"]} if row["rank"] else {}
+            taxon |= {rank: row[rank] for rank in RANK_LABELS[:-1] if row[rank]}
+            taxon |= {"vernacularNames": {"eng": row["common_name"]}} if row["common_name"] else {}
+        taxa.append(taxon)
+    return taxa
+
+
+def describe_package(
+    places: Sequence[Deployment], media: Sequence[Medium], taxa: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return ``datapackage.json``; its contributors and project are placeholders."""
+    points = [[float(one.facts["longitude"]), float(one.facts["latitude"])] for one in places]
+    times = sorted(one.time for one in media)
+    table = {"profile": "tabular-data-resource", "format": "csv", "mediatype": "text/csv", "encoding": "utf-8"}
+    return {
+        "resources": [
+            {"name": name, "path": f"{name}.csv", **table, "schema": f"{PROFILES}/{name}-table-schema.json"}
+            for name in ("deployments", "media", "observations")
+        ],
+        "profile": f"{PROFILES}/camtrap-dp-profile.json",
+        "name": "camera-trap-records",
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, " ".join(sorted(one.id for one in media)))),
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "contributors": [{"title": "not stated", "role": "contributor"}],
+        "sources": [{"title": "Linnaea", "version": __version__}],
+        "project": {
+            "title": "not stated", "samplingDesign": "opportunistic", "captureMethod": ["activityDetection"],
+            "individualAnimals": False, "observationLevel": ["media", "event"],
+        },
+        "spatial": {"type": "MultiPoint", "coordinates": points},
+        "temporal": {"start": f"{times[0]:%Y-%m-%d}", "end": f"{times[-1]:%Y-%m-%d}"},
+        "taxonomic": list(taxa),
+    }  # fmt: skip

@@ -1,0 +1,228 @@
+"""Photographs as records know them: when and where they were taken, their deployment and their event."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
+from itertools import pairwise
+from os.path import commonpath
+from pathlib import Path
+
+from linnaea.data.exif import read_taken
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.predict.outputs.camtrapdp import moment_of
+from linnaea.tables import find_column, read_table
+
+DEPLOYMENT_COLUMNS = ("deploymentID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
+FOUND_BY = ("folder", "deploymentID", "locationID", "locationName", "cameraID")
+"""The columns of a table of deployments that may hold the name of a photograph's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Medium:
+    """A photograph or video."""
+
+    path: str
+    """As in the rows."""
+    file: str
+    """The path below the folder that all photographs share, with slashes."""
+    moment: str = ""
+    """When it was taken, ISO 8601 with an offset; empty if it does not say."""
+    clock: str = ""
+    """The time of the camera's clock, ISO 8601 without an offset."""
+    position: tuple[float, float] | None = None
+    camera: str = ""
+    deployment: str = ""
+    event: str = ""
+
+    @property
+    def id(self) -> str:
+        """Return an identifier that depends on the path below the shared folder alone."""
+        return hashlib.blake2b(self.file.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+
+    @property
+    def time(self) -> datetime:
+        """Return the moment as a time."""
+        return datetime.fromisoformat(self.moment)
+
+    def at(self, places: "Sequence[Deployment]") -> "Medium":
+        """Return the photograph at the position of its deployment, if it states none itself."""
+        facts = next((one.facts for one in places if one.id == self.deployment), {})
+        if self.position is not None or not (facts.get("latitude") and facts.get("longitude")):
+            return self
+        return replace(self, position=(float(facts["latitude"]), float(facts["longitude"])))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A camera at a place for a time."""
+
+    id: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The columns of Camtrap DP's ``deployments.csv``."""
+
+    def covers(self, moment: datetime) -> bool:
+        """Tell whether a moment lies between its start and end, as far as they are stated."""
+        start, end = (self.facts.get(key, "") for key in ("deploymentStart", "deploymentEnd"))
+        return (not start or read_moment(start) <= moment) and (not end or moment <= read_moment(end))
+
+
+def read_moment(text: str) -> datetime:
+    """Return a time of ISO 8601 with an offset.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text}: not a time of ISO 8601") from error
+    if moment.tzinfo is None:
+        raise UsageError(f"{text}: a time of a deployment needs its offset, such as 2024-05-01T12:00:00+02:00")
+    return moment
+
+
+def read_media(paths: Iterable[str], zone: tzinfo | None) -> list[Medium]:
+    """Return the photographs with what they say about themselves, each once."""
+    once = list(dict.fromkeys(paths))
+    shared = _shared_folder(once)
+    media = []
+    for path in once:
+        taken = read_taken(Path(path))
+        file = Path(path).relative_to(shared).as_posix() if shared else path
+        moment = moment_of(Path(path), zone)[0]
+        clock = "" if taken.clock is None else taken.clock.isoformat(timespec="seconds")
+        media.append(Medium(path=path, file=file, moment=moment, clock=clock, position=taken.position,
+                            camera=taken.camera))  # fmt: skip
+    return media
+
+
+def _shared_folder(paths: Sequence[str]) -> Path | None:
+    try:
+        return Path(commonpath([str(Path(path).parent) for path in paths]))
+    except ValueError:  # addresses and paths, or nothing
+        return None
+
+
+def read_deployments(path: Path) -> list[Deployment]:
+    """Return the deployments of a table with Camtrap DP's columns (``deploymentID`` at least).
+
+    Raises:
+        UsageError: the column is missing, or a deployment is there twice.
+        LinnaeaError: the table cannot be read.
+    """
+    table = read_table(path).rows
+    column = find_column(table.columns, "deploymentID")
+    if not column:
+        raise UsageError(f"{path}: has no column deploymentID; it has {', '.join(table.columns)}")
+    found = []
+    for row in table.iter_rows(named=True):
+        facts = {name: "" if value is None else str(value).strip() for name, value in row.items()}
+        found.append(Deployment(id=facts[column], facts=facts | {"deploymentID": facts[column]}))
+    if len({one.id for one in found}) < len(found):
+        raise UsageError(f"{path}: a deployment is there twice")
+    return found
+
+
+def place_media(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Medium]:
+    """Return the photographs with their deployments.
+
+    A photograph belongs to the deployment whose folder, id, location or camera is the name of its nearest folder and,
+    among several, whose period contains its time. Without a table, each folder is a deployment.
+
+    Raises:
+        LinnaeaError: no deployment fits a photograph.
+    """
+    return [replace(one, deployment=_find_deployment(one, given).id if given else _folder_of(one)) for one in media]
+
+
+def make_deployments(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Deployment]:
+    """Return the deployments that have photographs, with the position and period of these where they state none.
+
+    Raises:
+        LinnaeaError: a deployment has no position.
+    """
+    known = {one.id: one for one in given}
+    of_each: dict[str, list[Medium]] = {}
+    for one in media:
+        of_each.setdefault(one.deployment, []).append(one)
+    return [_complete(known.get(key, Deployment(id=key)), of_one) for key, of_one in of_each.items()]
+
+
+def _folder_of(one: Medium) -> str:
+    """Return the folder of a photograph below the one that all share; the name of that one for photographs in it."""
+    folder = Path(one.file).parent.as_posix()
+    return Path(one.path).parent.name or "all" if folder == "." else folder
+
+
+def _find_deployment(one: Medium, given: Sequence[Deployment]) -> Deployment:
+    folders = [part.casefold() for part in reversed(Path(one.path).parent.parts)]
+    for folder in folders:
+        fitting = [deployment for deployment in given if folder in _names_of(deployment)]
+        fitting = [deployment for deployment in fitting if not one.moment or deployment.covers(one.time)] or fitting
+        if fitting:
+            return fitting[0]
+    if len(given) == 1:
+        return given[0]
+    raise LinnaeaError(
+        f"{one.path}: no deployment has the name of one of its folders in {', '.join(FOUND_BY)}; add a column folder"
+    )
+
+
+def _names_of(deployment: Deployment) -> set[str]:
+    return {deployment.facts[name].casefold() for name in FOUND_BY if deployment.facts.get(name)}
+
+
+def _complete(deployment: Deployment, media: Sequence[Medium]) -> Deployment:
+    """Return a deployment with the position and period of its photographs where it states none."""
+    facts = {**deployment.facts, "deploymentID": deployment.id}
+    positions = [one.position for one in media if one.position is not None]
+    if not (facts.get("latitude") and facts.get("longitude")):
+        if not positions:
+            raise LinnaeaError(
+                f"deployment {deployment.id}: no position; give --deployments TABLE with the columns deploymentID, "
+                "latitude and longitude"
+            )
+        latitudes, longitudes = zip(*positions, strict=True)
+        middle = len(positions) // 2
+        facts |= {"latitude": f"{sorted(latitudes)[middle]:.6f}", "longitude": f"{sorted(longitudes)[middle]:.6f}"}
+    times = sorted(one.time for one in media if one.moment)
+    if times:
+        facts["deploymentStart"] = facts.get("deploymentStart") or times[0].isoformat(timespec="seconds")
+        facts["deploymentEnd"] = facts.get("deploymentEnd") or times[-1].isoformat(timespec="seconds")
+    models = {one.camera for one in media if one.camera.strip()}
+    if not facts.get("cameraModel") and len(models) == 1:
+        facts["cameraModel"] = models.pop().strip()
+    return replace(deployment, facts=facts)
+
+
+def find_events(media: Sequence[Medium], gap_s: float) -> list[Medium]:
+    """Return the photographs with their events: photographs of one deployment with gaps of at most ``gap_s`` seconds.
+
+    Photographs without a time have no event.
+    """
+    by_deployment: dict[str, list[Medium]] = {}
+    for one in media:
+        if one.moment:
+            by_deployment.setdefault(one.deployment, []).append(one)
+    events: dict[str, str] = {}
+    for of_one in by_deployment.values():
+        for event in _sequences(sorted(of_one, key=lambda one: (one.time, one.file)), gap_s):
+            events |= dict.fromkeys((one.path for one in event), _name_event(event[0]))
+    return [replace(one, event=events.get(one.path, "")) for one in media]
+
+
+def _sequences(media: Sequence[Medium], gap_s: float) -> Iterator[list[Medium]]:
+    """Yield runs of photographs, in the order of time, without a longer gap."""
+    run = list(media[:1])
+    for before, one in pairwise(media):
+        if (one.time - before.time).total_seconds() > gap_s:
+            yield run
+            run = []
+        run.append(one)
+    yield run
+
+
+def _name_event(first: Medium) -> str:
+    words = f"{first.deployment} {first.moment} {first.file}"
+    return hashlib.blake2b(words.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

@@ -1,0 +1,66 @@
+"""Sort photographs into folders by what was seen on them, as links or copies."""
+
+import filecmp
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from linnaea.errors import LinnaeaError
+from linnaea.predict.outputs.camtrapdp import iter_observations
+from linnaea.predict.outputs.files import Context
+from linnaea.predict.outputs.rows import Row
+from linnaea.predict.records.media import read_media
+from linnaea.storage import explain_os_errors
+
+How: TypeAlias = Literal["link", "copy"]
+
+
+def sort_photographs(rows: Iterable[Row], folder: Path, context: Context, *, how: How = "link") -> int:
+    """Put each photograph into the folder of each taxon seen on it, and return the number of links or copies made.
+
+    A folder is named as in Camtrap DP: the scientific name, else the label, else ``animal``, ``human``, ``vehicle``,
+    ``blank`` or ``unclassified``. Below it the photographs keep the folders that they have below the one that all of
+    them share. What is there already stays, if it is the same photograph.
+
+    Raises:
+        LinnaeaError: another file is in the way, or the folder cannot be written.
+    """
+    places = {(one["mediaID"], _folder_name(one)): None for one in iter_observations(rows, context)}
+    files = {one.path: one.file for one in read_media((path for path, _ in places), context.zone)}
+    n_made = 0
+    for path, name in places:
+        if Path(path).is_file():
+            n_made += _put(Path(path), folder / name / files[path], how)
+    return n_made
+
+
+def _folder_name(seen: dict[str, str]) -> str:
+    label = seen["observationTags"].removeprefix("label:")
+    name = seen["scientificName"] if seen["observationType"] != "human" else ""
+    words = name or label or seen["observationType"]
+    return re.sub(r"[^\w .()'×-]+", "_", words).strip(" .") or "unclassified"
+
+
+def _put(source: Path, target: Path, how: How) -> bool:
+    """Link or copy a photograph; return whether it was not there before."""
+    with explain_os_errors(target):
+        if target.is_symlink() or target.exists():
+            if _is_same(source, target):
+                return False
+            raise LinnaeaError(f"{target}: another file is here; choose an empty folder to sort into")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if how == "copy":
+            shutil.copy2(source, target)
+        else:
+            target.symlink_to(os.path.abspath(source))  # noqa: PTH100  (not resolved: links in cards stay links)
+    return True
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    try:
+        return target.samefile(source) or filecmp.cmp(source, target, shallow=False)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,244 @@
+"""Whole packages of records: valid by the official profile and readers, with what was seen, where and when."""
+
+import csv
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from answered import FOX, answer
+from frictionless import Package, Resource, Schema
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
+
+from linnaea.errors import LinnaeaError, UsageError
+from linnaea.predict.detection_files import open_detections
+from linnaea.predict.detections import Detections
+from linnaea.predict.inputs import list_inputs
+from linnaea.predict.outputs.camtrapdp import parse_zone
+from linnaea.predict.outputs.files import Context
+from linnaea.predict.outputs.write import write_rows
+from linnaea.predict.records.media import Medium, find_events
+
+PROFILE = Path(__file__).parent / "camtrap-dp-1.0.2"
+BERLIN = parse_zone("Europe/Berlin")
+START = datetime(2024, 5, 1, 12, 0, 0)
+
+
+def photograph(path: Path, after_s: float, place: tuple[float, float] | None = (52.5, 13.4)) -> Path:
+    """A photograph taken so many seconds after the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[Base.Make], exif[Base.Model] = "Drawn", "Trap 1"
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = f"{START + timedelta(seconds=after_s):%Y:%m:%d %H:%M:%S}"
+    if place is not None:
+        gps = exif.get_ifd(IFD.GPSInfo)
+        gps[GPS.GPSLatitudeRef], gps[GPS.GPSLatitude] = "N", (place[0], 0.0, 0.0)
+        gps[GPS.GPSLongitudeRef], gps[GPS.GPSLongitude] = "E", (place[1], 0.0, 0.0)
+    pixels = np.random.default_rng(int(after_s)).integers(0, 255, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+def box(category: str = "1", conf: float = 0.9) -> dict[str, Any]:
+    return {"category": category, "conf": conf, "bbox": [0.1, 0.1, 0.5, 0.5]}
+
+
+@pytest.fixture
+def season(tmp_path: Path) -> Detections:
+    """Two cameras: a fox in two shots, then a walker; nothing, and a photograph without a time."""
+    seen = {"north/a.jpg": (0, [box(), box(conf=0.8)]), "north/b.jpg": (20, [box()]), "north/c.jpg": (600, [box("2")]),
+            "south/d.jpg": (10, [])}  # fmt: skip
+    for name, (after_s, _) in seen.items():
+        photograph(tmp_path / "card" / name, after_s)
+    Image.new("RGB", (40, 30)).save(tmp_path / "card/south/e.jpg")
+    images = [{"file": name, "detections": found} for name, (_, found) in seen.items()]
+    images.append({"file": "south/e.jpg", "detections": [box()]})
+    path = tmp_path / "md.json"
+    path.write_text(json.dumps({"info": {"detector": "md_v5a.0.0.pt"}, "images": images}))
+    return open_detections(path, tmp_path / "card")
+
+
+def write(form: str, output: Path, detections: Detections, **context: Any) -> list[str]:
+    """Write a package, and return what was said."""
+    told: list[str] = []
+    rows = answer(detections.inputs(), FOX)
+    write_rows(output, form, rows, Context(detections=detections, zone=BERLIN, tell=told.append, **context))
+    return told
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return [*csv.DictReader(stream)]
+
+
+def validate(folder: Path) -> list[Any]:
+    """The errors of frictionless, with the official profile read from this folder in place of the network."""
+    content = json.loads((folder / "datapackage.json").read_text())
+    assert content["profile"].endswith("/camtrap-dp/1.0.2/camtrap-dp-profile.json")
+    resources = []
+    for resource in content["resources"]:
+        name = f"{resource['name']}-table-schema"
+        assert resource["schema"] == content["profile"].replace("camtrap-dp-profile", name)
+        schema = Schema.from_descriptor(json.loads((PROFILE / f"{name}.json").read_text()))
+        resources.append(Resource(name=resource["name"], path=resource["path"], schema=schema, basepath=str(folder)))
+    report = Package(resources=resources, basepath=str(folder)).validate()
+    return report.flatten(["type", "message"])
+
+
+def validate_profile(folder: Path) -> list[str]:
+    """The errors of ``datapackage.json`` by the part of the official profile that needs no network."""
+    from jsonschema import Draft4Validator
+
+    profile = json.loads((PROFILE / "camtrap-dp-profile.json").read_text())
+    camtrap = {**profile, "allOf": [part for part in profile["allOf"] if "$ref" not in part]}
+    camtrap["allOf"][0]["properties"]["spatial"].pop("$ref", None)
+    content = json.loads((folder / "datapackage.json").read_text())
+    return [error.message for error in Draft4Validator(camtrap).iter_errors(content)]
+
+
+def test_a_camtrap_package_is_valid_and_says_what_was_seen(season: Detections, tmp_path: Path) -> None:
+    told = write("camtrapdp-package", tmp_path / "package", season)
+    assert validate(tmp_path / "package") == []
+    assert validate_profile(tmp_path / "package") == []
+    assert any("1 photographs without a time" in line for line in told)
+    assert any("placeholders" in line for line in told)
+    north, south = table(tmp_path / "package/deployments.csv")
+    assert (north["deploymentID"], south["deploymentID"]) == ("north", "south")
+    assert (north["latitude"], north["longitude"]) == ("52.500000", "13.400000")
+    assert north["deploymentStart"] == "2024-05-01T12:00:00+02:00"
+    assert north["cameraModel"] == "Drawn Trap 1"
+    media = table(tmp_path / "package/media.csv")
+    assert [one["filePath"] for one in media] == ["north/a.jpg", "north/b.jpg", "north/c.jpg", "south/d.jpg"]
+    observations = table(tmp_path / "package/observations.csv")
+    of_media = [row for row in observations if row["observationLevel"] == "media"]
+    assert [row["observationType"] for row in of_media] == ["animal", "animal", "animal", "human", "blank"]
+    events = [(row["observationType"], row["scientificName"], row["count"], row["eventStart"], row["eventEnd"])
+              for row in observations if row["observationLevel"] == "event"]  # fmt: skip
+    assert events == [
+        ("animal", "Vulpes vulpes", "2", "2024-05-01T12:00:00+02:00", "2024-05-01T12:00:20+02:00"),
+        ("human", "Homo sapiens", "1", "2024-05-01T12:10:00+02:00", "2024-05-01T12:10:00+02:00"),
+        ("blank", "", "", "2024-05-01T12:00:10+02:00", "2024-05-01T12:00:10+02:00"),
+    ]
+    content = json.loads((tmp_path / "package/datapackage.json").read_text())
+    assert content["temporal"] == {"start": "2024-05-01", "end": "2024-05-01"}
+    fox = next(taxon for taxon in content["taxonomic"] if taxon["scientificName"] == "Vulpes vulpes")
+    assert (fox["family"], fox["taxonRank"], fox["vernacularNames"]) == ("Canidae", "species", {"eng": "Red Fox"})
+
+
+def test_deployments_and_project_may_be_stated(season: Detections, tmp_path: Path) -> None:
+    (tmp_path / "deployments.csv").write_text(
+        "deploymentID,locationName,latitude,longitude,deploymentStart,deploymentEnd,habitat\n"
+        "D1,North,50.5,10.5,2024-04-01T00:00:00+02:00,2024-06-01T00:00:00+02:00,beech\n"
+        "D0,North,50.5,10.5,2023-04-01T00:00:00+02:00,2023-06-01T00:00:00+02:00,beech\n"
+        "D2,south,50.6,10.6,,,oak\n"
+    )
+    about = {"title": "Harz", "project": {"title": "Harz", "samplingDesign": "simpleRandom", "captureMethod":
+             ["activityDetection"], "individualAnimals": False, "observationLevel": ["media", "event"]},
+             "contributors": [{"title": "A. Person", "role": "contact"}]}  # fmt: skip
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    told = write("camtrapdp-package", tmp_path / "package", season, deployments=tmp_path / "deployments.csv",
+                 package_info=tmp_path / "about.json")  # fmt: skip
+    assert not any("placeholders" in line for line in told)
+    assert validate(tmp_path / "package") == []
+    first, second = table(tmp_path / "package/deployments.csv")
+    assert (first["deploymentID"], first["latitude"], first["habitat"]) == ("D1", "50.5", "beech")
+    assert second["deploymentStart"] == "2024-05-01T12:00:10+02:00"
+    assert json.loads((tmp_path / "package/datapackage.json").read_text())["title"] == "Harz"
+
+
+def test_the_validation_can_fail(season: Detections, tmp_path: Path) -> None:
+    write("camtrapdp-package", tmp_path / "package", season)
+    path = tmp_path / "package/media.csv"
+    path.write_text(path.read_text().replace("north", "nowhere", 1).replace("+02:00", "", 1))
+    assert {kind for kind, _ in validate(tmp_path / "package")} == {"foreign-key", "type-error"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latitude,longitude\n1,2\n", "no column deploymentID"),
+        ("deploymentID\nnorth\nnorth\n", "twice"),
+        ("deploymentID,latitude,longitude\neast,1,2\nwest,1,2\n", "no deployment has the name of one of its folders"),
+    ],
+)
+def test_a_table_of_deployments_that_does_not_fit_is_said(
+    text: str, message: str, season: Detections, tmp_path: Path
+) -> None:
+    (tmp_path / "deployments.csv").write_text(text)
+    with pytest.raises(LinnaeaError, match=message):
+        write("camtrapdp-package", tmp_path / "package", season, deployments=tmp_path / "deployments.csv")
+    assert not (tmp_path / "package/datapackage.json").exists()
+
+
+def test_what_the_format_asks_for_and_nobody_states_is_said(tmp_path: Path) -> None:
+    photograph(tmp_path / "card/a.jpg", 0, None)
+    rows = answer(list_inputs([str(tmp_path / "card")]), FOX)
+    with pytest.raises(LinnaeaError, match="deployment card: no position; give --deployments"):
+        write_rows(tmp_path / "package", "camtrapdp-package", rows, Context(zone=BERLIN))
+    with pytest.raises(LinnaeaError, match="--timezone"):
+        write_rows(tmp_path / "package", "camtrapdp-package", rows)
+
+
+def test_a_deployment_whose_time_has_no_offset_is_said(season: Detections, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("deploymentID,latitude,longitude,deploymentStart\ncard,1,2,2024-05-01T00:00:00\n")
+    with pytest.raises(UsageError, match="needs its offset"):
+        write("camtrapdp-package", tmp_path / "package", season, deployments=tmp_path / "d.csv")
+
+
+def test_a_darwin_core_archive_is_read_by_its_reader(season: Detections, tmp_path: Path) -> None:
+    from dwca.read import DwCAReader
+
+    told = write("dwca", tmp_path / "out.zip", season)
+    assert any("of people" in line for line in told)
+    with DwCAReader(str(tmp_path / "out.zip")) as archive:
+        assert archive.descriptor.core.type.endswith("/Occurrence")
+        rows = list(archive)
+        assert archive.metadata is not None
+        (picture,) = rows[0].extensions
+    dwc = "http://rs.tdwg.org/dwc/terms/"
+    first, *_, last = rows
+    assert len(rows) == 4, "three boxes with a fox, and one on a photograph without a time"
+    assert first.data[f"{dwc}scientificName"] == "Vulpes vulpes"
+    assert first.data[f"{dwc}family"] == "Canidae"
+    assert first.data[f"{dwc}eventDate"] == "2024-05-01T12:00:00+02:00"
+    assert float(first.data[f"{dwc}decimalLatitude"]) == 52.5
+    assert first.data[f"{dwc}identificationVerificationStatus"] == "unverified"
+    assert "probability 0.75" in first.data[f"{dwc}identificationRemarks"]
+    assert first.data[f"{dwc}basisOfRecord"] == "MachineObservation"
+    assert last.data[f"{dwc}eventDate"] == last.data[f"{dwc}decimalLatitude"] == ""
+    assert picture.data["http://purl.org/dc/terms/identifier"] == "north/a.jpg"
+    assert picture.data["http://purl.org/dc/terms/type"] == "StillImage"
+    assert len({row.id for row in rows}) == len(rows)
+
+
+def medium(name: str, after_s: float | None, deployment: str = "north") -> Medium:
+    moment = "" if after_s is None else (START + timedelta(seconds=after_s)).isoformat() + "+00:00"
+    return Medium(path=name, file=name, moment=moment, deployment=deployment)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "events"),
+    [
+        ([0, 30, 60, 90], [0, 0, 0, 0]),  # a run goes on, however long
+        ([0, 60, 121], [0, 0, 1]),
+        ([121, 0, 60], [1, 0, 0]),  # order of time, not of names
+        ([0, None, 10], [0, None, 0]),
+        ([0], [0]),
+    ],
+)
+def test_a_longer_gap_begins_an_event(after_s: Sequence[float | None], events: Sequence[int | None]) -> None:
+    media = find_events([medium(f"{number}.jpg", one) for number, one in enumerate(after_s)], 60.0)
+    found = [one.event for one in media]
+    assert [not one for one in found] == [event is None for event in events]
+    groups = {event: {one for one, each in zip(found, events, strict=True) if each == event} for event in events}
+    assert all(len(names) == 1 for names in groups.values())
+    assert len(set(found)) == len(set(events))
+
+
+def test_two_cameras_have_no_event_in_common() -> None:
+    media = find_events([medium("a.jpg", 0), medium("b.jpg", 0, "south")], 60.0)
+    assert media[0].event != media[1].event
