@@ -1,6 +1,9 @@
 """Any picture a biologist has comes in upright and in RGB, or leaves a reason."""
 
 import io
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from linnaea.data import picture
-from linnaea.data.images import ImageError, decode, prepare, read_image_file, resize_short_side
+from linnaea.data.images import ImageError, decode, decode_noted_here, prepare, read_image_file, resize_short_side
 
 RED, BLUE = (200, 30, 40), (30, 40, 200)
 
@@ -190,3 +193,100 @@ def test_scaled_decoding_keeps_enough_pixels() -> None:
     full = resize_short_side(decode(data), 150).astype(int)
     fast = resize_short_side(picture, 150).astype(int)
     assert np.abs(full - fast).mean() < 2
+
+
+def heic(picture: Image.Image, **options: object) -> bytes:
+    import pillow_heif
+
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(stream, format="HEIF", quality=90, **options)
+    return stream.getvalue()
+
+
+def photoshop(mode: int = 3, *, has_composite: bool = True, bits: int = 8) -> bytes:
+    """Return a Photoshop file (version 1) of red left and blue right, 60 x 40, without layers."""
+    n_channels = {1: 1, 3: 3}[mode]
+    block = b"8BIM" + struct.pack(">H2xI", 1057, 6) + b"\0\0\0\1" + bytes([has_composite, 0])
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, n_channels, 40, 60, bits, mode)
+    head += bytes(4) + struct.pack(">I", len(block)) + block + bytes(4) + b"\0\0"
+    return head + np.moveaxis(np.asarray(two_halves()), -1, 0)[:n_channels].tobytes()
+
+
+def test_phone_photographs_are_read() -> None:
+    assert is_red(decode(heic(two_halves()))[20, 10])
+    assert decode(saved(two_halves(), "AVIF")).shape == (40, 60, 3)
+
+
+def test_a_photoshop_files_composite_is_read() -> None:
+    picture = decode(photoshop())
+    assert picture.shape == (40, 60, 3)
+    assert is_red(picture[20, 10])
+    assert decode(photoshop(1)).shape == (40, 60, 3)
+    for data, reason in ((photoshop(has_composite=False), "without a composite"), (photoshop(bits=16), "Photoshop"),
+                         (photoshop()[:-500], r"truncated \(Photoshop\)")):  # fmt: skip
+        with pytest.raises(ImageError, match=reason):
+            decode(data)
+
+
+def state_colours(data: bytes, primaries: int, transfer: int) -> bytes:
+    """Write other code points into a HEIC or AVIF file that states some."""
+    place = data.index(b"colrnclx") + 8
+    return data[:place] + struct.pack(">HH", primaries, transfer) + data[place + 4 :]
+
+
+@pytest.mark.parametrize("form", ["AVIF", "HEIC"])
+def test_colours_stated_by_code_points_go_to_srgb(form: str) -> None:
+    """Display P3 (12, 13): its red is more vivid than sRGB's; 1, 13 is sRGB itself."""
+    data = saved(two_halves(), "AVIF", quality=95) if form == "AVIF" else heic(two_halves())
+    plain, wide = (decode(state_colours(data, primaries, 13)) for primaries in (1, 12))
+    assert int(wide[20, 10, 0]) > int(plain[20, 10, 0]) + 5
+    assert np.abs(plain[20, 10].astype(int) - RED).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (bytes(20_000), r"only zero bytes \(20,000\)"),
+        (b"\xff" * 3000, "0xff, repeated"),
+        (bytes(600) + b"words", "0x00, repeated"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
+        (b"\0\0\0\x18ftypisom" + bytes(50), r"not an image \(video\)"),
+        (b"\xff\x0a" + bytes(range(200)), "JPEG XL"),
+        (b"PK\x03\x04" + bytes(50), "ZIP archive"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "AppleDouble"),
+    ],
+)
+def test_a_reason_names_the_kind(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode(data)
+
+
+def test_the_checksums_of_a_png_count() -> None:
+    data = saved(Image.effect_noise((80, 60), 80), "PNG", compress_level=0)
+    place = data.index(b"IDAT") + 3000
+    with pytest.raises(ImageError, match="checksum of the PNG"):
+        decode(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+
+
+@pytest.mark.parametrize("form", ["AVIF", "HEIC", "WEBP"])
+def test_a_lost_sector_of_a_format_without_checksums_is_noted_or_an_error(form: str) -> None:
+    noise = Image.effect_noise((300, 200), 80).convert("RGB")
+    data = heic(noise) if form == "HEIC" else saved(noise, form, quality=90)
+    middle = len(data) // 2
+    try:
+        _, notes = decode_noted_here(data[:middle] + bytes(600) + data[middle + 600 :], None, None)
+    except ImageError:
+        return
+    assert "zero bytes" in notes[0]
+
+
+def test_the_import_leaves_other_libraries_alone() -> None:
+    code = (
+        "import warnings, PIL.Image; limit, n = PIL.Image.MAX_IMAGE_PIXELS, len(warnings.filters); "
+        "import linnaea, linnaea.data.images, linnaea.data.exif, linnaea.predict.inputs, linnaea.data.videos, av; "
+        "assert PIL.Image.MAX_IMAGE_PIXELS == limit; assert '.heic' not in PIL.Image.EXTENSION; "
+        "assert av.logging.get_level() is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -59,6 +59,27 @@ def test_the_nearest_are_those_of_a_plain_product(
     assert all(a != b for a, b in pairs)
 
 
+def test_a_deleted_photograph_leaves_the_index(model: TaxonModel, folder: Path, tmp_path: Path) -> None:
+    (folder / "below").mkdir()
+    shutil.move(folder / "7.jpg", folder / "below" / "7.jpg")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(folder, elsewhere)
+    search.index([folder, elsewhere], tmp_path / "index", model=model)
+    shutil.rmtree(folder / "below")
+    (folder / "4.jpg").unlink()
+    (elsewhere / "4.jpg").unlink()
+    found = search.index(folder, tmp_path / "index", model=model).index
+    gone = {str(folder / "4.jpg"), str(folder / "below" / "7.jpg")}
+    assert not gone & set(found.names)
+    assert str(elsewhere / "4.jpg") in found.names, "its disk may be away"
+    assert len(found) == 2 * 11 - 2
+    shutil.copy(folder / "3.jpg", folder / "4.jpg")
+    found = search.index(f"{folder}/*.jpg", tmp_path / "index", model=model).index
+    assert str(folder / "4.jpg") in found.names
+    (folder / "4.jpg").unlink()
+    assert str(folder / "4.jpg") not in search.index(f"{folder}/?.jpg", tmp_path / "index", model=model).index.names
+
+
 def test_identical_photographs_are_pairs_at_a_cosine_of_one(
     model: TaxonModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

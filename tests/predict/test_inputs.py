@@ -46,6 +46,29 @@ def test_pictures_in_a_tar_are_read_in_place(jpeg: Path, tmp_path: Path) -> None
         find_input(f"{tmp_path}/some.tar/3.jpg").load(None)
 
 
+def test_every_picture_in_a_tar_is_a_row(jpeg: Path, tmp_path: Path) -> None:
+    """Names that occur again, rare endings, none at all; not what is no picture."""
+    other = tmp_path / "notes"
+    other.write_text("words")
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        for name in ("x.jpg", "x.jpg", "v.jfif", "w.jpe", "noend", "IMG_1.dat", "._x.jpg", "x.json", "x.xmp"):
+            tar.add(jpeg, name)
+        tar.add(other, "README")
+        tar.add(other, "x.jpg")
+    inputs = list_inputs([str(tmp_path / "some.tar")])
+    names = [one.name.rpartition("some.tar/")[2] for one in inputs]
+    assert names == ["x.jpg", "x.jpg#2", "v.jfif", "w.jpe", "noend", "IMG_1.dat", "x.jpg#3"]
+    assert all(one.load(None).shape == (40, 80, 3) for one in inputs[:-1])
+    with pytest.raises(ImageError, match="text file"):
+        find_input(inputs[-1].name).load(None)
+
+
+def test_sidecars_in_a_folder_are_passed_over(jpeg: Path) -> None:
+    for ending in ("xmp", "aae", "THM", "srt"):
+        jpeg.with_suffix(f".{ending}").write_bytes(b"sidecar")
+    assert [one.name for one in list_inputs([str(jpeg.parent)])] == [str(jpeg)]
+
+
 def test_a_broken_tar_gives_what_it_has_and_one_failure(jpeg: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:

@@ -75,6 +75,7 @@ def embed(options: Embed) -> int:
     """Write a row for every photograph, in the order given; those that cannot be read have a reason and no vector."""
     from linnaea.data.images import ImageError
     from linnaea.predict.inputs import file_input, list_images
+    from linnaea.predict.outputs.rows import printable
     from linnaea.predict.session import open_model
 
     paths = list_images(options.images)
@@ -96,11 +97,12 @@ def embed(options: Embed) -> int:
         progress_bar("embedding", "images") as on_progress,
     ):
         for done, (one, vector) in enumerate(encoded, start=1):
+            name = printable(one.name)
             if isinstance(vector, ImageError):
-                failed.append(f"{one.name}: {vector}")
-                add(one.name, None, str(vector))
+                failed.append(f"{name}: {vector}")
+                add(name, None, printable(str(vector)))
             else:
-                add(one.name, vector, "")
+                add(name, vector, printable("; ".join(dict.fromkeys(one.notes))))
             on_progress(done, len(paths))
     say(f"{len(paths) - len(failed):,} of {len(paths):,} photographs encoded: {options.output or 'standard output'}")
     return report_failed(failed, len(paths))

@@ -79,8 +79,9 @@ def evaluate(options: Evaluate) -> int:
 
     if options.task == ALL:
         return _evaluate_all(options)
-    _show(evaluate(**vars(options)))
-    return DONE
+    found = evaluate(**vars(options))
+    _show(found)
+    return SOME_FAILED if found.metrics.get("n_unreadable") else DONE
 
 
 def _evaluate_all(options: Evaluate) -> int:

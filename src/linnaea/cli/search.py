@@ -47,13 +47,18 @@ class Search:
 def search(options: Search) -> int:
     """Print score and file of each match, best first."""
     from linnaea.predict.index import Index, search
+    from linnaea.predict.outputs.rows import printable
 
     if options.near_duplicates:
         pairs = sorted(Index.open(options.index).iter_pairs(options.near_duplicates), key=lambda pair: -pair[2])
-        show_table(("score", "first", "second"), [(f"{score:.3f}", a, b) for a, b, score in pairs], right={"score"})
+        show_table(
+            ("score", "first", "second"),
+            [(f"{score:.3f}", printable(a), printable(b)) for a, b, score in pairs],
+            right={"score"},
+        )
         return DONE
     hits = search(**{name: value for name, value in vars(options).items() if name != "near_duplicates"})
-    show_table(("score", "photograph"), [(f"{hit.score:.3f}", hit.name) for hit in hits], right={"score"})
+    show_table(("score", "photograph"), [(f"{hit.score:.3f}", printable(hit.name)) for hit in hits], right={"score"})
     return DONE
 
 

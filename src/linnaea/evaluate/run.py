@@ -238,8 +238,7 @@ def _score(
         question, text_types=question.text_types or (TextType.TAXON_COM,), templates=question.templates or "photo"
     )
     heads = load_class_heads(subject.given)
-    with progress_bar("encoding images", "images") as on_progress:
-        features = encode_dataset(model, dataset, subject.output, n_workers=subject.n_workers, on_progress=on_progress)
+    whole, dataset, features, unreadable = _encode(subject, whole, dataset, task)
     with progress_bar("encoding captions", "captions") as on_progress:
         scores = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
     findings, left_out = _examine(subject, dataset, features, question, scores)
@@ -248,14 +247,39 @@ def _score(
              "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
     return Evaluation(
         title=title,
-        metrics={**scores.metrics, **findings.metrics},
+        metrics={**scores.metrics, **findings.metrics, **({"n_unreadable": len(unreadable)} if unreadable else {})},
         facts=facts,
         examples=tabulate_examples(dataset, scores.answers, scores.few_shot),
-        notes=(*_notes(model, question, scores, has_heads=bool(heads)), *left_out),
+        notes=(*unreadable, *_notes(model, question, scores, has_heads=bool(heads)), *left_out),
         dataset=dataset,
         answers=scores.answers,
         findings=findings,
     )
+
+
+def _encode(
+    subject: Subject, whole: DataSet, dataset: DataSet, task: str
+) -> tuple[DataSet, DataSet, Float32[ndarray, "N E"], list[str]]:
+    """Return the data sets, the vectors, and a line for each photograph of a user's folder that cannot be read.
+
+    Such photographs are left out. In a published task they are an error, because its scores are compared.
+
+    Raises:
+        LinnaeaError: A photograph cannot be read, or none of a folder can.
+    """
+    unreadable: dict[int, str] | None = {} if task == FOLDER.name else None
+    with progress_bar("encoding images", "images") as on_progress:
+        features = encode_dataset(
+            subject.model, dataset, subject.output, n_workers=subject.n_workers, unreadable=unreadable,
+            on_progress=on_progress,
+        )  # fmt: skip
+    if not unreadable or not isinstance(dataset, TaskImages):
+        return whole, dataset, features, []
+    lines = [f"{dataset.index['key'][row]}: {reason}; left out" for row, reason in unreadable.items()]
+    if len(lines) == len(dataset):
+        raise LinnaeaError(f"{dataset.directory}: no photograph can be read (first: {lines[0]})")
+    kept = dataset.without(unreadable)
+    return kept, kept, features[[row for row in range(len(dataset)) if row not in unreadable]], lines
 
 
 def _examine(

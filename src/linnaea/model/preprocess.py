@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from linnaea.data.images import decode_here
+from linnaea.data.images import decode_noted_here
 from linnaea.errors import LinnaeaError
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -151,13 +151,14 @@ class Preprocess:
 
 def decode_pixels(
     data: bytes, preprocess: Preprocess, min_short_side: int | None, max_pixels: int
-) -> UInt8[ndarray, "3 S S"] | Float32[ndarray, "3 S S"]:
-    """Return the pixels of a file of any format, for :func:`linnaea.data.images.call_apart`.
+) -> tuple[UInt8[ndarray, "3 S S"] | Float32[ndarray, "3 S S"], list[str]]:
+    """Return the pixels of a file of any format and notes on it, for :func:`linnaea.data.images.call_apart`.
 
     Raises:
         ImageError: see :func:`linnaea.data.images.decode_here`.
     """
-    return preprocess.pixels(decode_here(data, min_short_side, max_pixels))
+    picture, notes = decode_noted_here(data, min_short_side, max_pixels)
+    return preprocess.pixels(picture), notes
 
 
 def _triple(value: Any) -> tuple[float, float, float]:

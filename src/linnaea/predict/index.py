@@ -7,7 +7,8 @@ where both files agree. A photograph that changed is added again, and its old li
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,8 @@ from linnaea.storage import check_regular, explain_os_errors, open_regular, read
 from linnaea.taxonomy.resolve import resolve
 from linnaea.taxonomy.taxon import Taxon, TextType
 
+DELETED = "deleted"
+"""The reason of a photograph that has left the index."""
 VECTORS_FILE, LINES_FILE, FACTS_FILE = "vectors.f16", "photographs.jsonl", "index.json"
 ROWS_AT_ONCE = 65_536
 """Vectors that are compared at once: 130 MB at a width of 512."""
@@ -170,7 +173,7 @@ def index(
     batch_size: int = 32,
     workers: int = 2,
 ) -> Indexed:
-    """Make photographs searchable; calling it again adds new and changed photographs.
+    """Make photographs searchable; calling it again adds new and changed photographs, and drops deleted ones.
 
     Args:
         images: Photographs, folders of them, patterns, tars, videos.
@@ -197,6 +200,7 @@ def index(
         failed = update_index(
             encoder, inputs, folder, batch_size=batch_size, n_workers=workers, on_progress=on_progress
         )
+    forget_deleted(folder, encoder.width, words, {one.name for one in inputs})
     return Indexed(index=Index.open(folder), n_inputs=len(inputs), failed=tuple(failed))
 
 
@@ -302,6 +306,41 @@ def update_index(
         wanted = {one.name for one in every}
         last = {line["name"]: line["reason"] for line in _read_lines(directory, model.width)}
     return [f"{name}: {reason}" for name, reason in last.items() if reason and name in wanted]
+
+
+def forget_deleted(directory: Path, width: int, words: Sequence[str], found: Collection[str]) -> None:
+    """Let the photographs leave an index that were below ``words`` and are not there any more.
+
+    ``found`` are the names of those that are. Photographs elsewhere stay, since their disk may be away.
+    """
+    given = [Path(word) if Path(word).exists() else Path(re.split(r"[*?\[]", word)[0] + "x").parent for word in words]
+    files = {_file_of(name) for name in found}
+    last = {line["name"]: line["reason"] for line in _read_lines(directory, width)}
+    gone = [
+        name
+        for name, reason in last.items()
+        if not reason and name not in found and _is_gone(_file_of(name), given, files)
+    ]
+    with (
+        explain_os_errors(directory),
+        (directory / VECTORS_FILE).open("ab") as vectors,
+        (directory / LINES_FILE).open("a") as written,
+    ):
+        for name in gone:
+            vectors.write(np.zeros(width, np.float16).tobytes())
+            vectors.flush()
+            written.write(json.dumps({"name": name, "stamp": [], "reason": DELETED}) + "\n")
+
+
+def _file_of(name: str) -> Path:
+    """Return the file that an input is in: a photograph, a video or a tar."""
+    archive, mark, _ = name.partition(".tar/")
+    return Path(f"{archive}.tar" if mark else name.partition("#t=")[0])
+
+
+def _is_gone(file: Path, given: Sequence[Path], files: Collection[Path]) -> bool:
+    """Tell whether a file below what was given is not there, or was read and no longer holds the picture."""
+    return file in files or (any(file.is_relative_to(place) for place in given) and not file.exists())
 
 
 def _stamp(one: Input) -> list[int]:

@@ -25,7 +25,7 @@ from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import Guess
-from linnaea.predict.inputs import bytes_input
+from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.outputs.rows import make_row, rows_of
 from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
@@ -225,10 +225,11 @@ def _add_predict(
 
         async def answer(upload: UploadFile) -> Result:
             name = upload.filename or ""
-            vector = await _encode(service, upload, name, alone=len(photographs) == 1)
+            one = bytes_input(name, b"")
+            vector = await _encode(service, upload, one, alone=len(photographs) == 1)
             if isinstance(vector, ImageError):
-                return _result(answer_of_error(bytes_input(name, b""), vector))
-            return await service.score(_answer, name, vector, among, asked)
+                return _result(answer_of_error(one, vector))
+            return await service.score(_answer, one, vector, among, asked)
 
         with service.room_for(len(photographs)):
             results = await gather(answer(photograph) for photograph in photographs)
@@ -319,8 +320,8 @@ async def gather(jobs: Iterable[Awaitable[Result]]) -> list[Result]:
             task.cancel()
 
 
-async def _encode(service: Service, upload: UploadFile, name: str, *, alone: bool) -> Any:
-    """Return the vector of a photograph, or its error.
+async def _encode(service: Service, upload: UploadFile, one: Input, *, alone: bool) -> Any:
+    """Return the vector of a photograph, or its error; the input takes the notes on the file.
 
     Raises:
         HTTPException: the request's only photograph is not a picture, or is too large.
@@ -335,16 +336,16 @@ async def _encode(service: Service, upload: UploadFile, name: str, *, alone: boo
         data = await upload.read()
         if not data:
             raise ImageError("file is empty")
-        return await service.encode(data)
+        return await service.encode(data, one.notes)
     except ImageError as error:
         if alone:
-            raise HTTPException(code, f"{name[:100]}: {error}") from error
+            raise HTTPException(code, f"{one.name[:100]}: {error}") from error
         return error
 
 
-def _answer(name: str, vector: Any, predictor: Predictor, asked: Asked) -> Result:
+def _answer(one: Input, vector: Any, predictor: Predictor, asked: Asked) -> Result:
     """Return the answer for a photograph's vector, at the requested rank and as deep as the confidence allows."""
-    (judged,) = predictor.judge([bytes_input(name, b"")], [vector])
+    (judged,) = predictor.judge([one], [vector])
     (wanted,), (path,) = predictor.choose(judged, asked), predictor.paths(judged)
     deepest = wanted
     if asked.rank is not None:
@@ -359,7 +360,7 @@ def _result(
     return Result(
         file_name=wanted.input.name,
         status=deepest.status,
-        reason=deepest.reason,
+        reason="; ".join(filter(None, (deepest.reason, deepest.note))),
         answer=_score(deepest.guesses[0]) if deepest.guesses else None,
         path=[_score(guess) for guess in path],
         alternatives=[_score(guess) for guess in wanted.guesses],

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linnaea.data.images import call_apart, decode_here
+from linnaea.data.images import call_apart, decode_noted_here
 from linnaea.data.isolated import CallLimits
 from linnaea.model.encode import encode_pixels
 from linnaea.model.preprocess import decode_pixels
@@ -107,8 +108,8 @@ class Service:
         """Run a function of a vector in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._scorers, function, *arguments)
 
-    async def encode(self, data: bytes) -> NDArray[np.float32]:
-        """Return the unit vector of one photograph.
+    async def encode(self, data: bytes, notes: list[str] | None = None) -> NDArray[np.float32]:
+        """Return the unit vector of one photograph; what is unusual about the file is added to ``notes``.
 
         Raises:
             ImageError: it is not a picture, or is too large.
@@ -119,7 +120,10 @@ class Service:
         until = time.monotonic() + self.limits.seconds
         try:
             async with asyncio.timeout(self.limits.seconds):
-                pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, data, until)
+                decode = partial(self._decode, data, until)
+                pixels, found = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+                if notes is not None:
+                    notes += found
                 self._jobs.put_nowait(_Job(pixels, result))
                 return await asyncio.wrap_future(result)
         except queue.Full:
@@ -128,7 +132,7 @@ class Service:
             result.cancel()
             raise TooSlowError from None
 
-    def _decode(self, data: bytes, until: float) -> NDArray[Any]:
+    def _decode(self, data: bytes, until: float) -> tuple[NDArray[Any], list[str]]:
         """Decode in a process that is killed at the time ``until``, since a thread cannot be."""
         if (left := until - time.monotonic()) <= 0:
             raise TimeoutError
@@ -137,10 +141,11 @@ class Service:
         limits = CallLimits(n_bytes=self.limits.decoding_bytes, seconds=left, wall_s=left)
         result: NDArray[Any]
         if preprocess.resize_mode == "longest":  # this mode needs PyTorch, which a decoding process does not load
-            result = preprocess.pixels(call_apart(decode_here, data, enough, pixels, limits=limits))
+            picture, notes = call_apart(decode_noted_here, data, enough, pixels, limits=limits)
+            result = preprocess.pixels(picture)
         else:
-            result = call_apart(decode_pixels, data, preprocess, enough, pixels, limits=limits)
-        return result
+            result, notes = call_apart(decode_pixels, data, preprocess, enough, pixels, limits=limits)
+        return result, notes
 
     def _work(self) -> None:
         """Encode batches of 1, 2, 4 ... photographs, since PyTorch keeps memory for every batch size it has seen."""

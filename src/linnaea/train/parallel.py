@@ -65,17 +65,17 @@ class Peers:
         return value if self.size == 1 else self.gather(value[None]).sum(dim=0)
 
     def gather_array(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows of all processes of an integer array, the same number from each; does not wait for a GPU."""
+        """Return the rows of all processes of an integer array, the same number from each."""
         if self.size == 1:
             return values
-        together: NDArray[np.int64] = self.gather(torch.from_numpy(values)).numpy()
+        together: NDArray[np.int64] = self.gather(torch.from_numpy(values).to(self.device)).cpu().numpy()
         return together
 
     def total(self, *values: float | int | bool) -> list[float]:
-        """Return the sums over processes, in one message between CPUs; does not wait for a GPU."""
+        """Return the sums over processes, in one message."""
         if self.size == 1:
             return [float(value) for value in values]
-        numbers = torch.tensor(values, dtype=torch.float64)
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(numbers)
         return [float(number) for number in numbers]
 
@@ -271,12 +271,10 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
 
     Unlike ``torch.nn.utils.clip_grad_norm_``, this accepts sharded and unsharded gradients together.
     """
-    given = [parameter for parameter in parameters if parameter.grad is not None]
+    given = list(parameters)
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
-        plain: Tensor = torch.nn.utils.get_total_norm(gradients)
-        if largest < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(given, largest, plain)
+        plain: Tensor = torch.nn.utils.clip_grad_norm_(given, largest)
         return plain
     norm: Tensor = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
     if largest < math.inf:

@@ -1,9 +1,9 @@
 """Open a task's photographs in place as a data set with raw and resolved labels."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,13 @@ class TaskImages(DataSet):
                 return stream.read()
         except OSError as error:
             raise LinnaeaError(f"{path}: {error.strerror}") from error
+
+    def without(self, rows: Collection[int]) -> "TaskImages":
+        """Return the images without some rows of the index; classes stay, also those without an image."""
+        kept = pl.Series([row not in rows for row in range(len(self))], dtype=pl.Boolean)
+        return replace(
+            self, index=self.index.filter(kept), extra=self.extra.filter(kept) if self.extra.width else self.extra
+        )
 
     def iter_facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield nothing, because the original files have no facts besides their label."""
