@@ -92,7 +92,7 @@ def ours(
     part = PartTable(**vars(table), trims=trims, shares=shares)
     batches = Loader(dataset, Feed(batch_size=batch), model.preprocess.image_size, 0).iter_batches(0, 10**9)
     optimizer = make_optimizer(model.clip, descent)
-    if compiled and (why_not := compile_towers(model.clip, model.device)):
+    if compiled and (why_not := compile_towers(model)):
         print(why_not)
 
     def step() -> None:

@@ -27,6 +27,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable, make_token_table
+from linnaea.model.training_form import take_training_form
 from linnaea.train import losses
 from linnaea.train.batches import Batch, Loader
 from linnaea.train.checkpoints import list_checkpoints
@@ -94,7 +95,7 @@ def blocks_of(numbers: int) -> Any:
 
 def measure(
     data: Path, peers: Peers, dtype: torch.dtype, switches: tuple[bool, ...] = (False, True, True), how: Any = "ddp",
-    objective: Any = "info_nce", mixes: bool = False,
+    objective: Any = "info_nce", mixes: bool = False, form: bool = False,
 ) -> tuple[float, dict[str, Tensor]]:  # fmt: skip
     """Loss and gradients of the first global batch, our way."""
     model, batch, table = start(data, dtype, peers)
@@ -104,6 +105,8 @@ def measure(
     batch = mix_batch(batch, 1.0, 0) if mixes else batch
     model = prepare(model, table, descent, with_replay=False, seed=0)
     model.clip.to(dtype)
+    if form:
+        take_training_form(model.clip, model.preprocess, compiled=False)
     loss_of = spread(model.clip, lambda b: compute_loss(model, b, plain, descent, peers), peers, how)
     with blocks_of(20 if chunked else 10**9):
         loss = loss_of(batch)
@@ -161,6 +164,8 @@ def work(rank: int, ports: list[int], data: Path, folder: Path) -> None:
         with join("cpu") as peers:
             found[2] = find_parity(data, peers)
             found["fsdp"] = measure(data, peers, torch.float64, how="fsdp")
+            for how in ("ddp", "fsdp"):
+                found["form", how] = measure(data, peers, torch.float64, how=how, form=True)
             run_training(make_run(data, folder / "whole-2"), peers=peers)
             run_training(make_run(data, folder / "fsdp", spread="fsdp"), peers=peers)
             run_training(make_run(data, folder / "batch-norm", WITH_BATCH_NORM), peers=peers)
@@ -299,6 +304,12 @@ def test_mixed_pictures_have_the_same_loss_whatever_the_number_of_processes(foun
 def test_a_sharded_model_has_the_same_gradient(found: Found, dataset_dir: Path) -> None:
     exact = measure_open_clip(dataset_dir, torch.float64)
     assert_near(found.facts[0]["fsdp"], exact, loss=1e-10, gradient=1e-10, absolute=True)
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_towers_in_the_training_form_have_the_same_gradient(how: str, found: Found, dataset_dir: Path) -> None:
+    exact = measure_open_clip(dataset_dir, torch.float64)
+    assert_near(found.facts[0]["form", how], exact, loss=1e-10, gradient=1e-10, absolute=True)
 
 
 @pytest.mark.parametrize("run", ["whole-2", "fsdp", "from-2", "from-1"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.train import tuning as adapt
 from linnaea.train.claim import TrainingRun, open_part
@@ -28,8 +29,13 @@ def make_run(data: Path, output: Path, recipe: Recipe = TINY) -> TrainingRun:
 
 
 @pytest.fixture
-def clip(dataset_dir: Path) -> Any:
-    return make_start(TINY.tower, open_part(make_run(dataset_dir, Path("unused"))), seed=0, device="cpu").clip.train()
+def model(dataset_dir: Path) -> TaxonModel:
+    return make_start(TINY.tower, open_part(make_run(dataset_dir, Path("unused"))), seed=0, device="cpu")
+
+
+@pytest.fixture
+def clip(model: TaxonModel) -> Any:
+    return model.clip.train()
 
 
 def test_a_frozen_tower_stays_and_the_other_learns(dataset_dir: Path, tmp_path: Path, clip: Any) -> None:
@@ -108,8 +114,9 @@ def test_without_a_compiler_training_goes_on_and_says_so_once(
 
 
 @pytest.mark.long
-def test_compiled_towers_say_the_same(clip: Any) -> None:
+def test_compiled_towers_say_the_same(model: TaxonModel) -> None:
+    clip: Any = model.clip
     pixels = torch.randn(4, 3, 32, 32)
     plain = clip.encode_image(pixels)
-    assert not compile_towers(clip, torch.device("cpu"))
+    assert not compile_towers(model)
     assert torch.allclose(clip.encode_image(pixels), plain, atol=1e-5)

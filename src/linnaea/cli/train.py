@@ -51,6 +51,10 @@ class Train:
             raise ValueError("--throughput is not used: it needs --dry-run")
 
 
+_FLAGS = {"--compile": "--compile=True", "--no-compile": "--compile=False"}
+"""A flag with a third state, which is its default; tyro has only options for that."""
+
+
 def parse(program: str, words: list[str]) -> Train:
     """Return the parsed options; the first word names the recipe, whose values are the defaults."""
     listing = "\n".join(f"  {name:<25}{NOTES[name]}" for name in RECIPES)
@@ -59,6 +63,7 @@ def parse(program: str, words: list[str]) -> Train:
               f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip
         raise SystemExit(0 if words else 2)
     name, *rest = words
+    rest = [_FLAGS.get(word, word) for word in rest]
     asked = tuple(word[2:].partition("=")[0].replace("-", "_") for word in rest if word.startswith("--"))
     default = Train(data=tyro.MISSING, output=tyro.MISSING, recipe=find_recipe(name), recipe_name=name, asked=asked)
     return parse_words(Train, f"{program} {name}", rest, default)

@@ -6,7 +6,7 @@ the same batches as an uninterrupted one, for any number of workers.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -177,6 +177,8 @@ class Loader:
     n_workers: int = 2
     rank: int = 0
     world_size: int = 1
+    allocate: Callable[[int, int], UInt8[ndarray, "B 3 S S"]] = empty_pixels
+    """Returns memory for the pixels of a batch: number of pictures, side."""
 
     def __post_init__(self) -> None:
         if self.feed.batch_size % self.world_size:
@@ -253,7 +255,7 @@ class Loader:
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> "_Pending":
         rows = self.rows_at(step)
         first = step * self.feed.batch_size + self.rank * len(rows)
-        pixels = empty_pixels(len(rows), self.image_size)
+        pixels = self.allocate(len(rows), self.image_size)
         return _Pending(step, pixels, self._submit_rows(pool, rows, first, pixels))
 
     def _submit_rows(

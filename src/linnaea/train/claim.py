@@ -20,9 +20,11 @@ from linnaea.train.logs import LOG_FILE, TENSORBOARD_FOLDER
 from linnaea.train.parallel import Peers, Spread
 from linnaea.train.recipe import Recipe
 
-RECIPE_FILE = "recipe.json"
-_LEFT_BEHIND = (RECIPE_FILE, BPE_FILE, LOG_FILE, VIEWS_FOLDER, TENSORBOARD_FOLDER, "checkpoints")
+RECIPE_FILE, COMPILED_FOLDER = "recipe.json", "compiled"
+_LEFT_BEHIND = (RECIPE_FILE, BPE_FILE, LOG_FILE, VIEWS_FOLDER, TENSORBOARD_FOLDER, COMPILED_FOLDER, "checkpoints")
 """Files and folders that a run writes before its first checkpoint is complete."""
+_FREE = "descent.compile:"
+"""The setting that a resumed run may change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ def _clear(run_dir: Path) -> None:
 
 
 def check_same_recipe(run: TrainingRun) -> None:
-    """Check that the run in the folder was started with the same settings.
+    """Check that the run in the folder was started with the same settings, except for whether towers are compiled.
 
     Raises:
         LinnaeaError: The settings differ (the message names them), or there is no run.
@@ -135,7 +137,8 @@ def check_same_recipe(run: TrainingRun) -> None:
             " put the old one back, or start a new run with another --output"
         )
     before = {**before, DATA_KEY: was}
-    changed = sorted(_iter_differences(_complete(before, plain), now))
+    differences = _iter_differences(_complete(before, plain), now)
+    changed = sorted(line for line in differences if not line.startswith(_FREE))
     if changed:
         raise LinnaeaError(
             f"{run.run_dir}: was started with other settings ({'; '.join(changed)}); choose another --output"

@@ -10,7 +10,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,7 @@ def fit(
 
     Raises:
         LinnaeaError: The loss is not finite (the message names the step and samples), a checkpoint cannot be written,
-            or another process has ended.
+            or another process has ended. On a GPU this is noticed a step later, but before a checkpoint is written.
     """
     peers, folder = runtime.peers, run_dir / "checkpoints"
     learner = Learner(model, table, descent, relatives, runtime)
@@ -90,24 +91,79 @@ def fit(
         Checkpoints(folder, peers) as checkpoints,
         watch_signals() as stopped,
     ):
+
+        def report(lines: Iterable[dict[str, Any]]) -> int:
+            n_lost = 0
+            for line in lines:
+                n_lost += len(line["unreadable"])
+                if due(line["step"], descent.evaluate_every, n_steps):
+                    line |= {f"evaluate/{name}": score for name, score in learner.evaluate(evaluate).items()}
+                if due(line["step"], descent.log_every, n_steps) or line["unreadable"]:
+                    log.write(line)
+                on_step(line["step"], n_steps, line)
+            return n_lost
+
         batches = iter(loader.iter_batches(step, n_steps))
         while step < n_steps and not any(peers.total(stopped.is_set(), checkpoints.failed)):
-            line = learner.take_step(batches, step, n_steps)
+            learner.take_step(batches, step, n_steps)
             step += 1
-            n_unreadable += len(line["unreadable"])
-            if due(step, descent.evaluate_every, n_steps):
-                line |= {f"evaluate/{name}": score for name, score in learner.evaluate(evaluate).items()}
-            if due(step, descent.log_every, n_steps) or line["unreadable"]:
-                log.write(line)
-            on_step(step, n_steps, line)
-            if due(step, descent.checkpoint_every, n_steps):
+            saves = due(step, descent.checkpoint_every, n_steps)
+            n_unreadable += report(learner.read(all_steps=saves or due(step, descent.evaluate_every, n_steps)))
+            if saves:
                 checkpoints.save(step, learner.state())
                 saved = step
+        n_unreadable += report(learner.read(all_steps=True))
         if saved != step and not checkpoints.failed:
             checkpoints.save(step, learner.state())
         checkpoints.finish()
     finished = step >= n_steps
     return FitResult(step=step, finished=finished, n_unreadable=n_unreadable, clip=learner.release(finished))
+
+
+def reads_late(device: torch.device) -> bool:
+    """Return whether the numbers of a step are read during the next one, because the device computes by itself."""
+    return device.type == "cuda"
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The loss, gradient norm and logit scale of a step, on their way from the device."""
+
+    values: Tensor | tuple[Tensor, ...]
+    ready: Any = None
+
+    @classmethod
+    def queue(cls, *values: Tensor, late: bool) -> "_Numbers":
+        """Queue a copy to the host; where nothing is read late, keep the tensors."""
+        detached = tuple(value.detach().reshape(()) for value in values)
+        if not late:
+            return cls(detached)
+        together = torch.stack([value.double() for value in detached])
+        copied, ready = together.to("cpu", non_blocking=True), None
+        if together.is_cuda:
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            ready.record()
+        return cls(copied, ready)
+
+    def read(self) -> tuple[float, ...]:
+        """Wait for the numbers and return them."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        return tuple(float(value) for value in self.values)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A step that has been taken, and what its line of the log needs."""
+
+    batch: Batch
+    """The batch without its pictures."""
+    lr: float
+    numbers: _Numbers
+    began: float
+    waited: float
+    """Seconds spent waiting for the batch."""
+    ended: float
 
 
 class Learner:
@@ -129,12 +185,16 @@ class Learner:
 
         self.loss_of = spread(self.clip, one_loss, self.peers, runtime.spread)
         self.optimizer, self.average = make_optimizer(self.clip, descent), Average(self.clip, descent.average)
+        self.reads_late = reads_late(model.device)
+        self.taken: deque[_Taken] = deque()
+        """The steps whose numbers have not been read."""
+        self.read_at = 0.0
 
-    def take_step(self, batches: Iterator[Batch], step: int, n_steps: int) -> dict[str, Any]:
-        """Train on the next batch; return the step's line of the log.
+    def take_step(self, batches: Iterator[Batch], step: int, n_steps: int) -> None:
+        """Train on the next batch; :meth:`read` returns the step's line of the log.
 
         Raises:
-            LinnaeaError: The loss or gradient of any process is not finite; the weights are unchanged.
+            LinnaeaError: On a CPU, the loss or gradient of any process is not finite; the weights are unchanged.
         """
         began = time.perf_counter()
         batch = next(batches)
@@ -142,37 +202,64 @@ class Learner:
         lr = set_learning_rate(self.optimizer, step, n_steps, self.descent)
         seed_step(self.seed, step, self.peers)
         loss = self.loss_of(mix_batch(batch, self.descent.cutmix, self.seed))
-        value, norm, n_bad = self._learn(loss, batch)
+        norm = self._learn(loss, batch)
         self.average.update(self.clip, step + 1)
-        seconds = time.perf_counter() - began
-        return {
-            "step": step + 1,
-            "loss": value,
-            "lr": lr,
-            "logit_scale": self.model.logit_scale,
-            "gradient_norm": norm,
-            "samples_per_s": round(len(batch.keys) * self.peers.size / seconds, 1),
-            "mfu": self.meter.utilisation(seconds),
-            "data_wait": round(waited / seconds, 4),
-            "unreadable": self.peers.collect_lines(batch.unreadable) if n_bad else [],
-        }
+        numbers = _Numbers.queue(loss, norm, self.clip.logit_scale.exp(), late=self.reads_late)  # type: ignore[operator]
+        no_memory = np.broadcast_to(np.uint8(0), batch.pixels.shape)
+        facts = dataclasses.replace(batch, pixels=no_memory, vectors=None, replayed=None)
+        self.taken.append(_Taken(facts, lr, numbers, began, waited, time.perf_counter()))
 
-    def _learn(self, loss: Tensor, batch: Batch) -> tuple[float, float, int]:
-        """Update the weights; return the loss, the gradient norm and the unreadable samples of all processes."""
-        value = float(loss.detach())
-        bad, n_bad = self.peers.total(not math.isfinite(value), len(batch.unreadable))
-        if bad:
-            raise self.peers.stop(name_bad_batch(batch, self.peers))
+    def _learn(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Update the weights; return the gradient norm."""
+        if not self.reads_late:
+            self._check(float(loss.detach()), batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(clip_gradients(self.clip.parameters(), self.descent.clip_norm or math.inf))
-        if self.peers.total(not math.isfinite(norm))[0]:
-            raise self.peers.stop(name_bad_batch(batch, self.peers, "gradient"))
+        norm = clip_gradients(self.clip.parameters(), self.descent.clip_norm or math.inf)
+        if not self.reads_late:
+            self._check(float(norm), batch, "gradient")
         self.optimizer.step()
         with torch.no_grad():
             self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
         self.peers.average_statistics(self.clip)
-        return value, norm, int(n_bad)
+        return norm
+
+    def _check(self, value: float, batch: Batch, what: str = "loss") -> None:
+        if self.peers.total(not math.isfinite(value))[0]:
+            raise self.peers.stop(name_bad_batch(batch, self.peers, what))
+
+    def read(self, *, all_steps: bool) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the log of the steps taken since the last call.
+
+        A GPU still computes the last step when it has been taken, and reading its numbers would make the processor
+        wait. Without ``all_steps`` that step is therefore left for the next call.
+
+        Raises:
+            LinnaeaError: On a GPU, the loss or gradient of a step is not finite.
+        """
+        n_left = int(self.reads_late and not all_steps)
+        while len(self.taken) > n_left:
+            yield self._make_line(self.taken.popleft())
+
+    def _make_line(self, taken: "_Taken") -> dict[str, Any]:
+        loss, norm, scale = taken.numbers.read()
+        if self.reads_late:
+            self._check(loss, taken.batch)
+            self._check(norm, taken.batch, "gradient")
+        now = time.perf_counter() if self.reads_late else taken.ended
+        seconds, self.read_at = now - max(taken.began, self.read_at), now
+        unreadable = taken.batch.unreadable
+        return {
+            "step": taken.batch.step + 1,
+            "loss": loss,
+            "lr": taken.lr,
+            "logit_scale": scale,
+            "gradient_norm": norm,
+            "samples_per_s": round(len(taken.batch.keys) * self.peers.size / seconds, 1),
+            "mfu": self.meter.utilisation(seconds),
+            "data_wait": round(taken.waited / seconds, 4),
+            "unreadable": self.peers.collect_lines(unreadable) if self.peers.total(len(unreadable))[0] else [],
+        }
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on, besides its number.

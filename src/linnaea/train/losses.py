@@ -11,6 +11,7 @@ columns, and all processes compute the rest. They exchange one number per row an
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,15 +21,43 @@ from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
 from linnaea.model.text import take_rows
+from linnaea.model.transfer import move
 from linnaea.train.parallel import ALONE, Peers
 
 LOGITS_AT_ONCE = 4_000_000
-"""Most logits that :func:`choose_rows_at_once` allows at a time: 16 MB in float32."""
+"""Most logits at a time on a CPU: 16 MB in float32, which fit its caches."""
+_FEWEST_ON_GPU, _MOST_ON_GPU = 16_000_000, 64_000_000
+"""Most logits at a time on a GPU (64 and 256 MB), for small and large matrices: small blocks do not fill it."""
+_BLOCKS_ON_GPU = 16
+_SHARE_OF_FREE = 16
+"""A block takes at most this part of the GPU's free memory; a blockwise loss holds two blocks."""
+_CPU = torch.device("cpu")
 
 
-def choose_rows_at_once(n_rows: int, n_columns: int) -> int:
-    """Return the rows of a block of at most :data:`LOGITS_AT_ONCE` logits, or 0 (no blocks) if all logits fit."""
-    return 0 if n_rows * n_columns <= LOGITS_AT_ONCE else max(1, LOGITS_AT_ONCE // n_columns)
+def choose_rows_at_once(n_rows: int, n_columns: int, device: torch.device = _CPU) -> int:
+    """Return the rows of a block of logits, or 0 (no blocks) if all logits are few enough to be held at once.
+
+    On a CPU a block has at most :data:`LOGITS_AT_ONCE` logits. On a GPU it has a sixteenth of the matrix, within the
+    bounds above and what the free memory allows.
+    """
+    at_once = LOGITS_AT_ONCE
+    if device.type == "cuda":
+        most = max(_FEWEST_ON_GPU, min(_MOST_ON_GPU, n_rows * n_columns // _BLOCKS_ON_GPU))
+        at_once = max(LOGITS_AT_ONCE, min(most, _free_bytes(device) // (4 * _SHARE_OF_FREE)))
+    return 0 if n_rows * n_columns <= at_once else max(1, at_once // n_columns)
+
+
+@cache
+def _free_bytes(device: torch.device) -> int:
+    """Return the GPU's free memory when it is asked for first, so that the blocks stay the same from step to step."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def count_captions(caption_of_B: Int[Tensor, " B"], n_captions: int, dtype: torch.dtype) -> Float[Tensor, " U"]:
+    """Return how many samples have each caption. Unlike ``torch.bincount``, this does not wait for a GPU."""
+    ones_B = torch.ones(len(caption_of_B), dtype=dtype, device=caption_of_B.device)
+    return torch.zeros(n_captions, dtype=dtype, device=caption_of_B.device).index_add_(0, caption_of_B, ones_B)
 
 
 def info_nce(
@@ -63,7 +92,7 @@ def multi_positive(
     """Return InfoNCE in which samples of one group are positives of each other (UniCL, arXiv 2204.03610).
 
     The target of an image is uniform over the samples of its group (a taxon at any rank), and likewise for a caption.
-    If all groups are different, the loss equals :func:`info_nce`.
+    If all groups are different, the loss equals :func:`info_nce`. ``group_B`` may be in the host's memory.
     """
     over_captions_B, over_images_U = log_sum_exp(image_BE, caption_UE, caption_of_B, logit_scale, rows_at_once, peers)
     positive = logit_scale * _mean_cosine_in_groups(image_BE, caption_UE, caption_of_B, group_B)
@@ -108,8 +137,9 @@ def _mean_cosine_in_groups(
 
     Within a group this is the product of the two mean vectors, so no [B, B] matrix of targets is needed.
     """
-    groups, member_B = torch.unique(group_B, return_inverse=True)
-    size_G = torch.bincount(member_B, minlength=len(groups)).to(image_BE.dtype)
+    groups, member_B = torch.unique(group_B, return_inverse=True)  # a GPU would have to be waited for
+    member_B = move(member_B, image_BE.device)
+    size_G = count_captions(member_B, len(groups), image_BE.dtype)
     empty_GE = image_BE.new_zeros(len(groups), image_BE.shape[1])
     images_GE = empty_GE.index_add(0, member_B, image_BE)
     captions_GE = empty_GE.index_add(0, member_B, take_rows(caption_UE, caption_of_B))
@@ -142,7 +172,7 @@ def sigmoid(
     Each pair with a distinct caption costs ``softplus(logit)`` times the caption's count. The positive pair costs
     ``softplus(-logit)`` instead, which is smaller by the logit.
     """
-    count_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype)
+    count_U = count_captions(caption_of_B, len(caption_UE), image_BE.dtype)
 
     def cost(rows_RE: Tensor, columns_UE: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         return (softplus(scale * rows_RE @ columns_UE.T + bias) @ count_U).sum()
@@ -178,7 +208,7 @@ def log_sum_exp(
         rows = peers.own(image_BE)
         over_captions, over_images_U = log_sum_exp(rows, caption_UE, caption_of_B, logit_scale, rows_at_once)
         return peers.gather(over_captions), peers.gather(over_images_U[None]).logsumexp(dim=0)
-    weight_U = torch.bincount(caption_of_B, minlength=len(caption_UE)).to(image_BE.dtype).log()
+    weight_U = count_captions(caption_of_B, len(caption_UE), image_BE.dtype).log()
     if rows_at_once and rows_at_once < len(image_BE):
         both: tuple[Tensor, Tensor] = _BlockwiseLogSumExp.apply(
             image_BE, caption_UE, weight_U, logit_scale, rows_at_once

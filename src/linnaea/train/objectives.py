@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from linnaea.model.fast import FastDepthwise, has_depthwise
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_by_length, take_rows
+from linnaea.model.training_form import caption_form, takes_bytes
+from linnaea.model.transfer import move, move_pixels
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.batches import Batch, Labels, Replayed
 from linnaea.train.heads import class_heads, encode_replayed, teachers
@@ -31,6 +34,13 @@ from linnaea.train.parallel import ALONE, Peers
 from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
 from linnaea.train.tuning import BATCH_NORMS
+
+_FASTEST_FIRST = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 def compute_loss(
@@ -56,9 +66,9 @@ def compute_loss(
     With ``relatives``, names of species without photographs add their distance to their target vectors.
     """
     if batch.vectors is not None:
-        image_BE = torch.from_numpy(batch.vectors).to(model.device)
+        image_BE = move(torch.from_numpy(batch.vectors), model.device)
     else:
-        pixels_BCHW = torch.from_numpy(batch.pixels)
+        pixels_BCHW = move_pixels(batch.pixels, model.device)
         image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
     labels = _gather_labels(batch, peers)
     loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
@@ -66,9 +76,9 @@ def compute_loss(
         loss = loss + _replay_loss(model, batch.replayed, descent, peers)
     if relatives is not None:
         tokens, unit_RE = relatives.draw(batch.step)
-        caption_RE = _encode_captions(model, torch.from_numpy(tokens.padded()).to(model.device), descent, peers)
+        caption_RE = _encode_captions(model, torch.from_numpy(tokens.padded()), descent, peers)
         own_R = torch.arange(len(unit_RE), device=model.device)
-        loss = loss + descent.teach * _teaching(caption_RE, unit_RE.to(model.device), own_R)
+        loss = loss + descent.teach * _teaching(caption_RE, move(unit_RE, model.device), own_R)
     return loss
 
 
@@ -109,17 +119,16 @@ def _contrastive(
     descent: Descent,
     peers: Peers = ALONE,
 ) -> Float[Tensor, ""]:
-    tokens_UT, caption_of_B = (part.to(model.device) for part in table.batch(labels.taxon_ids, labels.text_types))
-    caption_UE = _encode_captions(model, tokens_UT, descent, peers)
+    tokens_UT, place_B = table.batch(labels.taxon_ids, labels.text_types)
+    caption_UE, caption_of_B = _encode_captions(model, tokens_UT, descent, peers), move(place_B, model.device)
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    rows = choose_rows_at_once(len(image_BE) // peers.size, len(caption_UE))
+    rows = choose_rows_at_once(len(image_BE) // peers.size, len(caption_UE), model.device)
     match descent.objective:
         case "multi_positive":
-            taxon_B = torch.from_numpy(labels.taxon_ids).to(model.device)
+            taxon_B = torch.from_numpy(labels.taxon_ids)
             return multi_positive(image_BE, caption_UE, caption_of_B, taxon_B, scale, rows_at_once=rows, peers=peers)
         case "rank_positive":
-            lineage_BR = _lineages(model, labels.taxon_ids, table)
-            weights = descent.rank_weights
+            lineage_BR, weights = _lineages(labels.taxon_ids, table), descent.rank_weights
             return rank_positive(
                 image_BE, caption_UE, caption_of_B, lineage_BR, weights, scale, rows_at_once=rows, peers=peers
             )
@@ -154,24 +163,25 @@ def _level_restricted(
     members = [np.flatnonzero((lineages[:, rank] >= 0) | (rank == Rank.SPECIES)) for rank, _ in levels]
     wanted = np.concatenate([captions[rows, rank] for (rank, _), rows in zip(levels, members, strict=True)])
     tokens_UT, place = table.distinct(wanted)
-    caption_UE = _encode_captions(model, tokens_UT.to(model.device), descent, peers)
+    caption_UE = _encode_captions(model, tokens_UT, descent, peers)
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    places = torch.split(place.to(model.device), [len(rows) for rows in members])
+    places = torch.split(place, [len(rows) for rows in members])
     loss, taught = image_BE.new_zeros(()), teachers(model)
     for (rank, weight), rows, place_B in zip(levels, members, places, strict=True):
         if len(rows) == 0:
             continue
-        own_U, caption_of_B = torch.unique(place_B, return_inverse=True)
+        own_U, caption_of_B = (move(part, model.device) for part in torch.unique(place_B, return_inverse=True))
         group = labels.taxon_ids if rank == Rank.SPECIES else lineages[:, rank]
-        images = take_rows(image_BE, torch.from_numpy(rows).to(model.device))
-        group_B = torch.from_numpy(group[rows].astype(np.int64)).to(model.device)
-        at_once = choose_rows_at_once(len(images) // peers.size, len(own_U))
+        images = take_rows(image_BE, move(torch.from_numpy(rows), model.device))
+        group_B = torch.from_numpy(group[rows].astype(np.int64))
+        at_once = choose_rows_at_once(len(images) // peers.size, len(own_U), model.device)
         part = multi_positive(
             images, take_rows(caption_UE, own_U), caption_of_B, group_B, scale, rows_at_once=at_once, peers=peers
         )
         if descent.teach and Rank(rank) in taught:
-            classes = torch.from_numpy(lineages[rows, rank].astype(np.int64)).to(model.device)
-            part = part + descent.teach * _teaching(take_rows(caption_UE, place_B), taught[Rank(rank)], classes)
+            classes = move(torch.from_numpy(lineages[rows, rank].astype(np.int64)), model.device)
+            own_BE = take_rows(caption_UE, move(place_B, model.device))
+            part = part + descent.teach * _teaching(own_BE, taught[Rank(rank)], classes)
         loss = loss + weight / sum(descent.rank_weights) * part
     return loss
 
@@ -198,9 +208,9 @@ def _class_losses(
     (arXiv 2311.18803). The paper's repository has no code for either.
     """
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    targets = [(labels.own_share, _lineages(model, labels.taxon_ids, table))]
+    targets = [(labels.own_share, move(_lineages(labels.taxon_ids, table), model.device))]
     if labels.partner_ids is not None:
-        targets.append((1 - labels.own_share, _lineages(model, labels.partner_ids, table)))
+        targets.append((1 - labels.own_share, move(_lineages(labels.partner_ids, table), model.device)))
     losses = []
     for rank, head in class_heads(model).items():
         logits_BK = scale * head(image_BE)
@@ -212,23 +222,25 @@ def _class_losses(
 
 
 def _replay_loss(model: TaxonModel, replayed: Replayed, descent: Descent, peers: Peers) -> Float[Tensor, ""]:
-    pixels_BCHW = torch.from_numpy(replayed.pixels)
     own_BE = _encode_in_parts(
-        model, lambda pixels: encode_replayed(model, normalise_pixels(model, pixels)), pixels_BCHW, descent
+        model,
+        lambda pixels: encode_replayed(model, _as_input(model, pixels)),
+        move_pixels(replayed.pixels, model.device),
+        descent,
     )
     image_BE = peers.gather(own_BE)
     tokens, place = np.unique(peers.gather_array(replayed.tokens), axis=0, return_inverse=True)
     n_tokens = int(np.flatnonzero(tokens.any(axis=0)).max()) + 1
-    tokens_UT = torch.from_numpy(tokens[:, :n_tokens]).to(model.device)
-    caption_of_B = torch.from_numpy(place.reshape(-1)).to(model.device)
+    tokens_UT = torch.from_numpy(tokens[:, :n_tokens])
+    caption_of_B = move(torch.from_numpy(place.reshape(-1)), model.device)
     scale: Tensor = model.clip.logit_scale.exp()  # type: ignore[operator]
-    rows = choose_rows_at_once(len(image_BE) // peers.size, len(tokens_UT))
+    rows = choose_rows_at_once(len(image_BE) // peers.size, len(tokens_UT), model.device)
     caption_UE = _encode_captions(model, tokens_UT, descent, peers)
     return info_nce(image_BE, caption_UE, caption_of_B, scale, rows_at_once=rows, peers=peers)
 
 
-def _lineages(model: TaxonModel, taxon_ids: Int64[ndarray, " B"], table: TokenTable) -> Int[Tensor, "B R"]:
-    return torch.from_numpy(table.lineage_of[taxon_ids].astype(np.int64)).to(model.device)
+def _lineages(taxon_ids: Int64[ndarray, " B"], table: TokenTable) -> Int[Tensor, "B R"]:
+    return torch.from_numpy(table.lineage_of[taxon_ids].astype(np.int64))
 
 
 def _encode_captions(
@@ -236,14 +248,27 @@ def _encode_captions(
 ) -> Float[Tensor, "U E"]:
     """Encode all captions; each process encodes an equal part (the last one is padded with copies)."""
     share = math.ceil(len(tokens_UT) / peers.size)
-    rows = torch.arange(peers.rank * share, (peers.rank + 1) * share, device=tokens_UT.device)
+    rows = torch.arange(peers.rank * share, (peers.rank + 1) * share)
     own = tokens_UT[rows.clamp(max=len(tokens_UT) - 1)]
-    encoded = _encode_in_parts(model, lambda tokens: encode_by_length(model.clip, tokens), own, descent)
-    return peers.gather(encoded)[: len(tokens_UT)]
+    form = caption_form(model.clip)
+
+    def encode(tokens: Tensor) -> Tensor:
+        if form is not None:
+            return form.encode(model.clip, tokens)
+        return encode_by_length(model.clip, move(tokens, model.device))
+
+    return peers.gather(_encode_in_parts(model, encode, own, descent))[: len(tokens_UT)]
+
+
+def _as_input(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
+    """Return pixels as the image tower takes them: as bytes if it normalises them itself."""
+    return pixels_BCHW if takes_bytes(model.clip) else normalise_pixels(model, pixels_BCHW)
 
 
 def _encode_images(model: TaxonModel, pixels_BCHW: Tensor) -> Tensor:
-    images_BCHW = normalise_pixels(model, pixels_BCHW).contiguous(memory_format=torch.channels_last)
+    images_BCHW = _as_input(model, pixels_BCHW)
+    if not takes_bytes(model.clip):
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
     with FastDepthwise() if has_depthwise(model.clip) else nullcontext():
         features: Tensor = model.clip.encode_image(images_BCHW)  # type: ignore[operator]
     return features
@@ -273,11 +298,14 @@ def _encode_in_parts(
 
 
 def _choose_attention(device: torch.device, descent: Descent) -> AbstractContextManager[None]:
-    """Choose PyTorch's plain attention if it is faster than the fused one.
+    """Choose the kernel of attention.
 
-    On a CPU in bfloat16, the backward pass of fused attention is several times slower (docs/log.md). Gradient
-    checkpointing keeps the fused one, because it reruns blocks outside of this context.
+    On a GPU cuDNN's comes first: at ViT-B/16's shapes it takes 0.7 of the time of the next one. On a CPU in bfloat16,
+    the backward pass of fused attention is several times slower than plain attention (docs/log.md). Gradient
+    checkpointing keeps the fused one there, because it reruns blocks outside of this context.
     """
+    if device.type == "cuda":
+        return sdpa_kernel(_FASTEST_FIRST, set_priority=True)
     is_slow = device.type == "cpu" and descent.precision == "bf16" and not descent.grad_checkpointing
     return sdpa_kernel(SDPBackend.MATH) if is_slow else nullcontext()
 
@@ -298,7 +326,12 @@ def _frozen_statistics(clip: nn.Module) -> Iterator[None]:
 
 def normalise_pixels(model: TaxonModel, pixels_BCHW: Tensor) -> Float[Tensor, "B 3 S S"]:
     """Move uint8 pixels to the device and normalise them there."""
-    mean = torch.tensor(model.preprocess.mean, device=model.device).view(3, 1, 1)
-    std = torch.tensor(model.preprocess.std, device=model.device).view(3, 1, 1)
+    mean, std = (_on_channels(tuple(value), model.device) for value in (model.preprocess.mean, model.preprocess.std))
     dtype = torch.promote_types(model.clip.logit_scale.dtype, torch.float32)  # type: ignore[arg-type]
-    return pixels_BCHW.to(model.device, non_blocking=True).to(dtype).div_(255).sub_(mean).div_(std)
+    return move(pixels_BCHW, model.device).to(dtype).div_(255).sub_(mean).div_(std)
+
+
+@cache
+def _on_channels(values: tuple[float, ...], device: torch.device) -> Float[Tensor, "3 1 1"]:
+    """Return a constant on the device; making it anew would wait for a GPU in each step."""
+    return torch.tensor(values, device=device).view(3, 1, 1)

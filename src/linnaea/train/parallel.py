@@ -65,17 +65,17 @@ class Peers:
         return value if self.size == 1 else self.gather(value[None]).sum(dim=0)
 
     def gather_array(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows of all processes of an integer array, the same number from each."""
+        """Return the rows of all processes of an integer array, the same number from each; does not wait for a GPU."""
         if self.size == 1:
             return values
-        together: NDArray[np.int64] = self.gather(torch.from_numpy(values).to(self.device)).cpu().numpy()
+        together: NDArray[np.int64] = self.gather(torch.from_numpy(values)).numpy()
         return together
 
     def total(self, *values: float | int | bool) -> list[float]:
-        """Return the sums over processes, in one message."""
+        """Return the sums over processes, in one message between CPUs; does not wait for a GPU."""
         if self.size == 1:
             return [float(value) for value in values]
-        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
+        numbers = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(numbers)
         return [float(number) for number in numbers]
 
@@ -271,10 +271,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
 
     Unlike ``torch.nn.utils.clip_grad_norm_``, this accepts sharded and unsharded gradients together.
     """
-    given = list(parameters)
+    given = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
-        plain: Tensor = torch.nn.utils.clip_grad_norm_(given, largest)
+        plain: Tensor = torch.nn.utils.get_total_norm(gradients)
+        if largest < math.inf:
+            torch.nn.utils.clip_grads_with_norm_(given, largest, plain)
         return plain
     norm: Tensor = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
     if largest < math.inf:

@@ -149,8 +149,9 @@ class Descent:
     """Parts in which a batch goes through the towers; the loss is over the whole batch. Less memory, 1/3 more work."""
     keep_parts: int = 0
     """Number of first parts that keep their activations and need no second forward pass; raise it if memory allows."""
-    compile: bool = False
-    """Compile the towers; training continues without if no compiler works."""
+    compile: bool | None = None
+    """Compile the towers (--compile or --no-compile); training continues without if no compiler works. None: on a GPU
+    only."""
     layer_decay: float = 1.0
     """Learning rate of a block relative to the block above it; 1: the same everywhere."""
     freeze: tuple[Literal["image", "text"], ...] = ()

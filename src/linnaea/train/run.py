@@ -14,13 +14,14 @@ from linnaea.data.shards import DataSet, write_parquet
 from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
+from linnaea.model.transfer import pinned_pixels
 from linnaea.predict.labels import LabelBank, load_class_heads, taxa_of_checklist
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE
-from linnaea.train.batches import BatchSource, Loader
-from linnaea.train.claim import TrainingRun, check_same_recipe, claimed, open_part
+from linnaea.train.batches import BatchSource, Loader, empty_pixels
+from linnaea.train.claim import COMPILED_FOLDER, TrainingRun, check_same_recipe, claimed, open_part
 from linnaea.train.costs import Plan, make_meter, make_plan
 from linnaea.train.fit import FitResult, Runtime, fit
 from linnaea.train.heads import make_head_banks, save_head_banks, take_off
@@ -32,7 +33,7 @@ from linnaea.train.recipes import choose_recipe
 from linnaea.train.relatives import Relatives, find_relatives
 from linnaea.train.replay import MixedLoader, make_replay_loader
 from linnaea.train.start import learn_vocabulary_once, make_ready, make_start, tune
-from linnaea.train.tuning import merge_low_rank
+from linnaea.train.tuning import merge_low_rank, tuned_device
 
 OnStep = Callable[[int, int, dict[str, Any]], None]
 """Called after each step with its number, the total number of steps, and the step's line of the log."""
@@ -197,26 +198,28 @@ def run_training(
         with_ranks=recipe.descent.objective == "level_restricted",
     )
     banks = load_class_heads(recipe.tower.start) if recipe.tower.start else {}
-    tune(model, recipe.descent, peers=peers, spread=run.spread, on_notice=on_notice)
-    model = make_ready(model, recipe, table, dataset, banks)
-    loader = Loader(
-        dataset, recipe.feed, model.preprocess.image_size, recipe.seed, run.n_workers, peers.rank, peers.size
-    )
-    batches = _make_batches(model, loader, run.run_dir, peers, on_view)
-    measures = peers.is_first and not recipe.feed.cached_views
-    meter = make_meter(model, loader, table, recipe, peers) if measures else Meter()
-    result = fit(
-        model,
-        batches,
-        table,
-        recipe.descent,
-        recipe.n_steps(len(dataset)),
-        run.run_dir,
-        relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
-        runtime=Runtime(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb),
-        evaluate=evaluate,
-        on_step=on_step,
-    )
+    with tuned_device(model.device, recipe.descent, run.run_dir / COMPILED_FOLDER):
+        tune(model, recipe.descent, peers=peers, spread=run.spread, on_notice=on_notice)
+        model = make_ready(model, recipe, table, dataset, banks)
+        loader = Loader(
+            dataset, recipe.feed, model.preprocess.image_size, recipe.seed, run.n_workers, peers.rank, peers.size,
+            pinned_pixels if model.device.type == "cuda" else empty_pixels,
+        )  # fmt: skip
+        batches = _make_batches(model, loader, run.run_dir, peers, on_view)
+        measures = peers.is_first and not recipe.feed.cached_views
+        meter = make_meter(model, loader, table, recipe, peers) if measures else Meter()
+        result = fit(
+            model,
+            batches,
+            table,
+            recipe.descent,
+            recipe.n_steps(len(dataset)),
+            run.run_dir,
+            relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
+            runtime=Runtime(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb),
+            evaluate=evaluate,
+            on_step=on_step,
+        )
     if result.finished:
         merge_low_rank(result.clip)
         final = replace(model, clip=result.clip)

@@ -20,6 +20,7 @@ from linnaea.model.load import TaxonModel, choose_device
 from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable
 from linnaea.model.tokenizer import train_bpe
+from linnaea.model.training_form import take_training_form
 from linnaea.predict.labels import LabelBank, taxa_of_checklist
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.taxonomy.checklists.store import load_checklist
@@ -29,7 +30,7 @@ from linnaea.train.heads import RANKS_OF, add_teachers, prepare, start_class_hea
 from linnaea.train.parallel import Peers, Spread
 from linnaea.train.recipe import Descent, Recipe, Tower
 from linnaea.train.recipes import RECIPES
-from linnaea.train.tuning import add_low_rank, compile_towers, freeze, freeze_blocks
+from linnaea.train.tuning import add_low_rank, compile_towers, compiles, freeze, freeze_blocks
 
 
 def make_vocabulary(tower: Tower, dataset: DataSet) -> bytes:
@@ -126,5 +127,8 @@ def tune(
         if spread == "fsdp" and peers.size > 1:
             raise peers.stop("--lora-rank leaves little to shard with --spread fsdp; use --spread ddp")
         add_low_rank(model.clip, descent.lora_rank)
-    if descent.compile and (why_not := compile_towers(model.clip, model.device)):
+    why_not = compile_towers(model) if compiles(descent, model.device) else ""
+    if why_not:
         on_notice(why_not)
+    if model.device.type == "cuda" and (why_not or not compiles(descent, model.device)):
+        take_training_form(model.clip, model.preprocess, compiled=False)

@@ -1,8 +1,12 @@
 """Frozen towers, low-rank additions, learning rates per layer, the optimiser, and compilation."""
 
 import math
+import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,6 +16,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import parametrize
 
 from linnaea.errors import LinnaeaError
+from linnaea.model.load import TaxonModel
+from linnaea.model.training_form import caption_form, take_training_form, takes_bytes
 from linnaea.train.parallel import iter_blocks
 from linnaea.train.recipe import Descent
 
@@ -20,6 +26,7 @@ _STEM = re.compile(r"embedding|visual\.conv1|ln_pre|patch_embed|cls_token|pos_em
 """Matches the names of parameters before the first block of a tower."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _JOINT = ("logit_scale", "logit_bias")
+_CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def freeze(clip: nn.Module, towers: Sequence[Literal["image", "text"]]) -> None:
@@ -144,15 +151,53 @@ def make_optimizer(clip: nn.Module, descent: Descent) -> torch.optim.AdamW:
     return torch.optim.AdamW(parts, lr=descent.lr, betas=(descent.beta1, descent.beta2), eps=descent.eps, fused=True)
 
 
-def compile_towers(clip: Any, device: torch.device) -> str:
-    """Compile both towers in place; return a one-line reason if no compiler works, else an empty string."""
+def compiles(descent: Descent, device: torch.device) -> bool:
+    """Return whether a recipe asks for compiled towers on this device: by default on a GPU."""
+    return device.type == "cuda" if descent.compile is None else descent.compile
+
+
+def compile_towers(model: TaxonModel) -> str:
+    """Compile both towers in place; return a one-line reason if no compiler works, else an empty string.
+
+    Plain towers take the training form, and their blocks are compiled one by one. Others are compiled whole.
+    """
     try:
         probe = torch.compile(lambda x: torch.nn.functional.gelu(x) * 2 + 1)
-        probe(torch.ones(64, device=device))
+        probe(torch.ones(64, device=model.device, requires_grad=True)).sum().backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # a tool chain can fail in any way
         return f"not compiled, because no compiler works here ({str(error).strip().splitlines()[0][:120]})"
-    clip.visual.compile()
+    clip: Any = model.clip
+    take_training_form(clip, model.preprocess, compiled=True)
+    if not takes_bytes(clip.train()):
+        clip.visual.compile()
     text = getattr(clip, "text", clip)
-    if isinstance(getattr(text, "transformer", None), nn.Module):
+    if caption_form(clip) is None and isinstance(getattr(text, "transformer", None), nn.Module):
         text.transformer.compile(dynamic=True)  # captions come in any number and length
     return ""
+
+
+@contextmanager
+def tuned_device(device: torch.device, descent: Descent, cache_dir: Path) -> Iterator[None]:
+    """Set how PyTorch computes during a run: where compiled code is kept, and products in TF32 on a GPU in bf16.
+
+    TF32 applies to the float32 products beside the towers, mainly the logits. Its error is a tenth of bfloat16's, and
+    it is several times faster than float32. The user's ``TORCHINDUCTOR_CACHE_DIR`` takes precedence.
+    """
+    with ExitStack() as stack:
+        before = os.environ.get(_CACHE_DIR, "")
+        # PyTorch sets the variable itself when it is imported.
+        is_users = before and Path(before).parent != Path(tempfile.gettempdir())
+        if compiles(descent, device) and not is_users:
+            stack.callback(_set_environment, _CACHE_DIR, before)
+            _set_environment(_CACHE_DIR, str(cache_dir.resolve()))
+        if device.type == "cuda" and descent.precision == "bf16":
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("high")
+        yield
+
+
+def _set_environment(name: str, value: str) -> None:
+    if value:
+        os.environ[name] = value
+    else:
+        os.environ.pop(name, None)
