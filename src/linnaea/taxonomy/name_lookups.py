@@ -298,7 +298,7 @@ def _as_candidates(found: pl.DataFrame, order: int = 0) -> pl.DataFrame:
 _AS_WRITTEN = r"^\p{Lu}[\p{L} .'-]*$|^\p{Ll}[\p{L} .'-]*$"
 _NOT_AS_WRITTEN = (
     r"(?i)(?:^| )(?:[x×]|spp?|spec|cf|aff|nr|near|on|ex|from|of|and|or|non|nec|sensu|auct\.?|hybrids?|not|with|agg|gr|"
-    r"group|in)(?:[ .]|$)"
+    r"group|in|subsp|ssp|subspecies|var|subvar|f|fo|forma|nothosubsp|nothovar)(?:[ .]|$)"
 )
 """Labels that are looked up before they are parsed: plain words, of which none is a mark."""
 

@@ -66,6 +66,8 @@ def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
     if isinstance(parsed, Rejection):
         return (parsed.reason, "", "", "", "", "", [], "", "", False, False, False, "", "", [], [], "")
     name, binomial = parsed.name, parsed.binomial
+    if name.count(" ") > 2:  # of several epithets below the species the last one counts
+        name = f"{binomial} {parsed.infraspecific or name.rpartition(' ')[2]}"
     if parsed.doubt:
         name, binomial = name.split(" ", 1)[0], ""
     weak = parsed.rank is None and " " in parsed.text and not parsed.ancestors and not _has_author(parsed)

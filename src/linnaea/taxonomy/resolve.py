@@ -292,7 +292,8 @@ class _Run:
         inside = keep_agreeing(candidates.filter("is_inside"), self.queries, self.index.taxa)
         if self.parsed.height:
             inside = add_ancestors(inside, self.parsed, self.index)
-            inside = agree_with_authors(inside, self.parsed)
+            # The author of a name below the species says nothing about its species.
+            inside = inside if how in ("species", "genus", "above") else agree_with_authors(inside, self.parsed)
         self.outside.append(candidates.filter(~pl.col("is_inside")))
         if inside.is_empty():
             return

@@ -8,6 +8,7 @@ from linnaea.taxonomy.checklists.records import (
     ChecklistRecords,
     fill_columns,
     language_code,
+    mark_misapplied,
     read_delimited,
     with_lineage,
 )
@@ -46,7 +47,12 @@ def read_coldp(folder: Path, name: str, version: str) -> ChecklistRecords:
         name=name,
         version=_coldp_version(folder) or version,
         records=lineage,
-        synonyms=usage.filter(is_synonym).select("name", "authorship", id="parent", kind=pl.lit("synonym")),
+        synonyms=usage.filter(is_synonym).select(
+            "name",
+            authorship=mark_misapplied(pl.col("authorship"), pl.col("name"), pl.col("status")),
+            id="parent",
+            kind=pl.lit("synonym"),
+        ),
         vernaculars=vernaculars,
     )
 

@@ -13,9 +13,11 @@ from linnaea.taxonomy.checklists.records import (
     ChecklistRecords,
     fill_columns,
     language_code,
+    mark_misapplied,
     read_delimited,
     with_lineage,
 )
+from linnaea.taxonomy.name_parser import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _DWC_COLUMNS = [
@@ -59,7 +61,7 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
         if extension.row_type == "VernacularName"
     ]
     named = taxa.with_columns(
-        name=_name_without_author(), rank=pl.col("taxonRank").str.to_lowercase(), parent="parentNameUsageID"
+        name=_names_without_author(taxa), rank=pl.col("taxonRank").str.to_lowercase(), parent="parentNameUsageID"
     )
     status = pl.col("taxonomicStatus").str.to_lowercase()
     stands_for_other = (pl.col("acceptedNameUsageID") != "") & (pl.col("acceptedNameUsageID") != pl.col("id"))
@@ -75,7 +77,10 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
         version=version,
         records=lineage.with_columns(authorship="scientificNameAuthorship", species=_dwc_epithet()),
         synonyms=named.filter(is_synonym & stands_for_other).select(
-            "name", id="acceptedNameUsageID", authorship="scientificNameAuthorship", kind=pl.lit("synonym")
+            "name",
+            id="acceptedNameUsageID",
+            authorship=mark_misapplied(pl.col("scientificNameAuthorship"), pl.col("scientificName"), status),
+            kind=pl.lit("synonym"),
         ),
         vernaculars=pl.concat(vernaculars) if vernaculars else None,
     )
@@ -91,19 +96,17 @@ def _dwc_epithet() -> pl.Expr:
     return pl.when(pl.col("rank").is_in(RANK_LABELS[:-1])).then(pl.lit("")).otherwise(own)
 
 
-def _name_without_author() -> pl.Expr:
-    """Return the canonical name, or the scientific name cut after its epithets."""
+def _names_without_author(taxa: pl.DataFrame) -> pl.Series:
+    """Return ``[n]``: the canonical names, or the scientific names without their authors."""
     full, author = pl.col("scientificName"), pl.col("scientificNameAuthorship")
     cut = (
         pl.when((author != "") & full.str.ends_with(author))
         .then(full.str.head(full.str.len_chars() - author.str.len_chars()).str.strip_chars())
         .otherwise(full)
     )
-    words = cut.str.extract(
-        r"^((?:[×x] ?)?\p{Lu}[\p{L}-]+(?: \(\p{Lu}\p{L}+\))?"
-        r"(?: (?:[×x] |×|(?:subsp|ssp|var|subvar|f|nothosubsp|nothovar)\. )?\p{Ll}[\p{Ll}-]+)*)"
-    )
-    return pl.when(pl.col("canonicalName") != "").then("canonicalName").otherwise(words.fill_null(cut))
+    given = taxa["canonicalName"]
+    names = taxa.select(name=pl.when(given != "").then(pl.lit("")).otherwise(cut))["name"]
+    return pl.select(pl.when(given != "").then(given).otherwise(split_authors(names)["name"])).to_series()
 
 
 def _tail(column: str) -> pl.Expr:

@@ -83,6 +83,16 @@ class ChecklistRecords:
     """``id`` of the record, ``name``, ``language``, ``preferred``, ``source``"""
 
 
+MISAPPLIED = r"\b(?:auct|auctt|auctorum|sensu|misapplied)\b|\b(?:non|nec) "
+"""The marks of a name that is used for another taxon than its own."""
+
+
+def mark_misapplied(authorship: pl.Expr, name: pl.Expr, status: pl.Expr) -> pl.Expr:
+    """Return authorships that say "auct." where the name or its status says that it is misapplied."""
+    text = pl.concat_str(name, pl.lit(" "), authorship, pl.lit(" "), status.str.to_lowercase())
+    return pl.when(text.str.contains(MISAPPLIED)).then(authorship + " auct.").otherwise(authorship).str.strip_chars()
+
+
 def map_kingdom(kingdom: pl.Expr) -> pl.Expr:
     """Return the name that we write for a kingdom; one that is not known stays as it is."""
     return kingdom.str.to_lowercase().replace_strict(KINGDOMS_OF_OTHER_SCHOOLS, default=kingdom)
@@ -145,7 +155,7 @@ def with_lineage(records: pl.DataFrame) -> pl.DataFrame:
         at, rows = at[alive], rows[alive]
         if not len(rows):
             break
-    names = records["name"]
+    names = records["name"].str.replace(r"^(?:[×†]\s*|x\s+)", "")
     last_is_empty = pl.concat([names, pl.Series([""])])
     columns = {
         label: last_is_empty.gather(pl.Series(np.where(rows < 0, n, rows), dtype=pl.UInt32))

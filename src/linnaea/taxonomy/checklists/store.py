@@ -22,7 +22,7 @@ from polars.exceptions import PolarsError
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
 from linnaea.storage import cache_dir, check_regular, read_json
-from linnaea.taxonomy.checklists.records import BELOW_SPECIES, ChecklistRecords, map_kingdom
+from linnaea.taxonomy.checklists.records import BELOW_SPECIES, MISAPPLIED, ChecklistRecords, map_kingdom
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.label_words import ODD_BINOMIALS
@@ -100,17 +100,14 @@ def make_checklist(source: ChecklistRecords) -> Checklist:
         pl.col("parent").fill_null(-1)
     )
     row_of = rows.filter(pl.col("id") != "").unique("id", keep="first")
-    between = _between(records.filter(pl.col("rank_value").is_null()), taxa)
+    others = records.filter(pl.col("rank_value").is_null())
+    below = others.filter(pl.col("rank").is_in(BELOW_SPECIES))
+    below = below.with_columns(split_authors(below["name"])["name"])
+    between = _between(pl.concat([others.filter(~pl.col("rank").is_in(BELOW_SPECIES)), below]), taxa)
     row_of = pl.concat([row_of, between.select("id", "row").join(row_of, on="id", how="anti")])
     synonyms = [between.select("name", "authorship", "row", pl.col("rank").alias("kind"))]
     if source.synonyms is not None:
-        given = source.synonyms.join(row_of, on="id").with_columns(pl.col("authorship").fill_null(""))
-        names = split_authors(given["name"])
-        given = given.with_columns(
-            names["name"],
-            authorship=pl.when(pl.col("authorship") != "").then("authorship").otherwise(names["authorship"]),
-        )
-        synonyms.insert(0, given.select("name", "authorship", "row", "kind"))
+        synonyms.insert(0, _given_synonyms(source.synonyms, row_of, taxa["name"]))
     vernaculars = _vernaculars(source, records, row_of)
     preferred = (
         vernaculars.filter((pl.col("language") == "en") & pl.col("of_taxon"))
@@ -126,6 +123,21 @@ def make_checklist(source: ChecklistRecords) -> Checklist:
         synonyms=_typed(_drop_self(pl.concat(synonyms), taxa), SYNONYM_SCHEMA),
         vernaculars=_typed(vernaculars, VERNACULAR_SCHEMA),
     )
+
+
+def _given_synonyms(synonyms: pl.DataFrame, row_of: pl.DataFrame, accepted: pl.Series) -> pl.DataFrame:
+    """Return the synonyms of a source without the authors in their names.
+
+    A misapplied name ("Carex rostrata auct. non Stokes") is left out where the name has a taxon of its own.
+    """
+    given = synonyms.join(row_of, on="id").with_columns(pl.col("authorship").fill_null(""))
+    written = given.select(pl.concat_str("name", pl.lit(" "), "authorship")).to_series()
+    names = split_authors(given["name"])
+    author = pl.when(pl.col("authorship") != "").then("authorship").otherwise(names["authorship"])
+    given = given.with_columns(names["name"], authorship=author, misapplied=written.str.contains(MISAPPLIED))
+    own = pl.concat([accepted, given.filter(~pl.col("misapplied"))["name"]]).unique()
+    given = given.filter(~pl.col("misapplied") | ~pl.col("name").is_in(own.implode()))
+    return given.select("name", "authorship", "row", "kind")
 
 
 def with_keys(checklist: Checklist) -> Checklist:
