@@ -53,7 +53,9 @@ def main() -> None:
         "strings": lambda: score_strings(options.shared / "taxonomy" / "name-strings.tsv"),
         "synonyms": lambda: score_synonyms(load_checklist("inat"), 10_000 // share),
         "holdout": lambda: score_holdout(load_checklist("inat"), 30_000 // share),
-        "forms": lambda: score_forms(options.shared / "taxonomy" / "inat21-categories.csv", 12_000 // share),
+        "forms": lambda: score_forms(
+            options.shared / "taxonomy" / "inat21-categories.csv", load_checklist("inat"), 12_000 // share
+        ),
         "speed": lambda: score_speed(load_checklist("inat"), 1_000_000 // share),
     }
     for name in options.only:
@@ -88,6 +90,7 @@ def score_strings(path: Path) -> pl.DataFrame:
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     rows = [row for row in rows if row["canonical"] and not SECTIONS_BY_DESIGN.search(row["section"])]
+    rows = [row for row in rows if not re.search(r" (?:cf\.?|x|×) ", row["name"])]
     out = []
     for row, parsed in zip(rows, parse_labels([row["name"] for row in rows]), strict=True):
         name, authorship = ("", "") if isinstance(parsed, Rejection) else (parsed.name, parsed.authorship)
@@ -249,10 +252,10 @@ FORMS: dict[str, Form] = {
 }
 
 
-def score_forms(path: Path, n: int) -> pl.DataFrame:
-    """Resolve the labels by the embedded checklist; only species that it has by their name are drawn."""
+def score_forms(path: Path, checklist: Checklist, n: int) -> pl.DataFrame:
+    """Resolve the labels by a checklist; only species that it has by their name are drawn."""
     table = pl.read_csv(path, infer_schema=False).fill_null("")
-    resolver = Resolver.of("inat")
+    resolver = Resolver.of([checklist])
     name = pl.concat_str("genus", pl.lit(" "), "specific_epithet")
     found = resolver.resolve(table.select(name.alias("name"))["name"])
     known = table.filter((found["status"] == "accepted") & (found["scientific_name"] == table.select(name).to_series()))

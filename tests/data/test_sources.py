@@ -331,6 +331,32 @@ def make_gbif(folder: Path) -> DarwinCoreSource:
     return DarwinCoreSource(archive=folder / "dwca", images=folder / "download/images.parquet")
 
 
+def test_hybrids_and_doubt_of_occurrences_are_their_genus(tmp_path: Path) -> None:
+    core = ("occurrenceID", "scientificName", "kingdom", "genus", "specificEpithet", "identificationQualifier")
+    rows = [
+        ("o1", "Anas platyrhynchos × acuta", "Animalia", "Anas", "platyrhynchos", ""),
+        ("o2", "Salix × fragilis", "Plantae", "Salix", "×", ""),
+        ("o3", "Quercus robur L.", "Plantae", "Quercus", "robur", "aff. robur"),
+        ("o4", "Pica pica (Linnaeus, 1758)", "Animalia", "Pica", "pica", ""),
+        ("o5", "Pica pica (Linnaeus, 1758)", "Animalia", "Pica", "pica", "cf."),
+    ]
+    media = ("occurrenceID", "type", "identifier")
+    pictures = [(row[0], "StillImage", f"https://x/{row[0]}") for row in rows]
+    terms = [
+        "".join(f'<field index="{n}" term="http://rs.tdwg.org/dwc/terms/{name}"/>' for n, name in enumerate(names))
+        for names in (core, media)
+    ]
+    write(tmp_path / "meta.xml", META.format(core=terms[0], media=terms[1]))
+    write(tmp_path / "occurrence.txt", "\n".join("\t".join(row) for row in (core, *rows)) + "\n")
+    write(tmp_path / "multimedia.txt", "\n".join("\t".join(row) for row in (media, *pictures)) + "\n")
+    images = pl.DataFrame({"identifier": [row[2] for row in pictures], "path": [f"{row[0]}.jpg" for row in rows]})
+    images.write_parquet(tmp_path / "images.parquet")
+    records, _ = split(DarwinCoreSource(archive=tmp_path, images=tmp_path / "images.parquet"))
+    names = {key.split("/")[0]: record.taxon.scientific_name for key, record in records.items()}
+    assert names == {"o1": "Anas", "o2": "Salix fragilis", "o3": "Quercus", "o4": "Pica pica", "o5": "Pica"}
+    assert records["o3/2"].facts["label"] == "aff. Quercus robur L."
+
+
 def test_gbif(tmp_path: Path) -> None:
     source = make_gbif(tmp_path)
     records, rejects = split(source)

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, NAME_COLUMNS, answer_names, match_name_columns
-from linnaea.taxonomy.row import NO_NAME, read_binomials, read_taxon, tidy_name, tidy_names
+from linnaea.taxonomy.row import NO_NAME, read_binomials, read_taxon, tidy_name, tidy_names, with_doubt
 from linnaea.taxonomy.taxon import Taxon
 
 
@@ -117,3 +117,44 @@ def test_species_means_the_binomial_in_answers_alone() -> None:
     assert (answer["species"], answer["species_epithet"], answer["common_name"]) == ("Pica pica", "pica", "Magpie")
     assert set(answer) <= set(ANSWER_COLUMNS)
     assert answer_names(Taxon.of(genus="Pica"))["species"] == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "expected"),
+    [
+        ({"genus": "Anas", "species": "platyrhynchos"}, "Anas platyrhynchos × acuta", ("Anas", "")),
+        ({"genus": "Anas", "species": "platyrhynchos × acuta"}, "", ("Anas", "")),
+        ({"genus": "", "species": "platyrhynchos"}, "Anas platyrhynchos × Mareca strepera", ("", "")),
+        ({"genus": "Salix", "species": "×"}, "Salix × fragilis", ("Salix", "fragilis")),
+        ({"genus": "Quercus", "species": "robur"}, "aff. Quercus robur L.", ("Quercus", "")),
+        ({"genus": "Trifolium", "species": "repens"}, "Trifolium repens auct. non L.", ("Trifolium", "")),
+        ({"genus": "Pica", "species": "pica"}, "Pica pica (Linnaeus, 1758)", ("Pica", "pica")),
+        ({"genus": "Pica", "species": "pica"}, "what is this?", ("Pica", "pica")),
+        ({"genus": "Hyacinthoides", "species": "non-scripta"}, "", ("Hyacinthoides", "non-scripta")),
+    ],
+)
+def test_the_name_decides_about_hybrids_and_doubt(row: dict[str, str], name: str, expected: tuple[str, str]) -> None:
+    taxon = read_taxon({"kingdom": "Animalia", "family": "Anatidae", **row}, name)
+    assert not isinstance(taxon, str)
+    assert (taxon.genus, taxon.species) == expected
+    assert read_taxon({"kingdom": "Animalia", "family": "Anatidae", **row, "scientific_name": name}) == taxon
+
+
+@pytest.mark.parametrize(
+    ("qualifier", "expected"),
+    [
+        ("cf.", "cf. Quercus robur"),
+        ("aff. robur", "aff. Quercus robur"),
+        ("?", "? Quercus robur"),
+        ("uncertain", "? Quercus robur"),
+        ("cf. var. robur", "Quercus robur"),
+        ("s.l.", "Quercus robur"),
+        ("", "Quercus robur"),
+        (None, "Quercus robur"),
+    ],
+)
+def test_a_doubt_stated_beside_the_name_is_read(qualifier: str | None, expected: str) -> None:
+    table = pl.DataFrame(
+        {"name": ["Quercus robur"], "qualifier": [qualifier]}, schema_overrides={"qualifier": pl.String}
+    )
+    assert table.select(with_doubt(pl.col("name"), pl.col("qualifier"))).item() == expected

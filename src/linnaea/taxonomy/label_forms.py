@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from linnaea.taxonomy.label_words import AUTHOR_WORDS, STAGES, binomial_of_words, looks_latin
+from linnaea.taxonomy.label_words import AUTHOR_WORDS, ENGLISH_NOUNS, STAGES, binomial_of_words, looks_latin
 from linnaea.taxonomy.lineage_cells import read_lineage
 from linnaea.taxonomy.readings import (
     PLACEHOLDER,
@@ -114,11 +114,12 @@ def _is_remark(text: str) -> bool:
 def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
     named, inside = _binomial_of(outer), _binomial_of(inner)
     certain = is_binomial(outer)
-    if inside and certain and is_binomial(inner):
+    spoken = outer.rsplit(" ", maxsplit=1)[-1].lower() in ENGLISH_NOUNS
+    if inside and certain and is_binomial(inner) and not spoken:
         # "Triangle cactus (Acanthocereus tetragonus)", or an organism and its host: the first must be looked up.
         return LabelReading(text=text, scientific=inner, vernacular=outer, title_cased=named, is_pair=True)
-    if inside and not (named and certain):
-        others = (named,) if named else ()
+    if inside and (spoken or not (named and certain)):
+        others = (named,) if named and not spoken else ()
         note = ("scientific name in brackets",)
         return LabelReading(
             text=text, scientific=inside, vernacular=outer, other_names=others, notes=note, is_pair=True
@@ -288,7 +289,9 @@ def _plain(text: str) -> LabelReading | Rejection:
 _UNKNOWN = re.compile(
     r"^(?:unidentified|unknown|undetermined|indet\.?|undet\.?) ([A-Z][a-z]+)(?: (?:sp|spp|species)\.?)?$", re.IGNORECASE
 )
-_STRAIN = re.compile(r" (?:(?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) |\(s\. ?(?:s|str)\.\)).*$")
+_STRAIN = re.compile(
+    r" (?:(?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) |\(s\. ?(?:s|str)\.\)|-(?=[a-z])).*$"
+)
 _GREEK = re.compile(r" [α-ω](?:\.? |(?=[a-z]))")
 _VIRUS = re.compile(r"\b(?:virus|viroid|phage|NPV|virion|satellite|plasmid|prion)\b|viridae\b", re.IGNORECASE)
 

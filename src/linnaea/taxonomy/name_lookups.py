@@ -55,16 +55,26 @@ class Lookups:
         if only_species:
             tried = tried.filter(pl.col("name").str.contains(" ", literal=True))
         keyed = tried.with_columns(key=name_key(pl.col("name")), order=pl.int_range(pl.len()).over("q").cast(pl.Int16))
-        found = self._lookup(keyed)
-        if only_species:
-            # "Puccinia graminis (Berberis vulgaris)": the second binomial is a host if the first has a genus.
-            first = read.filter(pl.col("title_cased") != "").select(
-                "q", key=name_key(pl.col("title_cased").str.extract(r"^(\S+)"))
-            )
-            genera = self.index.names.join(first.select("key").unique(), on="key", how="semi").select("key").unique()
-            named = first.join(genera, on="key")
-            found = found.filter(~(pl.col("q").is_in(named["q"].implode()) & (pl.col("order") > 0)))
-        return found
+        return self._lookup(keyed)
+
+    def choose_of_two(self, parsed: pl.DataFrame) -> pl.DataFrame:
+        """Decide which of two binomials in one label is the organism: the first, if its genus exists.
+
+        The second of "Puccinia graminis (Berberis vulgaris)" is a host; the first of "Triangle cactus (Acanthocereus
+        tetragonus)" is English.
+        """
+        both = parsed.filter(pl.col("is_pair") & (pl.col("title_cased") != ""))
+        first = both.select("q", key=name_key(pl.col("title_cased").str.extract(r"^(\S+)")))
+        named = first.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key", how="semi")["q"]
+        is_first = pl.col("q").is_in(named.implode())
+        title = pl.col("title_cased")
+        columns = {column: pl.when(is_first).then(title).otherwise(column) for column in ("name", "binomial")}
+        columns["genus"] = pl.when(is_first).then(title.str.extract(r"^(\S+)")).otherwise("genus")
+        return parsed.with_columns(
+            **columns,
+            latin=pl.col("latin") & ~is_first,
+            title_cased=pl.when("is_pair").then(pl.lit("")).otherwise(title),
+        )
 
     def species_of_trinomial(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up the species of names below the species that no checklist has."""

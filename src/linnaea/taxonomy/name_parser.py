@@ -57,7 +57,8 @@ class FoundName:
 
 _MARKERS = (
     "sp|spp|spec|species|cf|aff|nr|near|agg|aggr|group|complex|gen|nov|var|subsp|ssp|subvar|forma|hybrids?|indet|ex|et|de|"
-    "x|sensu|auct|non|nec|or|and|incertae|sedis|candidatus|virus|cv|sect|tribe|gr|unidentified|unknown|undetermined"
+    "x|sensu|auct|non|nec|or|and|incertae|sedis|candidatus|virus|cv|sect|tribe|gr|unidentified|unknown|undetermined|"
+    "natio|convar|nothovar|nothosubsp|subf|prol"
 )
 """Words that occur between or after names and are never names."""
 _SOUND = re.compile(
@@ -68,7 +69,8 @@ _SOUND = re.compile(
 
 
 def is_sound(name: str) -> bool:
-    return bool(_SOUND.fullmatch(name)) and not PLACEHOLDER.fullmatch(name)
+    sound = _SOUND.fullmatch(name) or re.fullmatch(r"[A-Z][a-z]+virus [a-z]+\d*", name)
+    return bool(sound) and not PLACEHOLDER.fullmatch(name)
 
 
 def without_markers(found: FoundName) -> FoundName:

@@ -268,7 +268,8 @@ class _Run:
 
     def _parse(self, processes: int) -> None:
         labels = self.pending["label"].to_list()
-        self.parsed = self.pending.hstack(parse_label_table(labels, processes, self._report))
+        parsed = self.pending.hstack(parse_label_table(labels, processes, self._report))
+        self.parsed = self.lookups.choose_of_two(parsed)
         rejected = self.parsed.filter(pl.col("reason") != "")
         self.answers.append(
             rejected.select("q", status=pl.lit(Status.REJECTED.value), note="reason", t=pl.lit(None, pl.Int32))
