@@ -2,6 +2,7 @@
 themselves. Every input here is harmless: limits are lowered, and a file elsewhere stands for a secret.
 """
 
+import ast
 import inspect
 import io
 import json
@@ -11,6 +12,7 @@ import socket
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pytest
 from PIL import Image
 
 from linnaea.cli import main
+from linnaea.cli.console import machine_output, say, show_table, tell, warn
 from linnaea.data.repair import repair
 from linnaea.data.shards import DataSet, iter_members
 from linnaea.data.sources import read_location
@@ -30,8 +33,13 @@ from linnaea.predict.detection_files import open_detections
 from linnaea.predict.index import Index
 from linnaea.predict.inputs import list_inputs
 from linnaea.predict.labels import LabelBank
+from linnaea.predict.outputs.files import Context
+from linnaea.predict.outputs.write import write_rows
+from linnaea.progress import visible
 from linnaea.storage import check_regular, open_regular, read_json, resolve_inside
+from linnaea.tables import read_table, scan_table
 from linnaea.taxonomy.checklists.darwin_core import describe_archive
+from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 
 @pytest.fixture
@@ -293,3 +301,88 @@ def test_a_name_with_dollar_signs_is_a_label_and_no_formula() -> None:
     rows = pl.DataFrame({"source": [r"$\frac{x$ and $y"], "licence": ["CC0-1.0"], "images": [3]})
     figure = plot_licences(rows, {"CC0-1.0": "open"})
     figure.savefig(io.BytesIO(), format="png")
+
+
+PATTERNS = ("a[1]", "b*", "c?", "d{e,f}")
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_path_is_a_name_and_no_pattern(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (tmp_path / "a1").mkdir()
+    for ending in ("csv", "parquet", "jsonl"):
+        table = pl.DataFrame({"name": ["Pica pica"]})
+        other = pl.DataFrame({"name": ["Bubo bubo"]})
+        for place, content in ((folder / f"t.{ending}", table), (tmp_path / "a1" / f"t.{ending}", other)):
+            {"csv": content.write_csv, "parquet": content.write_parquet, "jsonl": content.write_ndjson}[ending](place)
+        assert read_table(folder / f"t.{ending}").rows["name"].to_list() == ["Pica pica"]
+        with scan_table(folder / f"t.{ending}") as lazy:
+            assert lazy.collect()["name"].to_list() == ["Pica pica"]
+    with pytest.raises(LinnaeaError, match="no such file"):
+        read_table(folder / "*.csv")
+
+
+def test_a_data_set_under_a_pattern_works(dataset_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset_dir, tmp_path / "a[1]")
+    assert main(["data", "check", str(tmp_path / "a[1]")]) == 0
+    assert (
+        main(["data", "export", str(tmp_path / "a[1]"), "--output", str(tmp_path / "b[2]"), "--format", "parquet"]) == 0
+    )
+
+
+def test_no_call_of_polars_takes_a_path_as_a_pattern() -> None:
+    """polars has ``glob`` only for some readers; the others get an open file, or a path without the letters."""
+    source = Path(__file__).parent.parent / "src" / "linnaea"
+    calls = {
+        f"{path.relative_to(source)}: {ast.unparse(node)[:80]}"
+        for path in source.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("read_parquet", "scan_parquet", "read_csv", "scan_csv")
+        and not any(keyword.arg == "glob" for keyword in node.keywords)
+        and "encode()" not in ast.unparse(node)
+    }
+    assert not calls
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[2J\r\x9b31mPica\u202e"
+
+
+def test_control_characters_never_reach_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert visible("Größe\ta\n") == "Größe\ta\n"
+    assert visible(ESCAPES) == r"\x1b]0;title\x07\x1b[2J\r\x9b31mPica\u202e"
+    tell(ESCAPES)
+    say(ESCAPES)
+    warn(ESCAPES)
+    show_table(("name",), [(ESCAPES,)])
+    main(["predict", str(tmp_path / f"{ESCAPES}.jpg".replace("/", ""))])
+    main([ESCAPES])
+    shown = "".join(capsys.readouterr())
+    assert "Pica" in shown
+    assert not set("\x1b\x07\r\x9b\u202e") & set(shown)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    machine_output().write(ESCAPES)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+ROW = {**dict.fromkeys(ANSWER_COLUMNS, ""), "file_name": "=cmd.jpg", "species": "@SUM(1)"} | {
+    "score": 0.5,
+    "detection_confidence": None,
+}
+
+
+def test_a_name_is_no_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.xlsx", "xlsx", [ROW])
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as book:
+        sheet = book.read("xl/worksheets/sheet1.xml").decode()
+        assert "<f>" not in sheet
+        assert "=cmd.jpg" in book.read("xl/sharedStrings.xml").decode()
+    write_rows(tmp_path / "a.csv", "csv", [ROW])
+    assert "\n=cmd.jpg," in (tmp_path / "a.csv").read_text(), "as it is, unless asked"
+    write_rows(tmp_path / "b.csv", "csv", [ROW], Context(no_formulas=True))
+    assert "\n'=cmd.jpg," in (tmp_path / "b.csv").read_text()
+    assert ",'@SUM(1)," in (tmp_path / "b.csv").read_text()

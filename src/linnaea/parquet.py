@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linnaea.errors import LinnaeaError
 from linnaea.storage import check_regular
+
+FREE_CELLS, CELLS_PER_BYTE = 50_000_000, 100
+"""Cells that any file may hold, and more of them for each byte of a large file; real tables have less than one."""
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,8 +23,27 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> "pl.DataFr
     """
     import polars as pl
 
-    check_regular(path)
+    _check(path)
     return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
+
+
+def _check(path: Path) -> None:
+    """Check that a table is a file, and of a size in proportion to it; equal rows could fill any memory.
+
+    Raises:
+        LinnaeaError: it is not.
+    """
+    import polars as pl
+
+    check_regular(path)
+    try:
+        table = pl.scan_parquet(path, glob=False)
+        n_cells = table.select(pl.len()).collect().item() * len(table.collect_schema())
+    except (pl.exceptions.PolarsError, OSError):
+        return  # reading it explains why
+    n_bytes = path.stat().st_size
+    if n_cells > FREE_CELLS and n_cells > CELLS_PER_BYTE * n_bytes:
+        raise LinnaeaError(f"{path}: {n_bytes:,} bytes hold {n_cells:,} cells; refused")
 
 
 def scan_parquet(path: Path | Sequence[Path]) -> "pl.LazyFrame":
@@ -32,5 +55,5 @@ def scan_parquet(path: Path | Sequence[Path]) -> "pl.LazyFrame":
     import polars as pl
 
     for one in [path] if isinstance(path, Path) else path:
-        check_regular(one)
+        _check(one)
     return pl.scan_parquet(path if isinstance(path, Path) else list(path), glob=False)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from linnaea.archives import check_gzip, check_zip, explain_broken, gunzip
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors, open_regular
@@ -155,6 +156,8 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
             if found == "utf-8" and not _is_utf8(path):
                 found = "cp1252"
                 _say(path, _GUESSED)
+            if _is_packed(path):
+                check_gzip(path)
             utf8 = path if found == "utf-8" else _transcode(path, found, Path(scratch) / "table")
             yield pl.scan_csv(utf8, glob=False, separator=form.separator, quote_char=form.quote, infer_schema=False,
                               encoding="utf8-lossy", truncate_ragged_lines=True)  # fmt: skip
@@ -291,11 +294,16 @@ def sniff(path: Path, *, encoding: str | None = None, empty: bool = False) -> Ta
                        separator=separator, quote=quote, note=note)  # fmt: skip
 
 
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as raw:
+        return raw.read(2) == b"\x1f\x8b"
+
+
 def _read_head(path: Path) -> tuple[bool, bytes, bool]:
     """Return whether the file is gzipped, its first bytes, and whether these are the whole file."""
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as stream:
+    with explain_broken(path), gzip.open(path) if packed else path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
         return packed, head, not stream.read(1)
 
@@ -409,6 +417,8 @@ def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl
 
     options = {"separator": form.separator, "quote_char": form.quote, "infer_schema": False}
     if form.encoding == "utf-8":
+        if _is_packed(path):
+            check_gzip(path)
         try:
             return pl.read_csv(path, glob=False, **options), None, form.note  # type: ignore[arg-type]
         except pl.exceptions.PolarsError:
@@ -452,7 +462,7 @@ def _decode(path: Path, form: TableFormat) -> tuple[str, str]:
     """Return the whole text and the note; every byte sequence can be decoded."""
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
+        content = gunzip(path)
     encoding, note = form.encoding, form.note
     try:
         text = content.decode(encoding)
@@ -510,6 +520,7 @@ def _read_excel(path: Path) -> tuple["pl.DataFrame", str]:
     """Return the first sheet with every cell as text, and a note if there are other sheets."""
     import fastexcel
 
+    check_zip(path)
     try:
         book = fastexcel.read_excel(path)
         rows = book.load_sheet(0, dtypes="string").to_polars()

@@ -119,6 +119,8 @@ class Predict:
     """Folder in which to sort the photographs by taxon (needs --output)."""
     sort_by: Literal["link", "copy"] = "link"
     """Whether --sort-into makes links or copies."""
+    no_formulas: bool = False
+    """Put ' in front of cells of a CSV that begin with =, +, - or @, which a spreadsheet would run as formulas."""
     output: Path | None = None
     """File to write; after an interruption, the same command resumes. Default, and if stdout: standard output."""
     batch_size: int = 32
@@ -224,6 +226,7 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         deployments=options.deployments,
         package_info=options.package_info,
         sequence_gap_s=options.sequence_gap,
+        no_formulas=options.no_formulas,
         tell=warn,
     )
     return inputs, context

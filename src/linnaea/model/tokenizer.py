@@ -8,6 +8,7 @@ weight. The file is ``bpe.txt.gz``: one header line, one merge per line, no newl
 import gzip
 import heapq
 import io
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from numpy import ndarray
 from numpy.typing import NDArray
 from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode, get_clean_fn
 
+from linnaea.errors import LinnaeaError
+from linnaea.model.folders import BPE_FILE
+
 N_BYTE_PIECES = 512
 N_SPECIAL_PIECES = 2
 MAX_MERGES = 49_152 - 256 - 2
@@ -30,6 +34,9 @@ DEFAULT_VOCABULARY_SIZE = 49_408
 _BLOCK = 4096
 _PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
+VOCABULARY_BYTES = 50_000_000
+"""A larger vocabulary is none; open_clip's has 3 MB."""
+
 Pair = tuple[str, str]
 
 
@@ -38,12 +45,29 @@ def vocabulary_size(bpe: bytes) -> int:
 
     ``SimpleTokenizer.vocab_size`` is smaller if two merges give the same string; the ids are not.
     """
-    n_merges = len(gzip.decompress(bpe).decode().split("\n")) - 1
+    n_merges = len(_unpacked(bpe).decode().split("\n")) - 1
     return N_BYTE_PIECES + min(n_merges, MAX_MERGES) + N_SPECIAL_PIECES
+
+
+def _unpacked(bpe: bytes) -> bytes:
+    """Return the text of a vocabulary.
+
+    Raises:
+        LinnaeaError: it is broken, or larger than any vocabulary.
+    """
+    try:
+        with gzip.open(io.BytesIO(bpe)) as stream:
+            text = stream.read(VOCABULARY_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise LinnaeaError(f"{BPE_FILE}: not a gzip file ({error}); copy the whole folder again") from error
+    if len(text) > VOCABULARY_BYTES:
+        raise LinnaeaError(f"{BPE_FILE}: unpacks to more than {VOCABULARY_BYTES:,} bytes; refused")
+    return text
 
 
 def make_tokenizer(bpe: bytes, context_length: int) -> Any:
     """Return open_clip's own tokenizer for a vocabulary given as bytes."""
+    _unpacked(bpe)
     return SimpleTokenizer(bpe_path=io.BytesIO(bpe), context_length=context_length)
 
 

@@ -37,6 +37,8 @@ class Context:
     """A JSON file with parts of ``datapackage.json``: title, contributors, project, licenses."""
     sequence_gap_s: float = SEQUENCE_GAP_S
     """Photographs of one deployment with gaps of at most so many seconds are one event."""
+    no_formulas: bool = False
+    """Whether the cells of a CSV that a spreadsheet would take for formulas get a quote in front."""
     tell: Callable[[str], None] = field(default=lambda line: None)
     """Called with what the person who runs the command should know."""
 

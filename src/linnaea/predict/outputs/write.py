@@ -16,6 +16,8 @@ from linnaea.predict.records.darwin_core import write_darwin_core
 from linnaea.storage import atomic_path
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
 FORMS = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -30,7 +32,16 @@ FORMS = {
 def write_csv(stream: Writable, rows: Iterable[Row], context: Context) -> None:
     writer = DictWriter(stream, ANSWER_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(_without_formulas, rows) if context.no_formulas else rows)
+
+
+def _without_formulas(row: Row) -> Row:
+    """Return a row in which no text begins as a formula of spreadsheets does (OWASP, CSV injection)."""
+    return {key: f"'{cell}" if _is_formula(cell) else cell for key, cell in row.items()}
+
+
+def _is_formula(cell: object) -> bool:
+    return isinstance(cell, str) and cell.startswith(FORMULA_STARTS)
 
 
 def write_jsonl(stream: Writable, rows: Iterable[Row], context: Context) -> None:
@@ -58,6 +69,15 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row], Context], None]] = {
 }
 
 
+def _write_excel(path: Path, rows: Iterable[Row]) -> None:
+    """Write a workbook in which every text is a text: a name that begins with = is no formula, and none is a link."""
+    from xlsxwriter import Workbook
+
+    plain = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
+    with path.open("wb") as stream, Workbook(stream, plain) as book:
+        table_of(rows).write_excel(book, worksheet="predictions")
+
+
 def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = Context()) -> None:  # noqa: B008
     """Write a file of predictions in one step; ``form`` is one of :data:`FORMS` or of :data:`WRITERS`.
 
@@ -73,8 +93,7 @@ def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = 
             case "dwca":
                 write_darwin_core(partial, rows, context)
             case "xlsx":
-                with partial.open("wb") as stream:
-                    table_of(rows).write_excel(stream, worksheet="predictions")
+                _write_excel(partial, rows)
             case _:
                 with partial.open("w", encoding="utf-8", newline="") as text:
                     WRITERS[form](text, rows, context)

@@ -1,13 +1,19 @@
 """Reader of the SQLite database that ITIS publishes."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import polars as pl
 
 from linnaea.errors import LinnaeaError
+from linnaea.storage import check_regular
 from linnaea.taxonomy.checklists.records import ChecklistRecords, language_code, with_lineage
+
+SECONDS_AT_MOST = 600
+"""Time for reading the database; the real one takes a few seconds."""
+_TABLES = ("taxonomic_units", "taxon_unit_types", "taxon_authors_lkp", "synonym_links", "vernaculars")
 
 
 def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
@@ -24,7 +30,11 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
         "vernaculars": "SELECT tsn, vernacular_name, language FROM vernaculars",
     }
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        check_regular(path)
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            _check_tables(database)
+            until = time.monotonic() + SECONDS_AT_MOST
+            database.set_progress_handler(lambda: time.monotonic() > until, 100_000)
             tables = {key: _query(database, query) for key, query in queries.items()}
     except sqlite3.DatabaseError as error:
         raise LinnaeaError(f"{path}: not an ITIS database ({error})") from error
@@ -55,6 +65,21 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
             source=pl.lit(name),
         ),
     )
+
+
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Check that what is read are plain tables; a view could compute without end.
+
+    Raises:
+        sqlite3.DatabaseError: one is not.
+    """
+    kinds = {
+        name: (kind, str(sql)) for name, kind, sql in database.execute("SELECT name, type, sql FROM sqlite_master")
+    }
+    for table in _TABLES:
+        kind, sql = kinds.get(table, ("missing", ""))
+        if kind != "table" or sql.upper().startswith("CREATE VIRTUAL"):
+            raise sqlite3.DatabaseError(f"{table} is {'missing' if kind == 'missing' else 'no plain table'}")
 
 
 def _query(database: sqlite3.Connection, query: str) -> pl.DataFrame:

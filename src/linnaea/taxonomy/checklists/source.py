@@ -20,6 +20,7 @@ from typing import TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
+from linnaea.archives import explain_broken, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import read_parquet
 from linnaea.taxonomy.checklists.coldp import read_coldp
@@ -126,7 +127,7 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
     try:
         if path.suffix.lower() == ".xlsx":
             return read_flat_table(path, path.stem, version_of(path))
-        if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        if _is_archive(path):
             return _read_packed(path)
         if path.suffix.lower() in (".sqlite", ".sqlite3", ".db"):
             return read_itis(path, path.stem, version_of(path))
@@ -138,6 +139,11 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
         f"{path}: not a checklist; give a table ({', '.join(TABLE_SUFFIXES)}), a Darwin Core Archive, ColDP, "
         "an NCBI dump or ITIS.sqlite (zipped or not)"
     )
+
+
+def _is_archive(path: Path) -> bool:
+    with explain_broken(path):
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def version_of(path: Path) -> str:
@@ -152,12 +158,7 @@ def version_of(path: Path) -> str:
 
 def _read_packed(path: Path) -> ChecklistRecords:
     with tempfile.TemporaryDirectory(prefix="linnaea-checklist-") as scratch:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as packed:
-                packed.extractall(scratch)
-        else:
-            with tarfile.open(path) as packed_tar:
-                packed_tar.extractall(scratch, filter="data")
+        unpack(path, Path(scratch))
         return _read_folder(Path(scratch), path.name.split(".")[0], version_of(path))
 
 
