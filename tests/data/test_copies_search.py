@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scenes import scene
 
 from linnaea.data.copies.hashes import (
     CROP_STEPS,
@@ -35,17 +36,6 @@ from linnaea.data.copies.search import BLOCK_PAIRS, THRESHOLD, iter_near
 from linnaea.data.images import Picture, decode
 
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "species-images"
-
-
-def scene(seed: int, height: int = 240, width: int = 320) -> Picture:
-    """A picture with structure at every scale, as photographs have."""
-    random = np.random.default_rng(seed)
-    total = np.zeros((height, width, 3), dtype=np.float32)
-    for size in (3, 6, 12, 25, 50):
-        coarse = random.normal(0, 1 / np.sqrt(size), (size, size + 1, 3)).astype(np.float32)
-        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    total -= total.min()
-    return (total * (255 / total.max())).astype(np.uint8)
 
 
 def near_copy(picture: Picture, seed: int, most: float = 0.05) -> Picture:

@@ -76,3 +76,20 @@ def test_validation_chooses_not_the_test_part(monkeypatch: pytest.MonkeyPatch) -
     probes.score_probes(features, label, ["ridge"])
     n_settings = len(probes.SETTINGS["ridge"])
     assert sizes == ([(24, 8)] * n_settings + [(32, 8)]) * 3
+
+
+def test_the_photographs_of_a_burst_are_in_one_part_and_random_names_stay_unknown() -> None:
+    """Five frames of each of twelve scenes: split one by one, a probe has seen every scene before."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(24), 5)
+    label = np.arange(24)[group] % 3
+    features = rng.normal(size=(24, 16))[group] + 0.01 * rng.normal(size=(120, 16))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    for seed in range(3):
+        part = split_classes(label, seed, group)
+        assert all(len(set(part[group == one])) == 1 for one in range(24))
+        assert set(part) == {0, 1, 2}
+    (alone,) = score_probes(features, label, ["knn"])
+    (together,) = score_probes(features, label, ["knn"], group_N=group)
+    assert alone.mean > 0.99
+    assert together.mean < 0.75

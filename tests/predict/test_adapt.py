@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
+from scenes import scene
 
 from linnaea.cli import main
 from linnaea.predict import adapt
@@ -146,3 +148,52 @@ def test_a_models_calibration_is_not_its_heads(photographs: Path, trained: Path,
     learnt = read_calibration(LabelBank.open(head).facts)
     assert learnt is not None
     assert (learnt.temperature, learnt.n_images, learnt.n_labels) == (1.0, 24, 3)
+
+
+def write_frames(root: Path, *, n_frames: int, n_scenes: int = 12, seed: int = 0) -> Path:
+    """Scenes under names at random, each as frames that moved a little."""
+    names = ["Pica pica", "Corvus corax", "Vulpes vulpes"]
+    rng = np.random.default_rng(seed)
+    for number in range(n_scenes):
+        whole, folder = scene(number, 300, 300), root / names[number % len(names)]
+        folder.mkdir(parents=True, exist_ok=True)
+        for frame in range(n_frames):
+            top, left = rng.integers(0, 10, 2)
+            Image.fromarray(whole[top : top + 290, left : left + 290]).save(folder / f"{number}-{frame}.jpg")
+    return root
+
+
+def test_frames_of_one_burst_are_no_test_of_one_another(tmp_path: Path, trained: Path) -> None:
+    """Names at random cannot be known: five frames of each scene are not more right than one."""
+    burst, alone = (adapt.adapt(write_frames(tmp_path / str(n), n_frames=n), model=trained / "model") for n in (5, 1))
+    assert burst.metrics["n_groups"] == alone.metrics["n_groups"] == 12
+    assert burst.metrics["n_images"] == 60
+    assert burst.metrics["blended/top1"] < 0.75
+    assert any("60 photographs of 12 moments" in note for note in burst.notes)
+
+
+def test_train_is_fitted_and_test_is_the_report(
+    tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "mine"
+    write_frames(root / "train", n_frames=1)
+    write_frames(root / "test", n_frames=1, n_scenes=6)  # the same scenes, moved a little
+    words = ["adapt", str(root), "--output", str(tmp_path / "head"), "--model", str(trained / "model")]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert "12 photographs of 3 classes" in shown.out
+    assert "right on 6 photographs of split test" in shown.err
+    assert "6 of 6 photographs of test are of a burst in train" in shown.err
+    metrics = json.loads((tmp_path / "head" / "metrics.json").read_text())
+    assert metrics["test/n_images"] == 6
+    assert 0 <= metrics["test/top1"] <= 1
+    assert "right on 6 photographs of test" in (tmp_path / "head" / "report.html").read_text()
+
+
+def test_nothing_and_anything_else_are_classes(tmp_path: Path, trained: Path) -> None:
+    root = write_frames(tmp_path / "mine", n_frames=1)
+    (root / "Pica pica").rename(root / "empty")
+    (root / "Corvus corax").rename(root / "other")
+    head = adapt.adapt(root, model=trained / "model")
+    assert {taxon.common_name for taxon in head.bank.taxa_list} == {"empty", "other", ""}
+    assert not head.failed

@@ -17,7 +17,8 @@ class Adapt:
     """Fit a head to labelled photographs, blended with zero-shot; use it as `linnaea predict --labels HEAD`."""
 
     folder: tyro.conf.Positional[Path]
-    """A folder with one folder of photographs per class, named after the taxon. If it has splits, train is used."""
+    """A folder with one folder of photographs per class, named after the taxon. If it has splits, train is fitted and
+    test is scored. Photographs of one burst are validated together."""
     output: Path
     """Folder of the head."""
     model: str = DEFAULT_MODEL
@@ -51,6 +52,8 @@ def adapt(options: Adapt) -> int:
         say(note)
     for name in head.validations:
         say(f"{name:<12}{head.metrics[f'{name}/top1']:7.1%} right in cross-validation")
+    if head.tested is not None:
+        say(f"{'test':<12}{head.tested.right:7.1%} right on {len(head.tested.labels):,} photographs of split test")
     say(f"report: {head.report_path}")
     tell(f"{len(head.labels)} photographs of {len(head.bank)} classes: {options.output}", flush=True)
     return report_failed(head.failed, len(head.labels) + len(head.failed))

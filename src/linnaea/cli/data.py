@@ -46,6 +46,9 @@ class Build:
     """A second table with the path column and a column of splits; photographs that are not in it are rejected."""
     group_column: str = ""
     """Column of a group key; photographs with the same key stay in one split."""
+    bursts: Literal["group", "keep"] = "group"
+    """Keep the photographs of one burst (near copies, one camera within a minute, numbered folders) in one split, where
+    the input names neither a split nor a group."""
     val: float = 0.05
     """Share of the photographs for validation, if the input names no split."""
     test: float = 0.05

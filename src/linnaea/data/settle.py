@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from linnaea.data.copies.bursts import find_bursts, look_at_table
 from linnaea.data.copies.compare import TRAINING, Compared, Gallery, compare, encode_gallery, search_near
 from linnaea.data.copies.leakage import (
     Benchmark,
@@ -28,6 +29,7 @@ from linnaea.data.copies.leakage import (
     match_species,
     species_names,
 )
+from linnaea.data.copies.links import connect
 from linnaea.data.copies.rules import LINK_SCHEMA, REASON_SCHEMA, DuplicateRule, link_exact, settle_copies
 from linnaea.data.copies.search import iter_hits
 from linnaea.data.engine import Engine
@@ -159,6 +161,10 @@ def settle(
         near = rules.duplicates.near != "keep"
         links = [search_near(gallery, compared, rules.duplicates.threshold, ledger.alive, engine)] if near else []
         records, counts["copies"] = _settle_copies(records, rules.duplicates, compared, links, ledger)
+    if _has_drawn(records, rules.splits):
+        folder = gallery.folder / "bursts"
+        shots = look_at_table(reading.records_path, folder, rules.part_size, engine, on_progress)
+        records, counts["bursts"] = _settle_bursts(records, reading, shots, ledger)
     plan = records.with_row_index("record").filter(pl.Series(ledger.alive))
     _write(reading, plan, ledger.reasons(), named, rules.splits, counts)
 
@@ -235,6 +241,40 @@ def _settle_copies(
         group=pl.coalesce("named", "group"), scope=pl.when(is_copy).then(pl.lit("")).otherwise("scope")
     )
     return records.drop("row", "named"), counts
+
+
+_IS_DRAWN = (pl.col("split") == "") & ((pl.col("group") == "") | (pl.col("scope") == ""))
+"""Photographs whose split is ours to draw: the source names neither a split nor a group (copies have our groups)."""
+
+
+def _has_drawn(records: pl.DataFrame, rule: SplitRule) -> bool:
+    return rule.bursts == "group" and rule.draws and bool(records.select(_IS_DRAWN.any()).item())
+
+
+def _settle_bursts(
+    records: pl.DataFrame, reading: RecordTables, shots: pl.DataFrame, ledger: _Ledger
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Give the photographs of each burst that are ours to draw a common group without a source's scope."""
+    rows = records.with_row_index("row").filter(_IS_DRAWN & pl.Series(ledger.alive))
+    locations = scan_parquet(reading.records_path).select("location").collect()["location"].gather(rows["row"])
+    folders = [location.partition("::")[0].rpartition("/")[0] for location in locations]
+    bursts = find_bursts(shots[rows["row"]], folders, rows["taxon_id"].to_list())
+    copies = rows.with_row_index("place").filter(pl.col("group") != "")
+    copies = copies.with_columns(first=pl.col("place").min().over("group"))
+    ends = [(copies["first"].cast(pl.Int64).to_numpy(), copies["place"].cast(pl.Int64).to_numpy())]
+    cluster = pl.Series("cluster", connect(rows.height, [(bursts, np.arange(rows.height)), *ends]))
+    grouped = rows.select("row", "group", "key").with_columns(cluster).with_columns(
+        size=pl.len().over("cluster"),
+        named=pl.col("group").filter(pl.col("group") != "").min().over("cluster"),
+        first=pl.col("key").first().over("cluster"),
+    ).filter(pl.col("size") > 1)  # fmt: skip
+    grouped = grouped.select("row", named=pl.coalesce("named", pl.lit("burst-") + pl.col("first")))
+    joined = records.with_row_index("row").join(grouped, on="row", how="left", maintain_order="left")
+    records = joined.with_columns(
+        group=pl.coalesce("named", "group"),
+        scope=pl.when(pl.col("named").is_not_null()).then(pl.lit("")).otherwise("scope"),
+    ).drop("row", "named")  # fmt: skip
+    return records, {"groups": grouped["named"].n_unique(), "photographs": grouped.height}
 
 
 def _write(

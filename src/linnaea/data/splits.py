@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -60,10 +61,18 @@ class SplitRule:
     """Seed of the splits."""
     benchmark: BenchmarkDraw | None = None
     """Draw a benchmark of rare species."""
+    bursts: Literal["group", "keep"] = "group"
+    """Keep the photographs of one burst in one split, where the source names neither a split nor a group; ``keep``
+    draws each photograph by itself, and looks at none."""
 
     def __post_init__(self) -> None:
         if min(self.val, self.test, self.unseen) < 0 or self.val + self.test > 1 or self.unseen > 1:
             raise ValueError("shares of splits must be between 0 and 1, and val + test at most 1")
+
+    @property
+    def draws(self) -> bool:
+        """Whether photographs are drawn into several splits."""
+        return bool(self.val or self.test or self.benchmark)
 
     def split_of(self, source: str, unit: str) -> str:
         """Return the split of one picture or group (``unit``) of a source."""

@@ -79,7 +79,7 @@ def build(
     split_column: str = "", split_table: PathLike | None = None, group_column: str = "",
     val: float = 0.05, test: float = 0.05, unseen: float = 0.0, unseen_rank: str = "species", seed: int = 0,
     resolve: bool = True, checklist: Sequence[str] = (), merge_by: MergeBy = "class",
-    duplicates: Duplicates = "keep",
+    duplicates: Duplicates = "keep", bursts: Literal["group", "keep"] = "group",
     benchmark: Sequence[PathLike] = (), benchmark_species: bool = False, draw_benchmark: PathLike | None = None,
     short_side: int = DEFAULT_SHORT_SIDE, resize: Resize = "short-side", licences: str = "any",
     shard_size: int = 0, captions: bool = False,
@@ -119,10 +119,10 @@ def build(
         sources = (FolderSource(root=path, class_level=class_level) if is_folder else table,)
         with _as_usage_error():
             drawn = BenchmarkDraw(names=Path(draw_benchmark)) if draw_benchmark else None
-            rank = Rank.parse(unseen_rank)
             config = BuildConfig(
                 short_side=short_side, resize=resize, shard_size=shard_size, captions=captions,
-                splits=SplitRule(val=val, test=test, unseen=unseen, unseen_rank=rank, seed=seed, benchmark=drawn),
+                splits=SplitRule(val=val, test=test, unseen=unseen, unseen_rank=Rank.parse(unseen_rank), seed=seed,
+                                 benchmark=drawn, bursts=bursts),
                 licences=LicenceRule(allow=licences),
                 names=make_naming(checklist, resolve=resolve, merge_by=merge_by),
                 duplicates=DuplicateRule(exact=duplicates, near=duplicates),
@@ -201,6 +201,8 @@ def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
     manifest = read_manifest(directory)
     notes, warnings = [], []
     notes += describe_names(directory, manifest)
+    if bursts := manifest.get("bursts"):
+        notes.append(f"bursts: {bursts['photographs']:,} photographs in {bursts['groups']:,} groups, each in one split")
     for name, counts in manifest.get("benchmarks", {}).items():
         numbers = ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int))
         notes.append(f"benchmark {name}: {numbers}")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -12,6 +13,7 @@ import polars as pl
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
+from linnaea.data.copies.bursts import find_bursts, look_at_each
 from linnaea.data.naming import make_naming
 from linnaea.data.shards import DataSet, taxa_from_table
 from linnaea.errors import LinnaeaError
@@ -147,7 +149,9 @@ def evaluate_features(
             metrics |= {f"{place}/mean": score.mean, f"{place}/std": score.std, f"{place}/n_classes": score.n_classes,
                         f"{place}/mean_by_class": score.mean_by_class}  # fmt: skip
     if question.probes:
-        probed = score_probes(features_NE, dataset.index["taxon_id"].to_numpy(), question.probes)
+        groups = find_groups(dataset)
+        metrics["probe/n_groups"] = len(np.unique(groups))
+        probed = score_probes(features_NE, dataset.index["taxon_id"].to_numpy(), question.probes, group_N=groups)
         for probe in probed:
             place = f"probe/{probe.probe}"
             metrics |= {f"{place}/mean": probe.mean, f"{place}/std": probe.std, f"{place}/n_classes": probe.n_classes,
@@ -174,6 +178,16 @@ def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -
         return bank
     taxa = mark_trained(bank.taxa, asked.taxa.filter(asked.trained))
     return LabelBank(taxa, bank.vectors, bank.facts | {CALIBRATION: asked.facts[CALIBRATION]})
+
+
+def find_groups(dataset: DataSet) -> Int64[ndarray, "N"]:  # noqa: F821
+    """Return the group of each image: that of the data set (an individual, a burst), or, without any, its burst."""
+    group, key = dataset.index["group"], dataset.index["key"]
+    if (group != "").any():
+        own = group.zip_with(group != "", "image " + key)
+        return np.unique(own.to_numpy(), return_inverse=True)[1].astype(np.int64)
+    shots = look_at_each(partial(dataset.read, row) for row in range(len(dataset)))
+    return find_bursts(shots, [""] * len(dataset), dataset.index["taxon_id"].to_list())
 
 
 def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821

@@ -64,11 +64,17 @@ def score_probes(
     label_N: Int[ndarray, "N"],  # noqa: F821
     probes: Sequence[ProbeName] = PROBES,
     *,
+    group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
     on_progress: OnProgress = ignore_progress,
 ) -> list[ProbeScore]:
-    """Score unit vectors with each of ``probes``; return an empty list if fewer than two classes have three images."""
+    """Score unit vectors with each of ``probes``; return an empty list if fewer than two classes have three images.
+
+    Images of one group (a burst) are in one part of each split; a class needs three groups.
+    """
     labels, place = np.unique(label_N, return_inverse=True)
-    enough = np.bincount(place, minlength=len(labels)) >= MIN_IMAGES
+    groups = np.arange(len(place)) if group_N is None else group_N
+    pairs = np.unique(np.stack([place, groups], axis=1), axis=0)
+    enough = np.bincount(pairs[:, 0], minlength=len(labels)) >= MIN_IMAGES
     kept = enough[place]
     if enough.sum() < 2:
         return []
@@ -78,7 +84,8 @@ def score_probes(
     for probe in probes:
         accuracy, by_class, chosen = [], [], []
         for seed in range(N_SPLITS):
-            setting, right_Q, truth_Q = _score_split(_ANSWERS[probe], SETTINGS[probe], features, label, seed)
+            part = split_classes(label, seed, groups[kept])
+            setting, right_Q, truth_Q = _score_split(_ANSWERS[probe], SETTINGS[probe], features, label, part)
             accuracy.append(float(right_Q.mean()))
             by_class.append(mean_of_classes(right_Q, truth_Q))
             chosen.append(setting)
@@ -97,23 +104,32 @@ def score_probes(
     return scores
 
 
-def split_classes(label_N: Int[ndarray, "N"], seed: int) -> Int[ndarray, "N"]:  # noqa: F821
-    """Return 0 (train), 1 (validation) or 2 (test) for each image, splitting every class 60/20/20 in a seeded order."""
+def split_classes(
+    label_N: Int[ndarray, "N"],  # noqa: F821
+    seed: int,
+    group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
+) -> Int[ndarray, "N"]:  # noqa: F821
+    """Return 0 (train), 1 (validation) or 2 (test) for each image.
+
+    The groups of every class (its images, without groups) are split 60/20/20 in a seeded order.
+    """
     rng = np.random.default_rng(seed)
     part_N = np.zeros(len(label_N), np.int64)
+    groups = np.arange(len(label_N)) if group_N is None else group_N
     for label in np.unique(label_N):
-        images = rng.permutation(np.flatnonzero(label_N == label))
-        n_fifth = max(1, round(len(images) / 5))
-        part_N[images[:n_fifth]] = 2
-        part_N[images[n_fifth : 2 * n_fifth]] = 1
+        images = np.flatnonzero(label_N == label)
+        of_class, place = np.unique(groups[images], return_inverse=True)
+        order = rng.permutation(len(of_class))
+        n_fifth, part = max(1, round(len(order) / 5)), np.zeros(len(order), np.int64)
+        part[order[:n_fifth]], part[order[n_fifth : 2 * n_fifth]] = 2, 1
+        part_N[images] = part[place]
     return part_N
 
 
 def _score_split(
-    answer: Classify, settings: Sequence[float], features: ndarray, label: ndarray, seed: int
+    answer: Classify, settings: Sequence[float], features: ndarray, label: ndarray, part: ndarray
 ) -> tuple[float, ndarray, ndarray]:
     """Return the chosen setting, and for each test image whether it is right and its class."""
-    part = split_classes(label, seed)
     train, check, test = part == 0, part == 1, part == 2
     n_classes = int(label.max()) + 1
     right = [

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import polars as pl
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
+from linnaea.data.copies.bursts import find_bursts, look_at_each
 from linnaea.data.images import ImageError
 from linnaea.data.naming import NamingRule, make_naming, settle_classes
 from linnaea.data.shards import make_taxa_table
-from linnaea.data.sources import Record
+from linnaea.data.sources import Record, read_location
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output, replaced_folder
@@ -65,7 +67,7 @@ class Validation:
     choice: Choice
     nll: float
     """Mean negative log-probability of the true class. One in n + 2 of the n answers is assumed to be wrong (Laplace's
-    rule of succession), so that a few correct answers do not count as certainty."""
+    rule of succession), so that a few correct answers do not count as certainty; a burst is one answer."""
     answers: Int[ndarray, " N"]
     """The answered class of each validated photograph; -1 for the others."""
 
@@ -83,6 +85,22 @@ class Fitted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tested:
+    """The head's answers for photographs that nothing was fitted to or chosen by."""
+
+    labels: Int[ndarray, " T"]
+    """The class of each photograph, as a row of the bank; -1 for a class without photographs to fit."""
+    answers: Int[ndarray, " T"]
+    n_in_train: int = 0
+    """The number of photographs that are of a burst in train, and so no fair test."""
+
+    @property
+    def right(self) -> float:
+        """The share of right answers."""
+        return float((self.labels == self.answers).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Head:
     """A head for your own classes, fitted to your own photographs."""
 
@@ -91,6 +109,10 @@ class Head:
     labels: Int[ndarray, " N"] = field(repr=False)
     """The class of each photograph, as a row of the bank."""
     fitted: Fitted = field(repr=False)
+    group_N: Int[ndarray, " N"] = field(repr=False)
+    """The burst of each photograph, given by its first photograph."""
+    tested: "Tested | None" = field(default=None, repr=False)
+    """The answers for the photographs of split test, if the folder has that split."""
     failed: tuple[str, ...] = ()
     """One line for each photograph that cannot be read."""
     notes: tuple[str, ...] = ()
@@ -102,7 +124,8 @@ class Head:
     def __repr__(self) -> str:
         right = self.metrics["blended/top1"]
         size = f"{len(self.bank):,} classes from {len(self.labels):,} photographs"
-        return f"<Head of {size}, {right:.1%} right in cross-validation>"
+        tested = "" if self.tested is None else f", {self.tested.right:.1%} right on test"
+        return f"<Head of {size}, {right:.1%} right in cross-validation{tested}>"
 
     @property
     def validations(self) -> dict[str, Validation]:
@@ -111,13 +134,20 @@ class Head:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Return ``blended/top1``, ``blended/nll``, ... of each validation, ``n_images`` and ``n_classes``."""
+        """Return ``blended/top1``, ``blended/nll``, ... of each validation, ``n_images``, ``n_groups``, ``n_classes``.
+
+        ``n_groups`` counts bursts, and photographs that are in none. With a split test there are ``test/top1`` and
+        ``test/n_images``.
+        """
         scores: dict[str, float] = {}
         for name, validation in self.validations.items():
             held = validation.answers >= 0
             scores[f"{name}/top1"] = float((validation.answers == self.labels)[held].mean())
             scores[f"{name}/nll"] = validation.nll
-        return scores | {"n_images": len(self.labels), "n_classes": len(self.bank)}
+        if self.tested is not None:
+            scores |= {"test/top1": self.tested.right, "test/n_images": len(self.tested.labels)}
+        n_groups = len(np.unique(self.group_N))
+        return scores | {"n_images": len(self.labels), "n_groups": n_groups, "n_classes": len(self.bank)}
 
     def save(self, directory: str | Path) -> Path:
         """Write the bank, ``metrics.json`` and ``report.html``; return the page's path."""
@@ -147,7 +177,8 @@ def adapt(
 
     Args:
         folder: A folder with one folder of photographs per class, named after the taxon. If it has splits, train is
-            used.
+            fitted and test is scored. Photographs of one burst (:mod:`linnaea.data.copies.bursts`) are validated
+            together.
         model: Name or folder of a model, or an open model (then without ``device``).
         output: Folder to write the head to, for ``--labels`` of every command.
         class_level: The level of folders that holds the classes, counted from 1; 0 finds it by the names.
@@ -161,7 +192,7 @@ def adapt(
         workers: Threads that decode.
 
     Raises:
-        LinnaeaError: No photograph can be read, no class has two photographs, or there is no such model.
+        LinnaeaError: No photograph can be read, no class has photographs of two moments, or there is no such model.
     """
     rule = _make_rule(checklist, resolve=resolve, merge_by=merge_by)
     with nullcontext() if output is None else hold_output(Path(output), kind="command"):
@@ -183,17 +214,23 @@ def _fit(
     source: FolderSource, encoder: Encoder, text_type: TextType, rule: NamingRule, batch_size: int, workers: int
 ) -> Head:
     root = source.root
-    records, failed, left_out = _read(source)
-    taxa, lines = settle_classes([(record.facts["label"], record.taxon) for record in records], rule)
-    records = [replace(record, taxon=taxon) for record, taxon in zip(records, taxa, strict=True)]
+    records, tests, failed, left_out = _read(source)
+    named = [(record.facts["label"], record.taxon) for record in (*records, *tests)]
+    taxa, lines = settle_classes(named, rule)
+    settled = [replace(record, taxon=taxon) for record, taxon in zip((*records, *tests), taxa, strict=True)]
+    records, tests = settled[: len(records)], settled[len(records) :]
     good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
     if not good:
         raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")
+    good_tests, test_vectors = _encode(encoder, tests, failed, batch_size=batch_size, n_workers=workers)
+    bursts = _find_bursts([*good, *good_tests], workers)
+    groups = bursts[: len(good)]
     bank = make_bank(encoder, make_taxa_table(record.taxon for record in good), text_type)
     row_of = {taxon: row for row, taxon in enumerate(bank.taxa_list)}
     labels = np.array([row_of[record.taxon] for record in good], np.int64)
     try:
-        fitted = fit_head(np.stack(vectors), labels, np.asarray(bank.vectors), encoder.logit_scale)
+        names = [str(group) for group in groups]
+        fitted = fit_head(np.stack(vectors), labels, np.asarray(bank.vectors), encoder.logit_scale, names)
     except ValueError as error:
         raise LinnaeaError(f"{root}: {error}") from error
     # The model's calibration is for its own labels; the head's temperature was chosen with the head.
@@ -201,8 +238,17 @@ def _fit(
     facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
              "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
     bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
-    notes = (*source.tree.levels, *lines, *left_out)
-    return Head(bank=bank, labels=labels, fitted=fitted, failed=tuple(failed), notes=notes)
+    tested = None
+    if good_tests:
+        tested = Tested(
+            labels=np.array([row_of.get(record.taxon, -1) for record in good_tests], np.int64),
+            answers=(np.stack(test_vectors) @ fitted.weights_KE.T).argmax(axis=1),
+            n_in_train=int(np.isin(bursts[len(good) :], groups).sum()),
+        )
+    notes = (*source.tree.levels, *lines, *left_out, *_count_groups(groups, tested))
+    return Head(
+        bank=bank, labels=labels, fitted=fitted, group_N=groups, tested=tested, failed=tuple(failed), notes=notes
+    )
 
 
 _EMPTY_CLASS = re.compile(r"empty|blank|none|nothing|no[ _-]?(?:animals?|organisms?)|others?|misc", re.IGNORECASE)
@@ -215,8 +261,31 @@ def _class_reader(merge_by: MergeBy) -> LabelReader:
     return lambda label: Taxon.of(common_name=label) if _EMPTY_CLASS.fullmatch(label.strip()) else read(label)
 
 
-def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:
-    """Return photographs of split train or without a split, a line per file without a class, and what is left out."""
+def _find_bursts(records: Sequence[Record], n_workers: int) -> Int[ndarray, " N"]:
+    with progress_bar("looking for bursts", "images") as on_progress:
+        loads = (partial(read_location, record.location) for record in records)
+        shots = look_at_each(loads, n_workers, lambda done: on_progress(done, len(records)))
+    folders = [str(Path(record.location).parent) for record in records]
+    return find_bursts(shots, folders, [str(record.taxon) for record in records])
+
+
+def _count_groups(group_N: Int[ndarray, " N"], tested: "Tested | None") -> Iterator[str]:
+    """Yield lines on bursts among the fitted photographs, and between them and the tested ones."""
+    n_groups = len(np.unique(group_N))
+    if n_groups < len(group_N):
+        yield f"{len(group_N):,} photographs of {n_groups:,} moments; those of one burst are validated together"
+    if tested is not None and tested.n_in_train:
+        yield (
+            f"{tested.n_in_train:,} of {len(tested.labels):,} photographs of test are of a burst in train, so the score"
+            " on test is too good"
+        )
+
+
+def _read(source: FolderSource) -> tuple[list[Record], list[Record], list[str], list[str]]:
+    """Return photographs to fit (of train or without a split), those of test, and two kinds of lines.
+
+    The lines are one per file without a class, and one on what is left out.
+    """
     items = list(source.records())
     records = [item for item in items if isinstance(item, Record)]
     failed = [f"{item.location}: {item.reason}" for item in items if not isinstance(item, Record)]
@@ -226,8 +295,10 @@ def _read(source: FolderSource) -> tuple[list[Record], list[str], list[str]]:
     if not fitted:
         splits = ", ".join(sorted({record.split for record in records}))
         raise LinnaeaError(f"{source.root}: every photograph is of split {splits}; give the folder that holds train")
-    n_left_out = len(records) - len(fitted)
-    return fitted, failed, [f"{n_left_out:,} photographs of other splits than train are left out"] * bool(n_left_out)
+    tests = [record for record in records if record.split == "test"]
+    n_left_out = len(records) - len(fitted) - len(tests)
+    note = f"{n_left_out:,} photographs of other splits than train and test are left out"
+    return fitted, tests, failed, [note] * bool(n_left_out)
 
 
 def _encode(
@@ -258,10 +329,14 @@ def _make_page(head: Head) -> Page:
     )
     mistakes = rows.filter(pl.col("validated") & ~pl.col("right")).group_by("class", "answer").len("times")
     facts = {f"right, {name}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
+    if head.tested is not None:
+        facts[f"right on {len(head.tested.labels):,} photographs of test"] = f"{head.tested.right:.1%}"
+    facts["moments (bursts count once)"] = f"{head.metrics['n_groups']:,.0f}"
     how = (
         f"Cross-validation chose {choice.mix:.0%} of the fitted head and {1 - choice.mix:.0%} of zero-shot, ridge"
         f" {choice.ridge:g}, scale {choice.scale:g}. The choice was made on the same photographs, so the figure of the"
-        " blend is slightly too good. Classes with a single photograph are fitted, but cannot be validated."
+        " blend is slightly too good. Photographs of one burst are validated together. Classes with photographs of a"
+        " single moment are fitted, but cannot be validated."
     )
     return Page(
         "A head for your classes",
@@ -284,8 +359,8 @@ def fit_head(
 ) -> Fitted:
     """Choose ridge, scale and mixture by cross-validation (lowest NLL), then fit to all photographs.
 
-    Photographs of one group (an individual, an observation) stay in one fold. A class whose photographs are all in one
-    fold is not validated, since the fit of that fold has not seen the class.
+    Photographs of one group (a burst, an individual, an observation) stay in one fold. A class whose photographs are
+    all in one fold is not validated, since the fit of that fold has not seen the class.
 
     Raises:
         ValueError: no class has photographs in two folds.
@@ -293,8 +368,10 @@ def fit_head(
     folds = _folds(label_N, group_N)
     validated = _seen_elsewhere(folds, label_N)
     if not validated.any():
-        raise ValueError("validation needs a class with at least two photographs (of two groups, if there are groups)")
-    results = list(_iter_validations(image_NE, label_N, text_KE, logit_scale, folds, validated))
+        raise ValueError("validation needs a class with at least two photographs that are not of one burst; add some")
+    n_groups = len(label_N) if group_N is None else len({g or n for n, g in enumerate(group_N)})
+    dealt = _Dealt(fold_N=folds, validated_N=validated, n_groups=n_groups)
+    results = list(_iter_validations(image_NE, label_N, text_KE, logit_scale, dealt))
     best = min(results, key=lambda result: result.nll)
     return Fitted(
         weights_KE=_mix(text_KE, _ridge(image_NE, label_N, len(text_KE), best.choice.ridge), best.choice, logit_scale),
@@ -302,6 +379,16 @@ def fit_head(
         zero_shot=next(result for result in results if result.choice.mix == 0),
         head=min((result for result in results if result.choice.mix == 1), key=lambda result: result.nll),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Dealt:
+    """The folds of a cross-validation."""
+
+    fold_N: Int[ndarray, " N"]
+    validated_N: ndarray
+    """Whether the class of each photograph has a photograph in another fold."""
+    n_groups: int
 
 
 def _folds(label_N: Int[ndarray, " N"], group_N: Sequence[str] | None) -> Int[ndarray, " N"]:
@@ -329,30 +416,29 @@ def _iter_validations(
     label_N: Int[ndarray, " N"],
     text_KE: Float32[ndarray, "K E"],
     logit_scale: float,
-    fold_N: Int[ndarray, " N"],
-    validated_N: ndarray,
+    dealt: "_Dealt",
 ) -> Iterator[Validation]:
     """Yield the validation of every choice over all folds; products are computed once per ridge."""
-    zero_NK = logit_scale * image_NE @ text_KE.T
+    zero_NK, validated = logit_scale * image_NE @ text_KE.T, dealt.validated_N
     for ridge in RIDGES:
         fitted_NK = np.zeros_like(zero_NK)
-        for fold in np.unique(fold_N):
-            held = fold_N == fold
+        for fold in np.unique(dealt.fold_N):
+            held = dealt.fold_N == fold
             head_KE = _ridge(image_NE[~held], label_N[~held], len(text_KE), ridge)
             fitted_NK[held] = image_NE[held] @ head_KE.T
         for mix in MIXES:
             for scale in SCALES if mix else SCALES[:1]:
                 logits_NK = (1 - mix) * zero_NK + mix * scale * fitted_NK
-                nll = float(_nll(logits_NK[validated_N], label_N[validated_N]).mean())
-                answers = np.where(validated_N, logits_NK.argmax(axis=1), -1)
+                nll = float(_nll(logits_NK[validated], label_N[validated], dealt.n_groups).mean())
+                answers = np.where(validated, logits_NK.argmax(axis=1), -1)
                 yield Validation(choice=Choice(ridge=ridge, scale=scale, mix=mix), nll=nll, answers=answers)
 
 
-def _nll(logits_NK: Float[ndarray, "N K"], label_N: Int[ndarray, " N"]) -> Float[ndarray, " N"]:
+def _nll(logits_NK: Float[ndarray, "N K"], label_N: Int[ndarray, " N"], n_groups: int) -> Float[ndarray, " N"]:
     """Return the loss that :class:`Validation` describes; a wrong answer may be any class."""
     top = logits_NK.max(axis=1)
     log_sum = top + np.log(np.exp(logits_NK - top[:, None]).sum(axis=1))
-    wrong = 1 / (len(label_N) + 2)
+    wrong = 1 / (n_groups + 2)
     truth = logits_NK[np.arange(len(label_N)), label_N]
     return np.asarray(log_sum - (1 - wrong) * truth - wrong * logits_NK.mean(axis=1))
 

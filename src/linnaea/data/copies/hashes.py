@@ -51,6 +51,10 @@ CROP_STEPS = (0.0, 0.025, 0.05)
 """Shares to cut off each of the four sides: 3^4 = 81 variants."""
 
 
+SHIFTS = ((0.0, 0.05), (0.025, 0.025), (0.05, 0.0))
+"""Shares to cut off both ends of a side: windows of 95% of the picture at three places."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A crop of a picture, given by the share cut off each side."""
@@ -80,6 +84,17 @@ def variant_hashes(picture: Picture, steps: tuple[float, ...] = CROP_STEPS) -> t
     luma = _luma(picture)
     operators = _crop_operators(steps)
     return _pack(_all_products(operators, luma, operators)), _quality(luma)
+
+
+def window_hashes(picture: Picture) -> tuple[Hashes, int]:
+    """Return the hashes ``[10, 4]`` of a picture and of nine windows of it (:data:`SHIFTS`), and its quality.
+
+    Two frames of one scene that moved by up to 5% have nearly equal windows, where their own hashes differ.
+    """
+    luma = _luma(picture)
+    whole, windows = _operator()[None], _window_operators()
+    products = [_all_products(operators, luma, operators) for operators in (whole, windows)]
+    return _pack(np.concatenate(products)), _quality(luma)
 
 
 def pixel_sha256(picture: Picture) -> str:
@@ -120,6 +135,11 @@ def _operator() -> Floats:
 def _crop_operators(steps: tuple[float, ...]) -> Floats:
     """Return ``A`` after cutting (a, b) off the ends and scaling back, per pair: ``[len(steps)**2, 16, 256]``."""
     return np.stack([_operator() @ _crop_and_scale(a, b) for a, b in product(steps, steps)])
+
+
+@cache
+def _window_operators() -> Floats:
+    return np.stack([_operator() @ _crop_and_scale(a, b) for a, b in SHIFTS])
 
 
 def _all_products(rows: Floats, luma: Floats, columns: Floats) -> Floats:
