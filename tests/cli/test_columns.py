@@ -17,7 +17,7 @@ TABLES = {
 
 PREDICTIONS = """
     file_name kingdom phylum class order family genus species_epithet species common_name score
-    rank status reason prior bbox detection_confidence detection_category
+    rank status reason prior bbox detection_confidence detection_category event
 """
 """pybioclip's columns first; ``species`` is the binomial."""
 

@@ -112,9 +112,9 @@ class Predict:
     """Table of deployments with Camtrap DP's columns, for camtrapdp-package and dwca. Default: each folder is one."""
     package_info: Path | None = None
     """JSON file with parts of datapackage.json for camtrapdp-package: title, contributors, project, licenses."""
-    sequence_gap: float = 60.0
-    """Photographs of one deployment with gaps of at most so many seconds are one event, in camtrapdp-package and
-    dwca."""
+    sequence_gap: float | None = None
+    """Photographs of one folder with gaps of at most so many seconds are one event, whose answers agree. Default:
+    each photograph is answered by itself; in camtrapdp-package and dwca, 60 seconds are one event."""
     sort_into: Path | None = None
     """Folder in which to sort the photographs by taxon (needs --output)."""
     sort_by: Literal["link", "copy"] = "link"
@@ -151,8 +151,8 @@ class Predict:
             raise ValueError("--detection-threshold must be between 0 and 1")
         if self.sort_into is not None and self.output is None:
             raise ValueError("--sort-into needs --output")
-        if self.sequence_gap < 0:
-            raise ValueError("--sequence-gap must not be below 0")
+        if self.sequence_gap is not None and (self.sequence_gap < 0 or self.output is None):
+            raise ValueError("--sequence-gap must not be below 0, and needs --output")
         if self.detections is not None and self.detector is not None:
             raise ValueError("give --detections, what a detector found, or --detector, to run one, but not both")
         if self.animal_categories and self.detections is None:
@@ -210,7 +210,8 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
     """Return the inputs, and what the files of answers may say besides."""
     from linnaea.predict.inputs import list_inputs
     from linnaea.predict.outputs.camtrapdp import parse_zone
-    from linnaea.predict.outputs.files import Context
+    from linnaea.predict.outputs.files import SEQUENCE_GAP_S, Context
+    from linnaea.predict.records.media import with_events
 
     zone = parse_zone(options.timezone) if options.timezone else None
     detections = _read_detections(options)
@@ -220,12 +221,14 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         inputs = detections.inputs(options.detection_threshold, whole_where_empty=options.whole_where_empty)
     if not inputs:
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
+    if options.sequence_gap is not None:
+        inputs = with_events(inputs, options.sequence_gap)
     context = Context(
         detections=detections,
         zone=zone,
         deployments=options.deployments,
         package_info=options.package_info,
-        sequence_gap_s=options.sequence_gap,
+        sequence_gap_s=SEQUENCE_GAP_S if options.sequence_gap is None else options.sequence_gap,
         no_formulas=options.no_formulas,
         tell=warn,
     )

@@ -56,6 +56,8 @@ class Input:
     """The detector's word for what is in the box: ``animal``, ``person``, ``fish``."""
     place: tuple[float, float] | None = None
     """Latitude and longitude in degrees, if the list of photographs states them."""
+    event: str = ""
+    """The event that it belongs to, if the photographs of an event are to agree."""
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
     """What loading it has found unusual about the file, such as a raw photograph read by its preview."""
 

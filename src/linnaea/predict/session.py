@@ -250,7 +250,7 @@ class Model:
 
 def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input] = ()) -> dict[str, Any]:
     """Return everything that the answers of a predictor depend on, as JSON; inputs are told apart by their boxes."""
-    boxes = [(one.name, one.box) for one in inputs if one.box is not None]
+    boxes = [(one.name, one.box, one.event) for one in inputs if one.box is not None or one.event]
     model, asked, learnt = predictor.model, predictor.asked, predictor.calibration
     return {
         "model": model.fingerprint,

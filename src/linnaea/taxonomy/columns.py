@@ -66,6 +66,7 @@ ANSWER_COLUMNS = (
     "bbox",
     "detection_confidence",
     "detection_category",
+    "event",
 )
 """What ``predict`` writes: pybioclip's columns up to ``score``, ours after them.
 
@@ -73,7 +74,7 @@ ANSWER_COLUMNS = (
 note on the file, such as a raw photograph that was read by its preview. ``prior`` says, where there was
 one, whether it ``changed`` the first answer or left it the ``same``. ``bbox``, of a detected part: left, top, width and
 height as shares of the picture; ``detection_confidence`` and ``detection_category``, its word for what is in the box,
-are the detector's.
+are the detector's. ``event`` is the same for photographs of one event (``--sequence-gap``).
 """
 
 

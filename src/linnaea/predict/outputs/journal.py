@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from linnaea import __version__
+from linnaea.predict.agreement import answer_events
 from linnaea.predict.inputs import Input
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, rows_of
@@ -62,11 +63,16 @@ class Journal:
     def fill(
         self, predictor: Predictor, inputs: Sequence[Input], on_progress: Callable[[int, int | None], None]
     ) -> None:
-        """Answer the inputs that are not done yet, and keep their rows."""
-        todo = [*self._unfinished(inputs, predictor.batch_size)]
+        """Answer the inputs that are not done yet, and keep their rows; those of one event agree."""
+        if any(one.event for one in inputs):
+            todo = self._of_unfinished_events(inputs)
+            answers = answer_events(predictor, todo)
+        else:
+            todo = [*self._unfinished(inputs, predictor.batch_size)]
+            answers = predictor.answer(todo)
         n_before = len(inputs) - len(todo)
         on_progress(n_before, len(inputs))
-        for done, answer in enumerate(predictor.answer(todo), start=n_before + 1):
+        for done, answer in enumerate(answers, start=n_before + 1):
             if answer.input.name not in self.done:
                 self.add(answer.input.name, rows_of(answer))
             on_progress(done, len(inputs))
@@ -77,6 +83,13 @@ class Journal:
             batch = inputs[start : start + batch_size]
             if any(one.name not in self.done for one in batch):
                 yield from batch
+
+    def _of_unfinished_events(self, inputs: Sequence[Input]) -> list[Input]:
+        """Return all inputs of each event that lacks one, event by event."""
+        groups: dict[str, list[Input]] = {}
+        for one in inputs:
+            groups.setdefault(one.event or f"\0{one.name}", []).append(one)
+        return [one for group in groups.values() if any(each.name not in self.done for each in group) for one in group]
 
     def rows(self, order: Iterable[str]) -> Iterator[Row]:
         """Yield all rows, photographs in the given order."""

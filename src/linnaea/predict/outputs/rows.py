@@ -43,6 +43,7 @@ def make_row(file_name: str, guess: Guess) -> Row:
         "bbox": "",
         "detection_confidence": None,
         "detection_category": "",
+        "event": "",
     }
 
 
@@ -61,7 +62,8 @@ def rows_of(answer: Answer) -> list[Row]:
         rows = [make_empty_row(answer.input.name, answer.status, answer.reason) | {"score": score}]
     if answer.note:
         rows = [row | {"reason": printable("; ".join(filter(None, (row["reason"], answer.note))))} for row in rows]
-    seen = {"detection_confidence": answer.input.detection_confidence, "detection_category": answer.input.category}
+    seen = {"detection_confidence": answer.input.detection_confidence, "detection_category": answer.input.category,
+            "event": answer.input.event}  # fmt: skip
     return [row | {"prior": answer.prior, "bbox": box} | seen for row in rows]
 
 

@@ -9,7 +9,9 @@ from os.path import commonpath
 from pathlib import Path
 
 from linnaea.data.exif import read_taken
+from linnaea.data.frames import is_video
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.predict.inputs import Input
 from linnaea.predict.outputs.camtrapdp import moment_of
 from linnaea.tables import find_column, read_table
 
@@ -39,6 +41,12 @@ class Medium:
     def id(self) -> str:
         """Return an identifier that depends on the path below the shared folder alone."""
         return hashlib.blake2b(self.file.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+
+    @property
+    def when(self) -> datetime | None:
+        """Return the time of the camera's clock, else the moment without its offset: what orders one camera's shots."""
+        text = self.clock or self.moment
+        return datetime.fromisoformat(text).replace(tzinfo=None) if text else None
 
     @property
     def time(self) -> datetime:
@@ -201,28 +209,35 @@ def find_events(media: Sequence[Medium], gap_s: float) -> list[Medium]:
 
     Photographs without a time have no event.
     """
-    by_deployment: dict[str, list[Medium]] = {}
+    by_deployment: dict[str, list[tuple[datetime, Medium]]] = {}
     for one in media:
-        if one.moment:
-            by_deployment.setdefault(one.deployment, []).append(one)
+        if one.when is not None:
+            by_deployment.setdefault(one.deployment, []).append((one.when, one))
     events: dict[str, str] = {}
     for of_one in by_deployment.values():
-        for event in _sequences(sorted(of_one, key=lambda one: (one.time, one.file)), gap_s):
-            events |= dict.fromkeys((one.path for one in event), _name_event(event[0]))
+        for event in _sequences(sorted(of_one, key=lambda shot: (shot[0], shot[1].file)), gap_s):
+            events |= dict.fromkeys((one.path for _, one in event), _name_event(event[0][1]))
     return [replace(one, event=events.get(one.path, "")) for one in media]
 
 
-def _sequences(media: Sequence[Medium], gap_s: float) -> Iterator[list[Medium]]:
+def _sequences(shots: Sequence[tuple[datetime, Medium]], gap_s: float) -> Iterator[list[tuple[datetime, Medium]]]:
     """Yield runs of photographs, in the order of time, without a longer gap."""
-    run = list(media[:1])
-    for before, one in pairwise(media):
-        if (one.time - before.time).total_seconds() > gap_s:
+    run = list(shots[:1])
+    for before, shot in pairwise(shots):
+        if (shot[0] - before[0]).total_seconds() > gap_s:
             yield run
             run = []
-        run.append(one)
+        run.append(shot)
     yield run
 
 
 def _name_event(first: Medium) -> str:
-    words = f"{first.deployment} {first.moment} {first.file}"
+    words = f"{first.deployment} {first.when} {first.file}"
     return hashlib.blake2b(words.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def with_events(inputs: Sequence[Input], gap_s: float) -> list[Input]:
+    """Return the inputs with their events; the frames of a video are one event, and inputs that are no files alone."""
+    media = find_events(place_media(read_media((str(one.path) for one in inputs if one.path), None), []), gap_s)
+    events = {one.path: one.event or (one.path if is_video(one.path) else "") for one in media}
+    return [replace(one, event=events[str(one.path)]) if one.path else one for one in inputs]

@@ -1,0 +1,95 @@
+"""Let the photographs of one event agree: their evidence is added, and near copies do not count twice."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.data.images import ImageError
+from linnaea.model.encode import iter_encoded_images
+from linnaea.predict.inputs import Input
+from linnaea.predict.predictor import Answer, Predictor, answer_of_error
+
+LEAST_PROBABILITY = 1e-12
+"""The least probability whose logarithm is taken."""
+
+
+def answer_events(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Answer]:
+    """Yield an answer per input; those of one event agree.
+
+    Inputs of one event follow one another; an input without an event stands alone. Photographs that show no organism,
+    and those that cannot be read, keep their own answer.
+    """
+    items = ((one, one.load) for one in inputs)
+    encoded = iter_encoded_images(
+        predictor.model, items, batch_size=predictor.batch_size, n_workers=predictor.n_workers, fast=predictor.fast
+    )
+    event: list[tuple[Input, NDArray[np.float32] | ImageError]] = []
+    for one, vector in encoded:
+        if event and not (one.event and one.event == event[-1][0].event):
+            yield from _answer_event(predictor, event)
+            event = []
+        event.append((one, vector))
+    yield from _answer_event(predictor, event)
+
+
+def _answer_event(
+    predictor: Predictor, event: Sequence[tuple[Input, NDArray[np.float32] | ImageError]]
+) -> Iterator[Answer]:
+    good = [(one, vector) for one, vector in event if not isinstance(vector, ImageError)]
+    answers = iter(agree(predictor, [one for one, _ in good], [vector for _, vector in good]))
+    for one, vector in event:
+        yield answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
+
+
+def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.float32]]) -> Iterator[Answer]:
+    """Yield the answers of the photographs of one event, which have the same probabilities.
+
+    The logarithms of the probabilities of photographs that show an organism are added, as for independent observations
+    with equal chances before, and divided by the design effect 1 + (n - 1) r (Kish, "Survey Sampling", 1965): r is the
+    mean cosine of the photographs' vectors. Copies of one photograph say together what one of them says.
+    """
+    if len(inputs) < 2:
+        yield from predictor.answer_vectors(inputs, vectors)
+        return
+    size = len(predictor.bank)
+    with_prior, without_prior = np.zeros(size), np.zeros(size)
+    shown: list[NDArray[np.float32]] = []
+    for judged in predictor.judge(inputs, vectors):
+        known = judged.recognised_B
+        with_prior += _log(judged.probability_BK[known])
+        without_prior += _log(judged.without_prior_BK[known])
+        shown += list(judged.image_BE[known])
+    share = share_of_evidence(np.stack(shown)) if shown else 0.0
+    agreed, before = _softmax(share * with_prior), _softmax(share * without_prior)
+    for judged in predictor.judge(inputs, vectors):
+        known = judged.recognised_B[:, None]
+        together = replace(
+            judged,
+            probability_BK=np.where(known, agreed, judged.probability_BK),
+            without_prior_BK=np.where(known, before, judged.without_prior_BK),
+        )
+        yield from predictor.choose(together, predictor.asked)
+
+
+def share_of_evidence(image_NE: Float32[ndarray, "N E"]) -> float:
+    """Return what each of n photographs counts, so that together they count as n / (1 + (n - 1) r) independent ones."""
+    n = len(image_NE)
+    if n < 2:
+        return 1.0
+    summed = image_NE.sum(axis=0, dtype=np.float64)
+    correlation = (float(summed @ summed) - n) / (n * (n - 1))
+    return 1 / (1 + (n - 1) * min(max(correlation, 0.0), 1.0))
+
+
+def _log(probability_BK: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the sum of the photographs' logarithms."""
+    return np.asarray(np.log(np.maximum(probability_BK, LEAST_PROBABILITY)).sum(axis=0, dtype=np.float64))
+
+
+def _softmax(log_K: NDArray[np.float64]) -> NDArray[np.float32]:
+    raised = np.exp(log_K - log_K.max())
+    return np.asarray(raised / raised.sum(), np.float32)
