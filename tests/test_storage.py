@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from linnaea import storage
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path, cache_dir, remove_partial_files, write_atomically
+from linnaea.storage import atomic_path, cache_dir, explain_os_errors, remove_partial_files, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -70,3 +71,31 @@ def test_what_the_killed_left_goes_and_what_the_living_write_stays(tmp_path: Pat
     writers[1].kill()
     writers[1].wait()
     assert left == ["lives"]
+
+
+class LibraryError(Exception):
+    """What polars or safetensors raise."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        LibraryError("IO error: No space left on device (os error 28)"),
+        OSError("60000 requested and 0 written"),
+    ],
+)
+def test_a_full_disk_is_named_however_a_library_says_it(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(LinnaeaError, match="the disk is full"), explain_os_errors(tmp_path / "bank"):
+        raise error
+
+
+def test_missing_shared_memory_is_named_and_not_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_SHARED_MEMORY", str(tmp_path / "none"))
+    with (
+        pytest.raises(LinnaeaError, match=r"none: is missing or cannot be written"),
+        explain_os_errors(tmp_path / "out"),
+    ):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+    with pytest.raises(LinnaeaError, match="out: No such file"), explain_os_errors(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "out"))

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any, BinaryIO
 from linnaea.errors import LinnaeaError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_DISK_FULL = ("os error 28", "No space left", "requested and 0 written")
+"""How polars, safetensors and NumPy say that the disk is full."""
+_SHARED_MEMORY = "/dev/shm"
 
 _SPECIAL = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
             (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
@@ -117,11 +121,30 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` about ``path`` into a :class:`LinnaeaError` that says what to do."""
     try:
         yield
-    except OSError as error:
-        where = error.filename or path
-        if error.errno in _NO_SPACE:
-            raise LinnaeaError(f"{where}: the disk is full; free some space and run the same command again") from error
-        raise LinnaeaError(f"{where}: {error.strerror or error}") from error
+    except LinnaeaError:
+        raise
+    except Exception as error:
+        if why := explain_system_error(error, path):
+            raise LinnaeaError(why) from error
+        if isinstance(error, OSError):
+            raise LinnaeaError(f"{error.filename or path}: {error.strerror or error}") from error
+        raise
+
+
+def explain_system_error(error: BaseException, path: Path | None = None) -> str:
+    """Return what the system lacks, if that is why something failed, or ``""``; libraries say it in many words."""
+    text = str(error)
+    if getattr(error, "errno", None) in _NO_SPACE or any(words in text for words in _DISK_FULL):
+        where = getattr(error, "filename", None) or path or "the disk of an output or of the cache"
+        return f"{where}: the disk is full; free some space and run the same command again"
+    unnamed = isinstance(error, OSError) and getattr(error, "filename", None) is None
+    if (unnamed or "shared memory" in text or "/dev/shm" in text) and not _has_shared_memory():
+        return f"{_SHARED_MEMORY}: is missing or cannot be written, but worker processes need it; mount it first"
+    return ""
+
+
+def _has_shared_memory() -> bool:
+    return sys.platform != "linux" or os.access(_SHARED_MEMORY, os.R_OK | os.W_OK | os.X_OK)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from linnaea import __version__
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.progress import lines_in_logs, visible
+from linnaea.storage import explain_system_error
 
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
@@ -88,7 +89,28 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         case KeyboardInterrupt():
             return INTERRUPTED, "interrupted; run the same command again to resume"
         case _:
-            return FAILED, f"unexpected {type(error).__name__}: {error} (--debug shows the traceback)"
+            return FAILED, _explain(error)
+
+
+_OF_INPUTS = ("polars.", "pyarrow.", "sqlite3", "zipfile", "tarfile", "zlib", "struct", "json.", "gzip", "xml.",
+              "pyexpat", "safetensors", "fastexcel")  # fmt: skip
+"""Libraries that read files; what they raise is about a file."""
+
+
+def _explain(error: BaseException) -> str:
+    """Return one line for an error that no part of the package explains."""
+    name, text = type(error).__name__, " ".join(str(error).split())[:300]
+    if why := explain_system_error(error):
+        return why
+    if isinstance(error, MemoryError):
+        return "not enough memory; use a smaller --batch-size or fewer --workers, or a machine with more"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or text or name}"
+    of_input = isinstance(error, (UnicodeError, EOFError)) or type(error).__module__.startswith(_OF_INPUTS)
+    if of_input or isinstance(error, RecursionError):
+        return f"an input is damaged or not what it should be ({name}: {text}); --debug shows which part reads it"
+    return f"unexpected {name}: {text} (--debug shows the traceback)"
 
 
 def _dispatch(words: list[str]) -> int:

@@ -263,7 +263,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         LinnaeaError: it cannot be read, or names a file outside of the folder.
     """
     manifest = read_json(directory / "manifest.json", kind="the manifest of a data set")
-    shards = manifest.get("shards", {})
+    shards = manifest.get("shards")
     if not isinstance(shards, dict) or not isinstance(manifest.get("options", {}), dict):
         raise LinnaeaError(f"{directory / 'manifest.json'}: not the manifest of a data set; build the data set again")
     for shard, facts in shards.items():

@@ -217,6 +217,8 @@ def _load_files(
     model_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg")
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (model_cfg is missing or incomplete)")
+    if not all(isinstance(model_cfg[part], dict) for part in ("vision_cfg", "text_cfg")):
+        raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (its towers are no objects)")
     check_config(folder, model_cfg)
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")

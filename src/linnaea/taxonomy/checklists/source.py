@@ -23,6 +23,7 @@ from polars.exceptions import PolarsError
 from linnaea.archives import explain_broken, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import read_parquet
+from linnaea.storage import check_regular
 from linnaea.taxonomy.checklists.coldp import read_coldp
 from linnaea.taxonomy.checklists.darwin_core import read_darwin_core
 from linnaea.taxonomy.checklists.flat_table import read_flat_table
@@ -122,9 +123,10 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
     Raises:
         LinnaeaError: No known format is found in it.
     """
-    if path.is_dir():
-        return _read_folder(path, path.name, version_of(path))
     try:
+        if path.is_dir():
+            return _read_folder(path, path.name, version_of(path))
+        check_regular(path)
         if path.suffix.lower() == ".xlsx":
             return read_flat_table(path, path.stem, version_of(path))
         if _is_archive(path):
@@ -133,7 +135,7 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
             return read_itis(path, path.stem, version_of(path))
         if path.suffix.lower() in TABLE_SUFFIXES or path.name.lower().endswith((".csv.gz", ".tsv.gz")):
             return read_flat_table(path, path.stem, version_of(path))
-    except (PolarsError, OSError, UnicodeError) as error:
+    except (PolarsError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LinnaeaError(f"{path}: cannot be read as a checklist: {' '.join(str(error).split())[:200]}") from error
     raise LinnaeaError(
         f"{path}: not a checklist; give a table ({', '.join(TABLE_SUFFIXES)}), a Darwin Core Archive, ColDP, "
