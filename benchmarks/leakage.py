@@ -4,7 +4,8 @@
     python benchmarks/leakage.py --scale
 
 Of the photographs of a folder with ``metadata.csv`` (columns ``filepath`` and ``group``), 1,000 are the benchmark.
-Each gets a near copy, planted among the training pictures: cut by 0 to 5% on each side, scaled by 0.4 to 1.5, saved as
+Each gets a near copy, planted among the training pictures (and, in the second column, is itself replaced by the copy,
+while the whole picture is planted): cut by 0 to 5% on each side, scaled by 0.4 to 1.5, saved as
 JPEG of quality 50 to 95, all three at once. All other photographs are the training pictures proper. A training picture
 that is reported although it is not planted counts apart where the table's ``group`` calls it a near copy of the
 benchmark picture (a true duplicate); ``--sheet`` draws the others in pairs, for the eye to judge.
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from linnaea.data.copies.hashes import CROP_STEPS, MIN_QUALITY, Hashes, variant_hashes
+from linnaea.data.copies.hashes import CROP_STEPS, MIN_QUALITY, Hashes, hashes_both_ways
 from linnaea.data.copies.search import iter_near
 from linnaea.data.images import Picture, decode
 
@@ -61,7 +62,7 @@ class Hashed:
 def hash_all(pictures: Iterable[Picture], steps: tuple[float, ...] = (0.0,)) -> Hashed:
     bits, rows, n_pictures = [np.empty((0, 4), np.uint64)], [], 0
     for row, picture in enumerate(pictures):
-        hashes, quality = variant_hashes(picture, steps)
+        hashes, quality = hashes_both_ways(picture, steps)
         n_pictures += 1
         if quality >= MIN_QUALITY:
             bits.append(hashes)
@@ -90,9 +91,12 @@ def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> No
     start = time.perf_counter()
     crops = hash_all(read(root, benchmark["filepath"].to_list()), CROP_STEPS)
     seconds = time.perf_counter() - start
-    print(f"benchmark: {n_benchmark:,} pictures x 81 crops hashed, {1000 * seconds / n_benchmark:.2f} ms each")
+    print(f"benchmark: {n_benchmark:,} pictures x 336 variants hashed, {1000 * seconds / n_benchmark:.2f} ms each")
     plain = hash_all(read(root, benchmark["filepath"].to_list()))
     planted = hash_all(decode(near_copy(one, random)) for one in read(root, benchmark["filepath"].to_list()))
+    whole = hash_all(read(root, benchmark["filepath"].to_list()))
+    cut = (decode(near_copy(one, random)) for one in read(root, benchmark["filepath"].to_list()))
+    reverse = hash_all(cut, CROP_STEPS)
     start = time.perf_counter()
     others = hash_all(read(root, real["filepath"].to_list()))
     seconds = time.perf_counter() - start
@@ -102,6 +106,7 @@ def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> No
 
     top = max(THRESHOLDS)
     found, found_plain = find_leaks(planted, crops, top), find_leaks(planted, plain, top)
+    found_reverse = find_leaks(whole, reverse, top)
     start = time.perf_counter()
     leaks = find_leaks(others, crops, top)
     seconds = time.perf_counter() - start
@@ -115,17 +120,18 @@ def calibrate(root: Path, n_benchmark: int, seed: int, sheet: Path | None) -> No
             dtype=pl.Boolean,
         )
     )
-    print("             copies found of planted       real photographs reported")
-    print("threshold    81 crops     plain PDQ        known duplicates    others (share of all)")
+    print("             training is cut    benchmark is cut    plain PDQ    real photographs reported")
+    print("threshold    found              found               found        known duplicates    others (share of all)")
     for threshold in THRESHOLDS:
         within = pl.col("distance") <= threshold
         right = within & (pl.col("train_row") == pl.col("benchmark_row"))
-        recall, recall_plain = (hits.filter(right).height / n_benchmark for hits in (found, found_plain))
+        recall, backwards, recall_plain = (hits.filter(right).height / n_benchmark
+                                           for hits in (found, found_reverse, found_plain))  # fmt: skip
         hits = leaks.filter(within)
         n_known = hits.filter("is_known")["train_row"].n_unique()
         n_other = hits.filter(~pl.col("is_known"))["train_row"].n_unique()
         share = f"{n_other:6} ({n_other / real.height:.3%})"
-        print(f"{threshold:9}    {recall:8.1%}    {recall_plain:10.1%}    {n_known:20}    {share}")
+        print(f"{threshold:9}    {recall:15.1%}    {backwards:16.1%}    {recall_plain:9.1%}    {n_known:16}    {share}")
     if sheet:
         draw(sheet, root, real, benchmark, leaks.filter(~pl.col("is_known")).sort("distance"))
 

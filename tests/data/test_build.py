@@ -267,6 +267,24 @@ def test_shards_are_read_by_webdataset(tmp_path: Path) -> None:
         assert {f"{kind}.txt" for kind in ("sci", "com", "taxon", "sci_com", "taxon_com")} < set(sample)
 
 
+def test_every_sample_has_the_same_keys(tmp_path: Path) -> None:
+    """Hugging Face's ``datasets`` takes the columns from the first samples and drops what only later ones have."""
+    root = write_photographs(tmp_path / "photos")
+    paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
+    lines = [f"{path},{path.split('/')[0]},{'CC0' if n == len(paths) - 1 else ''},{n if n % 2 else ''}"
+             for n, path in enumerate(paths)]  # fmt: skip
+    (root / "table.csv").write_text("\n".join(["filepath,label,license,latitude", *lines]))
+    source = TableSource(table=root / "table.csv", root=root, path_column="filepath", label_column="label")
+    build([source], tmp_path / "data", BuildConfig(captions=True), LocalEngine(1))
+    shards = [str(path) for path in sorted((tmp_path / "data").glob("*/*.tar"))]
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    facts = [json.loads(sample["json"]) for sample in samples]
+    assert len({tuple(sorted(one)) for one in facts}) == 1
+    assert len({tuple(sorted(name for name in sample if not name.startswith("__"))) for sample in samples}) == 1
+    assert {type(value) for one in facts for value in one.values()} == {str}
+    assert sorted(one["license"] for one in facts) == [""] * (len(paths) - 1) + ["CC0"]
+
+
 def test_shards_with_captions_feed_open_clips_own_trainer(tmp_path: Path) -> None:
     open_clip_data = pytest.importorskip("open_clip_train.data", reason="open_clip's trainer is not installed")
     root = write_photographs(tmp_path / "photos")

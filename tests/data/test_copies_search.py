@@ -19,7 +19,9 @@ from linnaea.data.copies.hashes import (
     MIN_QUALITY,
     PART_SCHEMA,
     HashTask,
+    both_ways,
     hash_pictures,
+    hashes_both_ways,
     pixel_sha256,
     variant_hashes,
     variants,
@@ -172,6 +174,19 @@ def test_planted_near_copies_are_found_and_nothing_else() -> None:
     assert len(hits & right) >= 38
     assert not hits - right
     assert len(find_leaks(copies + others, benchmark, (0.0,))) < len(hits)  # what the crops are for
+
+
+def test_a_benchmark_picture_that_was_cut_from_a_training_picture_is_found() -> None:
+    training = [scene(seed) for seed in range(40)]
+    benchmark = [near_copy(picture, seed) for seed, picture in enumerate(training)]
+    others = [scene(1000 + seed) for seed in range(200)]
+    queries = np.concatenate([variant_hashes(picture, (0.0,))[0] for picture in training + others])
+    targets = np.concatenate([hashes_both_ways(picture)[0] for picture in benchmark])
+    hits = {(query, target // len(both_ways(CROP_STEPS))) for query, target, _ in found(queries, targets, THRESHOLD)}
+    right = {(row, row) for row in range(40)}
+    assert len(hits & right) >= 37
+    assert not hits - right
+    assert len(find_leaks(training + others, benchmark)) < 20  # what growing is for
 
 
 def test_flat_pictures_have_no_hash(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 
+import linnaea
 from linnaea.cli import main
 
 PUBLISHED_FOLDS = 5
@@ -285,6 +286,15 @@ def test_seen_and_unseen_species_are_scored_apart(dataset_dir: Path, trained: Pa
         assert metrics[f"zero_shot/taxon_com/{part}/n_images"] == metrics["n_images"]
         assert metrics[f"zero_shot/taxon_com/{part}/top1"] == metrics["zero_shot/taxon_com/top1"]
         assert f"zero_shot/taxon_com/{part}/genus" in metrics
+
+
+def test_a_data_sets_own_unseen_species_are_not_seen(dataset_dir: Path, trained: Path) -> None:
+    found = linnaea.evaluate(trained, data=dataset_dir, split="unseen", shots=(0,), seen=dataset_dir, device="cpu")
+    metrics = found.metrics
+    assert metrics["zero_shot/taxon_com/seen/n_images"] == 0
+    assert metrics["zero_shot/taxon_com/unseen/n_images"] == metrics["n_images"] > 0
+    known = linnaea.evaluate(trained, data=dataset_dir, split="test", shots=(0,), seen=dataset_dir, device="cpu")
+    assert known.metrics["zero_shot/taxon_com/seen/n_images"] == known.metrics["n_images"]
 
 
 def test_features_of_another_run_are_never_mixed_in(

@@ -54,7 +54,8 @@ class Evaluate:
     probe: tuple[Literal["knn", "linear", "ridge"], ...] = ()
     """Classifiers to fit on the frozen features as well: 3 seeded splits, regularisation chosen by validation."""
     seen: Path | None = None
-    """Taxa that the model was trained on (data set, bank or file); scores seen and unseen taxa apart."""
+    """Taxa that the model was trained on (a data set's split train, a bank or a file); scores seen and unseen taxa
+    apart."""
     structure: bool = False
     """Analyse how the vectors reflect the tree: neighbours, distances, t-SNE per rank, revisions. Takes minutes."""
     no_organism: Path | None = None

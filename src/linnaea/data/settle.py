@@ -7,7 +7,7 @@ benchmark's picture, a benchmark's species, a copy.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -326,12 +326,32 @@ def _iter_plan(reading: RecordTables, plan: pl.DataFrame) -> Iterator[pl.DataFra
     """Yield the plan by split and key in slices, joined with the columns on disk, whose rows are in key order."""
     decided = plan.select("record", "split", "group", "taxon_id", "pdq")
     whole = scan_parquet(reading.records_path).select("key", "source", "record_id", "location", "facts")
+    names = _fact_names(reading)
     for split in sorted(decided["split"].unique()):
         for some in decided.filter(pl.col("split") == split).iter_slices(ROW_GROUP):
             first, last = int(some["record"][0]), int(some["record"][-1])
             span = whole.slice(first, last - first + 1).with_row_index("record", offset=first)
             wanted = pl.col("record").is_in(some["record"].implode())
-            yield some.hstack(span.filter(wanted).drop("record").collect(engine="streaming"))
+            found = span.filter(wanted).drop("record").collect(engine="streaming")
+            yield some.hstack(found.with_columns(facts=pl.Series([fill_facts(text, names) for text in found["facts"]])))
+
+
+def _fact_names(reading: RecordTables) -> frozenset[str]:
+    """Return the names of all facts of the records."""
+    facts, names = scan_parquet(reading.records_path).select("facts"), set[str]()
+    for first in range(0, reading.n_records, ROW_GROUP):
+        names.update(*map(json.loads, facts.slice(first, ROW_GROUP).collect()["facts"]))
+    return frozenset(names)
+
+
+def fill_facts(text: str, names: Collection[str]) -> str:
+    """Return the JSON of a record's facts with all of ``names``, ``""`` where the record has none.
+
+    Readers of WebDataset shards (Hugging Face's ``datasets``) take the columns from the first few samples, and drop
+    what only later ones have.
+    """
+    facts = json.loads(text)
+    return text if len(facts) == len(names) else json.dumps(dict.fromkeys(names, "") | facts, ensure_ascii=False)
 
 
 def _rare_names(draw: BenchmarkDraw, resolver: NameResolver | None) -> SpeciesNames:

@@ -16,6 +16,7 @@ from numpy import ndarray
 from linnaea.data.copies.bursts import find_bursts, look_at_each
 from linnaea.data.naming import make_naming
 from linnaea.data.shards import DataSet, taxa_from_table
+from linnaea.data.splits import BENCHMARK, HELD_BACK, UNSEEN
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.intervals import mean_of_classes
 from linnaea.evaluate.probes import FewShotScore, ProbeName, score_few_shot, score_probes
@@ -81,7 +82,8 @@ class Question:
     probes: tuple[ProbeName, ...] = ()
     """Classifiers to fit on the frozen features, in addition to SimpleShot."""
     seen: Path | None = None
-    """Taxa that the model was trained on (any file or folder of taxa). Seen and unseen species are scored apart."""
+    """Taxa that the model was trained on (any file or folder of taxa; of a data set, those of its split train).
+    Seen and unseen species are scored apart."""
     structure: bool = False
     """Whether to analyse how the vectors reflect the tree, which takes minutes."""
     no_organism: Path | None = None
@@ -191,13 +193,23 @@ def find_groups(dataset: DataSet) -> Int64[ndarray, "N"]:  # noqa: F821
 
 
 def find_seen(dataset: DataSet, seen: Path) -> Bool[ndarray, "N"]:  # noqa: F821
-    """Return for each image whether its taxon is in ``seen``; species match by binomial, others by all rank names."""
-    table = read_taxa(seen)
+    """Return for each image whether its taxon is in ``seen``; species match by binomial, others by all rank names.
+
+    Of a data set, the taxa of the training split count.
+    """
+    table = _trained_taxa(DataSet.open(seen)) if (seen / "index.parquet").exists() else read_taxa(seen)
     binomials = set(table.filter(pl.col("species") != "")["scientific_name"])
     lineages = set(table.select(RANK_LABELS).rows())
     is_seen = [taxon.scientific_name in binomials if taxon.species else taxon.lineage in lineages
                for taxon in dataset.taxa_list]  # fmt: skip
     return np.asarray(np.array(is_seen, bool)[dataset.index["taxon_id"].to_numpy()])
+
+
+def _trained_taxa(dataset: DataSet) -> pl.DataFrame:
+    """Return the taxa with a picture in the split ``train``, or without it in any split that is not held out."""
+    split = dataset.index["split"]
+    is_trained = split == "train" if "train" in split.unique() else ~split.is_in([UNSEEN, BENCHMARK, HELD_BACK])
+    return dataset.taxa[dataset.index.filter(is_trained)["taxon_id"].unique().sort().to_list()]
 
 
 def make_captions(form: CaptionForm, candidates: pl.DataFrame, whole: DataSet) -> list[str]:

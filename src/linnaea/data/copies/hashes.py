@@ -1,4 +1,4 @@
-"""Perceptual hashes of photographs: PDQ of a picture, and of 81 crops of it at little extra cost.
+"""Perceptual hashes of photographs: PDQ of a picture, and of 336 crops and extensions of it at little extra cost.
 
 PDQ (Facebook, "The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm", 2019) is linear up to its
 last step: luma, two box filters, decimation to 64 x 64 and the 16 x 16 lowest DCT coefficients without the constant.
@@ -53,6 +53,9 @@ CROP_STEPS = (0.0, 0.025, 0.05)
 
 SHIFTS = ((0.0, 0.05), (0.025, 0.025), (0.05, 0.0))
 """Shares to cut off both ends of a side: windows of 95% of the picture at three places."""
+GROWN_STEPS = (0.0, -0.0185, -0.037, -0.0556)
+"""Shares to add at each of the four sides, by repeating the edge: up to what a cut of 5% on both sides took away. The
+hash of a picture that was cut then comes close to that of the whole one; 255 more variants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +68,32 @@ class Variant:
     right: float
 
     def __str__(self) -> str:
-        cut = "/".join(f"{100 * share:g}" for share in (self.top, self.bottom, self.left, self.right))
-        return f"cut {cut}%"
+        shares = (self.top, self.bottom, self.left, self.right)
+        grown = min(shares) < 0
+        return f"{'grown' if grown else 'cut'} {'/'.join(f'{100 * abs(share):g}' for share in shares)}%"
 
 
 def variants(steps: tuple[float, ...] = CROP_STEPS) -> list[Variant]:
     """Return the variants in the order of :func:`variant_hashes`; the first is the whole picture."""
     crops = list(product(steps, steps))
     return [Variant(top=top, bottom=bottom, left=left, right=right) for top, bottom in crops for left, right in crops]
+
+
+def both_ways(steps: tuple[float, ...]) -> list[Variant]:
+    """Return the variants in the order of :func:`hashes_both_ways`: the crops, then the grown pictures."""
+    return [*variants(steps), *(variants(GROWN_STEPS)[1:] if len(steps) > 1 else ())]
+
+
+def hashes_both_ways(picture: Picture, steps: tuple[float, ...] = CROP_STEPS) -> tuple[Hashes, int]:
+    """Return the hashes of crops of a picture and of the picture grown at its sides, and its quality.
+
+    So a picture is found in a copy that was cut, and a copy that was cut is found in the whole picture. With one step
+    only, the picture is hashed once.
+    """
+    crops, quality = variant_hashes(picture, steps)
+    if len(steps) == 1:
+        return crops, quality
+    return np.concatenate([crops, variant_hashes(picture, GROWN_STEPS)[0][1:]]), quality
 
 
 def variant_hashes(picture: Picture, steps: tuple[float, ...] = CROP_STEPS) -> tuple[Hashes, int]:
@@ -192,7 +213,7 @@ class HashTask:
     start: int
     length: int
     steps: tuple[float, ...]
-    """Shares to cut off each side (see :func:`variants`); ``(0.0,)`` hashes the whole picture only."""
+    """Shares to cut off each side (see :func:`both_ways`); ``(0.0,)`` hashes the whole picture only."""
     part: Path
 
     @property
@@ -216,7 +237,7 @@ def _hash_one(location: str, steps: tuple[float, ...]) -> tuple[bytes | None, by
         picture = decode(data, min_short_side=SIDE)
     except ImageError:  # the stage that writes shards rejects it with a reason
         return None, None, None
-    hashes, quality = variant_hashes(picture, steps)
+    hashes, quality = hashes_both_ways(picture, steps)
     perceptual = hashes.tobytes() if quality >= MIN_QUALITY else None
     return hashlib.sha256(data).digest(), bytes.fromhex(pixel_sha256(picture)), perceptual
 
@@ -269,7 +290,7 @@ class HashTable:
 
 def gather_hashes(tasks: Sequence[HashTask], path: Path) -> HashTable:
     """Gather the parts of one table and write the hashes to ``path``."""
-    n_variants = len(tasks[0].steps) ** 4 if tasks else 1
+    n_variants = len(both_ways(tasks[0].steps)) if tasks else 1
     rows, hashes = [], []
     for task in tasks:
         made = read_parquet(task.part, columns=["hashes"])["hashes"]

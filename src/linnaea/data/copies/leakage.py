@@ -1,8 +1,8 @@
 """Leakage of benchmarks into a data set: copies of their pictures, crops included, and their species under any name.
 
-Crops are made of the benchmark's pictures, so a training picture is found if it is a benchmark picture with up to 5%
-cut off each side. The reverse, a training picture of which the benchmark holds a crop, is found only if very little
-was cut; the same holds for mirrored copies and larger crops. An encoder (``min_cosine``) finds such copies.
+The benchmark's pictures are cut and grown, so a training picture is found if it is a benchmark picture with up to 5%
+cut off each side, and if the benchmark picture was cut so from it. Mirrored copies and larger crops are found only with
+an encoder (``min_cosine``).
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies.hashes import CROP_STEPS, SIDE, HashTable, HashTask, list_hash_tasks, save_array, variants
+from linnaea.data.copies.hashes import CROP_STEPS, SIDE, HashTable, HashTask, both_ways, list_hash_tasks, save_array
 from linnaea.data.copies.rules import REASON_SCHEMA
 from linnaea.data.copies.search import THRESHOLD
 from linnaea.data.images import ImageError, Picture, decode
@@ -48,7 +48,7 @@ class Benchmark:
     path: Path
     """A folder of photographs (preferably class folders), a table, or a data set (its split ``benchmark`` if any)."""
     by_image: bool = True
-    """Reject copies of the benchmark's pictures, including crops of up to 5% per side."""
+    """Reject copies of the benchmark's pictures, including crops of up to 5% per side in either direction."""
     by_taxon: bool = False
     """Reject every picture of the benchmark's species."""
     split: str = ""
@@ -136,7 +136,7 @@ def find_copies(benchmark: Benchmark, pictures: Sequence[str], training: HashTab
 
     The reason names the nearest picture, the crop and the distance.
     """
-    crops = variants(CROP_STEPS)
+    crops = both_ways(CROP_STEPS)
     found: dict[int, tuple[int, int, str]] = {}
 
     def note(row: int, distance: int, picture: int, how: str) -> None:
