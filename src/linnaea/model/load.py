@@ -52,6 +52,15 @@ from linnaea.storage import atomic_path, open_regular, read_json, resolve_inside
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """The files that open_clip reads as weights. If there are none, it warns and continues with random weights."""
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_TOKENIZER_FILES = (
+    *_VOCABULARIES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""The files of which a Hugging Face tokenizer has some, and those of them that hold the pieces."""
 CPU_IMAGES_AT_ONCE = 8
 """A batch that fits a CPU's caches. EfficientNet-Lite1, channels last, is 1.6 to 2.7 times as fast as with 32; ViTs
 show no difference."""
@@ -211,9 +220,18 @@ def load_folder(folder: Path, device: torch.device, weights: Path | None = None)
 
 
 def _load_files(
-    folder: Path, name: str, device: torch.device, facts: Mapping[str, Any], weights: Path | None = None
+    folder: Path,
+    name: str,
+    device: torch.device,
+    facts: Mapping[str, Any],
+    weights: Path | None = None,
+    *,
+    tokenizer_folder: Path | None = None,
 ) -> TaxonModel:
-    """Return a model from the files of a folder, which is the user's or in the hub's cache."""
+    """Return a model from the files of a folder, which is the user's or in the hub's cache.
+
+    A Hugging Face tokenizer is in ``tokenizer_folder``, by default in the same.
+    """
     model_cfg = _read_json(folder / CONFIG_FILE).get("model_cfg")
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (model_cfg is missing or incomplete)")
@@ -222,14 +240,39 @@ def _load_files(
     check_config(folder, model_cfg)
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
+    text_cfg = model_cfg["text_cfg"]
+    if text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name"):
+        _check_transformers(name)
     with _explain_failure(f"{name} with {weights}" if weights else name):
         clip, _, _ = open_clip.create_model_and_transforms(
             f"local-dir:{folder}", device=device, load_weights=weights is None
         )
         if weights is not None:
             open_clip.load_checkpoint(clip, str(weights))
-        tokenizer, bpe = _load_tokenizer(folder, model_cfg)
+        if tokenizer_folder is None:
+            tokenizer, bpe = _load_tokenizer(folder, model_cfg)
+        else:
+            tokenizer, bpe = _load_hf_tokenizer(tokenizer_folder, text_cfg), None
     return _wrap(name, clip, tokenizer, model_cfg, device, facts, bpe)
+
+
+def _check_transformers(name: str) -> None:
+    try:
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise LinnaeaError(
+            f"model {name}: its tokenizer or text tower needs transformers: pip install 'linnaea[hf]'"
+        ) from error
+
+
+def _load_hf_tokenizer(folder: Path, text_cfg: Mapping[str, Any]) -> HFTokenizer:
+    """Return the Hugging Face tokenizer of a folder, with the options that open_clip reads for it."""
+    return HFTokenizer(
+        str(folder),
+        context_length=text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text_cfg.get("tokenizer_mode"),
+        **(text_cfg.get("tokenizer_kwargs") or {}),
+    )
 
 
 def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, bytes | None]:
@@ -266,10 +309,13 @@ def load_hub(name: str, device: torch.device) -> TaxonModel:
         repo, revision = parse_hub_name(name)
         config = fetch_file(repo, CONFIG_FILE, revision)
         commit = commit_of(config, CONFIG_FILE)
-    for path in _files_of_tokenizer(_read_json(config).get("model_cfg", {}).get("text_cfg", {})):
-        fetch_file(repo, path, commit)
+    text_cfg = _read_json(config).get("model_cfg", {}).get("text_cfg", {})
+    if bpe_path := (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path"):
+        fetch_file(repo, bpe_path, commit)
+    tokenizer_folder = _fetch_tokenizer(repo, commit, text_cfg)
     _fetch_weights(repo, commit)
-    return _load_files(config.parent, name, device, {"source": f"{HUB}{repo}", "revision": commit})
+    facts = {"source": f"{HUB}{repo}", "revision": commit}
+    return _load_files(config.parent, name, device, facts, tokenizer_folder=tokenizer_folder)
 
 
 def _fetch_weights(repo: str, commit: str) -> None:
@@ -284,9 +330,26 @@ def _fetch_weights(repo: str, commit: str) -> None:
     raise last
 
 
-def _files_of_tokenizer(text_cfg: Mapping[str, Any]) -> list[str]:
-    bpe_path = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
-    return [bpe_path] if bpe_path else []
+def _fetch_tokenizer(repo: str, commit: str, text_cfg: Mapping[str, Any]) -> Path | None:
+    """Fetch the files of a Hugging Face tokenizer, and return their folder; ``None`` for CLIP's own tokenizer.
+
+    They are those of the model's repository, or else of the repository that its configuration names.
+    """
+    named = str(text_cfg.get("hf_tokenizer_name") or "")
+    if not named:
+        return None
+    for source, revision in ((repo, commit), (named, "")):
+        found = [path for name in _TOKENIZER_FILES if (path := _fetch_if_there(source, name, revision))]
+        if any(path.name in _VOCABULARIES for path in found):
+            return found[0].parent
+    raise LinnaeaError(f"{repo}: neither it nor {named} has the files of its tokenizer ({', '.join(_VOCABULARIES)})")
+
+
+def _fetch_if_there(repo: str, name: str, revision: str) -> Path | None:
+    try:
+        return fetch_file(repo, name, revision)
+    except (NotOnHubError, NotReachedError):
+        return None
 
 
 def list_architectures() -> list[str]:

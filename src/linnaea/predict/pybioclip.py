@@ -22,7 +22,7 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES, list_pretrained_tags_by_model
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize as to_unit
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from linnaea.data.images import ImageError, decode, decode_image, read_image_file
 from linnaea.errors import LinnaeaError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from open_clip import list_models, list_pretrained_tags_by_model
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from linnaea.compat.bioclip.recorder import (
     attach_prediction_recorder,
