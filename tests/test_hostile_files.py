@@ -38,7 +38,7 @@ from linnaea.predict.outputs.write import write_rows
 from linnaea.progress import visible
 from linnaea.storage import check_regular, open_regular, read_json, resolve_inside
 from linnaea.tables import read_table, scan_table
-from linnaea.taxonomy.checklists.darwin_core import describe_archive
+from linnaea.taxonomy.checklists.archive import describe_archive
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 

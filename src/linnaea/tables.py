@@ -499,6 +499,24 @@ def _scan_json_lines(path: Path) -> "pl.LazyFrame":
         return pl.read_ndjson(stream, infer_schema_length=None).lazy()
 
 
+def as_utf8(path: Path, declared: str, target: Path) -> Path:
+    """Return the path of a text file in UTF-8: itself, or a copy at ``target`` if it has another encoding.
+
+    Text that is valid UTF-8 is taken as such, whatever is ``declared``. Text that is declared as UTF-8 but is not is
+    Windows-1252.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        name = codecs.lookup(declared.strip()).name
+    except LookupError:
+        name = "utf-8"
+    if not name.startswith(("utf-16", "utf-32")) and _is_utf8(path):
+        return path
+    return _transcode(path, "cp1252" if name in ("utf-8", "utf-8-sig", "ascii") else name, target)
+
+
 def _transcode(path: Path, encoding: str, target: Path) -> Path:
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     with target.open("w", encoding="utf-8", newline="") as out:

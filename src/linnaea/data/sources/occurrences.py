@@ -14,7 +14,6 @@ import polars as pl
 
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.normal import (
-    ROWS_AT_ONCE,
     describe_files,
     iter_records,
     normal,
@@ -22,15 +21,18 @@ from linnaea.data.sources.normal import (
 )
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.tables import need_columns
-from linnaea.taxonomy.checklists.darwin_core import ArchivePart, describe_archive
+from linnaea.taxonomy.checklists.archive import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.row import with_doubt
 
+_RIGHTS = ("license", "rights", "UsageTerms", "WebStatement", "licence")
+"""Terms that state a licence: Dublin Core's, those of Audubon Core (``xmpRights``)."""
 _TERMS = ("scientificName", "species", "specificEpithet", "vernacularName", "organismID", "decimalLatitude",
           "decimalLongitude", "eventDate", "basisOfRecord", "datasetKey", "publisher", "identificationQualifier",
-          *RANK_LABELS[:-1])  # fmt: skip
-_MEDIA = ("type", "format", "identifier", "title", "creator", "license", "rightsHolder", "references")
+          *RANK_LABELS[:-1], *(f"occurrence_{term}" for term in _RIGHTS), "occurrence_rightsHolder")  # fmt: skip
+_MEDIA = ("type", "format", "identifier", "accessURI", "title", "creator", "rightsHolder", "Owner", "references",
+          *_RIGHTS)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +59,10 @@ class DarwinCoreSource:
 
     def describe(self) -> dict[str, str]:
         core, media = self._parts
-        return describe_files("darwin-core", self._meta, core.path, media.path, self.images)
+        return describe_files("darwin-core", self._meta, *core.paths, *media.paths, self.images)
 
     def records(self) -> Iterator[Record | Rejected]:
-        yield from iter_records(map(self._normalise, _read_part(self._parts[1])), self.name)
+        yield from iter_records(map(self._normalise, self._parts[1].iter_blocks()), self.name)
 
     @cached_property
     def _parts(self) -> tuple[ArchivePart, ArchivePart]:
@@ -70,13 +72,17 @@ class DarwinCoreSource:
         media = next((one for one in extensions if one.row_type in ("Multimedia", "Image")), None)
         if media is None:
             raise LinnaeaError(f"{self._meta}: has no multimedia extension; ask GBIF for a Darwin Core Archive")
+        if missing := media.missing():
+            raise LinnaeaError(f"{self._meta}: {missing}")
         return core, media
 
     @cached_property
     def _occurrences(self) -> pl.DataFrame:
-        blocks = [fill_columns(block, "_id", *_TERMS) for block in _read_part(self._parts[0])]
+        own = {term: f"occurrence_{term}" for term in (*_RIGHTS, "rightsHolder")}
+        blocks = [fill_columns(block.rename(own, strict=False), "_id", *_TERMS)
+                  for block in self._parts[0].iter_blocks()]  # fmt: skip
         if not blocks:
-            raise LinnaeaError(f"{self._parts[0].path}: has no rows")
+            raise LinnaeaError(f"{self._parts[0].paths[0]}: has no rows")
         return pl.concat(blocks).unique("_id", keep="first", maintain_order=True)
 
     @cached_property
@@ -90,11 +96,13 @@ class DarwinCoreSource:
 
     def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
         media = fill_columns(block, "_id", "_row", *_MEDIA)
+        address = pl.when(pl.col("identifier").str.contains("://")).then("identifier").when(pl.col("accessURI") != "")
+        media = media.with_columns(identifier=address.then("accessURI").otherwise("identifier"))
         rows = media.join(self._occurrences, on="_id", how="left", maintain_order="left")
         rows = rows.join(self._files, on="identifier", how="left", maintain_order="left")
-        still = (pl.col("type") == "") | pl.col("type").str.to_lowercase().str.contains("image")
+        kind = pl.when(pl.col("type") != "").then("type").when(pl.col("format") != "").then("format")
         reason = (
-            pl.when(~still).then(pl.format("not a picture ({})", "type"))
+            pl.when(~_is_still()).then(pl.format("not a picture ({})", kind.otherwise("identifier")))
             .when(pl.col("identifier") == "").then(pl.lit("has no URL"))
             .when(pl.col("scientificName").is_null()).then(pl.lit("its occurrence is not in the archive"))
             .when(pl.col("path").is_null()).then(pl.lit("was not downloaded"))
@@ -114,8 +122,10 @@ class DarwinCoreSource:
                 reason=reason,
                 **names,
             ),
-            license_name="license",
-            rights_holder="rightsHolder",
+            license_name=_stated("license", "licence"),
+            license=_stated("rights", "UsageTerms"),
+            license_link=_stated("WebStatement"),
+            rights_holder=_first("rightsHolder", "Owner", "occurrence_rightsHolder"),
             creator="creator",
             title="title",
             url="references",
@@ -133,20 +143,28 @@ def _lone_name() -> pl.Expr:
     return pl.when(alone).then("scientificName").otherwise(pl.lit(""))
 
 
-def _read_part(part: ArchivePart) -> Iterator[pl.DataFrame]:
-    """Yield the table in blocks of text columns: its terms, ``_id``, and the row number ``_row``."""
-    done = 0
-    try:
-        table = pl.scan_csv(part.path, glob=False, separator=part.separator, quote_char=part.quote, has_header=False,
-                            skip_rows=part.skip, infer_schema=False, encoding="utf8-lossy",
-                            truncate_ragged_lines=True)  # fmt: skip
-        for block in table.collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True):
-            terms = {term: block.to_series(index) for index, term in part.columns.items() if index < block.width}
-            key = block.to_series(part.key).alias("_id")
-            rows = pl.Series("_row", range(done, done + block.height)).cast(pl.String)
-            done += block.height
-            yield pl.DataFrame(
-                [series.alias(term) for term, series in terms.items() if term != "_id"] + [key, rows]
-            ).fill_null("")
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{part.path}: cannot be read as a table ({str(error).splitlines()[0]})") from error
+_NO_PICTURE = r"sound|audio|video|moving|text|pdf|html|dataset|interactive|software|application/"
+_SOUND_OR_FILM = r"\.(?:mp3|wav|flac|ogg|m4a|mp4|mov|avi|mpe?g|webm|pdf|html?)(?:\?|$)"
+
+
+def _is_still() -> pl.Expr:
+    """Return which media are still images, by type and format; where neither says so, by the ending of the address."""
+    kind, form = (pl.col(term).str.to_lowercase() for term in ("type", "format"))
+    other = kind.str.contains(_NO_PICTURE) | form.str.contains(_NO_PICTURE)
+    said = kind.str.contains("image|photo|picture") | form.str.contains("image|jpe?g|png|tiff?|gif|webp")
+    ending = pl.col("identifier").str.to_lowercase().str.contains(_SOUND_OR_FILM)
+    return ~other & (said | ~ending)
+
+
+def _first(*terms: str) -> pl.Expr:
+    """Return the first of some cells that says anything."""
+    return pl.coalesce(pl.when(pl.col(term).fill_null("") != "").then(pl.col(term)) for term in terms).fill_null("")
+
+
+def _stated(*terms: str) -> pl.Expr:
+    """Return what a medium states in one of some terms; what its occurrence states there, if the medium states nothing.
+
+    A record keeps all statements, and the most restrictive one counts (:func:`linnaea.data.licences.licence_of`).
+    """
+    silent = pl.all_horizontal(pl.col(term).fill_null("") == "" for term in _RIGHTS)
+    return pl.when(silent).then(_first(*(f"occurrence_{term}" for term in terms))).otherwise(_first(*terms))

@@ -1,20 +1,16 @@
 """Reader of Darwin Core Archives with a Taxon core."""
 
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import resolve_inside
+from linnaea.taxonomy.checklists.archive import describe_archive
 from linnaea.taxonomy.checklists.records import (
     ChecklistRecords,
     fill_columns,
     language_code,
     mark_misapplied,
-    read_delimited,
     with_lineage,
 )
 from linnaea.taxonomy.name_parser import split_authors
@@ -50,15 +46,15 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     core, extensions = describe_archive(meta)
     if core.row_type != "Taxon":
         raise LinnaeaError(f"{meta}: no Taxon core; give an archive of taxa, not of occurrences")
-    taxa = fill_columns(_read_dwc(core), "_id", *_DWC_COLUMNS).with_columns(
+    taxa = fill_columns(core.read(), "_id", *_DWC_COLUMNS).with_columns(
         _tail(column) for column in ("_id", "taxonID", "parentNameUsageID", "acceptedNameUsageID")
     )
     # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
     taxa = taxa.with_columns(id=pl.when(pl.col("taxonID") != "").then("taxonID").otherwise("_id"))
     vernaculars = [
-        _dwc_vernaculars(_read_dwc(extension), taxa, name)
+        _dwc_vernaculars(extension.read(), taxa, name)
         for extension in extensions
-        if extension.row_type == "VernacularName"
+        if extension.row_type == "VernacularName" and not extension.missing()
     ]
     named = taxa.with_columns(
         name=_names_without_author(taxa), rank=pl.col("taxonRank").str.to_lowercase(), parent="parentNameUsageID"
@@ -112,64 +108,6 @@ def _names_without_author(taxa: pl.DataFrame) -> pl.Series:
 def _tail(column: str) -> pl.Expr:
     """Return the id at the end of an address, as iNaturalist writes ids."""
     return pl.col(column).str.replace(r"^https?://.*/", "").alias(column)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchivePart:
-    """One table of a Darwin Core Archive, as ``meta.xml`` describes it (its core or an extension)."""
-
-    row_type: str
-    path: Path
-    separator: str
-    quote: str | None
-    skip: int
-    """Number of header lines."""
-    key: int
-    """Index of the column that identifies a row of the core."""
-    columns: Mapping[int, str]
-    """Last part of the term's URI (``scientificName``), by column index."""
-
-
-def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
-    """Return the core and the extensions of an archive.
-
-    Raises:
-        LinnaeaError: ``meta.xml`` is missing or not valid, or a file that it names is missing.
-    """
-    try:
-        root = ET.parse(meta).getroot()
-    except (OSError, ET.ParseError) as error:
-        raise LinnaeaError(f"{meta}: not a description of an archive ({error})") from error
-    spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
-    core = root.find(f"{spaces}core")
-    if core is None:
-        raise LinnaeaError(f"{meta}: no core; give a Darwin Core Archive with a Taxon core")
-    return _describe(core, spaces, meta), [_describe(one, spaces, meta) for one in root.findall(f"{spaces}extension")]
-
-
-def _describe(part: ET.Element, spaces: str, meta: Path) -> ArchivePart:
-    location = part.find(f"{spaces}files/{spaces}location")
-    if location is None or not location.text or not resolve_inside(meta.parent, location.text).is_file():
-        raise LinnaeaError(f"{meta}: the file {getattr(location, 'text', None)!r} that it names is missing")
-    key = part.find(f"{spaces}id") if part.tag.endswith("core") else part.find(f"{spaces}coreid")
-    fields = {int(f.get("index", "-1")): f.get("term", "").rsplit("/", 1)[-1] for f in part.findall(f"{spaces}field")}
-    return ArchivePart(
-        row_type=part.get("rowType", "").rsplit("/", 1)[-1],
-        path=meta.parent / location.text,
-        separator=part.get("fieldsTerminatedBy", ",").replace("\\t", "\t"),
-        quote=part.get("fieldsEnclosedBy", "") or None,
-        skip=int(part.get("ignoreHeaderLines", "0")),
-        key=-1 if key is None else int(key.get("index", "0")),
-        columns={index: term for index, term in fields.items() if index >= 0},
-    )
-
-
-def _read_dwc(part: ArchivePart) -> pl.DataFrame:
-    table = read_delimited(part.path, part.separator, part.quote, part.skip, [])
-    columns = [pl.nth(index).alias(term) for index, term in part.columns.items() if index < table.width]
-    if part.key >= 0:
-        columns.append(pl.nth(part.key).alias("_id"))
-    return table.select(columns)
 
 
 def _dwc_vernaculars(table: pl.DataFrame, taxa: pl.DataFrame, name: str) -> pl.DataFrame:
