@@ -318,7 +318,7 @@ def _classes(reading: RecordTables, named: _Named, new_id: pl.Series) -> pl.Data
     """Return the labels with the ids of their classes in the data set."""
     if named.naming:
         return named.naming.table.select("label", new_id)
-    labels = pl.scan_parquet(reading.records_path).select(read_label(), "taxon_id").unique().collect(engine="streaming")
+    labels = scan_parquet(reading.records_path).select(read_label(), "taxon_id").unique().collect(engine="streaming")
     return labels.with_columns(new_id.gather(labels["taxon_id"]))
 
 
