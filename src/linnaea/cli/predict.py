@@ -208,9 +208,10 @@ def _choose_form(options: Predict) -> Form:
 
 def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
     """Return the inputs, and what the files of answers may say besides."""
+    from linnaea.data.copies.bursts import GAP_S
     from linnaea.predict.inputs import list_inputs
     from linnaea.predict.outputs.camtrapdp import parse_zone
-    from linnaea.predict.outputs.files import SEQUENCE_GAP_S, Context
+    from linnaea.predict.outputs.files import Context
     from linnaea.predict.records.media import with_events
 
     zone = parse_zone(options.timezone) if options.timezone else None
@@ -228,7 +229,7 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         zone=zone,
         deployments=options.deployments,
         package_info=options.package_info,
-        sequence_gap_s=SEQUENCE_GAP_S if options.sequence_gap is None else options.sequence_gap,
+        sequence_gap_s=GAP_S if options.sequence_gap is None else options.sequence_gap,
         no_formulas=options.no_formulas,
         tell=warn,
     )

@@ -156,11 +156,19 @@ def _some_of_each(cluster_N: NDArray[np.int64]) -> NDArray[np.int64]:
 def _iter_shots_together(table: pl.DataFrame) -> Iterator[Links]:
     """Yield links between the shots of one camera within :data:`GAP_S`, in one folder or of one taxon."""
     timed = table.filter(pl.col("clock").is_not_null())
-    for keys in (["folder", "camera"], ["name", "camera"]):
-        ordered = timed.filter(pl.col("camera") != "" if "name" in keys else True).sort(*keys, "clock", "row")
-        soon = (pl.col("clock").diff() <= GAP_S) & pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in keys)
-        linked = ordered.select("row", before=pl.col("row").shift(), soon=soon).filter("soon")
-        yield linked["before"].cast(pl.Int64).to_numpy(), linked["row"].cast(pl.Int64).to_numpy()
+    yield link_shots(timed, ["folder", "camera"], GAP_S)
+    yield link_shots(timed.filter(pl.col("camera") != ""), ["name", "camera"], GAP_S)
+
+
+def link_shots(table: pl.DataFrame, keys: Sequence[str], gap_s: float) -> Links:
+    """Return links between shots that are equal in ``keys`` and follow one another within ``gap_s`` seconds.
+
+    The table has the columns ``row``, ``clock`` (seconds, not null) and ``keys``.
+    """
+    ordered = table.sort(*keys, "clock", "row")
+    soon = (pl.col("clock").diff() <= gap_s) & pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in keys)
+    linked = ordered.select("row", before=pl.col("row").shift(), soon=soon).filter("soon")
+    return linked["before"].cast(pl.Int64).to_numpy(), linked["row"].cast(pl.Int64).to_numpy()
 
 
 def _in_numbered_folders(table: pl.DataFrame) -> Links:

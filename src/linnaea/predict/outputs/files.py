@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from linnaea.data.copies.bursts import GAP_S
 from linnaea.data.frames import is_video, read_frame_rate
 from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
 from linnaea.predict.inputs import NO_ANIMAL, split_frame
@@ -15,9 +16,6 @@ from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name
 
 _TAXON_IDS = uuid.UUID("6f1f2c0e-6d5b-5f0e-9d0a-3c1f0b7d5a11")
 """The namespace of our identifiers of taxa."""
-
-SEQUENCE_GAP_S = 60.0
-"""Photographs of one camera that lie closer together than this are one event."""
 
 HUMAN = "990ae9dd-7a59-4344-afcb-1b7b21368000;mammalia;primates;hominidae;homo;sapiens;human"
 """SpeciesNet's class of people."""
@@ -35,7 +33,7 @@ class Context:
     """A table of deployments with Camtrap DP's columns; by default each folder of photographs is one."""
     package_info: Path | None = None
     """A JSON file with parts of ``datapackage.json``: title, contributors, project, licenses."""
-    sequence_gap_s: float = SEQUENCE_GAP_S
+    sequence_gap_s: float = GAP_S
     """Photographs of one deployment with gaps of at most so many seconds are one event."""
     no_formulas: bool = False
     """Whether the cells of a CSV that a spreadsheet would take for formulas get a quote in front."""

@@ -1,13 +1,16 @@
 """Photographs as records know them: when and where they were taken, their deployment and their event."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, tzinfo
-from itertools import pairwise
+from datetime import UTC, datetime, tzinfo
 from os.path import commonpath
 from pathlib import Path
 
+import polars as pl
+
+from linnaea.data.copies.bursts import link_shots
+from linnaea.data.copies.links import connect
 from linnaea.data.exif import read_taken
 from linnaea.data.frames import is_video
 from linnaea.errors import LinnaeaError, UsageError
@@ -209,26 +212,18 @@ def find_events(media: Sequence[Medium], gap_s: float) -> list[Medium]:
 
     Photographs without a time have no event.
     """
-    by_deployment: dict[str, list[tuple[datetime, Medium]]] = {}
-    for one in media:
-        if one.when is not None:
-            by_deployment.setdefault(one.deployment, []).append((one.when, one))
-    events: dict[str, str] = {}
-    for of_one in by_deployment.values():
-        for event in _sequences(sorted(of_one, key=lambda shot: (shot[0], shot[1].file)), gap_s):
-            events |= dict.fromkeys((one.path for _, one in event), _name_event(event[0][1]))
-    return [replace(one, event=events.get(one.path, "")) for one in media]
-
-
-def _sequences(shots: Sequence[tuple[datetime, Medium]], gap_s: float) -> Iterator[list[tuple[datetime, Medium]]]:
-    """Yield runs of photographs, in the order of time, without a longer gap."""
-    run = list(shots[:1])
-    for before, shot in pairwise(shots):
-        if (shot[0] - before[0]).total_seconds() > gap_s:
-            yield run
-            run = []
-        run.append(shot)
-    yield run
+    times = [one.when for one in media]
+    clocks = [None if when is None else when.replace(tzinfo=UTC).timestamp() for when in times]
+    shots = pl.DataFrame({"deployment": [one.deployment for one in media], "clock": clocks},
+                         schema={"deployment": pl.String, "clock": pl.Float64}).with_row_index("row")  # fmt: skip
+    links = link_shots(shots.filter(pl.col("clock").is_not_null()), ["deployment"], gap_s)
+    groups: dict[int, list[Medium]] = {}
+    for one, group in zip(media, connect(len(media), [links]) if media else (), strict=True):
+        groups.setdefault(int(group), []).append(one)
+    events = {group: _name_event(min(of_one, key=lambda one: (str(one.when), one.file)))
+              for group, of_one in groups.items()}  # fmt: skip
+    named = {one.path: events[group] for group, of_one in groups.items() for one in of_one if one.when is not None}
+    return [replace(one, event=named.get(one.path, "")) for one in media]
 
 
 def _name_event(first: Medium) -> str:
