@@ -18,6 +18,7 @@ FUJI, CANON = b"FUJIFILMCCD-RAW " + bytes(100), b"\0\0\0\x18ftypcrx \0\0\0\1" + 
         (dng((6000, 40), jpeg(1616, 1080)), "1616 x 1080 pixels of 6000 x 40"),
         (FUJI + jpeg(1200, 900), "Fujifilm raw photograph, 1200 x 900"),
         (CANON + jpeg(160, 120) + jpeg(1600, 1200), "Canon raw photograph, 1600 x 1200"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(90) + jpeg(1600, 1200), "Canon raw photograph, 1600 x 1200"),
         (b"IIRO\x08\0\0\0" + bytes(99) + jpeg(1600, 1200), "Olympus raw photograph, 1600 x 1200"),
     ],
 )

@@ -95,6 +95,15 @@ def test_a_bad_photograph_among_good_ones_is_a_row(client: TestClient, pictures:
     assert answer.json()["results"][1]["reason"]
 
 
+def test_a_note_on_the_file_comes_with_the_answer(client: TestClient, pictures: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes(pictures[0].read_bytes()[:-2])
+    whole, cut = post(client, [pictures[0], tmp_path / "cut.jpg"]).json()["results"]
+    assert cut["alternatives"] == whole["alternatives"]
+    assert "end marker is missing" in cut["reason"]
+    assert "end marker is missing" in cut["rows"][0]["reason"]
+    assert not whole["rows"][0]["reason"]
+
+
 @pytest.mark.parametrize(
     ("content", "form", "status", "word"),
     [

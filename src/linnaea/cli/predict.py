@@ -380,6 +380,8 @@ def _print_table(rows: "Iterator[Row]") -> None:
         common = row["common_name"] if row["common_name"] != answer else ""
         lineage = (row[rank] if row[rank] != answer else "" for rank in ranks)
         table.add_row(*map(_cell, (name, answer, common, row["rank"], f"{row['score']:.1%}", *lineage)))
+        if name and row["reason"]:
+            table.add_row("", f"[dim]note: {_cell(row['reason'])}[/]")
     results.print(table)
 
 

@@ -84,6 +84,8 @@ def kind_of(data: bytes) -> str:
         return _ISO_BRANDS.get(data[8:12], "video")
     if data[:4] == b"RIFF":
         return {b"WEBP": "WebP", b"AVI ": "video", b"WAVE": "audio"}.get(data[8:12], "")
+    if data[:4] == b"II*\0" and data[8:10] == b"CR":
+        return "Canon raw"
     if data[257:262] == b"ustar":
         return "tar archive"
     if data[128:132] == b"DICM":

@@ -34,7 +34,7 @@ def find_preview(data: bytes, on_note: OnNote) -> tuple[bytes, int]:
     Raises:
         ImageError: there is none, or only a thumbnail.
     """
-    kind = "raw photograph" if data.startswith(TIFF_MAGIC) else kind_of(data) + " photograph"
+    kind = f"{kind_of(data) if kind_of(data) in RAW_KINDS else 'raw'} photograph"
     raw = raw_size(data)
     place, size = max(_iter_jpegs(data), key=lambda found: found[1][0] * found[1][1], default=(0, (0, 0)))
     if not place:
