@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-long lint format bench setup clean
+.PHONY: demo test test-long lint format bench setup hashes clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test       the test suite (under 10 minutes on 2 cores)"
 	@echo "make test-long  kill tests, clusters, load, every kernel of this processor"
 	@echo "make lint       ruff and strict mypy"
+	@echo "make hashes     constraints.sha256.txt, for pip install --require-hashes"
 	@echo "make bench      speed and memory against peers"
 
 setup: $(READY)
@@ -26,6 +27,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/linnaea demo --output runs/demo
+
+hashes: $(READY)
+	$(BIN)/pip install --quiet --dry-run --ignore-installed --report .venv/report.json -c constraints.txt '.[serve]'
+	$(BIN)/python docs/make_hashes.py .venv/report.json > constraints.sha256.txt
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long"
