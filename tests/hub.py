@@ -1,5 +1,6 @@
 """A hub on this machine with the paths that ``huggingface_hub`` asks for, and random models in the real layout."""
 
+import base64
 import hashlib
 import json
 import re
@@ -102,6 +103,33 @@ class _Handler(BaseHTTPRequestHandler):
         return self._reply(404)
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        """Create a repository, say how to upload files (all within the commit), and take a commit."""
+        path = unquote(urlparse(self.path).path).strip("/")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        as_json = {"Content-Type": "application/json"}
+        if path == "api/repos/create":
+            asked = json.loads(body)
+            repo = f"{asked['organization']}/{asked['name']}"
+            (self.hub.root / f"{asked.get('type', 'model')}s" / repo).mkdir(parents=True, exist_ok=True)
+            return self._reply(200, as_json, json.dumps({"url": f"{self.hub.url}/{repo}"}).encode())
+        if path == "api/validate-yaml":
+            return self._reply(200, as_json, b'{"errors": [], "warnings": []}')
+        found = re.match(r"api/(models|datasets)/([^/]+/[^/]+)/(preupload|commit)/main$", path)
+        if found is None:
+            return self._reply(404)
+        if found[3] == "preupload":
+            files = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                     for one in json.loads(body)["files"]]  # fmt: skip
+            return self._reply(200, as_json, json.dumps({"files": files}).encode())
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                place = self.hub.root / found[1] / found[2] / line["value"]["path"]
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(base64.b64decode(line["value"]["content"]))
+        done = {"commitUrl": f"{self.hub.url}/{found[2]}/commit/{SHA}", "commitOid": SHA, "hookOutput": ""}
+        return self._reply(200, as_json, json.dumps(done).encode())
 
     def _send_file(self, kind: str | None, repo: str, revision: str, name: str) -> None:
         folder = self.hub.root / ("datasets" if kind else "models") / repo

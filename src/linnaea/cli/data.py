@@ -300,17 +300,24 @@ class Export:
     """Export only this taxon: Lepidoptera, order:Lepidoptera."""
     workers: int = 0
     """Processes (0: one per core)."""
+    push: str = ""
+    """Repository of the hub to upload the folder to as a data set, OWNER/NAME (log in to the hub first)."""
 
 
 def export(options: Export) -> int:
     """Write the export and print its counts and the number of photographs that must not be redistributed."""
     from linnaea.data.verbs import export_data
+    from linnaea.model.hub import check_repo_name, push_folder
 
     chosen = dict(vars(options))
+    if push := chosen.pop("push"):
+        check_repo_name(push)
     summary = export_data(chosen.pop("directory"), **chosen)
     if summary.already_exported:
         say(f"{options.output}: already exported with the same options; nothing to do")
     tell(f"{summary.n_images} images of {summary.n_taxa} taxa in {summary.n_files} files: {options.output}", flush=True)
+    if push:
+        tell(f"pushed: {push_folder(options.output, push, kind='dataset')}", flush=True)
     return DONE
 
 

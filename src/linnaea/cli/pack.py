@@ -32,6 +32,10 @@ class Pack:
     """Input size of the image tower in pixels; only convolutional towers can change it. 0 keeps it."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the labels."""
+    licence: str = ""
+    """Licence of the weights for the model card, as the hub writes it: mit, cc0-1.0, cc-by-4.0."""
+    push: str = ""
+    """Repository of the hub to upload the folder to, OWNER/NAME (log in to the hub first)."""
 
 
 def pack(options: Pack) -> int:
@@ -47,9 +51,13 @@ def pack(options: Pack) -> int:
         text_type=options.text_type,
         resolve=options.resolve,
         merge_by=options.merge_by,
+        licence=options.licence,
+        push=options.push,
     )
     size = f"{packed.n_labels:,} labels, {packed.n_bytes / 1e6:.1f} MB"
     tell(f"{packed.n_parameters:,} parameters, {size}: {packed.folder}")
+    if packed.address:
+        tell(f"pushed: {packed.address}")
     return DONE
 
 

@@ -6,6 +6,7 @@ The rows are those of the index with names, ``licence_id``, ``attribution``, lic
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ CATALOG_COLUMNS = (
 )
 """Columns of TreeOfLife-10M's catalog.csv, in its order."""
 
+MOST_CLASSES = 50_000
+"""The number of taxa up to which Parquet files have a ``label`` and hold the names of all classes."""
 ROW_GROUP_BYTES, MOST_ROWS = 16_000_000, 1000
 """Size of a row group, which a reader loads whole: small enough to stream, large enough to compress the names."""
 
@@ -62,6 +65,10 @@ def write_parquet_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> Non
     features: dict[str, Any] = {"image": {"_type": "Image"}} | {
         name: {"dtype": "int32" if name in numbers else "string", "_type": "Value"} for name in columns
     }
+    classes = name_classes(dataset) if dataset.taxa.height <= MOST_CLASSES else []
+    if classes:  # a number, and its name in the file's metadata
+        fields.append(("label", pa.int64()))
+        features["label"] = {"names": classes, "_type": "ClassLabel"}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema([("image", image), *fields], metadata=metadata)
     compression = {**dict.fromkeys(columns, "zstd"), "image.bytes": "none", "image.path": "zstd"}
@@ -70,9 +77,24 @@ def write_parquet_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> Non
             pictures = [
                 {"bytes": dataset.read(row), "path": f"{key}.jpg"} for row, key in rows.select("row", "key").iter_rows()
             ]
-            arrays = [pa.array(rows[name].fill_null(0 if name in numbers else "").to_list(), type=kind)
+            columns_of = rows.with_columns(label=pl.col("taxon_id"))
+            arrays = [pa.array(columns_of[name].fill_null("" if kind == pa.string() else 0).to_list(), type=kind)
                       for name, kind in fields]  # fmt: skip
             writer.write_table(pa.Table.from_arrays([pa.array(pictures, type=image), *arrays], schema=schema))
+
+
+def name_classes(dataset: DataSet) -> list[str]:
+    """Return a distinct name for each taxon of a data set, in the order of their ids, as ``ClassLabel`` needs them.
+
+    That is the scientific name, with the lineage where several taxa have the same.
+    """
+    taxa = dataset.taxa_list
+    plain = [taxon.scientific_name or taxon.common_name for taxon in taxa]
+    counts = Counter(plain)
+    longer = [name if counts[name] == 1 else f"{name} ({taxon.caption(TextType.TAXON_COM)})"
+              for name, taxon in zip(plain, taxa, strict=True)]  # fmt: skip
+    repeated = Counter(longer)
+    return [name if repeated[name] == 1 else f"{name} #{number}" for number, name in enumerate(longer)]
 
 
 def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:

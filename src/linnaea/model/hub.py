@@ -193,6 +193,36 @@ def commit_of(path: Path, name: str) -> str:
     return path.parents[name.count("/")].name
 
 
+def push_folder(folder: Path, repo: str, *, kind: Kind = "model") -> str:
+    """Upload a folder to a repository of the hub, which is created if it is not there; return its address.
+
+    Files that are there already with the same content are not sent again. The caller must be logged in to the hub.
+
+    Raises:
+        LinnaeaError: the name has another form, or the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi, errors
+
+    check_repo_name(repo)
+    if not _answers():
+        raise NotReachedError(f"{repo}: the hub cannot be reached; {folder} is complete, push it later")
+    api = HfApi()
+    try:
+        api.create_repo(repo, repo_type=kind, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repo, repo_type=kind, commit_message="Upload with Linnaea")
+    except (errors.HfHubHTTPError, errors.LocalTokenNotFoundError, OSError, ValueError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise LinnaeaError(f"{repo}: not pushed ({what}); {folder} is complete; log in to the hub and push it again"
+                           ) from error  # fmt: skip
+    return f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+
+
+def check_repo_name(repo: str) -> None:
+    """Raise LinnaeaError unless a repository is written OWNER/NAME."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise LinnaeaError(f"--push {repo}: a repository of the hub is written OWNER/NAME")
+
+
 @contextmanager
 def _explained(repo: str, path: str, revision: str) -> Iterator[None]:
     """Turn the errors of the hub's client into one line for the user."""

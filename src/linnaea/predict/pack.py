@@ -14,11 +14,14 @@ from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.create import at_image_size
 from linnaea.model.encode import check_has_text
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
+from linnaea.model.hub import check_repo_name, push_folder
 from linnaea.model.load import save_model
 from linnaea.model.onnx import export_onnx
 from linnaea.model.open import load_model
+from linnaea.predict.card import make_card
 from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
 from linnaea.progress import progress_bar
+from linnaea.storage import write_atomically
 from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
 
@@ -31,6 +34,8 @@ class PackedModel:
     n_parameters: int
     n_labels: int
     n_bytes: int
+    address: str = ""
+    """Where it was pushed to."""
 
     def __repr__(self) -> str:
         return f"<PackedModel {self.folder}: {self.n_labels:,} labels, {self.n_bytes / 1e6:.1f} MB>"
@@ -46,6 +51,8 @@ def pack(
     text_type: TextType | str = TextType.TAXON_COM,
     resolve: bool = True,
     merge_by: MergeBy = "class",
+    licence: str = "",
+    push: str = "",
 ) -> PackedModel:
     """Write a small folder of a trained model together with its encoded labels, ready to predict.
 
@@ -55,9 +62,14 @@ def pack(
     says whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or
     merged by ``"taxon"``. A convolutional image tower can take another ``image_size``, in pixels.
 
+    The folder gets a model card (``README.md``) with ``licence``, a name of the hub such as ``mit``. ``push`` is a
+    repository of the hub, ``OWNER/NAME``, to upload the folder to.
+
     Raises:
-        LinnaeaError: there is no such folder or labels, or the image tower takes one size only.
+        LinnaeaError: there is no such folder or labels, the image tower takes one size only, or the hub refuses.
     """
+    if push:
+        check_repo_name(push)
     folder = find_model_folder(str(run))
     if folder is None:
         raise LinnaeaError(f"{run}: no such folder; give the folder that `linnaea train` left")
@@ -77,8 +89,12 @@ def pack(
         with progress_bar("encoding labels", "labels") as on_progress:
             bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
         bank.save(new / LABELS_FOLDER)
+        name = push.partition("/")[2] or folder_out.resolve().name
+        write_atomically(new / "README.md", make_card(replace(model, facts=facts), bank, name, licence))
+    address = push_folder(folder_out, push) if push else ""
     n_bytes = sum(path.stat().st_size for path in folder_out.rglob("*") if path.is_file())
-    return PackedModel(folder=folder_out, n_parameters=model.parameter_count(), n_labels=len(bank), n_bytes=n_bytes)
+    return PackedModel(folder=folder_out, n_parameters=model.parameter_count(), n_labels=len(bank), n_bytes=n_bytes,
+                       address=address)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
