@@ -9,11 +9,13 @@ import tyro
 
 from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands, parse_words
 from linnaea.cli.console import tell, warn
+from linnaea.train.fleet import BYTES_PER_PICTURE, PICTURES_PER_THREAD, Fleet, find_fleet, forecast
 from linnaea.train.recipe import Recipe, list_changes
 from linnaea.train.recipes import NOTES, RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
+    from linnaea.train.costs import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Train:
     evaluate_split: str = ""
     """Split to score zero-shot every --evaluate-every steps, for the log; empty: no evaluation."""
     device: str = "auto"
-    """cpu, cuda, mps or auto."""
+    """cpu, cuda, mps or auto. With --dry-run also GPUs to plan for, such as H200x8."""
     workers: int = 2
     """Decoding threads per process; they do not change the result."""
     spread: Literal["ddp", "fsdp"] = "ddp"
@@ -113,6 +115,7 @@ def _show_plan(options: Train, overrides: dict[str, Any]) -> int:
     """Print the estimated costs of a run."""
     from linnaea.train.run import plan
 
+    fleet = find_fleet(options.device)
     found = plan(options.recipe_name, data=options.data, evaluates=bool(options.evaluate_split), **overrides)
     costs, tower, size, throughput = found.costs, found.recipe.tower, found.recipe.feed.batch_size, options.throughput
     n_seen, n_flops = found.n_steps * size, costs.flops * found.n_steps
@@ -126,9 +129,29 @@ def _show_plan(options: Train, overrides: dict[str, Any]) -> int:
         f" weights and optimiser, {costs.activation_bytes / 1e9:,.2f} for a batch (--accumulate divides that)",
         f"time         {n_flops / 1e12 / 3600:,.2f} hours at 1 TFLOP/s sustained"
         + (f"; {n_seen / throughput / 3600:,.2f} hours at {throughput:,.0f} samples/s" if throughput > 0 else ""),
+        *(_describe_fleet(found, fleet) if fleet else []),
     ]
     tell("\n".join(lines))
     return DONE
+
+
+def _describe_fleet(found: "Plan", fleet: Fleet) -> list[str]:
+    """Return the lines about the GPUs that ``--device`` names: hours, memory, and what the loader must do."""
+    descent, size, costs = found.recipe.descent, found.recipe.feed.batch_size, found.costs
+    speed = forecast(
+        fleet,
+        found.plain_flops / size,
+        recomputes=descent.grad_checkpointing,
+        in_parts=descent.accumulate > descent.keep_parts + 1,
+    )
+    rate = speed.samples_per_s
+    each = costs.state_bytes + costs.activation_bytes / fleet.n
+    return [
+        f"on {fleet.n} x {fleet.name}".ljust(13) + f"{found.n_steps * size / rate / 3600:,.2f} hours at {rate:,.0f}"
+        f" samples/s, {speed.utilisation:.1%} of the peak arithmetic: {speed.basis}",
+        f"             about {each / 1e9:,.0f} GB on each GPU; {rate / PICTURES_PER_THREAD:,.0f} decoding threads in"
+        f" all (--workers is per process) read {rate * BYTES_PER_PICTURE / 1e6:,.0f} MB/s of 256-pixel shards",
+    ]
 
 
 COMMANDS: Commands = {"": (parse, train)}

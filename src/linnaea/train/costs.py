@@ -55,6 +55,8 @@ class Plan:
     n_taxa: int
     n_steps: int
     costs: Costs
+    plain_flops: float
+    """Floating-point operations of a step without recomputation."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,23 @@ def make_plan(recipe: Recipe, dataset: DataSet) -> Plan:
     table = make_token_table(tokenizer, [dataset.taxon(number) for number in taxon_ids], recipe.feed.text_types)
     n_captions, n_tokens = table.batch(place, first.text_types)[0].shape
     n_classes = count_classes(number_lineages(taxon.lineage for taxon in dataset.taxa_list), recipe.descent)
+    costs, plain = (
+        estimate_costs(model_cfg, one, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes)
+        for one in (recipe, _without_recomputation(recipe))
+    )
     return Plan(
         recipe=recipe,
         n_samples=len(dataset),
         n_taxa=dataset.index["taxon_id"].n_unique(),
         n_steps=recipe.n_steps(len(dataset)),
-        costs=estimate_costs(model_cfg, recipe, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes),
+        costs=costs,
+        plain_flops=plain.flops,
     )
+
+
+def _without_recomputation(recipe: Recipe) -> Recipe:
+    once = replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
+    return replace(recipe, descent=once)
 
 
 def _first_tower(tower: Tower) -> Tower:
@@ -171,8 +183,7 @@ def make_meter(model: TaxonModel, loader: Loader, table: TokenTable, recipe: Rec
     labels = next(iter(replace(loader, rank=0, world_size=1).iter_labels(0, 1)))
     n_captions, n_tokens = table.batch(labels.taxon_ids, labels.text_types)[0].shape
     n_classes = count_classes(table.lineage_of, recipe.descent)
-    once = replace(recipe.descent, accumulate=1, keep_parts=0, grad_checkpointing=False)
-    plain = replace(recipe, descent=once)
+    plain = _without_recomputation(recipe)
     try:
         costs = estimate_costs(model.model_cfg, plain, 0 if n_classes else n_captions, n_tokens, n_classes=n_classes)
     except (TypeError, KeyError, AttributeError, RuntimeError):

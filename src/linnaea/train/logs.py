@@ -12,20 +12,16 @@ import torch
 
 from linnaea.errors import UsageError
 from linnaea.storage import explain_os_errors, write_atomically
+from linnaea.train.fleet import PEAKS
 
 LOG_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
-_PEAKS = {
-    "B200": 2250e12, "H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
-    "A10": 125e12, "V100": 125e12, "T4": 65e12, "4090": 165e12, "3090": 71e12,
-}  # fmt: skip
-"""Dense bf16 (fp16 before Ampere) operations per second, from the vendors' data sheets."""
 
 
 def find_peak(device: torch.device, precision: str) -> float:
     """Return the device's peak operations per second, from its data sheet or measured on a matrix product."""
     if device.type == "cuda" and precision == "bf16":
         name = torch.cuda.get_device_name(device)
-        if known := next((peak for word, peak in _PEAKS.items() if word in name), None):
+        if known := next((peak for word, peak in PEAKS.items() if word in name), None):
             return known
     n = 4096 if device.type == "cuda" else 512
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
