@@ -70,6 +70,8 @@ def test_words_that_the_name_does_not_explain(label: str, name: str, remark: str
         "Les Syrittes (Syritta)",
         "Northern Cardinal [Cardinalis cardinalis]",
         "Larus sp. 3",
+        "Pica pica and Corvus corax",
+        "Pica pica Linnaeus and Corvus corax",
         "Quercus cf. robur",
         "Salix x fragilis",
         "Anas platyrhynchos × acuta",

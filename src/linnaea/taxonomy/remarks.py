@@ -5,6 +5,7 @@ Authors, other spellings and names in other languages are not remarks. All funct
 """
 
 import re
+from itertools import takewhile
 
 from linnaea.taxonomy.label_words import AUTHOR_WORDS, looks_latin
 from linnaea.taxonomy.readings import tidy
@@ -51,6 +52,8 @@ _PARTICLES = frozenset(("de", "da", "do", "dos", "du", "la", "le", "di", "del", 
                         "ter", "zu", "zur", "af", "ex", "et", "in", "and", "auct", "non", "nec", "sensu",
                         "bis", "fil"))  # fmt: skip
 """Words in lower case that belong to authors."""
+_AND = frozenset(("and", "or", "und", "et", "y"))
+"""Words between two names of one label."""
 _NUMBER = re.compile(r"^(?:\d+[._ -]+)+(?=\D)")
 _INAT21 = re.compile(r"\d+(?:_[^_]*){7}")
 _LINEAGE = re.compile(r"[;|<>]|(?<![^\W_])[kpcofgs]__")
@@ -115,7 +118,8 @@ def _count_name_words(words: list[str]) -> int:
     if _starts_with_binomial(words):
         rest = [word.lower() for word in words[2:]]
         if not set(rest) & REMARKS:
-            return next((at for at in range(2, len(words)) if _says_more(words, at)), len(words))
+            lower = takewhile(lambda at: words[at].islower() and words[at] not in _AND, range(2, len(words)))
+            return next((at for at in lower if _says_more(words, at)), len(words))
         first = next(at for at in range(2, len(words)) if words[at].lower() in REMARKS)
         while first > 2 and (_says_more(words, first - 1) or _is_capitalised(words, first - 1)):
             first -= 1
