@@ -247,3 +247,18 @@ def test_what_lies_deeper_than_a_species_changes_nothing(folders: list[tuple[str
 def test_a_negative_level_is_refused(tmp_path: Path) -> None:
     with pytest.raises((ValueError, UsageError), match="class level"):
         FolderSource(root=tmp_path, class_level=-1)
+
+
+def test_a_folder_of_a_life_stage_is_no_label_of_its_own(tmp_path: Path) -> None:
+    for folder in ("Danaus plexippus/larva", "Danaus plexippus/adult", "Vanessa atalanta/larva"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.jpg").touch()
+    species = [item.taxon for item in FolderSource(root=tmp_path).records() if isinstance(item, Record)]
+    assert {(taxon.scientific_name, taxon.common_name) for taxon in species} == {
+        ("Danaus plexippus", ""), ("Vanessa atalanta", ""),
+    }  # fmt: skip
+    stages = [item for item in FolderSource(root=tmp_path, class_level=2).records() if isinstance(item, Record)]
+    assert [(item.taxon.common_name, item.facts["label"]) for item in stages] == [
+        ("Danaus plexippus adult", "Danaus plexippus adult"), ("Danaus plexippus larva", "Danaus plexippus larva"),
+        ("Vanessa atalanta larva", "Vanessa atalanta larva"),
+    ]  # fmt: skip

@@ -33,6 +33,8 @@ from linnaea.taxonomy.taxon import Taxon
         ("Painted Bunting (Female/juvenile)", "Painted Bunting", "female juvenile"),
         ("Dark-eyed Junco (Slate-colored)", "Dark-eyed Junco", "slate-colored"),
         ("Snow Goose (Blue morph)", "Snow Goose", "blue morph"),
+        ("Dalbergia_latifolia_2small.jpeg", "Dalbergia latifolia", ""),
+        ("Ruddy Duck (Winter/Eclipse male)", "Ruddy Duck", "winter eclipse male"),
         ("Danaus plexippus on milkweed", "Danaus plexippus", "on milkweed"),
     ],
 )
@@ -58,6 +60,7 @@ def test_words_that_the_name_does_not_explain(label: str, name: str, remark: str
         "Euphorbia esula L. f.",
         "Trifolium repens auct. non L.",
         "Turdus merula aterrimus",
+        "Brassica juncea integrifolia rugosa",
         "Parus major subsp. minor",
         "Carduelis carduelis ssp. britannica",
         "Heracleum sphondylium subsp. sibiricum (Linnaeus) Simonkai",

@@ -189,7 +189,9 @@ def _ask(names: pl.DataFrame, resolver: NameResolver) -> pl.DataFrame:
     remark = pl.Series("remark", unexplained, dtype=pl.String)
     name = pl.Series("asked", [name for name, _ in parts], dtype=pl.String)
     ranks = names.select(RANK_LABELS)
-    found = _ask_again(found, name, ranks, remark != "", resolver)
+    found = _ask_again(
+        found, name, ranks, (name != names["label"]) & ((remark != "") | found["status"].is_in(UNSURE)), resolver
+    )
     name = names["scientific_name"]
     again = found["status"].is_in(UNSURE) & (found["asked"] != name) & (name != "")
     return _ask_again(found, name, ranks, again, resolver).with_columns(remark)

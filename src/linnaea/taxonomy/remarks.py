@@ -25,7 +25,8 @@ STATES = frozenset((
     "mildew", "mold", "mould", "mosaic", "wilt", "scorch", "canker", "anthracnose", "chlorosis", "lesion", "lesions",
     "deficiency", "dead", "wilted", "ripe", "unripe", "rotten", "fresh", "dry", "dried", "morph", "phase", "plumage",
     "worker", "workers", "queen", "queens", "soldier", "drone", "drones", "gall", "galls", "nest", "mine", "mines",
-    "feather", "feathers", "skull", "track", "tracks", "scat", "dung", "footprint", "footprints",
+    "spring", "summer", "autumn", "fall", "winter", "feather", "feathers", "skull", "track", "tracks", "scat", "dung",
+    "footprint", "footprints",
 ))  # fmt: skip
 """Words for the state of an organism, or for a trace of it."""
 
@@ -37,7 +38,7 @@ PARTS = frozenset((
 """Words for parts and views of an organism."""
 
 PICTURES = frozenset((
-    "day", "night", "dawn", "dusk", "spring", "summer", "autumn", "fall", "winter", "field", "lab", "studio",
+    "day", "night", "dawn", "dusk", "field", "lab", "studio", "jpg", "jpeg", "png", "small", "large", "big", "copy",
     "specimen", "specimens", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "raw", "crop",
     "crops", "cropped", "original", "originals", "data", "camera", "cam", "site", "plot", "station", "trap", "location",
     "unknown", "unidentified", "other", "others", "misc", "unsorted",
@@ -59,6 +60,7 @@ _INAT21 = re.compile(r"\d+(?:_[^_]*){7}")
 _LINEAGE = re.compile(r"[;|<>]|(?<![^\W_])[kpcofgs]__")
 _OF = re.compile(r"(\w+) (?:of|from) (\w.*)", re.IGNORECASE)
 _PLACES = frozenset(("on", "with", "at", "near", "from", "under", "by", "of", "eating", "feeding"))
+_FILE_ENDING = re.compile(r"\.(?:jpe?g|png|tiff?|gif)$", re.IGNORECASE)
 _BRACKETS = re.compile(r"\(([^()]*)\)?|\[([^\[\]]*)\]?")
 _WORD = re.compile(r"[^\W\d_][^\W_]*(?:[-'’.][^\W_]+)*\.?")
 _CAMEL = re.compile(r"(?<=[a-zà-ÿ])(?=[A-Z])")
@@ -70,10 +72,12 @@ _HIGHER = re.compile(r"[A-Z][a-z]{2,}(?:us|um|a|is|ys|ops|idae|aceae)")
 def split_remark(label: str) -> tuple[str, str]:
     """Return the part of a label that holds its name, and the words beside the name in lower case, or ``""``.
 
+    Words for pictures, places and times belong to neither.
+
     >>> split_remark("Danaus_plexippus_larva"), split_remark("Tomato___Early_blight"), split_remark("Pica pica L.")
     (('Danaus plexippus', 'larva'), ('Tomato', 'early blight'), ('Pica pica L.', ''))
     """
-    text = tidy(label)
+    text = _FILE_ENDING.sub("", tidy(label))
     if _LINEAGE.search(text) or _INAT21.fullmatch(text) or _is_pair_of_names(text):
         return label, ""
     if match := _OF.fullmatch(text.replace("_", " ")):
@@ -91,7 +95,8 @@ def split_remark(label: str) -> tuple[str, str]:
         return label, ""
     name = ("" if " " not in plain else " ").join(words[:n_words])
     kept = "".join(f" ({bracket})" for bracket in brackets if bracket not in remarks)
-    return name + kept, " ".join(dict.fromkeys(word.lower().strip(".") for word in found))
+    said = dict.fromkeys(word.lower().strip(".") for word in found)
+    return name + kept, " ".join(word for word in said if word not in PICTURES)
 
 
 def is_remark(label: str) -> bool:
@@ -151,7 +156,8 @@ def _says_more(words: list[str], at: int) -> bool:
         return True
     if not word.islower() or word.endswith(".") or word in _MARKERS or word in _PARTICLES:
         return False
-    return not (words[at - 1].rstrip(".") in _MARKERS or (at == 2 and looks_latin(word)))
+    follows = words[at - 1].rstrip(".") in _MARKERS
+    return not (follows or all(looks_latin(one) and one.islower() for one in words[2 : at + 1]))
 
 
 def _is_capitalised(words: list[str], at: int) -> bool:
