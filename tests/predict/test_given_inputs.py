@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
 from linnaea.cli import main
 from linnaea.data.exif import read_taken
 from linnaea.data.images import ImageError, decode, prepare
+from linnaea.predict.index import index
 from linnaea.predict.inputs import list_inputs
+from linnaea.predict.pybioclip import CustomLabelsClassifier
+from linnaea.predict.session import Model, open_model
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases/images")
@@ -25,32 +27,40 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answer(*words: str, output: Path, code: int = 0) -> pl.DataFrame:
-    assert (
-        main(["predict", *words, "--model", "nano", "--device", "cpu", "--top-k", "1", "--output", str(output)]) == code
-    )
-    return pl.read_csv(output)
+@pytest.fixture(scope="module")
+def nano() -> Model:
+    return open_model("nano", device="cpu")
 
 
-def test_photographs_are_answered_or_failed_with_their_reason(cases: Path, tmp_path: Path) -> None:
+def test_photographs_are_answered_or_failed_with_their_reason(cases: Path, nano: Model) -> None:
     names = ["narrow-1x8000.png", "no-end-marker.jpg", "last-byte-missing.jpg", "phone.heic", "intact.psd",
              "planar-16-bit.tif", "12-bits-in-16.tif", "white-is-zero-16-bit.tif",
              "card-failure-all-zeros.jpg", "members.tar"]  # fmt: skip
-    rows = answer(*(str(cases / name) for name in names), output=tmp_path / "a.csv", code=3)
-    assert rows["status"].to_list() == ["ok"] * 8 + ["failed"] + ["ok"] * 5
-    failed = rows.filter(pl.col("status") == "failed")
-    assert "zero bytes" in failed["reason"][0]
-    assert rows["file_name"].n_unique() == rows.height == 14
+    answers = list(nano.predict([str(cases / name) for name in names], top_k=1))
+    assert [one.status for one in answers] == ["ok"] * 8 + ["failed"] + ["ok"] * 5
+    assert "zero bytes" in answers[8].reason
+    assert len({one.name for one in answers}) == len(answers) == 14
 
 
-def test_videos_give_each_frame(cases: Path, tmp_path: Path) -> None:
-    clips = (("no-frame-count.mkv", "1", 10), ("fps25.mp4", "0.04", 50), ("program-stream.mpg", "1", 10))
-    for name, every, n_rows in clips:
-        rows = answer(str(cases / name), "--every", every, output=tmp_path / f"{name}.csv")
-        assert rows.height == rows["file_name"].n_unique() == n_rows
+def test_videos_give_each_frame(cases: Path, nano: Model) -> None:
+    for name, every_s, n_rows in (
+        ("no-frame-count.mkv", 1.0, 10),
+        ("fps25.mp4", 0.04, 50),
+        ("program-stream.mpg", 1.0, 10),
+    ):
+        answers = list(nano.predict(list_inputs([str(cases / name)], every_s=every_s), top_k=1))
+        assert [one.status for one in answers] == ["ok"] * n_rows
+        assert len({one.name for one in answers}) == n_rows
     first, *_, last = list_inputs([str(cases / "program-stream.mpg")])
     assert (first.name.rpartition("t=")[2], last.name.rpartition("t=")[2]) == ("0.0", "9.0")
     assert np.abs(first.load(None).astype(int) - last.load(None)).mean() > 1
+
+
+def test_a_label_that_is_given_twice_has_two_rows_as_in_pybioclip(cases: Path) -> None:
+    classifier = CustomLabelsClassifier(["sunglasses", "missile", "sunglasses"], model_str="nano")
+    rows = classifier.predict(str(cases / "no-end-marker.jpg"))
+    assert sorted(row["classification"] for row in rows) == ["missile", "sunglasses", "sunglasses"]
+    assert sum(row["score"] for row in rows) == pytest.approx(1, rel=1e-5)
 
 
 def test_instruments_pictures_show_the_scene(cases: Path) -> None:
@@ -79,17 +89,15 @@ def test_an_unreadable_photograph_does_not_end_an_evaluation(
     assert "3.jpg: image is truncated" in capfd.readouterr().err
 
 
-def test_names_that_are_not_utf_8_are_rows(cases: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_rows(cases: Path, nano: Model, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copy(cases / "md-bad-box" / "photos" / "a.jpg", os.fsencode(photos) + b"/Fl\xfcgel.jpg")
-    for ending in ("jsonl", "parquet", "npy"):
-        output = tmp_path / f"e.{ending}"
-        assert main(["embed", str(photos), "--output", str(output), "--device", "cpu"]) == 0
+    for ending in ("jsonl", "npy"):
+        assert main(["embed", str(photos), "--output", str(tmp_path / f"e.{ending}"), "--device", "cpu"]) == 0
     assert r"Fl\\xfcgel.jpg" in (tmp_path / "e.jsonl").read_text()
-    assert pl.read_parquet(tmp_path / "e.parquet")["file_name"][0].endswith(r"Fl\xfcgel.jpg")
     assert r"Fl\xfcgel.jpg" in (tmp_path / "e.files.csv").read_text()
-    assert main(["index", str(photos), "--output", str(tmp_path / "i"), "--device", "cpu"]) == 0
+    assert len(index(photos, tmp_path / "i", model=nano.encoder).index) == 1
     assert main(["search", str(tmp_path / "i"), "--image", str(cases / "no-end-marker.jpg")]) == 0
 
 
