@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,6 +242,14 @@ def test_colours_stated_by_code_points_go_to_srgb(form: str) -> None:
     plain, wide = (decode(state_colours(data, primaries, 13)) for primaries in (1, 12))
     assert int(wide[20, 10, 0]) > int(plain[20, 10, 0]) + 5
     assert np.abs(plain[20, 10].astype(int) - RED).max() < 12
+
+
+def test_a_png_states_code_points_too() -> None:
+    data = saved(two_halves(), "PNG")
+    chunk = b"cICP" + bytes([12, 13, 0, 1])
+    place = data.index(b"IDAT") - 4
+    wide = data[:place] + b"\0\0\0\4" + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:]
+    assert int(decode(wide)[20, 10, 0]) > RED[0] + 5
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,7 @@ def test_png_of_16_bits_follows_the_same_rule() -> None:
     stream = io.BytesIO()
     Image.fromarray(GREY_12).save(stream, "PNG")
     assert difference(decode(stream.getvalue()), GREY) < 1
+    colours = cv2.imencode(".png", (RGB_16 >> 4)[..., ::-1])[1].tobytes()
+    assert difference(decode_noted_here(colours, None, None)[0], SCENE) < 1
+    full = cv2.imencode(".png", RGB_16[..., ::-1])[1].tobytes()
+    assert difference(decode_noted_here(full, None, None)[0], SCENE) < 1

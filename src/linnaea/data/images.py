@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from linnaea.data.colours import profile_of_cicp, to_srgb
-from linnaea.data.depth import to_bytes
+from linnaea.data.depth import range_of, to_bytes
 from linnaea.data.file_kinds import kind_of, why_not_an_image
 from linnaea.data.isolated import CallLimits, IsolatedError, run_isolated
 from linnaea.data.jpegs import JPEG_MAGIC, check_intact, decode_jpeg, is_plain_jpeg, is_upright_srgb_jpeg
@@ -60,6 +60,8 @@ _POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 """Formats that are rejected, because Pillow would run Ghostscript on untrusted files."""
 _NO_COMPOSITE = 1057
 """The block of a Photoshop file that says whether it holds the composite of its layers."""
+_DIM = 2**14
+"""A 16-bit picture without a larger sample is shown by the range it uses."""
 _HOLE = bytes(512)
 """A sector of zeros, which cards leave where they lost one; no compressed picture has it."""
 _COMPRESSED = ("HEIC", "AVIF", "WebP")
@@ -318,7 +320,8 @@ def _decode_other(data: bytes, max_pixels: int | None, on_note: OnNote) -> Pictu
     if kind_of(data) in _COMPRESSED and _HOLE in data:
         on_note("the file holds a run of zero bytes; a part of the picture may be lost")
     with _opened(data, max_pixels, page) as image:
-        picture = np.asarray(_to_rgb(image, _stated_colours(data), on_note), dtype=np.uint8)
+        dim = _decode_dim_png(data, on_note)
+        picture = np.asarray(_to_rgb(image, _stated_colours(data), on_note), np.uint8) if dim is None else dim
         return turn_upright(picture, orientation_of(image))
 
 
@@ -381,11 +384,25 @@ def _check_composite(image: Image.Image) -> None:
 
 
 def _stated_colours(data: bytes) -> bytes:
-    """Return a profile for the colour space that a HEIC or AVIF file states by code points; empty if none or sRGB."""
-    place = data.find(b"colrnclx") if kind_of(data) in ("HEIC", "AVIF") else -1
-    if place < 0 or place + 12 > len(data):
-        return b""
-    return profile_of_cicp(*struct.unpack_from(">HH", data, place + 8))
+    """Return a profile for the colour space that a file states by code points (CICP); empty if none or sRGB."""
+    match kind_of(data):
+        case "HEIC" | "AVIF":
+            place, form = data.find(b"colrnclx") + 8, ">HH"
+        case "PNG":
+            place, form = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT")) + 8, ">BB"
+        case _:
+            return b""
+    return profile_of_cicp(*struct.unpack_from(form, data, place)) if 8 <= place <= len(data) - 4 else b""
+
+
+def _decode_dim_png(data: bytes, on_note: OnNote) -> Picture | None:
+    """Return the pixels of a colour PNG of 16 bits that uses fewer; Pillow would show the upper 8 of the 16."""
+    if not data.startswith(b"\x89PNG") or data[24:26] != b"\x10\x02":
+        return None
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3 or range_of(samples) > _DIM:
+        return None
+    return to_bytes(np.ascontiguousarray(samples[..., ::-1]), on_note=on_note)
 
 
 @contextmanager
