@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[A-Z][a-z]{2,} ([a-z]{3,})(?: [a-z]{3,})?")
 _FORM_WORDS = re.compile(
     r"\b(?:from|with|near|not|and|hybrids?|spec|species|indet|group|agg|complex|aff|non|nec|sensu|auct|spp|var|ssp|subsp|"
     r"gen|nov|aggr|ined|visiting|inside|under|like|virus|phage|viroid|on|unknown|unidentified|undetermined|forma|"
-    r"subspecies|convar|cultivar|misapplied)\b"
+    rf"subspecies|convar|cultivar|misapplied|{STAGES})\b"
 )
 
 
@@ -46,12 +46,21 @@ def _read_words(text: str) -> LabelReading | Rejection:
 
 
 def _read_text(text: str) -> LabelReading | Rejection:
+    text = _STAGE_AFTER.sub(r"\1", _RANK_BEFORE.sub("", text))
     if binomial_of_words(text) is not None:
         return LabelReading(text=text, scientific=text, vernacular="")
     for read in (_negated, read_formula, _misapplied, _pair, read_several, _hosted, _doubted):
         if (reading := read(text)) is not None:
             return reading
     return _plain(text)
+
+
+_RANK_BEFORE = re.compile(
+    r"^(?:kingdom|phylum|class|order|family|subfamily|tribe|genus|subgenus|species)(?: |: ?|=)(?=[A-Z][a-z]{2})",
+    re.IGNORECASE,
+)
+_STAGE_AFTER = re.compile(rf"^([A-Z][a-z]+(?:a|ae|us|um|is|es|os|i)(?: [a-z-]+)?),? (?:{STAGES})$")
+"""A life stage or a sex after a name: "Carabidae larvae", "Pica pica female"."""
 
 
 def _first_field(text: str) -> str:
@@ -112,6 +121,8 @@ def _is_remark(text: str) -> bool:
 
 
 def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
+    if not any(c.isalnum() for c in inner):
+        return None
     named, inside = _binomial_of(outer), _binomial_of(inner)
     certain = is_binomial(outer)
     spoken = outer.rsplit(" ", maxsplit=1)[-1].lower() in ENGLISH_NOUNS
@@ -238,7 +249,7 @@ def _doubted(text: str) -> LabelReading | Rejection | None:
     question = _QUESTION.search(text)
     if match is None and question is None:
         return None
-    rest = text[match.end() :] if match else _QUESTION.sub("", text)
+    rest = text[match.end() :] if match else " ".join(_QUESTION.sub(" ", text).split())
     doubt = match[0].strip() if match else "?"
     if match and not (_binomial_of(rest) or is_name_word(rest)):
         return None
@@ -272,6 +283,7 @@ _GENUS_WORDS = frozenset(
 
 
 def _plain(text: str) -> LabelReading | Rejection:
+    text = _SENSE.sub("", text)
     cased, title_cased = sentence_case(text)
     scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(cased.replace('"', ""))))
     if (match := _UNKNOWN.match(cased)) and is_name_word(match[1]):
@@ -292,6 +304,7 @@ _UNKNOWN = re.compile(
 _STRAIN = re.compile(
     r" (?:(?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) |\(s\. ?(?:s|str)\.\)|-(?=[a-z])).*$"
 )
+_SENSE = re.compile(r" (?:s\. ?(?:s|l|str|lat)\.|sensu (?:lato|stricto|lat\.|str\.))$")
 _GREEK = re.compile(r" [α-ω](?:\.? |(?=[a-z]))")
 _VIRUS = re.compile(r"\b(?:virus|viroid|phage|NPV|virion|satellite|plasmid|prion)\b|viridae\b", re.IGNORECASE)
 

@@ -284,6 +284,16 @@ class Lookups:
         found = asked.join(near, left_on="loose", right_on="word").join(vernaculars, left_on="near", right_on="loose")
         return _as_candidates(found)
 
+    def abbreviated(self, read: pl.DataFrame) -> pl.DataFrame:
+        """Look up species by the initial of their genus and their epithet ("Q. robur")."""
+        words = pl.col("text").str.extract_groups(r"^(\p{Lu}\p{Ll}?)\. ?(\p{Ll}[\p{Ll}-]{2,})")
+        asked = read.select("q", initial=words.struct[0].str.to_lowercase(), epithet=name_key(words.struct[1]))
+        asked = asked.filter(pl.col("epithet").is_not_null())
+        if asked.is_empty():
+            return no_candidates()
+        found = asked.join(self._binomials(), on="epithet").filter(pl.col("genus").str.starts_with(pl.col("initial")))
+        return found.with_columns(order=pl.lit(0, pl.Int16)).select(*CANDIDATES, between=pl.lit(""))
+
     def genus_alone(self, read: pl.DataFrame) -> pl.DataFrame:
         read = read.filter(pl.col("latin"))
         if not self.index.vernaculars.is_empty():

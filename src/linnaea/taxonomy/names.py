@@ -133,7 +133,7 @@ def taxon_from_label(label: str) -> Taxon | str:
 def _taxon_by_form(label: str, parsed: ParsedName) -> Taxon:
     if parsed.ranks:
         return Taxon.of(dict(zip(RANK_LABELS, parsed.ranks, strict=True)), common_name=parsed.vernacular)
-    if (parsed.doubt and parsed.rank is not None) or len(parsed.together) > 1:
+    if (parsed.doubt and parsed.rank is not None) or (len(parsed.together) > 1 and not parsed.is_pair):
         return Taxon.of(genus=parsed.genus)
     if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
         return Taxon.of(genus=parsed.genus, species=parsed.species)

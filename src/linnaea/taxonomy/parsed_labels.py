@@ -70,7 +70,12 @@ def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
         name = f"{binomial} {parsed.infraspecific or name.rpartition(' ')[2]}"
     if parsed.doubt:
         name, binomial = name.split(" ", 1)[0], ""
-    weak = parsed.rank is None and " " in parsed.text and not parsed.ancestors and not _has_author(parsed)
+    weak = (
+        parsed.rank is None
+        and " " in parsed.text.removeprefix("× ")
+        and not parsed.ancestors
+        and not _has_author(parsed)
+    )
     uncertain = bool(parsed.qualifier or parsed.doubt)
     uninomial = parsed.rank is None and (" " not in parsed.text or _may_be_author(parsed.authorship))
     latin = uncertain or looks_latin(parsed.species) or uninomial

@@ -10,7 +10,7 @@ the next. Every lookup is a join over all remaining names, so a million names ta
 5. as parsed, without authorship, qualifiers and brackets; below the species first as it is, then its species
 6. as a vernacular name without possessives, plurals, spaces and life forms
 7. with another ending of the epithet, or in a genus that its own is now a subgenus or synonym of
-8. with one or two edits, for scientific and vernacular names
+8. by the initial of the genus; with one or two edits, for scientific and vernacular names
 9. the genus alone, or what a label's lineage has above it
 
 Homonyms are decided by the context, the given ranks, the lineage in the label, and the author in the label.
@@ -257,6 +257,7 @@ class _Run:
         self._settle(lookups.joined(self._read()), "joined")
         self._settle(lookups.other_ending(self._read()), "ending")
         self._settle(lookups.moved_genus(self._read()), "genus moved")
+        self._settle(lookups.abbreviated(self._read()), "abbreviated")
         self._settle(lookups.misspelt(self._read()), "edits")
         if has_vernaculars:
             self._settle(lookups.reworded(self._read()), "vernacular reworded")
@@ -328,7 +329,7 @@ class _Run:
             .then(pl.lit(Status.GENUS_ONLY.value))
             .when(pl.col("rank") < int(Rank.GENUS))
             .then(pl.lit(Status.HIGHER_RANK.value))
-            .when(pl.col("how").is_in(("ending", "edits", "joined", "vernacular edits", "vernacular reworded")))
+            .when(pl.col("how").is_in(_INEXACT))
             .then(pl.lit(Status.FUZZY.value))
             .when(pl.col("how") == "vernacular")
             .then(pl.lit(Status.VERNACULAR.value))
@@ -348,7 +349,8 @@ class _Run:
             return
         shared = shared_by_parts(parts, read, self.index.taxa)
         genus, family = pl.lit(Status.GENUS_ONLY.value), pl.lit(Status.HIGHER_RANK.value)
-        status = pl.when(pl.col("genus") != "").then(genus).otherwise(family)
+        none = pl.lit(Status.UNRESOLVED.value)
+        status = pl.when(pl.col("genus") != "").then(genus).when(pl.col("family") != "").then(family).otherwise(none)
         self.shared.append(shared.with_columns(status=status))
         self._done(shared)
 
@@ -442,6 +444,9 @@ class _Run:
         return joined["common_name"].fill_null("")
 
 
+_INEXACT = ("ending", "edits", "joined", "abbreviated", "vernacular edits", "vernacular reworded")
+
+
 def _first_choice(candidates: pl.DataFrame) -> pl.DataFrame:
     """Return the most preferred candidates of each name."""
     choice = pl.col("order").cast(pl.Int32) * 4096 + pl.col("list").cast(pl.Int32) * 16 + pl.col("kind").cast(pl.Int32)
@@ -462,6 +467,7 @@ def _note() -> pl.Expr:
         pl.when(pl.col("how") == "genus moved").then(pl.lit("genus is now part of another")),
         pl.when(pl.col("how").is_in(("edits", "vernacular edits"))).then(pl.lit("spelling corrected")),
         pl.when(pl.col("how") == "vernacular reworded").then(pl.lit("the only similar name: ") + pl.col("matched")),
+        pl.when(pl.col("how") == "abbreviated").then(pl.lit("the only genus with that initial and epithet")),
         pl.when(pl.col("how") == "joined").then(pl.lit("words joined or split differently")),
         pl.when((pl.col("how") == "genus") & pl.col("asked").str.contains(" ")).then(
             pl.lit("species not in the checklists")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, looks_latin
 from linnaea.taxonomy.readings import LabelReading, Rejection, is_binomial, sentence_case
@@ -13,17 +14,31 @@ _SAME_GENUS = re.compile(r"^(\w[\w-]+) [a-z-]+(?:(?: (?:-|/|or) |/)(?:[A-Z]\. ?)
 def read_several(text: str) -> LabelReading | Rejection | None:
     """Read "Corvus corax/corone" and "Pica pica and Pica hudsonia": the taxon is what they share."""
     if match := _SAME_GENUS.match(text):
-        genus = match[1].capitalize()
-        return LabelReading(
-            text=text, scientific=genus, vernacular=text, qualifier="sp.", notes=("names several species",)
-        )
-    parts = [part.strip() for part in _JOIN.split(text)]
-    if len(parts) < 2 or not all(parts):
-        return None
+        genus, note = match[1].capitalize(), ("names several species",)
+        return LabelReading(text=text, scientific=genus, vernacular=text, qualifier="sp.", notes=note)
     if re.fullmatch(r"\S+ (?:or|and|/|&) \S+", text):
         return Rejection(text=text, reason="names several taxa")
-    names = _names_together(parts)
+    parts = [part.strip() for part in _JOIN.split(text)]
+    if len(parts) == 1:
+        return _after_comma(text)
+    names = _names_together(parts) if all(parts) else ()
     return _together(text, names, f"names several taxa: {', '.join(names)}") if names else None
+
+
+def _after_comma(text: str) -> LabelReading | None:
+    """Read "Pica pica, Corvus corax"; after a comma only a whole name, or one with an initial, is another name."""
+    parts = text.split(", ")
+    if len(parts) < 2 or not all(is_binomial(part) or _INITIAL.match(part) for part in parts):
+        return None
+    names = _names_together(parts)
+    together = _together(text, names, f"names several taxa: {', '.join(names)}") if names else None
+    if together is None or together.scientific or len(parts) > 2:
+        return together
+    # "Ardea alba, Garza blanca" may be one species and its name in a language.
+    first, second = names
+    return replace(
+        together, scientific=first, other_names=(second,), vernacular=parts[1], whole=text, qualifier="", is_pair=True
+    )
 
 
 def _names_together(parts: Sequence[str]) -> tuple[str, ...]:
@@ -47,8 +62,11 @@ def _names_together(parts: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+_INITIAL = re.compile(r"([A-Z])[a-z]?\. ?([a-zà-ÿ-]{3,})")
+
+
 def _epithet_after_initial(part: str, genus: str) -> str:
-    match = re.match(r"([A-Z])[a-z]?\. ?([a-zà-ÿ-]{3,})", part)
+    match = _INITIAL.match(part)
     return match[2] if match and match[1] == genus[0] else ""
 
 

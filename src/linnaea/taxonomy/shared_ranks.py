@@ -34,7 +34,9 @@ def shared_by_parts(parts: pl.DataFrame, read: pl.DataFrame, taxa: pl.DataFrame)
     """
     table = parts.drop("t").hstack(taxa.select("list", *RANK_LABELS)[parts["t"]])
     n_parts = pl.col("part").n_unique()
-    table = table.filter(n_parts.over("q", "kingdom") == n_parts.over("q"))
+    n_all = n_parts.over("q")
+    in_one_kingdom = n_parts.over("q", "kingdom") == n_all
+    table = table.filter(in_one_kingdom | ~in_one_kingdom.any().over("q"))
     shared = table.group_by("q", maintain_order=True).agg(
         pl.col("list").first(), n_parts.alias("n"), *_one_name_or_none()
     )
@@ -45,7 +47,13 @@ def shared_by_parts(parts: pl.DataFrame, read: pl.DataFrame, taxa: pl.DataFrame)
     empty = {name: pl.lit("") for name in ("species", "matched_name", "note")}
     shared = shared.with_columns(_down_to_first_none(RANK_LABELS[:-1])).with_columns(**empty)
     # A class or kingdom that two names share says nothing about either.
-    return shared.filter(pl.col("family") != "").select(SHARED)
+    near = (pl.col("family") != "") | (pl.col("genus") != "")
+    alone = (pl.col("size") > 1) | near
+    return (
+        shared.filter(alone)
+        .with_columns(*(pl.when(near).then(pl.col(rank)).otherwise(pl.lit("")).alias(rank) for rank in RANK_LABELS))
+        .select(SHARED)
+    )
 
 
 def _one_name_or_none() -> list[pl.Expr]:
