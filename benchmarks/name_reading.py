@@ -182,6 +182,8 @@ def score_holdout(checklist: Checklist, n: int) -> pl.DataFrame:
     species = keyed.filter(
         (pl.col("rank") == int(Rank.SPECIES)) & pl.col("name").str.contains(r"^[A-Z][a-z-]+ [a-z-]{3,}$")
     )
+    # A name that an animal and a plant share is the same name, not another species.
+    species = species.filter(pl.col("name").is_unique())
     held = species.sample(min(n, species.height // 2), seed=0)
     kept = keyed.join(held.select("row"), on="row", how="anti", maintain_order="left").with_row_index("now")
     moved = kept.select("row", now=pl.col("now").cast(pl.Int32))

@@ -109,8 +109,9 @@ def _pair(text: str) -> LabelReading | None:
     named = (is_binomial(left), is_binomial(right))
     if named == (True, False) and not _is_remark(right):
         return LabelReading(text=text, scientific=left, vernacular=right, whole=text, is_pair=True)
-    if named == (False, True) and not _binomial_of(left):
-        return LabelReading(text=text, scientific=right, vernacular=left, whole=text, is_pair=True)
+    if named == (False, True):
+        others = (other,) if (other := _binomial_of(left)) else ()
+        return LabelReading(text=text, scientific=right, vernacular=left, whole=text, other_names=others, is_pair=True)
     return None
 
 

@@ -251,7 +251,8 @@ class Lookups:
         distinct = distinct.with_columns(pl.col("q").cast(pl.Int32))
         names = self._binomials()
         found = near_binomials(distinct, names.select("n", "genus", "epithet"))
-        known = names.select(g="genus", known=pl.lit(True)).unique()
+        genera = self.index.names.join(asked.select(key="genus").unique(), on="key", how="semi")["key"]
+        known = pl.DataFrame({"g": pl.concat([names["genus"], genera]).unique()}).with_columns(known=pl.lit(True))
         found = found.join(distinct.rename({"genus": "g", "epithet": "e"}), on="q").drop("q")
         found = found.join(names, on="n").join(known, on="g", how="left").with_columns(pl.col("known").fill_null(False))
         found = found.filter(is_slip() & ((pl.col("epithet_edits") == 0) | ~self._is_word(found["e"])))

@@ -165,6 +165,8 @@ def _authorship(parsed: Any) -> str:
         combination = f"{names} in {place}{comma}{year}"
     sanctioned = parsed.combination_authorship.sanctioning_author
     combination = f"{combination} : {sanctioned}" if sanctioned else combination
+    if emended := re.match(r"emend\.? (.+)", parsed.taxonomic_note or ""):
+        combination = f"{combination} emend. {emended[1]}"
     return f"({basionym}) {combination}".strip() if basionym else combination
 
 

@@ -29,7 +29,7 @@ from linnaea.taxonomy.label_words import ODD_BINOMIALS
 from linnaea.taxonomy.name_parser import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
-FORMAT = 8
+FORMAT = 9
 """The version of the tables. It increases when they change, so that older caches are read again from their source."""
 
 TAXA_SCHEMA: dict[str, pl.DataType] = {
@@ -171,7 +171,7 @@ def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
     return (
         records.with_columns(
             *above,
-            species=pl.col("species").str.replace(r"^(?:×\s*|x\s+)", "").str.strip_chars(),
+            species=pl.col("species").str.replace(r"^(?:×\s*|x\s+)", "").str.strip_chars("- "),
             rank=pl.col("rank").str.to_lowercase(),
         )
         .with_columns(
