@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from scipy.special import stdtr
+
+from linnaea.evaluate.intervals import holm
+
 MAIN = {
     "seen: species": ("test/taxon_com/top1", "test/class_head/top1"),
     "seen: family": ("test/taxon_com/family", "test/class_head/family"),
@@ -79,6 +83,8 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 """What is claimed, the cell that should be better, the other, and the column that tells."""
 
+DEGREES = 4
+"""Degrees of freedom of two means of three runs each."""
 COLUMNS = {**MAIN, **DIVERSITY, **TEXT}
 Results = Sequence[dict[str, Any]]
 
@@ -99,8 +105,8 @@ def show(scores: Sequence[float]) -> str:
     return f"{mean(scores):.1f}" + (f" ± {stdev(scores):.1f}" if len(scores) > 1 else "")
 
 
-def judge(results: Results, better: str, other: str, column: str) -> str:
-    """Holds, the opposite holds, or neither: 2.8 standard errors of the seeds (Student, 95%, three runs each)."""
+def compare(results: Results, better: str, other: str, column: str) -> tuple[float, float] | None:
+    """The difference of two cells and its standard error over the seeds; none with fewer than three runs each."""
 
     def values(cell: str) -> list[float]:
         name, _, text = cell.partition(":")
@@ -108,13 +114,25 @@ def judge(results: Results, better: str, other: str, column: str) -> str:
 
     a, b = values(better), values(other)
     if len(a) < 3 or len(b) < 3:
-        return "| not enough runs | |"
+        return None
     gap = mean(a) - mean(b)
     error = (stdev(a) ** 2 / len(a) + stdev(b) ** 2 / len(b)) ** 0.5
-    verdict = "no difference beyond error"
-    if abs(gap) > 2.8 * error:
-        verdict = "holds" if gap > 0 else "the opposite holds"
-    return f"| {gap:+.1f} ± {error:.1f} | {verdict} |"
+    return gap, error
+
+
+def judge(found: Sequence[tuple[float, float] | None]) -> list[str]:
+    """Holds, the opposite holds, or neither, by Student's test over the seeds, adjusted for all claims (Holm)."""
+    told = [pair for pair in found if pair is not None]
+    adjusted = iter(holm([float(2 * stdtr(DEGREES, -abs(gap) / max(error, 1e-9))) for gap, error in told]))
+    lines = []
+    for pair in found:
+        if pair is None:
+            lines.append("| not enough runs | | |")
+            continue
+        gap, p = pair[0], next(adjusted)
+        verdict = "no difference beyond error" if p >= 0.05 else "holds" if gap > 0 else "the opposite holds"
+        lines.append(f"| {gap:+.1f} ± {pair[1]:.1f} | {p:.2g} | {verdict} |")
+    return lines
 
 
 def print_tables(results: Results) -> None:
@@ -128,6 +146,7 @@ def print_tables(results: Results) -> None:
             shown = [show(list(scores_of(results, cell, keys).values())) for keys in columns.values()]
             print(f"| {cell} | {n_runs} | {' | '.join(shown)} |")
         print()
-    print("### Claims\n\n| claim | difference ± standard error | verdict |\n|---|---:|---|")
-    for claim, better, other, column in CLAIMS:
-        print(f"| {claim} {judge(results, better, other, column)}")
+    print("### Claims\n\n| claim | difference ± standard error | p | verdict |\n|---|---:|---:|---|")
+    verdicts = judge([compare(results, better, other, column) for _, better, other, column in CLAIMS])
+    for (claim, *_), verdict in zip(CLAIMS, verdicts, strict=True):
+        print(f"| {claim} {verdict}")

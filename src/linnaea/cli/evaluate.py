@@ -133,7 +133,7 @@ def _show(evaluation: "Evaluation") -> None:
         show_table(("score", "value"), rows, right=("value",))
         return
     table = Table(title=f"{metrics['n_images']:,} images of {metrics['n_classes']:,} classes")
-    for name in ("score", "right", "chance", "majority"):
+    for name in ("score", "right", "over classes", "chance", "majority"):
         table.add_column(name, justify="left" if name == "score" else "right")
     for row in score_rows(metrics):
         table.add_row(*row.values())

@@ -201,7 +201,7 @@ def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
     manifest = read_manifest(directory)
     notes, warnings = [], []
     notes += describe_names(directory, manifest)
-    if bursts := manifest.get("bursts"):
+    if (bursts := manifest.get("bursts")) and bursts["groups"]:
         notes.append(f"bursts: {bursts['photographs']:,} photographs in {bursts['groups']:,} groups, each in one split")
     for name, counts in manifest.get("benchmarks", {}).items():
         numbers = ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int))
