@@ -72,6 +72,13 @@ def test_a_photograph_of_people_can_be_all_there_is(predict: Any, card: Path, tm
     assert predict(card, "--detections", tmp_path / "fish.json", "--animal-categories", "crab") == 2
 
 
+def test_one_photograph_of_a_detectors_file_may_be_asked_for(predict: Any, card: Path, tmp_path: Path) -> None:
+    assert predict(card / "a.jpg", "--detections", tmp_path / "fish.json", "--format", "megadetector") == 0
+    (image,) = json.loads((tmp_path / "out").read_text())["images"]
+    assert image["file"] == "a.jpg"
+    assert predict(card / "d.jpg", "--detections", tmp_path / "fish.json", "--format", "csv") == 1, "it says nothing"
+
+
 def test_where_nothing_is_detected_the_photograph_is_named(predict: Any, card: Path, tmp_path: Path) -> None:
     assert predict(card, "--detections", tmp_path / "fish.json", "--whole-where-empty", "--format", "csv") == 0
     rows = pl.read_csv(tmp_path / "out").unique("file_name", keep="first", maintain_order=True)

@@ -244,11 +244,14 @@ def _read_detections(options: Predict) -> "Detections | None":
         return _detect(options, options.detector)
     if options.detections is None:
         return open_detections(first, Path()) if len(options.images) == 1 and is_instances(first) else None
-    detections = open_detections(options.detections, first, options.animal_categories)
+    folder = first.parent if first.is_file() else first
+    detections = open_detections(options.detections, folder, options.animal_categories)
     if detections.form == "instances":
         raise UsageError(f"{options.detections}: lists photographs without detections; give it in place of IMAGES")
     if options.detection_threshold is None:
         say(f"detections count from a confidence of {detections.threshold:g} on (--detection-threshold)")
+    if first.is_file():
+        return detections.only(first)
     n_missing, n_files = detections.count_uncovered(first)
     if n_missing:
         say(f"{options.detections}: says nothing about {n_missing:,} of the {n_files:,} files in {first}")

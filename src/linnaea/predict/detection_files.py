@@ -240,8 +240,12 @@ class _Reader:
             return f"confidence {str(confidence)[:40]}"
         return Detection(
             number=number, category=known[0], word=known[1], kind=self.kinds[known[0]], box=box,
-            confidence=float(confidence), frame=int(frame) if isinstance(frame, int | float) else None, facts=stated,
+            confidence=float(confidence), frame=_read_count(frame), facts=stated,
         )  # fmt: skip
+
+
+def _read_count(number: Any) -> int | None:
+    return int(number) if isinstance(number, int | float) and isfinite(number) and number >= 0 else None
 
 
 def _is_whole(detection: Any) -> bool:

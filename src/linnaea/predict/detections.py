@@ -144,6 +144,10 @@ class Detections:
     def _records(self) -> dict[str, Record]:
         return {record.name: record for record in self.records}
 
+    def only(self, path: Path) -> "Detections":
+        """Return what is said of one photograph."""
+        return replace(self, records=tuple(record for record in self.records if record.path == path))
+
     def count_uncovered(self, root: Path) -> tuple[int, int]:
         """Return how many files of a folder have no record, and how many files there are."""
         files = {str(path) for path in list_images([str(root)])}

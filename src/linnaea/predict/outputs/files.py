@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from itertools import groupby
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,12 @@ def _join_video(path: str, answers: list[list[Row]], record: Record | None) -> A
     """Return the answers of a video; a frame that cannot be read is left out, unless all of them are."""
     good = [of_one for of_one in answers if of_one[0]["status"] != "failed"]
     facts = {} if record is None else record.facts
-    rate = facts.get("frame_rate") or read_frame_rate(Path(path))
-    stated = facts.get("frames_processed")
+    stated_rate, stated = facts.get("frame_rate"), facts.get("frames_processed")
+    is_rate = isinstance(stated_rate, int | float) and isfinite(stated_rate) and stated_rate > 0
+    rate = float(stated_rate) if is_rate and stated_rate else read_frame_rate(Path(path))
     found = tuple(_found(good, record, rate)) if good else ()
-    frames = stated if isinstance(stated, list) else sorted({one.detection.frame or 0 for one in found})
+    listed = [one for one in stated if isinstance(one, int)] if isinstance(stated, list) else None
+    frames = sorted({one.detection.frame or 0 for one in found}) if listed is None else listed
     failure = "" if good else answers[0][0]["reason"]
     if record is not None and record.failure:
         failure = record.failure

@@ -21,13 +21,18 @@ class _Categories:
 
     def __init__(self, detected: Mapping[str, str], others: Mapping[str, Any]) -> None:
         self.detected = dict(detected)
-        self.names: dict[str, str] = {
-            str(key): str(name) for key, name in (others.get(CLASSIFICATIONS[0]) or {}).items()
-        }
-        known = others.get(CLASSIFICATIONS[1]) or {}
+        names, known = (part if isinstance(part := others.get(key), dict) else {} for key in CLASSIFICATIONS)
+        stated = {str(number): str(name or "").strip() for number, name in names.items()}
+        self.names = {number: name for number, name in stated.items() if number.isdecimal() and name}
         self.descriptions = {number: str(known.get(number) or name) for number, name in self.names.items()}
         self._number_of = {description: number for number, description in self.descriptions.items()}
         self._free = 1 + max([int(number) for number in self.names if number.isdecimal()] or [-1])
+
+    def keep(self, classifications: Any) -> list[Any]:
+        """Return what an earlier classifier said, as far as its categories are stated."""
+        listed = classifications if isinstance(classifications, list) else []
+        return [one for one in listed if isinstance(one, list) and len(one) == 2 and str(one[0]) in self.names
+                and isinstance(one[1], int | float)]  # fmt: skip
 
     def number_of_taxon(self, row: Row) -> str:
         """Return the number of a row's taxon; each lineage has its own."""
@@ -97,6 +102,10 @@ def _detection(found: Found, categories: _Categories) -> dict[str, Any]:
         "conf": float(one.confidence),
         "bbox": list(one.box),
     }
+    if kept := categories.keep(stated.pop("classifications", None)):
+        detection["classifications"] = kept
+    else:
+        detection.pop("classifications", None)
     if one.frame is not None:
         detection["frame_number"] = one.frame
     if found.rows and not found.rows[0]["reason"].endswith(NOT_NAMED):
