@@ -227,12 +227,12 @@ def _settle_by_context(names: pl.DataFrame, found: pl.DataFrame, resolver: NameR
     """
     context = _find_context(found)
     status, known = found["status"], ~found["status"].is_in(UNSURE)
-    word = known & (found["rank"] != Rank.SPECIES.label) & names["label"].str.contains(_ONE_WORD)
-    word = (word | (known & (status == Status.VERNACULAR) & names["label"].str.contains(_ONE_WORD))) & _is_bare(names)
+    word = known & (found["rank"] != Rank.SPECIES.label) & found["asked"].str.contains(_ONE_WORD)
+    word = (word | (known & (status == Status.VERNACULAR) & found["asked"].str.contains(_ONE_WORD))) & _is_bare(names)
     outside = _outside(found, context)
     scientific = found["status"].is_in((Status.ACCEPTED, Status.SYNONYM, Status.GENUS_ONLY, Status.HIGHER_RANK))
     few = 2 * scientific.sum() < names.height
-    unlike = pl.Series([few] * names.height) | ~names["label"].str.contains(_LIKE_A_GENUS)
+    unlike = pl.Series([few] * names.height) | ~found["asked"].str.contains(_LIKE_A_GENUS)
     doubtful = word & (outside if context else (unlike & (status != Status.VERNACULAR)))
     if context:
         given = names.select(pl.when(pl.col(rank) == "").then(pl.lit(context.get(rank, ""))).otherwise(rank).alias(rank)

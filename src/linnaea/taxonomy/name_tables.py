@@ -15,6 +15,7 @@ from linnaea.taxonomy.columns import QUALIFIER_HEADERS, RESULT_COLUMNS, find_nam
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import Status
 from linnaea.taxonomy.row import read_binomials, with_doubt
+from linnaea.taxonomy.votes import is_votes, read_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
     if names is None:
         found = found or find_column(rows.columns, *likely)
         names = rows[found].cast(pl.String, strict=False) if found else None
+    if names is None and is_votes(rows.columns):
+        names = read_choices(rows[find_column(rows.columns, "annotations")])
     if names is None:
         raise UsageError(f"{path}: no column of names; choose one with --column: {', '.join(rows.columns[:20])}")
     if qualifier := find_column(rows.columns, *QUALIFIER_HEADERS):

@@ -14,13 +14,15 @@ from linnaea.tables import find_column, need_columns, read_table
 from linnaea.taxonomy.columns import NAME_COLUMNS, QUALIFIER_HEADERS, match_name_columns
 from linnaea.taxonomy.row import LabelReader, class_from_label, read_taxon, with_doubt
 from linnaea.taxonomy.taxon import Taxon
+from linnaea.taxonomy.votes import count_votes, is_votes
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource:
     """The rows of a table; it uses rank columns, ``scientific_name`` and ``common_name`` if they exist.
 
-    If a row has no rank, ``label_to_taxon`` reads its label (``label_column``).
+    If a row has no rank, ``label_to_taxon`` reads its label (``label_column``). Of an export of Zooniverse's votes each
+    subject is a row, with the name that most votes give.
     """
 
     table: Path
@@ -49,6 +51,8 @@ class TableSource:
         columns = (self.path_column, self.label_column, self.split_column, self.group_column)
         known = (*columns, self.source_column, *NAME_COLUMNS, *LICENCE_FACTS)
         table = read_table(self.table, columns=known).rows
+        if is_votes(table.columns) and self.path_column not in table.columns and not self.label_column:
+            table = count_votes(table).rename({"filepath": self.path_column, "label": "scientific_name"})
         need_columns(table.columns, self.table, *columns)
         table = table.rename(match_name_columns(table.columns, columns))
         table = self._with_doubt(table)
