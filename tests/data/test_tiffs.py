@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from drawn_scene import GREY, SCENE, difference, tiff
+from drawn_scene import GREY, SCENE, difference, dng, jpeg, tiff
 from PIL import Image
 
-from linnaea.data.images import ImageError, decode, decode_noted_here, prepare
+from linnaea.data.images import ImageError, decode, decode_noted_here, prepare, squash
 
 RGB_16, GREY_16 = SCENE.astype(np.uint16) * 257, GREY.astype(np.uint16) * 257
 GREY_12 = (GREY.astype(np.uint32) * 4095 // 255).astype(np.uint16)
@@ -93,6 +93,12 @@ def test_the_scene_comes_out_in_its_own_light(kind: str) -> None:
 def test_data_sets_store_the_scene() -> None:
     stored = decode(prepare(tiff(planes(RGB_16), photometric="rgb", planarconfig="separate")).jpeg)
     assert difference(stored, SCENE) < 12  # a JPEG of sharp stripes
+
+
+def test_squashed_data_sets_store_it_too() -> None:
+    small = np.asarray(Image.fromarray(SCENE).resize((224, 224), Image.Resampling.BICUBIC))
+    for data in (tiff(planes(RGB_16), photometric="rgb", planarconfig="separate"), dng((640, 480), jpeg(640, 480))):
+        assert difference(decode(squash(data).jpeg), small) < 8
 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {

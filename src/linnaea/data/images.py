@@ -16,7 +16,6 @@ import os
 import stat
 import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,12 +29,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from linnaea.data.colours import profile_of_cicp, to_srgb
-from linnaea.data.depth import range_of, to_bytes
+from linnaea.data.depth import to_bytes
 from linnaea.data.file_kinds import kind_of, why_not_an_image
 from linnaea.data.isolated import CallLimits, IsolatedError, run_isolated
 from linnaea.data.jpegs import JPEG_MAGIC, check_intact, decode_jpeg, is_plain_jpeg, is_upright_srgb_jpeg
 from linnaea.data.orientation import orientation_of, turn_upright
 from linnaea.data.picture import ImageError, OnNote, Picture, check_size, ignore_note, pixel_limit
+from linnaea.data.pngs import check_png, decode_dim_png
 from linnaea.errors import LinnaeaError
 
 __all__ = ["ImageError", "Picture", "Prepared", "Resize", "call_apart", "decode", "decode_array", "decode_image",
@@ -60,8 +60,6 @@ _POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 """Formats that are rejected, because Pillow would run Ghostscript on untrusted files."""
 _NO_COMPOSITE = 1057
 """The block of a Photoshop file that says whether it holds the composite of its layers."""
-_DIM = 2**14
-"""A 16-bit picture without a larger sample is shown by the range it uses."""
 _HOLE = bytes(512)
 """A sector of zeros, which cards leave where they lost one; no compressed picture has it."""
 _COMPRESSED = ("HEIC", "AVIF", "WebP")
@@ -275,7 +273,16 @@ def squash(data: bytes) -> Prepared:
 def _squash_here(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if data.startswith(JPEG_MAGIC):
         check_intact(data)
-    with _opened(data, max_pixels) as image:
+        return _squash_image(data, max_pixels, 0)
+    read = _read_without_pillow(data, max_pixels, ignore_note)
+    if isinstance(read, int):
+        return _squash_image(data, max_pixels, read)
+    small = Image.fromarray(read[0]).resize((SQUASHED_SIDE, SQUASHED_SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _squash_image(data: bytes, max_pixels: int, page: int) -> NDArray[np.uint8]:
+    with _opened(data, max_pixels, page) as image:
         if image.mode in ("RGBA", "P"):
             image = image.convert("RGB")  # noqa: PLW2901
         elif image.mode not in ("RGB", "L", "CMYK"):
@@ -302,27 +309,29 @@ def resize_short_side(picture: Picture, short_side: int) -> Picture:
 
 def _decode_other(data: bytes, max_pixels: int | None, on_note: OnNote) -> Picture:
     """Decode what is not a plain JPEG."""
-    from linnaea.data.raws import find_preview, is_raw
-    from linnaea.data.tiffs import TIFF_MAGIC, read_tiff
-
-    page = 0
-    if is_raw(data):
-        preview, orientation = find_preview(data, on_note)
-        return turn_upright(decode_here(preview, None, max_pixels), orientation)
-    if data.startswith(TIFF_MAGIC):
-        read = read_tiff(data, max_pixels, on_note)
-        if not isinstance(read, int):
-            picture, orientation = read
-            return turn_upright(picture, orientation)
-        page = read
+    read = _read_without_pillow(data, max_pixels, on_note)
+    if not isinstance(read, int):
+        picture, orientation = read
+        return turn_upright(picture, orientation)
     if data.startswith(JPEG_MAGIC):
         check_intact(data)
     if kind_of(data) in _COMPRESSED and _HOLE in data:
         on_note("the file holds a run of zero bytes; a part of the picture may be lost")
-    with _opened(data, max_pixels, page) as image:
-        dim = _decode_dim_png(data, on_note)
+    with _opened(data, max_pixels, page=read) as image:
+        dim = decode_dim_png(data, on_note)
         picture = np.asarray(_to_rgb(image, _stated_colours(data), on_note), np.uint8) if dim is None else dim
         return turn_upright(picture, orientation_of(image))
+
+
+def _read_without_pillow(data: bytes, max_pixels: int | None, on_note: OnNote) -> tuple[Picture, int] | int:
+    """Return the picture of a raw file or an instrument's TIFF with its orientation, else the page for Pillow."""
+    from linnaea.data.raws import find_preview, is_raw
+    from linnaea.data.tiffs import TIFF_MAGIC, read_tiff
+
+    if is_raw(data):
+        preview, orientation = find_preview(data, on_note)
+        return decode_here(preview, None, max_pixels), orientation
+    return read_tiff(data, max_pixels, on_note) if data.startswith(TIFF_MAGIC) else 0
 
 
 @contextmanager
@@ -330,7 +339,7 @@ def _opened(data: bytes, max_pixels: int | None = None, page: int = 0) -> Iterat
     """Open and decode a picture with Pillow; Pillow's errors become an :class:`ImageError`."""
     if data.startswith(_POSTSCRIPT_MAGIC):
         raise ImageError("not a photograph (PostScript)")
-    _check_png(data)
+    check_png(data)
     with _explained(data), open_image(data) as image:
         check_size(*image.size, max_pixels)
         if page:
@@ -357,24 +366,6 @@ def open_image(data: bytes) -> Image.Image:
         raise ImageError(f"this HEIC file cannot be read: {error}") from error
 
 
-def _check_png(data: bytes) -> None:
-    """Check the checksums of a PNG's pixels, which Pillow skips.
-
-    Raises:
-        ImageError: a checksum is wrong.
-    """
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return
-    place = 8
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        end = place + 8 + length
-        is_whole = data[place + 4 : place + 8] == b"IDAT" and end + 4 <= len(data)
-        if is_whole and zlib.crc32(memoryview(data)[place + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise ImageError("image is damaged: a checksum of the PNG is wrong")
-        place = end + 4
-
-
 def _check_composite(image: Image.Image) -> None:
     """Refuse a Photoshop file that holds its layers only; the composite would be blank."""
     blocks = getattr(image, "resources", ()) if image.format == "PSD" else ()
@@ -393,16 +384,6 @@ def _stated_colours(data: bytes) -> bytes:
         case _:
             return b""
     return profile_of_cicp(*struct.unpack_from(form, data, place)) if 8 <= place <= len(data) - 4 else b""
-
-
-def _decode_dim_png(data: bytes, on_note: OnNote) -> Picture | None:
-    """Return the pixels of a colour PNG of 16 bits that uses fewer; Pillow would show the upper 8 of the 16."""
-    if not data.startswith(b"\x89PNG") or data[24:26] != b"\x10\x02":
-        return None
-    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3 or range_of(samples) > _DIM:
-        return None
-    return to_bytes(np.ascontiguousarray(samples[..., ::-1]), on_note=on_note)
 
 
 @contextmanager
