@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
@@ -248,3 +249,19 @@ def test_without_faiss_many_photographs_are_one_line(large: Index, monkeypatch: 
     with pytest.raises(LinnaeaError, match=r"3,998 photographs needs faiss: pip install 'linnaea\[search\]'.*--exact"):
         large.nearest(query)
     assert large.nearest(query, 1, exact=True)[0].name == "0.jpg"
+
+
+def test_an_index_records_how_photographs_are_seen(
+    trained: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [str(path) for path in sorted(photographs.rglob("*.jpg"))[:3]]
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)).save(wide)
+    words = ["index", *few, str(wide), "--model", str(trained), "--device", "cpu", "--output", str(tmp_path / "index")]
+    assert main([*words, "--preprocess", "squash"]) == 0
+    assert Index.open(tmp_path / "index").facts["preprocess"]["resize_mode"] == "pybioclip"
+    hit = search.search(tmp_path / "index", image=wide, top_k=1, device="cpu")[0]
+    assert hit.score == pytest.approx(1, abs=1e-3), "the photograph is asked as it was indexed"
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "of photographs in another form (mode pybioclip)" in capsys.readouterr().err

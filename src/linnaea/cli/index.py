@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -24,6 +25,8 @@ class MakeIndex:
     """cpu, cuda, mps or auto."""
     precision: Precision = "float32"
     """bf16 is about twice as fast on processors that multiply it natively, and less exact; auto uses it there."""
+    preprocess: Literal["crop", "squash"] | None = None
+    """crop: the middle square; squash: the whole photograph. Default: as the model was trained."""
     batch_size: int = 32
     """Photographs that the model encodes at once."""
     workers: int = 2

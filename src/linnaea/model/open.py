@@ -4,14 +4,15 @@ The module does not import torch: an exported model (:mod:`linnaea.model.onnx`) 
 """
 
 import difflib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import HUB, ONNX_FACTS_FILE, TIMM, Precision, bundled_models, find_model_folder
 from linnaea.model.hub import PUBLISHED
+from linnaea.model.preprocess import Preprocess, Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,30 @@ def open_encoder(
     loaded = load_model(name, pretrained=pretrained, device=device, precision=precision)
     prepare_for_photographs(loaded.image_tower, loaded.device, loaded.precision)
     return loaded
+
+
+def see_as(encoder: Encoder, preprocess: Preprocessing | Preprocess) -> Encoder:
+    """Return the encoder with other preprocessing; it keeps its fingerprint, so that its labels remain valid.
+
+    Raises:
+        UsageError: there is no preprocessing of that name.
+        LinnaeaError: an exported model is to squash photographs.
+    """
+    has = {field.name for field in fields(encoder)}  # type: ignore[arg-type]  # every encoder is a dataclass
+    if not isinstance(preprocess, Preprocess):
+        if preprocess not in _MODES:
+            raise UsageError(f"preprocess {preprocess!r}: write crop or squash")
+        preprocess = replace(encoder.preprocess, resize_mode=_MODES[preprocess])
+    if preprocess.resize_mode == "pybioclip" and "clip" not in has:
+        raise LinnaeaError(f"{encoder.name}: an exported model takes whole pixels; --preprocess squash needs PyTorch")
+    changed: dict[str, Any] = {"preprocess": preprocess}
+    if "known_as" in has:
+        changed["known_as"] = encoder.fingerprint
+    seen: Encoder = replace(encoder, **changed)  # type: ignore[type-var]
+    return seen
+
+
+_MODES = {"crop": "shortest", "squash": "pybioclip"}
 
 
 def load_model(

@@ -75,6 +75,11 @@ class Preprocess:
         given = {key: cfg[key] for key in keys if cfg.get(key) is not None}
         return cls(image_size=sides.pop(), mean=_triple(cfg["mean"]), std=_triple(cfg["std"]), **given)
 
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Any]) -> "Preprocess":
+        """Return the preprocessing that a bank or an index recorded."""
+        return cls(**{**stored, "mean": _triple(stored["mean"]), "std": _triple(stored["std"])})
+
     def as_open_clip(self) -> dict[str, Any]:
         """Return the ``preprocess_cfg`` of ``open_clip_config.json``; open_clip takes the size from the image tower."""
         return {

@@ -9,7 +9,7 @@ where both files agree. A photograph that changed is added again, and its old li
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from linnaea.jobs import OnProgress, claim_folder, ignore_progress
 from linnaea.model.encode import encode_captions, encode_taxa, iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL, Precision
-from linnaea.model.open import open_encoder
+from linnaea.model.open import open_encoder, see_as
+from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
 from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.labels import to_float32
@@ -170,6 +171,7 @@ def index(
     model: str | Path | Encoder = DEFAULT_MODEL,
     device: str = "auto",
     precision: Precision = "float32",
+    preprocess: Preprocessing | None = None,
     batch_size: int = 32,
     workers: int = 2,
 ) -> Indexed:
@@ -181,6 +183,8 @@ def index(
         model: Name or folder of a model, or an open model (then without ``device`` and ``precision``).
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         precision: ``"float32"``, ``"bf16"``, or ``"auto"``: bf16 if the processor multiplies it natively.
+        preprocess: ``"crop"`` (the middle square) or ``"squash"`` (the whole photograph); by default as the model was
+            trained. The index records it, and a search with a photograph uses it too.
         batch_size: Photographs that the model encodes at once.
         workers: Threads that decode.
 
@@ -195,6 +199,7 @@ def index(
     if not inputs:
         raise LinnaeaError(f"{' '.join(words)}: no photographs there")
     encoder = open_encoder(model, device=device, precision=precision)
+    encoder = encoder if preprocess is None else see_as(encoder, preprocess)
     folder = Path(output)
     with progress_bar("indexing", "images") as on_progress:
         failed = update_index(
@@ -242,6 +247,8 @@ def search(
         raise UsageError("--top-k must be at least 1")
     opened = index if isinstance(index, Index) else Index.open(Path(index))
     encoder = open_encoder(model or opened.facts["name"], device=device)
+    if "preprocess" in opened.facts:
+        encoder = see_as(encoder, Preprocess.of_json(opened.facts["preprocess"]))
     if encoder.fingerprint != opened.facts["model"]:
         raise LinnaeaError(
             f"{opened.directory}: belongs to another model, {opened.facts['name']}; give --model with that one"
@@ -357,9 +364,13 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
 
     def why_other(earlier: str) -> str:
         facts = json.loads(earlier)
-        return "" if facts["model"] == model.fingerprint else f"of another model ({facts['name']})"
+        if facts["model"] != model.fingerprint:
+            return f"of another model ({facts['name']})"
+        same = facts.get("preprocess", seen) == seen
+        return "" if same else f"of photographs in another form (mode {facts['preprocess']['resize_mode']})"
 
-    facts = {"model": model.fingerprint, "name": model.name, "width": model.width}
+    seen = json.loads(json.dumps(asdict(model.preprocess)))
+    facts = {"model": model.fingerprint, "name": model.name, "width": model.width, "preprocess": seen}
     claim_folder(directory, FACTS_FILE, json.dumps(facts, indent=1), kind="an index", why_other=why_other)
     lines = _read_lines(directory, model.width)
     for name, length in ((VECTORS_FILE, 2 * model.width * len(lines)), (LINES_FILE, _length(lines))):

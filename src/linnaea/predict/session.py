@@ -6,7 +6,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +22,7 @@ from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.model.hub import find_published
-from linnaea.model.open import open_encoder
+from linnaea.model.open import open_encoder, see_as
 from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.answers import Answers, Vectors
 from linnaea.predict.inputs import Input, Photographs, iter_inputs
@@ -55,7 +55,6 @@ Words: TypeAlias = str | Sequence[str]
 """One word or several."""
 AUTO = "auto"
 """The rank of the deepest taxon that reaches the confidence."""
-_MODES = {"crop": "shortest", "squash": "pybioclip"}
 
 
 def open_model(
@@ -99,7 +98,7 @@ def open_model(
     """
     encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
     if preprocess is not None:
-        encoder = _see_as(encoder, preprocess)
+        encoder = see_as(encoder, preprocess)
     model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated,
                   naming=make_naming(resolve=resolve, merge_by=merge_by))  # fmt: skip
     if labels is not None:
@@ -352,20 +351,6 @@ def _taxa_of(labels: Path, naming: NamingRule) -> pl.DataFrame:
     if not labels.exists() and str(labels) in {entry.name for entry in list_checklists()}:
         return taxa_of_checklist(load_checklist(str(labels)))
     return read_taxa(labels, naming)
-
-
-def _see_as(encoder: Encoder, preprocess: Preprocessing) -> Encoder:
-    """Return the encoder with other preprocessing; it keeps its fingerprint, so that its labels remain valid."""
-    has = {field.name for field in fields(encoder)}  # type: ignore[arg-type]  # every encoder is a dataclass
-    if preprocess == "squash" and "clip" not in has:
-        raise LinnaeaError(f"{encoder.name}: an exported model takes whole pixels; --preprocess squash needs PyTorch")
-    if preprocess not in _MODES:
-        raise UsageError(f"preprocess {preprocess!r}: write crop or squash")
-    changed: dict[str, Any] = {"preprocess": replace(encoder.preprocess, resize_mode=_MODES[preprocess])}
-    if "known_as" in has:
-        changed["known_as"] = encoder.fingerprint
-    seen: Encoder = replace(encoder, **changed)  # type: ignore[type-var]
-    return seen
 
 
 def _words(given: Words) -> tuple[str, ...]:
