@@ -106,6 +106,8 @@ def test_a_pair_of_names(label: str, name: str, vernacular: str) -> None:
         ("Animalia/Chordata/Aves/Pica/Pica pica", "Pica pica", ("Pica", "Aves", "Chordata", "Animalia")),
         ("Bivalvia<Mollusca", "Bivalvia", ("Mollusca",)),
         ("Felidae;lynx", "Lynx", ("Felidae",)),
+        ("Animalia,Chordata,Aves,Turdus,merula", "Turdus merula", ("Aves", "Chordata", "Animalia")),
+        ("Animalia;Aves;Turdus merula;Common Blackbird", "Turdus merula", ("Aves", "Animalia")),
         ("Aves;Pica pica", "Pica pica", ("Aves",)),
     ],
 )
@@ -153,6 +155,8 @@ def test_an_empty_lineage_is_a_placeholder() -> None:
         ("Quercus robur + Quercus petraea", ("Quercus robur", "Quercus petraea")),
         ("quercus robur x quercus petraea", ("Quercus robur", "Quercus petraea")),
         ("Anas × Mareca", ("Anas", "Mareca")),
+        ("Salix (alba × fragilis)", ("Salix alba", "Salix fragilis")),
+        ("Oak (Quercus robur × Q. petraea)", ("Quercus robur", "Quercus petraea")),
         ("Anas platyrhynchos × Mareca strepera", ("Anas platyrhynchos", "Mareca strepera")),
     ],
 )

@@ -104,6 +104,9 @@ def test_the_shared_cases(resolver: Resolver, case: str) -> None:
         ("Triangle cactus (Quercus robur)", "accepted", "Quercus robur", ""),
         ("Puccinia graminis (Berberis vulgaris)", "accepted", "Puccinia graminis", ""),
         ("Puccinia nonsensica (Berberis vulgaris)", "unresolved", "", ""),
+        ("Thrushes (Turdus spp.)", "genus_only", "Turdus", "spp."),
+        ("Common Blackbird (Turdus)", "genus_only", "Turdus", ""),
+        ("Carduelis or thrush (T. merula)", "fuzzy", "Turdus merula", "initial"),
         ("puna ibis (Plegadis ridgwayi)", "accepted", "Plegadis ridgwayi", ""),
     ],
 )

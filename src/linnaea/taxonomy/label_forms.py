@@ -49,7 +49,7 @@ def _read_text(text: str) -> LabelReading | Rejection:
     text = _STAGE_AFTER.sub(r"\1", _RANK_BEFORE.sub("", text))
     if binomial_of_words(text) is not None:
         return LabelReading(text=text, scientific=text, vernacular="")
-    for read in (_negated, read_formula, _misapplied, _pair, read_several, _hosted, _doubted):
+    for read in (_negated, _in_last_brackets, read_formula, _misapplied, _pair, read_several, _hosted, _doubted):
         if (reading := read(text)) is not None:
             return reading
     return _plain(text)
@@ -93,6 +93,18 @@ def _underscored_pair(text: str) -> LabelReading | None:
     if is_binomial(right):
         return LabelReading(text=f"{left} {right}", scientific=right, vernacular=left, is_pair=True)
     return None
+
+
+_OPEN_NAME = re.compile(r"[A-Z][a-z]{2,}(?: .*[x×].*| (?:spp?|cf|aff|agg)\b.*| [×x] .*)|[A-Z]\. ?[a-z-]{3,}")
+
+
+def _in_last_brackets(text: str) -> LabelReading | Rejection | None:
+    """Read "Oak (Quercus robur × Q. petraea)" and "Thrushes (Turdus spp.)": the brackets hold no plain name."""
+    match = _BRACKETED.match(text)
+    if match is None or not _OPEN_NAME.fullmatch(match[2]) or _binomial_of(match[1]):
+        return None
+    reading = _read_text(match[2])
+    return reading if isinstance(reading, Rejection) else replace(reading, whole=match[1])
 
 
 _BRACKETED = re.compile(r"^([^()\[\]]+?) ?(?:\([^()]*\) )?[(\[]([^()\[\]]+(?:\([^()]*\)[^()]*)?)[)\]]$")
@@ -356,4 +368,5 @@ def _names_inside(text: str, scientific: str) -> list[str]:
         genus, epithet = words[at], words[at + 1]
         if genus[:1].isupper() and genus.isalpha() and len(genus) > 2 and is_epithet(epithet):
             found.append(f"{genus} {epithet}")
+    found += re.findall(r"[(\[]([A-Z][a-z]{2,} [a-z-]{3,})[^()]*[)\]] \w", text)
     return [name for name in found if name != scientific]

@@ -16,9 +16,10 @@ _RANK_OF = {"k": "kingdom", "p": "phylum", "c": "class", "o": "order", "f": "fam
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SEPARATORS = (r" ?; ?", r" ?\| ?", r" ?(?:->|=>|→|»|›|>) ?", r" ?/ ?")
 _WORD = re.compile(r"\(?[^\W\d_][\w.'-]*\)?")
+_WORDS = re.compile(r"[^\W\d_][\w'-]*(?: [a-z-]+)?")
 _HIGHER = re.compile(
     r"(?:.*(?:idae|aceae|inae|oidea|ales|formes|ptera|ptera|morpha|opsida|mycetes|mycota|phyta|zoa|podia|poda)|mammalia|"
-    r"aves|reptilia|amphibia|insecta|arachnida|animalia|plantae|fungi|chordata|carnivora|rodentia|mollusca|annelida)",
+    r"aves|reptilia|amphibia|insecta|arachnida|animalia|plantae|fungi|chordata|arthropoda|metazoa|tracheophyta|basidiomycota|carnivora|rodentia|mollusca|annelida)",
     re.IGNORECASE,
 )
 
@@ -39,6 +40,10 @@ def read_lineage(text: str) -> LabelReading | Rejection | None:
         cells = [cell.strip() for cell in re.split(separator, text)]
         if len(cells) > 1 and (reading := _separated(text, cells, separator)) is not None:
             return reading
+    for separator in (r" ?, ?", r" ?: ?", r"\."):  # of fewer cells these are other marks
+        cells = [cell.strip() for cell in re.split(separator, text)]
+        if len(cells) > 2 and all(_HIGHER.fullmatch(c) for c in cells[:2]) and all(map(_WORDS.fullmatch, cells)):
+            return _unranked(text, cells)
     return None
 
 
@@ -108,6 +113,9 @@ def _unranked(text: str, cells: Sequence[str]) -> LabelReading | Rejection:
         return Rejection(text=text, reason="a placeholder for an unknown name")
     last = names[-1]
     before = names[-2] if len(names) > 1 else ""
+    if is_binomial(before) and not is_binomial(last):  # the last cell is a common name
+        above = tuple(_capitalised(name) for name in reversed(names[:-2]))
+        return LabelReading(text=text, scientific=before, vernacular=last, ancestors=above, is_pair=True)
     one_word = " " not in last
     joined = f"{_capitalised(before)} {last.lower()}" if before and one_word and " " not in before else ""
     inner = f"{_capitalised(names[-3])} {before.lower()}" if len(names) > 2 and " " not in before + names[-3] else ""

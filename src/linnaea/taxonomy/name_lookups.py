@@ -48,7 +48,7 @@ class Lookups:
 
     def as_parsed(self, read: pl.DataFrame, *, only_species: bool = False) -> pl.DataFrame:
         """Look up the names of each label, likeliest first; of a trinomial, the trinomial alone."""
-        read = read.filter(~pl.col("weak") | (pl.col("title_cased") != ""))
+        read = read.filter(~pl.col("weak") | (pl.col("title_cased") != "") | (pl.col("others").list.len() > 0))
         own = pl.when(pl.col("weak")).then(pl.lit("")).otherwise("name")
         names = pl.concat_list(pl.concat_list("title_cased", own), pl.col("others"))
         tried = read.select("q", name=names).explode("name").filter(pl.col("name") != "")
