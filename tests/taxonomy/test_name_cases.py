@@ -99,7 +99,7 @@ def test_the_shared_cases(resolver: Resolver, case: str) -> None:
         ("Animalia;Chordata;Aves;Corvidae;Pica;Pica nonsensica", "genus_only", "Pica", "not in the checklists"),
         ("Animalia;Chordata;Aves;Corvidae;Foobarus;Foobarus bazus", "higher_rank", "Corvidae", "not in the checklists"),
         ("Plantae;Prunella", "genus_only", "Prunella", ""),
-        ("Animalia;Chordata;Prunella vulgaris", "conflict", "Prunella vulgaris", "not in Animalia"),
+        ("Animalia;Chordata;Prunella vulgaris", "conflict", "Prunella vulgaris", "not in Chordata"),
         # pairs
         ("Triangle cactus (Quercus robur)", "accepted", "Quercus robur", ""),
         ("Puccinia graminis (Berberis vulgaris)", "accepted", "Puccinia graminis", ""),

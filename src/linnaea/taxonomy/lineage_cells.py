@@ -114,8 +114,8 @@ def _unranked(text: str, cells: Sequence[str]) -> LabelReading | Rejection:
     last = names[-1]
     before = names[-2] if len(names) > 1 else ""
     if is_binomial(before) and not is_binomial(last):  # the last cell is a common name
-        above = tuple(_capitalised(name) for name in reversed(names[:-2]))
-        return LabelReading(text=text, scientific=before, vernacular=last, ancestors=above, is_pair=True)
+        higher = tuple(_capitalised(name) for name in reversed(names[:-2]))
+        return LabelReading(text=text, scientific=before, vernacular=last, ancestors=higher, is_pair=True)
     one_word = " " not in last
     joined = f"{_capitalised(before)} {last.lower()}" if before and one_word and " " not in before else ""
     inner = f"{_capitalised(names[-3])} {before.lower()}" if len(names) > 2 and " " not in before + names[-3] else ""
