@@ -73,6 +73,8 @@ def test_cells_and_columns_of_names_are_tidied_alike() -> None:
 )  # fmt: skip
 def test_a_kingdom_of_another_school_is_written_as_ours(kingdom: str, ours: str) -> None:
     assert read_taxon({"kingdom": kingdom, "genus": "Nemo"}) == Taxon.of(kingdom=ours, genus="Nemo")
+    folder = read_taxon({}, f"00017_{kingdom}_Foo_Bar_Baz_Qux_Nemo_nullus")
+    assert folder == Taxon((ours, "Foo", "Bar", "Baz", "Qux", "Nemo", "nullus"))
 
 
 def test_columns_of_other_layouts_are_known() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS
 from linnaea.taxonomy.label_forms import read_label
 from linnaea.taxonomy.label_words import binomial_of_words, looks_latin
 from linnaea.taxonomy.name_parser import VIRUS, FoundName, is_sound, parse_all, read_result, without_markers
@@ -132,7 +133,10 @@ def taxon_from_label(label: str) -> Taxon | str:
 
 def _taxon_by_form(label: str, parsed: ParsedName) -> Taxon:
     if parsed.ranks:
-        return Taxon.of(dict(zip(RANK_LABELS, parsed.ranks, strict=True)), common_name=parsed.vernacular)
+        kingdom = KINGDOMS_OF_OTHER_SCHOOLS.get(parsed.ranks[0].lower(), parsed.ranks[0])
+        return Taxon.of(
+            dict(zip(RANK_LABELS, (kingdom, *parsed.ranks[1:]), strict=True)), common_name=parsed.vernacular
+        )
     if (parsed.doubt and parsed.rank is not None) or (len(parsed.together) > 1 and not parsed.is_pair):
         return Taxon.of(genus=parsed.genus)
     if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
