@@ -218,3 +218,13 @@ def test_a_strict_prior_of_regions_is_strict(sparrows: tuple[LabelBank, Path, Pa
     among = Among(prior=regions, checklists=(str(checklist),), lat=40.0, lon=-80.0, strict=True)
     with pytest.raises(LinnaeaError, match="1 names are not among the labels"):
         read_prior(bank, among, lambda line: None)
+
+
+def test_an_export_of_inaturalists_website_is_a_table_of_occurrences(tmp_path: Path) -> None:
+    lines = ["id,observed_on,quality_grade,latitude,longitude,scientific_name,common_name",
+             "1,2024-05-03,research,52.5,13.4,Parus major,Great Tit", "2,,research,52.5,13.4,Parus major,Great Tit",
+             "3,2024-06-01,needs_id,,,Pica pica,Magpie"]  # fmt: skip
+    (tmp_path / "observations-1.csv").write_text("\n".join(lines) + "\n")
+    assert make_regions(tmp_path / "observations-1.csv", tmp_path / "r.parquet") == (2, 1)
+    counts = Regions.open(tmp_path / "r.parquet").counts
+    assert sorted(counts["month"]) == [0, 5]

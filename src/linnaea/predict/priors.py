@@ -47,6 +47,10 @@ REGION_SCHEMA: dict[str, Any] = {"cell": pl.UInt64, "month": pl.Int8, "scientifi
 _COLUMNS = {"decimalLatitude": "lat", "decimalLongitude": "lon", "month": "month", "species": "scientific_name"}
 """The columns of a GBIF occurrence (Darwin Core) that are used; ``species`` is the binomial."""
 
+_INATURALIST = {"decimalLatitude": "latitude", "decimalLongitude": "longitude", "month": "observed_on",
+                "species": "scientific_name"}  # fmt: skip
+"""The columns of an export of iNaturalist's website that stand for those; ``observed_on`` is YYYY-MM-DD."""
+
 _ROWS_AT_ONCE = 500_000
 
 
@@ -308,9 +312,12 @@ def make_regions(
 
 def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
     types = {"lat": pl.Float64, "lon": pl.Float64, "month": pl.Int8, "scientific_name": pl.String}
-    with scan_table(path) as table:
-        columns = table.collect_schema().names()
+    with scan_table(path) as found:
+        table, columns = found, found.collect_schema().names()
         spelled = {known: column for column, known in match_columns(columns, _COLUMNS).items()}
+        if not {*columns, *spelled} & {"decimalLatitude", "species"} and set(_INATURALIST.values()) <= set(columns):
+            spelled = _INATURALIST
+            table = table.with_columns(pl.col("observed_on").cast(pl.String).str.slice(5, 2))
         need_columns([*columns, *spelled], path, *_COLUMNS)
         wanted = [
             pl.col(spelled.get(name, name)).cast(types[ours], strict=False).alias(ours)
