@@ -157,7 +157,7 @@ class _Taken:
     """A step that has been taken, and what its line of the log needs."""
 
     batch: Batch
-    """The batch without its pictures."""
+    """Kept until the step is read, because its pictures may still be on their way to the device."""
     lr: float
     numbers: _Numbers
     began: float
@@ -205,9 +205,7 @@ class Learner:
         norm = self._learn(loss, batch)
         self.average.update(self.clip, step + 1)
         numbers = _Numbers.queue(loss, norm, self.clip.logit_scale.exp(), late=self.reads_late)  # type: ignore[operator]
-        no_memory = np.broadcast_to(np.uint8(0), batch.pixels.shape)
-        facts = dataclasses.replace(batch, pixels=no_memory, vectors=None, replayed=None)
-        self.taken.append(_Taken(facts, lr, numbers, began, waited, time.perf_counter()))
+        self.taken.append(_Taken(batch, lr, numbers, began, waited, time.perf_counter()))
 
     def _learn(self, loss: Tensor, batch: Batch) -> Tensor:
         """Update the weights; return the gradient norm."""
