@@ -333,7 +333,11 @@ def _iter_plan(reading: RecordTables, plan: pl.DataFrame) -> Iterator[pl.DataFra
             span = whole.slice(first, last - first + 1).with_row_index("record", offset=first)
             wanted = pl.col("record").is_in(some["record"].implode())
             found = span.filter(wanted).drop("record").collect(engine="streaming")
-            yield some.hstack(found.with_columns(facts=pl.Series([fill_facts(text, names) for text in found["facts"]])))
+            yield some.hstack(
+                found.with_columns(
+                    facts=pl.Series([fill_facts(text, names) for text in found["facts"]], dtype=pl.String)
+                )
+            )
 
 
 def _fact_names(reading: RecordTables) -> frozenset[str]:
