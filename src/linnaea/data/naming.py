@@ -232,7 +232,7 @@ def _settle_by_context(names: pl.DataFrame, found: pl.DataFrame, resolver: NameR
     outside = _outside(found, context)
     scientific = found["status"].is_in((Status.ACCEPTED, Status.SYNONYM, Status.GENUS_ONLY, Status.HIGHER_RANK))
     few = 2 * scientific.sum() < names.height
-    unlike = pl.Series([few] * names.height) | ~found["asked"].str.contains(_LIKE_A_GENUS)
+    unlike = pl.Series([few] * names.height, dtype=pl.Boolean) | ~found["asked"].str.contains(_LIKE_A_GENUS)
     doubtful = word & (outside if context else (unlike & (status != Status.VERNACULAR)))
     if context:
         given = names.select(pl.when(pl.col(rank) == "").then(pl.lit(context.get(rank, ""))).otherwise(rank).alias(rank)
