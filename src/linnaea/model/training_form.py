@@ -88,6 +88,10 @@ class _Places(NamedTuple):
     """The row of each caption's end token."""
     one_each: Int[Tensor, " S+1"]
     """0 to S: the starts of queries if each caption has one."""
+    n_tokens: int
+    """The most tokens that a caption can have."""
+    by_kernel: bool
+    """Whether the GPU has a kernel for captions of varying length."""
 
 
 def _split(x: Tensor, *sizes: int) -> Tensor:
@@ -130,7 +134,7 @@ def _image_block(x: Float[Tensor, "B T W"], w: _Weights, shape: _Shape, first_on
 
 
 def _caption_block(
-    x: Float[Tensor, "N W"], w: _Weights, shape: _Shape, places: _Places, n_tokens: int, ends_only: bool
+    x: Float[Tensor, "N W"], w: _Weights, shape: _Shape, places: _Places, ends_only: bool
 ) -> Float[Tensor, "_ W"]:
     """Compute a block in which a token sees those before it in its caption; ``ends_only`` returns the end tokens'."""
     width, heads = x.shape[-1], (shape.n_heads, -1)
@@ -142,7 +146,7 @@ def _caption_block(
         x = take_rows(x, places.ends)
     else:
         query, key, value = _split(_multiply(normed, w.in_proj, w.in_proj_bias), 3, *heads).unbind(1)
-    mixed = _attend(query, key, value, places, n_tokens, ends_only=ends_only)
+    mixed = _attend(query, key, value, places, ends_only=ends_only)
     return _finish(x, mixed.flatten(1), w, shape)
 
 
@@ -151,12 +155,12 @@ def _attend(
     key: Float[Tensor, "N H D"],
     value: Float[Tensor, "N H D"],
     places: _Places,
-    n_tokens: int,
     *,
     ends_only: bool,
 ) -> Float[Tensor, "Q H D"]:
     """Compute attention within each caption of a pack: by one kernel, or by a padded grid where there is none."""
-    if query.is_cuda and query.dtype in _KERNEL_TYPES and varlen_attn is not None:
+    n_tokens = places.n_tokens
+    if places.by_kernel:
         if ends_only:
             starts, longest, option = places.one_each, 1, {}
         else:
@@ -189,6 +193,13 @@ def _causal_option() -> dict[str, Any]:
 
 
 _CAUSAL = _causal_option()
+
+
+def _has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
+    """Tell whether variable-length attention runs on the device: in 16 bits, on Ampere or later."""
+    if device.type != "cuda" or dtype not in _KERNEL_TYPES or varlen_attn is None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8
 
 
 class _TrainingBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip has no types
@@ -362,11 +373,12 @@ class CaptionForm:
         assert tower is not None
         positions_TW, embedding = tower.positional_embedding, tower.token_embedding
         device, dtype = positions_TW.device, _lowered(positions_TW.device, positions_TW.dtype)
-        tokens, positions, *where = (move(torch.from_numpy(part), device) for part in self.pack(tokens_BT.numpy()))
-        more = _Places(*where), len(positions_TW)
+        parts = [move(torch.from_numpy(part), device) for part in self.pack(tokens_BT.numpy())]
+        tokens, positions, starts, ends, one_each = parts
+        places = _Places(starts, ends, one_each, len(positions_TW), _has_kernel(device, dtype))
         with torch.autocast(device.type, enabled=False):
             x = embedding(tokens).to(dtype) + take_rows(positions_TW, positions).to(dtype)
-            x = _run(tower.transformer, x, lambda last: _Computed(self.compute, (*more, last)), ends=True)
+            x = _run(tower.transformer, x, lambda last: _Computed(self.compute, (places, last)), ends=True)
             x = _norm(x[: len(tokens_BT)], *_norm_of(tower.ln_final))
             if isinstance(tower.projection, nn.Linear):
                 return _multiply(x, tower.projection.weight, tower.projection.bias)
