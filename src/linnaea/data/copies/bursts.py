@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from linnaea.data.copies.hashes import HASH_BYTES, MIN_QUALITY, SIDE, window_hashes
+from linnaea.data.copies.hashes import HASH_BYTES, MIN_QUALITY, window_hashes
 from linnaea.data.copies.links import connect, connect_near, iter_links
 from linnaea.data.copies.search import THRESHOLD
 from linnaea.data.engine import Engine
@@ -33,6 +34,9 @@ GAP_S = 60.0
 """The largest time between two shots of one burst."""
 FOLDER_AT_MOST = 50
 """The largest number of photographs in a folder that is one burst."""
+LOOK_SIDE = 128
+"""The least short side, in pixels, at which a JPEG is decoded to look for bursts. On 100 photographs, hashes of windows
+differ by 6 of 256 bits at most from those of the whole photograph, and decoding takes half the time."""
 LOOKS_PER_CLUSTER = 16
 """The number of photographs of a cluster of near copies whose shifted windows are compared with others."""
 WINDOWS_UP_TO = 1_000_000
@@ -50,7 +54,7 @@ def look(data: bytes) -> tuple[bytes | None, str, float | None]:
     taken = read_taken(data)
     clock = None if taken.clock is None else taken.clock.replace(tzinfo=UTC).timestamp()
     try:
-        hashes, quality = window_hashes(decode(data, min_short_side=SIDE))
+        hashes, quality = window_hashes(decode(data, min_short_side=LOOK_SIDE))
     except ImageError:
         return None, taken.camera.strip(), clock
     return (hashes.tobytes() if quality >= MIN_QUALITY else None), taken.camera.strip(), clock
@@ -75,7 +79,8 @@ def look_at_pictures(task: LookTask) -> int:
     """Look at one slice and return its number of pictures."""
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
     table = scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
-    rows = [_look_at(partial(read_location, location)) for location in table["location"]]
+    with threadpool_limits(1, user_api="blas"):
+        rows = [_look_at(partial(read_location, location)) for location in table["location"]]
     write_parquet(pl.DataFrame(rows, schema=SHOT_SCHEMA, orient="row"), task.part)
     return task.length
 

@@ -30,6 +30,7 @@ import numpy as np
 import polars as pl
 import pyarrow
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.shards import write_parquet
@@ -226,7 +227,8 @@ def hash_pictures(task: HashTask) -> int:
     """Hash one slice and return its number of pictures."""
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
     table = scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
-    rows = [_hash_one(location, task.steps) for location in table["location"]]
+    with threadpool_limits(1, user_api="blas"):
+        rows = [_hash_one(location, task.steps) for location in table["location"]]
     write_parquet(pl.DataFrame(rows, schema=PART_SCHEMA, orient="row"), task.part)
     return task.length
 
