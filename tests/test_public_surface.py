@@ -128,12 +128,12 @@ PARAMETERS = {
     " workers=",
     "append_labels": "bank taxa * model= output= device= resolve= merge_by=",
     "build": "source output * class_level= root= path_column= label_column= split_column= split_table= group_column="
-    " val= test= unseen= unseen_rank= seed= resolve= checklist= merge_by= duplicates= benchmark= benchmark_species="
-    " draw_benchmark= short_side= resize= licences= shard_size= captions= workers= engine= ray_address="
-    " overwrite= on_note=",
+    " val= test= unseen= unseen_rank= seed= resolve= checklist= merge_by= duplicates= bursts= benchmark="
+    " benchmark_species= draw_benchmark= short_side= resize= licences= shard_size= captions= workers= engine="
+    " ray_address= overwrite= on_note=",
     "build_labels": "taxa= * checklist= within= exclude= output= model= text_type= vectors= pretrained= device="
     " resolve= merge_by=",
-    "index": "images output * model= device= precision= batch_size= workers=",
+    "index": "images output * model= device= precision= preprocess= batch_size= workers=",
     "search": "index * text= taxon= image= model= checklist= text_type= top_k= exact= device=",
     "update_labels": "bank * taxa= old= new= model= output= device=",
     "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= pretrained="
@@ -155,7 +155,7 @@ PARAMETERS = {
     "load_model": "name * pretrained= device= precision=",
     "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained= resolve= merge_by=",
     "export": "model output * int8= pretrained=",
-    "pack": "run output * labels= species_only= image_size= text_type= resolve= merge_by=",
+    "pack": "run output * labels= species_only= image_size= text_type= resolve= merge_by= licence= push=",
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
     "save_model": "model directory * dtype=",

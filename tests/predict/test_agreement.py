@@ -104,4 +104,6 @@ def test_an_event_that_was_interrupted_is_answered_again(
     assert len(again.done) == 3
     again.fill(predictor, inputs, lambda done, total: seen.append(done))
     assert seen[0] == 3, "the event of three is done"
-    assert list(again.rows(names)) == rows
+    for row, wanted in zip(again.rows(names), rows, strict=True):  # batches differ, and with them the last bits
+        assert row.pop("score") == pytest.approx(wanted.pop("score"), abs=2e-6)
+        assert row == wanted

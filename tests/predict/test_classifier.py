@@ -162,7 +162,7 @@ def test_a_bank_cut_short_is_one_line(tmp_path: Path) -> None:
         LabelBank.open(tmp_path / "bank")
     bank.save(tmp_path / "bank")
     np.save(tmp_path / "bank" / "embeddings.npy", np.zeros((3, 16), np.float16))
-    with pytest.raises(LinnaeaError, match="12 taxa, but 3 vectors"):
+    with pytest.raises(LinnaeaError, match="12 taxa, but 3 x 16 vectors"):
         LabelBank.open(tmp_path / "bank")
 
 

@@ -19,6 +19,9 @@ from linnaea.predict.outputs.rows import rows_of
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 ABS = 1e-6
+REST_ABS = 2e-6
+"""Float32 towers give the last photographs of a batch that is not a multiple of four other last bits (6e-8 in a value
+of a vector), and the server's batches depend on time. At nano's scale of 46 that is up to 1.4e-6 of a probability."""
 """How far probabilities may be apart."""
 RANKS = (*RANK_LABELS, "auto")
 N_PHOTOGRAPHS = 40
@@ -106,13 +109,15 @@ def by_rest(client: Any, paths: Sequence[Path], rank: str) -> list[dict[str, Any
     return [row for result in answer["results"] for row in result["rows"]]
 
 
-def assert_same(rows: list[dict[str, Any]], wanted: list[dict[str, Any]], but: Sequence[str] = ()) -> None:
-    """Rows are the same, probabilities within :data:`ABS`; columns that a door does not have are left out."""
+def assert_same(
+    rows: list[dict[str, Any]], wanted: list[dict[str, Any]], but: Sequence[str] = (), within: float = ABS
+) -> None:
+    """Rows are the same, probabilities ``within`` that much; columns that a door does not have are left out."""
     assert len(rows) == len(wanted)
     for row, of_wanted in zip(rows, wanted, strict=True):
         shared = [column for column in of_wanted if column in row and column not in ("score", *but)]
         assert {name: row[name] for name in shared} == {name: of_wanted[name] for name in shared}
-        assert row["score"] == pytest.approx(of_wanted["score"], abs=ABS)
+        assert row["score"] == pytest.approx(of_wanted["score"], abs=within)
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
@@ -135,7 +140,7 @@ def test_forty_photographs_through_every_door(calibrated: bool, pictures: list[P
                 "failed",
             }
             assert_same(by_command(paths, rank, words, tmp_path), wanted)
-            assert_same(by_rest(client, paths, rank), wanted)
+            assert_same(by_rest(client, paths, rank), wanted, within=REST_ABS)
             if calibrated and rank != "auto":
                 rows = classifier.predict([str(path) for path in paths], linnaea.Rank.parse(rank), min_prob=-1.0)
                 assert_same(rows, wanted)

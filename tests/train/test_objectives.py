@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from linnaea.cli import main
+from linnaea.cli import console, main
 from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.evaluation import find_truths, score_class_heads
@@ -398,8 +398,11 @@ def test_a_saved_head_answers_as_the_trained_one(dataset_dir: Path, tmp_path: Pa
         assert {taxon.lineage[: rank + 1] for taxon in bank.taxa_list} == {s for s in seen if s[rank]}
 
 
-def test_class_heads_on_the_command_line(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_heads_on_the_command_line(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Evaluated on seen and unseen species, and asked about a picture."""
+    monkeypatch.setattr(console.results, "_width", 160)
     run = make_run(dataset_dir, tmp_path / "run", objective="hierarchical", steps=60, lr=3e-3)
     run_training(run)
     assert main(["evaluate", str(run.run_dir), "--data", str(dataset_dir), "--split", "train", "--output",

@@ -262,6 +262,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         LinnaeaError: it cannot be read, or names a file outside of the folder.
     """
+    if not (directory / "manifest.json").exists():
+        raise LinnaeaError(f"{directory}: not a data set (no manifest.json); make one with `linnaea data build`")
     manifest = read_json(directory / "manifest.json", kind="the manifest of a data set")
     shards = manifest.get("shards")
     if not isinstance(shards, dict) or not isinstance(manifest.get("options", {}), dict):

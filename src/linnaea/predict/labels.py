@@ -123,6 +123,7 @@ class LabelBank:
         try:
             taxa = read_parquet(directory / TAXA_FILE)
             check_regular(directory / VECTORS_FILE)
+            (directory / FACTS_FILE).stat()
             stored = np.load(directory / VECTORS_FILE, mmap_mode="c")
         except (OSError, ValueError, EOFError, SyntaxError, pl.exceptions.PolarsError) as error:
             why = " ".join(str(error).split())[:200]

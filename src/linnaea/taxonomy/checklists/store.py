@@ -352,7 +352,8 @@ def import_checklist(path: Path, name: str) -> Checklist:
     """Read a checklist from ``path`` and keep it under ``name``, independent of the file from then on.
 
     Raises:
-        LinnaeaError: ``name`` is that of an embedded checklist or not a plain word, or the file cannot be read.
+        LinnaeaError: ``name`` is that of an embedded checklist or not a plain word, or the file cannot be read or
+            has no taxa.
     """
     if (
         name in EMBEDDED
@@ -361,6 +362,8 @@ def import_checklist(path: Path, name: str) -> Checklist:
     ):
         raise LinnaeaError(f"a checklist cannot be named {name!r}; use a plain word other than {', '.join(EMBEDDED)}")
     made = make_checklist(read_checklist_source(path))
+    if made.taxa.is_empty():
+        raise LinnaeaError(f"{path}: no taxon of a rank from kingdom to species could be read, so nothing was imported")
     _save(made, cache_dir() / "checklists" / "imported" / name, name, str(path))
     return load_checklist(name)
 
