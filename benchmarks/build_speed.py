@@ -28,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -36,6 +37,7 @@ from PIL import Image
 from linnaea.data.build import BuildConfig, build
 from linnaea.data.engine import LocalEngine, count_cores
 from linnaea.data.sources.folder import FolderSource
+from linnaea.data.splits import SplitRule
 
 WIDTH, HEIGHT, SHORT_SIDE, SQUASHED, QUALITY = 1000, 800, 256, 224, 90
 N_DRAWN = 40
@@ -90,8 +92,9 @@ def run_reference(root: Path, output: Path, n_workers: int, *, squash: bool) -> 
         return sum(pool.map(partial(reference_shard, squash), tasks))
 
 
-def run_ours(root: Path, output: Path, n_workers: int) -> int:
-    return build([FolderSource(root=root)], output, BuildConfig(), LocalEngine(n_workers)).n_out
+def run_ours(bursts: Literal["group", "keep"], root: Path, output: Path, n_workers: int) -> int:
+    config = BuildConfig(splits=SplitRule(bursts=bursts))
+    return build([FolderSource(root=root)], output, config, LocalEngine(n_workers)).n_out
 
 
 def measure_speed(scratch: Path, n_images: int, n_rounds: int, n_workers: int) -> None:
@@ -100,7 +103,8 @@ def measure_speed(scratch: Path, n_images: int, n_rounds: int, n_workers: int) -
     ways: dict[str, Callable[[Path, Path, int], int]] = {
         "reference (224 x 224)": partial(run_reference, squash=True),
         "reference (short side 256)": partial(run_reference, squash=False),
-        "linnaea": run_ours,
+        "linnaea": partial(run_ours, "keep"),  # as the reference, which draws no split
+        "linnaea, bursts found": partial(run_ours, "group"),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(n_rounds):
@@ -123,6 +127,7 @@ def measure_speed(scratch: Path, n_images: int, n_rounds: int, n_workers: int) -
 MEMORY = """
 import resource, sys
 from pathlib import Path
+from typing import Literal
 from linnaea.data.build import BuildConfig, build
 from linnaea.data.engine import LocalEngine
 from linnaea.data.sources.table import TableSource

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,17 @@ def test_missing_shared_memory_is_named_and_not_the_output(tmp_path: Path, monke
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
     with pytest.raises(LinnaeaError, match="out: No such file"), explain_os_errors(tmp_path):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "out"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="zombies are told by /proc")
+def test_a_writer_that_was_killed_and_not_yet_waited_for_has_left_its_file(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    left = tmp_path / f".a.csv.{socket.gethostname()}.{writer.pid}.partial"
+    left.touch()
+    remove_partial_files(tmp_path)
+    assert left.exists(), "its writer runs"
+    writer.kill()
+    os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)
+    remove_partial_files(tmp_path)
+    assert not left.exists()
+    writer.wait()

@@ -191,7 +191,15 @@ def _lives(process: int) -> bool:
         return False
     except OSError:  # the process belongs to another user
         return True
-    return process != os.getpid()
+    return process != os.getpid() and not _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    """Return whether a process has ended and waits for its parent; the parent of a killed worker may be slow."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith(("Z", "X"))
+    except OSError:  # it is gone by now, or this is not Linux
+        return False
 
 
 def _sync(path: Path) -> None:

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from linnaea.data.copies.hashes import HASH_BYTES, MIN_QUALITY, window_hashes
 from linnaea.data.copies.links import connect, connect_near, iter_links
 from linnaea.data.copies.search import THRESHOLD
-from linnaea.data.engine import Engine
+from linnaea.data.engine import Engine, count_cores
 from linnaea.data.exif import read_taken
 from linnaea.data.images import ImageError, decode
 from linnaea.data.shards import write_parquet
@@ -37,6 +37,8 @@ FOLDER_AT_MOST = 50
 LOOK_SIDE = 128
 """The least short side, in pixels, at which a JPEG is decoded to look for bursts. On 100 photographs, hashes of windows
 differ by 6 of 256 bits at most from those of the whole photograph, and decoding takes half the time."""
+HERE_UP_TO = 2_000
+"""Up to this number of photographs are looked at by threads of this process: new workers take as long to start."""
 LOOKS_PER_CLUSTER = 16
 """The number of photographs of a cluster of near copies whose shifted windows are compared with others."""
 WINDOWS_UP_TO = 1_000_000
@@ -97,6 +99,11 @@ def look_at_table(
 ) -> pl.DataFrame:
     """Return :data:`SHOT_SCHEMA` for every row of a table of pictures; parts that exist in ``folder`` are kept."""
     n_rows = int(scan_parquet(pictures).select(pl.len()).collect().item())
+    if n_rows <= HERE_UP_TO:
+        locations = scan_parquet(pictures).select("location").collect()["location"]
+        with threadpool_limits(1, user_api="blas"):
+            loads = [partial(read_location, location) for location in locations]
+            return look_at_each(loads, count_cores(), lambda done: on_progress(done, n_rows))
     tasks = [LookTask(pictures=pictures, start=start, length=min(part_size, n_rows - start),
                       part=folder / f"{number:06d}.parquet")
              for number, start in enumerate(range(0, n_rows, part_size))]  # fmt: skip
