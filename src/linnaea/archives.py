@@ -60,12 +60,7 @@ def gunzip(path: Path) -> bytes:
     Raises:
         LinnaeaError: it is broken or too large.
     """
-    budget, parts = _Budget(path), list[bytes]()
-    with explain_broken(path), open_regular(path) as raw, gzip.open(raw) as stream:
-        while block := stream.read(_BLOCK):
-            budget.spend(len(block))
-            parts.append(block)
-    return b"".join(parts)
+    return b"".join(_iter_gunzipped(path))
 
 
 def check_gzip(path: Path) -> None:
@@ -74,10 +69,8 @@ def check_gzip(path: Path) -> None:
     Raises:
         LinnaeaError: it is broken or too large.
     """
-    budget = _Budget(path)
-    with explain_broken(path), open_regular(path) as raw, gzip.open(raw) as stream:
-        while block := stream.read(_BLOCK):
-            budget.spend(len(block))
+    for _ in _iter_gunzipped(path):
+        pass
 
 
 def check_zip(path: Path) -> None:
@@ -90,6 +83,14 @@ def check_zip(path: Path) -> None:
     with explain_broken(path), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             budget.spend(member.file_size)
+
+
+def _iter_gunzipped(path: Path) -> Iterator[bytes]:
+    budget = _Budget(path)
+    with explain_broken(path), open_regular(path) as raw, gzip.open(raw) as stream:
+        while block := stream.read(_BLOCK):
+            budget.spend(len(block))
+            yield block
 
 
 def _iter_zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -15,7 +15,7 @@ from glob import escape
 from pathlib import Path
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import explain_os_errors, is_left_behind
+from linnaea.storage import explain_os_errors, is_left_behind, sync_to_disk
 
 _AT_FDCWD, _EXCHANGE = -100, 2
 
@@ -81,7 +81,7 @@ def replaced_folder(folder: Path, *, keep_others: bool = True) -> Iterator[Path]
                 _link_others(target, new)
             _sync_tree(new)
             _take_place(new, target)
-            _sync(target.parent)
+            sync_to_disk(target.parent)
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -135,13 +135,5 @@ def _exchange(first: Path, second: Path) -> bool:
 def _sync_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
         if not path.is_symlink():
-            _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_to_disk(path)
+    sync_to_disk(folder)

@@ -165,7 +165,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             if sync:
-                _sync(partial)
+                sync_to_disk(partial)
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -202,7 +202,8 @@ def _is_zombie(process: int) -> bool:
         return False
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

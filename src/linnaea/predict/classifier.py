@@ -1,6 +1,5 @@
 """Turn vectors into taxa: probabilities at all seven ranks at once, which add up along the lineage."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -131,14 +130,11 @@ def _sum_best_exactly(
     def sum_up(images: slice) -> None:
         for cosines_K, image_E in zip(cosines_BK[images], image_BE[images], strict=True):
             best = np.sort(_largest(cosines_K, k))
-            cosines_K[best] = np.einsum("ke,e->k", _to_float64(vectors_KE[best]), image_E.astype(np.float64))
+            cosines_K[best] = np.einsum(
+                "ke,e->k", to_float32(vectors_KE[best]).astype(np.float64), image_E.astype(np.float64)
+            )
 
     in_parts(sum_up, cosines_BK.shape)
-
-
-def _to_float64(vectors: NDArray[Any]) -> NDArray[np.float64]:
-    torch = sys.modules.get("torch")  # converts fp16 several times as fast as NumPy
-    return np.asarray(vectors, np.float64) if torch is None else np.asarray(torch.from_numpy(vectors).float().double())
 
 
 def sum_to_rank(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank) -> NDArray[np.float32]:

@@ -81,10 +81,12 @@ def look_at_pictures(task: LookTask) -> int:
     """Look at one slice and return its number of pictures."""
     cv2.setNumThreads(1)  # the engine's workers are the parallelism
     table = scan_parquet(task.pictures).select("location").slice(task.start, task.length).collect()
-    with threadpool_limits(1, user_api="blas"):
-        rows = [_look_at(partial(read_location, location)) for location in table["location"]]
-    write_parquet(pl.DataFrame(rows, schema=SHOT_SCHEMA, orient="row"), task.part)
+    write_parquet(look_at_each(_loads_of(table), n_workers=1), task.part)
     return task.length
+
+
+def _loads_of(pictures: pl.DataFrame) -> list[Callable[[], bytes]]:
+    return [partial(read_location, location) for location in pictures["location"]]
 
 
 def _look_at(load: Callable[[], bytes]) -> tuple[bytes | None, str, float | None]:
@@ -100,10 +102,8 @@ def look_at_table(
     """Return :data:`SHOT_SCHEMA` for every row of a table of pictures; parts that exist in ``folder`` are kept."""
     n_rows = int(scan_parquet(pictures).select(pl.len()).collect().item())
     if n_rows <= HERE_UP_TO:
-        locations = scan_parquet(pictures).select("location").collect()["location"]
-        with threadpool_limits(1, user_api="blas"):
-            loads = [partial(read_location, location) for location in locations]
-            return look_at_each(loads, count_cores(), lambda done: on_progress(done, n_rows))
+        table = scan_parquet(pictures).select("location").collect()
+        return look_at_each(_loads_of(table), count_cores(), lambda done: on_progress(done, n_rows))
     tasks = [LookTask(pictures=pictures, start=start, length=min(part_size, n_rows - start),
                       part=folder / f"{number:06d}.parquet")
              for number, start in enumerate(range(0, n_rows, part_size))]  # fmt: skip
@@ -115,7 +115,7 @@ def look_at_each(
     loads: Iterable[Callable[[], bytes]], n_workers: int = 2, on_done: Callable[[int], None] = lambda done: None
 ) -> pl.DataFrame:
     """Return :data:`SHOT_SCHEMA` for photographs, given by functions that return their bytes."""
-    with ThreadPoolExecutor(max(n_workers, 1)) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max(n_workers, 1)) as pool:
         rows = []
         for row in pool.map(_look_at, loads):
             rows.append(row)
