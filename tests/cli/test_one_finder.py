@@ -260,5 +260,6 @@ def test_a_label_of_ones_own_is_found_by_its_only_name() -> None:
     bank = LabelBank(taxa, np.eye(2, dtype=np.float32), {})
     assert keep_clades(bank, ["our RED cat"]).taxa["common_name"].to_list() == ["Our red cat"]
     assert keep_clades(bank, ["class:bird"]).taxa["class"].to_list() == ["Aves"]
-    assert Finder.of_taxa(bank.taxa, "the labels").complete("our", 5).rows() == [("species", "Our red cat", 1)]
+    completed = Finder.of_taxa(bank.taxa, "the labels").complete("our", 5)
+    assert completed.select("rank", "name", "n", "matched").rows() == [("species", "Our red cat", 1, "Our red cat")]
     assert Finder.of_taxa(taxa.drop("scientific_name"), "the table").rows("bird").tolist() == [1]

@@ -183,7 +183,7 @@ def _add_information(
 
         ``rank:`` in front limits the list to that rank.
         """
-        found = finder.complete(q, limit).iter_rows()
+        found = finder.complete(q, limit).select("rank", "name", "n").iter_rows()
         return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in found]
 
 

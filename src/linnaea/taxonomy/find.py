@@ -220,7 +220,9 @@ class Finder:
     # By prefix.
 
     def complete(self, text: str, limit: int) -> pl.DataFrame:
-        """Return ``rank``, ``name``, ``n`` (rows at or below) of the clades that complete ``text``.
+        """Return ``rank``, ``name``, ``n`` (rows below), ``row``, ``matched`` of the clades that complete ``text``.
+
+        ``row`` is a row with the clade, and ``matched`` the name that completes the text, which may be a common name.
 
         Exact matches come first, then names that begin with the text, then names that contain it, each with the
         largest clade first. ``rank:`` alone lists that rank.
@@ -232,11 +234,11 @@ class Finder:
         holds = pl.any_horizontal(pl.lit(False), *(pl.col("key").str.contains(key, literal=True) for key in keys))
         likeness = begins.cast(pl.Int8) + pl.col("key").is_in(keys)
         found = offers.filter(holds).sort(likeness, descending=True, maintain_order=True)
-        return found.select("rank", "name", "n").unique(["rank", "name"], keep="first", maintain_order=True).head(limit)
+        return found.drop("key").unique(["rank", "name"], keep="first", maintain_order=True).head(limit)
 
     @cached_property
     def _offers(self) -> pl.DataFrame:
-        """``key``, ``rank`` (as a word), ``name``, ``n`` of every name, with those of the largest taxa first."""
+        """``key``, ``rank`` (as a word), ``name``, ``n``, ``row``, ``matched`` of every name, largest taxa first."""
         parts = []
         for rank in Rank:
             names = self.names.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
@@ -244,12 +246,14 @@ class Finder:
             own = values.gather(names["row"]).alias("name")
             sizes = values.value_counts(name="n").rename({values.name: "name"})
             named = names.with_columns(own).join(sizes, on="name", maintain_order="left")
-            parts.append(named.select("key", "matched", "name", "n", rank=pl.lit(rank.label), depth=pl.lit(int(rank))))
+            label, depth = pl.lit(rank.label), pl.lit(int(rank))
+            parts.append(named.select("key", "matched", "name", "n", "row", rank=label, depth=depth))
         nameless = pl.col("name") == ""  # a user's label that has only a common name
         offers = pl.concat(parts).with_columns(
             name=pl.when(nameless).then("matched").otherwise("name"), n=pl.when(nameless).then(1).otherwise("n")
         )
-        return offers.sort("n", "depth", "name", descending=[True, False, False]).select("key", "rank", "name", "n")
+        ordered = offers.sort("n", "depth", "name", descending=[True, False, False])
+        return ordered.select("key", "rank", "name", "n", "row", "matched")
 
 
 def _read_leniently(text: str) -> tuple[str, Rank | None, str]:

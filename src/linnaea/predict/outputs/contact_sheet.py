@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from itertools import islice
 
-import cv2
 import numpy as np
 
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Page, Section, Text
 from linnaea.predict.inputs import find_input
 from linnaea.predict.outputs.files import Context
+from linnaea.predict.outputs.pictures import make_small_jpeg
 from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
 
 CARDS_AT_MOST = 2_000
@@ -42,9 +42,4 @@ def _thumbnail(name: str, row: Row) -> bytes:
         picture = find_input(name, box_of(row) if row["bbox"] else None).load(THUMBNAIL)
     except ImageError:
         picture = np.full((THUMBNAIL * 3 // 4, THUMBNAIL, 3), 200, np.uint8)
-    scale = THUMBNAIL / max(picture.shape[:2])
-    if scale < 1:
-        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return bytes(jpeg.tobytes())
+    return make_small_jpeg(picture, THUMBNAIL)
