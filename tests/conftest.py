@@ -3,6 +3,7 @@
 import difflib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from hub import Hub, serve_hub
+from killing import Killer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
@@ -67,6 +69,14 @@ def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     )
     run_training(run)
     return run.run_dir
+
+
+@pytest.fixture(scope="session")
+def killer() -> Killer:
+    """A hook that ends a change to files before any step of it; Python's audit hooks cannot be taken away again."""
+    hook = Killer()
+    sys.addaudithook(hook)
+    return hook
 
 
 @pytest.fixture

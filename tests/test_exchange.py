@@ -1,10 +1,6 @@
 """What is changed in place is the old or the new after a kill at any moment, and two commands never mix."""
 
-import math
-import os
-import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,54 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from killing import Killer, killed_at
 from linnaea import exchange
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import hold_output, replaced_folder
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.checklists.store import import_checklist, list_checklists, load_checklist
-
-EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.chmod", "ctypes.dlsym", "fsync",
-          "shutil.rmtree"}  # fmt: skip
-"""What changes files; a kill comes before each of them."""
-
-
-class KillError(BaseException):
-    """Ends a change; from then on nothing else changes files either, as in a process that was killed."""
-
-
-class Killer:
-    """A hook that lets so many steps happen."""
-
-    def __init__(self) -> None:
-        self.left: float = math.inf
-        self.thread = threading.get_ident()
-
-    def __call__(self, event: str, arguments: object) -> None:
-        if event in EVENTS and self.left < math.inf and threading.get_ident() == self.thread:
-            self.left -= 1
-            if self.left < 0:
-                raise KillError
-
-
-@pytest.fixture(scope="module")
-def killer() -> Killer:
-    hook = Killer()
-    sys.addaudithook(hook)
-    return hook
-
-
-def killed_at(moment: int, killer: Killer, change: Callable[[], object]) -> bool:
-    """Make a change that is killed before its ``moment``-th step; return whether it was."""
-    fsync, killer.left = os.fsync, moment - 1
-    os.fsync = lambda descriptor: (killer("fsync", ()), fsync(descriptor))[1]
-    try:
-        change()
-    except KillError:
-        return True
-    finally:
-        killer.left, os.fsync = math.inf, fsync
-    return False
 
 
 def bank_of(number: int) -> LabelBank:

@@ -49,8 +49,10 @@ def hold_output(path: Path, *, kind: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        try:
+            lock.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
@@ -67,9 +69,11 @@ def replaced_folder(folder: Path, *, keep_others: bool = True) -> Iterator[Path]
     With ``keep_others``, files of the old folder that the new one does not have are kept.
 
     Raises:
-        LinnaeaError: the folder cannot be written (full disk, no permission).
+        LinnaeaError: the folder cannot be written (full disk, no permission), or is a mount point.
     """
     target = folder.resolve() if folder.is_symlink() else folder
+    if target.is_mount():
+        raise LinnaeaError(f"{folder}: a mount point cannot be replaced in one step; write to a folder below it")
     new = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.partial")
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,7 @@ def replaced_folder(folder: Path, *, keep_others: bool = True) -> Iterator[Path]
         try:
             yield new
             if keep_others and target.is_dir():
-                _link_others(target, new)
+                link_others(target, new)
             _sync_tree(new)
             _take_place(new, target)
             sync_to_disk(target.parent)
@@ -98,7 +102,8 @@ def _remove_left_behind(target: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _link_others(old: Path, new: Path) -> None:
+def link_others(old: Path, new: Path) -> None:
+    """Link every file of one folder into another, which does not have it, or copy it where there are no links."""
     for path in sorted(old.rglob("*")):
         place = new / path.relative_to(old)
         if path.name.endswith(".partial") or place.exists():

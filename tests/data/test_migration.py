@@ -1,16 +1,18 @@
-"""A data set in a new taxonomy: labels follow, no image is touched, and a killed migration is never taken for whole."""
+"""A data set in a new taxonomy: labels follow, no image is touched, and a kill leaves the old or the new."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 from test_changes import CORVIDS, checklist
 
-from linnaea.data import migration as module
-from linnaea.data.migration import PENDING, finish_pending, migrate_data_set
+from killing import Killer, killed_at
+from linnaea.data.migration import migrate_data_set
 from linnaea.data.shards import TAXA_SCHEMA, DataSet, make_taxa_table, write_parquet
 from linnaea.errors import LinnaeaError
+from linnaea.exchange import hold_output
 from linnaea.taxonomy.migrate import Migration
 from linnaea.taxonomy.taxon import Taxon
 
@@ -71,7 +73,7 @@ def test_every_picture_follows_its_label(directory: Path, migration: Migration) 
     assert names_of_pictures(directory) == MIGRATED
     assert (shard.stat().st_mtime_ns, shard.stat().st_ino, shard.read_bytes()) == before
     assert dict(DataSet.open(directory).taxa.schema) == {name: kind() for name, kind in TAXA_SCHEMA.items()}
-    assert not (directory / PENDING).exists()
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name], "nothing is left beside it"
 
 
 def test_names_that_were_resolved_follow_their_taxa(directory: Path, migration: Migration) -> None:
@@ -126,39 +128,32 @@ def test_another_folder_leaves_the_first_as_it_was(directory: Path, migration: M
         migrate_data_set(directory, migration, output=tmp_path / "full")
 
 
-@pytest.mark.parametrize("n_renames", range(5))
-def test_killed_anywhere_it_is_old_or_unreadable_or_new_and_can_be_finished(
-    directory: Path, migration: Migration, n_renames: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_killed_at_any_step_it_is_the_old_or_the_new(
+    directory: Path, migration: Migration, elsewhere: bool, killer: Killer, tmp_path: Path
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    done, replace = 0, Path.replace
-
-    def dying(path: Path, target: Path) -> Path:
-        nonlocal done
-        if path.parent.name == PENDING:
-            if done == n_renames:
-                raise Killed
-            done += 1
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", dying)
-    if n_renames == 4:  # after the last file, before the folder is removed
-        monkeypatch.setattr(
-            module.shutil, "rmtree", lambda path, **_: (_ for _ in ()).throw(Killed()) if path.name == PENDING else None
-        )
-    with pytest.raises(Killed):
-        migrate_data_set(directory, migration)
-    monkeypatch.undo()
-    if n_renames < 4:
-        with pytest.raises(LinnaeaError):
-            DataSet.open(directory)
-    else:
-        assert names_of_pictures(directory) == MIGRATED
+    before, output = names_of_pictures(directory), tmp_path / "out"
+    target = output if elsewhere else directory
+    shutil.copytree(directory, tmp_path / "kept")
+    killed, moment = True, 0
+    while killed:
+        moment += 1
+        killed = killed_at(moment, killer, lambda: migrate_data_set(directory, migration, output=target))
+        assert (elsewhere and not output.exists()) or names_of_pictures(target) in (before, MIGRATED)
+        assert not elsewhere or names_of_pictures(directory) == before
+        if killed:
+            shutil.rmtree(target, ignore_errors=True)
+            if not elsewhere:
+                shutil.copytree(tmp_path / "kept", directory)
+    assert names_of_pictures(target) == MIGRATED
+    assert moment > 10, "it was killed at many steps"
     migrate_data_set(directory, migration)
-    assert names_of_pictures(directory) == MIGRATED
-    assert not finish_pending(directory)
+    assert {path.name for path in tmp_path.iterdir()} <= {"birds", "kept", "out"}, "nothing is left behind"
+
+
+def test_two_at_once_are_one_and_a_word(directory: Path, migration: Migration) -> None:
+    with hold_output(directory, kind="command"), pytest.raises(LinnaeaError, match="another command is writing here"):
+        migrate_data_set(directory, migration)
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path, migration: Migration) -> None:

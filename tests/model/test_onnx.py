@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,47 @@ def test_a_damaged_export_is_one_clear_line(exported: Path, tmp_path: Path, dama
     with pytest.raises(LinnaeaError, match="export") as raised:
         encode_pixels(open_encoder(str(tmp_path)), np.zeros((1, 3, 32, 32), np.uint8))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["../weights.bin", "/etc/hostname", "missing.bin", "*/_ORT_MEM_ADDR_/*", "link.bin"])
+def test_weights_in_other_files_stay_in_the_folder(name: str, exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    (tmp_path / "weights.bin").write_bytes(bytes(1 << 20))
+    (folder / "link.bin").symlink_to(tmp_path / "weights.bin")
+    model = onnx.load(str(folder / "image.onnx"))
+    weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    onnx.external_data_helper.set_external_data(weight, name)
+    weight.ClearField("raw_data")
+    (folder / "image.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(LinnaeaError, match=r"not a path inside this folder|which is missing"):
+        open_encoder(str(folder)).encode_pixels(pixels_of_model(folder))
+
+
+def test_weights_beside_a_model_are_read(exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    model = onnx.load(str(folder / "image.onnx"))
+    onnx.save(model, str(folder / "image.onnx"), save_as_external_data=True, location="more.bin", size_threshold=64)
+    assert (folder / "more.bin").stat().st_size > 1000
+    pixels = pixels_of_model(folder)
+    vectors = [open_encoder(str(one)).encode_pixels(pixels) for one in (folder, exported)]
+    np.testing.assert_allclose(*vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"", b"not ONNX at all", b"\x3a\xff\xff\xff\xff\x0f"])
+def test_what_is_not_onnx_is_one_line(content: bytes, exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    (folder / "image.onnx").write_bytes(content)
+    with pytest.raises(LinnaeaError, match=r"image.onnx: .*export the model again"):
+        open_encoder(str(folder)).encode_pixels(pixels_of_model(folder))
+
+
+def pixels_of_model(folder: Path) -> np.ndarray:
+    side = open_encoder(str(folder)).preprocess.image_size
+    return np.zeros((1, 3, side, side), np.uint8)

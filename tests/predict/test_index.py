@@ -3,12 +3,15 @@
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from killing import Killer, killed_at
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_captions, iter_encoded_images
@@ -154,6 +157,64 @@ def test_torn_ends_are_cut_and_done_again(model: TaxonModel, folder: Path, tmp_p
     np.testing.assert_allclose(a.vectors(0, 99), b.vectors(0, 99), atol=2e-3)
 
 
+class Slow:
+    """A file whose every write is two, each of which a kill may come before."""
+
+    def __init__(self, stream: IO[Any], killer: Killer) -> None:
+        self.stream, self.killer = stream, killer
+
+    def __enter__(self) -> "Slow":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+    def write(self, content: Any) -> None:
+        for part in (content[: len(content) // 2], content[len(content) // 2 :]):
+            self.killer("write", ())
+            self.stream.write(part)
+            self.stream.flush()
+
+    def flush(self) -> None:
+        pass
+
+
+def test_an_index_is_whole_after_a_kill_at_any_step(
+    model: TaxonModel, folder: Path, tmp_path: Path, killer: Killer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the index is right, and the next command ends with the index that an unharmed one makes."""
+    (folder / "1.jpg").rename(folder / "below.jpg")
+    old, new = (list_inputs([str(folder / f"{name}.jpg") for name in names]) for names in ("23", "4567"))
+    every, words = old + new, [str(folder / "2.jpg"), str(folder / "below.jpg")]
+    update_index(model, [*every, *list_inputs([str(folder / "below.jpg")])], tmp_path / "whole", batch_size=1)
+    vector_of = dict(
+        zip(Index.open(tmp_path / "whole").names, Index.open(tmp_path / "whole").vectors(0, 9), strict=True)
+    )
+    update_index(model, [*old, *list_inputs([str(folder / "below.jpg")])], tmp_path / "old", batch_size=1)
+    (folder / "below.jpg").unlink()
+    plain = Path.open
+
+    def slow(path: Path, mode: str = "r", *more: Any) -> Any:
+        stream = plain(path, mode, *more)
+        return Slow(stream, killer) if mode.startswith("a") else stream
+
+    killed, moment = True, 0
+    while killed:
+        moment += 1
+        shutil.copytree(tmp_path / "old", tmp_path / "index", dirs_exist_ok=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", slow)
+            killed = killed_at(moment, killer, partial(update_index, model, every, tmp_path / "index", words))
+        index = Index.open(tmp_path / "index")
+        assert {one.name for one in old} <= set(index.names)
+        for name, vector in zip(index.names, index.vectors(0, 99), strict=True):
+            np.testing.assert_allclose(vector, vector_of[name], atol=2e-3)
+        update_index(model, every, tmp_path / "index", words)
+        assert set(Index.open(tmp_path / "index").names) == {one.name for one in every}
+        shutil.rmtree(tmp_path / "index")
+    assert moment > 30, "it was killed at many steps"
+
+
 def test_what_is_no_index_or_another_models_is_one_line(model: TaxonModel, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LinnaeaError, match="not an index"):
         Index.open(folder)
@@ -220,7 +281,7 @@ def test_many_photographs_are_searched_in_lists_and_little_is_missed(
 
 
 def test_lists_are_made_once_and_again_when_the_index_changed(large: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("faiss")
+    faiss = pytest.importorskip("faiss")
     monkeypatch.setattr(search, "EXACT_UP_TO", 1000)
     made: list[int] = []
     large.approximate(lambda done, total: made.append(done))
@@ -240,6 +301,8 @@ def test_lists_are_made_once_and_again_when_the_index_changed(large: Index, monk
     (second,) = large.directory.glob("nearest-*.faiss")
     second.write_bytes(second.read_bytes()[:1000])
     assert changed.nearest(large.vectors(3, 4)[0], 2) == hits, "a damaged file is made again"
+    faiss.write_index(faiss.IndexFlatIP(32), str(second))
+    assert changed.nearest(large.vectors(3, 4)[0], 2) == hits, "so is a file of other vectors"
 
 
 def test_without_faiss_many_photographs_are_one_line(large: Index, monkeypatch: pytest.MonkeyPatch) -> None:

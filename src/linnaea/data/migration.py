@@ -1,7 +1,6 @@
 """Migration of a data set to a new version of the taxonomy: names and ids change, pictures do not."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import polars as pl
 
 from linnaea.data.shards import read_manifest, write_parquet
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.exchange import hold_output, link_others, replaced_folder
 from linnaea.parquet import read_parquet
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.tables import check_table_name, match_columns, need_columns, read_table, write_table
@@ -20,7 +20,6 @@ from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels, migrate_taxa
 
-PENDING = ".migration"
 _MANIFEST = "manifest.json"
 
 
@@ -83,35 +82,60 @@ def migrate_data_set(directory: Path, migration: Migration, *, output: Path | No
     """Migrate a data set to a new version of the taxonomy, and return the number of taxa per status.
 
     This rewrites ``taxa.parquet``, the ids in ``index.parquet`` and ``names.parquet``, and
-    ``taxonomy_history.parquet``; no picture is changed. With ``output`` the result is another folder whose shards are
-    hard links. A migration that was killed leaves a data set without a manifest, which no reader opens; the same
-    command finishes it.
+    ``taxonomy_history.parquet``; no picture is changed. The new data set is made beside the old one, of hard links and
+    these tables, and takes its place in one step, or the place of ``output``.
 
     Raises:
-        LinnaeaError: the data set is not finished, it was migrated this way before, or ``output`` exists.
+        LinnaeaError: the data set is not finished, ``output`` holds something else, or another command writes there.
     """
-    if output is not None and output.resolve() != directory.resolve():
-        directory = _linked(directory, output)
-    finish_pending(directory)
-    manifest = _read_manifest(directory)
-    versions = {"from": migration.from_version, "to": migration.to_version}
-    done = manifest.get("taxonomy_migrations", [])
-    if done and {key: done[-1][key] for key in versions} == versions:
-        return dict(done[-1]["counts"])
+    target = output or directory
+    with hold_output(target, kind="command"):
+        source = _choose_source(directory, target)
+        manifest = _read_manifest(source)
+        versions = {"from": migration.from_version, "to": migration.to_version}
+        done = manifest.get("taxonomy_migrations", [])
+        if done and {key: done[-1][key] for key in versions} == versions:
+            if not (target / _MANIFEST).exists():
+                _write(source, target, {}, manifest)
+            return dict(done[-1]["counts"])
+        tables, counts = _migrate_tables(source, migration)
+        manifest["taxonomy_migrations"] = [*done, {**versions, "counts": counts}]
+        _write(source, target, tables, manifest)
+    return counts
+
+
+def _choose_source(directory: Path, target: Path) -> Path:
+    """Return the data set to migrate: ``target`` if an earlier command has put the same data set there."""
+    if target.resolve() == directory.resolve() or not target.exists() or not any(target.iterdir()):
+        return directory
+    if (target / _MANIFEST).exists():
+        first, second = (_read_manifest(folder).get("fingerprint", "") for folder in (directory, target))
+        if first == second:
+            return target
+    raise LinnaeaError(f"{target}: holds something else; choose another --output or remove it")
+
+
+def _migrate_tables(directory: Path, migration: Migration) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
+    """Return the tables that change, by name, and the number of taxa per status."""
     with explain_os_errors(directory):
         index, taxa = read_parquet(directory / "index.parquet"), read_parquet(directory / "taxa.parquet")
     result = migrate_taxa(taxa, migration)
-    history = result.history
+    tables = {"taxa": result.taxa, "index": _with_new_ids(index, result.new_id), "taxonomy_history": result.history}
     if (directory / "taxonomy_history.parquet").exists():
-        earlier = read_parquet(directory / "taxonomy_history.parquet")
-        history = pl.concat([_with_new_ids(earlier, result.new_id), history])
-    manifest["taxonomy_migrations"] = [*done, {**versions, "counts": dict(result.counts)}]
-    tables = {"taxa": result.taxa, "index": _with_new_ids(index, result.new_id), "taxonomy_history": history}
+        earlier = _with_new_ids(read_parquet(directory / "taxonomy_history.parquet"), result.new_id)
+        tables["taxonomy_history"] = pl.concat([earlier, result.history])
     if (directory / "names.parquet").exists():
         tables["names"] = _with_new_ids(read_parquet(directory / "names.parquet"), result.new_id)
-    _stage(directory, tables, manifest)
-    finish_pending(directory)
-    return dict(result.counts)
+    return tables, dict(result.counts)
+
+
+def _write(source: Path, target: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]) -> None:
+    """Put a data set of the new tables and the other files of ``source`` in the place of ``target``, in one step."""
+    with replaced_folder(target, keep_others=False) as new:
+        for name, table in tables.items():
+            write_parquet(table, new / f"{name}.parquet")
+        write_atomically(new / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+        link_others(source, new)
 
 
 def _with_new_ids(table: pl.DataFrame, new_id: npt.NDArray[np.int32]) -> pl.DataFrame:
@@ -123,53 +147,3 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise LinnaeaError(f"{directory}: not a finished data set (no {_MANIFEST}); see `linnaea data build`")
     return read_manifest(directory)
-
-
-def _stage(directory: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]) -> None:
-    """Write all new files into a folder beside the old ones; the migration is committed when it is renamed."""
-    staged = directory / f"{PENDING}.partial"
-    with explain_os_errors(directory):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir()
-        for name, table in tables.items():
-            write_parquet(table, staged / f"{name}.parquet")
-        write_atomically(staged / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-        staged.rename(directory / PENDING)
-
-
-def finish_pending(directory: Path) -> bool:
-    """Install the files of a killed migration that was committed; return whether there was one.
-
-    The manifest, without which a data set does not open, is removed first and written last.
-    """
-    pending = directory / PENDING
-    if not pending.exists():
-        return False
-    with explain_os_errors(directory):
-        if (pending / _MANIFEST).exists():
-            (directory / _MANIFEST).unlink(missing_ok=True)
-            for path in sorted(pending.glob("*.parquet")):
-                path.replace(directory / path.name)
-            (pending / _MANIFEST).replace(directory / _MANIFEST)
-        shutil.rmtree(pending)
-    return True
-
-
-def _linked(source: Path, target: Path) -> Path:
-    """Make ``target`` the same data set, with a hard link for every file, in one step."""
-    manifest = _read_manifest(source)
-    finish_pending(target)
-    if target.exists() and any(target.iterdir()):
-        if (target / _MANIFEST).exists() and _read_manifest(target)["fingerprint"] == manifest["fingerprint"]:
-            return target
-        raise LinnaeaError(f"{target}: holds something else; choose another --output or remove it")
-    partial = target.with_name(f".{target.name}.partial")
-    with explain_os_errors(target):
-        shutil.rmtree(partial, ignore_errors=True)
-        for path in sorted(source.rglob("*")):
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts):
-                place = partial / path.relative_to(source)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.hardlink_to(path)
-        partial.replace(target)
-    return target

@@ -22,8 +22,9 @@ from numpy import ndarray
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import BPE_FILE, LABELS_FOLDER, ONNX_FACTS_FILE, find_model_folder
+from linnaea.model.onnx_data import check_external_data
 from linnaea.model.preprocess import Pixels, Preprocess
-from linnaea.storage import atomic_path, read_json, write_atomically
+from linnaea.storage import atomic_path, explain_os_errors, read_json, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,6 +123,8 @@ def _open_session(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise LinnaeaError("exported models need ONNX Runtime: pip install 'linnaea[onnx]'") from error
+    with explain_os_errors(path):
+        check_external_data(path)
     try:
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever the runtime raises for a broken file

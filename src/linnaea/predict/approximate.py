@@ -5,6 +5,7 @@ The candidates are compared again exactly. So their scores equal those of the ex
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,11 @@ def open_approximate(
     """
     faiss = _import_faiss(len(rows))
     path = folder / f"nearest-{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.faiss"
-    if path.exists():
-        try:
-            return _set_up(faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
-        except RuntimeError:  # the file is damaged and is made again
-            pass
+    if path.is_file():
+        with suppress(RuntimeError):  # the file is damaged and is made again
+            found = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            if (found.ntotal, found.d) == (len(rows), width) and hasattr(found, "nlist"):
+                return _set_up(found)
     lists = _make(faiss, len(rows), width, vectors_of, on_progress)
     with atomic_path(path) as partial:
         faiss.write_index(lists, str(partial))

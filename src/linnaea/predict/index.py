@@ -92,7 +92,8 @@ class Index:
         width = int(self.facts["width"])
         if not len(self.rows):
             return np.zeros((0, width), np.float16)
-        return np.memmap(self.directory / VECTORS_FILE, np.float16, mode="r").reshape(-1, width)
+        shape = int(self.rows.max()) + 1, width  # a writer may be adding to the file
+        return np.memmap(self.directory / VECTORS_FILE, np.float16, mode="r", shape=shape)
 
     def vectors(self, start: int, stop: int) -> Float32[ndarray, "N E"]:
         """Return the unit vectors of the photographs from ``start`` up to ``stop``."""
@@ -203,9 +204,8 @@ def index(
     folder = Path(output)
     with progress_bar("indexing", "images") as on_progress:
         failed = update_index(
-            encoder, inputs, folder, batch_size=batch_size, n_workers=workers, on_progress=on_progress
+            encoder, inputs, folder, words, batch_size=batch_size, n_workers=workers, on_progress=on_progress
         )
-    forget_deleted(folder, encoder.width, words, {one.name for one in inputs})
     return Indexed(index=Index.open(folder), n_inputs=len(inputs), failed=tuple(failed))
 
 
@@ -281,12 +281,15 @@ def update_index(
     model: Encoder,
     inputs: Iterable[Input],
     directory: Path,
+    words: Sequence[str] = (),
     *,
     batch_size: int = 32,
     n_workers: int = 2,
     on_progress: OnProgress = ignore_progress,
 ) -> list[str]:
     """Add new and changed photographs to an index, or start one; return a line for each that cannot be read.
+
+    Photographs that were below ``words`` (folders, patterns) and are not there any more leave the index.
 
     Raises:
         LinnaeaError: the folder holds something else or an index of another model, or the disk is full.
@@ -311,11 +314,12 @@ def update_index(
                 written.flush()
                 on_progress(len(every) - len(new) + done, len(every))
         wanted = {one.name for one in every}
+        _forget_deleted(directory, model.width, words, wanted)
         last = {line["name"]: line["reason"] for line in _read_lines(directory, model.width)}
     return [f"{name}: {reason}" for name, reason in last.items() if reason and name in wanted]
 
 
-def forget_deleted(directory: Path, width: int, words: Sequence[str], found: Collection[str]) -> None:
+def _forget_deleted(directory: Path, width: int, words: Sequence[str], found: Collection[str]) -> None:
     """Let the photographs leave an index that were below ``words`` and are not there any more.
 
     ``found`` are the names of those that are. Photographs elsewhere stay, since their disk may be away.
