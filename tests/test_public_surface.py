@@ -90,7 +90,7 @@ PARAMETERS = {
     "migrate": "source * old new output= column=",
     "search_names": "text * checklist= top_k= rank=",
     "BuiltDataSet": "* directory summary notes= warnings=",
-    "Answer": "* input guesses= status= reason= prior= score= vector= note=",
+    "Answer": "* input guesses= status= abstention= reason= prior= evidence= vector= note=",
     "Answers": "answers",
     "Answers.save": "self path",
     "Checklist": "* name version taxa synonyms vernaculars",

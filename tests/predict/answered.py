@@ -43,7 +43,8 @@ def answer(inputs: Iterable[Input], *taxa: Taxon, score: float = 0.75) -> list[R
             rows += rows_of(answer_of_error(one, error))
             continue
         guesses = tuple(Guess(taxon, taxon.rank, score / (place + 1)) for place, taxon in enumerate(taxa))
-        status = {} if guesses else {"status": "abstained", "reason": "no organism recognised", "score": 0.4}
+        nothing = {"status": "abstained", "abstention": "no organism", "reason": "no organism recognised"}
+        status = {} if guesses else nothing
         rows += rows_of(Answer(input=one, guesses=guesses, **status))  # type: ignore[arg-type]
     return rows
 

@@ -24,7 +24,7 @@ from linnaea.predict.calibration import (
 from linnaea.predict.calibration_fit import NONE_COUNTS, UNTRAINED_SHARE, _join, _leave_out, fit_calibration
 from linnaea.predict.classifier import Guess, Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import TRAINED, LabelBank
-from linnaea.predict.predictor import NOTHING, decide, decide_or_explain
+from linnaea.predict.predictor import NOTHING, Judged, decide, decide_or_explain
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -36,10 +36,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def decide_calibrated(block: Scored, bank: LabelBank, calibration: Calibration, confidence: float) -> list[Any]:
-    """Return each image's taxon, or a reason and a score."""
+    """Return each image's taxon, or which abstention it is and its reason."""
     weighed, p = calibration.weigh(block), calibrate_probabilities(block.probability_BK, bank, calibration)
-    chosen = decide_or_explain(p, bank, confidence, calibration.recognises(weighed), calibration.evidence_of(weighed))
-    return [guesses[0] if guesses else (reason, score) for guesses, reason, score in chosen]
+    judged = Judged(
+        inputs=[], image_BE=block.image_BE, probability_BK=p, without_prior_BK=p,
+        recognised_B=calibration.recognises(weighed), evidence_B=calibration.evidence_of(weighed),
+        elsewhere=("",) * len(p),
+    )  # fmt: skip
+    chosen = decide_or_explain(p, bank, confidence, judged)
+    return [guesses[0] if guesses else (abstention, reason) for guesses, abstention, reason in chosen]
 
 
 def make_bank(n_taxa: int = 40, seed: int = 0) -> LabelBank:
@@ -297,17 +302,18 @@ def test_leaving_species_out_keeps_the_rest_in_place() -> None:
     assert len(small) == 36
 
 
-def test_an_abstention_says_why_and_how_near_it_was() -> None:
+def test_an_abstention_says_which_it_is_and_why() -> None:
     bank = make_bank()
     p = np.full((2, len(bank)), 1 / len(bank), np.float32)
     block = Scored(
         p, np.array([0.1, 0.9], np.float32), np.array([0.1, 0.9], np.float32), np.zeros((2, WIDTH), np.float32)
     )
     calibration = Calibration(evidence=(0.5, 0.7, 0.9), least_evidence=0.5)
-    (nothing, score), (unsure, nearest) = decide_calibrated(block, bank, calibration, 0.9)
-    assert nothing.startswith(NOTHING)
-    assert (score, nearest) == (0, pytest.approx(0.5))
-    assert unsure == f"{NOTHING}: no taxon reaches 0.9"
+    nothing, unsure = decide_calibrated(block, bank, calibration, 0.9)
+    assert nothing == ("no organism", f"{NOTHING}: less evidence than 100.0% of known photographs show")
+    assert unsure == (
+        "not sure enough", "not sure enough: no taxon reaches 0.9; the surest is kingdom K0 with 0.500"
+    )  # fmt: skip
     known = decide(sum_to_all_ranks(p, bank), bank, 0.01, np.array([False, True]))
     assert known[0] is None
     assert known[1] is not None

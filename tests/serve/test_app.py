@@ -67,6 +67,17 @@ def test_the_path_goes_down_and_the_answer_is_its_deepest_sure_taxon(client: Tes
         sure = [taxon for taxon in got["path"] if taxon["probability"] >= confidence]
         assert got["answer"] == (sure[-1] if sure else None)
         assert got["status"] == ("ok" if sure else "abstained")
+        assert got["abstention"] == ("" if sure else "not sure enough")
+
+
+def test_a_confidence_may_differ_by_rank(client: TestClient, pictures: list[Path]) -> None:
+    (got,) = post(client, pictures[:1]).json()["results"]
+    genus = got["path"][-2]["probability"] - 1e-4
+    forms: list[Any] = [["species=1", f"genus={genus}"], f"species=1 genus={genus}"]
+    for form in forms:
+        (got,) = post(client, pictures[:1], confidence=form).json()["results"]
+        assert got["answer"]["rank"] == "genus"
+    assert post(client, pictures[:1], confidence="tribe=1").status_code == 422
 
 
 def test_only_within(client: TestClient, predictor: Predictor, pictures: list[Path]) -> None:
@@ -112,7 +123,7 @@ def test_a_note_on_the_file_comes_with_the_answer(client: TestClient, pictures: 
         (b"x" * 200_001, {}, 413, "at most 200,000"),
         (b"x" * 600_000, {}, 413, "longer than 500,000"),
         (None, {"rank": "tribe"}, 422, "is not a rank"),
-        (None, {"confidence": "2"}, 422, "less than or equal"),
+        (None, {"confidence": "2"}, 422, "above 0 and at most 1"),
         (None, {"top_k": "0"}, 422, "greater than"),
         (None, {"lat": "95", "lon": "0"}, 422, "less than or equal"),
         (None, {"lat": "50", "lon": "9"}, 422, "no file of regions"),

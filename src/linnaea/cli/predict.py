@@ -1,5 +1,6 @@
 """``linnaea predict IMAGES...``: name the organisms on photographs, as a table or a file."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
-from linnaea.cli import Commands
+from linnaea.cli import Commands, parse_words
 from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
+from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
 from linnaea.progress import visible
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
@@ -59,8 +61,9 @@ class Predict:
     """A table of labels and their bins (its first two columns) instead of taxa; the answers are bins."""
     rank: RankOption = "species"
     """Rank of the answers; auto is the deepest rank that reaches the confidence."""
-    confidence: float = 0.9
-    """Probability that an answer must reach with --rank auto."""
+    confidence: str | None = None
+    """Probability that an answer must reach with --rank auto, for all ranks (0.9) or by rank (species=0.95 genus=0.9).
+    Default: 0.9."""
     top_k: Annotated[int, tyro.conf.arg(aliases=["--k"])] = 5
     """Answers per photograph (--rank auto gives one)."""
     within: tuple[str, ...] = ()
@@ -118,7 +121,7 @@ class Predict:
     sort_into: Path | None = None
     """Folder in which to sort the photographs by taxon (needs --output)."""
     sort_by: Literal["link", "copy"] = "link"
-    """Whether --sort-into makes links or copies."""
+    """Sort by links to the photographs, or by copies of them."""
     no_formulas: bool = False
     """Put ' in front of cells of a CSV that begin with =, +, - or @, which a spreadsheet would run as formulas."""
     output: Path | None = None
@@ -141,8 +144,8 @@ class Predict:
             raise ValueError("give at least one photograph or folder")
         if self.cls is not None and (self.bins or self.labels or self.rank != "species" or self.species_list):
             raise ValueError("--cls cannot be combined with --labels, --bins, --rank or --species-list (--subset)")
-        if not 0 < self.confidence <= 1 or self.top_k < 1 or self.batch_size < 1 or self.every <= 0:
-            raise ValueError("--confidence must be between 0 and 1; --top-k, --batch-size and --every must be above 0")
+        if self.top_k < 1 or self.batch_size < 1 or self.every <= 0:
+            raise ValueError("--top-k, --batch-size and --every must be above 0")
         if (self.lat is None) != (self.lon is None):
             raise ValueError("give --lat and --lon together")
         if self.bins and (self.labels or self.rank != "species" or self.species_list or self.prior):
@@ -159,6 +162,26 @@ class Predict:
             raise ValueError("--animal-categories needs --detections")
         if self.detections is not None and len(self.images) != 1:
             raise ValueError("with --detections, give one folder that its file names are relative to")
+
+
+_OF_CONFIDENCE = re.compile(r"[a-z]+=\S*|[01]?\.\d+|1", re.IGNORECASE)
+"""A further word of ``--confidence``: a probability, with or without a rank."""
+
+
+def parse(program: str, words: list[str]) -> Predict:
+    """Return the parsed options; the words of ``--confidence`` become one, so that photographs may follow them."""
+    joined: list[str] = []
+    for word in words:
+        if joined[-2:-1] == ["--confidence"] and _OF_CONFIDENCE.fullmatch(word):
+            joined[-1] += f",{word}"
+        else:
+            joined.append(word)
+    options = parse_words(Predict, program, joined)
+    try:
+        parse_confidence(options.confidence or DEFAULT_CONFIDENCE)
+    except UsageError as error:
+        raise UsageError(f"{program}: --{error}") from None
+    return options
 
 
 def predict(options: Predict) -> int:
@@ -320,10 +343,9 @@ def _make_among(options: Predict) -> "Among":
 
 
 def _make_predictor(options: Predict, model: "Model", among: "Among") -> "Predictor":
-    from linnaea.predict.predictor import Asked
-    from linnaea.predict.session import parse_rank
+    from linnaea.predict.session import make_asked
 
-    asked = Asked(rank=parse_rank(options.rank), confidence=options.confidence, top_k=options.top_k)
+    asked = make_asked(options.rank, options.confidence, options.top_k, tell=warn)
     predictor = model.predictor(asked, among, batch_size=options.batch_size, n_workers=options.workers, tell=warn)
     if len(predictor.bank) < len(model.bank):
         say(f"choosing among {len(predictor.bank):,} of {len(model.bank):,} labels")
@@ -430,4 +452,4 @@ def _write_answers(
     return failed
 
 
-COMMANDS: Commands = {"": (Predict, predict)}
+COMMANDS: Commands = {"": (parse, predict)}

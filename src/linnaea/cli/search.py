@@ -31,7 +31,7 @@ class Search:
     text_type: TextType = TextType.TAXON_COM
     """Caption form for --taxon."""
     top_k: int = 10
-    """How many photographs to print."""
+    """Number of photographs to list."""
     exact: bool = False
     """Compare all photographs even if there are more than a million (otherwise faiss finds most of the nearest)."""
     device: str = "auto"

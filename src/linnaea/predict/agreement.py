@@ -48,9 +48,9 @@ def _answer_event(
 def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.float32]]) -> Iterator[Answer]:
     """Yield the answers of the photographs of one event, which have the same probabilities.
 
-    The logarithms of the probabilities of photographs that show an organism are added, as for independent observations
-    with equal chances before, and divided by the design effect 1 + (n - 1) r (Kish, "Survey Sampling", 1965): r is the
-    mean cosine of the photographs' vectors. Copies of one photograph say together what one of them says.
+    The logarithms of the probabilities of photographs that show an organism of the labels are added, as for independent
+    observations with equal chances before, and divided by the design effect 1 + (n - 1) r (Kish, "Survey Sampling",
+    1965): r is the mean cosine of the photographs' vectors. Copies of one photograph say together what one says.
     """
     if len(inputs) < 2:
         yield from predictor.answer_vectors(inputs, vectors)
@@ -59,14 +59,14 @@ def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.fl
     with_prior, without_prior = np.zeros(size), np.zeros(size)
     shown: list[NDArray[np.float32]] = []
     for judged in predictor.judge(inputs, vectors):
-        known = judged.recognised_B
+        known = judged.answerable
         with_prior += _log(judged.probability_BK[known])
         without_prior += _log(judged.without_prior_BK[known])
         shown += list(judged.image_BE[known])
     share = share_of_evidence(np.stack(shown)) if shown else 0.0
     agreed, before = _softmax(share * with_prior), _softmax(share * without_prior)
     for judged in predictor.judge(inputs, vectors):
-        known = judged.recognised_B[:, None]
+        known = judged.answerable[:, None]
         together = replace(
             judged,
             probability_BK=np.where(known, agreed, judged.probability_BK),

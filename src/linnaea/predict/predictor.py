@@ -2,15 +2,16 @@
 
 The command, the server, :func:`linnaea.open` and pybioclip's classes all ask a :class:`Predictor`. At a given rank, the
 answer is the likeliest taxa of that rank. At rank ``auto``, it is the deepest taxon on one path from the root that
-reaches the confidence, or a reason why there is none.
+reaches the confidence of its rank, or the reason why there is none: no organism, none of the labels that may answer, or
+not sure enough.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -22,13 +23,21 @@ from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
 from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored, likeliest_paths, sum_to_all_ranks
-from linnaea.predict.inputs import EmptyPictureError, Input
+from linnaea.predict.confidence import DEFAULT_CONFIDENCE, ByRank, of_each_rank
+from linnaea.predict.inputs import NO_ANIMAL, EmptyPictureError, Input
 from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
+from linnaea.predict.surroundings import ELSEWHERE_FROM, Surroundings
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
+NOT_AMONG = "an organism, but not one of the"
+NOT_SURE = "not sure enough"
+
+Abstention: TypeAlias = Literal["", "no organism", "not among the labels", "not sure enough"]
+"""Why an answer at rank ``auto`` names no taxon."""
+
 ROUNDED_FROM = 100_000
 """Labels from which a model in lower precision is compared with labels in 8 bits."""
 
@@ -42,11 +51,12 @@ class Asked:
 
     rank: Rank | None = Rank.SPECIES
     """``None`` is ``auto``: the deepest taxon that reaches ``confidence``."""
-    confidence: float = 0.9
+    confidence: ByRank = DEFAULT_CONFIDENCE
+    """For all ranks, or one for each, kingdom first (:func:`linnaea.predict.confidence.parse_confidence`)."""
     top_k: int = 5
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence <= 1 or self.top_k < 1:
+        if not all(0 < one <= 1 for one in of_each_rank(self.confidence)) or self.top_k < 1:
             raise ValueError("the confidence must be between 0 and 1, and top-k at least 1")
 
 
@@ -59,12 +69,14 @@ class Answer:
     """Best first; empty if the photograph cannot be read or no taxon reaches the confidence."""
     status: str = "ok"
     """``ok``, ``abstained`` or ``failed``."""
+    abstention: Abstention = ""
+    """With the status ``abstained``, which of three it is; empty if a detector's word is the reason."""
     reason: str = ""
     """Why there are no guesses."""
     prior: str = ""
     """If there is a prior: ``same`` or ``changed``, whether it changed the first guess."""
-    score: float | None = None
-    """For a photograph without guesses, how close it came (see :meth:`Predictor.choose`)."""
+    evidence: float | None = None
+    """The share of known photographs that show less evidence of an organism; ``None`` without a calibration of it."""
     vector: NDArray[np.float32] | None = None
     """The photograph's unit vector ``[E]``."""
     note: str = ""
@@ -74,6 +86,11 @@ class Answer:
     def name(self) -> str:
         """Return the photograph's file name, or its number if it was given in memory."""
         return self.input.name
+
+    @property
+    def score(self) -> float | None:
+        """Return the probability of the first guess; ``None`` if there is none."""
+        return self.guesses[0].score if self.guesses else None
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -104,6 +121,13 @@ class Judged:
     recognised_B: Bool[ndarray, "B"]  # noqa: F821
     evidence_B: NDArray[np.float64]
     """The share of known photographs that show less evidence."""
+    elsewhere: tuple[str, ...]
+    """Why a photograph shows none of the labels that may answer; empty for those that may show one."""
+
+    @property
+    def answerable(self) -> Bool[ndarray, "B"]:  # noqa: F821
+        """Tell which photographs show an organism that may be one of the labels."""
+        return np.asarray(self.recognised_B & np.array([not why for why in self.elsewhere], bool))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +144,8 @@ class Predictor:
     """Decode large JPEGs at a fraction of their size: faster, but answers differ slightly."""
     calibrated: bool = True
     """Apply the calibration that comes with the labels or the model."""
+    around: Surroundings | None = None
+    """All labels of the model, if only some of them may answer and the answer may be none of these."""
 
     def answer(self, inputs: Iterable[Input]) -> Iterator[Answer]:
         """Yield an answer per input, in their order, in memory that does not grow with their number."""
@@ -163,7 +189,7 @@ class Predictor:
             probability = without_prior = calibrate_probabilities(block.probability_BK, self.bank, calibration)
             if self.weights_of is not None:
                 probability = apply_prior(without_prior, np.stack([self.weights_of(one) for one in of_block]))
-            weighed = calibration.weigh(block)
+            weighed, elsewhere = self._look_around(block, calibration, scale)
             yield Judged(
                 inputs=of_block,
                 image_BE=block.image_BE,
@@ -171,7 +197,24 @@ class Predictor:
                 without_prior_BK=without_prior,
                 recognised_B=calibration.recognises(weighed),
                 evidence_B=calibration.evidence_of(weighed),
+                elsewhere=elsewhere,
             )
+
+    def _look_around(
+        self, block: Scored, calibration: Calibration, scale: float
+    ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Return each photograph's evidence of an organism, and why it shows none of the labels that may answer.
+
+        Both come from all labels of the model, if there is a need to look at them.
+        """
+        if self.around is None:
+            return calibration.weigh(block), ("",) * len(block.image_BE)
+        weighed, elsewhere = list[NDArray[np.float32]](), list[str]()
+        for scored in iter_scored(block.image_BE, self.around.bank, scale, exact=True):
+            weighed.append(calibration.weigh(scored))
+            probability_BK = calibrate_probabilities(scored.probability_BK, self.around.bank, calibration)
+            elsewhere += explain_elsewhere(probability_BK, self.around, self.asked.confidence)
+        return np.concatenate(weighed), tuple(elsewhere)
 
     def _scored(self, image_NE: NDArray[np.float32], scale: float) -> Iterator[Scored]:
         return iter_scored(image_NE, self.bank, scale, exact=True, rounded=self.rounded)
@@ -179,27 +222,29 @@ class Predictor:
     def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
         """Return the answer to each photograph of a block.
 
-        At rank ``auto``, a photograph with too little evidence of any organism of the bank gets no taxon; its score is
-        the share of known photographs that show even less. If there is evidence but no taxon reaches the confidence,
-        the score is the probability of the likeliest taxon of the highest rank.
+        At rank ``auto``, a photograph gets no taxon for one of three reasons, in this order: it shows too little
+        evidence of any organism; it shows one that is not among the labels that may answer; no taxon reaches the
+        confidence.
         """
         chosen = self._choose(judged, judged.probability_BK, asked)
         before = chosen
         if self.weights_of is not None:
             before = self._choose(judged, judged.without_prior_BK, asked)
+        has_evidence = self.calibration is not None and bool(self.calibration.evidence)
         return [
             Answer(
                 input=one,
                 guesses=guesses,
                 status="ok" if guesses else "abstained",
+                abstention=abstention,
                 reason=reason,
-                score=score,
+                evidence=float(evidence) if has_evidence else None,
                 vector=vector,
                 prior="" if self.weights_of is None else _compare(was, guesses),
                 note="; ".join(dict.fromkeys(one.notes)),
             )
-            for one, vector, (guesses, reason, score), (was, _, _) in zip(
-                judged.inputs, judged.image_BE, chosen, before, strict=True
+            for one, vector, evidence, (guesses, abstention, reason), (was, _, _) in zip(
+                judged.inputs, judged.image_BE, judged.evidence_B, chosen, before, strict=True
             )
         ]
 
@@ -209,23 +254,22 @@ class Predictor:
 
     def _choose(self, judged: Judged, probability_BK: NDArray[np.float32], asked: Asked) -> list["_Chosen"]:
         if asked.rank is None:
-            return decide_or_explain(
-                probability_BK, self.bank, asked.confidence, judged.recognised_B, judged.evidence_B
-            )
+            return decide_or_explain(probability_BK, self.bank, asked.confidence, judged)
         why_none = f"no label has a name at rank {asked.rank.label} or above"
         guesses = guess_at_rank(probability_BK, self.bank, asked.rank, asked.top_k)
-        return [(tuple(of_image), "" if of_image else why_none, None) for of_image in guesses]
+        return [(tuple(of_image), "", "" if of_image else why_none) for of_image in guesses]
 
 
-_Chosen: TypeAlias = tuple[tuple[Guess, ...], str, float | None]
-"""The guesses, or the reason why there are none and how close the photograph came."""
+_Chosen: TypeAlias = tuple[tuple[Guess, ...], Abstention, str]
+"""The guesses, or which abstention it is and its reason."""
 
 
 def answer_of_error(one: Input, error: ImageError) -> Answer:
     """Return the answer to a photograph that cannot be read, or in which a detector found no animal."""
-    return Answer(
-        input=one, status="abstained" if isinstance(error, EmptyPictureError) else "failed", reason=str(error)
-    )
+    if not isinstance(error, EmptyPictureError):
+        return Answer(input=one, status="failed", reason=str(error))
+    nothing = str(error) == NO_ANIMAL
+    return Answer(input=one, status="abstained", abstention="no organism" if nothing else "", reason=str(error))
 
 
 def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
@@ -234,41 +278,40 @@ def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
 
 
 def decide_or_explain(
-    probability_BK: Float32[ndarray, "B K"],
-    bank: LabelBank,
-    confidence: float,
-    recognised_B: Bool[ndarray, "B"],  # noqa: F821
-    evidence_B: NDArray[np.float64],
+    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence: ByRank, judged: Judged
 ) -> list[_Chosen]:
-    """Return for each image the deepest taxon that reaches ``confidence``, or a reason and a score if none does."""
+    """Return for each image the deepest taxon that reaches ``confidence``, or the reason why none does."""
     sums_of = sum_to_all_ranks(probability_BK, bank)
-    highest = sums_of[Rank.KINGDOM].max(axis=1)
     answers: list[_Chosen] = []
-    for image, guess in enumerate(decide(sums_of, bank, confidence, recognised_B)):
+    for image, guess in enumerate(decide(sums_of, bank, confidence, judged.answerable)):
         if guess is not None:
-            answers.append(((guess,), "", None))
-        elif not recognised_B[image]:
-            reason = f"{NOTHING}: less evidence than {1 - evidence_B[image]:.1%} of known photographs show"
-            answers.append(((), reason, float(evidence_B[image])))
+            answers.append(((guess,), "", ""))
+        elif not judged.recognised_B[image]:
+            more = f"less evidence than {1 - judged.evidence_B[image]:.1%} of known photographs show"
+            answers.append(((), "no organism", f"{NOTHING}: {more}"))
+        elif judged.elsewhere[image]:
+            answers.append(((), "not among the labels", judged.elsewhere[image]))
         else:
-            answers.append(((), f"{NOTHING}: no taxon reaches {confidence:g}", float(highest[image])))
+            best = likeliest_paths(probability_BK[image : image + 1], bank)[0]
+            answers.append(((), "not sure enough", explain_doubt(best, confidence)))
     return answers
 
 
 def decide(
     sums_of: Mapping[Rank, NDArray[np.float32]],
     bank: LabelBank,
-    confidence: float,
+    confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
 ) -> list[Guess | None]:
     """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
-    ``sums_of`` are the probabilities of each rank's groups (:func:`~linnaea.predict.classifier.sum_to_all_ranks`).
-    The search goes from the root down, to the likeliest child of the taxon chosen so far, so that the answers of all
-    ranks lie on one path. The probabilities are among the bank's taxa and say nothing about taxa outside it. Images
-    that are not ``recognised`` get ``None``.
+    ``sums_of`` are the probabilities of each rank's groups (:func:`~linnaea.predict.classifier.sum_to_all_ranks`), and
+    ``confidence`` holds for all ranks or has one for each. The search goes from the root down, to the likeliest child
+    of the taxon before, so that the answers of all ranks lie on one path. The probabilities are among the bank's taxa
+    and say nothing about taxa outside it. Images that are not ``recognised`` get ``None``.
     """
     n_images = len(sums_of[Rank.KINGDOM])
+    least = of_each_rank(confidence)
     chosen: list[Guess | None] = [None] * n_images
     ranges = [(0, len(bank))] * n_images
     if recognised_B is not None:
@@ -281,11 +324,40 @@ def decide(
                 continue
             group = int(first + sums[image, first:last].argmax())
             score = float(sums[image, group])
-            if score < confidence:
+            if score < min(least[rank:]):  # probabilities only fall along the path
                 ranges[image] = (0, 0)
                 continue
             ranges[image] = bank.groups.rows(rank, group)
             taxon = bank.group(rank, group)
-            if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
+            if score >= least[rank] and taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
                 chosen[image] = Guess(taxon, taxon.rank, score)
     return chosen
+
+
+def explain_doubt(path: Sequence[Guess], confidence: ByRank) -> str:
+    """Return why no taxon of the likeliest path is an answer, with the rank that comes nearest."""
+    least = of_each_rank(confidence)
+    short = [(least[Rank.SPECIES if guess.rank is None else guess.rank] - guess.score, guess) for guess in path]
+    if not short:
+        return f"{NOT_SURE}: no taxon reaches {min(least):g}"
+    _, nearest = min(short, key=lambda one: one[0])
+    asked = least[Rank.SPECIES if nearest.rank is None else nearest.rank]
+    return f"{NOT_SURE}: no taxon reaches {asked:g}; the surest is {_name(nearest)} with {nearest.score:.3f}"
+
+
+def explain_elsewhere(probability_BK: Float32[ndarray, "B K"], around: Surroundings, confidence: ByRank) -> list[str]:
+    """Return for each image why it shows none of the labels that may answer; ``""`` where it may show one."""
+    outside_B = probability_BK @ around.elsewhere_K.astype(np.float32)
+    reasons = [""] * len(probability_BK)
+    far = np.flatnonzero(outside_B >= ELSEWHERE_FROM)
+    if len(far):
+        guesses = decide(sum_to_all_ranks(probability_BK[far], around.bank), around.bank, confidence)
+        for image, guess in zip(far.tolist(), guesses, strict=True):
+            instead = "other labels are likelier" if guess is None else f"{_name(guess)} is likelier"
+            reasons[image] = f"{NOT_AMONG} {around.answering}: {instead} ({outside_B[image]:.1%} is outside)"
+    return reasons
+
+
+def _name(guess: Guess) -> str:
+    name = guess.taxon.scientific_name or guess.taxon.common_name
+    return name if guess.rank is None else f"{guess.rank.label} {name}"

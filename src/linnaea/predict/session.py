@@ -25,6 +25,7 @@ from linnaea.model.hub import find_published
 from linnaea.model.open import open_encoder, see_as
 from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.answers import Answers, Vectors
+from linnaea.predict.confidence import DEFAULT_CONFIDENCE, Confidence, parse_confidence
 from linnaea.predict.inputs import Input, Photographs, iter_inputs
 from linnaea.predict.labels import (
     CLASS_HEAD,
@@ -43,6 +44,7 @@ from linnaea.predict.predictor import Answer, Asked, Predictor
 from linnaea.predict.priors import read_prior
 from linnaea.predict.published import is_published_bank, open_bank, open_published_bank
 from linnaea.predict.restrict import Among, restrict
+from linnaea.predict.surroundings import look_around
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -133,7 +135,7 @@ class Model:
         photographs: Photographs,
         *,
         rank: str | Rank = "species",
-        confidence: float = 0.9,
+        confidence: Confidence | None = None,
         top_k: int = 5,
         within: Words = (),
         exclude: Words = (),
@@ -150,7 +152,8 @@ class Model:
             photographs: a path, folder, pattern, tar, video or address; a Pillow image; an array ``[H, W, 3]`` or
                 ``[H, W]`` of uint8 or uint16; the bytes of a file; or any number of these.
             rank: ``kingdom`` to ``species`` in any case, or ``auto``: the deepest taxon that reaches the confidence.
-            confidence: the probability that an answer at rank ``auto`` must reach.
+            confidence: the probability that an answer at rank ``auto`` must reach, by default 0.9. It may differ by
+                rank: ``{"species": 0.95, "genus": 0.9}`` or ``"species=0.95 genus=0.9"``.
             top_k: guesses per photograph (``auto`` gives one).
             within: only taxa of these clades, such as ``Aves`` or ``order:Lepidoptera``.
             exclude: no taxa of these clades.
@@ -164,7 +167,7 @@ class Model:
             An answer per photograph, in order. A photograph that cannot be read has the status ``failed`` and a reason.
 
         Raises:
-            UsageError: a rank, clade or date is not known.
+            UsageError: a rank, clade or date is not known, or the confidence is not a probability.
             LinnaeaError: a file is missing or broken.
         """
         inputs = photographs if isinstance(photographs, Iterator) else list(iter_inputs(photographs))
@@ -179,7 +182,7 @@ class Model:
         photographs: Photographs,
         *,
         rank: str | Rank = "species",
-        confidence: float = 0.9,
+        confidence: Confidence | None = None,
         top_k: int = 5,
         within: Words = (),
         exclude: Words = (),
@@ -196,7 +199,7 @@ class Model:
             species_list=species_list if species_list is None or isinstance(species_list, str | Path)
             else tuple(species_list), prior=prior, lat=lat, lon=lon, date=date,
         )  # fmt: skip
-        asked = Asked(rank=parse_rank(rank), confidence=confidence, top_k=top_k)
+        asked = make_asked(rank, confidence, top_k, tell=_warn)
         predictor = self.predictor(asked, among, batch_size=batch_size, tell=_warn)
         return predictor.answer(iter_inputs(photographs))
 
@@ -239,8 +242,9 @@ class Model:
         """Return the predictor of one question; ``tell`` is called with names that no label has."""
         bank = restrict(self.bank, among, tell)
         weights_of = read_prior(bank, among, tell)
+        around = look_around(self.bank, bank, among) if asked.rank is None else None
         return Predictor(model=self.encoder, bank=bank, asked=asked, weights_of=weights_of, calibrated=self.calibrated,
-                         batch_size=batch_size, n_workers=n_workers)  # fmt: skip
+                         around=around, batch_size=batch_size, n_workers=n_workers)  # fmt: skip
 
     def __repr__(self) -> str:
         n_labels = f", {len(self.bank):,} labels" if "bank" in self.__dict__ else ""
@@ -260,6 +264,24 @@ def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input
         "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
         "prior": [str(among.prior), among.lat, among.lon, among.date],
     } | ({"boxes": hashlib.blake2b(repr(boxes).encode(), digest_size=12).hexdigest()} if boxes else {})
+
+
+UNUSED_CONFIDENCE = "--confidence counts with --rank auto only; at a given rank, the likeliest taxa are the answer"
+
+
+def make_asked(
+    rank: str | Rank | None, confidence: Confidence | None, top_k: int, *, tell: Callable[[str], None]
+) -> Asked:
+    """Return what is asked; ``tell`` is called if a confidence is stated that does not count.
+
+    Raises:
+        UsageError: there is no such rank, or the confidence is not a probability.
+    """
+    wanted = parse_rank(rank)
+    least = DEFAULT_CONFIDENCE if confidence is None else parse_confidence(confidence)
+    if confidence is not None and wanted is not None:
+        tell(UNUSED_CONFIDENCE)
+    return Asked(rank=wanted, confidence=least, top_k=top_k)
 
 
 def parse_rank(rank: str | Rank | None) -> Rank | None:

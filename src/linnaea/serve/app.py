@@ -12,7 +12,7 @@ from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
@@ -25,19 +25,24 @@ from linnaea import __version__
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import Guess
+from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
 from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.outputs.rows import make_row, rows_of
 from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
 from linnaea.predict.priors import Place, Regions
-from linnaea.predict.restrict import keep_clades, label_finder
+from linnaea.predict.restrict import Among, keep_clades, label_finder
 from linnaea.predict.session import parse_rank
+from linnaea.predict.surroundings import Surroundings, look_around
 from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS
 from linnaea.taxonomy.find import Finder
 from linnaea.taxonomy.ranks import Rank
+
+Kept: TypeAlias = tuple[LabelBank, Surroundings | None]
+"""The labels that may answer, and what lies around them."""
 
 CLADES_AT_MOST = 16
 """The number of clades in one request's ``within`` and ``exclude``."""
@@ -88,6 +93,8 @@ class Result(BaseModel):
     """If a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
     recognised: bool
     """Whether the photograph shows enough evidence of an organism."""
+    abstention: str
+    """Why there is no answer: ``no organism``, ``not among the labels`` or ``not sure enough``; empty if there is."""
     rows: list[dict[str, str | float | None]]
     """The rows that ``linnaea predict`` writes for this photograph and question."""
 
@@ -194,15 +201,18 @@ def _add_predict(
     model_name = _public_name(predictor.model.name)
 
     @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
-    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> LabelBank:
-        return keep_clades(predictor.bank, within, exclude, finder=finder)
+    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> Kept:
+        kept = keep_clades(predictor.bank, within, exclude, finder=finder)
+        return kept, look_around(predictor.bank, kept, Among(within=within, exclude=exclude))
 
     @app.post("/predict", responses=_errors(400, 413, 415, 422, 429, 503))
     async def predict(
         request: Request,
         photographs: Annotated[list[UploadFile], File(alias="files", description="JPEG, PNG, WebP, TIFF ...")],
         rank: Annotated[str, Form(description="rank of the alternatives, or auto")] = "species",
-        confidence: Annotated[float, Form(gt=0, le=1)] = 0.9,
+        confidence: Annotated[
+            list[str] | None, Form(description="0.9, or by rank: species=0.95 genus=0.9; of the field answer")
+        ] = None,
         top_k: Annotated[int, Form(ge=1, le=50)] = 5,
         within: Annotated[list[str] | None, Form(description="clades such as order:Lepidoptera")] = None,
         exclude: Annotated[list[str] | None, Form()] = None,
@@ -216,12 +226,14 @@ def _add_predict(
         request whose only photograph is too large (413).
         """
         _check([*(within or []), *(exclude or [])], len(photographs), limits)
-        asked = Asked(rank=parse_rank(rank), confidence=confidence, top_k=top_k)
+        least = parse_confidence(" ".join(confidence)) if confidence else DEFAULT_CONFIDENCE
+        asked = Asked(rank=parse_rank(rank), confidence=least, top_k=top_k)
         place = _place(lat, lon, month, regions)
-        bank = await _restricted(bank_of, within or [], exclude or [])
+        bank, around = await _restricted(bank_of, within or [], exclude or [])
         weights = await run_in_threadpool(regions.weights, bank, place) if regions and place else None
         service: Service = request.app.state.service
-        among = replace(predictor, bank=bank, weights_of=None if weights is None else lambda one: weights)
+        among = replace(predictor, bank=bank, around=around, asked=asked,
+                        weights_of=None if weights is None else lambda one: weights)  # fmt: skip
 
         async def answer(upload: UploadFile) -> Result:
             name = upload.filename or ""
@@ -304,8 +316,8 @@ def _check(clades: list[str], n_files: int, limits: Limits) -> None:
 
 
 async def _restricted(
-    bank_of: Callable[[tuple[str, ...], tuple[str, ...]], LabelBank], within: list[str], exclude: list[str]
-) -> LabelBank:
+    bank_of: Callable[[tuple[str, ...], tuple[str, ...]], Kept], within: list[str], exclude: list[str]
+) -> Kept:
     words = tuple(sorted({w for w in within if w})), tuple(sorted({w for w in exclude if w}))
     return await run_in_threadpool(bank_of, *words)
 
@@ -366,6 +378,7 @@ def _result(
         alternatives=[_score(guess) for guess in wanted.guesses],
         prior=wanted.prior,
         recognised=recognised,
+        abstention=deepest.abstention,
         rows=rows_of(wanted),
     )
 

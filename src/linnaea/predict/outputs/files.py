@@ -163,14 +163,14 @@ def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detect
     """Return what a row says about its box.
 
     A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
-    the whole photograph has the probability of its answer.
+    the whole photograph has the probability of its answer, 0 if there is none.
     """
     number, (_, seconds) = _number_of(row), split_frame(_without_box(row["file_name"], row))
     word = row["detection_category"] or "animal"
     kind = kind_of(word)
     if kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED):
         kind = Kind.OTHER
-    unseen = 1.0 if record is None or record.detections is None else row["score"]
+    unseen = 1.0 if record is None or record.detections is None else row["score"] or 0.0
     return Detection(
         number=number if isinstance(number, int) else -1, category="", word=word, kind=kind, box=box_of(row),
         confidence=unseen if row["detection_confidence"] is None else row["detection_confidence"],

@@ -58,8 +58,7 @@ def rows_of(answer: Answer) -> list[Row]:
     box = " ".join(f"{value:g}" for value in answer.input.box) if answer.input.box else ""
     rows = [make_row(answer.input.name, guess) for guess in answer.guesses]
     if not rows:
-        score = None if answer.score is None else float(f"{answer.score:.7g}")
-        rows = [make_empty_row(answer.input.name, answer.status, answer.reason) | {"score": score}]
+        rows = [make_empty_row(answer.input.name, answer.status, answer.reason)]
     if answer.note:
         rows = [row | {"reason": printable("; ".join(filter(None, (row["reason"], answer.note))))} for row in rows]
     seen = {"detection_confidence": answer.input.detection_confidence, "detection_category": answer.input.category,
