@@ -32,6 +32,12 @@ def listening(app: Any, limits: Any = None) -> Iterator[str]:
     thread.join(10)
 
 
+@pytest.fixture
+def listen() -> Any:
+    """:func:`listening`, for tests in other modules."""
+    return listening
+
+
 @pytest.fixture(scope="module")
 def predictor(trained: Path) -> Any:
     from linnaea.predict.session import open_model

@@ -31,6 +31,7 @@ The function takes the options and returns the exit code.
 
 VERBS: dict[str, str] = {
     "predict": "name the organisms on photographs",
+    "review": "confirm or correct answers on a web page, and export them with the decisions",
     "embed": "turn photographs into vectors",
     "adapt": "fit a head to your own labelled photographs",
     "index": "make your own photographs searchable",

@@ -1,7 +1,7 @@
 """``linnaea predict IMAGES...``: name the organisms on photographs, as a table or a file."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +118,8 @@ class Predict:
     sequence_gap: float | None = None
     """Photographs of one folder with gaps of at most so many seconds are one event, whose answers agree. Default:
     each photograph is answered by itself; in camtrapdp-package and dwca, 60 seconds are one event."""
+    decisions: Path | None = None
+    """File of reviewers' decisions (linnaea review), which go into what is written."""
     sort_into: Path | None = None
     """Folder in which to sort the photographs by taxon (needs --output)."""
     sort_by: Literal["link", "copy"] = "link"
@@ -235,6 +237,7 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
     from linnaea.predict.inputs import list_inputs
     from linnaea.predict.outputs.camtrapdp import parse_zone
     from linnaea.predict.outputs.files import Context
+    from linnaea.predict.records.decisions import read_decisions
     from linnaea.predict.records.media import with_events
 
     zone = parse_zone(options.timezone) if options.timezone else None
@@ -254,6 +257,7 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         package_info=options.package_info,
         sequence_gap_s=GAP_S if options.sequence_gap is None else options.sequence_gap,
         no_formulas=options.no_formulas,
+        decisions=None if options.decisions is None else read_decisions(options.decisions),
         tell=warn,
     )
     return inputs, context
@@ -377,13 +381,13 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]", co
             yield from rows_of(answer)
 
     if form == "table":
-        _print_table(rows())
+        _print_table(context.decided(rows()))
     else:
-        WRITERS[form](machine_output(), rows(), context)
+        WRITERS[form](machine_output(), context.decided(rows()), context)
     return failed
 
 
-def _print_table(rows: "Iterator[Row]") -> None:
+def _print_table(rows: "Iterable[Row]") -> None:
     """Print a table that never cuts names; lineage columns are shown as far as they fit, the family first."""
     from rich import box
     from rich.markup import escape
@@ -404,7 +408,8 @@ def _print_table(rows: "Iterator[Row]") -> None:
         answer = row["species"] or (named[0] if named else row["common_name"])
         common = row["common_name"] if row["common_name"] != answer else ""
         lineage = (row[rank] if row[rank] != answer else "" for rank in ranks)
-        table.add_row(*map(_cell, (name, answer, common, row["rank"], f"{row['score']:.1%}", *lineage)))
+        sure = "reviewed" if row["score"] is None else f"{row['score']:.1%}"
+        table.add_row(*map(_cell, (name, answer, common, row["rank"], sure, *lineage)))
         if name and row["reason"]:
             table.add_row("", f"[dim]note: {_cell(row['reason'])}[/]")
     results.print(table)

@@ -2,10 +2,10 @@
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro  # noqa: F401 - every command's module brings its parser
 
@@ -13,6 +13,14 @@ from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say, warn
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from linnaea.predict.predictor import Predictor
+
+ANSWERS = "taxa"
+"""The name of the table of answers in a folder under review, without its ending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,9 @@ class Serve:
     them apart, taxon merges them."""
     regions: Path | None = None
     """A file of regions (linnaea labels regions); callers may then give latitude, longitude and month."""
+    review: Path | None = None
+    """Folder whose photographs are reviewed at /review/ (linnaea review): with a table of answers in it, such as
+    taxa.parquet, or else answered by this model first. Decisions go to decisions.jsonl in it."""
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 lets every machine that reaches this one ask: give a --token then, and put a proxy
     with TLS in front, since neither photographs nor the token are encrypted."""
@@ -114,11 +125,60 @@ def serve(options: Serve) -> int:
         warn(f"warning: --host {options.host} answers every machine that reaches this one, {open_to}")
     config = make_config(app, limits, host=options.host, port=options.port)
     server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
+    with _held(options.review), suppress(KeyboardInterrupt):
+        if options.review is not None:
+            _add_review(app, options.review, predictor)
+            say(f"review: http://{options.host}:{options.port}/review/")
         server.run()
     if not server.started:
         raise LinnaeaError(f"--host {options.host} --port {options.port}: cannot listen there")
     return DONE
+
+
+def _held(folder: Path | None) -> AbstractContextManager[None]:
+    """Keep other commands from writing decisions into the folder under review."""
+    from linnaea.cli.review import DECISIONS
+    from linnaea.exchange import hold_output
+
+    return nullcontext() if folder is None else hold_output(folder / DECISIONS, kind="review")
+
+
+def _add_review(app: "FastAPI", folder: Path, predictor: "Predictor") -> None:
+    """Add the page on which a folder's photographs are reviewed."""
+    from linnaea.cli.review import DECISIONS, user_name
+    from linnaea.predict.records.decisions import DecisionLog
+    from linnaea.predict.records.review import Review
+    from linnaea.serve.review_app import make_review_app, open_desk
+
+    review = Review.open(_find_answers(folder) or _answer_folder(folder, predictor))
+    desk = open_desk(review, DecisionLog(folder / DECISIONS), predictor.bank.taxa_list, reviewer=user_name(),
+                     checklists=("inat",))  # fmt: skip
+    app.mount("/review", make_review_app(desk))
+
+
+def _find_answers(folder: Path) -> Path | None:
+    """Return the table of answers in a folder, ``taxa.parquet`` or of another form."""
+    names = (folder / f"{ANSWERS}{ending}" for ending in (".parquet", ".csv", ".jsonl", ".xlsx"))
+    return next((path for path in names if path.exists()), None)
+
+
+def _answer_folder(folder: Path, predictor: "Predictor") -> Path:
+    """Answer all photographs of a folder, and return the table."""
+    from linnaea.predict.inputs import list_inputs
+    from linnaea.predict.outputs.journal import Journal
+    from linnaea.predict.restrict import Among
+    from linnaea.predict.session import describe_question
+    from linnaea.progress import progress_bar
+
+    inputs = list_inputs([str(folder)])
+    if not inputs:
+        raise LinnaeaError(f"--review {folder}: no table of answers and no photographs there")
+    output = folder / f"{ANSWERS}.parquet"
+    journal = Journal(output, describe_question(predictor, Among(), inputs))
+    with progress_bar("predicting", "images") as on_progress:
+        journal.fill(predictor, inputs, on_progress)
+    journal.finish(output, "parquet", [one.name for one in inputs])
+    return output
 
 
 COMMANDS: Commands = {"": (Serve, serve)}

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 ANY_HOST = "*"
-OPEN_PATHS = ("/", "/health")
-"""Paths that need no token: the page asks for it, and a health check has none."""
+OPEN_PATHS = ("/", "/health", "/review", "/review/")
+"""Paths that need no token: the pages ask for it, and a health check has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

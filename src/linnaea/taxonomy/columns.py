@@ -78,6 +78,13 @@ are the detector's. ``event`` is the same for photographs of one event (``--sequ
 """
 
 
+REVIEW_COLUMNS = ("review", "reviewed_by", "reviewed_at")
+"""What files of answers have after :data:`ANSWER_COLUMNS` if they are written with the decisions of reviewers.
+
+``review`` is ``confirmed``, ``corrected``, ``cannot tell``, ``nothing there`` or ``disputed``; empty before a review.
+"""
+
+
 def answer_names(taxon: Taxon) -> dict[str, str]:
     """Return the names of a taxon under :data:`ANSWER_COLUMNS`; ``species`` is empty above species rank."""
     return {

@@ -61,7 +61,7 @@ def test_reviewers_agree_by_what_they_saw_and_their_disagreement_is_kept(log: De
     log.add([decide("a.jpg", "Cleo", Kind.CORRECTED, taxon=HUMAN)])
     verdict = read_decisions(log.path)["a.jpg"]
     assert verdict is not None
-    assert (verdict.word, verdict.agreed, verdict.reviewers) == ("disputed", None, "Ann; Ben; Cleo")
+    assert (verdict.word, verdict.agreed, verdict.reviewers) == ("disputed", None, "Ann | Ben | Cleo")
     assert "Cleo: Homo sapiens" in verdict.remark
     log.undo("Cleo")
     assert word(log.path, "a.jpg") == "corrected"

@@ -18,7 +18,8 @@ from linnaea.errors import UsageError
 from linnaea.predict.detections import NOT_NAMED, Kind, kind_of
 from linnaea.predict.inputs import NO_ANIMAL
 from linnaea.predict.outputs.files import Context, file_of, is_person
-from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
+from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name, probability_of
+from linnaea.predict.records.reviewed import CANNOT_TELL, is_decided, without_empty_boxes
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 OBSERVATION_COLUMNS = (
@@ -51,7 +52,7 @@ def iter_observations(rows: Iterable[Row], context: Context) -> Iterator[dict[st
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     kingdoms, notes = _Kingdoms(), Counter[str]()
     detector = "" if context.detections is None else str(context.detections.info.get("detector") or "a detector")
-    for name, of_one in by_photograph(rows):
+    for name, of_one in by_photograph(without_empty_boxes(rows)):
         row = of_one[0]
         seen = _observe(row, kingdoms)
         box = dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), box_of(row), strict=True)) if row["bbox"] else {}
@@ -61,15 +62,23 @@ def iter_observations(rows: Iterable[Row], context: Context) -> Iterator[dict[st
             "observationID": hashlib.blake2b(name.encode(), digest_size=12).hexdigest(),
             "mediaID": file_of(name, row), "eventStart": moment, "eventEnd": moment, "observationLevel": "media",
             "observationType": seen.kind, "scientificName": seen.name, **box,
-            "classificationMethod": "machine",
-            "classifiedBy": detector if detector and seen.by_detector else f"linnaea {__version__}",
-            "classificationTimestamp": now, "classificationProbability": seen.probability,
+            **_classification(row, seen, detector, now),
             "observationTags": seen.tag,
             "observationComments": "; ".join(part for part in (row["reason"], note) if part),
         }  # fmt: skip
     for note, n_times in notes.items():
         if note:
             context.tell(f"{n_times:,} times: {note}")
+
+
+def _classification(row: Row, seen: "_Observation", detector: str, now: str) -> dict[str, Any]:
+    """Return who says so: the reviewers, else the detector or the model. A person gives no probability."""
+    if is_decided(row):
+        return {"classificationMethod": "human", "classifiedBy": row["reviewed_by"],
+                "classificationTimestamp": row["reviewed_at"], "classificationProbability": ""}  # fmt: skip
+    by = detector if detector and seen.by_detector else f"linnaea {__version__}"
+    return {"classificationMethod": "machine", "classifiedBy": by, "classificationTimestamp": now,
+            "classificationProbability": seen.probability}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,8 @@ def _observe(row: Row, kingdoms: "_Kingdoms") -> _Observation:
         return _Observation(kind="unclassified")
     if row["reason"] == NO_ANIMAL:
         return _Observation(kind="blank")
+    if row["reason"] == CANNOT_TELL:
+        return _Observation(kind="unknown")
     if kind is None or (kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED)):
         return _Observation(kind="unclassified")
     name = PERSON if kind is Kind.HUMAN else ""
@@ -109,7 +120,7 @@ def _named(row: Row, kingdoms: "_Kingdoms") -> _Observation:
         kind = "animal" if kingdom in ANIMALS else "unclassified"
     else:
         kind = "animal" if row["detection_category"] else "unclassified"
-    return _Observation(kind=kind, name=name, probability=row["score"], tag=tag)
+    return _Observation(kind=kind, name=name, probability=probability_of(row), tag=tag)
 
 
 class _Kingdoms:

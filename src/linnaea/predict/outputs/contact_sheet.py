@@ -29,11 +29,15 @@ def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context)
 
 
 def _card(name: str, of_one: list[Row]) -> Card:
-    lines = [f"{finest_name(row)} ({row['score']:.0%})" for row in of_one[:3] if row["status"] == "ok"]
+    lines = [f"{finest_name(row)} ({_how_sure(row)})" for row in of_one[:3] if row["status"] == "ok"]
     lines = lines or [f"{of_one[0]['status']}: {of_one[0]['reason']}"]
     common = of_one[0]["common_name"]
     return Card(_thumbnail(name, of_one[0]), alt=name, lines=[lines[0], *([common] if common else []), *lines[1:],
                                                               name.rpartition("/")[2]])  # fmt: skip
+
+
+def _how_sure(row: Row) -> str:
+    return f"{row['score']:.0%}" if row["score"] is not None else "by a reviewer"
 
 
 def _thumbnail(name: str, row: Row) -> bytes:

@@ -13,7 +13,10 @@ from linnaea.data.copies.bursts import GAP_S
 from linnaea.data.frames import is_video, read_frame_rate
 from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
 from linnaea.predict.inputs import NO_ANIMAL, split_frame
-from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name
+from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name, without_box
+from linnaea.predict.records.decisions import Verdicts
+from linnaea.predict.records.reviewed import with_decisions
+from linnaea.taxonomy.columns import ANSWER_COLUMNS, REVIEW_COLUMNS
 
 _TAXON_IDS = uuid.UUID("6f1f2c0e-6d5b-5f0e-9d0a-3c1f0b7d5a11")
 """The namespace of our identifiers of taxa."""
@@ -38,8 +41,19 @@ class Context:
     """Photographs of one deployment with gaps of at most so many seconds are one event."""
     no_formulas: bool = False
     """Whether the cells of a CSV that a spreadsheet would take for formulas get a quote in front."""
+    decisions: Verdicts | None = None
+    """What reviewers decided."""
     tell: Callable[[str], None] = field(default=lambda line: None)
     """Called with what the person who runs the command should know."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of the tables."""
+        return ANSWER_COLUMNS if self.decisions is None else ANSWER_COLUMNS + REVIEW_COLUMNS
+
+    def decided(self, rows: Iterable[Row]) -> Iterable[Row]:
+        """Return the rows with what reviewers decided."""
+        return rows if self.decisions is None else with_decisions(rows, self.decisions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +98,7 @@ def iter_files(rows: Iterable[Row], detections: Detections | None) -> Iterator[A
 
 def file_of(name: str, row: Row) -> str:
     """Return the photograph that a crop ``photo.jpg#3`` belongs to, or the video of a frame ``clip.mp4#t=3.0``."""
-    return split_frame(_without_box(name, row))[0]
-
-
-def _without_box(name: str, row: Row) -> str:
-    return name.rpartition("#")[0] if row["bbox"] else name
+    return split_frame(without_box(name, row))[0]
 
 
 def describe(row: Row) -> str:
@@ -165,7 +175,7 @@ def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detect
     A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
     the whole photograph has the probability of its answer, 0 if there is none.
     """
-    number, (_, seconds) = _number_of(row), split_frame(_without_box(row["file_name"], row))
+    number, (_, seconds) = _number_of(row), split_frame(without_box(row["file_name"], row))
     word = row["detection_category"] or "animal"
     kind = kind_of(word)
     if kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED):

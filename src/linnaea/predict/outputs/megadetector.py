@@ -8,7 +8,7 @@ from typing import Any
 from linnaea import __version__
 from linnaea.predict.detections import MEGADETECTOR_CATEGORIES, NOT_NAMED
 from linnaea.predict.outputs.files import AnsweredFile, Context, Found, describe, iter_files
-from linnaea.predict.outputs.rows import Row, Writable, finest_name
+from linnaea.predict.outputs.rows import Row, Writable, finest_name, probability_of
 
 CLASSIFICATIONS = ("classification_categories", "classification_category_descriptions")
 
@@ -109,5 +109,5 @@ def _detection(found: Found, categories: _Categories) -> dict[str, Any]:
     if one.frame is not None:
         detection["frame_number"] = one.frame
     if found.rows and not found.rows[0]["reason"].endswith(NOT_NAMED):
-        detection["classifications"] = [[categories.number_of_taxon(row), row["score"]] for row in found.guesses]
+        detection["classifications"] = [[categories.number_of_taxon(row), probability_of(row)] for row in found.guesses]
     return detection

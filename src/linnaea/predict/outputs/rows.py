@@ -1,7 +1,7 @@
 """Answers as rows (pybioclip's columns first, then Linnaea's): what every file of predictions is made of."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, Protocol, runtime_checkable
 
@@ -81,6 +81,16 @@ def box_of(row: Row) -> Box:
     return numbers if len(numbers) == 4 else WHOLE
 
 
+def without_box(name: str, row: Row) -> str:
+    """Return the photograph or frame that a crop ``photo.jpg#3`` belongs to."""
+    return name.rpartition("#")[0] if row["bbox"] else name
+
+
+def probability_of(row: Row) -> float:
+    """Return the probability of a row's taxon for formats that need a number: 1 where only a reviewer names it."""
+    return 1.0 if row["score"] is None else float(row["score"])
+
+
 def finest_name(row: Row) -> str:
     """Return the finest name of a row."""
     if row["species"]:
@@ -89,9 +99,9 @@ def finest_name(row: Row) -> str:
     return str(ranks[0] if ranks else row["common_name"])
 
 
-def table_of(rows: Iterable[Row]) -> pl.DataFrame:
-    """Return rows as a table with the columns :data:`ANSWER_COLUMNS`."""
-    schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in ANSWER_COLUMNS}
+def table_of(rows: Iterable[Row], columns: Sequence[str] = ANSWER_COLUMNS) -> pl.DataFrame:
+    """Return rows as a table with these columns."""
+    schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in columns}
     tables, rest = [pl.DataFrame(schema=schema)], iter(rows)
     while block := list(islice(rest, ROWS_AT_ONCE)):
         tables.append(pl.DataFrame(block, schema=schema))

@@ -7,7 +7,7 @@ from typing import Any
 from linnaea import __version__
 from linnaea.predict.detections import WHOLE_IMAGE, Kind
 from linnaea.predict.outputs.files import HUMAN, AnsweredFile, Context, Found, describe, iter_files
-from linnaea.predict.outputs.rows import Row, Writable
+from linnaea.predict.outputs.rows import Row, Writable, probability_of
 
 FORMAT_VERSION = "20261015"
 ANIMAL = "1f689929-883d-4dae-958c-3d57ab5b6c16;;;;;;animal"
@@ -105,7 +105,7 @@ def _answer(found: Found) -> dict[str, Any]:
 def _class_of(found: Found) -> tuple[str, float, str]:
     """Return the class of a detection, its score and who says so."""
     if found.guesses:
-        return describe(found.guesses[0]), found.guesses[0]["score"], "classifier"
+        return describe(found.guesses[0]), probability_of(found.guesses[0]), "classifier"
     seen = bool(found.rows[0]["detection_category"])
     known = BY_DETECTOR.get(found.detection.kind) if seen else None
     return known or UNKNOWN, float(found.detection.confidence) if known else 0.0, "detector" if known else "classifier"
@@ -113,4 +113,4 @@ def _class_of(found: Found) -> tuple[str, float, str]:
 
 def _classes(rows: Iterable[Row]) -> dict[str, Any]:
     listed = tuple(rows)
-    return {"classes": [describe(row) for row in listed], "scores": [row["score"] for row in listed]}
+    return {"classes": [describe(row) for row in listed], "scores": [probability_of(row) for row in listed]}

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from csv import DictWriter
 from pathlib import Path
 
+import polars as pl
+
 from linnaea.predict.outputs.camtrapdp import write_camtrapdp
 from linnaea.predict.outputs.contact_sheet import write_contact_sheet
 from linnaea.predict.outputs.files import Context
@@ -14,7 +16,6 @@ from linnaea.predict.outputs.speciesnet import write_speciesnet, write_speciesne
 from linnaea.predict.records.camtrap_package import write_camtrap_package
 from linnaea.predict.records.darwin_core import write_darwin_core
 from linnaea.storage import atomic_path
-from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -30,7 +31,7 @@ FORMS = {
 
 
 def write_csv(stream: Writable, rows: Iterable[Row], context: Context) -> None:
-    writer = DictWriter(stream, ANSWER_COLUMNS, lineterminator="\n")
+    writer = DictWriter(stream, context.columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(_without_formulas, rows) if context.no_formulas else rows)
 
@@ -69,13 +70,13 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row], Context], None]] = {
 }
 
 
-def _write_excel(path: Path, rows: Iterable[Row]) -> None:
+def _write_excel(path: Path, table: pl.DataFrame) -> None:
     """Write a workbook in which every text is a text: a name that begins with = is no formula, and none is a link."""
     from xlsxwriter import Workbook
 
     plain = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
     with path.open("wb") as stream, Workbook(stream, plain) as book:
-        table_of(rows).write_excel(book, worksheet="predictions")
+        table.write_excel(book, worksheet="predictions")
 
 
 def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = Context()) -> None:  # noqa: B008
@@ -83,17 +84,18 @@ def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = 
 
     ``dwca`` is a zip, and ``camtrapdp-package`` a folder whose last file is ``datapackage.json``.
     """
+    rows = context.decided(rows)
     if form == "camtrapdp-package":
         write_camtrap_package(output, rows, context)
         return
     with atomic_path(output) as partial:
         match form:
             case "parquet":
-                table_of(rows).write_parquet(partial)
+                table_of(rows, context.columns).write_parquet(partial)
             case "dwca":
                 write_darwin_core(partial, rows, context)
             case "xlsx":
-                _write_excel(partial, rows)
+                _write_excel(partial, table_of(rows, context.columns))
             case _:
                 with partial.open("w", encoding="utf-8", newline="") as text:
                     WRITERS[form](text, rows, context)

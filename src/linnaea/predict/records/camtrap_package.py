@@ -39,6 +39,8 @@ DEPLOYMENTS = (
     "cameraHeading", "detectionDistance", "timestampIssues", "baitUse", "featureType", "habitat", "deploymentGroups",
     "deploymentTags", "deploymentComments",
 )  # fmt: skip
+_SAYS_LITTLE = ("blank", "unclassified", "unknown")
+"""Types of observations that an event has only if there are no others."""
 MEDIA = (
     "mediaID", "deploymentID", "captureMethod", "timestamp", "filePath", "filePublic", "fileName", "fileMediatype",
     "exifData", "favorite", "mediaComments",
@@ -120,10 +122,10 @@ def _event_rows(observations: Sequence[Mapping[str, Any]], media: Sequence[Mediu
         kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for row in seen:
             kinds.setdefault((row["observationType"], row["scientificName"]), []).append(row)
-        told = {kind: of_one for kind, of_one in kinds.items() if kind[0] not in ("blank", "unclassified")} or kinds
+        told = {kind: of_one for kind, of_one in kinds.items() if kind[0] not in _SAYS_LITTLE} or kinds
         for number, ((kind, name), of_one) in enumerate(told.items()):
             counts = Counter(row["mediaID"] for row in of_one if row["count"])
-            surest = max(of_one, key=lambda row: float(row["classificationProbability"] or 0))
+            surest = max(of_one, key=_certainty)
             rows.append({
                 **{key: surest[key] for key in ("classificationMethod", "classifiedBy", "classificationTimestamp",
                                                 "classificationProbability", "deploymentID", "observationTags")},
@@ -132,6 +134,11 @@ def _event_rows(observations: Sequence[Mapping[str, Any]], media: Sequence[Mediu
                 "scientificName": name, "count": max(counts.values(), default=""),
             })  # fmt: skip
     return rows
+
+
+def _certainty(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Return what orders observations of one taxon: a person's first, then the likeliest."""
+    return row["classificationMethod"] == "human", float(row["classificationProbability"] or 0)
 
 
 def _taxa_of(rows: Iterable[Row], observations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

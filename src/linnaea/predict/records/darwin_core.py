@@ -19,6 +19,7 @@ from linnaea.predict.outputs.camtrapdp import iter_observations
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, by_photograph
 from linnaea.predict.records.media import Medium, find_events, place_media, read_deployments, read_media
+from linnaea.predict.records.reviewed import is_decided, without_empty_boxes
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
@@ -28,7 +29,8 @@ ROW_TYPES = {"occurrence": f"{DWC}Occurrence", "multimedia": "http://rs.gbif.org
 OCCURRENCE = (
     "occurrenceID", "basisOfRecord", "occurrenceStatus", "eventID", "eventDate", "locationID", "decimalLatitude",
     "decimalLongitude", "geodeticDatum", "scientificName", "taxonRank", *RANK_LABELS[:-1], "specificEpithet",
-    "vernacularName", "identifiedBy", "identificationVerificationStatus", "identificationRemarks", "associatedMedia",
+    "vernacularName", "identifiedBy", "dateIdentified", "identificationVerificationStatus", "identificationRemarks",
+    "associatedMedia",
 )  # fmt: skip
 MULTIMEDIA = ("occurrenceID", "type", "format", "identifier", "created")
 TERMS = {"occurrence": DWC, "multimedia": DC}
@@ -39,7 +41,7 @@ def write_darwin_core(archive: Path, rows: Iterable[Row], context: Context) -> N
 
     People are left out. A photograph without a time or a position is an occurrence without one.
     """
-    answers = {name: of_one[0] for name, of_one in by_photograph(list(rows))}
+    answers = {name: of_one[0] for name, of_one in by_photograph(list(without_empty_boxes(rows)))}
     seen = list(zip(answers.values(), iter_observations(iter(answers.values()), context), strict=True))
     named = [(row, one) for row, one in seen if one["scientificName"] and one["observationType"] != "human"]
     if len(named) < len(seen):
@@ -63,7 +65,6 @@ def _read_media(named: Sequence[tuple[Row, Mapping[str, Any]]], context: Context
 
 def _occurrence(row: Row, seen: Mapping[str, Any], medium: Medium) -> dict[str, Any]:
     position = medium.position
-    score = f", probability {row['score']:.3g}" if row["score"] is not None else ""
     return {
         "occurrenceID": seen["observationID"], "basisOfRecord": "MachineObservation", "occurrenceStatus": "present",
         "eventID": medium.event, "eventDate": medium.moment or medium.clock, "locationID": medium.deployment,
@@ -71,10 +72,22 @@ def _occurrence(row: Row, seen: Mapping[str, Any], medium: Medium) -> dict[str, 
                                         "geodeticDatum": "WGS84"}),
         "scientificName": seen["scientificName"], "taxonRank": row["rank"],
         **{rank: row[rank] for rank in RANK_LABELS[:-1]}, "specificEpithet": row["species_epithet"],
-        "vernacularName": row["common_name"], "identifiedBy": f"linnaea {__version__}",
-        "identificationVerificationStatus": "unverified",
-        "identificationRemarks": f"named by linnaea {__version__}{score}", "associatedMedia": medium.file,
+        "vernacularName": row["common_name"], **_identification(row), "associatedMedia": medium.file,
     }  # fmt: skip
+
+
+def _identification(row: Row) -> dict[str, str]:
+    """Return who named the organism, and whether reviewers agree."""
+    score = f", probability {row['score']:.3g}" if row["score"] is not None else ""
+    if not is_decided(row):
+        note = f"; {row['reason']}" if row.get("review") else ""
+        return {"identifiedBy": f"linnaea {__version__}",
+                "identificationVerificationStatus": row.get("review") or "unverified",
+                "identificationRemarks": f"named by linnaea {__version__}{score}{note}"}  # fmt: skip
+    said = row["reason"] or f"also named by linnaea {__version__}{score}"
+    return {"identifiedBy": row["reviewed_by"], "dateIdentified": row["reviewed_at"],
+            "identificationVerificationStatus": "verified",
+            "identificationRemarks": f"{row['review']}; {said}"}  # fmt: skip
 
 
 def _picture(occurrence: str, medium: Medium) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class Verdict:
     @property
     def reviewers(self) -> str:
         """Return the names of the reviewers."""
-        return "; ".join(sorted({one.reviewer for one in self.decisions}))
+        return " | ".join(sorted({one.reviewer for one in self.decisions}))
 
     @property
     def time(self) -> str:

@@ -28,7 +28,7 @@ def sort_photographs(rows: Iterable[Row], folder: Path, context: Context, *, how
     Raises:
         LinnaeaError: another file is in the way, or the folder cannot be written.
     """
-    places = {(one["mediaID"], _folder_name(one)): None for one in iter_observations(rows, context)}
+    places = {(one["mediaID"], _folder_name(one)): None for one in iter_observations(context.decided(rows), context)}
     files = {one.path: one.file for one in read_media((path for path, _ in places), context.zone)}
     n_made = 0
     for path, name in places:
