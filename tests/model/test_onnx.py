@@ -1,10 +1,11 @@
-"""Exported models: the same vectors and answers, without PyTorch, and small where asked."""
+"""Models without PyTorch, exported or packed with a graph: the same vectors and answers, and small where asked."""
 
 import csv
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_captions, encode_pixels
-from linnaea.model.open import load_model, open_encoder
-
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx")
+from linnaea.model.folders import IMAGE_FILE, WEIGHTS_FILE
+from linnaea.model.load import TaxonModel
+from linnaea.model.onnx import GraphModel, load_graph
+from linnaea.model.open import load_model, open_encoder, see_as
+from linnaea.predict import pack as packing
 
 CONVOLUTIONAL = ["small", "--backbone", "test_efficientnet", "--image-size", "32", "--width", "64", "--n-merges", "200"]
 NO_TORCH = """
@@ -82,12 +84,14 @@ def test_eight_bits_are_a_quarter_and_nearly_the_same(packed: Path, exported: Pa
     assert (tmp_path / "text.onnx").stat().st_size < 0.5 * (exported / "text.onnx").stat().st_size
 
 
+@pytest.mark.parametrize("form", ["exported", "packed"])
 def test_predictions_without_pytorch_are_those_with(
-    packed: Path, exported: Path, photographs: Path, tmp_path: Path
+    packed: Path, exported: Path, photographs: Path, tmp_path: Path, form: str
 ) -> None:
     pictures = sorted(map(str, photographs.rglob("*.jpg")))[:6]
     rows = {}
-    for name, folder in (("torch", packed), ("onnx", exported)):
+    without_graph = shutil.copytree(packed, tmp_path / "plain", ignore=shutil.ignore_patterns(IMAGE_FILE))
+    for name, folder in (("torch", without_graph), ("onnx", exported if form == "exported" else packed)):
         command = ["predict", *pictures, "--model", str(folder), "--output", str(tmp_path / f"{name}.csv")]
         if name == "torch":
             assert main(command) == 0
@@ -122,6 +126,53 @@ def test_a_damaged_export_is_one_clear_line(exported: Path, tmp_path: Path, dama
     with pytest.raises(LinnaeaError, match="export") as raised:
         encode_pixels(open_encoder(str(tmp_path)), np.zeros((1, 3, 32, 32), np.uint8))
     assert "\n" not in str(raised.value)
+
+
+def test_a_packed_folder_has_its_vectors_from_its_graph(packed: Path) -> None:
+    """On a CPU, in float32; captions, other precisions and the weights themselves stay with PyTorch."""
+    model, graph = load_model(str(packed), device="cpu"), open_encoder(str(packed), device="cpu")
+    assert isinstance(graph, GraphModel)
+    assert (graph.fingerprint, graph.width, graph.preprocess, graph.facts, graph.has_text) == (
+        model.fingerprint, model.width, model.preprocess, model.facts, True,
+    )  # fmt: skip
+    assert graph.logit_scale == pytest.approx(model.logit_scale)
+    pixels = pixels_of(packed, 19)
+    np.testing.assert_allclose(encode_pixels(graph, pixels), encode_pixels(model, pixels), atol=1e-5)
+    fractions = pixels.astype(np.float32) + np.float32(0.25)
+    squashing = see_as(graph, "squash")
+    np.testing.assert_allclose(encode_pixels(squashing, fractions), encode_pixels(model, fractions), atol=1e-5)
+    assert "whole" not in vars(graph), "PyTorch is loaded for photographs"
+    assert np.array_equal(encode_captions(graph, ["Aves"]), encode_captions(model, ["Aves"]))
+    assert isinstance(open_encoder(str(packed), device="cpu", precision="bf16"), TaxonModel)
+
+
+def test_a_graph_holds_no_weights(packed: Path) -> None:
+    assert (packed / IMAGE_FILE).stat().st_size < 400_000
+    with pytest.raises(LinnaeaError):  # the weights are those of the folder, not a copy
+        moved = replace(load_graph(packed, "moved"), folder=packed.parent / "nowhere")
+        encode_pixels(moved, pixels_of(packed, 1))
+
+
+def test_weights_that_were_changed_are_encoded_in_pytorch(
+    packed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = shutil.copytree(packed, tmp_path / "changed")
+    weights = bytearray((changed / WEIGHTS_FILE).read_bytes())
+    weights[-2:] = b"\x00\x00"
+    (changed / WEIGHTS_FILE).write_bytes(weights)
+    opened = open_encoder(str(changed), device="cpu")
+    assert isinstance(opened, TaxonModel)
+    assert "belongs to other weights" in caplog.text
+
+
+def test_a_tower_that_cannot_be_a_graph_is_packed_without(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("linnaea.model.onnx_export.LARGEST_DIFFERENCE", -1)
+    packing.pack(trained, tmp_path / "again")
+    assert "differ by" in caplog.text
+    assert not (tmp_path / "again" / IMAGE_FILE).exists()
+    assert isinstance(open_encoder(str(tmp_path / "again"), device="cpu"), TaxonModel)
 
 
 @pytest.mark.parametrize("name", ["../weights.bin", "/etc/hostname", "missing.bin", "*/_ORT_MEM_ADDR_/*", "link.bin"])

@@ -1,6 +1,7 @@
 """The bundled model: small, whole, offline; it names what it knows and abstains where there is nothing."""
 
 import shutil
+import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +11,12 @@ import polars as pl
 import pytest
 
 from linnaea.cli import DONE, main
+from linnaea.data.images import decode
 from linnaea.data.no_organism import write_pictures
 from linnaea.model.encode import encode_captions
 from linnaea.model.folders import LABELS_FOLDER, bundled_models
-from linnaea.model.open import load_model
+from linnaea.model.onnx import GraphModel
+from linnaea.model.open import load_model, open_encoder
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -40,6 +43,35 @@ def test_open_clip_loads_it_from_wherever_it_lies(tmp_path: Path) -> None:
         theirs = clip.eval().encode_text(tokenizer(captions), normalize=True).numpy()
     ours = encode_captions(load_model("nano", device="cpu"), captions)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_its_graph_gives_its_vectors() -> None:
+    model, graph = load_model("nano", device="cpu"), open_encoder("nano", device="cpu")
+    assert isinstance(graph, GraphModel), "the graph belongs to other weights; pack nano again"
+    assert graph.fingerprint == model.fingerprint
+    flower = decode((files("sklearn") / "datasets/images/flower.jpg").read_bytes())
+    pixels = model.preprocess.pixels(flower)[None]
+    np.testing.assert_allclose(graph.encode_pixels(pixels), model.encode_pixels(pixels), atol=2e-6)
+
+
+FIRST_ANSWERS = """
+import sys, warnings
+import linnaea
+from linnaea.serve.app import make_app
+from linnaea.predict.predictor import Asked
+model = linnaea.open("nano")
+answer = model.predict(sys.argv[1])[0]
+assert answer.lineage["class"] == "Magnoliopsida"
+make_app(model.predictor(Asked()))
+for name in ("torch", "torchvision", "open_clip", "timm", "matplotlib", "scipy", "sklearn", "transformers"):
+    assert name not in sys.modules, name
+"""
+
+
+def test_the_first_answer_and_the_server_need_no_heavy_import() -> None:
+    flower = str(files("sklearn") / "datasets/images/flower.jpg")
+    done = subprocess.run([sys.executable, "-c", FIRST_ANSWERS, flower], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_its_labels_are_its_own_and_calibrated() -> None:

@@ -43,6 +43,11 @@ class Encoder(ABC):
         """Return the number format of the image tower, float32 or bf16. Captions are always encoded in float32."""
         return "float32"
 
+    @property
+    def takes_fractions(self) -> bool:
+        """Tell whether the image tower takes pixels that are not whole numbers."""
+        return True
+
     @abstractmethod
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         """Encode pixels made by :meth:`Preprocess.pixels`, as unit vectors or at the length that the model gives."""

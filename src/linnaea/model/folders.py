@@ -11,6 +11,8 @@ CONFIG_FILE, WEIGHTS_FILE, FACTS_FILE, BPE_FILE = (
 )  # fmt: skip
 ONNX_FACTS_FILE = "onnx.json"
 """The facts of an exported model (:mod:`linnaea.model.onnx`)."""
+IMAGE_FILE, TEXT_FILE, GRAPH_FACTS_FILE = "image.onnx", "text.onnx", "image.json"
+"""The towers of an exported model; in a model folder, the graph of its image tower, and its facts."""
 HUB, TIMM = "hf-hub:", "timm:"
 """The prefixes of the names of hub models and timm models."""
 DEFAULT_MODEL = "nano"

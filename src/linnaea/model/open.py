@@ -4,6 +4,9 @@ The module does not import torch: an exported model (:mod:`linnaea.model.onnx`) 
 """
 
 import difflib
+import os
+import platform
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,8 +37,9 @@ def open_encoder(
 ) -> Encoder:
     """Open a model to encode photographs as fast as the machine can; return an open model as it is.
 
-    An exported folder runs in ONNX Runtime, any other model in PyTorch. Vectors differ from those of
-    :func:`load_model` only by the rounding of float32 sums.
+    On a CPU, a model folder with a graph (as `linnaea pack` writes) encodes photographs in ONNX Runtime, without
+    importing torch. So does an exported folder. Any other model runs in PyTorch, as does any model on a GPU. Vectors
+    differ from those of :func:`load_model` only by the rounding of float32 sums.
 
     Raises:
         UsageError: an open model is given together with ``pretrained``.
@@ -53,11 +57,28 @@ def open_encoder(
         if pretrained:
             raise LinnaeaError(_explain_unused(name, pretrained))
         return load_onnx(folder)
+    if folder is not None and not pretrained and precision == "float32" and _is_cpu(device):
+        from linnaea.model.onnx import find_graph
+
+        if graph := find_graph(folder, name):
+            return graph
     from linnaea.model.fast import prepare_for_photographs
 
     loaded = load_model(name, pretrained=pretrained, device=device, precision=precision)
     prepare_for_photographs(loaded.image_tower, loaded.device, loaded.precision)
     return loaded
+
+
+def _is_cpu(device: str) -> bool:
+    """Tell whether photographs are encoded on the CPU, without importing torch; a GPU is left to PyTorch."""
+    if device != "auto":
+        return device == "cpu"
+    has_mps = sys.platform == "darwin" and platform.machine() == "arm64"
+    hides_gpus = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    drivers = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))  # NVIDIA, Windows' Linux, AMD
+    windows = Path(os.environ.get("SYSTEMROOT", "/")) / "System32" / "nvcuda.dll"
+    has_gpu = any(path.exists() for path in (*drivers, windows))
+    return not has_mps and (hides_gpus or not has_gpu)
 
 
 def see_as(encoder: Encoder, preprocess: Preprocessing | Preprocess) -> Encoder:
@@ -72,7 +93,7 @@ def see_as(encoder: Encoder, preprocess: Preprocessing | Preprocess) -> Encoder:
         if preprocess not in _MODES:
             raise UsageError(f"preprocess {preprocess!r}: write crop or squash")
         preprocess = replace(encoder.preprocess, resize_mode=_MODES[preprocess])
-    if preprocess.resize_mode == "pybioclip" and "clip" not in has:
+    if preprocess.resize_mode == "pybioclip" and not encoder.takes_fractions:
         raise LinnaeaError(f"{encoder.name}: an exported model takes whole pixels; --preprocess squash needs PyTorch")
     changed: dict[str, Any] = {"preprocess": preprocess}
     if "known_as" in has:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import UInt8
+from numpy import ndarray
 
 from linnaea.data.naming import make_naming
 from linnaea.data.no_organism import KINDS, draw
@@ -15,12 +17,12 @@ from linnaea.model.create import at_image_size
 from linnaea.model.encode import check_has_text
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
 from linnaea.model.hub import check_repo_name, push_folder
-from linnaea.model.load import save_model
-from linnaea.model.onnx import export_onnx
+from linnaea.model.load import TaxonModel, save_model
+from linnaea.model.onnx_export import export_onnx, write_graph
 from linnaea.model.open import load_model
 from linnaea.predict.card import make_card
 from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
-from linnaea.progress import progress_bar
+from linnaea.progress import announce, progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
@@ -62,6 +64,9 @@ def pack(
     says whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or
     merged by ``"taxon"``. A convolutional image tower can take another ``image_size``, in pixels.
 
+    The image tower is also written as a graph over the same weights, if that gives the same vectors within 1e-5. It
+    encodes photographs on a CPU without PyTorch.
+
     The folder gets a model card (``README.md``) with ``licence``, a name of the hub such as ``mit``. ``push`` is a
     repository of the hub, ``OWNER/NAME``, to upload the folder to.
 
@@ -86,6 +91,7 @@ def pack(
     with hold_output(folder_out, kind="command"), replaced_folder(folder_out) as new:
         save_model(replace(whole, facts=facts), new, dtype=torch.float16)
         model = load_model(str(new), device="cpu")  # the bank must match the rounded weights
+        _write_graph(model, new)
         with progress_bar("encoding labels", "labels") as on_progress:
             bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
         bank.save(new / LABELS_FOLDER)
@@ -95,6 +101,20 @@ def pack(
     n_bytes = sum(path.stat().st_size for path in folder_out.rglob("*") if path.is_file())
     return PackedModel(folder=folder_out, n_parameters=model.parameter_count(), n_labels=len(bank), n_bytes=n_bytes,
                        address=address)  # fmt: skip
+
+
+def _write_graph(model: TaxonModel, folder: Path) -> None:
+    """Write the image tower as a graph; a tower that has none is encoded in PyTorch, as before."""
+    try:
+        write_graph(model, folder, _draw_pictures(model))
+    except LinnaeaError as error:
+        announce(f"{error}; PyTorch encodes its photographs")
+
+
+def _draw_pictures(model: TaxonModel) -> UInt8[ndarray, "B 3 S S"]:
+    rng = np.random.default_rng(0)
+    pixels = [model.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS]
+    return np.stack(pixels).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +144,7 @@ def export(
     """
     loaded, folder = load_model(str(model), pretrained=pretrained, device="cpu"), Path(output)
     check_has_text(loaded, "be exported")
-    rng = np.random.default_rng(0)
-    pictures = np.stack([loaded.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS])
+    pictures = _draw_pictures(loaded)
     with hold_output(folder, kind="command"), replaced_folder(folder) as new:
         difference = export_onnx(loaded, new, int8=int8, check=pictures)
     n_bytes = sum(path.stat().st_size for path in folder.glob("*.onnx"))

@@ -6,7 +6,6 @@ reaches the confidence of its rank, or the reason why there is none: no organism
 not sure enough.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -166,13 +165,16 @@ class Predictor:
 
     @cached_property
     def rounded(self) -> Int8Rows | None:
-        """Return a large bank's vectors in 8 bits, if the bank or the model is not exact and PyTorch is imported."""
+        """Return a large bank's vectors in 8 bits, if the bank or the model is not exact and PyTorch is installed."""
         vectors = self.bank.vectors
-        if len(vectors) < ROUNDED_FROM or "torch" not in sys.modules:
+        is_exact = self.model.precision == "float32" and not isinstance(vectors, Int8Rows)
+        if len(vectors) < ROUNDED_FROM or is_exact:
             return None
-        if isinstance(vectors, Int8Rows):
-            return vectors
-        return None if self.model.precision == "float32" else load_rounded(vectors)
+        try:
+            import torch  # noqa: F401  (it multiplies them)
+        except ImportError:
+            return None
+        return vectors if isinstance(vectors, Int8Rows) else load_rounded(vectors)
 
     def answer_vectors(self, inputs: list[Input], vectors: list[Any]) -> Iterator[Answer]:
         """Yield an answer for each vector ``[E]`` of an already encoded photograph."""

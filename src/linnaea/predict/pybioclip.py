@@ -29,6 +29,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_names
 from linnaea.model.hub import PUBLISHED, find_published
 from linnaea.model.load import TaxonModel
+from linnaea.model.onnx import GraphModel
 from linnaea.predict.calibration import calibrate_probabilities, read_calibration
 from linnaea.predict.labels import LabelBank, find_own_labels, openai_templates
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, fetch_published_bank
@@ -123,10 +124,13 @@ class BaseClassifier(torch.nn.Module):
         self.pretrained_str = pretrained_str or (tags[0] if tags else None)
         opened = open_model(self.model_str, pretrained=self.pretrained_str, device=str(self.device),
                             preprocess="squash" if is_published(self.model_str) else None)  # fmt: skip
-        if not isinstance(opened.encoder, TaxonModel):
+        self._graph = opened.encoder if isinstance(opened.encoder, GraphModel) else None
+        encoder = opened.encoder if self._graph is None else self._graph.whole
+        if not isinstance(encoder, TaxonModel):
             raise LinnaeaError(f"{self.model_str}: an exported model has no PyTorch towers; use linnaea.open")
-        self.taxon_model: TaxonModel = opened.encoder
+        self.taxon_model: TaxonModel = encoder
         self.model = self.taxon_model.clip.eval()
+        self._as_loaded = _state_of(self.model)
 
     def set_recorder(self, recorder: Any) -> None:
         """Set what records the predictions (:mod:`linnaea.compat.bioclip.recorder`)."""
@@ -164,7 +168,13 @@ class BaseClassifier(torch.nn.Module):
     def create_image_features(self, images: Sequence[Image.Image], normalize: bool = True) -> Float[Tensor, "B E"]:
         """Return the vectors of RGB images ``[B, E]``."""
         pixels = torch.stack([self.preprocess(image).to(self.device) for image in images])
-        features: Tensor = self.model.encode_image(pixels)  # type: ignore[operator]
+        features: Tensor
+        if self._graph is not None and self._as_loaded == _state_of(self.model):
+            seen = self._graph.preprocess
+            mean, std = (torch.tensor(values).view(3, 1, 1) for values in (seen.mean, seen.std))
+            features = torch.from_numpy(self._graph.encode_pixels((pixels * std + mean).mul(255).numpy(), unit=False))
+        else:
+            features = self.model.encode_image(pixels)  # type: ignore[operator]
         return to_unit(features.float(), dim=-1) if normalize else features.float()
 
     def create_image_features_for_image(self, image: Photograph, normalize: bool = True) -> Float[Tensor, " E"]:
@@ -272,6 +282,15 @@ class BaseClassifier(torch.nn.Module):
             return
         found = getattr(self, name)(images, txt, batch_size=batch_size, callback=callback)
         yield from ((key, found[key]) for key in (self.make_key(image, n) for n, image in enumerate(images)))
+
+
+def _state_of(model: torch.nn.Module) -> list[Any]:
+    """Return what differs after a script has changed the weights of a model, or hooked into it.
+
+    The graph of a model (:class:`~linnaea.model.onnx.GraphModel`) knows nothing of either.
+    """
+    weights = [(id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers())]
+    return [weights, [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]]
 
 
 def as_list(images: Any) -> list[Photograph]:
