@@ -23,7 +23,8 @@ from pathlib import Path
 
 import polars as pl
 
-from linnaea.taxonomy.checklists.store import SYNONYM_SCHEMA, Checklist, load_checklist, with_keys
+from linnaea.taxonomy.checklists.arrange import SYNONYM_SCHEMA
+from linnaea.taxonomy.checklists.store import Checklist, load_checklist, with_keys
 from linnaea.taxonomy.names import parse_labels
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.readings import Rejection

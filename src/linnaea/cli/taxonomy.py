@@ -77,6 +77,8 @@ def checklists(options: Checklists) -> int:
         raise UsageError("--name needs --add FILE")
     if options.add is not None:
         made = import_checklist(options.add, options.name or options.add.name.split(".")[0])
+        for line in made.report.lines() if made.report else ():
+            say(line)
         say(f"imported {made!r}")
         return DONE
     if options.show:

@@ -1,83 +1,118 @@
 """Reader of the Catalogue of Life's data packages (ColDP)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from linnaea.taxonomy.checklists.records import (
-    ChecklistRecords,
-    fill_columns,
-    language_code,
-    mark_misapplied,
-    read_delimited,
-    with_lineage,
-)
+from linnaea.tables import read_table
+from linnaea.taxonomy.checklists.headers import WORDS, find_headers, header_key
+from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
+from linnaea.taxonomy.checklists.usages import SYNONYM_STATUS, UsageTable, make_records, vernacular_table
+
+_SUFFIXES = (".tsv", ".csv", ".txt", ".tab")
+_OF_NAMES = {
+    **{column: WORDS[column] for column in ("name", "authorship", "rank", "uninomial", "epithet", "infraspecific")},
+    "id": ("id",),
+    "generic": ("genus", "genericname"),
+}
+"""Columns of the table ``Name``, where ``genus`` is a part of the name and ``status`` is that of nomenclature."""
+_OF_TAXA = {
+    **{
+        column: WORDS[column]
+        for column in ("parent", "status", "kingdom", "phylum", "class", "order", "family", "genus")
+    },
+    "id": ("id",),
+    "name_id": ("nameid",),
+    "of": ("taxonid",),
+}
+_OF_VERNACULARS = {"id": ("taxonid",), "name": ("name",), "language": ("language",), "preferred": ("preferred",)}
+
+
+def find_tables(files: list[Path]) -> dict[str, Path]:
+    """Return the tables of a package by the letters of their names in the singular (``nameusage``, ``taxon``)."""
+    tables: dict[str, Path] = {}
+    for file in sorted(files):
+        if file.suffix.lower() in _SUFFIXES:
+            key = header_key(file.stem)
+            tables.setdefault({"taxa": "taxon"}.get(key, key.removesuffix("s") if key != "species" else key), file)
+    return tables
 
 
 def read_coldp(folder: Path, name: str, version: str) -> ChecklistRecords:
-    """Read a folder with ``NameUsage``, or with ``Name``, ``Taxon`` and ``Synonym``; ``VernacularName`` is optional."""
-    tables = {file.stem.lower(): file for file in folder.iterdir() if file.suffix.lower() in (".tsv", ".csv", ".txt")}
-    usage = _coldp_table(tables["nameusage"]) if "nameusage" in tables else _coldp_usages(tables)
-    wanted = [
-        "ID",
-        "parentID",
-        "status",
-        "scientificName",
-        "authorship",
-        "rank",
-        "specificEpithet",
-        "genericName",
-        "uninomial",
-    ]
-    usage = fill_columns(usage, *wanted).rename({"ID": "id", "parentID": "parent", "scientificName": "name"})
-    usage = usage.with_columns(pl.col("rank", "status").str.to_lowercase())
-    is_synonym = pl.col("status").str.contains("synonym|misapplied")
-    lineage = with_lineage(usage.filter(~is_synonym & (pl.col("status") != "bare name")))
+    """Read a folder with ``NameUsage``, or with ``Name``, ``Taxon`` and ``Synonym``; ``VernacularName`` is optional.
+
+    Names of files and columns may have any case, hyphens and underscores.
+    """
+    tables = find_tables([file for file in folder.iterdir() if file.is_file()])
+    usages = _read_usages(tables["nameusage"]) if "nameusage" in tables else _join_usages(tables)
     vernaculars = None
     if "vernacularname" in tables:
-        table = fill_columns(_coldp_table(tables["vernacularname"]), "taxonID", "name", "language", "preferred")
-        vernaculars = table.select(
-            "name",
-            id="taxonID",
-            language=language_code(pl.col("language")),
-            preferred=pl.col("preferred").str.to_lowercase().is_in(("true", "1", "yes")),
-            source=pl.lit(name),
-        )
-    return ChecklistRecords(
-        name=name,
-        version=_coldp_version(folder) or version,
-        records=lineage,
-        synonyms=usage.filter(is_synonym).select(
-            "name",
-            authorship=mark_misapplied(pl.col("authorship"), pl.col("name"), pl.col("status")),
-            id="parent",
-            kind=pl.lit("synonym"),
-        ),
-        vernaculars=vernaculars,
+        rows = _read(tables["vernacularname"], _OF_VERNACULARS)[0]
+        vernaculars = vernacular_table(fill_columns(rows, *_OF_VERNACULARS), name)
+    others = [
+        file.name
+        for key, file in tables.items()
+        if key not in ("nameusage", "name", "taxon", "synonym", "vernacularname")
+    ]
+    table = UsageTable(rows=usages.rows, vernaculars=vernaculars, used=usages.used, notes=usages.notes,
+                       unused=(*usages.unused, *others))  # fmt: skip
+    return make_records(table, name, _version(folder) or version)
+
+
+def _read_usages(path: Path) -> UsageTable:
+    words = {**WORDS, "id": ("id",), "parent": ("parentid",)}
+    rows, used, unused = _read(
+        path, {column: accepted for column, accepted in words.items() if column != "parent_name"}
+    )
+    return UsageTable(rows=_parents_of_synonyms(rows), used=used, unused=unused)
+
+
+def _parents_of_synonyms(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return usages with the parent of a synonym, which is its accepted name here, as that."""
+    if "parent" not in rows.columns or "status" not in rows.columns:
+        return rows
+    synonym = pl.col("status").str.contains(SYNONYM_STATUS)
+    given = pl.col("accepted") if "accepted" in rows.columns else pl.lit("")
+    return rows.with_columns(
+        accepted=pl.when(synonym & (given == "")).then("parent").otherwise(given),
+        parent=pl.when(synonym).then(pl.lit("")).otherwise("parent"),
     )
 
 
-def _coldp_table(path: Path) -> pl.DataFrame:
-    separator, quote = (",", '"') if path.suffix.lower() == ".csv" else ("\t", None)
-    table = read_delimited(path, separator, quote, 0, None)
-    return table.rename({column: column.removeprefix("col:") for column in table.columns})
-
-
-def _coldp_usages(tables: dict[str, Path]) -> pl.DataFrame:
-    names = fill_columns(_coldp_table(tables["name"]), "ID", "scientificName", "authorship", "rank").rename(
-        {"ID": "nameID"}
-    )
-    taxa = fill_columns(_coldp_table(tables["taxon"]), "ID", "nameID", "parentID").with_columns(
-        status=pl.lit("accepted")
-    )
-    usages = [taxa]
+def _join_usages(tables: Mapping[str, Path]) -> UsageTable:
+    names, used, unused = _read(tables["name"], _OF_NAMES)
+    names = names.rename({"id": "name_id"}).unique("name_id", keep="first", maintain_order=True)
+    if "taxon" not in tables:
+        note = "there is no table of taxa; every name was read as that of a taxon"
+        return UsageTable(rows=names.rename({"name_id": "id"}), used=used, unused=unused, notes=(note,))
+    taxa, used_taxa, unused_taxa = _read(tables["taxon"], _OF_TAXA)
+    parts = [taxa.drop("of", strict=False)]
     if "synonym" in tables:
-        synonyms = fill_columns(_coldp_table(tables["synonym"]), "ID", "nameID", "taxonID")
-        usages.append(synonyms.rename({"taxonID": "parentID"}).with_columns(status=pl.lit("synonym")))
-    return pl.concat(usages).join(names, on="nameID", maintain_order="left")
+        synonyms, more, rest = _read(tables["synonym"], _OF_TAXA)
+        used_taxa, unused_taxa = (*used_taxa, *more), (*unused_taxa, *rest)
+        status = pl.col("status").str.replace("^$", "synonym") if "status" in synonyms.columns else pl.lit("synonym")
+        parts.append(synonyms.rename({"of": "accepted"}).with_columns(status=pl.format("synonym {}", status)))
+    usages = pl.concat(parts, how="diagonal").join(names, on="name_id", how="left", maintain_order="left")
+    bare = (
+        names.join(usages, on="name_id", how="anti").with_columns(status=pl.lit("bare name")).rename({"name_id": "id"})
+    )
+    return UsageTable(
+        rows=pl.concat([usages.drop("name_id"), bare], how="diagonal"),
+        used=tuple(dict.fromkeys((*used, *used_taxa))),
+        unused=tuple(dict.fromkeys((*unused, *unused_taxa))),
+    )
 
 
-def _coldp_version(folder: Path) -> str:
+def _read(path: Path, words: Mapping[str, Sequence[str]]) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:
+    """Return a table with the columns of ``words``, and the headers that were used and that were not."""
+    table = read_table(path, keep_ragged=True).rows
+    headers = find_headers(table.columns, words)
+    rows = table.select(pl.col(header).str.strip_chars().alias(column) for column, header in headers.found.items())
+    return rows, tuple(headers.found.values()), headers.unused
+
+
+def _version(folder: Path) -> str:
     for file in folder.glob("metadata.y*ml"):
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")

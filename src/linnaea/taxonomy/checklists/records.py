@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -81,7 +82,19 @@ class ChecklistRecords:
     """``id`` of the accepted record, ``name``, ``authorship``, ``kind``"""
     vernaculars: pl.DataFrame | None = None
     """``id`` of the record, ``name``, ``language``, ``preferred``, ``source``"""
+    left_out: pl.DataFrame | None = None
+    """``reason`` and ``name`` of the rows that are none of these; a row that became a record or a synonym has its
+    number in ``line``, which is unique to the row, and may be in several records."""
+    used: tuple[str, ...] = ()
+    """The columns of the source that were used, and tables beside it."""
+    unused: tuple[str, ...] = ()
+    """The columns and tables that were not used."""
+    notes: tuple[str, ...] = ()
+    """What was odd in the source and was read all the same."""
 
+
+VIRUS_SPECIES = r"^\p{Lu}\S*(?:virus|viroid|satellite|phage) [\p{Lu}\d][\p{L}\d.-]*$"
+"""Species of viruses may be numbered ("Alphapapillomavirus 9", "Mastadenovirus A")."""
 
 MISAPPLIED = r"\b(?:auct|auctt|auctorum|sensu|misapplied)\b|\b(?:non|nec) "
 """The marks of a name that is used for another taxon than its own."""
@@ -131,16 +144,16 @@ def fill_columns(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
 # Lineages from parents.
 
 
+def parent_rows(records: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the row of each record's parent; -1 for none. Ids are unique."""
+    rows = records.select("id").with_row_index("at")
+    found = records.select(id="parent").join(rows, on="id", how="left", maintain_order="left")["at"]
+    return found.cast(pl.Int64).fill_null(-1).to_numpy()
+
+
 def with_lineage(records: pl.DataFrame) -> pl.DataFrame:
     """Add the seven ranks to ``id, parent, rank, name`` by climbing; names of species must be binomials."""
-    parent_row = (
-        records.select(id="parent")
-        .join(records.select("id").with_row_index("at"), on="id", how="left", maintain_order="left")
-        .to_series(1)
-        .cast(pl.Int64)
-        .fill_null(-1)
-        .to_numpy()
-    )
+    parent_row = parent_rows(records)
     value = records["rank"].replace_strict(_climbing_ranks(), default=-1, return_dtype=pl.Int8).to_numpy()
     n = records.height
     found = np.full((7, n), -1, np.int64)
@@ -167,7 +180,7 @@ def with_lineage(records: pl.DataFrame) -> pl.DataFrame:
         .then(pl.col("species").str.extract(r"^(\S+) "))
         .otherwise("genus")
         .fill_null(""),
-        species=_epithet(pl.col("species")),
+        species=epithet_of(pl.col("species")),
     )
 
 
@@ -176,5 +189,8 @@ def _climbing_ranks() -> dict[str, int]:
     return {rank.label: int(rank) for rank in Rank} | {"division": int(Rank.PHYLUM), **hybrids}
 
 
-def _epithet(species: pl.Expr) -> pl.Expr:
-    return species.str.extract(r"^\S+ (?:\(\S+\) )?(?:×\s?|x\s)?(\p{Ll}[\p{Ll}\d.-]*)").fill_null("")
+def epithet_of(species: pl.Expr) -> pl.Expr:
+    """Return the epithet of a name, ``""`` where it has none."""
+    plain = species.str.extract(r"^(?:[×✕]\s?|x\s)?\S+ (?:\([^)]*\) )?(?:[×✕]\s?|x\s)?(\p{Ll}[\p{L}\d.-]*)")
+    numbered = pl.when(species.str.contains(VIRUS_SPECIES)).then(species.str.extract(r" (\S+)$"))
+    return pl.coalesce(plain, numbered, pl.lit(""))

@@ -24,9 +24,9 @@ from linnaea.archives import explain_broken, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import read_parquet
 from linnaea.storage import check_regular
-from linnaea.taxonomy.checklists.coldp import read_coldp
+from linnaea.taxonomy.checklists.coldp import find_tables, read_coldp
 from linnaea.taxonomy.checklists.darwin_core import read_darwin_core
-from linnaea.taxonomy.checklists.flat_table import read_flat_table
+from linnaea.taxonomy.checklists.flat_table import is_table_of_taxa, is_table_of_vernaculars, read_flat_table
 from linnaea.taxonomy.checklists.itis import read_itis
 from linnaea.taxonomy.checklists.ncbi import read_ncbi_dump, read_ncbi_package
 from linnaea.taxonomy.checklists.records import ChecklistRecords
@@ -40,12 +40,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx")
 def _find_reader(files: Iterable[Path]) -> tuple[Reader, Path] | None:
     """Return the reader for the files of one folder, and the path that it takes."""
     by_name = {file.name.lower(): file for file in files}
-    stems = {Path(name).stem for name in by_name}
+    tables = set(find_tables(list(by_name.values())))
     if "meta.xml" in by_name:
         return read_darwin_core, by_name["meta.xml"]
     if {"nodes.dmp", "names.dmp"} <= set(by_name):
         return read_ncbi_dump, by_name["nodes.dmp"].parent
-    if "nameusage" in stems or {"name", "taxon"} <= stems:
+    if "nameusage" in tables or {"name", "taxon"} <= tables:
         return read_coldp, next(iter(by_name.values())).parent
     databases = [file for name, file in by_name.items() if name.endswith((".sqlite", ".sqlite3"))]
     return (read_itis, databases[0]) if databases else None
@@ -171,8 +171,13 @@ def _read_folder(folder: Path, name: str, version: str) -> ChecklistRecords:
             read, path = found
             return read(path, name, version)
     tables = sorted(file for file in folder.rglob("*") if file.suffix.lower() in TABLE_SUFFIXES)
-    if len(tables) == 1:
-        return read_flat_table(tables[0], tables[0].stem, version_of(tables[0]))
+    taxa = tables if len(tables) == 1 else [table for table in tables if is_table_of_taxa(table)]
+    names = next((table for key, table in find_tables(tables).items() if key == "name"), None)
+    if len(taxa) > 1 and names in taxa:
+        taxa = [names]
+    if len(taxa) == 1:
+        vernaculars = [table for table in tables if table not in taxa and is_table_of_vernaculars(table)]
+        return read_flat_table(taxa[0], taxa[0].stem, version_of(taxa[0]), vernaculars)
     raise LinnaeaError(
         f"{folder}: no checklist inside (no meta.xml, NameUsage, nodes.dmp, ITIS.sqlite or single table)"
     )

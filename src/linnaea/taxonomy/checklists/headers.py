@@ -1,0 +1,85 @@
+"""Find what the columns of a checklist mean, however their headers are written.
+
+Darwin Core, ColDP, GBIF's species lists and plain tables share one vocabulary: a column is known by the letters of its
+header, so ``taxonID``, ``taxon_id``, ``col:taxonID`` and ``Taxon Id`` are one.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from linnaea.taxonomy.ranks import RANK_LABELS
+
+WORDS: Mapping[str, Sequence[str]] = {
+    "id": ("taxonid", "taxonkey", "id", "speciescode", "code"),
+    "parent": ("parentnameusageid", "parenttaxonid", "parentid", "highertaxonid", "highernameusageid", "parentkey"),
+    "accepted": ("acceptednameusageid", "acceptedtaxonid", "acceptedtaxonkey", "acceptedid", "acceptedkey"),
+    "parent_name": ("parentnameusage", "parentname", "parent"),
+    "accepted_name": ("acceptednameusage", "acceptedname", "acceptedscientificname", "synonymof", "validname"),
+    "status": ("taxonomicstatus", "status"),
+    "rank": ("taxonrank", "rank"),
+    "name": ("scientificname", "sciname", "name", "taxonname", "latinname", "taxon"),
+    "canonical": ("canonicalname",),
+    "authorship": ("scientificnameauthorship", "authorship", "author", "authors"),
+    "uninomial": ("uninomial",),
+    "generic": ("genericname",),
+    "epithet": ("specificepithet", "speciesepithet", "epithet"),
+    "infraspecific": ("infraspecificepithet", "infraspeciesepithet", "subspeciesepithet"),
+    "common_name": ("commonname", "vernacularname", "englishname", "primarycomname"),
+    **{label: (label,) for label in RANK_LABELS},
+    "class": ("class", "cls"),
+}
+"""Headers of each column in order of preference, by their letters and digits in lower case."""
+
+_BEHIND_A_PREFIX = {word for words in WORDS.values() for word in words if len(word) > 8} | {
+    *RANK_LABELS, "taxonrank", "taxonid", "sciname", "taxonkey",
+}  # fmt: skip
+"""Headers that are known with a prefix too (``avilist_family``); shorter ones would match by chance."""
+_OTHER_TAXA = re.compile(
+    r"(?i)(?:^|[\W_])(?:host|parent|type|original|accepted|valid|previous|old|former|verbatim|n|no|num|number|count|sub|super|"
+    r"infra|parv|sister|prey|food|plant|symbiont|higher|basionym|other|not|in|per|of|raw|sort|extinct)$"
+)
+"""Prefixes that make a column say something else than the taxon of its row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headers:
+    """What the columns of a table mean."""
+
+    found: Mapping[str, str]
+    """The header by the name of its column (:data:`WORDS`)."""
+    unused: tuple[str, ...]
+    """The headers that mean nothing here."""
+
+
+def find_headers(headers: Sequence[str], words: Mapping[str, Sequence[str]] = WORDS) -> Headers:
+    """Return what each header means; of several for a column the preferred one, exact ones before prefixed ones."""
+    keys = {header: header_key(header) for header in headers}
+    found: dict[str, str] = {}
+    for column, accepted in words.items():
+        exact = next((header for word in accepted for header in headers if keys[header] == word), None)
+        if exact is not None:
+            found[column] = exact
+    taken = set(found.values())
+    for column, accepted in words.items():
+        if column not in found:
+            longer = (header for word in accepted for header in headers
+                      if header not in taken and _without_prefix(header) == word)  # fmt: skip
+            if (first := next(longer, None)) is not None:
+                found[column] = first
+                taken.add(first)
+    return Headers(found=found, unused=tuple(header for header in headers if header not in taken))
+
+
+def header_key(header: str) -> str:
+    """Return the letters and digits of a header in lower case, without its namespace (``col:``, ``dwc:``)."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"^\s*\ufeff?\w+:(?=\w)", "", header).lower())
+
+
+def _without_prefix(header: str) -> str:
+    """Return the key of the known term behind a prefix (``family`` of ``avilist_family``), or ``""``."""
+    for cut in re.finditer(r"[\W_]+", header.strip()):
+        before, rest = header[: cut.start()], header_key(header[cut.end() :])
+        if rest in _BEHIND_A_PREFIX and not _OTHER_TAXA.search(before):
+            return rest
+    return ""

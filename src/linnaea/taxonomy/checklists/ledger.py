@@ -1,0 +1,109 @@
+"""Count what became of every row of an imported checklist."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+MUCH = 0.2
+"""The share of rows left out from which an import says so in a warning."""
+N_EXAMPLES = 3
+
+AGAIN = "repeats another row"
+
+
+def count(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "1,200 rows"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Rows that were left out for one reason."""
+
+    reason: str
+    n: int
+    examples: tuple[str, ...]
+    """Names of the first of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """The rows of a source: accepted names, synonyms, vernacular names, and those that were left out."""
+
+    n_accepted: int
+    n_synonyms: int
+    """Rows that are found as another name of a taxon: synonyms, and names between and below the seven ranks."""
+    n_vernaculars: int
+    left_out: tuple[LeftOut, ...]
+    used: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_left_out(self) -> int:
+        return sum(rows.n for rows in self.left_out)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows of names and of vernacular names in the source."""
+        return self.n_accepted + self.n_synonyms + self.n_vernaculars + self.n_left_out
+
+    @property
+    def warning(self) -> str:
+        """A sentence if much was left out, else ``""``."""
+        n, of = self.n_left_out, self.n_rows
+        return f"{n:,} of {count(of, 'row')} ({n / of:.0%}) were left out" if n > MUCH * of else ""
+
+    def lines(self) -> list[str]:
+        """Return the report for a person, a line for the sum and for each reason."""
+        lines = [
+            f"{count(self.n_rows, 'row')} in = {self.n_accepted:,} accepted + {count(self.n_synonyms, 'synonym')} + "
+            f"{count(self.n_vernaculars, 'vernacular name')} + {self.n_left_out:,} left out"
+        ]
+        for rows in self.left_out:
+            examples = ", ".join(example or "an empty name" for example in rows.examples)
+            lines.append(f"  left out: {count(rows.n, 'row')}, {rows.reason}: {examples}")
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.used:
+            lines.append(f"  columns used: {', '.join(self.used)}; not used: {', '.join(self.unused) or 'none'}")
+        return [*lines, *([f"warning: {self.warning}"] if self.warning else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fates:
+    """The rows of a source by what became of them."""
+
+    accepted: pl.Series
+    """The numbers of rows that are taxa."""
+    synonyms: pl.Series
+    left_out: pl.DataFrame
+    """``line, reason, name``; of several reasons for a row the first counts."""
+    n_vernaculars: int
+    lost_vernaculars: pl.DataFrame
+    """``reason, name``"""
+
+
+def count_rows(fates: Fates, used: Sequence[str], unused: Sequence[str], notes: Sequence[str]) -> ImportReport:
+    """Return the report of an import; every row counts once, as the best that became of it."""
+    accepted = fates.accepted.drop_nulls().unique()
+    synonyms = fates.synonyms.drop_nulls().unique()
+    synonyms = synonyms.filter(~synonyms.is_in(accepted.implode()))
+    kept = pl.concat([accepted, synonyms]).rename("line").to_frame()
+    lost = fates.left_out.drop_nulls("line").join(kept, on="line", how="anti", maintain_order="left")
+    lost = lost.unique("line", keep="first", maintain_order=True).select("reason", "name")
+    reasons = pl.concat([lost, fates.lost_vernaculars.select("reason", "name")])
+    groups = reasons.group_by("reason", maintain_order=True).agg(pl.len().alias("n"), pl.col("name").head(N_EXAMPLES))
+    left_out = [
+        LeftOut(reason=reason, n=n, examples=tuple(name or "" for name in names))
+        for reason, n, names in groups.sort("n", descending=True, maintain_order=True).iter_rows()
+    ]
+    return ImportReport(
+        n_accepted=len(accepted),
+        n_synonyms=len(synonyms),
+        n_vernaculars=fates.n_vernaculars,
+        left_out=tuple(left_out),
+        used=tuple(used),
+        unused=tuple(unused),
+        notes=tuple(notes),
+    )

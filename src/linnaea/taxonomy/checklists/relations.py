@@ -1,0 +1,175 @@
+"""Find the parent of each usage and the accepted usage that a synonym stands for, by id or by name."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from linnaea.taxonomy.checklists.records import BELOW_SPECIES
+from linnaea.taxonomy.name_parser import split_authors
+
+ACCEPTED, BROKEN = -1, -2
+_MAX_CHAIN = 50
+"""Steps from a synonym to its accepted name; published chains have two or three."""
+
+Rows = npt.NDArray[np.int64]
+
+NOWHERE = "its accepted name is not in the list"
+UNNAMED = "a synonym without an accepted name"
+SEVERAL = "its accepted name is that of several taxa"
+ENDLESS = "its chain of accepted names does not end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relations:
+    """What the usages of a table are to one another, by row."""
+
+    parent: Rows
+    """The accepted row above; -1 for none."""
+    accepted: Rows
+    """Of a synonym the row of its accepted name; :data:`ACCEPTED` or :data:`BROKEN`."""
+    reason: pl.Series
+    """Why a synonym is broken; ``""`` for all others."""
+    n_own_parents: int
+    """The number of usages that are their own parent."""
+
+
+def find_relations(usages: pl.DataFrame) -> Relations:
+    """Return the relations of usages.
+
+    Their columns are ``id, parent, accepted, parent_name, accepted_name, full, name, authorship, rank, kingdom``,
+    ``family`` and ``synonym``, whether the row says that it is one.
+
+    A reference is an id; one that is not in the list is taken as a name. Synonyms of synonyms are followed to the end.
+    """
+    index = _Index.of(usages)
+    direct, several = index.find(usages, "accepted", "accepted_name", own=True)
+    named = _says(usages, "accepted", "accepted_name")
+    parent, _ = index.find(usages, "parent", "parent_name")
+    rows = np.arange(usages.height)
+    says_synonym = usages["synonym"].to_numpy()
+    # Some archives give the accepted name of a synonym as its parent.
+    peer = says_synonym & ~named & (parent >= 0) & _same_level(usages["rank"], parent)
+    direct = np.where(peer, parent, direct)
+    is_synonym = (named | says_synonym) & (direct != rows)
+    direct = np.where(is_synonym, np.where(direct < 0, BROKEN, direct), ACCEPTED)
+    target, endless = _follow(direct)
+    no_name = is_synonym & (target == BROKEN)
+    codes = np.select(
+        [endless, no_name & ~named & ~peer, no_name & several, no_name & (direct >= 0), no_name], [1, 2, 3, 1, 4], 0
+    )
+    texts = pl.Series(["", ENDLESS, UNNAMED, SEVERAL, NOWHERE])
+    own_parent = parent == rows
+    above = np.where(own_parent, -1, parent)
+    above = np.where((above >= 0) & (target[above] >= 0), target[above], above)
+    above = np.where((above >= 0) & (target[above] == BROKEN), -1, above)
+    above = np.where(above == rows, -1, above)
+    return Relations(
+        parent=above, accepted=target, reason=texts.gather(pl.Series(codes)), n_own_parents=int(own_parent.sum())
+    )
+
+
+def _says(usages: pl.DataFrame, *columns: str) -> npt.NDArray[np.bool_]:
+    return usages.select(pl.any_horizontal(pl.col(column) != "" for column in columns)).to_series().to_numpy()
+
+
+def _same_level(rank: pl.Series, parent: Rows) -> npt.NDArray[np.bool_]:
+    level = rank.replace_strict(dict.fromkeys(BELOW_SPECIES, "species"), default=rank).to_numpy()
+    return np.asarray(level == level[parent])
+
+
+def _follow(direct: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """Return the ends of chains, and which chains go in a circle."""
+    target = direct.copy()
+    for _ in range(_MAX_CHAIN):
+        at = np.flatnonzero(target >= 0)
+        at = at[direct[target[at]] != ACCEPTED]
+        if not len(at):
+            break
+        target[at] = direct[target[at]]
+    at = np.flatnonzero(target >= 0)
+    endless = np.zeros(len(direct), bool)
+    endless[at[direct[target[at]] != ACCEPTED]] = True
+    return np.where(endless, BROKEN, target), endless
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Index:
+    """The rows of a table by id and, where it is asked, by name."""
+
+    ids: pl.DataFrame
+    usages: pl.DataFrame
+
+    @classmethod
+    def of(cls, usages: pl.DataFrame) -> "_Index":
+        ids = usages.select(key="id").with_row_index("at").filter(pl.col("key") != "")
+        return cls(ids=ids.unique("key", keep="first", maintain_order=True), usages=usages)
+
+    def find(
+        self, usages: pl.DataFrame, by_id: str, by_name: str, own: bool = False
+    ) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Return the row that each usage refers to (-1 for none), and which names are those of several taxa.
+
+        With ``own``, a usage that names itself refers to itself, whatever else has its name.
+        """
+        rows = _join(usages.select(key=by_id), self.ids)
+        several = np.zeros(len(rows), bool)
+        for column in (by_name, by_id):
+            open_ = np.flatnonzero((rows < 0) & (usages[column] != "").to_numpy())
+            if not len(open_):
+                continue
+            asked = usages[open_].with_columns(key=pl.col(column), row=pl.Series(open_))
+            found = _join(asked.select("key"), self.ids)
+            named, ambiguous = self._by_name(asked.filter(pl.Series(found < 0)), own)
+            found[found < 0] = named
+            several[open_[found < 0]] = ambiguous[named < 0] if len(named) else False
+            rows[open_] = found
+        return rows, several
+
+    def _by_name(self, asked: pl.DataFrame, own: bool) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        if asked.is_empty():
+            return np.zeros(0, np.int64), np.zeros(0, bool)
+        plain = split_authors(asked["key"])["name"].str.replace_all("†", "").str.strip_chars()
+        asked = asked.with_columns(plain=plain).with_row_index("ask")
+        names = self.usages.select("full", "name", "synonym", "authorship", *_NEAR).with_row_index("at")
+        names = names.with_columns(written=pl.concat_str("name", pl.lit(" "), "authorship"))
+        best = pl.DataFrame(schema={"ask": pl.UInt32, "at": pl.UInt32})
+        several = np.zeros(asked.height, bool)
+        if own:
+            mine = asked.filter(
+                pl.col("key").is_in([""])
+                | (pl.col("key") == pl.col("full"))
+                | (pl.col("plain") == pl.col("name")) & ~pl.col("synonym")
+            )
+            best = mine.select("ask", at=pl.col("row").cast(pl.UInt32))
+        for left, right in (("key", "full"), ("key", "written"), ("plain", "name")):
+            left_over = asked.join(best, on="ask", how="anti")
+            pairs = left_over.select("ask", "row", *_NEAR, key=left).join(
+                names.select("at", "synonym", key=right, **{f"{c}_there": c for c in _NEAR}), on="key"
+            )  # fmt: skip
+            pairs = pairs.filter((pl.col("at") != pl.col("row")) & (pl.col("key") != ""))
+            chosen = _choose(pairs)
+            several[pairs.join(chosen, on="ask", how="anti")["ask"].to_numpy()] = True
+            best = pl.concat([best, chosen])
+        rows = np.full(asked.height, -1, np.int64)
+        rows[best["ask"].to_numpy()] = best["at"].to_numpy()
+        return rows, several & (rows < 0)
+
+
+_NEAR = ("kingdom", "family")
+
+
+def _choose(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return the one row for each name: accepted before synonyms, then those of the same kingdom and family."""
+    near = pl.sum_horizontal(
+        ((pl.col(c) != "") & (pl.col(c) == pl.col(f"{c}_there"))).cast(pl.Int8) for c in _NEAR
+    )  # fmt: skip
+    scored = pairs.with_columns(score=near + 4 * (~pl.col("synonym")).cast(pl.Int8))
+    scored = scored.filter(pl.col("score") == pl.col("score").max().over("ask"))
+    return scored.filter(pl.len().over("ask") == 1).select("ask", "at")
+
+
+def _join(keys: pl.DataFrame, ids: pl.DataFrame) -> Rows:
+    found = keys.join(ids, on="key", how="left", maintain_order="left")["at"]
+    return found.cast(pl.Int64).fill_null(-1).to_numpy().copy()
