@@ -93,7 +93,7 @@ PARAMETERS = {
     "Answer": "* input guesses= status= abstention= reason= prior= evidence= vector= note=",
     "Answers": "answers",
     "Answers.save": "self path",
-    "Checklist": "* name version taxa synonyms vernaculars",
+    "Checklist": "* name version taxa synonyms vernaculars report=",
     "CustomLabelsBinningClassifier": "cls_to_bin **kwargs",
     "CustomLabelsClassifier": "cls_ary templates= **kwargs",
     "CustomLabelsClassifier.predict": "self images k= batch_size= callback=",
