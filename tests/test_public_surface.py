@@ -108,7 +108,7 @@ PARAMETERS = {
     "Predictor": "* model bank asked= weights_of= batch_size= n_workers= fast= calibrated= around=",
     "Rank": "KINGDOM PHYLUM CLASS ORDER FAMILY GENUS SPECIES",
     "Taxon": "lineage common_name= authorship=",
-    "TaxonModel": "* name clip tokenizer preprocess device model_cfg facts= bpe= precision= known_as=",
+    "TaxonModel": "* name clip tokenizer preprocess device model_cfg facts= bpe= precision= known_as= makers=",
     "TaxonTree": "* name parent rank depth first_leaf last_leaf lineage",
     "TextType": "COM SCI TAXON SCI_COM TAXON_COM TAXON_TAG TAXON_TAG_COM",
     "TreeOfLifeClassifier": "labels= **kwargs",
@@ -124,8 +124,8 @@ PARAMETERS = {
     "TreeOfLifeClassifier.get_label_data": "self",
     "TreeOfLifeClassifier.get_txt_embeddings": "self",
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
-    "adapt": "folder * model= output= class_level= resolve= checklist= merge_by= text_type= device= batch_size="
-    " workers=",
+    "adapt": "folder * model= output= class_level= resolve= checklist= merge_by= text_type= preprocess= device="
+    " batch_size= workers=",
     "append_labels": "bank taxa * model= output= device= resolve= merge_by=",
     "build": "source output * class_level= root= path_column= label_column= split_column= split_table= group_column="
     " val= test= unseen= unseen_rank= seed= resolve= checklist= merge_by= duplicates= bursts= benchmark="
@@ -136,8 +136,8 @@ PARAMETERS = {
     "index": "images output * model= device= precision= preprocess= batch_size= workers=",
     "search": "index * text= taxon= image= model= checklist= text_type= top_k= exact= device=",
     "update_labels": "bank * taxa= old= new= model= output= device=",
-    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= pretrained="
-    " device= workers=",
+    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= preprocess="
+    " pretrained= device= workers=",
     "check_data": "data * decode= on_problem=",
     "describe_data": "data",
     "download": "table output * url_column= contact= connections= per_host= timeout= max_megabytes= attempts="
@@ -148,8 +148,8 @@ PARAMETERS = {
     "synthesize": "directory * species= images= size= seed= workers=",
     "compare": "runs output=",
     "evaluate": "model * data= split= sources= species_only= task= root= class_level= checklist= allow_different="
-    " output= text_type= templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= pretrained="
-    " device= workers=",
+    " output= text_type= templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= preprocess="
+    " pretrained= device= workers=",
     "Vectors": "* array names failed",
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",
@@ -158,7 +158,7 @@ PARAMETERS = {
     "pack": "run output * labels= species_only= image_size= text_type= resolve= merge_by= licence= push=",
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
-    "save_model": "model directory * dtype=",
+    "save_model": "model directory * dtype= repo=",
     "train": "recipe * data output resume= evaluate= device= workers= spread= wandb= on_notice= **overrides",
 }
 """Of functions and constructors; ``=`` has a default, what follows ``*`` is given by name. Of an enum its members."""

@@ -47,6 +47,21 @@ def test_open_clip_loads_a_saved_folder_bit_for_bit_wherever_it_lies(model: Taxo
         assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize(
+    "captions", [CAPTIONS, ["an ounce! it's", "ÆRØ  naïve\tx"], ["&amp; 日本 Ca\u0301e", ""], ["<end_of_text> " * 40]]
+)
+def test_open_clip_finds_the_tokenizer_of_a_saved_folder_by_itself(
+    captions: list[str], model: TaxonModel, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    save_model(model, tmp_path)
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    assert torch.equal(tokenizer(captions), model.tokenizer(captions))
+    loaded = load_model(tmp_path, device="cpu")
+    assert (loaded.fingerprint, loaded.bpe) == (model.fingerprint, model.bpe)
+    assert torch.equal(loaded.tokenizer(captions), model.tokenizer(captions))
+
+
 def test_a_moved_folder_loads_with_its_own_vocabulary_from_any_working_directory(
     model: TaxonModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

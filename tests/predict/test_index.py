@@ -327,4 +327,4 @@ def test_an_index_records_how_photographs_are_seen(
     assert hit.score == pytest.approx(1, abs=1e-3), "the photograph is asked as it was indexed"
     capsys.readouterr()
     assert main(words) == 1
-    assert "of photographs in another form (mode pybioclip)" in capsys.readouterr().err
+    assert "of photographs in another form (--preprocess squash)" in capsys.readouterr().err

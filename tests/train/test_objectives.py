@@ -387,7 +387,7 @@ def test_a_saved_head_answers_as_the_trained_one(dataset_dir: Path, tmp_path: Pa
     weights = {rank: head.weight.detach().clone() for rank, head in class_heads(before).items()}  # type: ignore[operator]
     from linnaea.train.heads import make_head_banks
 
-    banks = make_head_banks(take_off(before), dataset, table, "")
+    banks = make_head_banks(take_off(before), dataset, table, before)
     assert not hasattr(before.clip, CLASS_HEADS)
     for rank, bank in banks.items():
         for taxon, vector in zip(bank.taxa_list, bank.vectors, strict=True):

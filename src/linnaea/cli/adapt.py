@@ -35,6 +35,9 @@ class Adapt:
     keeps them apart, taxon merges them."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the classes."""
+    preprocess: Literal["crop", "squash"] | None = None
+    """crop: the middle square; squash: the whole photograph. Default: as the model was trained. The head records
+    it, and answers with it."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     batch_size: int = 32

@@ -66,6 +66,8 @@ class Evaluate:
     """Checklists that resolve a task's labels, the preferred one first."""
     allow_different: bool = False
     """Evaluate a task even if its numbers of images or classes differ from the published ones."""
+    preprocess: Literal["crop", "squash"] | None = None
+    """crop: the middle square; squash: the whole photograph. Default: as the model was trained."""
     pretrained: str | None = None
     """open_clip's pretrained tag, if MODEL is the name of an architecture."""
     device: str = "auto"

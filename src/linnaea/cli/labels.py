@@ -215,6 +215,9 @@ class Calibrate:
     and more often right about species that the labels lack."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the model's own taxa."""
+    preprocess: Literal["crop", "squash"] | None = None
+    """crop: the middle square; squash: the whole photograph. Default: as the model was trained. The
+    calibration records it."""
     pretrained: str | None = None
     """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"

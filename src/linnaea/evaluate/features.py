@@ -32,8 +32,8 @@ def encode_dataset(
 ) -> Float32[ndarray, "N E"]:
     """Return the unit vector of every image of ``dataset`` in index order, cached in ``folder`` if one is given.
 
-    The cache is valid for one model with its preprocessing (the fingerprint) and for these images (their contents, in
-    this order); any other cache is overwritten. If the writer is killed, every row that the state file counts as done
+    The cache is valid for one model (its fingerprint), one preprocessing and these images (their contents, in this
+    order); any other cache is overwritten. If the writer is killed, every row that the state file counts as done
     is on disk. Without ``unit``, vectors are not normalised. With ``unreadable``, the rows that cannot be decoded are
     put there with the reason, and their vectors mean nothing.
 
@@ -46,7 +46,8 @@ def encode_dataset(
             vectors[row] = _readable(dataset, row, vector, unreadable)
         return vectors
     vectors_path, state_path = folder / "features.npy", folder / "features.json"
-    question = {"model": model.fingerprint, "images": _hash_keys(dataset), "width": model.width, "unit": unit}
+    question = {"model": model.fingerprint, "images": _hash_keys(dataset), "width": model.width, "unit": unit,
+                "preprocess": model.preprocess.to_json()}  # fmt: skip
     shape = (len(dataset), model.width)
     done, failed = _read_state(state_path, question) if _holds(vectors_path, shape) else (0, {})
     if unreadable is None and failed:

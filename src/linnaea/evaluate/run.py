@@ -28,8 +28,10 @@ from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
-from linnaea.model.open import load_model
+from linnaea.model.open import load_model, see_as
+from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.calibrate import encode_no_organism
+from linnaea.predict.calibration import read_calibration
 from linnaea.predict.labels import find_own_labels, load_class_heads
 from linnaea.predict.published import is_published_bank, open_bank, open_published_bank
 from linnaea.progress import progress_bar
@@ -128,6 +130,7 @@ def evaluate(
     structure: bool = False,
     no_organism: str | Path | None = None,
     domain: str = "domain",
+    preprocess: Preprocessing | None = None,
     pretrained: str | None = None,
     device: str = "auto",
     workers: int = 2,
@@ -137,8 +140,9 @@ def evaluate(
     ``model`` is a name, a folder or a loaded model. ``data`` is a data set whose ``split`` is evaluated. ``task`` is a
     published task (:data:`~linnaea.evaluate.tasks.TASKS`) unpacked in ``root``, with its labels resolved by
     ``checklist``. The task ``"folder"`` takes any folder of class folders at ``class_level``, and evaluates ``split``
-    if the folders are also split. ``output`` is the folder for ``metrics.json``, ``examples.parquet``, ``report.html``
-    and the image vectors, which the next evaluation there reuses.
+    if the folders are also split. ``preprocess`` is ``"crop"`` (the middle square) or ``"squash"`` (the whole
+    photograph), by default as the model was trained. ``output`` is the folder for ``metrics.json``,
+    ``examples.parquet``, ``report.html`` and the image vectors, which the next evaluation there reuses.
     :class:`~linnaea.evaluate.evaluation.Question` describes the other options.
 
     Raises:
@@ -150,7 +154,7 @@ def evaluate(
     chosen = find_task(task) if task else None
     forms = (text_type,) if isinstance(text_type, str) else tuple(text_type)
     part = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
-    subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device)
+    subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device, preprocess=preprocess)
     own = None if labels is None else _find_labels(str(labels), subject.model)
     question = Question(text_types=forms, templates=templates, candidates=candidates, labels=own, shots=tuple(shots),
                         probes=tuple(probe), seen=_path(seen), structure=structure, no_organism=_path(no_organism),
@@ -213,14 +217,15 @@ def check_given(data: object, task: str, root: object, class_level: int) -> None
 
 
 def open_subject(
-    model: str | Path | TaxonModel, output: Path | None, n_workers: int, *, pretrained: str | None, device: str
-) -> Subject:
+    model: str | Path | TaxonModel, output: Path | None, n_workers: int, *, pretrained: str | None = None,
+    device: str = "auto", preprocess: Preprocessing | None = None,
+) -> Subject:  # fmt: skip
     """Load the model to evaluate.
 
     Raises:
         LinnaeaError: The model does not exist.
     """
-    loaded = load_model(model, pretrained=pretrained, device=device)
+    loaded = see_as(load_model(model, pretrained=pretrained, device=device), preprocess)
     given = model.name if isinstance(model, TaxonModel) else str(model)
     return Subject(model=loaded, given=given, output=output, n_workers=n_workers)
 
@@ -242,7 +247,8 @@ def _score(
     with progress_bar("encoding captions", "captions") as on_progress:
         scores = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
     findings, left_out = _examine(subject, dataset, features, question, scores)
-    facts = {"model": subject.given, "fingerprint": model.fingerprint, "what": what, "task": task,
+    facts = {"model": subject.given, "fingerprint": model.fingerprint, "preprocess": model.preprocess.to_json(),
+             "what": what, "task": task,
              "templates": question.templates, "text_types": [str(form) for form in question.text_types],
              "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
     return Evaluation(
@@ -307,6 +313,8 @@ def _notes(model: TaxonModel, question: Question, scores: Scores, *, has_heads: 
         yield f"{model.name} has no text encoder: zero-shot is left out"
     if has_heads and not any(name.endswith("/top1") for name in scores.metrics):
         yield "no image shows a taxon of the class heads, and a model with class heads has no zero-shot scores"
+    learned = [read_calibration(bank.facts, model.facts) for bank in scores.banks.values()]
+    yield from dict.fromkeys(line for one in learned if one is not None and (line := one.explain_other_form(model)))
     for score in scores.few_shot:
         if score.n_skipped:
             yield f"{score.n_shots}-shot: {score.n_skipped} classes with fewer images are left out"
@@ -369,7 +377,8 @@ def _score_beyond_species(subject: Subject, task: Task, images: TaskImages, titl
         )
     with progress_bar(f"{task.name}: fitting", "fits") as on_progress:
         scores = score_task(task, images, features, n_jobs=subject.n_workers, on_progress=on_progress)
-    facts = {"model": subject.given, "fingerprint": subject.model.fingerprint, "what": task.name, "task": task.name,
+    facts = {"model": subject.given, "fingerprint": subject.model.fingerprint,
+             "preprocess": subject.model.preprocess.to_json(), "what": task.name, "task": task.name,
              "as_published": images.as_published}  # fmt: skip
     sizes: dict[str, int | float] = {"n_images": len(images), "n_classes": len(images.raw_labels)}
     return Evaluation(title=title, metrics=sizes | scores, facts=facts, dataset=images)

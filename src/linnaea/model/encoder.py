@@ -39,6 +39,11 @@ class Encoder(ABC):
         return True
 
     @property
+    def own_preprocess(self) -> Preprocess:
+        """Return how the model's maker prepares photographs, even if :attr:`preprocess` was chosen to differ."""
+        return getattr(self, "makers", None) or self.preprocess
+
+    @property
     def precision(self) -> str:
         """Return the number format of the image tower, float32 or bf16. Captions are always encoded in float32."""
         return "float32"

@@ -47,6 +47,7 @@ from linnaea.model.hub import (
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
+from linnaea.model.tokenizer_files import make_tokenizer_files
 from linnaea.model.untrusted import check_config, without_hub
 from linnaea.storage import atomic_path, open_regular, read_json, resolve_inside, write_atomically
 
@@ -83,6 +84,8 @@ class TaxonModel(Encoder):
     precision: str = "float32"
     known_as: str = field(default="", repr=False)
     """The fingerprint of the float32 weights, if they were rounded later; banks and indexes know the model by it."""
+    makers: Preprocess | None = field(default=None, repr=False)
+    """The model's own preprocessing, if ``preprocess`` is another one (:func:`linnaea.model.open.see_as`)."""
 
     @property
     def width(self) -> int:
@@ -174,20 +177,27 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None) -> None:
+def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None = None, repo: str = "") -> None:
     """Write a model folder that open_clip loads as ``local-dir:DIRECTORY``; the weights are written last.
 
     Without ``dtype`` the weights keep their format, and loading restores them bit for bit. ``torch.float16`` halves
-    the folder; tensors that would overflow keep their format.
+    the folder; tensors that would overflow keep their format. ``repo`` is the repository of the hub that the folder is
+    for, where open_clip looks for the tokenizer of ``hf-hub:REPO``.
 
     Raises:
         LinnaeaError: the folder cannot be written.
     """
-    config = {"model_cfg": dict(model.model_cfg), "preprocess_cfg": model.preprocess.as_open_clip()}
+    model_cfg = dict(model.model_cfg)
+    text_cfg = model_cfg.get("text_cfg", {})
+    if _names_vocabulary(text_cfg):
+        model_cfg["text_cfg"] = {**text_cfg, "hf_tokenizer_name": repo or f"local-dir:{directory.name}"}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": model.own_preprocess.as_open_clip()}
     write_atomically(directory / CONFIG_FILE, json.dumps(config, indent=1))
     write_atomically(directory / FACTS_FILE, json.dumps(dict(model.facts), indent=1, ensure_ascii=False))
     if model.bpe is not None:
         write_atomically(directory / BPE_FILE, model.bpe)
+        for name, text in make_tokenizer_files(model.bpe, _context_length(text_cfg)).items():
+            write_atomically(directory / name, text)
     elif isinstance(model.tokenizer, HFTokenizer):  # open_clip looks for its files in the folder
         model.tokenizer.save_pretrained(str(directory))
     weights = {name: _shrink(value.detach().cpu(), dtype) for name, value in model.clip.state_dict().items()}
@@ -238,6 +248,7 @@ def _load_files(
     if not all(isinstance(model_cfg[part], dict) for part in ("vision_cfg", "text_cfg")):
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (its towers are no objects)")
     check_config(folder, model_cfg)
+    model_cfg = _without_second_tokenizer(model_cfg)
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
     text_cfg = model_cfg["text_cfg"]
@@ -256,6 +267,23 @@ def _load_files(
     return _wrap(name, clip, tokenizer, model_cfg, device, facts, bpe)
 
 
+def _names_vocabulary(text_cfg: Mapping[str, Any]) -> str:
+    """Return the path of the model's own ``bpe.txt.gz`` in its folder, if the configuration names one."""
+    return str((text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path") or "")
+
+
+def _context_length(text_cfg: Mapping[str, Any]) -> int:
+    return int(text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH))
+
+
+def _without_second_tokenizer(model_cfg: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration without the Hugging Face form of a vocabulary that is beside it (:func:`save_model`)."""
+    text_cfg = model_cfg["text_cfg"]
+    if not _names_vocabulary(text_cfg):
+        return model_cfg
+    return {**model_cfg, "text_cfg": {key: value for key, value in text_cfg.items() if key != "hf_tokenizer_name"}}
+
+
 def _check_transformers(name: str) -> None:
     try:
         import transformers  # noqa: F401
@@ -269,7 +297,7 @@ def _load_hf_tokenizer(folder: Path, text_cfg: Mapping[str, Any]) -> HFTokenizer
     """Return the Hugging Face tokenizer of a folder, with the options that open_clip reads for it."""
     return HFTokenizer(
         str(folder),
-        context_length=text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH),
+        context_length=_context_length(text_cfg),
         tokenizer_mode=text_cfg.get("tokenizer_mode"),
         **(text_cfg.get("tokenizer_kwargs") or {}),
     )
@@ -281,8 +309,8 @@ def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, by
     open_clip 3.3 looks for the vocabulary in the working directory, or uses its default; this looks beside the weights.
     """
     text_cfg = model_cfg["text_cfg"]
-    named = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
-    path = resolve_inside(folder, str(named or BPE_FILE))
+    named = _names_vocabulary(text_cfg)
+    path = resolve_inside(folder, named or BPE_FILE)
     if not path.exists():
         if named:
             raise LinnaeaError(f"{folder}: its vocabulary {named} is missing; copy the whole folder again")
@@ -292,7 +320,7 @@ def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, by
     has, wants = vocabulary_size(bpe), text_cfg.get("vocab_size", DEFAULT_VOCABULARY_SIZE)
     if has != wants:
         raise LinnaeaError(f"{path}: has {has:,} pieces, the model needs {wants:,}; it is another model's vocabulary")
-    return make_tokenizer(bpe, text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)), bpe
+    return make_tokenizer(bpe, _context_length(text_cfg)), bpe
 
 
 def load_hub(name: str, device: torch.device) -> TaxonModel:
@@ -310,9 +338,11 @@ def load_hub(name: str, device: torch.device) -> TaxonModel:
         config = fetch_file(repo, CONFIG_FILE, revision)
         commit = commit_of(config, CONFIG_FILE)
     text_cfg = _read_json(config).get("model_cfg", {}).get("text_cfg", {})
-    if bpe_path := (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path"):
+    tokenizer_folder = None
+    if bpe_path := _names_vocabulary(text_cfg):
         fetch_file(repo, bpe_path, commit)
-    tokenizer_folder = _fetch_tokenizer(repo, commit, text_cfg)
+    else:
+        tokenizer_folder = _fetch_tokenizer(repo, commit, text_cfg)
     _fetch_weights(repo, commit)
     facts = {"source": f"{HUB}{repo}", "revision": commit}
     return _load_files(config.parent, name, device, facts, tokenizer_folder=tokenizer_folder)

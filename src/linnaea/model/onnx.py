@@ -54,6 +54,8 @@ class OnnxModel(Encoder):
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The contents of ``onnx.json``."""
+    makers: Preprocess | None = field(default=None, repr=False)
+    """The model's own preprocessing, if ``preprocess`` is another one (:func:`linnaea.model.open.see_as`)."""
 
     @property
     def fingerprint(self) -> str:
@@ -119,8 +121,7 @@ def load_onnx(folder: Path) -> OnnxModel:
     """
     try:
         about = read_json(folder / ONNX_FACTS_FILE, kind="the description of an exported model")
-        given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in about["preprocess"].items()}
-        preprocess = Preprocess(**given)
+        preprocess = Preprocess.of_json(dict(about["preprocess"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LinnaeaError(f"{folder / ONNX_FACTS_FILE}: cannot be read ({error}); export the model again") from error
     if not (folder / IMAGE_FILE).exists():
@@ -138,6 +139,8 @@ class GraphModel(Encoder):
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The contents of ``image.json``."""
+    makers: Preprocess | None = field(default=None, repr=False)
+    """The model's own preprocessing, if ``preprocess`` is another one (:func:`linnaea.model.open.see_as`)."""
 
     @property
     def fingerprint(self) -> str:
@@ -167,7 +170,8 @@ class GraphModel(Encoder):
 
         whole = load_folder(self.folder, choose_device("cpu"))
         prepare_for_photographs(whole.image_tower, whole.device, whole.precision)
-        return replace(whole, name=self.name, preprocess=self.preprocess, known_as=self.fingerprint)
+        return replace(whole, name=self.name, preprocess=self.preprocess, makers=self.makers,
+                       known_as=self.fingerprint)  # fmt: skip
 
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         parts = [
@@ -205,7 +209,7 @@ def load_graph(folder: Path, name: str) -> GraphModel:
     """
     try:
         about = read_json(folder / GRAPH_FACTS_FILE, kind="the description of a graph")
-        preprocess = Preprocess.of_json(about["preprocess"])
+        preprocess = Preprocess.of_json(dict(about["preprocess"]))
         has_facts = (folder / FACTS_FILE).exists()
         facts = read_json(folder / FACTS_FILE, kind="the description of a model") if has_facts else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

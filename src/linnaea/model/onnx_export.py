@@ -9,7 +9,6 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +111,7 @@ def _describe(model: "TaxonModel") -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "width": model.width,
         "logit_scale": model.logit_scale,
-        "preprocess": asdict(model.preprocess),
+        "preprocess": model.preprocess.to_json(),
     }
 
 

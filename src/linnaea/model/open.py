@@ -81,24 +81,30 @@ def _is_cpu(device: str) -> bool:
     return not has_mps and (hides_gpus or not has_gpu)
 
 
-def see_as(encoder: Encoder, preprocess: Preprocessing | Preprocess) -> Encoder:
+_Open = TypeVar("_Open", bound=Encoder)
+
+
+def see_as(encoder: _Open, preprocess: Preprocessing | Preprocess | None) -> _Open:
     """Return the encoder with other preprocessing; it keeps its fingerprint, so that its labels remain valid.
+
+    ``None`` leaves the encoder as it is. An exported model takes whole pixels and rounds those of squashed photographs.
 
     Raises:
         UsageError: there is no preprocessing of that name.
-        LinnaeaError: an exported model is to squash photographs.
     """
+    if preprocess is None:
+        return encoder
     has = {field.name for field in fields(encoder)}  # type: ignore[arg-type]  # every encoder is a dataclass
     if not isinstance(preprocess, Preprocess):
         if preprocess not in _MODES:
             raise UsageError(f"preprocess {preprocess!r}: write crop or squash")
-        preprocess = replace(encoder.preprocess, resize_mode=_MODES[preprocess])
+        preprocess = replace(encoder.own_preprocess, resize_mode=_MODES[preprocess])
     if preprocess.resize_mode == "pybioclip" and not encoder.takes_fractions:
-        raise LinnaeaError(f"{encoder.name}: an exported model takes whole pixels; --preprocess squash needs PyTorch")
-    changed: dict[str, Any] = {"preprocess": preprocess}
+        preprocess = replace(preprocess, resize_mode="squash", interpolation="bilinear")
+    changed: dict[str, Any] = {"preprocess": preprocess, "makers": encoder.own_preprocess}
     if "known_as" in has:
         changed["known_as"] = encoder.fingerprint
-    seen: Encoder = replace(encoder, **changed)  # type: ignore[type-var]
+    seen: _Open = replace(encoder, **changed)  # type: ignore[type-var]
     return seen
 
 
@@ -129,9 +135,6 @@ def load_model(
     if isinstance(name, TaxonModel):
         return _as_it_is(name, pretrained)
     return _lower(_load(str(name), pretrained, choose_device(device)), precision)
-
-
-_Open = TypeVar("_Open", bound=Encoder)
 
 
 def _as_it_is(model: _Open, pretrained: str | None) -> _Open:

@@ -1,7 +1,7 @@
 """Turn a picture into the image tower's input: open_clip's evaluation transform, as a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -79,6 +79,15 @@ class Preprocess:
     def of_json(cls, stored: Mapping[str, Any]) -> "Preprocess":
         """Return the preprocessing that a bank or an index recorded."""
         return cls(**{**stored, "mean": _triple(stored["mean"]), "std": _triple(stored["std"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the preprocessing as a bank or an index records it."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @property
+    def form(self) -> str:
+        """Return the word for it: what a user may choose, or open_clip's mode."""
+        return {"shortest": "crop", "pybioclip": "squash"}.get(self.resize_mode, self.resize_mode)
 
     def as_open_clip(self) -> dict[str, Any]:
         """Return the ``preprocess_cfg`` of ``open_clip_config.json``; open_clip takes the size from the image tower."""

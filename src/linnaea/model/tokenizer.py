@@ -32,7 +32,7 @@ MAX_MERGES = 49_152 - 256 - 2
 DEFAULT_VOCABULARY_SIZE = 49_408
 """The size of OpenAI's vocabulary, which open_clip uses if a configuration names none."""
 _BLOCK = 4096
-_PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
 VOCABULARY_BYTES = 50_000_000
 """A larger vocabulary is none; open_clip's has 3 MB."""
@@ -205,7 +205,7 @@ def _count_words(texts: Iterable[str]) -> Counter[str]:
         parts.update((text.lower() if _is_plain(text) else clean(text)).split())
     counted: Counter[str] = Counter()
     for part, count in parts.items():
-        for word in _PIECES.findall(part):
+        for word in PIECES.findall(part):
             counted["".join(byte_letters[byte] for byte in word.encode())] += count
     return counted
 

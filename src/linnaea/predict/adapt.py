@@ -32,11 +32,12 @@ from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.encode import check_has_text, iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL
-from linnaea.model.open import open_encoder
+from linnaea.model.open import open_encoder, see_as
+from linnaea.model.preprocess import Preprocessing
 from linnaea.page import Facts, Page, Section, Table, Text
 from linnaea.predict.calibration import KEY as CALIBRATION
 from linnaea.predict.calibration import Calibration
-from linnaea.predict.labels import LabelBank, make_bank
+from linnaea.predict.labels import ADAPTED, PREPROCESS, LabelBank, make_bank
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.row import LabelReader, MergeBy, label_reader
@@ -169,6 +170,7 @@ def adapt(
     checklist: Sequence[str] = (),
     merge_by: MergeBy = "class",
     text_type: TextType = TextType.TAXON_COM,
+    preprocess: Preprocessing | None = None,
     device: str = "auto",
     batch_size: int = 32,
     workers: int = 2,
@@ -187,6 +189,8 @@ def adapt(
         merge_by: Folders over one taxon that differ in more than spelling, author or language ("Danaus plexippus
             larva"): ``"class"`` keeps them apart, ``"taxon"`` merges them.
         text_type: Caption form of the classes.
+        preprocess: ``"crop"`` (the middle square) or ``"squash"`` (the whole photograph); by default as the model was
+            trained. The head records it, and answers with it.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         batch_size: Photographs that the model encodes at once.
         workers: Threads that decode.
@@ -196,7 +200,7 @@ def adapt(
     """
     rule = _make_rule(checklist, resolve=resolve, merge_by=merge_by)
     with nullcontext() if output is None else hold_output(Path(output), kind="command"):
-        encoder = open_encoder(model, device=device)
+        encoder = see_as(open_encoder(model, device=device), preprocess)
         check_has_text(encoder, "blend a head with names")
         source = FolderSource(root=Path(folder), class_level=class_level, label_to_taxon=_class_reader(merge_by))
         head = _fit(source, encoder, text_type, rule, batch_size, workers)
@@ -234,9 +238,10 @@ def _fit(
     except ValueError as error:
         raise LinnaeaError(f"{root}: {error}") from error
     # The model's calibration is for its own labels; the head's temperature was chosen with the head.
-    own_word = Calibration(n_images=len(good), n_labels=len(bank)).to_json()
+    own_word = Calibration(n_images=len(good), n_labels=len(bank), preprocess=encoder.preprocess).to_json()
     facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
-             "adapted": {"photographs": len(good), **vars(fitted.best.choice)}, CALIBRATION: own_word}  # fmt: skip
+             PREPROCESS: encoder.preprocess.to_json(), CALIBRATION: own_word,
+             ADAPTED: {"photographs": len(good), **vars(fitted.best.choice)}}  # fmt: skip
     bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
     tested = None
     if good_tests:

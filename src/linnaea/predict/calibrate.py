@@ -1,7 +1,7 @@
 """Calibrate a model: learn from photographs with known names how much its answers can be trusted."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from linnaea.model.encode import iter_encoded_images
 from linnaea.model.folders import find_model_folder
 from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
-from linnaea.model.open import load_model
+from linnaea.model.open import load_model, see_as
+from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write_calibration
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
@@ -58,6 +59,7 @@ def calibrate(
     organisms: Sequence[str] = (),
     strangers: bool = False,
     text_type: TextType = TextType.TAXON_COM,
+    preprocess: Preprocessing | None = None,
     pretrained: str | None = None,
     device: str = "auto",
     workers: int = 2,
@@ -75,6 +77,8 @@ def calibrate(
             trained on them. At most 4,000 photographs are used.
         strangers: Use each photograph once more as if the labels lacked its species, or its genus.
         text_type: Caption form of the model's own taxa.
+        preprocess: ``"crop"`` (the middle square) or ``"squash"`` (the whole photograph); by default as the model was
+            trained. The calibration records it.
         pretrained: open_clip's tag, if ``model`` is the name of an architecture.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         workers: Threads that decode.
@@ -85,22 +89,19 @@ def calibrate(
     """
     if organisms and no_organism is None:
         raise UsageError("--organisms needs --no-organism, a folder of pictures without organisms")
-    whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(tuple(sources))
-    splits, others = ([whole.split(name) for name in names] for names in (split, organisms))
-    loaded = load_model(model, pretrained=pretrained, device=device)
+    splits, others = _open_splits(data, sources, split, organisms)
+    loaded = see_as(load_model(model, pretrained=pretrained, device=device), preprocess)
     bank, folder = _open_labels(loaded, loaded.name, None if labels is None else Path(labels), text_type)
     truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
     vectors = _encode(loaded, _places(splits), workers)
-    nothing, left_out = None, list[str]()
-    if no_organism is not None:
-        nothing, left_out = encode_no_organism(loaded, Path(no_organism), workers)
+    drawn = None if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
+    nothing, left_out = drawn or (None, [])
     more = _encode(loaded, _draw(_places(others)), workers) if others else None
     group = find_groups(truth, bank)
-    learned = fit_calibration(
-        vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more, with_strangers=strangers
-    )
+    learned = fit_calibration(vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more,
+                              with_strangers=strangers)  # fmt: skip
     return Calibrated(
-        calibration=learned,
+        calibration=(learned := replace(learned, preprocess=loaded.preprocess)),
         path=write_calibration(folder, learned),
         n_images=len(truth),
         n_known=int((group[:, Rank.SPECIES] != UNKNOWN).sum()),
@@ -121,6 +122,12 @@ def _open_labels(model: TaxonModel, given: str, labels: Path | None, text_type: 
         raise LinnaeaError(f"{given}: has no taxa of its own; give --labels BANK")
     with progress_bar("encoding labels", "labels") as on_progress:
         return load_cached_bank(model, read_taxa(own), text_type, on_progress=on_progress), own
+
+
+def _open_splits(data: str | Path | DataSet, sources: Sequence[str], *wanted: Sequence[str]) -> Iterator[list[DataSet]]:
+    """Yield the splits of a data set for each list of their names."""
+    whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(tuple(sources))
+    yield from ([whole.split(name) for name in names] for names in wanted)
 
 
 def _places(splits: Sequence[DataSet]) -> _Places:

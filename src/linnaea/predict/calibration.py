@@ -26,7 +26,10 @@ from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import hold_output
+from linnaea.model.encoder import Encoder
 from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
+from linnaea.model.open import see_as
+from linnaea.model.preprocess import Preprocess
 from linnaea.predict.classifier import Scored
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
@@ -62,6 +65,8 @@ class Calibration:
     """The evidence below which a photograph shows no organism."""
     n_images: int = 0
     n_labels: int = 0
+    preprocess: Preprocess | None = None
+    """How the photographs were seen; ``None`` is the model's own way."""
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and len(self.sharpness) == N_RANKS and min(self.sharpness) > 0):
@@ -71,7 +76,7 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         finite = {} if np.isfinite(self.least_evidence) else {"least_evidence": None}
-        return asdict(self) | finite
+        return asdict(self) | finite | {"preprocess": None if self.preprocess is None else self.preprocess.to_json()}
 
     @classmethod
     def of_json(cls, facts: Mapping[str, Any]) -> "Calibration":
@@ -91,11 +96,21 @@ class Calibration:
                 least_evidence=float("-inf") if least is None else float(least),
                 n_images=int(facts["n_images"]),
                 n_labels=int(facts["n_labels"]),
+                preprocess=Preprocess.of_json(facts["preprocess"]) if facts.get("preprocess") else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise LinnaeaError(
                 f"calibration: cannot be read ({error!r}); run `linnaea labels calibrate` again"
             ) from None
+
+    def explain_other_form(self, encoder: Encoder) -> str:
+        """Return a line if the calibration was learned from photographs in another form; else nothing."""
+        learned = see_as(encoder, self.preprocess or encoder.own_preprocess).preprocess
+        if learned == encoder.preprocess:
+            return ""
+        return (f"the calibration was learned from photographs in another form (--preprocess {learned.form}), so"
+                f" probabilities are less exact; run `linnaea labels calibrate --preprocess {encoder.preprocess.form}`"
+                )  # fmt: skip
 
     def weigh(self, block: Scored) -> Float32[ndarray, "B"]:  # noqa: F821
         """Return each image's evidence of an organism: the score of the learned weights, or its energy without them.

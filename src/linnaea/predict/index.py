@@ -9,7 +9,7 @@ where both files agree. A photograph that changed is added again, and its old li
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,7 @@ def index(
     if not inputs:
         raise LinnaeaError(f"{' '.join(words)}: no photographs there")
     encoder = open_encoder(model, device=device, precision=precision)
-    encoder = encoder if preprocess is None else see_as(encoder, preprocess)
+    encoder = see_as(encoder, preprocess)
     folder = Path(output)
     with progress_bar("indexing", "images") as on_progress:
         failed = update_index(
@@ -371,9 +371,10 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
         if facts["model"] != model.fingerprint:
             return f"of another model ({facts['name']})"
         same = facts.get("preprocess", seen) == seen
-        return "" if same else f"of photographs in another form (mode {facts['preprocess']['resize_mode']})"
+        form = "" if same else Preprocess.of_json(facts["preprocess"]).form
+        return "" if same else f"of photographs in another form (--preprocess {form})"
 
-    seen = json.loads(json.dumps(asdict(model.preprocess)))
+    seen = model.preprocess.to_json()
     facts = {"model": model.fingerprint, "name": model.name, "width": model.width, "preprocess": seen}
     claim_folder(directory, FACTS_FILE, json.dumps(facts, indent=1), kind="an index", why_other=why_other)
     lines = _read_lines(directory, model.width)

@@ -47,6 +47,11 @@ TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.js
 TRAINED = "trained"
 """Column of a bank's taxa: whether the model was trained on photographs of the taxon."""
 
+ADAPTED = "adapted"
+"""The key in ``bank.json`` that marks a head made from photographs (:mod:`linnaea.predict.adapt`)."""
+PREPROCESS = "preprocess"
+"""The key of the preprocessing in ``bank.json``: for a head, how its photographs were seen; else the model's own."""
+
 CACHE_FROM = 2_000
 """The number of captions from which :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
 EXACT_BYTES = 256_000_000
@@ -151,7 +156,8 @@ def make_bank(
     vectors: Float32[ndarray, "K E"] = encode_taxa(
         model, taxa_from_table(taxa), text_type, templates, on_progress=on_progress
     )
-    facts = {"model": model.fingerprint, "text_type": str(text_type), "templates": list(templates)}
+    facts = {"model": model.fingerprint, "text_type": str(text_type), "templates": list(templates),
+             PREPROCESS: model.own_preprocess.to_json()}  # fmt: skip
     return LabelBank(taxa, vectors, facts)
 
 
@@ -171,7 +177,7 @@ def update_bank(
     """
     if bank.facts.get("model") != model.fingerprint:
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
-    if "adapted" in bank.facts or bank.facts.get("text_type") == CLASS_HEAD:
+    if ADAPTED in bank.facts or bank.facts.get("text_type") == CLASS_HEAD:
         raise LinnaeaError("the bank is a head made from photographs; names cannot add classes to it, so adapt again")
     if bank.facts.get("text_type") not in set(TextType):
         raise LinnaeaError("the bank does not say what captions it was made from; build it again")
@@ -430,5 +436,6 @@ def make_bin_bank(model: Encoder, bins: pl.DataFrame, templates: Sequence[str] =
     names = bins.select(common_name="bin").with_row_index("taxon_id")
     empty = [pl.lit("").alias(name) for name in TAXA_SCHEMA if name not in names.columns]
     taxa = names.with_columns(empty).select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())
-    facts = {"model": model.fingerprint, "text_type": BIN, "templates": list(templates), "labels": bins.rows()}
+    facts = {"model": model.fingerprint, "text_type": BIN, "templates": list(templates), "labels": bins.rows(),
+             PREPROCESS: model.own_preprocess.to_json()}  # fmt: skip
     return LabelBank(taxa, vectors, facts)

@@ -89,7 +89,7 @@ def pack(
         whole = at_image_size(whole, image_size)
     facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
     with hold_output(folder_out, kind="command"), replaced_folder(folder_out) as new:
-        save_model(replace(whole, facts=facts), new, dtype=torch.float16)
+        save_model(replace(whole, facts=facts), new, dtype=torch.float16, repo=push)
         model = load_model(str(new), device="cpu")  # the bank must match the rounded weights
         _write_graph(model, new)
         with progress_bar("encoding labels", "labels") as on_progress:

@@ -20,7 +20,7 @@ from linnaea.jobs import OnProgress
 from linnaea.model.encode import encode_names
 from linnaea.model.encoder import Encoder
 from linnaea.model.hub import Published, fetch_file, fetch_pinned
-from linnaea.predict.labels import FACTS_FILE, TAXA_FILE, VECTORS_FILE, LabelBank, openai_templates
+from linnaea.predict.labels import FACTS_FILE, PREPROCESS, TAXA_FILE, VECTORS_FILE, LabelBank, openai_templates
 from linnaea.progress import announce, progress_bar
 from linnaea.storage import atomic_path, cache_dir, check_regular, open_regular, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
@@ -78,8 +78,8 @@ def open_bank_file(array_path: Path, encoder: Encoder, source: str = "") -> Labe
     if bank.vectors.shape[1] != encoder.width:
         raise LinnaeaError(f"{array_path}: has vectors of {bank.vectors.shape[1]} numbers, {encoder.name} has"
                            f" {encoder.width}; it is another model's bank")  # fmt: skip
-    if "cosine" not in bank.facts and encoder.has_text:
-        bank.facts.update(compare_captions(bank, encoder))
+    if PREPROCESS not in bank.facts or ("cosine" not in bank.facts and encoder.has_text):
+        bank.facts.update(compare_captions(bank, encoder) | {PREPROCESS: encoder.own_preprocess.to_json()})
         write_atomically(_cached(array_path, encoder.fingerprint) / FACTS_FILE, json.dumps(bank.facts, indent=1))
     if bank.facts.get("cosine", 1.0) < SAME:
         cosine, source = bank.facts["cosine"], bank.facts["published"]

@@ -6,7 +6,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,12 +23,15 @@ from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.model.hub import find_published
 from linnaea.model.open import open_encoder, see_as
-from linnaea.model.preprocess import Preprocessing
+from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.answers import Answers, Vectors
+from linnaea.predict.calibration import read_calibration
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, Confidence, parse_confidence
 from linnaea.predict.inputs import Input, Photographs, iter_inputs
 from linnaea.predict.labels import (
+    ADAPTED,
     CLASS_HEAD,
+    PREPROCESS,
     VECTORS_FILE,
     LabelBank,
     find_own_labels,
@@ -45,7 +48,7 @@ from linnaea.predict.priors import read_prior
 from linnaea.predict.published import is_published_bank, open_bank, open_published_bank
 from linnaea.predict.restrict import Among, restrict
 from linnaea.predict.surroundings import look_around
-from linnaea.progress import progress_bar
+from linnaea.progress import announce, progress_bar
 from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.row import MergeBy, label_reader, read_taxon
@@ -99,12 +102,13 @@ def open_model(
     PosixPath('taxa.csv')
     """
     encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
-    if preprocess is not None:
-        encoder = see_as(encoder, preprocess)
+    encoder = see_as(encoder, preprocess)
     model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated,
                   naming=make_naming(resolve=resolve, merge_by=merge_by))  # fmt: skip
     if labels is not None:
-        _ = model.bank  # labels that do not match raise an error now, not at the first photograph
+        # Labels that do not match raise an error now, not at the first photograph.
+        seen = _see_as_head(encoder, model.bank, preprocess)
+        return model if seen.preprocess == encoder.preprocess else replace(model, encoder=seen)
     return model
 
 
@@ -241,6 +245,9 @@ class Model:
     ) -> Predictor:
         """Return the predictor of one question; ``tell`` is called with names that no label has."""
         bank = restrict(self.bank, among, tell)
+        learned = read_calibration(bank.facts, self.encoder.facts) if self.calibrated else None
+        if learned is not None and (line := learned.explain_other_form(self.encoder)):
+            announce(line)
         weights_of = read_prior(bank, among, tell)
         around = look_around(self.bank, bank, among) if asked.rank is None else None
         return Predictor(model=self.encoder, bank=bank, asked=asked, weights_of=weights_of, calibrated=self.calibrated,
@@ -258,7 +265,7 @@ def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input
     return {
         "model": model.fingerprint,
         "precision": model.precision,
-        "preprocess": asdict(model.preprocess),
+        "preprocess": model.preprocess.to_json(),
         "calibration": None if learnt is None else learnt.to_json(),
         "labels": predictor.bank.facts | {"n": len(predictor.bank), "names": hash_taxa(predictor.bank.taxa)},
         "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
@@ -344,6 +351,21 @@ def _open_own(encoder: Encoder, name: str, text_type: TextType) -> LabelBank:
     if bank.facts.get("text_type") not in (text_type, CLASS_HEAD):
         return load_cached_bank(encoder, bank.taxa, text_type)
     return open_bank(place, encoder)
+
+
+def _see_as_head(encoder: Encoder, bank: LabelBank, chosen: Preprocessing | None) -> Encoder:
+    """Return the encoder with the preprocessing that a head of one's own photographs was fitted with.
+
+    Raises:
+        LinnaeaError: another one was chosen.
+    """
+    if ADAPTED not in bank.facts or PREPROCESS not in bank.facts:
+        return encoder
+    seen = see_as(encoder, Preprocess.of_json(bank.facts[PREPROCESS]))
+    if chosen is not None and seen.preprocess != encoder.preprocess:
+        raise LinnaeaError(f"{bank.folder or 'the head'}: was fitted to photographs in another form; leave out"
+                           f" --preprocess {chosen}, or adapt again with it")  # fmt: skip
+    return seen
 
 
 def split_words(labels: str) -> list[str]:

@@ -21,7 +21,7 @@ from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.predict.labels import CLASS_HEAD, HEADS_FOLDER, LabelBank
+from linnaea.predict.labels import CLASS_HEAD, HEADS_FOLDER, PREPROCESS, LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.recipe import Descent
 
@@ -131,9 +131,9 @@ def take_off(model: TaxonModel) -> dict[Rank, Tensor]:
 
 
 def make_head_banks(
-    weights: dict[Rank, Tensor], dataset: DataSet, table: TokenTable, fingerprint: str
+    weights: dict[Rank, Tensor], dataset: DataSet, table: TokenTable, model: TaxonModel
 ) -> dict[Rank, LabelBank]:
-    """Return each rank's head as a label bank: the weights of the seen classes, in the order of the tree."""
+    """Return each rank's head of a model as a label bank: the weights of the seen classes, in the order of the tree."""
     banks = {}
     seen = dataset.index["taxon_id"].unique().sort().to_numpy()
     for rank, weight_KE in weights.items():
@@ -141,7 +141,8 @@ def make_head_banks(
         classes, first = classes[classes >= 0], first[classes >= 0]
         taxa = [dataset.taxon(int(taxon_id)).at(rank) for taxon_id in seen[first]]
         order = sorted(range(len(taxa)), key=lambda number: taxa[number].lineage)
-        facts = {"model": fingerprint, "text_type": CLASS_HEAD, "rank": rank.label}
+        facts = {"model": model.fingerprint, "text_type": CLASS_HEAD, "rank": rank.label,
+                 PREPROCESS: model.preprocess.to_json()}  # fmt: skip
         banks[rank] = LabelBank(make_taxa_table(taxa), weight_KE.numpy()[classes[order]], facts)
     return banks
 

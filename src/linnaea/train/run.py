@@ -268,5 +268,5 @@ def _save_result(run: TrainingRun, model: TaxonModel, dataset: DataSet, table: T
                   run.model_dir / "taxa.parquet")  # fmt: skip
     weights = take_off(model)
     final = replace(model, facts=facts)
-    save_head_banks(make_head_banks(weights, dataset, table, final.fingerprint), run.model_dir)
+    save_head_banks(make_head_banks(weights, dataset, table, final), run.model_dir)
     save_model(final, run.model_dir)
