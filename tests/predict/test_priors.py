@@ -1,6 +1,7 @@
 """What is likely beforehand moves answers, and never forbids one."""
 
 import math
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -178,6 +179,22 @@ def test_what_the_photograph_says_comes_first_each_fact_by_itself(
         (lat, lon), month = expected
         place = Place(lat=lat, lon=lon, month=month)
         assert found == Regions.open(tmp_path / "r.parquet").weights(bank, place).tolist()
+
+
+def test_a_photograph_that_is_no_file_says_the_same(bank: LabelBank, occurrences: Path, tmp_path: Path) -> None:
+    """Bytes, an open picture, a member of a tar: what they say about place and date counts as that of a file."""
+    make_regions(occurrences, tmp_path / "r.parquet")
+    weights_of = read_prior(bank, Among(prior=tmp_path / "r.parquet"), lambda line: None)
+    assert weights_of is not None
+    photograph = tmp_path / "p.jpg"
+    expected = weights_of(take_photograph(photograph, date="2024:05:03 08:00:00", position=TOKYO)).tolist()
+    assert expected != [1, 1, 1]
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.add(photograph, "p.jpg")
+    with Image.open(photograph) as image:
+        for given in (photograph.read_bytes(), image, tmp_path / "t.tar"):
+            (one,) = iter_inputs(given)
+            assert weights_of(one).tolist() == expected
 
 
 SPARROWS = [Taxon.of(genus="Centronyx", species="henslowii"), Taxon.of(genus="Passer", species="domesticus")]

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 
 from linnaea.cli import main
 from linnaea.data.images import ImageError
@@ -203,6 +204,38 @@ def test_a_place_changes_answers_and_says_so(predictor: Predictor, pictures: lis
     assert nowhere["prior"] == ""
     assert here["prior"] in ("same", "changed")
     assert p[name] > before.get(name, 0)
+
+
+def test_what_an_upload_says_of_place_and_date_comes_first(predictor: Predictor, tmp_path: Path) -> None:
+    """The photograph's own place and month count before the request's, each by itself, as in the command."""
+    name = predictor.bank.taxa["scientific_name"][0]
+    rows = "\n".join(f"{name}\t10\t20\t5" for _ in range(5000)) + "\nPica pica\t-30\t20\t5" * 5000
+    (tmp_path / "occ.txt").write_text(f"species\tdecimalLatitude\tdecimalLongitude\tmonth\n{rows}\n")
+    make_regions(tmp_path / "occ.txt", tmp_path / "r.parquet")
+    for word, position, date in (("both", True, "2024:05:03 08:00:00"), ("place", True, ""), ("neither", False, "")):
+        image = Image.new("RGB", (60, 60), "gray")
+        exif = image.getexif()
+        if date:
+            exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = date
+        if position:
+            gps = exif.get_ifd(IFD.GPSInfo)
+            gps[GPS.GPSLatitude], gps[GPS.GPSLatitudeRef] = (10.0, 0.0, 0.0), "N"
+            gps[GPS.GPSLongitude], gps[GPS.GPSLongitudeRef] = (20.0, 0.0, 0.0), "E"
+        image.save(tmp_path / f"{word}.jpg", exif=exif)
+    app = make_app(predictor, limits=LIMITS, regions=Regions.open(tmp_path / "r.parquet"))
+    with TestClient(app) as client:
+
+        def ask(word: str, **form: float) -> tuple[str, float]:
+            (result,) = post(client, [tmp_path / f"{word}.jpg"], top_k=50, **form).json()["results"]
+            return result["prior"], {one["name"]: one["probability"] for one in result["alternatives"]}.get(name, 0)
+
+        elsewhere = {"lat": -30, "lon": 20}
+        assert ask("neither")[0] == ""
+        here = ask("neither", lat=10, lon=20, month=5)
+        assert here[1] > ask("neither")[1]
+        assert ask("both") == ask("both", **elsewhere, month=11) == ask("place", **elsewhere, month=5) == here
+        unknown = ask("place", **elsewhere, month=11)[1]
+        assert unknown == pytest.approx(ask("neither")[1], abs=1e-6), "nothing is known of November there"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from PIL.ExifTags import GPS, IFD, Base
 
 from linnaea.data.frames import is_video
 from linnaea.data.images import ImageError, call_apart, open_image, read_image_file
+from linnaea.data.isolated import CallLimits
 from linnaea.data.jpegs import JPEG_MAGIC, jpeg_head
 from linnaea.errors import LinnaeaError
 
@@ -48,21 +49,29 @@ class Taken:
     """Maker, model and serial number."""
 
 
-def read_taken(source: Path | bytes) -> Taken:
-    """Return what a photograph says; nothing, if it cannot be read."""
+def read_taken(source: Path | bytes | Image.Image, limits: CallLimits | None = None) -> Taken:
+    """Return what a photograph says; nothing, if it cannot be read.
+
+    A JPEG is read here, unless there are ``limits``. Everything else is read in a process of its own.
+    """
     if isinstance(source, Path) and (not source.is_file() or is_video(source)):
         return Taken()
     try:
-        head = source[:_HEAD_BYTES] if isinstance(source, bytes) else _read_start(source)
-        if head.startswith(JPEG_MAGIC):
-            stated = _facts_of_jpeg(head)
-        else:
-            stated = call_apart(facts_here, source if isinstance(source, bytes) else str(source))
+        stated = _facts_of(source) if isinstance(source, Image.Image) else _read_facts(source, limits)
     except (OSError, ValueError, LinnaeaError):
         return Taken()
     clock, moment = (datetime.fromisoformat(text) if text else None for text in (stated["clock"], stated["moment"]))
     position = (float(stated["position"][0]), float(stated["position"][1])) if stated["position"] else None
     return Taken(position=position, month=stated["month"], clock=clock, moment=moment, camera=stated["camera"])
+
+
+def _read_facts(source: Path | bytes, limits: CallLimits | None) -> dict[str, Any]:
+    head = source[:_HEAD_BYTES] if isinstance(source, bytes) else _read_start(source)
+    if head.startswith(JPEG_MAGIC) and limits is None:
+        return _facts_of_jpeg(head)
+    apart = source if isinstance(source, bytes) else str(source)
+    facts: dict[str, Any] = call_apart(facts_here, apart, limits=limits)
+    return facts
 
 
 def _read_start(path: Path) -> bytes:

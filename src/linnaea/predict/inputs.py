@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from linnaea.data.exif import Taken, read_taken
 from linnaea.data.file_kinds import NOT_IMAGES, is_picture_member
 from linnaea.data.frames import Frames, is_video, list_frames, name_frames
 from linnaea.data.images import ImageError, Picture, decode, decode_array, decode_image, read_image_file
@@ -56,10 +57,19 @@ class Input:
     """The detector's word for what is in the box: ``animal``, ``person``, ``fish``."""
     place: tuple[float, float] | None = None
     """Latitude and longitude in degrees, if the list of photographs states them."""
+    read_taken: Callable[[], Taken] | None = field(default=None, compare=False, repr=False)
+    """Return where and when the picture says that it was taken, if it is not a file on disk."""
     event: str = ""
     """The event that it belongs to, if the photographs of an event are to agree."""
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
     """What loading it has found unusual about the file, such as a raw photograph read by its preview."""
+
+    @property
+    def taken(self) -> Taken:
+        """Return where and when the picture says that it was taken."""
+        if self.read_taken is not None:
+            return self.read_taken()
+        return read_taken(self.path) if self.path else Taken()
 
 
 Photograph: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any] | Input
@@ -83,7 +93,8 @@ def iter_inputs(photographs: Photographs, *, every_s: float = 1.0) -> Iterator[I
             case bytes():
                 yield bytes_input(str(number), photograph)
             case Image.Image():
-                yield Input(name=str(number), load=partial(_load_image, photograph))
+                said = partial(read_taken, photograph)
+                yield Input(name=str(number), load=partial(_load_image, photograph), read_taken=said)
             case np.ndarray():
                 yield Input(name=str(number), load=partial(_load_array, photograph))
             case _:
@@ -140,7 +151,7 @@ def file_input(path: Path) -> Input:
 
 def bytes_input(name: str, data: bytes) -> Input:
     """Return the input of a file's bytes in memory."""
-    return _decoded_input(name, lambda: _not_empty(data))
+    return replace(_decoded_input(name, lambda: _not_empty(data)), read_taken=partial(read_taken, data))
 
 
 def _not_empty(data: bytes) -> bytes:
@@ -212,13 +223,30 @@ def _in_tar(path: Path) -> Iterator[Input]:
                 continue
             n_named[member] += 1
             again = f"#{n_named[member]}" if n_named[member] > 1 else ""
-            yield _decoded_input(f"{path}/{member}{again}", partial(read_location, f"{path}::{offset}::{size}"))
+            read = partial(read_location, f"{path}::{offset}::{size}")
+            one = _decoded_input(f"{path}/{member}{again}", read)
+            yield replace(one, read_taken=partial(_read_taken, read))
     except (LinnaeaError, OSError) as error:
         yield failing_input(str(path), str(error).removeprefix(f"{path}: "), path)
 
 
+def _read_taken(read: Callable[[], bytes]) -> Taken:
+    try:
+        return read_taken(read())
+    except (OSError, LinnaeaError):
+        return Taken()
+
+
 def _address(url: str) -> Input:
-    return _decoded_input(url, partial(_fetch, url))
+    """Return the input of an address; what its picture says is kept when it is fetched."""
+    said: list[Taken] = []
+
+    def read() -> bytes:
+        data = _fetch(url)
+        said[:] = [read_taken(data)]
+        return data
+
+    return replace(_decoded_input(url, read), read_taken=lambda: said[0] if said else Taken())
 
 
 def _fetch(url: str) -> bytes:

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.data.exif import Taken, read_taken
+from linnaea.data.exif import Taken
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
@@ -80,7 +80,7 @@ def read_prior(
         return None
     path = Path(among.prior)
     if path.suffix.lower() == ".parquet" and not has_weights(path):
-        return _weights_by_place(bank, open_regions(path, bank, among, tell), _given(among))
+        return weights_by_place(bank, open_regions(path, bank, among, tell), _given(among))
     weights, unknown = read_weights(path, bank, lambda: load_resolver(among.checklists))
     tell_unknown(path, unknown, tell)
     if unknown and among.strict:
@@ -116,7 +116,7 @@ def open_regions(path: Path, bank: LabelBank, among: Among, tell: Callable[[str]
     return Regions(renamed.with_columns(name).select(*REGION_SCHEMA))
 
 
-def _weights_by_place(bank: LabelBank, regions: "Regions", given: Taken) -> Callable[[Input], NDArray[np.float32]]:
+def weights_by_place(bank: LabelBank, regions: "Regions", given: Taken) -> Callable[[Input], NDArray[np.float32]]:
     """Return the weights for the place and month that a photograph states; ``given`` fills in what it does not."""
     no_weights = np.ones(len(bank), np.float32)
 
@@ -125,7 +125,7 @@ def _weights_by_place(bank: LabelBank, regions: "Regions", given: Taken) -> Call
         return regions.weights(bank, place)
 
     def weights_of(one: Input) -> NDArray[np.float32]:
-        taken = read_taken(one.path) if one.path else Taken()
+        taken = one.taken
         position = one.place or taken.position or given.position
         if position is None:
             return no_weights

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from linnaea import __version__
+from linnaea.data.exif import Taken
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import Guess
@@ -30,7 +31,7 @@ from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.outputs.rows import make_row, rows_of
 from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
-from linnaea.predict.priors import Place, Regions
+from linnaea.predict.priors import Regions, weights_by_place
 from linnaea.predict.restrict import Among, keep_clades, label_finder
 from linnaea.predict.session import parse_rank
 from linnaea.predict.surroundings import Surroundings, look_around
@@ -222,25 +223,30 @@ def _add_predict(
     ) -> Results:
         """Name the organisms on photographs; one that cannot be read gives a row with a reason.
 
+        ``lat``, ``lon`` and ``month`` are for photographs that do not state where or when they were taken (EXIF).
+
         A request whose only photograph is not a picture is refused (415), since it would have no answer at all. So is a
         request whose only photograph is too large (413).
         """
         _check([*(within or []), *(exclude or [])], len(photographs), limits)
         least = parse_confidence(" ".join(confidence)) if confidence else DEFAULT_CONFIDENCE
         asked = Asked(rank=parse_rank(rank), confidence=least, top_k=top_k)
-        place = _place(lat, lon, month, regions)
+        given = _given(lat, lon, month, regions)
         bank, around = await _restricted(bank_of, within or [], exclude or [])
-        weights = await run_in_threadpool(regions.weights, bank, place) if regions and place else None
         service: Service = request.app.state.service
-        among = replace(predictor, bank=bank, around=around, asked=asked,
-                        weights_of=None if weights is None else lambda one: weights)  # fmt: skip
+        weights_of = None if regions is None else weights_by_place(bank, regions, given)
 
         async def answer(upload: UploadFile) -> Result:
-            name = upload.filename or ""
-            one = bytes_input(name, b"")
+            one = bytes_input(upload.filename or "", b"")
             vector = await _encode(service, upload, one, alone=len(photographs) == 1)
             if isinstance(vector, ImageError):
                 return _result(answer_of_error(one, vector))
+            among = replace(predictor, bank=bank, around=around, asked=asked)
+            if weights_of is not None:
+                await upload.seek(0)
+                taken = await service.read_taken(await upload.read())
+                one = replace(one, read_taken=lambda: taken)
+                among = replace(among, weights_of=weights_of if taken.position or given.position else None)
             return await service.score(_answer, one, vector, among, asked)
 
         with service.room_for(len(photographs)):
@@ -280,16 +286,17 @@ def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
     return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
 
-def _place(lat: float | None, lon: float | None, month: int, regions: Regions | None) -> Place | None:
+def _given(lat: float | None, lon: float | None, month: int, regions: Regions | None) -> Taken:
+    """Return the place and month of a request, for photographs that do not state their own."""
     if (lat is None) != (lon is None):
         raise HTTPException(422, "give lat and lon together")
-    if month and lat is None:
-        raise HTTPException(422, "month needs lat and lon; without a place it says nothing")
     if lat is None or lon is None:
-        return None
+        if month:
+            raise HTTPException(422, "month needs lat and lon; without a place it says nothing")
+        return Taken()
     if regions is None:
         raise HTTPException(422, "this server has no file of regions; leave out lat and lon")
-    return Place(lat=lat, lon=lon, month=month)
+    return Taken(position=(lat, lon), month=month)
 
 
 def _public_name(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from linnaea.data.exif import Taken, read_taken
 from linnaea.data.images import call_apart, decode_noted_here
 from linnaea.data.isolated import CallLimits
 from linnaea.model.encode import encode_pixels
@@ -131,6 +132,12 @@ class Service:
         except TimeoutError:
             result.cancel()
             raise TooSlowError from None
+
+    async def read_taken(self, data: bytes) -> Taken:
+        """Return where and when a photograph says that it was taken, read in a process with limits."""
+        seconds = self.limits.seconds
+        limits = CallLimits(n_bytes=self.limits.decoding_bytes, seconds=seconds, wall_s=seconds)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, read_taken, data, limits)
 
     def _decode(self, data: bytes, until: float) -> tuple[NDArray[Any], list[str]]:
         """Decode in a process that is killed at the time ``until``, since a thread cannot be."""
