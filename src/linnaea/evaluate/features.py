@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.lib.format import open_memmap
 
+from linnaea.arrays import create_array
 from linnaea.data.images import ImageError
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
@@ -56,9 +57,7 @@ def encode_dataset(
         folder.mkdir(parents=True, exist_ok=True)
         if not done:  # remove the state first, or it would vouch for new, half-written vectors
             state_path.unlink(missing_ok=True)
-        vectors = open_memmap(
-            vectors_path, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
-        )
+        vectors = open_memmap(vectors_path, mode="r+") if done else create_array(vectors_path, np.float32, shape)
         for row, vector in _iter_vectors(model, dataset, done, n_workers, unit, on_progress):
             vectors[row] = _readable(dataset, row, vector, None if unreadable is None else failed)
             if (row + 1) % SAVE_EVERY == 0 or row + 1 == len(dataset):

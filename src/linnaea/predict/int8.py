@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.arrays import create_array, write_array
 from linnaea.predict.threads import in_threads
 from linnaea.storage import atomic_path, cache_dir, write_atomically
 
@@ -154,12 +155,12 @@ def _write_rounded(vectors: NDArray[Any], folder: Path, facts: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _FACTS_FILE).unlink(missing_ok=True)
     with atomic_path(folder / _CELLS_FILE) as partial, atomic_path(folder / _SCALE_FILE) as partial_scale:
-        cells = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int8, shape=vectors.shape)
+        cells = create_array(partial, np.int8, vectors.shape)
         rows = Int8Rows(np.empty(len(vectors), np.float32), cells)
         rows._round(vectors)
         cells.flush()
         with partial_scale.open("wb") as stream:
-            np.save(stream, rows.scale_K)
+            write_array(stream, rows.scale_K)
     write_atomically(folder / _FACTS_FILE, facts)
 
 

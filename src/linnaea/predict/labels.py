@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.arrays import write_array
 from linnaea.data.naming import N_SHOWN, NamingRule, settle_classes
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
@@ -115,7 +116,7 @@ class LabelBank:
             self.taxa.write_parquet(new / TAXA_FILE, compression="zstd", statistics=True)
             with (new / VECTORS_FILE).open("wb") as stream:
                 rounded = Int8Rows.of(self.vectors).pack() if dtype is np.int8 else np.asarray(self.vectors, dtype)
-                np.save(stream, rounded)
+                write_array(stream, rounded)
             (new / FACTS_FILE).write_text(json.dumps(self.facts, indent=1))
 
     @classmethod

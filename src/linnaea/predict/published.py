@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from linnaea.arrays import create_array
 from linnaea.data.shards import TAXA_SCHEMA
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
@@ -175,7 +176,7 @@ def _convert(array_path: Path, folder: Path, facts: Mapping[str, Any], on_progre
     row_of[order["old"].to_numpy()] = np.arange(order.height)
     with atomic_path(folder / VECTORS_FILE) as vectors_path, atomic_path(folder / TAXA_FILE) as taxa_path:
         _taxa_table(order).write_parquet(taxa_path, compression="zstd", statistics=True)
-        vectors: Any = np.lib.format.open_memmap(vectors_path, "w+", np.float16, (order.height, array.shape[0]))
+        vectors = create_array(vectors_path, np.float16, (order.height, array.shape[0]))
         for block in blocks:
             rows = row_of[block]
             kept = rows >= 0

@@ -32,11 +32,11 @@ import pyarrow
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from linnaea.arrays import save_array
 from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources import read_location
 from linnaea.parquet import read_parquet, scan_parquet
-from linnaea.storage import atomic_path
 
 Hashes = NDArray[np.uint64]
 """``[N, 4]``, 256 bits each, 128 of them set."""
@@ -326,9 +326,3 @@ def gather_distinct(table: HashTable, alive: NDArray[np.bool_], path: Path) -> D
     distinct, number = np.unique(table.load()[:: table.n_variants][living], axis=0, return_inverse=True)
     save_array(distinct, path)
     return DistinctHashes(path=path, rows=table.rows[living], number=number.reshape(-1).astype(np.int64))
-
-
-def save_array(array: NDArray[Any], path: Path) -> None:
-    """Write an array to ``path`` in one step."""
-    with atomic_path(path) as partial, partial.open("wb") as stream:
-        np.save(stream, array)

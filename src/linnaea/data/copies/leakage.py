@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.copies.hashes import CROP_STEPS, SIDE, HashTable, HashTask, both_ways, list_hash_tasks, save_array
+from linnaea.arrays import save_array
+from linnaea.data.copies.hashes import CROP_STEPS, SIDE, HashTable, HashTask, both_ways, list_hash_tasks
 from linnaea.data.copies.rules import REASON_SCHEMA
 from linnaea.data.copies.search import THRESHOLD
 from linnaea.data.images import ImageError, Picture, decode

@@ -1,0 +1,49 @@
+"""Write arrays to ``.npy`` files. A full disk is an error, not a file without its end and not the end of the process."""
+
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import DTypeLike, NDArray
+
+from linnaea.storage import atomic_path
+
+
+class _Stream:
+    """A file without a descriptor: NumPy writes to it through Python, whose errors are not lost."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.write = stream.write
+
+
+def write_array(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Write an array in NumPy's format.
+
+    ``np.save`` ignores an error of the last 4 kB of a file (``findings/numpy-save-full-disk.sh``).
+
+    Raises:
+        OSError: the disk is full.
+    """
+    np.save(_Stream(stream), array)
+    stream.flush()
+
+
+def save_array(array: NDArray[Any], path: Path) -> None:
+    """Write an array to ``path`` in one step."""
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        write_array(stream, array)
+
+
+def create_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+    """Create a file of zeros and map it for writing; its bytes are reserved, since a full disk would end the process.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    array = open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(1, path.stat().st_size))
+    return array
