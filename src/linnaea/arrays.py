@@ -1,4 +1,4 @@
-"""Write arrays to ``.npy`` files. A full disk is an error, not a file without its end and not the end of the process."""
+"""Write arrays to ``.npy`` files; a full disk is an error, not a file without its end or the end of the process."""
 
 import os
 from pathlib import Path
