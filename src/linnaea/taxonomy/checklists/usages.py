@@ -63,7 +63,9 @@ def make_records(table: UsageTable, name: str, version: str) -> ChecklistRecords
         ranks_of_place(usages, relations.parent, roots_are_genera=not (relations.parent >= 0).any()),
         _ids_at(usages, pl.Series(relations.parent)).alias("parent"),
     )
-    usages = usages.with_columns(of=_ids_at(usages, usages["target"]))
+    usages = usages.with_columns(of=_ids_at(usages, usages["target"]), again=_accepted_again(usages)).drop(
+        "parent_name"
+    )
     usages, implied = _with_implied_accepted(usages)
     usages = usages.with_columns(reason=_reason())
     kept = pl.col("reason") == ""
@@ -112,7 +114,8 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     tidy = rows.select(pl.when(cell.is_in(NULL_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
     tidy = tidy.filter(pl.any_horizontal(pl.all() != ""))  # blank lines
     tidy = tidy.with_columns(pl.lit("").alias(column) for column in WORDS if column not in given)
-    tidy = tidy.with_columns(_in_lower_case(column) for column in ("name", "uninomial", *HIGHER))
+    capitals = tidy.select(pl.col("name", "uninomial", *HIGHER).str.contains(_CAPITALS).any()).row(0, named=True)
+    tidy = tidy.with_columns(_in_lower_case(column) for column, found in capitals.items() if found)
     tidy = tidy.with_columns(id_at_end(column) for column in ("id", "parent", "accepted")).with_row_index("line")
     return tidy.with_columns(
         id=pl.when(pl.col("id") == "").then(pl.format("row {}", "line")).otherwise("id"),
@@ -123,11 +126,14 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+_CAPITALS = r"^\p{Lu}{4,}(?: \p{Lu}{2,})*$"
+
+
 def _in_lower_case(column: str) -> pl.Expr:
     """Return names in capitals ("CORVIDAE", "PICA PICA") as names are written; mixed ones stay."""
     name = pl.col(column)
     written = name.str.head(1) + name.str.slice(1).str.to_lowercase()
-    return pl.when(name.str.contains(r"^\p{Lu}{4,}(?: \p{Lu}{2,})*$")).then(written).otherwise(name).alias(column)
+    return pl.when(name.str.contains(_CAPITALS)).then(written).otherwise(name).alias(column)
 
 
 def _one_row_for_each_accepted(usages: pl.DataFrame) -> pl.DataFrame:
@@ -146,12 +152,20 @@ def _ids_at(usages: pl.DataFrame, rows: pl.Series) -> pl.Series:
     return ids.gather(pl.select(pl.when(rows < 0).then(usages.height).otherwise(rows)).to_series().cast(pl.UInt32))
 
 
+def _accepted_again(usages: pl.DataFrame) -> pl.Series:
+    """Return whether an accepted row has the id of an earlier one."""
+    if usages["id"].n_unique() == usages.height:
+        return pl.repeat(False, usages.height, dtype=pl.Boolean, eager=True)
+    accepted = (pl.col("target") == ACCEPTED).cast(pl.Int32)
+    return usages.select(accepted.cum_sum().over("id") > 1).to_series()
+
+
 def _reason() -> pl.Expr:
     """Return why a row is left out, ``""`` if it is not."""
     accepted = pl.col("target") == ACCEPTED
     not_one = pl.col("full").str.contains(_NOT_ONE_TAXON) | pl.col("full").str.contains(_FORMULA)
     bare = pl.col("status").str.to_lowercase().str.contains(r"^bare[ _]name")
-    again = accepted & (accepted.cast(pl.Int32).cum_sum().over("id") > 1)
+    again = accepted & pl.col("again")
     return (
         pl.when(pl.col("name") == "").then(pl.lit("no name"))
         .when(pl.col("reason") != "").then("reason")
@@ -168,8 +182,13 @@ def _reason() -> pl.Expr:
 def _with_names(usages: pl.DataFrame) -> pl.DataFrame:
     """Return usages with ``full`` (the name as it is written), ``name`` (without author) and what follows from it."""
     written = pl.col("name").str.replace_all("†|‡", "").str.replace_all("_", " ").str.strip_chars()
-    written = pl.when(written != "").then(written).when(pl.col("canonical") != "").then("canonical")
-    usages = usages.with_columns(full=written.otherwise(_composed()).str.replace_all(r"\s+", " "))
+    written = pl.when(written != "").then(written).otherwise("canonical")
+    usages = usages.with_columns(full=written)
+    if (usages["full"] == "").any():
+        usages = usages.with_columns(full=pl.when(pl.col("full") != "").then("full").otherwise(_composed()))
+    usages = usages.drop("uninomial", "generic", "infraspecific", "species").with_columns(
+        full=pl.col("full").str.replace_all(r"\s+", " ")
+    )
     full, author = pl.col("full"), pl.col("authorship")
     without = full.str.head(full.str.len_chars() - author.str.len_chars()).str.strip_chars()
     cut = pl.when((author != "") & full.str.ends_with(author)).then(without).otherwise(full)
@@ -182,7 +201,7 @@ def _with_names(usages: pl.DataFrame) -> pl.DataFrame:
         authorship=pl.when(author != "").then("authorship").otherwise(split["authorship"]),
         synonym=pl.col("status").str.contains(SYNONYM_STATUS),
     )
-    return usages.with_columns(rank=ranks_of_shape(pl.col("name"), pl.col("rank")))
+    return usages.drop("canonical").with_columns(rank=ranks_of_shape(pl.col("name"), pl.col("rank")))
 
 
 def _composed() -> pl.Expr:
