@@ -1,5 +1,6 @@
 """What changed between two checklists is found, with evidence, and nothing is guessed."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnaea.taxonomy.changes import CHANGE_SCHEMA, KINDS, compare, diff
+from linnaea.taxonomy.checklists.source import read_checklist_source
+from linnaea.taxonomy.checklists.store import make_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 CORVIDS = "Animalia Chordata Aves Passeriformes Corvidae"
@@ -328,3 +331,44 @@ def test_two_edits_need_a_long_name_with_the_same_beginning(before: str, after: 
         checklist(f"{CORVIDS} Pica {after}", f"{CORVIDS} Pica pica"),
     )
     assert told(old, new)[0][0] == kind
+
+
+@pytest.mark.parametrize(("old_id", "new_id", "linked"), [("7", "7", True), ("7", "8", False), ("", "", False)])
+def test_a_genus_transfer_is_found_by_id_epithet_and_family(old_id: str, new_id: str, linked: bool) -> None:
+    others = [f"{CORVIDS} Corvus {epithet}" for epithet in ("corax", "corone", "frugilegus")]
+    numbers = {"Corvus corax": "1", "Corvus corone": "2", "Corvus frugilegus": "3", "Coloeus corax": "4"}
+    others += [f"{CORVIDS} Coloeus {epithet}" for epithet in ("dauuricus", "corax")]
+    old = checklist(*others, f"{CORVIDS} Corvus monedulus", ids=numbers | {"Corvus monedulus": old_id})
+    new_numbers = {"Corvus corax": "3", "Corvus corone": "1", "Corvus frugilegus": "2", "Coloeus monedula": new_id}
+    new = checklist(*others, f"{CORVIDS} Coloeus monedula", ids=new_numbers)
+    assert (("renamed", "Corvus monedulus", "Coloeus monedula") in told(old, new)) is linked
+    if linked:
+        assert "the same id 7, epithet and family" in evidence(old, new, "Corvus monedulus")
+
+
+def test_no_transfer_is_found_across_families_or_epithets() -> None:
+    old = checklist(f"{CORVIDS} Corvus monedulus", f"{CORVIDS} Corvus corax", ids={"Corvus monedulus": "7"})
+    for moved in ("Animalia Chordata Aves Passeriformes Sturnidae Coloeus monedula", f"{CORVIDS} Coloeus nigra"):
+        new = checklist(moved, f"{CORVIDS} Corvus corax", ids={" ".join(moved.split()[5:]): "7"})
+        assert ("gone", "Corvus monedulus", "") in told(old, new)
+
+
+def test_two_tables_with_ids_are_compared_by_them(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text(
+        "taxonID,scientificName,family\n4,Nyctea scandiaca,Strigidae\n2,Strix aluco,Strigidae\n"
+    )
+    (tmp_path / "new.csv").write_text(
+        "taxonID,scientificName,family\n4,Bubo scandiacus,Strigidae\n2,Strix aluco,Strigidae\n9,Bubo bubo,Strigidae\n"
+    )
+    old, new = (make_checklist(read_checklist_source(tmp_path / name)) for name in ("old.csv", "new.csv"))
+    assert ("renamed", "Nyctea scandiaca", "Bubo scandiacus") in told(old, new)
+
+
+def test_rows_without_ids_are_not_compared_by_their_number(tmp_path: Path) -> None:
+    for name, names in (
+        ("old.csv", "Strix aluco\nStrix uralensis\nNyctea scandiaca\n"),
+        ("new.csv", "Strix aluco\nStrix uralensis\nBubo bubo\n"),
+    ):
+        (tmp_path / name).write_text("scientific_name\n" + names)
+    old, new = (make_checklist(read_checklist_source(tmp_path / name)) for name in ("old.csv", "new.csv"))
+    assert ("gone", "Nyctea scandiaca", "") in told(old, new)

@@ -9,8 +9,14 @@ import polars as pl
 import pytest
 
 from linnaea.errors import LinnaeaError
-from linnaea.taxonomy.checklists.source import EMBEDDED
-from linnaea.taxonomy.checklists.store import Checklist, import_checklist, list_checklists, load_checklist
+from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
+from linnaea.taxonomy.checklists.store import (
+    Checklist,
+    import_checklist,
+    list_checklists,
+    load_checklist,
+    make_checklist,
+)
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import TaxonTree
 
@@ -177,6 +183,47 @@ def write_ncbi(folder: Path) -> Path:
     (folder / "nodes.dmp").write_text("\n".join(nodes) + "\n")
     (folder / "names.dmp").write_text("\n".join(names) + "\n")
     return folder
+
+
+def write_new_ncbi(folder: Path) -> Path:
+    """NCBI's dump since 2025: roots and domains above, kingdoms of bacteria and viruses."""
+    folder.mkdir()
+    above = [("1", "1", "no rank", "root"), ("131567", "1", "cellular root", "cellular organisms"),
+             ("2759", "131567", "domain", "Eukaryota"), ("33154", "2759", "clade", "Opisthokonta"),
+             ("33208", "33154", "kingdom", "Metazoa"), ("2", "131567", "domain", "Bacteria"),
+             ("1783272", "2", "kingdom", "Bacillati"), ("1386", "1783272", "genus", "Bacillus"),
+             ("1423", "1386", "species", "Bacillus subtilis"), ("10239", "1", "acellular root", "Viruses"),
+             ("2559587", "10239", "realm", "Riboviria"), ("2732396", "2559587", "kingdom", "Orthornavirae"),
+             ("325454", "2732396", "genus", "Alphapapillomavirus"),
+             ("337041", "325454", "species", "Alphapapillomavirus 9")]  # fmt: skip
+    nodes = [f"{i}\t|\t{parent}\t|\t{rank}\t|" for i, parent, rank, _ in above]
+    names = [f"{i}\t|\t{name}\t|\t\t|\tscientific name\t|" for i, _, _, name in above]
+    for i, parent, rank, name, _ in TREE[1:]:
+        nodes.append(f"10{i}\t|\t{'33208' if parent == '1' else f'10{parent}'}\t|\t{rank}\t|")
+        names.append(f"10{i}\t|\t{name}\t|\t\t|\tscientific name\t|")
+    names += ["107\t|\tCorvus pica\t|\t\t|\tsynonym\t|", "107\t|\tMagpie, common\t|\t\t|\tgenbank common name\t|",
+              "107\t|\tPica pica 1758\t|\t\t|\ttype material\t|"]  # fmt: skip
+    (folder / "nodes.dmp").write_text("\n".join(nodes) + "\n")
+    (folder / "names.dmp").write_text("\n".join(names) + "\n")
+    return folder
+
+
+def test_ncbis_new_roots_and_domains(tmp_path: Path) -> None:
+    checklist = make_checklist(read_checklist_source(write_new_ncbi(tmp_path / "dump")))
+    check_form(checklist)
+    assert lineage(checklist, "Pica pica") == PICA
+    assert lineage(checklist, "Bacillus subtilis")[0] == "Bacteria"
+    assert lineage(checklist, "Alphapapillomavirus 9") == ("Viruses", "", "", "", "", "Alphapapillomavirus", "9")
+    assert checklist.taxa.filter(pl.col("rank") == Rank.KINGDOM)["name"].to_list() == [
+        "Animalia",
+        "Bacteria",
+        "Viruses",
+    ]
+    assert synonyms_of(checklist, "Pica pica") == {"Corvus pica"}
+    report = checklist.report
+    assert report is not None
+    assert report.n_rows == 23
+    assert report.unused == ("type material",)
 
 
 def write_itis(folder: Path) -> Path:

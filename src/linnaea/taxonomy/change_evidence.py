@@ -130,6 +130,7 @@ def link_names(before: Side, after: Side, namesakes: pl.DataFrame) -> pl.DataFra
     found = [_by_name_again(gone, after), _by_new_synonyms(gone, after), _by_old_synonyms(before, fresh)]
     linkers: list[Linker] = [
         *([_by_source_id] if _ids_agree(before.taxa, after.taxa, namesakes) else []),
+        _by_id_and_epithet,
         _by_ending,
         _by_author,
         _by_epithet_alone,
@@ -194,6 +195,18 @@ def _by_source_id(gone: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
     named = pl.col("source_id") != ""
     pairs = join_unique(gone.filter(named), fresh.filter(named), ["rank", "source_id"], ["source_id"])
     return evident(pairs, pl.format("the same id {} in the source", "source_id"))
+
+
+def _by_id_and_epithet(gone: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
+    """Link species that moved to another genus of their family, whose id and epithet are the same.
+
+    Row numbers may agree by chance, and so may epithets; the two together in one family do not.
+    """
+    known = (pl.col("source_id") != "") & (pl.col("family") != "") & (pl.col("stem").str.len_chars() > 1)
+    key = ["rank", "family", "source_id", "stem"]
+    pairs = join_unique(gone.filter(known), fresh.filter(known), key, ["source_id", "genus"])
+    text = "the same id {}, epithet and family in another genus: {} -> {}"
+    return evident(pairs, pl.format(text, "source_id", "genus", "genus_new"))
 
 
 def _by_ending(gone: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:

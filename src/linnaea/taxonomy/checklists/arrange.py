@@ -7,6 +7,7 @@ import polars as pl
 from linnaea.taxonomy.checklists.ledger import AGAIN, Fates, ImportReport, count_rows
 from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
+    MADE_UP,
     MISAPPLIED,
     VIRUS_SPECIES,
     ChecklistRecords,
@@ -97,7 +98,8 @@ def arrange(source: ChecklistRecords) -> ArrangedRecords:
         n_vernaculars=vernaculars.filter("from_table").height,
         lost_vernaculars=_lost_vernaculars(source, row_of, vernaculars),
     )
-    taxa = taxa.drop("common_name").join(preferred, on="row", how="left", maintain_order="left")
+    given = pl.when(pl.col("id").str.starts_with(MADE_UP)).then(pl.lit("")).otherwise("id")
+    taxa = taxa.with_columns(id=given).drop("common_name").join(preferred, on="row", how="left", maintain_order="left")
     return ArrangedRecords(
         taxa=_typed(taxa.rename({"id": "source_id"}).with_columns(pl.col("common_name").fill_null("")), TAXA_SCHEMA),
         synonyms=_typed(other_names, SYNONYM_SCHEMA),

