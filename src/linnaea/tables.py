@@ -503,7 +503,7 @@ def as_utf8(path: Path, declared: str, target: Path) -> Path:
     """Return the path of a text file in UTF-8: itself, or a copy at ``target`` if it has another encoding.
 
     Text that is valid UTF-8 is taken as such, whatever is ``declared``. Text that is declared as UTF-8 but is not is
-    Windows-1252.
+    Windows-1252. A file whose lines end with carriage returns alone is copied as well.
 
     Raises:
         OSError: The file cannot be read.
@@ -513,17 +513,27 @@ def as_utf8(path: Path, declared: str, target: Path) -> Path:
     except LookupError:
         name = "utf-8"
     if not name.startswith(("utf-16", "utf-32")) and _is_utf8(path):
-        return path
+        return _transcode(path, "utf-8-sig", target) if _ends_lines_with_returns(path) else path
     return _transcode(path, "cp1252" if name in ("utf-8", "utf-8-sig", "ascii") else name, target)
 
 
 def _transcode(path: Path, encoding: str, target: Path) -> Path:
+    """Copy a text file as UTF-8; lines that end with a carriage return alone end with a line feed in the copy."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     with target.open("w", encoding="utf-8", newline="") as out:
+        bare: bool | None = None
         for block in _blocks(path):
-            out.write(decoder.decode(block))
+            text = decoder.decode(block)
+            bare = "\r" in text and "\n" not in text if bare is None else bare
+            out.write(text.replace("\r", "\n") if bare else text)
         out.write(decoder.decode(b"", final=True))
     return target
+
+
+def _ends_lines_with_returns(path: Path) -> bool:
+    """Return whether the lines of a file end with carriage returns alone, as old Macs wrote them."""
+    head = next(_blocks(path), b"")
+    return b"\r" in head and b"\n" not in head
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

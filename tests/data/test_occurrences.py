@@ -9,6 +9,7 @@ from linnaea.data.licences import licence_of
 from linnaea.data.sources import Record
 from linnaea.data.sources.occurrences import DarwinCoreSource
 
+CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "names"
 SHAPE = 'fieldsTerminatedBy="\\t" ignoreHeaderLines="1"'
 BY, NC = "http://creativecommons.org/licenses/by/4.0/", "http://creativecommons.org/licenses/by-nc/4.0/"
 
@@ -93,3 +94,58 @@ def test_media_are_pictures_by_type_and_format(
 def test_audubon_core_has_its_address_in_another_term(tmp_path: Path) -> None:
     media = {"identifier": "urn:catalog:7", "accessURI": "http://x/1.jpg", "type": "StillImage", "rights": BY}
     assert read(tmp_path, {}, [media]) == ["CC-BY-4.0"]
+
+
+@pytest.mark.parametrize(
+    ("case", "found"),
+    [
+        ("B1-latin1-occurrences", [("Isoëtes echinospora", "Isoëtaceae", "CC-BY", "Jörg Müller")]),
+        (
+            "B3-licence-elsewhere",
+            [("Pica pica", "Corvidae", "CC-BY-4.0", ""), ("Corvus corax", "Corvidae", "CC-BY-NC-4.0", "")],
+        ),
+        ("B5-audubon", [("Pica pica", "Corvidae", "CC-BY-NC", "")]),
+        (
+            "B6-hybrid-and-doubt",
+            [(name, "", "CC-BY-4.0", "") for name in ("Anas", "Salix fragilis", "Quercus", "Pica pica")],
+        ),
+    ],
+)
+def test_the_shared_cases(tmp_path: Path, case: str, found: list[tuple[str, str, str, str]]) -> None:
+    if not CASES.exists():
+        pytest.skip("shared/cases is not here")
+    addresses = [*(f"http://x.org/{n}.jpg" for n in (1, 3)), *(f"https://example.org/o{n}.jpg" for n in range(1, 5))]
+    pl.DataFrame({"identifier": addresses, "path": ["a.jpg"] * 6}).write_parquet(tmp_path / "images.parquet")
+    records = [*DarwinCoreSource(archive=CASES / case, images=tmp_path / "images.parquet").records()]
+    assert [
+        (one.taxon.scientific_name, one.taxon.lineage[4], licence_of(one.facts), one.facts.get("creator", ""))
+        for one in records
+        if isinstance(one, Record)
+    ] == found
+    assert len(records) == len(found)
+
+
+@pytest.mark.parametrize("separator", ["\\t", "\\u0009", ";"])
+def test_a_part_may_have_several_files_in_several_encodings(tmp_path: Path, separator: str) -> None:
+    mark = "\t" if separator != ";" else ";"
+    names = [("a.txt", "id|g|e\no1|Isoëtes|lacustris\n"), ("b.txt", "id|g|e\no2|Rosa|canina\n")]
+    media = [("m.txt", "id|u|l\no1|http://x/1|\\N\n"), ("n.txt", "id|u|l\no2|http://x/2|NULL\no2|http://x/3|CC0\n")]
+    for name, text in (*names, *media):
+        (tmp_path / name).write_text(text.replace("|", mark), encoding="latin-1")
+    shape = f'encoding="ISO-8859-1" fieldsTerminatedBy="{separator}" ignoreHeaderLines="1"'
+
+    def files(parts: list[tuple[str, str]]) -> str:
+        return "<files>" + "".join(f"<location>{name}</location>" for name, _ in parts) + "</files>"
+
+    (tmp_path / "meta.xml").write_text(
+        f'<archive><core rowType="http://x/Occurrence" {shape}>{files(names)}<id index="0"/><field index="1" '
+        'term="http://x/genus"/><field index="2" term="http://x/specificEpithet"/></core><extension '
+        f'rowType="http://x/Multimedia" {shape}>{files(media)}<coreid index="0"/><field index="1" '
+        f'term="http://x/identifier"/><field index="2" term="http://x/license" default="{BY}"/></extension></archive>'
+    )
+    pl.DataFrame({"identifier": ["http://x/1", "http://x/2", "http://x/3"], "path": ["a.jpg"] * 3}).write_parquet(
+        tmp_path / "images.parquet"
+    )
+    records = DarwinCoreSource(archive=tmp_path, images=tmp_path / "images.parquet").records()
+    found = [(one.taxon.scientific_name, licence_of(one.facts)) for one in records if isinstance(one, Record)]
+    assert found == [("Isoëtes lacustris", "CC-BY-4.0"), ("Rosa canina", "CC-BY-4.0"), ("Rosa canina", "CC0-1.0")]

@@ -61,6 +61,17 @@ def test_several_files_are_one_table_and_a_header_alone_is_no_row(tmp_path: Path
     assert write(tmp_path, {"a.txt": b"id\tg\n"}, field(1, "genus")).read().columns == ["genus", "_id", "_row"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_lines_may_end_as_on_any_machine(tmp_path: Path, end: str, encoding: str) -> None:
+    shape = f'encoding="{encoding}" fieldsTerminatedBy="\\t" ignoreHeaderLines="1"'
+    content = end.join(["id\tg", "o1\tIsoëtes", "o2\tRosa", ""]).encode(encoding)
+    assert write(tmp_path, {"a.txt": content}, field(1, "genus"), shape).read()["genus"].to_list() == [
+        "Isoëtes",
+        "Rosa",
+    ]
+
+
 @pytest.mark.parametrize("separator", ["\\t", "\\u0009", "&#9;"])
 def test_separators_may_be_escapes(tmp_path: Path, separator: str) -> None:
     shape = f'fieldsTerminatedBy="{separator}" ignoreHeaderLines="1"'
