@@ -297,6 +297,21 @@ def test_a_row_that_is_its_own_parent_is_read_and_said(tmp_path: Path) -> None:
     assert checklist.report.notes == ("1 row with itself as parent; read as without a parent",)
 
 
+def test_names_without_a_parent_hang_below_their_species_or_genus(tmp_path: Path) -> None:
+    rows = [
+        {"taxonID": "1", "scientificName": "Corvidae", "taxonRank": "family"},
+        {"taxonID": "2", "scientificName": "Pica", "taxonRank": "genus", "parentNameUsageID": "1"},
+        {"taxonID": "3", "scientificName": "Pica pica", "taxonRank": "species"},
+        {"taxonID": "4", "scientificName": "Pica pica melanotos", "taxonRank": "subspecies", "parentNameUsageID": "4"},
+        {"taxonID": "5", "scientificName": "Pica (Pica) nutalli", "taxonRank": "species"},
+    ]
+    checklist = archive(tmp_path, rows)
+    assert checklist.taxa.filter(pl.col("rank") == 6).select("name", "family").rows() == [
+        ("Pica nutalli", "Corvidae"), ("Pica pica", "Corvidae"),
+    ]  # fmt: skip
+    assert synonyms(checklist) == {("Pica pica melanotos", "Pica pica")}
+
+
 def test_null_marks_are_no_names_and_no_ids(tmp_path: Path) -> None:
     rows = [
         {"taxonID": "1", "scientificName": "Pica pica", "acceptedNameUsageID": "\\N", "parentNameUsageID": "NULL"},
@@ -335,6 +350,13 @@ def test_a_numbered_virus_is_found_by_its_name(tmp_path: Path) -> None:
     path = table(tmp_path, "viruses.csv", "scientific_name,rank,kingdom\nAlphapapillomavirus 9,species,Viruses\n")
     found = Resolver.of([read(path)]).resolve(["Alphapapillomavirus 9"])
     assert found["scientific_name"].to_list() == ["Alphapapillomavirus 9"]
+
+
+def test_an_epithet_with_an_x_is_no_formula(tmp_path: Path) -> None:
+    names = ["Pucrasia macrolopha xanthospila", "Salix alba x fragilis", "Salix alba ×fragilis", "Pucrasia macrolopha"]
+    checklist = read(table(tmp_path, "list.csv", "scientific_name\n" + "\n".join(names) + "\n"))
+    assert synonyms(checklist) == {("Pucrasia macrolopha xanthospila", "Pucrasia macrolopha")}
+    assert sum(n for n, _ in reasons(checklist).values()) == 2
 
 
 # ColDP.

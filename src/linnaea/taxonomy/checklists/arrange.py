@@ -264,7 +264,7 @@ def _names_no_species() -> pl.Expr:
     """Return whether a record is a provisional name, an open identification, or the formula of a hybrid."""
     known = pl.col("name").is_in(ODD_BINOMIALS) | pl.col("name").str.contains(VIRUS_SPECIES)
     open_name = (pl.col("species") != "") & pl.col("species").str.contains(_OPEN) & ~known
-    formula = pl.col("name").str.contains(r"^\p{Lu}\S+ (?:[×x] )?(?:\p{Ll}\S+.* [×x+] ?|[×x] \p{Lu})")
+    formula = pl.col("name").str.contains(r"^\p{Lu}\S+ (?:[×x] )?(?:\p{Ll}\S+.* (?:[×+] ?|x )|[×x] \p{Lu})")
     return open_name | (formula & (pl.col("rank_value").fill_null(6) >= int(Rank.GENUS)))
 
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from linnaea.taxonomy.checklists.records import BELOW_SPECIES
+from linnaea.taxonomy.keys import name_key
 from linnaea.taxonomy.name_parser import split_authors
 
 ACCEPTED, BROKEN = -1, -2
@@ -68,6 +69,34 @@ def find_relations(usages: pl.DataFrame) -> Relations:
     return Relations(
         parent=above, accepted=target, reason=texts.gather(pl.Series(codes)), n_own_parents=int(own_parent.sum())
     )
+
+
+def adopt_orphans(usages: pl.DataFrame, relations: Relations) -> Rows:
+    """Return the parents of usages, where names without a parent and a family hang below their species or genus.
+
+    Some writers give a species no parent, or a trinomial itself. The row above is the one accepted row with that name.
+    """
+    accepted = relations.accepted == ACCEPTED
+    rank = usages["rank"].replace_strict(dict.fromkeys(BELOW_SPECIES, "below"), default=usages["rank"])
+    low = rank.is_in(("species", "below")) & (usages["family"] == "")
+    orphans = np.flatnonzero(accepted & (relations.parent < 0) & low.to_numpy())
+    parent = relations.parent.copy()
+    if not len(orphans):
+        return parent
+    above = usages.select(key=name_key(pl.col("name")), rank=rank).with_row_index("at")
+    above = above.filter(pl.Series(accepted) & pl.col("rank").is_in(("genus", "species")))
+    above = above.unique(["rank", "key"], keep="none")
+    own = usages[orphans].select(key=name_key(pl.col("name")), rank=rank[orphans], row=pl.Series(orphans))
+    words = pl.col("key").str.extract(r"^(\S+ \S+) ")
+    parts = [
+        own.filter(pl.col("rank") == "below").with_columns(key=words, rank=pl.lit("species")),
+        own.filter(pl.col("rank") == "species").with_columns(
+            key=pl.col("key").str.extract(r"^(\S+) "), rank=pl.lit("genus")
+        ),
+    ]
+    found = pl.concat(parts).join(above, on=["rank", "key"])
+    parent[found["row"].to_numpy()] = found["at"].to_numpy()
+    return parent
 
 
 def _says(usages: pl.DataFrame, *columns: str) -> npt.NDArray[np.bool_]:

@@ -25,7 +25,7 @@ from linnaea.taxonomy.checklists.records import (
     parent_rows,
     with_lineage,
 )
-from linnaea.taxonomy.checklists.relations import ACCEPTED, NOWHERE, find_relations
+from linnaea.taxonomy.checklists.relations import ACCEPTED, NOWHERE, adopt_orphans, find_relations
 from linnaea.taxonomy.name_parser import split_authors
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -62,8 +62,8 @@ def make_records(table: UsageTable, name: str, version: str) -> ChecklistRecords
         pl.Series("reason", relations.reason),
         pl.Series("target", relations.accepted),
         ranks_of_place(usages, relations.parent, roots_are_genera=not (relations.parent >= 0).any()),
-        _ids_at(usages, pl.Series(relations.parent)).alias("parent"),
     )
+    usages = usages.with_columns(_ids_at(usages, pl.Series(adopt_orphans(usages, relations))).alias("parent"))
     usages = usages.with_columns(of=_ids_at(usages, usages["target"]), again=_accepted_again(usages)).drop(
         "parent_name"
     )
