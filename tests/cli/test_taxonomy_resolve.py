@@ -83,6 +83,8 @@ def test_an_imported_checklist_goes_by_its_name(
     tmp_path: Path, birds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["taxonomy", "checklists", "--add", str(birds), "--name", "mine"]) == DONE
+    printed = capsys.readouterr().err
+    assert " rows in = " in printed and "columns used: " in printed and "imported Checklist(mine" in printed
     birds.unlink()
     source, output = tmp_path / "in.txt", tmp_path / "out.csv"
     source.write_text("Selfheal\n")
@@ -93,6 +95,15 @@ def test_an_imported_checklist_goes_by_its_name(
     assert "mine" in capsys.readouterr().out
     assert main(["taxonomy", "checklists", "--show", "mine"]) == DONE
     assert "species" in capsys.readouterr().out
+
+
+def test_an_import_without_a_taxon_fails_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("name\nPica sp.\nCorvus sp.\n")
+    assert main(["taxonomy", "checklists", "--add", str(path)]) == FAILED
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "no taxon of a rank from kingdom to species" in line
+    assert "not the name of one taxon: Pica sp., Corvus sp." in line
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,10 @@ def arrange(source: ChecklistRecords) -> ArrangedRecords:
         n_vernaculars=vernaculars.filter("from_table").height,
         lost_vernaculars=_lost_vernaculars(source, row_of, vernaculars),
     )
-    given = pl.when(pl.col("id").str.starts_with(MADE_UP)).then(pl.lit("")).otherwise("id")
-    taxa = taxa.with_columns(id=given).drop("common_name").join(preferred, on="row", how="left", maintain_order="left")
+    own_ids = pl.when(pl.col("id").str.starts_with(MADE_UP)).then(pl.lit("")).otherwise("id")
+    taxa = (
+        taxa.with_columns(id=own_ids).drop("common_name").join(preferred, on="row", how="left", maintain_order="left")
+    )
     return ArrangedRecords(
         taxa=_typed(taxa.rename({"id": "source_id"}).with_columns(pl.col("common_name").fill_null("")), TAXA_SCHEMA),
         synonyms=_typed(other_names, SYNONYM_SCHEMA),
