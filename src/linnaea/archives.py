@@ -63,6 +63,17 @@ def gunzip(path: Path) -> bytes:
     return b"".join(_iter_gunzipped(path))
 
 
+def gunzip_to(path: Path, out: Path) -> None:
+    """Write the content of a gzip file of any size to ``out``.
+
+    Raises:
+        LinnaeaError: it is broken or too large, or the disk is full.
+    """
+    with explain_os_errors(out), out.open("wb") as stream:
+        for block in _iter_gunzipped(path):
+            stream.write(block)
+
+
 def check_gzip(path: Path) -> None:
     """Check that a gzip file is whole and not too large.
 

@@ -437,9 +437,8 @@ def test_published(tmp_path: Path) -> None:
     _, rejects = split(PublishedSource(catalog=source.catalog, tars=source.tars))
     assert rejects["shard-1.tar"].startswith("tar: ")
     assert rejects["id4"] == "no picture of this id in the tars"
-    write(tmp_path / "tars/more.tar.gz", b"")
-    with pytest.raises(UsageError, match="unpack it first"):
-        PublishedSource(catalog=source.catalog, tars=source.tars).describe()
+    with pytest.raises(UsageError, match="has no tars"):
+        PublishedSource(catalog=source.catalog, tars=tmp_path / "nowhere").describe()
 
 
 # Hugging Face
@@ -673,6 +672,47 @@ def test_the_worked_examples_are_valid(example: Path, tmp_path: Path) -> None:
         (tmp_path / word).mkdir()
     config = read_config(write(tmp_path / example.name, text))
     assert len(config.sources) == text.count("[[sources]]")
+
+
+def _lay_out_eol(folder: Path) -> None:
+    source = make_eol(folder)
+    (folder / "dh21").mkdir()
+    (folder / "taxon.tab").rename(folder / "dh21/taxon.tab")
+    files = {path.name.partition("_")[0]: str(path.resolve()) for path in source.images.rglob("*_eol*")}
+    write(folder / "downloads/images.parquet", b"")
+    table = pl.DataFrame({"EOL content ID": list(files), "path": list(files.values())})
+    table.write_parquet(folder / "downloads/images.parquet")
+
+
+def _lay_out_bioscan(folder: Path) -> None:
+    make_bioscan_1m(folder)
+    (folder / "metadata.tsv").rename(folder / "BIOSCAN_Insect_Dataset_metadata.tsv")
+
+
+def _lay_out_gbif(folder: Path) -> None:
+    make_gbif(folder)
+    (folder / "download").rename(folder / "downloads")
+
+
+@pytest.mark.parametrize(
+    ("example", "lay_out"),
+    [
+        ("inat21", make_inat21),
+        ("eol", _lay_out_eol),
+        ("bioscan", _lay_out_bioscan),
+        ("darwin-core", _lay_out_gbif),
+    ],
+)
+def test_a_worked_example_reads_its_published_layout(
+    example: str, lay_out: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """Those of TreeOfLife and FathomNet are in test_published.py."""
+    lay_out(tmp_path)
+    text = next(path for path in EXAMPLES if path.stem == example).read_text()
+    (source,) = read_config(write(tmp_path / "example.toml", text)).sources
+    records, _ = split(source)
+    assert records
+    assert all(read_location(record.location).startswith(b"\xff\xd8") for record in records.values())
 
 
 def test_every_kind_has_a_worked_example() -> None:

@@ -32,6 +32,7 @@ from linnaea.data.build import BuildConfig
 from linnaea.data.sources import Source
 from linnaea.data.sources.bioscan import BioscanSource
 from linnaea.data.sources.eol import EolSource
+from linnaea.data.sources.fathomnet import FathomNetSource
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
@@ -49,6 +50,7 @@ KINDS: dict[str, type[Any]] = {
     "bioscan": BioscanSource,
     "darwin-core": DarwinCoreSource,
     "treeoflife": PublishedSource,
+    "fathomnet": FathomNetSource,
     "huggingface": HuggingFaceSource,
 }
 """The reader of each ``kind``; the other keys of a source are the fields of that class."""

@@ -246,6 +246,24 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
     return Prepared(jpeg=jpeg, width=width, height=height, stored_verbatim=False)
 
 
+def cut_out(data: bytes, x: float, y: float, width: float, height: float) -> bytes:
+    """Return a part of a picture as a PNG; ``x`` and ``y`` are its upper left corner in pixels.
+
+    What lies outside of the picture is left out.
+
+    Raises:
+        ImageError: the data is not a usable picture, or the part has no pixel of it.
+    """
+    picture = decode(data)
+    left, top = max(0, round(x)), max(0, round(y))
+    part = picture[top : max(top, round(y + height)), left : max(left, round(x + width))]
+    if not part.size:
+        size = f"{picture.shape[1]} x {picture.shape[0]}"
+        raise ImageError(f"box has no pixel of the picture -- {x:g},{y:g} {width:g} x {height:g} of {size}")
+    blue_first = np.ascontiguousarray(part[:, :, ::-1])
+    return cv2.imencode(".png", blue_first, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes()
+
+
 def squash(data: bytes) -> Prepared:
     """Return a picture as in TreeOfLife-10M: Pillow's bicubic filter to 224 x 224, without the aspect ratio.
 

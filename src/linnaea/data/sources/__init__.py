@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from linnaea.data.images import MAX_BYTES, ImageError, raise_if_passing, read_image_file
+import polars as pl
+
+from linnaea.data.images import MAX_BYTES, ImageError, cut_out, raise_if_passing, read_image_file
 from linnaea.data.licences import LicenceRule, licence_reason
 from linnaea.errors import LinnaeaError
 from linnaea.storage import open_regular
@@ -37,7 +39,8 @@ class Record:
     record_id: str
     """Unique within the source; with ``source`` it makes the sample's key."""
     location: str
-    """A file's path, or ``tar-path::member-offset::size`` for a picture inside an archive."""
+    """A file's path, or ``tar-path::member-offset::size`` for a picture inside an archive. ``#xywh=x,y,width,height``
+    behind it is a part of the picture in pixels (:func:`at_box`)."""
     taxon: Taxon
     group: str = ""
     """Pictures of one group (one individual, near copies) stay in one split."""
@@ -74,13 +77,26 @@ class Source(Protocol):
         ...
 
 
+def at_box(location: pl.Expr, box: pl.Expr) -> pl.Expr:
+    """Return the location of a part of a picture; ``box`` is ``x,y,width,height`` in pixels (W3C Media Fragments)."""
+    return pl.concat_str(location, pl.lit("#xywh="), box)
+
+
 def read_location(location: str) -> bytes:
-    """Return the bytes of a record's picture.
+    """Return the bytes of a record's picture; those of a part of a picture are a PNG.
 
     Raises:
-        ImageError: the file does not exist or cannot be read.
+        ImageError: the file does not exist or cannot be read, or the part lies outside of the picture.
         LinnaeaError: the storage fails temporarily.
     """
+    part = _PART.fullmatch(location)
+    if part is not None:
+        x, y, width, height = (float(part[name]) for name in ("x", "y", "width", "height"))
+        return cut_out(_read_whole(part["whole"]), x, y, width, height)
+    return _read_whole(location)
+
+
+def _read_whole(location: str) -> bytes:
     place = _MEMBER.fullmatch(location)
     if place is None:
         return read_image_file(Path(location))
@@ -103,6 +119,10 @@ def read_location(location: str) -> bytes:
 
 
 _MEMBER = re.compile(r"(?P<archive>.+)::(?P<offset>\d+)::(?P<size>\d+)", re.DOTALL)
+_NUMBER = r"-?\d{1,9}(?:\.\d{1,9})?"
+_PART = re.compile(
+    rf"(?P<whole>.+)#xywh=(?P<x>{_NUMBER}),(?P<y>{_NUMBER}),(?P<width>{_NUMBER}),(?P<height>{_NUMBER})", re.DOTALL
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 BIOSCAN-1M: columns sampleid, processid, uri, name, phylum .. species, image_file, chunk_number; pictures in
 ``<images>/part<chunk_number>/<image_file>``. BIOSCAN-5M: processid, sampleid, taxon, phylum .. species, dna_bin, split;
 pictures in ``<images>/<split>/<chunk>/<processid>.jpg``, where the chunk is the beginning of the MD5 of the process id:
-two letters in ``pretrain``, one in ``train`` and ``other_heldout``, none in the others.
+two letters in ``pretrain``, one in ``train`` and ``other_heldout``, none in the others. Its exporters
+(``bioscan_dataset`` 1.2, the cards of ``bioscan-ml/BIOSCAN-1M`` and ``-5M``) have these columns.
 """
 
 import hashlib
@@ -27,6 +28,13 @@ _SPLITS = {"train": "train", "pretrain": "train", "val": "val", "test": "test", 
            "test_unseen": "unseen", "key_unseen": "unseen", "other_heldout": "unseen"}  # fmt: skip
 _FACTS = {"uri": "uri", "dna_bin": "dna_bin", "country": "country", "coord-lat": "latitude", "coord-lon": "longitude",
           "subfamily": "subfamily", "tribe": "tribe"}  # fmt: skip
+
+RIGHTS = {
+    "license_name": "CC BY 3.0",
+    "license_link": "https://creativecommons.org/licenses/by/3.0/",
+    "copyright_owner": "CBG Photography Group, Centre for Biodiversity Genomics",
+}
+"""The rights of all pictures of BIOSCAN-1M and BIOSCAN-5M, as their publisher's cards state them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,7 @@ class BioscanSource:
                 reason=pl.when(pl.col("processid") == "").then(pl.lit("has no process id")).otherwise(pl.lit("")),
             ),
             *(pl.col(theirs).alias(ours) for theirs, ours in _FACTS.items()),
+            *(pl.lit(value).alias(name) for name, value in RIGHTS.items()),
         )
 
 

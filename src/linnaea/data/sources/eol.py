@@ -23,6 +23,7 @@ from linnaea.data.sources.normal import (
     missing_file,
     normal,
     read_blocks,
+    read_downloads,
     read_whole,
 )
 from linnaea.errors import UsageError
@@ -86,15 +87,7 @@ class EolSource:
     def _files(self) -> pl.DataFrame:
         """The columns ``EOL content ID`` and ``path`` of every file."""
         if self.images.is_file():
-            table = read_whole(self.images)
-            need_columns(table.columns, self.images, CONTENT, "path")
-            inside = self.images.parent
-            full = (
-                pl.when(pl.col("path").str.starts_with("/"))
-                .then("path")
-                .otherwise(pl.lit(f"{inside}/") + pl.col("path"))
-            )
-            return table.select(CONTENT, full.alias("path")).unique(CONTENT, keep="first", maintain_order=True)
+            return read_downloads(self.images, CONTENT)
         if not self.images.is_dir():
             raise UsageError(f"{self.images}: give the folder of pictures, or images.parquet of a download")
         named = [(match[1], str(path)) for path in iter_files(self.images) if (match := _FILE.fullmatch(path.name))]

@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 
 from linnaea.data.images import ImageError, read_image_file
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
-from linnaea.data.sources.normal import describe_files, iter_records, normal, read_blocks
-from linnaea.data.sources.published import hash_text
+from linnaea.data.sources.normal import describe_files, hash_text, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.storage import atomic_path, cache_dir, is_inside, resolve_inside
 from linnaea.tables import match_columns, need_columns

@@ -38,9 +38,14 @@ class Inat21Source:
         return describe_files("inat21", self.annotations, root=str(self.root), splits=str(self.use_splits))
 
     def records(self) -> Iterator[Record | Rejected]:
-        yield from iter_records([self._table()], self.name, self.root)
+        yield from iter_records([self.table()], self.name, self.root)
 
-    def _table(self) -> pl.DataFrame:
+    def table(self) -> pl.DataFrame:
+        """Return the images as a normal table (:mod:`linnaea.data.sources.normal`) with their rights.
+
+        Raises:
+            LinnaeaError: the file is not an iNat21 annotation file.
+        """
         content = self._read()
         images = _frame(
             content["images"], "id", "file_name", "license", "rights_holder", "date", "latitude", "longitude"

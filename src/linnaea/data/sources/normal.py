@@ -4,6 +4,7 @@ Each reader maps its source's columns to :data:`NORMAL` columns block by block, 
 objects at the same time.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import polars as pl
 from linnaea.data.sources import Record, Rejected
 from linnaea.errors import LinnaeaError
 from linnaea.storage import is_inside
-from linnaea.tables import match_columns, scan_table
+from linnaea.tables import match_columns, need_columns, scan_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.row import is_odd, read_taxon
 from linnaea.taxonomy.taxon import Taxon
@@ -89,6 +90,24 @@ def read_whole(path: Path) -> pl.DataFrame:
     if not blocks:
         raise LinnaeaError(f"{path}: has no rows")
     return pl.concat(blocks, how="diagonal")
+
+
+def read_downloads(path: Path, column: str) -> pl.DataFrame:
+    """Return a column of a download's ``images.parquet`` (the address, or an id), and the ``path`` of each picture.
+
+    Raises:
+        LinnaeaError: the file cannot be read, or lacks a column.
+    """
+    table = read_whole(path)
+    need_columns(table.columns, path, column, "path")
+    inside = pl.lit(f"{path.parent}/") + pl.col("path")
+    full = pl.when(pl.col("path").str.starts_with("/")).then("path").otherwise(inside)
+    return table.select(column, full.alias("path")).unique(column, keep="first", maintain_order=True)
+
+
+def hash_text(text: str) -> str:
+    """Return a short fingerprint of a text."""
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def describe_files(kind: str, *paths: Path, **more: str) -> dict[str, str]:

@@ -13,14 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.data.sources import Record, Rejected
-from linnaea.data.sources.normal import (
-    describe_files,
-    iter_records,
-    normal,
-    read_whole,
-)
+from linnaea.data.sources.normal import describe_files, iter_records, normal, read_downloads
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.archive import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -87,12 +81,7 @@ class DarwinCoreSource:
 
     @cached_property
     def _files(self) -> pl.DataFrame:
-        table = read_whole(self.images)
-        need_columns(table.columns, self.images, "identifier", "path")
-        full = pl.when(pl.col("path").str.starts_with("/")).then("path").otherwise(
-            pl.lit(f"{self.images.parent}/") + pl.col("path")
-        )  # fmt: skip
-        return table.select("identifier", full.alias("path")).unique("identifier", keep="first")
+        return read_downloads(self.images, "identifier")
 
     def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
         media = fill_columns(block, "_id", "_row", *_MEDIA)
