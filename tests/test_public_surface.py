@@ -110,7 +110,7 @@ PARAMETERS = {
     "Taxon": "lineage common_name= authorship=",
     "TaxonModel": "* name clip tokenizer preprocess device model_cfg facts= bpe= precision= known_as= makers=",
     "TaxonTree": "* name parent rank depth first_leaf last_leaf lineage",
-    "TextType": "COM SCI TAXON SCI_COM TAXON_COM TAXON_TAG TAXON_TAG_COM",
+    "TextType": "COM SCI TAXON SCI_COM TAXON_COM TAXON_TAG TAXON_TAG_COM TAXON_SHUFFLED TAXON_COM_SHUFFLED",
     "TreeOfLifeClassifier": "labels= **kwargs",
     "TreeOfLifeClassifier.__base__": "model_str= pretrained_str= device=",
     "TreeOfLifeClassifier.apply_filter": "self keep_labels_ary",
@@ -146,10 +146,10 @@ PARAMETERS = {
     "export_data": "data output * format split= within= workers=",
     "repair_data": "data",
     "synthesize": "directory * species= images= size= seed= workers=",
-    "compare": "runs output=",
+    "compare": "runs output= * structure=",
     "evaluate": "model * data= split= sources= species_only= task= root= class_level= checklist= allow_different="
-    " output= text_type= templates= candidates= labels= shots= probe= seen= structure= no_organism= domain= preprocess="
-    " pretrained= device= workers=",
+    " output= text_type= templates= candidates= labels= shots= probe= seen= structure= by_rank= no_organism="
+    " domain= preprocess= pretrained= device= workers=",
     "Vectors": "* array names failed",
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",

@@ -39,7 +39,7 @@ def evaluated(trained: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPat
     for number in range(3):
         _draw_gradient(nothing / f"{number}.png", number)
     words = ["evaluate", str(trained / "model"), "--data", str(dataset_dir), "--split", "train", "--candidates", "all",
-             "--structure", "--probe", "knn", "--seen", str(dataset_dir), "--no-organism", str(nothing),
+             "--structure", "--by-rank", "--probe", "knn", "--seen", str(dataset_dir), "--no-organism", str(nothing),
              "--device", "cpu", "--output", str(folder)]  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main(words) == DONE
@@ -96,6 +96,16 @@ def test_a_taxonomy_that_did_not_change_costs_nothing(evaluated: Evaluated) -> N
 def test_probes_stand_in_the_table_and_on_the_page(evaluated: Evaluated) -> None:
     assert "k nearest neighbours" in re.sub(r"\s+", " ", evaluated.printed)
     assert "k nearest neighbours" in evaluated.page
+
+
+def test_the_four_ways_to_answer_at_a_rank_stand_in_one_table(evaluated: Evaluated) -> None:
+    for rank in RANK_LABELS:
+        assert evaluated.metrics[f"by_rank/sums/{rank}"] == pytest.approx(evaluated.metrics[f"interval/{rank}/mean"])
+    assert evaluated.metrics["by_rank/top_down/consistency"] == 1
+    assert "answered by\tkingdom\tphylum" in evaluated.printed
+    for way in ("sums", "captions", "prototypes", "top down"):
+        assert f"\n{way}\t" in evaluated.printed
+    assert "Four ways to answer at a rank" in evaluated.page
 
 
 def test_the_page_needs_nothing_from_elsewhere(evaluated: Evaluated) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.evaluate.comparison import BEYOND, compare_runs, read_published, read_runs, tabulate_scores, wide_tables
+from linnaea.evaluate.embedding_structure import lay_out, tabulate_levels
 from linnaea.evaluate.tasks import TASKS
+from linnaea.taxonomy.taxon import Taxon
+from linnaea.taxonomy.tree import number_lineages
 
 N_CLASSES = 20
 
@@ -164,3 +167,46 @@ def test_the_command_writes_tables_and_a_page(
     assert main(["compare", str(tmp_path / "empty"), "--output", str(tmp_path / "x")]) == 1
     assert "linnaea evaluate" in capsys.readouterr().err
     assert main(["compare", "--output", str(tmp_path / "x")]) == 2
+
+
+def make_structure(run: Path, seed: int) -> None:
+    """Panels as ``linnaea evaluate --structure`` writes them, of vectors that were drawn."""
+    rng = np.random.default_rng(seed)
+    taxa = [Taxon.of(kingdom="A", phylum=f"P{i % 3}", genus=f"G{i % 6}", species=f"s{i}") for i in range(12)]
+    truth = [taxa[i] for i in rng.integers(0, 12, 60)]
+    feature = rng.normal(size=(60, 8)).astype(np.float32)
+    levels = lay_out(feature, number_lineages([taxon.lineage for taxon in truth]), truth)
+    tabulate_levels(levels, [str(row) for row in range(60)]).write_parquet(run / "structure.parquet")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics |= {"structure/purity/genus": 0.25 * seed, "structure/distance_correlation": 0.1 * seed}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_figure_5_of_two_models_side_by_side(
+    pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", *map(str, pair), "--output", str(tmp_path / "out"), "--structure"]
+    assert main(words) == 1
+    assert "no structure.parquet; evaluate it again with --structure" in capsys.readouterr().err
+    for seed, run in enumerate(pair, start=1):
+        make_structure(run, seed)
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "neighbours of its genus (%)" in out
+    assert "50.0" in out
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "t-SNE of each rank for weak, strong" in page
+    assert (tmp_path / "out/structure.png").stat().st_size > 10_000
+
+
+def test_panels_are_read_back_as_they_were(pair: list[Path]) -> None:
+    make_structure(pair[0], 1)
+    (entry,) = read_runs(pair[:1])
+    table = pl.read_parquet(pair[0] / "structure.parquet")
+    assert [level.rank.label for level in entry.levels] == table["rank"].unique(maintain_order=True).to_list()
+    first = entry.levels[0]
+    points = table.filter(pl.col("rank") == first.rank.label).select("x", "y").to_numpy()
+    assert np.array_equal(first.xy_N2, points)
+    last = entry.levels[-1]
+    named = [last.names[colour] for colour in last.colour_N]
+    assert named == table.filter(pl.col("rank") == last.rank.label)["taxon"].to_list()

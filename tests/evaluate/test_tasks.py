@@ -48,7 +48,8 @@ def test_the_ten_tasks_of_the_paper_come_first() -> None:
     for task in TASKS.values():
         assert task.citation, task.name
         assert task.where, task.name
-        assert task.label_sha256 is None, "we held none of the published files"
+        seen = task.protocol == "retrieval"
+        assert (task.label_sha256 is not None) == seen, "BioCAP's lists are the only published files that we saw"
 
 
 def test_every_meta_album_label_survives_reading(shared: Path, tmp_path: Path) -> None:
@@ -218,3 +219,43 @@ def test_labels_are_resolved_where_a_name_is_known(shared: Path, tmp_path: Path)
     assert taxa[labels[2]].rank is None
     assert images.n_resolved == 2
     assert np.unique(images.index["taxon_id"]).size == 3
+
+
+def test_terra_incognita_has_numbered_folders_and_two_lists(tmp_path: Path) -> None:
+    put(tmp_path, "Known/1/a.jpg", "Known/1/b.png", "Known/02/c.jpg", "Known/7/unlisted.jpg", "Novel/3/d.jpg")
+    (tmp_path / "metadata_known.csv").write_text(
+        "Folder,Order,Family,Genus,Species\n1,Lepidoptera,Sphingidae,Xylophanes,Xylophanes tersa\n"
+        "2,Coleoptera,Cerambycidae,Unknown,\n"
+    )
+    (tmp_path / "metadata_novel.csv").write_text("Folder,Order,Family,Genus,Species\n3,Diptera,,,\n")
+    known = open_task(TASKS["terra-incognita-known"], tmp_path, allow_different=True)
+    taxa = {file: known.taxon(number) for file, number in known.index.select("key", "taxon_id").iter_rows()}
+    assert taxa["Known/1/a.jpg"] == taxa["Known/1/b.png"]
+    assert taxa["Known/1/a.jpg"].lineage == (
+        "Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Sphingidae", "Xylophanes", "tersa"
+    )  # fmt: skip
+    assert taxa["Known/02/c.jpg"].scientific_name == "Cerambycidae"
+    assert len(taxa) == 3, "a folder that the list lacks is left out"
+    novel = open_task(TASKS["terra-incognita-novel"], tmp_path, allow_different=True)
+    assert novel.taxon(0).scientific_name == "Diptera"
+
+
+def test_cryptic_species_are_fetched_by_address_first(tmp_path: Path) -> None:
+    rows = pl.DataFrame({
+        "scientificName": ["Danaus plexippus", "Danaus plexippus", "Limenitis archippus"],
+        "kingdom": "Animalia", "phylum": "Arthropoda", "class": "Insecta", "order": "Lepidoptera",
+        "family": "Nymphalidae", "genus": ["Danaus", "Danaus", "Limenitis"],
+        "url": [f"https://example.org/{n}.jpg" for n in range(3)], "decimalLatitude": "1.5", "month": "7",
+    })  # fmt: skip
+    (tmp_path / "CrypticBio-Benchmark").mkdir()
+    rows.write_csv(tmp_path / "CrypticBio-Benchmark/CrypticBio-Endagered.csv")
+    task = TASKS["cryptic-endangered"]
+    with pytest.raises(LinnaeaError, match=r"fetch the pictures first: linnaea data download .*Endagered\.csv"):
+        open_task(task, tmp_path)
+    put(tmp_path, "files/0.jpg", "files/2.jpg")
+    fetched = rows[[0, 2]].with_columns(path=pl.Series(["files/0.jpg", "files/2.jpg"]))
+    fetched.write_parquet(tmp_path / "images.parquet")
+    images = open_task(task, tmp_path, allow_different=True)
+    assert (len(images), images.n_missing, images.taxa.height) == (2, 1, 2)
+    assert make_captions(TextType.SCI, images.taxa, images) == ["Danaus plexippus", "Limenitis archippus"]
+    assert images.taxon(0).lineage[:2] == ("Animalia", "Arthropoda")

@@ -10,8 +10,9 @@ import timm
 import torch
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.create import at_image_size
-from linnaea.model.encode import encode_pixels
+from linnaea.model.create import at_image_size, see_both_ways
+from linnaea.model.encode import encode_captions, encode_pixels
+from linnaea.model.load import save_model
 from linnaea.model.open import load_model
 from linnaea.train import locked
 from linnaea.train.claim import TrainingRun, open_part
@@ -220,3 +221,24 @@ def test_a_transformer_keeps_its_size(dataset_dir: Path) -> None:
 def test_cached_views_want_a_frozen_tower() -> None:
     with pytest.raises(ValueError, match="frozen"):
         replace(RECIPE, feed=replace(RECIPE.feed, cached_views=1))
+
+
+def test_a_text_tower_sees_both_ways(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
+    """A new one and that of a start; a saved model keeps it, and it needs a mask to take away."""
+    new = start(dataset_dir, replace(RECIPE, tower=replace(RECIPE.tower, bidirectional=True)))
+    tower = Tower(start=str(trained), bidirectional=True)
+    old = start(dataset_dir, replace(RECIPE, tower=tower))
+    plain = load_model(trained, device="cpu")
+    for model in (new, old):
+        assert model.model_cfg["text_cfg"]["no_causal_mask"] is True
+        assert model.clip.attn_mask is None
+    captions = ["a photo of Pica.", "a photo of Pica hudsonia with a common name."]
+    vectors = encode_captions(old, captions)
+    assert not np.allclose(vectors, encode_captions(plain, captions), atol=1e-3), "it computes something else"
+    for name, value in plain.clip.state_dict().items():
+        assert torch.equal(value, old.clip.state_dict()[name]), "the weights are those of the start"
+    save_model(old, tmp_path / "model")
+    again = load_model(tmp_path / "model", device="cpu")
+    assert np.allclose(encode_captions(again, captions), vectors, atol=1e-6)
+    with pytest.raises(LinnaeaError, match="no causal mask to take away"):
+        see_both_ways(again)

@@ -9,7 +9,7 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.errors import UsageError
-from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
+from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, Taxon, TextType
 from linnaea.train.recipe import Descent, Feed, Recipe, list_changes, vary
 from linnaea.train.recipes import NOTES, RECIPES, choose_recipe
 
@@ -42,8 +42,8 @@ def test_every_recipe_has_a_note() -> None:
 
 def test_the_ablations_differ_in_their_captions_alone() -> None:
     """The paper's ablation: five text types alone, and their mixture."""
-    ablations = {name: recipe for name, recipe in RECIPES.items() if name.startswith("ablation-text-")}
-    assert len(ablations) == 6
+    names = ("mixture", *TRAINING_TEXT_TYPES)
+    ablations = {name: RECIPES[f"ablation-text-{name}"] for name in names}
     assert {recipe.feed.text_types for recipe in ablations.values()} == {
         TRAINING_TEXT_TYPES,
         *((text_type,) for text_type in TRAINING_TEXT_TYPES),
@@ -52,6 +52,20 @@ def test_the_ablations_differ_in_their_captions_alone() -> None:
         replace(recipe, feed=replace(recipe.feed, text_types=TRAINING_TEXT_TYPES)) for recipe in ablations.values()
     }
     assert len(plain) == 1
+
+
+def test_the_two_other_studies_differ_in_one_value_alone() -> None:
+    mixture = RECIPES["ablation-text-mixture"]
+    both_ways = RECIPES["ablation-text-bidirectional"]
+    assert replace(both_ways, tower=replace(both_ways.tower, bidirectional=False)) == mixture
+    shuffled = RECIPES["ablation-ranks-shuffled"]
+    assert replace(shuffled, feed=replace(shuffled.feed, text_types=TRAINING_TEXT_TYPES)) == mixture
+    taxon = Taxon(("Animalia", "Chordata", "Aves", "Passeriformes", "Corvidae", "Pica", "hudsonia"), "magpie")
+    for own, plain in zip(shuffled.feed.text_types, TRAINING_TEXT_TYPES, strict=True):
+        assert sorted(taxon.caption(own).split()) == sorted(taxon.caption(plain).split()), "the same words"
+    assert taxon.caption(TextType.TAXON_COM_SHUFFLED) == (
+        "Passeriformes hudsonia Chordata Pica Animalia Corvidae Aves with common name magpie"
+    )
 
 
 def test_bioclip_2_is_bioclip_2() -> None:
@@ -158,6 +172,7 @@ def test_what_makes_no_sense_is_refused(feed: dict[str, object], descent: dict[s
         (["tiny", "--start", "nano", "--width", "128"], "--width is not used: the model that --start names"),
         (["tiny", "--class-weights", *"1234567"], "--class-weights is not used: the objective info_nce"),
         (["tiny", "--rank-weights", *"1234567"], "--rank-weights is not used: the objective info_nce"),
+        (["tiny", "--objective", "hierarchical", "--bidirectional"], "--bidirectional is not used: the objective hier"),
         (["tiny", "--evaluate-every", "5"], "--evaluate-every is not used: no split is evaluated"),
         (["tiny", "--throughput", "100"], "--throughput is not used: it needs --dry-run"),
     ],

@@ -25,7 +25,8 @@ class Evaluate:
     data: Path | None = None
     """Folder of a data set; give either this or --task."""
     task: str = ""
-    """A published task (linnaea list tasks), all for all of them, or folder for any folder of class folders."""
+    """A published task (linnaea list tasks), all for all of them, folder for any folder of class folders, or sentences
+    for any list of photographs with a sentence each."""
     root: Path | None = None
     """Folder of the unpacked data set of the task; for --task all, a folder with one folder per task."""
     output: Path
@@ -58,6 +59,9 @@ class Evaluate:
     apart."""
     structure: bool = False
     """Analyse how the vectors reflect the tree: neighbours, distances, t-SNE per rank, revisions. Takes minutes."""
+    by_rank: bool = False
+    """Answer at each rank also by captions of the rank, by prototypes and from the top down, beside sums of
+    probabilities, and show the four ways in one table."""
     no_organism: Path | None = None
     """Folder of pictures without an organism, to measure how well the model rejects them."""
     domain: str = "domain"
@@ -91,7 +95,8 @@ def _evaluate_all(options: Evaluate) -> int:
     """Evaluate on every task that has a folder; the other tasks become rows with a reason."""
     from functools import partial
 
-    from linnaea.evaluate.run import SUMMARY_FILE, check_given, evaluate, evaluate_tasks
+    from linnaea.evaluate.all_tasks import SUMMARY_FILE, evaluate_tasks
+    from linnaea.evaluate.run import check_given, evaluate
     from linnaea.model.open import load_model
 
     check_given(options.data, options.task, options.root, options.class_level)
@@ -118,11 +123,16 @@ def _percent(evaluation: "Evaluation | None", score: str) -> str:
     return f"{evaluation.metrics[score]:.1%}" if evaluation and score in evaluation.metrics else ""
 
 
+def _share(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, int | float) else ""
+
+
 def _show(evaluation: "Evaluation") -> None:
     """Print the scores and notes of one evaluation."""
     from rich.table import Table
 
     from linnaea.evaluate.evaluation_page import score_rows
+    from linnaea.evaluate.rankwise import rank_rows
 
     metrics = evaluation.metrics
     if "n_resolved_classes" in metrics:
@@ -140,6 +150,9 @@ def _show(evaluation: "Evaluation") -> None:
     for row in score_rows(metrics):
         table.add_row(*row.values())
     results.print(table)
+    if ways := rank_rows(metrics):
+        cells = [[value if isinstance(value, str) else _share(value) for value in row.values()] for row in ways]
+        show_table(list(ways[0]), cells, right=list(ways[0])[1:])
     tell(f"report: {evaluation.report_path}", flush=True)
 
 

@@ -59,7 +59,8 @@ _FLAGS = {"--compile": "--compile=True", "--no-compile": "--compile=False"}
 
 def parse(program: str, words: list[str]) -> Train:
     """Return the parsed options; the first word names the recipe, whose values are the defaults."""
-    listing = "\n".join(f"  {name:<25}{NOTES[name]}" for name in RECIPES)
+    width = 2 + max(map(len, RECIPES))
+    listing = "\n".join(f"  {name:<{width}}{NOTES[name]}" for name in RECIPES)
     if not words or words[0] in ("-h", "--help"):
         tell(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
               f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip

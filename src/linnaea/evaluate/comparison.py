@@ -14,13 +14,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.evaluate.comparison_page import as_markdown, write_comparison
+from linnaea.evaluate.comparison_page import as_markdown, structure_section, write_comparison
+from linnaea.evaluate.embedding_structure import LEVELS_FILE, Level, levels_of_table
 from linnaea.evaluate.intervals import FEWEST_CLASSES, bootstrap_mean, compare_paired, holm, mean_of_classes
 from linnaea.evaluate.tasks import TASKS
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.parquet import read_parquet
 from linnaea.progress import progress_bar
 from linnaea.storage import read_json, write_atomically
+from linnaea.taxonomy.ranks import RANK_LABELS
 
 SCORES_SCHEMA = {
     "score": pl.String, "what": pl.String, "model": pl.String, "ours": pl.Boolean, "value": pl.Float64,
@@ -49,6 +51,12 @@ BEYOND_SPECIES = {
     "traits": "traits/mean", "pairs": "pairs/mean", "discovery": "discovery/all/mean", "transfer": "transfer/mean",
 }  # fmt: skip
 BEYOND = "beyond species"
+STRUCTURE_SCORES = {
+    "distance_correlation": "correlation with the tree", "class_distance_correlation": "the same, class means",
+    "within_outside_between": "variance within species outside the directions between (%)",
+    "fisher_ratio": "variance between to within",
+}  # fmt: skip
+"""Scores of structure besides the purity of neighbours, and their headings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,21 @@ class Entry:
             raise LinnaeaError(f"{path}: cannot be read ({error})") from error
 
     @cached_property
+    def levels(self) -> list[Level]:
+        """The t-SNE panels of ``linnaea evaluate --structure``.
+
+        Raises:
+            LinnaeaError: The evaluation has none.
+        """
+        path = self.folder / LEVELS_FILE
+        if not path.exists():
+            raise LinnaeaError(f"{self.folder}: no {LEVELS_FILE}; evaluate it again with --structure")
+        try:
+            return levels_of_table(read_parquet(path))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise LinnaeaError(f"{path}: cannot be read ({error})") from error
+
+    @cached_property
     def columns(self) -> dict[str, str]:
         """The column of :attr:`examples` with the right answers, by score."""
         if self.examples is None:
@@ -95,6 +118,10 @@ class Comparison:
     """Rows of :data:`SCORES_SCHEMA`: every score of every evaluation, then the published ones."""
     pairs: pl.DataFrame
     """Rows of :data:`PAIRS_SCHEMA`: every pair of evaluations of the same images."""
+    structures: Mapping[str, Mapping[str, Sequence[Level]]] = field(default_factory=dict, repr=False)
+    """The t-SNE panels of each model by task or data set, if asked for."""
+    structure_scores: pl.DataFrame | None = field(default=None, repr=False)
+    """How the vectors of each evaluation reflect the tree: purity of neighbours, correlations, variance."""
     report_path: Path | None = None
     """The report page, if an ``output`` was given."""
 
@@ -117,19 +144,21 @@ class Comparison:
         write_atomically(folder / "scores.csv", self.scores.write_csv())
         write_atomically(folder / "differences.csv", self.pairs.write_csv())
         write_atomically(folder / "compare.md", as_markdown(self.tables, self.pairs))
-        return write_comparison(folder, self.scores, self.pairs, self.tables, published_tables())
+        structure = structure_section(folder, self.structures, self.structure_scores)
+        return write_comparison(folder, self.scores, self.pairs, self.tables, published_tables(), structure)
 
 
-def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Comparison:
+def compare(runs: Sequence[str | Path], output: str | Path | None = None, *, structure: bool = False) -> Comparison:
     """Compare evaluations with one another and with published numbers.
 
     Args:
         runs: Folders that :func:`linnaea.evaluate` or ``linnaea evaluate`` wrote, including with ``--task all``.
         output: Folder for the report page and the tables.
+        structure: Whether to show the t-SNE panels of all models side by side, and how far vectors reflect the tree.
 
     Raises:
         UsageError: No folder is given.
-        LinnaeaError: A folder contains no evaluation.
+        LinnaeaError: A folder contains no evaluation, or one without its structure.
     """
     if not runs:
         raise UsageError("give at least one folder that `linnaea evaluate` wrote")
@@ -137,6 +166,8 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
     with progress_bar("comparing", "pairs") as on_progress:
         pairs = compare_runs(entries, on_progress=on_progress)
     found = Comparison(scores=pl.concat([tabulate_scores(entries), read_published()]), pairs=pairs)
+    if structure:
+        found = replace(found, structures=_structures(entries), structure_scores=_structure_scores(entries))
     return found if output is None else replace(found, report_path=found.save(output))
 
 
@@ -163,6 +194,26 @@ def _read_run(folder: Path, label: str) -> Entry:
     run = folder / "run.json"
     facts = read_json(run, kind="the facts of an evaluation") if run.exists() else {}
     return Entry(label=label, folder=folder, metrics=metrics, facts=facts)
+
+
+def _structures(entries: Sequence[Entry]) -> dict[str, dict[str, Sequence[Level]]]:
+    panels: dict[str, dict[str, Sequence[Level]]] = {}
+    for entry in entries:
+        panels.setdefault(entry.what, {})[entry.label] = entry.levels
+    return panels
+
+
+def _structure_scores(entries: Sequence[Entry]) -> pl.DataFrame:
+    """Return one row per evaluation with its scores of structure."""
+    names = {f"purity/{rank}": f"neighbours of its {rank} (%)" for rank in RANK_LABELS} | STRUCTURE_SCORES
+    percent = {name for name, heading in names.items() if heading.endswith("(%)")}
+    rows = []
+    for entry in entries:
+        found = {name: entry.metrics.get(f"structure/{name}") for name in names}
+        cells = {names[name]: value if value is None else 100 * value if name in percent else value
+                 for name, value in found.items()}  # fmt: skip
+        rows.append({"what": entry.what, "model": entry.label, **cells})
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def read_published() -> pl.DataFrame:
@@ -235,6 +286,10 @@ def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
                     continue
             case ["traits", "first_two", "mean"]:
                 score = BEYOND
+            case ["image_to_text" | "text_to_image" as way, measure]:
+                score = f"{way.replace('_', ' ')}, {measure.replace('recall_', 'recall at ')}"
+            case ["rerank", measure]:
+                score = f"ranking by queries, {measure.upper()}"
             case _:
                 continue
         std = run.metrics.get(name.removesuffix("mean") + "std")

@@ -1,12 +1,14 @@
 """Write a comparison as an HTML page and as Markdown, with error bars, published scores and significant differences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from linnaea.evaluate.embedding_structure import Level
+from linnaea.evaluate.evaluation_plots import plot_models
 from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, plot_label
 
 COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
@@ -23,6 +25,13 @@ READING = (
     " Their authors measured them on their own copies of the data."
 )
 
+STRUCTURE = (
+    "Figure 5 of the BioCLIP paper for each model: t-SNE of the photographs of a clade, coloured by the six taxa with"
+    " the most photographs; the next rank shows the largest of them. A layout is a picture, not a measurement; the"
+    " table measures the vectors themselves. Neighbours: the share of a photograph's five nearest that have its taxon."
+    " Correlation: Spearman's, of the distance of two vectors with the height of their lowest common ancestor."
+)
+
 
 def write_comparison(
     folder: Path,
@@ -30,6 +39,7 @@ def write_comparison(
     pairs: pl.DataFrame,
     tables: Mapping[str, pl.DataFrame],
     published: Mapping[str, pl.DataFrame],
+    structure: Section | None = None,
 ) -> Path:
     """Write ``compare.html`` into ``folder`` from the tables of :mod:`linnaea.evaluate.comparison`; return its path."""
     ours = scores.filter("ours")
@@ -51,6 +61,8 @@ def write_comparison(
             blocks.append(Figure(figure, f"accuracy with error bars: {name}", caption))
         blocks.append(Table(_in_tenths(table), caption="In percent."))
         sections.append(Section(name[0].upper() + name[1:], blocks))
+    if structure is not None:
+        sections.append(structure)
     if pairs.height:
         cells = _in_tenths(pairs_in_points(pairs))
         sections.append(Section("All pairs", [Table(cells, caption="Percentage points, second minus first.")]))
@@ -60,6 +72,33 @@ def write_comparison(
                 footer="Made by `linnaea compare`.")  # fmt: skip
     page.write(folder / "compare.html")
     return folder / "compare.html"
+
+
+def structure_section(
+    folder: Path, structures: Mapping[str, Mapping[str, Sequence[Level]]], scores: pl.DataFrame | None
+) -> Section | None:
+    """Return the section with the t-SNE panels of all models, or ``None`` if there are none; write them as PNG files.
+
+    The file of the only task or data set is ``structure.png``; several have a number.
+    """
+    if not structures or scores is None:
+        return None
+    blocks: list[Block] = [Text(STRUCTURE)]
+    for number, (what, levels_of) in enumerate(structures.items(), start=1):
+        path = folder / ("structure.png" if len(structures) == 1 else f"structure-{number}.png")
+        plot_models(levels_of).savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
+        alt = f"t-SNE of each rank for {', '.join(levels_of)}"
+        blocks.append(Figure(path.read_bytes(), alt, f"{what}: one line per model, one column per rank."))
+    return Section("The tree in the vectors", [*blocks, Table(round_scores(scores))])
+
+
+def round_scores(scores: pl.DataFrame) -> list[dict[str, str]]:
+    """Return scores of structure as text: shares with one decimal, others with two."""
+    return [
+        {name: "" if value is None else str(value) if isinstance(value, str)
+         else f"{value:.1f}" if name.endswith("(%)") else f"{value:.2f}" for name, value in row.items()}
+        for row in scores.iter_rows(named=True)
+    ]  # fmt: skip
 
 
 def _in_tenths(table: pl.DataFrame) -> list[dict[str, str]]:

@@ -4,14 +4,16 @@ The measures are the purity of neighbourhoods, the correlation of vector distanc
 structure of BioCLIP 2 (arXiv 2505.23883): individuals of a species vary in directions that do not separate species.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float, Float32, Int, Int64, Shaped
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 from linnaea.taxonomy.tree import lca_heights
 
@@ -204,6 +206,47 @@ def lay_out(
         names = tuple(_name(taxa[chosen[int(np.argmax(colour == i))]], rank) for i in range(len(shown)))
         levels.append(Level(rank=rank, within=within, row_N=chosen, xy_N2=xy, colour_N=colour, names=names))
         rows, within = rows[own == shown[0]], names[0]
+    return levels
+
+
+LEVELS_FILE = "structure.parquet"
+"""The file in an evaluation's folder that keeps its panels, one row per point."""
+
+
+def tabulate_levels(levels: Sequence[Level], keys: Sequence[str]) -> pl.DataFrame:
+    """Return panels as a table: rank, clade, key of the image, x, y, colour and taxon of each point."""
+    frames = [
+        pl.DataFrame(
+            {
+                "rank": [RANK_LABELS[level.rank]] * len(level.row_N),
+                "within": [level.within] * len(level.row_N),
+                "key": [keys[row] for row in level.row_N],
+                "x": level.xy_N2[:, 0],
+                "y": level.xy_N2[:, 1],
+                "colour": level.colour_N,
+                "taxon": [level.names[colour] for colour in level.colour_N],
+            }
+        )
+        for level in levels
+    ]
+    return pl.concat(frames)
+
+
+def levels_of_table(table: pl.DataFrame) -> list[Level]:
+    """Return the panels of :func:`tabulate_levels`; ``row_N`` counts the points of each panel."""
+    levels = []
+    for (rank, within), part in table.group_by(["rank", "within"], maintain_order=True):
+        names = dict(part.select("colour", "taxon").unique().iter_rows())
+        levels.append(
+            Level(
+                rank=Rank.parse(str(rank)),
+                within=str(within),
+                row_N=np.arange(part.height),
+                xy_N2=part.select("x", "y").to_numpy(),
+                colour_N=part["colour"].to_numpy(),
+                names=tuple(names[number] for number in sorted(names)),
+            )
+        )
     return levels
 
 

@@ -19,6 +19,7 @@ from linnaea.evaluate.evaluation_plots import (
     plot_tree,
 )
 from linnaea.evaluate.examine import Findings
+from linnaea.evaluate.rankwise import rank_rows
 from linnaea.evaluate.trust import CONFIDENCES, EVIDENCE
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text
@@ -60,6 +61,9 @@ def write_report(
             sections += [_calibration(metrics, findings), _assertions(metrics), _open_set(metrics, findings)]
         if findings.domains is not None and findings.domains.height > 1:
             sections.append(Section("Domains", [Table(findings.domains, DOMAIN_CAPTION, percent=RANK_LABELS)]))
+    if by_rank := rank_rows(metrics):
+        shares = (*RANK_LABELS, "on one path", "all right")
+        sections.append(Section("Four ways to answer at a rank", [Table(by_rank, BY_RANK_CAPTION, percent=shares)]))
     if findings.levels:
         sections.append(_structure(folder, metrics, findings))
     if any(name.startswith("brittleness/") for name in metrics):
@@ -285,6 +289,12 @@ N_CONFUSIONS, N_CLASSES = 8, 10
 RANK_CAPTION = (
     "Accuracy of the likeliest taxon of each rank. Solid lines: 95% intervals for other classes. Dotted lines: a"
     " baseline that always answers the most common taxon of the rank, which no model can know."
+)
+BY_RANK_CAPTION = (
+    "Accuracy over the photographs whose truth has a name at the rank. Sums: the taxon whose candidates have the"
+    " largest sum of probabilities. Captions: the nearest caption of the rank. Prototypes: the nearest mean of the"
+    " candidates' captions. Top down: the best caption among the children of the answer above. On one path: the answers"
+    " at all ranks are a lineage of the tree. All right: they are that of the truth."
 )
 TREE_CAPTION = "Area: photographs. Colour: species accuracy. Tap a box to open it, and the bar at the top to go back."
 CONFUSION_CAPTION = (

@@ -23,11 +23,11 @@ COLOUR_BAR = {"title": {"text": "right to species (%)", "side": "top"}, "orienta
               "y": -0.02, "yanchor": "top"}  # fmt: skip
 
 
-def _new(width: float = 7.2, height: float = 3.2, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+def _new(width: float = 7.2, height: float = 3.2, columns: int = 1, lines: int = 1, **options: Any) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     plot = Figure(figsize=(width, height), layout="constrained")
-    axes = plot.subplots(1, columns, **options)
+    axes = plot.subplots(lines, columns, **options)
     for panel in np.atleast_1d(axes).ravel():
         panel.spines[["top", "right"]].set_visible(False)
     return plot, axes
@@ -199,28 +199,46 @@ def _label(key: tuple[str, ...], rank: str) -> str:
     return " ".join(key[-2:]) if rank == "species" else key[-1]
 
 
-def plot_levels(levels: list[Level]) -> Any:
+def plot_levels(levels: Sequence[Level]) -> Any:
     """Return all t-SNE panels as one matplotlib figure."""
-    from matplotlib.figure import Figure
-
     columns = min(4, len(levels))
     lines = -(-len(levels) // columns)
-    plot = Figure(figsize=(3.1 * columns, 3.5 * lines), layout="constrained")
-    axes = np.atleast_1d(plot.subplots(lines, columns)).ravel()
-    for panel in axes[len(levels) :]:
+    plot, axes = _new(3.1 * columns, 3.5 * lines, columns, lines, squeeze=False)
+    for panel in axes.ravel()[len(levels) :]:
         panel.axis("off")
-    for panel, level in zip(axes, levels, strict=False):
-        size = 3 if len(level.row_N) > 500 else 10
-        for i, name in enumerate(level.names):
-            here = level.xy_N2[level.colour_N == i]
-            panel.scatter(here[:, 0], here[:, 1], s=size, color=LEVEL_COLOURS[i], alpha=0.6, lw=0,
-                          label=plot_label(name))  # fmt: skip
-        title = RANK_LABELS[level.rank] + (f" within {level.within}" if level.within else "")
-        panel.set_title(plot_label(title), fontsize=9, loc="left")
-        panel.set(xticks=[], yticks=[])
-        panel.spines[:].set_color("#d9dfd8")
+    for panel, level in zip(axes.ravel(), levels, strict=False):
+        _draw_level(panel, level)
         panel.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, markerscale=2)
     return plot
+
+
+def plot_models(levels_of: Mapping[str, Sequence[Level]]) -> Any:
+    """Return the t-SNE panels of several models: one line per model, one column per rank (figure 5 of the paper)."""
+    shown = list(dict.fromkeys((level.rank, level.within) for levels in levels_of.values() for level in levels))
+    plot, axes = _new(2.4 * len(shown), 2.7 * len(levels_of) + 0.8, len(shown), len(levels_of), squeeze=False)
+    for number, (name, levels) in enumerate(levels_of.items(), start=1):
+        place = {(level.rank, level.within): level for level in levels}
+        for column, (panel, which) in enumerate(zip(axes[number - 1], shown, strict=True)):
+            if which not in place:
+                panel.axis("off")
+                continue
+            _draw_level(panel, place[which])
+            if column == 0:
+                panel.set_ylabel(plot_label(name), fontsize=10)
+            if number == len(levels_of):
+                panel.legend(fontsize=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), markerscale=2)
+    return plot
+
+
+def _draw_level(panel: Any, level: Level) -> None:
+    size = 3 if len(level.row_N) > 500 else 10
+    for i, name in enumerate(level.names):
+        here = level.xy_N2[level.colour_N == i]
+        panel.scatter(here[:, 0], here[:, 1], s=size, color=LEVEL_COLOURS[i], alpha=0.6, lw=0, label=plot_label(name))
+    title = RANK_LABELS[level.rank] + (f" within {level.within}" if level.within else "")
+    panel.set_title(plot_label(title), fontsize=9, loc="left")
+    panel.set(xticks=[], yticks=[])
+    panel.spines[:].set(visible=True, color="#d9dfd8")
 
 
 def plot_interactive(levels: list[Level], labels: list[str]) -> Any:

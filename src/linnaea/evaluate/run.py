@@ -1,10 +1,9 @@
 """Evaluate a model on photographs with known names, and write scores and a report."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,16 +15,19 @@ from linnaea.data.shards import DataSet, write_parquet
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.evaluate.breakdown import tabulate_examples
-from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features
+from linnaea.evaluate.embedding_structure import LEVELS_FILE, tabulate_levels
+from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features, read_templates
 from linnaea.evaluate.evaluation_page import write_report
 from linnaea.evaluate.examine import Findings, examine
 from linnaea.evaluate.features import encode_dataset
 from linnaea.evaluate.probes import ProbeName
-from linnaea.evaluate.tasks import FOLDER, TASKS, Task
+from linnaea.evaluate.rankwise import score_by_rank
+from linnaea.evaluate.tasks import FOLDER, SENTENCES, TASKS, Task
 from linnaea.evaluate.tasks.layouts import read_class_folders
 from linnaea.evaluate.tasks.photographs import TaskImages, open_task
 from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
+from linnaea.model.encode import encode_names
 from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model, see_as
@@ -40,14 +42,6 @@ from linnaea.taxonomy.resolve import Resolver
 from linnaea.taxonomy.taxon import TextType
 
 REPORT_FILE, METRICS_FILE, EXAMPLES_FILE, FACTS_FILE = "report.html", "metrics.json", "examples.parquet", "run.json"
-SUMMARY_FILE = "tasks.csv"
-
-KEY_SCORES = (
-    "n_images", "n_classes", "n_resolved_classes", "zero_shot/asis/top1", "zero_shot/taxon_com/top1",
-    "few_shot/1/mean", "few_shot/1/std", "few_shot/5/mean", "few_shot/5/std", "transfer/mean", "pairs/mean",
-    "traits/mean", "discovery/all/mean",
-)  # fmt: skip
-"""Columns of :data:`SUMMARY_FILE`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +73,8 @@ class Evaluation:
     def save(self, directory: str | Path) -> Path | None:
         """Write ``metrics.json``, ``run.json``, ``examples.parquet`` and ``report.html``; return the report's path.
 
-        A task beyond species has no examples and no report; the method then returns ``None``.
+        An analysis of the structure adds ``tsne.png`` and ``structure.parquet``, which ``linnaea compare`` reads. A
+        task beyond species has no examples and no report; the method then returns ``None``.
         """
         folder = Path(directory)
         write_atomically(folder / METRICS_FILE, json.dumps(self.metrics, indent=1))
@@ -87,6 +82,8 @@ class Evaluation:
         if self.examples is None:
             return None
         write_parquet(self.examples, folder / EXAMPLES_FILE)
+        if self.findings.levels:
+            write_parquet(tabulate_levels(self.findings.levels, self.examples["key"].to_list()), folder / LEVELS_FILE)
         return write_report(folder, self.dataset, self.metrics, self.answers, self.examples, self.title, self.findings)
 
 
@@ -128,6 +125,7 @@ def evaluate(
     probe: Sequence[ProbeName] = (),
     seen: str | Path | None = None,
     structure: bool = False,
+    by_rank: bool = False,
     no_organism: str | Path | None = None,
     domain: str = "domain",
     preprocess: Preprocessing | None = None,
@@ -157,8 +155,8 @@ def evaluate(
     subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device, preprocess=preprocess)
     own = None if labels is None else _find_labels(str(labels), subject.model)
     question = Question(text_types=forms, templates=templates, candidates=candidates, labels=own, shots=tuple(shots),
-                        probes=tuple(probe), seen=_path(seen), structure=structure, no_organism=_path(no_organism),
-                        domain=domain)  # fmt: skip
+                        probes=tuple(probe), seen=_path(seen), structure=structure, by_rank=by_rank,
+                        no_organism=_path(no_organism), domain=domain)  # fmt: skip
     if chosen is not None and root is not None:
         chosen, notes = _open_folder(chosen, Path(root), class_level, split)
         found = evaluate_task(subject, chosen, Path(root), question, checklist, allow_different=allow_different)
@@ -247,13 +245,15 @@ def _score(
     with progress_bar("encoding captions", "captions") as on_progress:
         scores = evaluate_features(model, whole, dataset, features, question, heads=heads, on_progress=on_progress)
     findings, left_out = _examine(subject, dataset, features, question, scores)
+    by_rank = _score_ranks(model, dataset, features, question, scores)
+    more = {"n_unreadable": len(unreadable)} if unreadable else {}
     facts = {"model": subject.given, "fingerprint": model.fingerprint, "preprocess": model.preprocess.to_json(),
              "what": what, "task": task,
              "templates": question.templates, "text_types": [str(form) for form in question.text_types],
              "as_published": not isinstance(dataset, TaskImages) or dataset.as_published}  # fmt: skip
     return Evaluation(
         title=title,
-        metrics={**scores.metrics, **findings.metrics, **({"n_unreadable": len(unreadable)} if unreadable else {})},
+        metrics={**scores.metrics, **findings.metrics, **by_rank, **more},
         facts=facts,
         examples=tabulate_examples(dataset, scores.answers, scores.few_shot),
         notes=(*unreadable, *_notes(model, question, scores, has_heads=bool(heads)), *left_out),
@@ -308,6 +308,18 @@ def _examine(
     return findings, left_out
 
 
+def _score_ranks(
+    model: TaxonModel, dataset: DataSet, features_NE: Float32[ndarray, "N E"], question: Question, scores: Scores
+) -> dict[str, float]:
+    """Return the scores of the four ways to answer at a rank, for the first caption form."""
+    bank = next(iter(scores.banks.values()), None)
+    if not question.by_rank or bank is None:
+        return {}
+    truth = [dataset.taxon(number) for number in dataset.index["taxon_id"]]
+    with progress_bar("encoding captions of ranks", "captions") as on_progress:
+        return score_by_rank(model, features_NE, truth, bank, read_templates(question.templates), on_progress)
+
+
 def _notes(model: TaxonModel, question: Question, scores: Scores, *, has_heads: bool) -> Iterator[str]:
     if 0 in question.shots and not model.has_text:
         yield f"{model.name} has no text encoder: zero-shot is left out"
@@ -326,7 +338,7 @@ def find_task(name: str) -> Task:
     Raises:
         UsageError: No task has this name.
     """
-    known = {**TASKS, FOLDER.name: FOLDER}
+    known = {**TASKS, FOLDER.name: FOLDER, SENTENCES.name: SENTENCES}
     if name not in known:
         raise UsageError(f"--task {name}: no such task; choose all or one of {', '.join(known)}")
     return known[name]
@@ -358,7 +370,7 @@ def evaluate_task(
         asked = replace(question, text_types=forms, templates=question.templates or "openai")
         found = _score(subject, images, images, asked, what, title, task.name)
     else:
-        found = _score_beyond_species(subject, task, images, title)
+        found = _score_beyond_species(subject, task, images, title, question.templates)
     more: dict[str, int | float] = {}
     notes = found.notes
     if images.n_missing:
@@ -369,64 +381,20 @@ def evaluate_task(
     return _saved(replace(found, metrics={**found.metrics, **more}, notes=notes), subject.output)
 
 
-def _score_beyond_species(subject: Subject, task: Task, images: TaskImages, title: str) -> Evaluation:
+def _score_beyond_species(subject: Subject, task: Task, images: TaskImages, title: str, templates: str) -> Evaluation:
+    if task.needs_text and not subject.model.has_text:
+        raise LinnaeaError(f"{subject.model.name} has no text encoder, and the task {task.name} compares sentences")
     unit = task.protocol != "traits"
     with progress_bar(f"{task.name}: encoding images", "images") as on_progress:
         features = encode_dataset(
             subject.model, images, subject.output, n_workers=subject.n_workers, unit=unit, on_progress=on_progress
         )
     with progress_bar(f"{task.name}: fitting", "fits") as on_progress:
-        scores = score_task(task, images, features, n_jobs=subject.n_workers, on_progress=on_progress)
+        used = read_templates(templates) if templates else (task.template,)
+        encode = partial(encode_names, subject.model, templates=used)
+        scores = score_task(task, images, features, encode, n_jobs=subject.n_workers, on_progress=on_progress)
     facts = {"model": subject.given, "fingerprint": subject.model.fingerprint,
              "preprocess": subject.model.preprocess.to_json(), "what": task.name, "task": task.name,
              "as_published": images.as_published}  # fmt: skip
     sizes: dict[str, int | float] = {"n_images": len(images), "n_classes": len(images.raw_labels)}
     return Evaluation(title=title, metrics=sizes | scores, facts=facts, dataset=images)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskScores:
-    """The evaluation of one task, or the reason why it has none."""
-
-    task: Task
-    evaluation: Evaluation | None = None
-    reason: str = ""
-
-
-def evaluate_tasks(ask: Callable[..., Evaluation], root: Path, output: Path) -> Iterator[TaskScores]:
-    """Evaluate every published task whose folder is in ``root``, and write ``tasks.csv`` at the end.
-
-    Args:
-        ask: :func:`evaluate` with the model and the options bound; it is called with ``task``, ``root`` and
-            ``output``.
-        root: A folder with one folder per task, named after the task.
-        output: The folder to write; each task gets its own folder inside it.
-
-    Yields:
-        The scores of each task. A task that is missing or fails has a reason; the other tasks still run.
-    """
-    results = []
-    for task in TASKS.values():
-        results.append(_try_task(ask, task, root / task.name, output / task.name))
-        yield results[-1]
-    _write_summary(results, output / SUMMARY_FILE)
-
-
-def _try_task(ask: Callable[..., Evaluation], task: Task, root: Path, output: Path) -> TaskScores:
-    if not root.is_dir():
-        return TaskScores(task=task, reason=f"{root}: no such folder; get the data set from {task.where}")
-    try:
-        return TaskScores(task=task, evaluation=ask(task=task.name, root=root, output=output))
-    except LinnaeaError as error:
-        return TaskScores(task=task, reason=str(error))
-
-
-def _write_summary(results: Sequence[TaskScores], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("task", "state", *KEY_SCORES, "reason"))
-    for result in results:
-        metrics = result.evaluation.metrics if result.evaluation else {}
-        values = [metrics.get(name, "") for name in KEY_SCORES]
-        writer.writerow((result.task.name, "missing" if result.reason else "done", *values, result.reason))
-    write_atomically(path, text.getvalue())

@@ -135,6 +135,24 @@ def renew_text(model: TaxonModel, text: TextTower, bpe: bytes, *, seed: int = 0)
     return replace(model, clip=clip.to(model.device), tokenizer=tokenizer, model_cfg=model_cfg, bpe=bpe)
 
 
+def see_both_ways(model: TaxonModel) -> TaxonModel:
+    """Return the model with a text tower whose tokens see the whole caption, padding included; its weights stay.
+
+    Raises:
+        LinnaeaError: its text tower is not one of open_clip's, whose tokens see what precedes them.
+    """
+    tower: Any = model.clip if isinstance(model.clip, CLIP) else getattr(model.clip, "text", None)
+    if getattr(tower, "attn_mask", None) is None:
+        raise LinnaeaError(f"{model.name}: its text tower has no causal mask to take away")
+    tower.attn_mask = None
+    return replace(model, model_cfg=without_causal_mask(model.model_cfg))
+
+
+def without_causal_mask(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return open_clip's ``model_cfg`` with a text tower without causal mask."""
+    return {**model_cfg, "text_cfg": {**model_cfg["text_cfg"], "no_causal_mask": True}}
+
+
 def _new_clip(model_cfg: Mapping[str, Any], seed: int) -> CLIP:
     """Return open_clip's model with weights that depend on the seed only; it shares no part of the configuration."""
     with torch.random.fork_rng(devices=[]):

@@ -95,7 +95,8 @@ class Taxon:
 class TextType(StrEnum):
     """The form in which a taxon is written as a caption (arXiv 2311.18803, section 3.2 and table 3).
 
-    BioCLIP mixes the first five in training. The tagged forms name each rank.
+    BioCLIP mixes the first five in training. The tagged forms name each rank. The shuffled forms write the ranks in
+    another order (:data:`SHUFFLED_ORDER`), for the study of their order.
     """
 
     COM = "com"
@@ -105,6 +106,8 @@ class TextType(StrEnum):
     TAXON_COM = "taxon_com"
     TAXON_TAG = "taxon_tag"
     TAXON_TAG_COM = "taxon_tag_com"
+    TAXON_SHUFFLED = "taxon_shuffled"
+    TAXON_COM_SHUFFLED = "taxon_com_shuffled"
 
 
 TRAINING_TEXT_TYPES = (
@@ -114,6 +117,23 @@ TRAINING_TEXT_TYPES = (
     TextType.SCI_COM,
     TextType.TAXON_COM,
 )
+
+
+SHUFFLED_ORDER = (Rank.ORDER, Rank.SPECIES, Rank.PHYLUM, Rank.GENUS, Rank.KINGDOM, Rank.FAMILY, Rank.CLASS)
+"""An order of the ranks in which no rank follows the one above it."""
+
+SHUFFLED_TEXT_TYPES = (
+    TextType.COM,
+    TextType.SCI,
+    TextType.TAXON_SHUFFLED,
+    TextType.SCI_COM,
+    TextType.TAXON_COM_SHUFFLED,
+)
+"""The training mixture with the ranks in the other order."""
+
+
+def _shuffled(taxon: Taxon) -> str:
+    return " ".join(taxon[rank] for rank in SHUFFLED_ORDER if taxon[rank]) or taxon.common_name
 
 
 def _taxonomic(taxon: Taxon) -> str:
@@ -150,4 +170,6 @@ _CAPTIONS: dict[TextType, Callable[[Taxon], str]] = {
     TextType.TAXON_COM: _with_common_name(_taxonomic),
     TextType.TAXON_TAG: _tagged,
     TextType.TAXON_TAG_COM: _with_common_name(_tagged),
+    TextType.TAXON_SHUFFLED: _shuffled,
+    TextType.TAXON_COM_SHUFFLED: _with_common_name(_shuffled),
 }

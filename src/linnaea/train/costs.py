@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from linnaea.data.shards import DataSet
+from linnaea.model.create import without_causal_mask
 from linnaea.model.hub import PUBLISHED
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_text, make_token_table
@@ -141,6 +142,7 @@ def make_plan(recipe: Recipe, dataset: DataSet) -> Plan:
     architecture = PUBLISHED[tower.start].architecture if tower.start in PUBLISHED else tower.start
     if architecture in open_clip.list_models():  # its weights are not needed
         model_cfg, tokenizer = open_clip.get_model_config(architecture), open_clip.get_tokenizer(architecture)
+        model_cfg = without_causal_mask(model_cfg) if tower.bidirectional else model_cfg
     else:
         model = make_start(replace(tower, backbone_weights=""), dataset, seed=0, device="cpu")
         model_cfg, tokenizer = dict(model.model_cfg), model.tokenizer

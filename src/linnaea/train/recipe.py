@@ -43,6 +43,8 @@ class Tower:
     """Context length of the new text tower, in tokens."""
     new_text: bool = False
     """Replace the text tower and vocabulary of the model to start from by new ones."""
+    bidirectional: bool = False
+    """Let every token of the text tower, new or that of the start, see the whole caption (no causal mask)."""
     n_merges: int = 1000
     """Number of merges in the new vocabulary."""
     vocabulary: str = ""
@@ -339,6 +341,8 @@ def _unused_values(recipe: Recipe, *, evaluates: bool) -> dict[str, str]:
         unused["rank_weights"] = f"the objective {descent.objective} does not weigh ranks"
     if descent.reads_captions:
         unused["class_weights"] = f"the objective {descent.objective} has no classes"
+    else:
+        unused["bidirectional"] = f"the objective {descent.objective} reads no captions"
     if not evaluates:
         unused["evaluate_every"] = "no split is evaluated; give --evaluate-split"
     return unused

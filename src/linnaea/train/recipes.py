@@ -7,7 +7,7 @@ from typing import Any
 
 from linnaea.errors import UsageError
 from linnaea.model.open import names_weights
-from linnaea.taxonomy.taxon import TRAINING_TEXT_TYPES, TextType
+from linnaea.taxonomy.taxon import SHUFFLED_TEXT_TYPES, TRAINING_TEXT_TYPES, TextType
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower, vary
 
 TINY = Recipe(
@@ -160,6 +160,20 @@ ABLATION_TEXT = {
 zero-shot on Rare Species with the text type of training: com 24.9, sci 22.3, taxon 26.6, sci_com 28.0, taxon_com 30.4;
 the mixture 26.1, 24.9, 26.7, 29.5, 30.9. By us: not measured at that size; docs/claims.md has a small grid.
 """
+ABLATION_BIDIRECTIONAL = replace(BIOCLIP_INAT21, tower=replace(BIOCLIP_INAT21.tower, bidirectional=True))
+"""The paper's study of the text tower: each token sees the whole caption, not only what precedes it.
+
+``linnaea train ablation-text-bidirectional --data TREE_OF_LIFE_1M --output RUN``; compare with
+``ablation-text-mixture``. By us: not measured at that size; at a small one there was no difference beyond error
+(docs/claims.md).
+"""
+ABLATION_SHUFFLED = replace(BIOCLIP_INAT21, feed=Feed(batch_size=16_384, text_types=SHUFFLED_TEXT_TYPES))
+"""The paper's study of the order of ranks: captions with a lineage write its ranks in one other order.
+
+``linnaea train ablation-ranks-shuffled --data TREE_OF_LIFE_1M --output RUN``, and ask such a model with captions of the
+same order: ``linnaea evaluate RUN --text-type taxon_com_shuffled``. Compare with ``ablation-text-mixture``. By us: not
+measured at that size; at a small one there was no difference beyond error (docs/claims.md).
+"""
 BASELINE_CROSS_ENTROPY = replace(BIOCLIP_INAT21, descent=replace(BIOCLIP_VIT_B16.descent, objective="cross_entropy"))
 """The paper's baseline with a class for each species instead of captions.
 
@@ -218,6 +232,8 @@ RECIPES: dict[str, Recipe] = {
     "baseline-cross-entropy": BASELINE_CROSS_ENTROPY,
     "baseline-hierarchical": BASELINE_HIERARCHICAL,
     **ABLATION_TEXT,
+    "ablation-text-bidirectional": ABLATION_BIDIRECTIONAL,
+    "ablation-ranks-shuffled": ABLATION_SHUFFLED,
 }
 
 UNNAMED = "custom"
@@ -280,5 +296,10 @@ NOTES: dict[str, str] = {
         f" zero-shot on Rare Species, with the caption type of training: {score}. Not run by us at that size."
         for name, score in _ABLATION_SCORES.items()
     },
+    "ablation-text-bidirectional": "the text tower sees the whole caption at once (no causal mask); compare with"
+    " ablation-text-mixture. Not run by us at that size; at a small one no difference (docs/claims.md).",
+    "ablation-ranks-shuffled": "captions write the ranks in another order (evaluate with --text-type"
+    " taxon_com_shuffled); compare with ablation-text-mixture. Not run by us at that size; at a small one no difference"
+    " (docs/claims.md).",
 }
 """Each recipe's purpose, cost and score, as measured or published."""

@@ -15,6 +15,7 @@ from linnaea.model.create import (
     load_backbone,
     make_model,
     renew_text,
+    see_both_ways,
 )
 from linnaea.model.load import TaxonModel, choose_device
 from linnaea.model.open import load_model
@@ -68,12 +69,15 @@ def make_start(
         raise LinnaeaError(f"this recipe starts from a run of {tower.start}; give the folder of that run with --start")
     text_width = tower.text_width or tower.width
     text = TextTower(
-        context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32
-    )
+        context_length=tower.context_length, width=text_width, layers=tower.text_layers, heads=text_width // 32,
+        no_causal_mask=tower.bidirectional,
+    )  # fmt: skip
     if tower.start:
         model = load_model(tower.start, pretrained=tower.pretrained or None, device=device)
         model = at_image_size(model, tower.resize_to) if tower.resize_to else model
-        return renew_text(model, text, vocabulary(tower, dataset), seed=seed) if tower.new_text else model
+        if tower.new_text:
+            return renew_text(model, text, vocabulary(tower, dataset), seed=seed)
+        return see_both_ways(model) if tower.bidirectional else model
     config = ModelConfig(
         embed_dim=tower.width,
         image=ImageTower(

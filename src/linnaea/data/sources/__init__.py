@@ -82,6 +82,11 @@ def at_box(location: pl.Expr, box: pl.Expr) -> pl.Expr:
     return pl.concat_str(location, pl.lit("#xywh="), box)
 
 
+def is_member(location: str) -> bool:
+    """Return whether a location is that of a picture inside an archive."""
+    return _MEMBER.fullmatch(location) is not None
+
+
 def read_location(location: str) -> bytes:
     """Return the bytes of a record's picture; those of a part of a picture are a PNG.
 

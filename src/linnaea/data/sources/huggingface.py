@@ -83,7 +83,7 @@ class HuggingFaceSource:
             yield self._normalise(block, path, record_id, pl.lit(f"{self.folder}/") + record_id, empty, split)
 
     def _with_bytes(self, path: Path) -> Iterator[pl.DataFrame]:
-        table, locations = self._unpack(path)
+        table, locations = self.unpack(path)
         place = pl.Series("location", locations, dtype=pl.String)
         ids = pl.Series("row", [f"{path.relative_to(self.folder).as_posix()}#{row}" for row in range(table.height)])
         block = table.rename(match_columns(table.columns, self._columns)).with_columns(place, ids)
@@ -119,8 +119,12 @@ class HuggingFaceSource:
             *(name for name in LICENCE_FACTS if name in there),
         )
 
-    def _unpack(self, path: Path) -> tuple[pl.DataFrame, list[str]]:
-        """Return the table without its pictures, and the new location of each picture."""
+    def unpack(self, path: Path) -> tuple[pl.DataFrame, list[str]]:
+        """Return a Parquet file's table without its pictures, every column as text, and the location of each picture.
+
+        Raises:
+            LinnaeaError: it cannot be read as Parquet, or has no column of pictures.
+        """
         try:
             file = pq.ParquetFile(path)
             schema = file.schema_arrow

@@ -1,8 +1,9 @@
 """The published evaluation sets as values: expected contents, where to get them, and the published protocol.
 
-They are the ten tasks of BioCLIP (arXiv 2311.18803, table 3), those that BioCLIP 2 (arXiv 2505.23883) adds, and
-iNat21. Counts are those of the label files behind the published scores, not those in table 2 of the first paper; a
-count is ``None`` if we could not verify it. Nothing is downloaded: each task says where to get its data set.
+They are the ten tasks of BioCLIP (arXiv 2311.18803, table 3), those that BioCLIP 2 (arXiv 2505.23883) adds, iNat21,
+those of BioCAP (arXiv 2510.20095), INQUIRE, TerraIncognita and CrypticBio. Counts are those of the label files behind
+the published scores, not those in table 2 of the first paper; a count is ``None`` if we could not verify it. Nothing is
+downloaded: each task says where to get its data set.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +15,13 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
-from linnaea.evaluate.tasks import layouts
+from linnaea.evaluate.tasks import layouts, newer_layouts
 from linnaea.taxonomy.taxon import TextType
 
-Protocol: TypeAlias = Literal["classes", "transfer", "pairs", "traits", "discovery"]
+Protocol: TypeAlias = Literal["classes", "transfer", "pairs", "traits", "discovery", "retrieval", "ranking"]
 """How a task is scored: zero-shot and few-shot classification; few-shot from a train split to a test split; binary
-questions (NeWT); traits predicted from frozen features; category discovery."""
+questions (NeWT); traits predicted from frozen features; category discovery; sentences of pictures and back (BioCAP);
+pictures ranked by queries (INQUIRE)."""
 
 META_ALBUM = "Ullah et al., Meta-Album: multi-domain meta-dataset for few-shot image classification, NeurIPS 2022"
 BIOCLIP = "Stevens et al., BioCLIP: a vision foundation model for the tree of life, CVPR 2024 (arXiv 2311.18803)"
@@ -48,6 +50,8 @@ class Task:
     text_type: TextType | Literal["asis"] = "asis"
     """Captions of the published scores; ``asis`` uses the raw labels of the files without corrections."""
     protocol: Protocol = "classes"
+    template: str = "{}"
+    """The published template of sentences and queries."""
     label_file: str = ""
     """Name of the table of labels, if it is always the same."""
     label_sha256: str | None = None
@@ -56,6 +60,11 @@ class Task:
     """Taxa that all labels belong to, for name resolution: ``(("class", "Aves"),)``."""
     n_traits: int | None = None
     """Number of traits or binary questions, for tasks that have them."""
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the task compares pictures with sentences."""
+        return self.protocol in ("retrieval", "ranking")
 
     def __post_init__(self) -> None:
         n_images, n_classes = self.n_images, self.n_classes
@@ -91,6 +100,52 @@ def _camera_trap(place: str, title: str) -> Task:
         read=partial(layouts.read_camera_trap, place=place),
         text_type=TextType.TAXON_COM,
         label_file=f"{place}-balanced.csv",
+    )
+
+
+def _sentences(name: str, title: str, file: str, n_images: int, n_sentences: int, sha256: str) -> Task:
+    """Return a task of BioCAP, whose code puts a sentence behind "a photo of" without a space."""
+    return Task(
+        name=name,
+        title=title,
+        note="sentences on what is to be seen; each picture to its sentence, and back",
+        citation="Zhang et al., BioCAP: exploiting synthetic captions beyond labels, 2025 (arXiv 2510.20095)",
+        where=f"https://github.com/Imageomics/biocap (data/retrieval_annotations/{file})",
+        read=partial(newer_layouts.read_sentences, name=file),
+        n_images=n_images,
+        n_classes=n_sentences,
+        protocol="retrieval",
+        template="a photo of{}",
+        label_file=file,
+        label_sha256=sha256,
+    )
+
+
+def _terra_incognita(part: str, note: str) -> Task:
+    return Task(
+        name=f"terra-incognita-{part.lower()}",
+        title=f"TerraIncognita, {part.lower()}",
+        note=note,
+        citation="TerraIncognita: a dynamic benchmark for species discovery using frontier models, 2025"
+        " (arXiv 2506.03182)",
+        where="https://huggingface.co/datasets/BGLab/TerraIncognita",
+        read=partial(newer_layouts.read_terra_incognita, part=part),
+        text_type=TextType.TAXON_COM,
+        label_file=f"metadata_{part.lower()}.csv",
+    )
+
+
+def _cryptic(name: str, title: str, note: str, *files: str, n_classes: int | None = None) -> Task:
+    return Task(
+        name=f"cryptic-{name}",
+        title=f"CrypticBio, {title}",
+        note=note,
+        citation="Manolache et al., CrypticBio: a large multimodal dataset for visually confusing biodiversity, 2025"
+        " (arXiv 2505.14707)",
+        where="https://huggingface.co/datasets/gmanolache/CrypticBio (addresses of pictures)",
+        read=partial(newer_layouts.read_cryptic, names=files),
+        n_classes=n_classes,
+        text_type=TextType.SCI,
     )
 
 
@@ -207,7 +262,36 @@ _TASKS = (
         protocol="transfer",
         context=(("kingdom", "Plantae"),),
     ),
-)
+    _sentences(
+        "cornell-birds", "Cornell birds", "cornell_bird.csv", 7_007, 5_913,
+        "54d4f93c358083118f90fbcd7ee4b87a169fdfaba8e03290dea6e2ce8e30fad2",
+    ),
+    _sentences(
+        "plantid", "PlantID", "plantID.csv", 2_349, 2_349,
+        "4ea37e7954bb1fae9bda303c8d2d1681db368b67fd7ac25c78aa37fafb39ce3e",
+    ),
+    Task(
+        name="inquire-rerank",
+        title="INQUIRE-Rerank",
+        note="queries of experts, each with a hundred pictures of iNat24 to rank",
+        citation="Vendrow et al., INQUIRE: a natural world text-to-image retrieval benchmark, NeurIPS 2024"
+        " (arXiv 2411.02537)",
+        where="https://huggingface.co/datasets/evendrow/INQUIRE-Rerank",
+        licence="CC BY-NC 4.0",
+        read=newer_layouts.read_inquire,
+        n_images=16_000,
+        protocol="ranking",
+    ),
+    _terra_incognita("Known", "insects that models may know, to the lowest rank that experts named"),
+    _terra_incognita("Novel", "insects of rare or undescribed species, named to genus, family or order"),
+    _cryptic("common", "common", "common species that are easily confused, by scientific name",
+             "CrypticBio-Common.csv", n_classes=158),
+    _cryptic("common-unseen", "common, unseen", "the same, photographed after models were trained",
+             "CrypticBio-CommonUnseen.csv", n_classes=133),
+    _cryptic("endangered", "endangered", "endangered species that are easily confused",
+             "CrypticBio-Endangered.csv", "CrypticBio-Endagered.csv", n_classes=37),
+    _cryptic("invasive", "invasive", "invasive species that are easily confused", "CrypticBio-Invasive.csv"),
+)  # fmt: skip
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TASKS})
 """All tasks by name: the first paper's ten in the order of its table, then the others."""
@@ -222,6 +306,19 @@ FOLDER = Task(
     read=layouts.read_folders,
 )
 """The same protocol for any folder of class folders; it is not part of :data:`TASKS`."""
+
+SENTENCES = Task(
+    name="sentences",
+    title="Sentences",
+    note="your own photographs with a sentence each, listed in metadata.csv",
+    citation="",
+    where="your own disk",
+    licence="",
+    read=newer_layouts.read_sentences,
+    protocol="retrieval",
+    label_file="metadata.csv",
+)
+"""Retrieval for any list of pictures with sentences; it is not part of :data:`TASKS`."""
 
 PAPER_TASKS = tuple(TASKS)[:10]
 """The ten tasks whose mean BioCLIP reports."""

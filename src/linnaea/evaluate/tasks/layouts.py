@@ -36,14 +36,14 @@ def read_folders(root: Path, *splits: str) -> pl.DataFrame:
     """Read ``ROOT/CLASS/image``, or ``ROOT/SPLIT/CLASS/image`` for each of ``splits``; the label is ``CLASS``."""
     rows = []
     for split in splits or ("",):
-        base = _need(root / split)
+        base = need(root / split)
         for path in iter_files(base):
             if path.parent != base and path.suffix.lower() not in NOT_IMAGES:
                 label = path.relative_to(base).parts[0]
                 rows.append({"file": str(path.relative_to(root)), "label": label, "split": split})
     if not rows:
         raise LinnaeaError(f"{root}: no class folders with images; give the folder with one subfolder per class")
-    return _table(rows)
+    return make_table(rows)
 
 
 def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, int]:
@@ -65,7 +65,7 @@ def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, 
     else:
         wanted = records
     rows = [{"file": record.record_id, "label": record.facts["label"], "split": record.split} for record in wanted]
-    return _table(rows), len(items) - len(records)
+    return make_table(rows), len(items) - len(records)
 
 
 def read_test_folders(root: Path) -> pl.DataFrame:
@@ -79,7 +79,7 @@ def read_catalogue(root: Path, name: str = "metadata.csv", bases: Sequence[str] 
     Paths are relative to the first of ``bases`` in which the first path exists. A list may have ``file_name`` instead
     of ``filepath``. Without ``class``, the label comes from the ranks or the common name.
     """
-    path = _need(root / name)
+    path = need(root / name)
     table = read_table(path).rows
     file_column = "filepath" if "filepath" in table.columns else "file_name"
     need_columns(table.columns, path, file_column)
@@ -94,7 +94,7 @@ def read_catalogue(root: Path, name: str = "metadata.csv", bases: Sequence[str] 
     columns.append((pl.col(common) if common else pl.lit("")).alias("common_name"))
     label = pl.col("class") if labelled else _lineage_as_label(ranks, common, path)
     result = table.select(label.alias("label"), *columns)
-    return _table(result, base=_find_base(root, result["file"], bases))
+    return make_table(result, base=find_base(root, result["file"], bases))
 
 
 def _lineage_as_label(ranks: Sequence[str], common: str | None, path: Path) -> pl.Expr:
@@ -114,9 +114,9 @@ def read_meta_album(root: Path) -> pl.DataFrame:
     need_columns(table.columns, path, "FILE_NAME", "CATEGORY")
     rows = table.select(file="FILE_NAME", label="CATEGORY")
     if (root / "images").is_dir():
-        return _table(rows, base="images")
+        return make_table(rows, base="images")
     by_class = rows.with_columns(file=pl.concat_str("label", "file", separator="/"))
-    return _table(by_class, base=_find_base(root, by_class["file"], ("", "val")))
+    return make_table(by_class, base=find_base(root, by_class["file"], ("", "val")))
 
 
 def read_rare_species(root: Path) -> pl.DataFrame:
@@ -143,7 +143,7 @@ def read_nabirds(root: Path) -> pl.DataFrame:
         ]
     except KeyError as error:
         raise LinnaeaError(f"{root}: the lists of images and classes do not match: no entry {error}") from None
-    return _table(rows)
+    return make_table(rows)
 
 
 def read_inat21(root: Path) -> pl.DataFrame:
@@ -165,7 +165,7 @@ def read_inat21(root: Path) -> pl.DataFrame:
         rows = [{"file": image["file_name"], **ranks_of[class_of[image["id"]]]} for image in content["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise LinnaeaError(f"{root / 'val.json'}: not iNat21's published format (no {error})") from None
-    return _table(rows)
+    return make_table(rows)
 
 
 def _with_lineage_of_folders(table: pl.DataFrame) -> pl.DataFrame:
@@ -188,13 +188,13 @@ def read_plantdoc_transfer(root: Path) -> pl.DataFrame:
 
 def read_newt(root: Path) -> pl.DataFrame:
     """Read NeWT: ``newt2021_labels.csv`` and ``newt2021_images/ID.jpg``; adds ``task`` and ``cluster``."""
-    path = _need(root / "newt2021_labels.csv")
+    path = need(root / "newt2021_labels.csv")
     table = read_table(path).rows
     need_columns(table.columns, path, "id", "task", "task_cluster", "label", "split")
     rows = table.select(
         pl.format("newt2021_images/{}.jpg", "id").alias("file"), "label", "split", "task", cluster="task_cluster"
     )
-    return _table(rows)
+    return make_table(rows)
 
 
 def read_awa2(root: Path) -> pl.DataFrame:
@@ -213,14 +213,14 @@ def read_awa2(root: Path) -> pl.DataFrame:
     frames = []
     for name, values in zip(names, matrix, strict=True):
         if name in split_of:
-            files = [str(path.relative_to(root)) for path in iter_files(_need(root / "JPEGImages" / name))]
+            files = [str(path.relative_to(root)) for path in iter_files(need(root / "JPEGImages" / name))]
             frame = pl.DataFrame({"file": files}, schema={"file": pl.String})
             known = {TRAIT + trait: int(value) for trait, value in zip(traits, values, strict=True)}
             frames.append(frame.with_columns(pl.lit(value).alias(key) for key, value in
                                              {"label": name, "split": split_of[name], **known}.items()))  # fmt: skip
     if not frames:
         raise LinnaeaError(f"{root}: trainclasses.txt and testclasses.txt name no class of classes.txt")
-    return _table(pl.concat(frames))
+    return make_table(pl.concat(frames))
 
 
 def read_fishnet(root: Path) -> pl.DataFrame:
@@ -230,7 +230,7 @@ def read_fishnet(root: Path) -> pl.DataFrame:
     """
     frames = []
     for split in ("train", "test"):
-        path = _need(root / f"{split}.csv")
+        path = need(root / f"{split}.csv")
         table = read_table(path).rows
         need_columns(table.columns, path, *FISHNET_TRAITS)
         if len(table.columns) <= _FISHNET_FOLDER:
@@ -248,10 +248,11 @@ def read_fishnet(root: Path) -> pl.DataFrame:
                 *(pl.col(name).cast(pl.Float64).cast(pl.Int64).alias(TRAIT + name) for name in FISHNET_TRAITS[1:]),
             )
         )
-    return _table(pl.concat(frames))
+    return make_table(pl.concat(frames))
 
 
-def _table(rows: pl.DataFrame | Sequence[dict[str, Any]], base: str = "") -> pl.DataFrame:
+def make_table(rows: pl.DataFrame | Sequence[dict[str, Any]], base: str = "") -> pl.DataFrame:
+    """Return rows as a table with :data:`COLUMNS` first; ``base`` is the folder that their files are in."""
     table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
     missing = [pl.lit("").alias(column) for column in COLUMNS if column not in table.columns]
     table = table.with_columns(missing)
@@ -260,20 +261,25 @@ def _table(rows: pl.DataFrame | Sequence[dict[str, Any]], base: str = "") -> pl.
     return table.select(*COLUMNS, *(column for column in table.columns if column not in COLUMNS))
 
 
-def _find_base(root: Path, files: Iterable[str], bases: Sequence[str]) -> str:
+def find_base(root: Path, files: Iterable[str], bases: Sequence[str]) -> str:
     """Return the first of ``bases`` that contains the first file, or the first base if the file is missing."""
     first = next(iter(files), "")
     return next((base for base in bases if (root / base / first).is_file()), bases[0])
 
 
-def _need(path: Path) -> Path:
+def need(path: Path) -> Path:
+    """Return a path that exists.
+
+    Raises:
+        LinnaeaError: It does not.
+    """
     if not path.exists():
         raise LinnaeaError(f"{path}: not found; give the folder of the unpacked data set with --root")
     return path
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in _need(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in need(path).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _pairs(path: Path) -> dict[str, str]:

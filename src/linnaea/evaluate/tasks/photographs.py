@@ -9,9 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from linnaea.data.images import ImageError
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, make_taxa_table
+from linnaea.data.sources import is_member, read_location
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.tasks import Task
+from linnaea.evaluate.tasks.layouts import COLUMNS
 from linnaea.storage import open_regular
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.resolve import Resolver, Status
@@ -32,7 +35,8 @@ class TaskImages(DataSet):
     raw_labels: Mapping[int, str] = field(default_factory=dict, repr=False)
     """The published label of every class, by taxon id."""
     extra: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
-    """The columns ``task``, ``cluster`` and ``trait/NAME`` if the task has them, with one row per row of the index."""
+    """The columns of the task's table beyond :data:`~linnaea.evaluate.tasks.layouts.COLUMNS` (``cluster``,
+    ``sentence``, ``trait/NAME`` ...), with one row per row of the index."""
     n_resolved: int = 0
     """Number of classes whose label names a known taxon."""
     as_published: bool = False
@@ -47,6 +51,8 @@ class TaskImages(DataSet):
             LinnaeaError: The file cannot be read.
         """
         path = self.directory / str(self.index["shard"][row])
+        if is_member(str(path)):
+            return _read_member(path)
         try:
             with open_regular(path) as stream:
                 return stream.read()
@@ -114,7 +120,7 @@ def open_task(
         index=index,
         taxa=taxa_table,
         raw_labels={number[label]: label for label in taxa},
-        extra=there.select(column for column in there.columns if "/" in column or column in ("task", "cluster")),
+        extra=there.drop(COLUMNS),
         n_resolved=sum(any(taxon.lineage) for taxon in taxa.values()),
         as_published=not _differences(task, root, table, there),
         n_missing=table.height - there.height,
@@ -197,7 +203,16 @@ def _words(label: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in label.replace("_", " ")).split()) or "?"
 
 
+def _read_member(path: Path) -> bytes:
+    try:
+        return read_location(str(path))
+    except ImageError as error:
+        raise LinnaeaError(f"{path}: {error}") from error
+
+
 def _size(path: Path) -> int | None:
+    if is_member(str(path)):
+        return int(str(path).rpartition("::")[2])
     try:
         return path.stat().st_size
     except OSError:
@@ -205,6 +220,8 @@ def _size(path: Path) -> int | None:
 
 
 def _hash(path: Path) -> str:
+    if is_member(str(path)):
+        return hashlib.sha256(_read_member(path)).hexdigest()
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Score tasks other than classification by the protocols of BioCLIP 2 (arXiv 2505.23883)."""
+"""Score tasks other than classification: by the protocols of BioCLIP 2 (arXiv 2505.23883), BioCAP and INQUIRE."""
 
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from linnaea.evaluate.beyond_species import (
     score_transfer,
     share_all_right,
 )
+from linnaea.evaluate.retrieval import EncodeSentences, score_ranking, score_retrieval
 from linnaea.evaluate.tasks import Task
 from linnaea.evaluate.tasks.layouts import TRAIT
 from linnaea.evaluate.tasks.photographs import TaskImages
@@ -34,11 +35,12 @@ def score_task(
     task: Task,
     images: TaskImages,
     features_NE: Float32[ndarray, "N E"],
+    encode: EncodeSentences,
     *,
     n_jobs: int = 1,
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, int | float]:
-    """Return the flat metrics of a task with the protocol ``transfer``, ``pairs``, ``traits`` or ``discovery``.
+    """Return the flat metrics of a task with any protocol but ``classes``; ``encode`` gives the vectors of sentences.
 
     Raises:
         LinnaeaError: A split or the list of old classes is missing.
@@ -52,6 +54,11 @@ def score_task(
             return _traits(task, images, features_NE, on_progress)
         case "discovery":
             return _discovery(images, features_NE)
+        case "retrieval":
+            return dict(score_retrieval(features_NE, images.extra["sentence"].to_list(), encode))
+        case "ranking":
+            relevant = images.extra["relevant"].to_numpy()
+            return dict(score_ranking(features_NE, images.extra["sentence"].to_list(), relevant, encode))
         case _:
             raise ValueError(f"task {task.name}: protocol {task.protocol} is scored as classes")
 
