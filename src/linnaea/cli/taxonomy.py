@@ -49,7 +49,7 @@ def resolve(options: Resolve) -> int:
         resolved = resolver.resolve(
             table.names, given=table.given, processes=options.processes, on_progress=on_progress
         )
-    written = write_resolved(table, resolved, options.output)
+    written = write_resolved(table, resolver.add_common_names(resolved), options.output)
     counts = written["status"].value_counts(sort=True)
     say(f"{options.output}: " + ", ".join(f"{n:,} {status}" for status, n in counts.iter_rows()))
     if table.n_unreadable:

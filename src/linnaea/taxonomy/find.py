@@ -4,7 +4,7 @@ One :class:`Finder` serves checklists and tables of taxa. Everything that takes 
 the grammar, the suggestions and the error messages are the same everywhere.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from linnaea.errors import UsageError
 from linnaea.taxonomy.columns import NAME_COLUMNS
-from linnaea.taxonomy.keys import name_key, vernacular_key
+from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 if TYPE_CHECKING:
@@ -82,6 +82,17 @@ class Finder:
         """All names: ``key``, ``matched``, ``how``, ``tier`` (0 first), ``rank``, ``row`` (one row with the taxon)."""
         return _names_of_taxa(self.taxa) if self.checklist is None else _names_of_checklist(self.checklist)
 
+    @cached_property
+    def other_names(self) -> pl.DataFrame:
+        """The English and old names that the embedded checklist has for the taxa of a table, as in :attr:`names`."""
+        return self.names.clear() if self.checklist is not None else _embedded_names(self.names, self.taxa["kingdom"])
+
+    @cached_property
+    def _loose_names(self) -> pl.DataFrame:
+        """The vernacular names, keyed without possessives, plurals and spaces ("Brewer Blackbird")."""
+        spoken = pl.concat([self.names, self.other_names]).filter(pl.col("how").str.starts_with("vernacular"))
+        return spoken.with_columns(key=loose_vernacular_key(pl.col("matched")))
+
     # By name.
 
     def clade(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
@@ -128,6 +139,11 @@ class Finder:
             raise UsageError(f"{text!r}: the rank does not match the given rank {rank.label}")
         rank = own_rank if rank is None else rank
         hits = self._look_up_all([(text, rank, name)], kingdom)
+        if hits.is_empty() and self.checklist is None:
+            hits = self._look_up(_asked([(text, rank, name)]), kingdom, self.other_names)
+        if hits.is_empty():
+            loose = _asked([(text, rank, name)], (loose_vernacular_key,))
+            hits = self._look_up(loose, kingdom, self._loose_names)
         if hits.is_empty():
             inside = f" in {kingdom}" if kingdom else ""
             what = f"no {rank.label if rank else 'taxon'} of that name{inside} in {self.where}"
@@ -164,18 +180,19 @@ class Finder:
 
     def _look_up_all(self, asked: list[tuple[str, Rank | None, str]], kingdom: str = "") -> pl.DataFrame:
         """Return :data:`HITS` of the texts as they are; what is not found is read as any label is, and tried again."""
-        hits = [self._look_up(_asked(asked), kingdom)]
+        hits = [self._look_up(_asked(asked), kingdom, self.names)]
         found = set(hits[0]["name"])
         left = [(one, _readings(one[2])) for one in asked if one[0] not in found]
         while left := [((text, rank, name), names) for (text, rank, name), names in left if names]:
-            hits.append(self._look_up(_asked([(text, rank, names[0]) for (text, rank, _), names in left]), kingdom))
+            asked_now = _asked([(text, rank, names[0]) for (text, rank, _), names in left])
+            hits.append(self._look_up(asked_now, kingdom, self.names))
             found = set(hits[-1]["name"])
             left = [(one, names[1:]) for one, names in left if one[0] not in found]
         return pl.concat(hits)
 
-    def _look_up(self, asked: pl.DataFrame, kingdom: str = "") -> pl.DataFrame:
+    def _look_up(self, asked: pl.DataFrame, kingdom: str, among: pl.DataFrame) -> pl.DataFrame:
         """Return :data:`HITS` with the best kind of name that matches each text of ``asked``, sorted by row."""
-        hits = asked.join(self.names, on="key")
+        hits = asked.join(among, on="key")
         hits = hits.filter(pl.col("rank_asked").is_null() | (pl.col("rank_asked") == pl.col("rank")))
         if kingdom:
             hits = hits.filter(self.taxa["kingdom"].gather(hits["row"]).str.to_lowercase() == kingdom.strip().lower())
@@ -191,7 +208,7 @@ class Finder:
 
     def _meant(self, name: str, rank: Rank | None, kingdom: str) -> tuple[str, ...]:
         """Return suggestions for a name that was not found: the same name at another rank, or similar names."""
-        elsewhere = self._look_up(_asked([(name, None, name)]), kingdom) if rank is not None else None
+        elsewhere = self._look_up(_asked([(name, None, name)]), kingdom, self.names) if rank is not None else None
         if elsewhere is not None and elsewhere.height:
             return tuple(f"{Rank(number).label}:{name}" for number in elsewhere["rank"].unique().sort())
         return self.suggest(name, rank)
@@ -240,8 +257,9 @@ class Finder:
     def _offers(self) -> pl.DataFrame:
         """``key``, ``rank`` (as a word), ``name``, ``n``, ``row``, ``matched`` of every name, largest taxa first."""
         parts = []
+        all_names = pl.concat([self.names, self.other_names])
         for rank in Rank:
-            names = self.names.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
+            names = all_names.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
             values = self.taxa["scientific_name" if rank == Rank.SPECIES else rank.label].fill_null("")
             own = values.gather(names["row"]).alias("name")
             sizes = values.value_counts(name="n").rename({values.name: "name"})
@@ -275,11 +293,14 @@ def _readings(text: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if name and name != text]
 
 
-def _asked(texts: Iterable[tuple[str, Rank | None, str]]) -> pl.DataFrame:
+def _asked(
+    texts: Iterable[tuple[str, Rank | None, str]],
+    make_keys: Sequence[Callable[[pl.Expr], pl.Expr]] = (name_key, vernacular_key),
+) -> pl.DataFrame:
     """Return ``name``, ``rank_asked`` and ``key``, with one row per key under which a text may be found."""
     rows = [(text, rank if rank is None else int(rank), name) for text, rank, name in texts]
     table = pl.DataFrame(rows, schema={"name": pl.String, "rank_asked": pl.Int8, "text": pl.String}, orient="row")
-    keys = [table.with_columns(key=key(pl.col("text"))) for key in (name_key, vernacular_key)]
+    keys = [table.with_columns(key=key(pl.col("text"))) for key in make_keys]
     return pl.concat(keys).drop("text").unique(maintain_order=True).filter(pl.col("key") != "")
 
 
@@ -301,6 +322,25 @@ def _names_of_taxa(taxa: pl.DataFrame) -> pl.DataFrame:
     common = common.with_columns(key=vernacular_key(pl.col("matched")))
     scientific = pl.concat(named).with_columns(key=name_key(pl.col("matched")))
     return pl.concat([_described(scientific, 0, pl.lit("accepted")), _described(common, 2, pl.lit("vernacular (en)"))])
+
+
+def _embedded_names(names: pl.DataFrame, kingdoms: pl.Series) -> pl.DataFrame:
+    """Return the embedded checklist's names of the taxa with these ``names``; names of several taxa are left out."""
+    from linnaea.taxonomy.checklists.source import read_embedded_names
+
+    own = names.filter(pl.col("tier") == 0).select("row", "rank", "key")
+    own = own.with_columns(own_kingdom=kingdoms.gather(own["row"]).fill_null(""))
+    spoken = pl.col("kind") == "vernacular"
+    known = read_embedded_names().with_columns(
+        key=name_key(pl.col("taxon")),
+        asked=pl.when(spoken).then(vernacular_key(pl.col("name"))).otherwise(name_key(pl.col("name"))),
+        how=pl.when(spoken).then(pl.lit("vernacular (en)")).otherwise("kind"),
+    )
+    first = known.filter(pl.col("preferred") == pl.col("preferred").max().over("asked"))
+    single = first.filter(pl.col("id").n_unique().over("asked") == 1)
+    found = own.join(single, on=["key", "rank"], maintain_order="left")
+    found = found.filter((pl.col("own_kingdom") == "") | (pl.col("own_kingdom") == pl.col("kingdom")))
+    return _described(found.select("row", "rank", "how", key="asked", matched="name"), 3, pl.col("how"))
 
 
 def _names_of_checklist(checklist: "Checklist") -> pl.DataFrame:

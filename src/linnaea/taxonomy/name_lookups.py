@@ -9,7 +9,7 @@ import polars as pl
 from linnaea.taxonomy.keys import epithet_stem, loose_vernacular_key, name_key, vernacular_key, words_key
 from linnaea.taxonomy.misspellings import honours_no_author, is_slip, near_binomials, near_words
 from linnaea.taxonomy.name_index import ACCEPTED, SYNONYM, NameIndex
-from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 CANDIDATES = {
     "q": pl.Int32,
@@ -137,7 +137,23 @@ class Lookups:
         if column == "loose" and self.inside.all():
             # Without any context, corn is not a corn snake.
             found = found.filter(pl.col("words").str.contains(" ") | ~pl.col("strict").str.contains(" "))
-        return _as_candidates(found)
+        return _as_candidates(found.join(self._outside_bracket(found, read), on=["q", "t"], how="anti"))
+
+    def _outside_bracket(self, found: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
+        """Return q, t of the vernacular names that lie outside the genus or family that their label adds.
+
+        "Common Blackbird (Corvus)" is no Turdus.
+        """
+        added = found.select("q").unique().join(read.select("q", name="others"), on="q").explode("name")
+        added = added.filter(~pl.col("name").str.contains(" ")).with_columns(key=name_key(pl.col("name")))
+        groups = added.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").select("q", "t")
+        groups = groups.select("q").hstack(self.index.taxa.select("rank", "name")[groups["t"]])
+        lineage = [pl.col(label).alias(str(number)) for number, label in enumerate(RANK_LABELS)]
+        both = found.select("q", "t").join(groups, on="q")
+        both = both.hstack(self.index.taxa.select(lineage)[self.index.taxa["best"].gather(both["t"])])
+        at_rank = pl.coalesce(pl.when(pl.col("rank") == number).then(str(number)) for number in range(len(RANK_LABELS)))
+        both = both.with_columns(inside=(at_rank == pl.col("name")) | (at_rank == ""))
+        return both.filter(~pl.col("inside").any().over("q", "t")).select("q", "t").unique()
 
     def reworded(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up names whose words are in another order, lack one in the middle, or end with one cut short."""

@@ -143,7 +143,8 @@ def resolve(
         LinnaeaError: A checklist cannot be read, or the context has an unknown rank or taxon.
     """
     resolver = Resolver.of(checklists, context=context)
-    return resolver.resolve(names, given=given, processes=processes, on_progress=on_progress)
+    answers = resolver.resolve(names, given=given, processes=processes, on_progress=on_progress)
+    return answers if isinstance(answers, Resolution) else resolver.add_common_names(answers)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,6 +209,23 @@ class Resolver:
         keyed = pl.concat([distinct.drop("q"), answers.select(pl.all().name.prefix("_"))], how="horizontal")
         joined = table.join(keyed, on=table.columns, how="left", maintain_order="left")
         return joined.select(pl.col(f"_{column}").alias(column) for column in RESULT_COLUMNS)
+
+    def add_common_names(self, answers: pl.DataFrame) -> pl.DataFrame:
+        """Fill empty common names with the English name that a checklist prefers for the taxon.
+
+        The names of the embedded checklist are not in :meth:`resolve`, so that they do not reach captions.
+        """
+        spoken = self.index.vernaculars.filter("preferred").unique("t", keep="first", maintain_order=True)
+        taxa = self.index.taxa.select("t", "rank", *RANK_LABELS).join(spoken.select("t", "matched"), on="t")
+        named = taxa.unique(["rank", *RANK_LABELS], keep="first", maintain_order=True).drop("t")
+        ranks = {label: number for number, label in enumerate(RANK_LABELS)}
+        asked = answers.select(pl.col("rank").replace_strict(ranks, default=None, return_dtype=pl.Int8), *RANK_LABELS)
+        found = asked.join(named, on=["rank", *RANK_LABELS], how="left", maintain_order="left")["matched"]
+        sure = ~pl.col("status").is_in((Status.AMBIGUOUS, Status.CONFLICT))
+        filled = (
+            pl.when((pl.col("common_name") == "") & sure).then(pl.lit(found.fill_null(""))).otherwise("common_name")
+        )
+        return answers.with_columns(common_name=filled)
 
 
 def _as_resolution(label: str, table: pl.DataFrame) -> Resolution:

@@ -86,7 +86,7 @@ def arrange(source: ChecklistRecords) -> ArrangedRecords:
     other_names = _drop_self(pl.concat(synonyms), taxa)
     vernaculars = _vernaculars(source, records, row_of)
     preferred = (
-        vernaculars.filter((pl.col("language") == "en") & pl.col("of_taxon"))
+        vernaculars.filter((pl.col("language") == "en") & pl.col("of_taxon") & pl.lit(source.are_captions))
         .sort("preferred", descending=True, maintain_order=True)
         .unique("row", keep="first", maintain_order=True)
         .select("row", common_name="name")

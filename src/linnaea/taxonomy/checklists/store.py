@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import escape
@@ -98,7 +98,8 @@ def load_checklist(name_or_path: str) -> Checklist:
         LinnaeaError: The name or file does not exist, or cannot be read as a checklist.
     """
     if (embedded := EMBEDDED.get(name_or_path)) is not None:
-        return _cached(name_or_path, embedded.path, lambda: make_checklist(embedded.read_records(name_or_path)))
+        paths = (embedded.path, *embedded.beside)
+        return _cached(name_or_path, paths, lambda: make_checklist(embedded.read_records(name_or_path)))
     imported = _imported_dir(name_or_path)
     if imported is not None:
         return _open(imported)
@@ -106,7 +107,7 @@ def load_checklist(name_or_path: str) -> Checklist:
     if not path.exists():
         known = ", ".join(sorted({*EMBEDDED, *(entry.name for entry in list_checklists())}))
         raise LinnaeaError(f"{name_or_path!r} is neither a checklist ({known}) nor a file; import it or give its path")
-    return _cached(path.stem, path, lambda: _read_source(path))
+    return _cached(path.stem, (path,), lambda: _read_source(path))
 
 
 def import_checklist(path: Path, name: str) -> Checklist:
@@ -160,7 +161,7 @@ def list_checklists() -> list[CatalogueEntry]:
         except LinnaeaError as error:
             entries.append(CatalogueEntry(name=name, version="", n_taxa=0, origin=str(error)))
             continue
-        facts = _facts(_cache_folder(name, path))
+        facts = _facts(_cache_folder(name, (path, *embedded.beside)))
         version, n_taxa = embedded.version, facts.get("n_taxa", 0)
         entries.append(CatalogueEntry(name=name, version=version, n_taxa=n_taxa, origin="embedded"))
     for folder in sorted((cache_dir() / "checklists" / "imported").glob("[!.]*/checklist.json")):
@@ -181,16 +182,16 @@ def _imported_dir(name: str) -> Path | None:
     return folder if (folder / "checklist.json").exists() else None
 
 
-def _cache_folder(name: str, path: Path) -> Path:
+def _cache_folder(name: str, paths: Sequence[Path]) -> Path:
     """Return the folder of a cached source; its name changes with the files' sizes and times and with our format."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(json.dumps([FORMAT, str(path.resolve()), stats]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([FORMAT, str(paths[0].resolve()), stats]).encode()).hexdigest()[:16]
     return cache_dir() / "checklists" / "read" / f"{name}-{key}"
 
 
-def _cached(name: str, path: Path, read: Callable[[], Checklist]) -> Checklist:
-    folder = _cache_folder(name, path)
+def _cached(name: str, paths: Sequence[Path], read: Callable[[], Checklist]) -> Checklist:
+    folder = _cache_folder(name, paths)
     if (folder / "checklist.json").exists():
         with suppress(LinnaeaError):  # a damaged cache is made again
             return _open(folder)
@@ -198,8 +199,8 @@ def _cached(name: str, path: Path, read: Callable[[], Checklist]) -> Checklist:
         shutil.rmtree(older, ignore_errors=True)
     made = read()
     if made.report is not None and made.report.warning and name not in EMBEDDED:
-        _log.warning("%s: %s; linnaea taxonomy checklists --add says why", path, made.report.warning)
-    _save(made, folder, name, str(path))
+        _log.warning("%s: %s; linnaea taxonomy checklists --add says why", paths[0], made.report.warning)
+    _save(made, folder, name, str(paths[0]))
     return _open(folder)
 
 
