@@ -124,6 +124,8 @@ class Predict:
     """Folder in which to sort the photographs by taxon (needs --output)."""
     sort_by: Literal["link", "copy"] = "link"
     """Sort by links to the photographs, or by copies of them."""
+    explain: bool = False
+    """Draw where in each photograph its answer comes from: a heat map in the folder OUTPUT-explained."""
     no_formulas: bool = False
     """Put ' in front of cells of a CSV that begin with =, +, - or @, which a spreadsheet would run as formulas."""
     output: Path | None = None
@@ -203,11 +205,13 @@ def predict(options: Predict) -> int:
     _say_how_sure(predictor, options.rank)
     if options.output is None:
         failed = _print_answers(predictor, form, inputs, context)
+        _explain_answers(options, predictor, inputs)
     else:
         with hold_output(options.output, kind="command"):
             journal = _open_journal(options.output, question, inputs)
             _fill_journal(journal, predictor, inputs)
             _sort_photographs(options, journal, inputs, context)
+            _explain_answers(options, predictor, inputs)
             failed = _write_answers(options.output, form, inputs, journal, context)
     if options.log is not None:
         output = str(options.output) if options.output else None
@@ -444,6 +448,28 @@ def _sort_photographs(options: Predict, journal: "Journal", inputs: "list[Input]
     rows = journal.rows([one.name for one in inputs])
     n_made = sort_photographs(rows, options.sort_into, context, how=options.sort_by)
     say(f"{n_made:,} {'links' if options.sort_by == 'link' else 'copies'} in {options.sort_into}")
+
+
+def _explain_answers(options: Predict, predictor: "Predictor", inputs: "list[Input]") -> None:
+    """Draw a heat map for each photograph that can be read, named by its number and name."""
+    if not options.explain:
+        return
+    from linnaea.data.images import ImageError
+    from linnaea.predict.explain import explain
+
+    output = options.output
+    folder = Path("explained") if output is None else output.with_name(f"{output.stem}-explained")
+    n_drawn = 0
+    with progress_bar("explaining", "images") as on_progress:
+        for number, one in enumerate(inputs):
+            try:
+                name = re.sub(r"[^\w.-]+", "_", one.name)[-80:]
+                explain(predictor, one).save(folder / f"{number:04d}-{name}.jpg")
+                n_drawn += 1
+            except ImageError:  # it is a row with its reason
+                pass
+            on_progress(number + 1, len(inputs))
+    say(f"{n_drawn:,} heat maps in {folder}")
 
 
 def _write_answers(

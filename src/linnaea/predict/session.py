@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -53,6 +53,9 @@ from linnaea.taxonomy.checklists.store import list_checklists, load_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.row import MergeBy, label_reader, read_taxon
 from linnaea.taxonomy.taxon import Taxon, TextType
+
+if TYPE_CHECKING:
+    from linnaea.predict.explain import Explanation
 
 Labels: TypeAlias = str | Path | LabelBank | Sequence[str]
 """A label bank, data set, file of names, checklist (``inat``) or published model; an open bank; or names."""
@@ -206,6 +209,29 @@ class Model:
         asked = make_asked(rank, confidence, top_k, tell=_warn)
         predictor = self.predictor(asked, among, batch_size=batch_size, tell=_warn)
         return predictor.answer(iter_inputs(photographs))
+
+    def explain(
+        self,
+        photographs: Photographs,
+        *,
+        rank: str | Rank = "species",
+        confidence: Confidence | None = None,
+        within: Words = (),
+        exclude: Words = (),
+    ) -> "list[Explanation]":
+        """Return where in each photograph its answer comes from, as a heat map (``.save("heat.jpg")``, ``.heat``).
+
+        The options are those of :meth:`predict`. A photograph without an answer is explained by its likeliest taxon.
+
+        Raises:
+            ImageError: a photograph cannot be read.
+            LinnaeaError: the model is an exported one, which has no gradients.
+        """
+        from linnaea.predict.explain import explain
+
+        among = Among(within=_words(within), exclude=_words(exclude))
+        predictor = self.predictor(make_asked(rank, confidence, 1, tell=_warn), among, tell=_warn)
+        return [explain(predictor, one) for one in iter_inputs(photographs)]
 
     def embed(self, photographs: Photographs, *, batch_size: int = 32) -> Vectors:
         """Return a unit vector for each photograph; ``failed`` names those that cannot be read, with a reason."""
