@@ -12,6 +12,7 @@ A page is a value made of sections of blocks. Only ``Page(...).write(path)`` has
 import base64
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -76,6 +77,9 @@ class Card:
     alt: str
     lines: Sequence[str] = ()
     mark: Literal["right", "wrong", ""] = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the card is found by where cards are browsed: ``status``, ``rank``, ``certainty`` (a number), ``lineage`` (a
+    list) and ``name``."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Cards:
     caption: str = ""
     width: int = 150
     """The minimum width of a card in pixels; a phone shows two columns of 150."""
+    browsed: bool = False
+    """Whether the page filters the cards by text, rank and status, and sorts them."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,9 @@ class Page:
         """Return the whole document as HTML."""
         charts = any(_has_chart(section.blocks) for section in self.sections)
         scripts = f"<script>{_plotly_source()}</script>" if charts else ""
-        allowed = "script-src 'unsafe-inline'; img-src data: blob:" if charts else "img-src data:"
+        browsed = any(isinstance(block, Cards) and block.browsed for one in self.sections for block in one.blocks)
+        scripts += f"<script>{_BROWSE}</script>" if browsed else ""
+        allowed = "script-src 'unsafe-inline'; img-src data: blob:" if scripts else "img-src data:"
         return _DOCUMENT.format(
             title=escape(self.title),
             subtitle=f'<p class="subtitle">{_inline(self.subtitle)}</p>' if self.subtitle else "",
@@ -180,9 +188,10 @@ def _render(block: Block) -> str:  # noqa: PLR0911 - one return for each kind of
         case Figure(image, alt, caption):
             picture = f'<div class="scroll" tabindex="0">{_image(image, alt)}</div>'
             return f'<figure class="plot">{picture}{_caption(caption)}</figure>'
-        case Cards(cards, caption, width):
+        case Cards(cards, caption, width, browsed):
             grid = "".join(_render_card(card) for card in cards)
-            return f'<figure><div class="cards" style="--w:{width}px">{grid}</div>{_caption(caption)}</figure>'
+            tools = _render_tools(cards) if browsed else ""
+            return f'{tools}<figure><div class="cards" style="--w:{width}px">{grid}</div>{_caption(caption)}</figure>'
         case Chart():
             return _render_chart(block)
         case Details(summary, blocks):
@@ -252,7 +261,25 @@ def _render_card(card: Card) -> str:
     # Colour is never the only sign: there is also a mark, with a word for screen readers.
     sign = {"right": "✓", "wrong": "✗", "": ""}[card.mark]
     mark = f'<i role="img" aria-label="{card.mark}">{sign}</i>' if sign else ""
-    return f'<div class="card {card.mark}">{mark}{_image(card.image, card.alt)}<div>{lines}</div></div>'
+    facts = f' data-facts="{escape(json.dumps(dict(card.facts), ensure_ascii=False))}"' if card.facts else ""
+    return f'<div class="card {card.mark}"{facts}>{mark}{_image(card.image, card.alt)}<div>{lines}</div></div>'
+
+
+def _render_tools(cards: Sequence[Card]) -> str:
+    """Return the fields that filter and sort cards, with the values that occur."""
+
+    def options(key: str) -> str:
+        values = dict.fromkeys(str(card.facts.get(key) or "") for card in cards)
+        return "".join(f"<option>{escape(value)}</option>" for value in sorted(values) if value)
+
+    return f"""<form class="tools" role="search"><label>taxon, name or file<input type="search" class="text"></label>
+<label>rank<select class="rank"><option value="">all</option>{options("rank")}</select></label>
+<label>status<select class="status"><option value="">all</option>{options("status")}</select></label>
+<label>at least<select class="least"><option value="0">any certainty</option>
+<option value="0.5">50%</option><option value="0.9">90%</option><option value="0.99">99%</option></select></label>
+<label>order<select class="order"><option value="">as given</option><option value="doubt">least sure first</option>
+<option value="sure">surest first</option><option value="lineage">by lineage</option>
+<option value="name">by file</option></select></label><output></output></form>"""
 
 
 def _image(image: Any, alt: str) -> str:
@@ -304,6 +331,31 @@ _FOLLOW_THEME = """(() => {
   }));
   dark.addEventListener("change", paint); paint();
 })();"""
+
+_BROWSE = """addEventListener("DOMContentLoaded", () => document.querySelectorAll("form.tools").forEach(form => {
+  const grid = form.nextElementSibling.querySelector(".cards"), cards = [...grid.children];
+  const facts = new Map(cards.map(card => [card, JSON.parse(card.dataset.facts)]));
+  const value = name => form.querySelector("." + name).value;
+  const orders = {doubt: (a, b) => a.certainty - b.certainty, sure: (a, b) => b.certainty - a.certainty,
+    lineage: (a, b) => a.lineage.join().localeCompare(b.lineage.join()), name: (a, b) => a.name.localeCompare(b.name)};
+  const show = () => {
+    const text = value("text").trim().toLowerCase();
+    let n = 0;
+    for (const card of cards) {
+      const one = facts.get(card), words = (card.innerText || card.textContent).toLowerCase() + " "
+        + [...one.lineage, one.name].join(" ").toLowerCase();
+      card.hidden = !(words.includes(text) && (!value("rank") || one.rank === value("rank"))
+        && (!value("status") || one.status === value("status")) && one.certainty >= +value("least"));
+      n += !card.hidden;
+    }
+    const by = orders[value("order")];
+    grid.append(...(by ? [...cards].sort((a, b) => by(facts.get(a), facts.get(b))) : cards));
+    form.querySelector("output").textContent = `${n} of ${cards.length} shown`;
+  };
+  form.oninput = show;
+  form.onsubmit = event => event.preventDefault();
+  show();
+}));"""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2620; --soft: #5c675f; --line: #d9dfd8; --paper: #fbfcfa; --raised: #fff;
@@ -360,6 +412,12 @@ img { display: block; max-width: 100%; height: auto; }
 .card i { position: absolute; top: 6px; right: 6px; width: 22px; height: 22px; border-radius: 50%; color: #fff;
   font: 700 13px/22px sans-serif;
   text-align: center; background: #2e7d4f; } .card.wrong i { background: #b3382c; }
+.card[hidden] { display: none; }
+.tools { display: flex; flex-wrap: wrap; gap: 10px 14px; align-items: end; margin: 0 0 14px; }
+.tools label { display: grid; gap: 2px; font-size: .85rem; color: var(--soft); }
+.tools input, .tools select { font: inherit; color: var(--ink); background: var(--raised); padding: 6px 9px;
+  border: 1px solid var(--soft); border-radius: 8px; }
+.tools output { color: var(--soft); font-size: .9rem; }
 .chart { height: min(var(--h), 80vh); min-height: 320px; border: 1px solid var(--line); border-radius: 10px;
   overflow: hidden; background: var(--raised); }
 .chart > div { height: 100%; }

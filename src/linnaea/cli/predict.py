@@ -202,6 +202,7 @@ def predict(options: Predict) -> int:
     model, among = _open_model(options), _make_among(options)
     predictor = _make_predictor(options, model, among)
     question = describe_question(predictor, among, inputs)
+    context = replace(context, calibrated=predictor.calibration is not None)
     _say_how_sure(predictor, options.rank)
     if options.output is None:
         failed = _print_answers(predictor, form, inputs, context)

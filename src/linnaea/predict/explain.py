@@ -1,12 +1,14 @@
 """Where in a photograph an answer comes from: a heat map of what speaks for its taxon and against all others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
+from numpy.typing import NDArray
 
 from linnaea.data.images import Picture
 from linnaea.errors import LinnaeaError
@@ -71,10 +73,20 @@ def explain(predictor: Predictor, one: Input) -> Explanation:
         ImageError: the photograph cannot be read.
         LinnaeaError: the model is an exported one, which has no gradients.
     """
-    model = predictor.model
     picture = one.load(None)
-    pixels = model.preprocess.pixels(picture)
-    vector = model.encode_pixels(pixels[None])[0]
+    preprocess = predictor.model.preprocess
+    seen = explain_pixels(predictor, one, preprocess.pixels(picture))
+    return replace(seen, picture=np.asarray(picture, np.uint8), heat=place_heat(seen.heat, picture, preprocess))
+
+
+def explain_pixels(predictor: Predictor, one: Input, pixels_3SS: NDArray[Any]) -> Explanation:
+    """Return the explanation of the square that the model sees, made by :meth:`Preprocess.pixels`.
+
+    Raises:
+        LinnaeaError: the model is an exported one, which has no gradients.
+    """
+    model = predictor.model
+    vector = model.encode_pixels(pixels_3SS[None])[0]
     (judged,) = predictor.judge([one], [vector])
     (answer,) = predictor.choose(judged, predictor.asked)
     path = predictor.paths(judged)[0]
@@ -82,8 +94,8 @@ def explain(predictor: Predictor, one: Input) -> Explanation:
         raise LinnaeaError(f"{one.name}: there is no taxon to explain")
     guess = answer.guesses[0] if answer.guesses else path[-1]
     direction = contrast(predictor.bank, guess, judged.probability_BK[0])
-    heat = place_heat(attribute(model, pixels, direction), picture, model.preprocess)
-    return Explanation(answer=answer, guess=guess, picture=np.asarray(picture, np.uint8), heat=heat)
+    square = np.ascontiguousarray(pixels_3SS.transpose(1, 2, 0)).round().astype(np.uint8)
+    return Explanation(answer=answer, guess=guess, picture=square, heat=attribute(model, pixels_3SS, direction))
 
 
 def contrast(bank: LabelBank, guess: Guess, probability_K: Float32[ndarray, " K"]) -> Float32[ndarray, " E"]:
@@ -106,9 +118,7 @@ N_WEIGHED = 1_000
 """The likeliest labels of which a mean is made; the others have no part in it that shows."""
 
 
-def _mean(
-    bank: LabelBank, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", probability_K: Float32[ndarray, " K"]
-) -> Float32[ndarray, " E"]:
+def _mean(bank: LabelBank, rows: NDArray[np.int64], probability_K: Float32[ndarray, " K"]) -> Float32[ndarray, " E"]:
     best = rows[np.argsort(-probability_K[rows], kind="stable")[:N_WEIGHED]]
     weight = np.maximum(probability_K[best], np.float32(1e-12))
     vectors = to_float32(bank.vectors[np.sort(best)])

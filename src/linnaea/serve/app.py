@@ -27,6 +27,7 @@ from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import Guess
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
+from linnaea.predict.explain import explain_pixels
 from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.outputs.rows import make_row, rows_of
@@ -34,11 +35,12 @@ from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
 from linnaea.predict.priors import Regions, weights_by_place
 from linnaea.predict.restrict import Among, keep_clades, label_finder
 from linnaea.predict.session import parse_rank
-from linnaea.predict.surroundings import Surroundings, look_around
+from linnaea.predict.surroundings import ENGLISH, Surroundings, look_around
 from linnaea.serve.access import Access, CheckCaller
+from linnaea.serve.exports import TITLES, Export, export
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
-from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS
+from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS, answer_names
 from linnaea.taxonomy.find import Finder
 from linnaea.taxonomy.ranks import Rank
 
@@ -115,6 +117,8 @@ class Clade(BaseModel):
     rank: str
     name: str
     n_labels: int
+    names: dict[str, str]
+    """Its names in the command's columns, the common name among them."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def make_app(
     app.add_middleware(Count, answered=metrics.requests, seconds=metrics.seconds)
     _add_information(app, predictor, metrics, finder, with_place=regions is not None)
     _add_predict(app, predictor, limits, regions, metrics, finder)
+    _add_files(app, predictor, finder)
     _add_refusals(app, limits)
     return app
 
@@ -191,8 +196,17 @@ def _add_information(
 
         ``rank:`` in front limits the list to that rank.
         """
-        found = finder.complete(q, limit).select("rank", "name", "n").iter_rows()
-        return [Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n) for rank, name, n in found]
+        return list_clades(predictor.bank, finder, q, limit)
+
+
+def list_clades(bank: LabelBank, finder: Finder, text: str, limit: int) -> list[Clade]:
+    """Return the taxa that complete a text, with their names."""
+    clades = []
+    for rank, name, n, row in finder.complete(text, limit).select("rank", "name", "n", "row").iter_rows():
+        names = answer_names(bank.taxon(row).at(Rank.parse(rank)))
+        names |= {"common_name": names["common_name"] or ENGLISH.get(name, "")}
+        clades.append(Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n, names=names))
+    return clades
 
 
 def _add_predict(
@@ -256,6 +270,36 @@ def _add_predict(
         return Results(model=model_name, n_labels=len(bank), results=results)
 
 
+def _add_files(app: FastAPI, predictor: Predictor, finder: Finder) -> None:
+    """Add what the page asks for besides answers: files of them, and heat maps."""
+
+    @app.post("/export", responses=_errors(413, 422), response_class=Response)
+    async def make_file(asked: Export) -> Response:
+        """Return rows of answers as a file: Excel, Parquet, MegaDetector, Darwin Core, ..."""
+        data, name = await run_in_threadpool(export, asked)
+        head = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+        return Response(data, media_type="application/octet-stream", headers=head)
+
+    @app.post("/explain", responses=_errors(413, 415, 422, 429, 503), response_class=Response)
+    async def heat_map(
+        request: Request,
+        photograph: Annotated[UploadFile, File(alias="file")],
+        within: Annotated[str, Form(max_length=NAME_AT_MOST)] = "",
+    ) -> Response:
+        """Return the part of a photograph that the model sees as a JPEG, under a map of where its answer comes from."""
+        service: Service = request.app.state.service
+        kept = await run_in_threadpool(keep_clades, predictor.bank, [within] if within else [], [], finder=finder)
+        among = replace(predictor, bank=kept, asked=Asked(rank=None))
+        with service.room_for(1):
+            one = bytes_input(photograph.filename or "", b"")
+            try:
+                pixels = await service.decode(await photograph.read())
+            except ImageError as error:
+                raise HTTPException(415, f"{one.name[:100]}: {error}") from error
+            found = await service.score(explain_pixels, among, one, pixels)
+        return Response(found.jpeg(), media_type="image/jpeg")
+
+
 def _add_refusals(app: FastAPI, limits: Limits) -> None:
     """Answer every refused request with one line."""
 
@@ -282,7 +326,12 @@ def _ready(bank: LabelBank) -> LabelBank:
 def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
     text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
     text = text.replace("{{model}}", escape(model_name)).replace("{{labels}}", f"{n_labels:,}")
-    text = text.replace("{{place}}", "" if with_place else "hidden").replace("{{columns}}", json.dumps(ANSWER_COLUMNS))
+    formats = "".join(f'<option value="{form}">{title}</option>' for form, title in TITLES.items())
+    text = (
+        text.replace("{{formats}}", formats)
+        .replace("{{place}}", "" if with_place else "hidden")
+        .replace("{{columns}}", json.dumps(ANSWER_COLUMNS))
+    )
     return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
 

@@ -139,6 +139,20 @@ class Service:
         limits = CallLimits(n_bytes=self.limits.decoding_bytes, seconds=seconds, wall_s=seconds)
         return await asyncio.get_running_loop().run_in_executor(self._decoders, read_taken, data, limits)
 
+    async def decode(self, data: bytes) -> NDArray[Any]:
+        """Return the pixels of one photograph as the model takes them.
+
+        Raises:
+            ImageError: it is not a picture, or is too large.
+            TooSlowError: it took longer than ``limits.seconds``.
+        """
+        decode = partial(self._decode, data, time.monotonic() + self.limits.seconds)
+        try:
+            pixels, _ = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+        except TimeoutError:
+            raise TooSlowError from None
+        return pixels
+
     def _decode(self, data: bytes, until: float) -> tuple[NDArray[Any], list[str]]:
         """Decode in a process that is killed at the time ``until``, since a thread cannot be."""
         if (left := until - time.monotonic()) <= 0:

@@ -1,4 +1,4 @@
-"""A page with the photographs and their answers."""
+"""A page with the photographs and their answers, to look through, filter and sort."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -6,34 +6,65 @@ from itertools import islice
 import numpy as np
 
 from linnaea.data.images import ImageError
-from linnaea.page import Card, Cards, Page, Section, Text
+from linnaea.page import Card, Cards, Facts, Page, Section, Text
 from linnaea.predict.inputs import find_input
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.pictures import make_small_jpeg
 from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 CARDS_AT_MOST = 2_000
-THUMBNAIL = 220
+THUMBNAIL = 320
 """The longer side of a photograph on a page, in pixels."""
+
+CALIBRATED = {
+    True: "The percentages are calibrated: of the answers with 90%, about 90% are right for photographs like those of"
+    " the calibration.",
+    False: "The percentages are not calibrated: they are the model's own probabilities among its labels, and may be far"
+    " from how often it is right. `linnaea labels calibrate` corrects them.",
+    None: "The percentages are probabilities among the labels.",
+}
 
 
 def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context) -> None:
     """Write a page with at most :data:`CARDS_AT_MOST` photographs and their answers; a line counts the rest."""
     groups = by_photograph(rows)
-    cards = [_card(name, of_one) for name, of_one in islice(groups, CARDS_AT_MOST)]
+    shown = list(islice(groups, CARDS_AT_MOST))
+    cards = [_card(name, of_one, context) for name, of_one in shown]
     n_more = sum(1 for _ in groups)
     words = f"{len(cards):,} photographs" + (f"; {n_more:,} more are not shown" if n_more else "")
-    note = "The percentages are the model's probabilities among its labels."
-    page = Page("Predictions", words, [Section("Photographs", [Text(note), Cards(cards, width=180)])])
-    stream.write(page.html())
+    facts = {
+        "named": sum(of_one[0]["status"] == "ok" for _, of_one in shown),
+        "without an answer": sum(of_one[0]["status"] == "abstained" for _, of_one in shown),
+        "cannot be read": sum(of_one[0]["status"] == "failed" for _, of_one in shown),
+        "taxa": len({finest_name(of_one[0]) for _, of_one in shown if of_one[0]["status"] == "ok"}),
+    }
+    note = Text(CALIBRATED[context.calibrated])
+    sections = [Section("Photographs", [Facts(facts), note, Cards(cards, width=230, browsed=True)])]
+    stream.write(Page("Predictions", words, sections).html())
 
 
-def _card(name: str, of_one: list[Row]) -> Card:
-    lines = [f"{finest_name(row)} ({_how_sure(row)})" for row in of_one[:3] if row["status"] == "ok"]
-    lines = lines or [f"{of_one[0]['status']}: {of_one[0]['reason']}"]
-    common = of_one[0]["common_name"]
-    return Card(_thumbnail(name, of_one[0]), alt=name, lines=[lines[0], *([common] if common else []), *lines[1:],
-                                                              name.rpartition("/")[2]])  # fmt: skip
+def _card(name: str, of_one: list[Row], context: Context) -> Card:
+    first = of_one[0]
+    file = name.rpartition("/")[2]
+    picture = context.pictures.get(name) or _thumbnail(name, first)
+    lineage = [first[label] for label in RANK_LABELS[: Rank.SPECIES] if first[label]]
+    facts = {"status": first["status"], "rank": first["rank"], "certainty": _certainty(first),
+             "lineage": [*lineage, first["species"]], "name": name}  # fmt: skip
+    if first["status"] != "ok":
+        return Card(picture, alt=name, lines=[first["status"], first["reason"], file], facts=facts)
+    lines = [f"{finest_name(first)} ({_how_sure(first)})"]
+    lines += [text for text in (first["common_name"], first["rank"]) if text]
+    lines.append(" › ".join(one for one in lineage if one != finest_name(first)))
+    lines += [f"or {finest_name(row)} ({_how_sure(row)})" for row in of_one[1:3] if row["status"] == "ok"]
+    return Card(picture, alt=name, lines=[line for line in (*lines, file) if line], facts=facts)
+
+
+def _certainty(row: Row) -> float:
+    """Return the probability of the answer; a reviewer's answer is certain, and none is not."""
+    if row["status"] != "ok":
+        return 0.0
+    return 1.0 if row["score"] is None else float(row["score"])
 
 
 def _how_sure(row: Row) -> str:

@@ -43,6 +43,10 @@ class Context:
     """Whether the cells of a CSV that a spreadsheet would take for formulas get a quote in front."""
     decisions: Verdicts | None = None
     """What reviewers decided."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """Small JPEGs by file name, for a page of photographs that are not on this machine."""
+    calibrated: bool | None = None
+    """Whether the probabilities are calibrated, if it is known."""
     tell: Callable[[str], None] = field(default=lambda line: None)
     """Called with what the person who runs the command should know."""
 
