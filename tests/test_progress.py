@@ -18,6 +18,19 @@ def test_a_log_shows_rate_and_time_left_of_what_was_seen(
     ]  # fmt: skip
 
 
+def test_the_time_left_is_not_told_from_a_slow_first_batch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([0.0, 0.0, 20.0, 2000.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    with lines_in_logs(), progress_bar("building", "images") as on_progress:
+        for done in (0, 32, 6400):
+            on_progress(done, 1_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "building 32/1,000,000 (1.6 images/s)", "building 6,400/1,000,000 (3.2 images/s, ETA 86:15:00)"
+    ]  # fmt: skip
+
+
 def test_what_was_done_before_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
     with lines_in_logs(), progress_bar("encoding", "captions") as on_progress:
         on_progress(400, 400)

@@ -89,6 +89,11 @@ def _bar(console: "Console", title: str, unit: str) -> Iterator[Bar]:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.2g} {unit}/s")
 
+    class Remaining(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            early = not task.finished and not _can_tell(task.completed, task.total, task.elapsed or 0.0)
+            return Text("-:--:--", style="progress.remaining") if early else super().render(task)
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -97,7 +102,7 @@ def _bar(console: "Console", title: str, unit: str) -> Iterator[Bar]:
         Rate(),
         TimeElapsedColumn(),
         TextColumn("ETA"),
-        TimeRemainingColumn(),
+        Remaining(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, speed_estimate_period=20) as progress:
@@ -109,6 +114,11 @@ def _bar(console: "Console", title: str, unit: str) -> Iterator[Bar]:
             progress.update(number, completed=done, total=total, note=note)
 
         yield on_progress
+
+
+def _can_tell(n_done: float, total: float | None, seconds: float) -> bool:
+    """Return whether enough is done to tell the time left: the first batches of a job are slow."""
+    return total is not None and n_done > 0 and (n_done >= 0.01 * total or seconds >= 30)
 
 
 class _Lines:
@@ -141,7 +151,9 @@ class _Lines:
         if n_done <= 0:
             return ""
         rate = n_done / max(seconds, 1e-6)
-        if n_left is None:
+        if n_left is None or not _can_tell(n_done, n_done + n_left, seconds):
             return f" ({rate:,.1f} {self._unit}/s)"
         minutes, rest = divmod(round(n_left / rate), 60)
-        return f" ({rate:,.1f} {self._unit}/s, ETA {minutes}:{rest:02d})"
+        hours, minutes = divmod(minutes, 60)
+        left = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return f" ({rate:,.1f} {self._unit}/s, ETA {left})"

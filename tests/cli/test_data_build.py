@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import simplejpeg
+from PIL import Image
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, main
 from linnaea.data.shards import DataSet
@@ -125,3 +126,15 @@ def test_a_benchmark_is_drawn_from_a_list_of_names(photos: Path, tmp_path: Path)
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
     assert manifest["benchmark drawn"]["species"] == 0, "neither has 30 photographs"
     assert build(photos, tmp_path / "none", "--draw-benchmark", str(tmp_path / "nowhere.txt")) == FAILED
+
+
+def test_a_flat_folder_fails_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (64, 64)).save(tmp_path / "photos" / name)
+    assert main(["data", "build", "--folder", str(tmp_path / "photos"), "--output", str(tmp_path / "data")]) == FAILED
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "2 records in = 0 images out + 2 rejected"
+    assert "no record became an image; put the photographs of each taxon into a folder with its name" in captured.err
+    rejects = pl.read_csv(tmp_path / "data" / "rejects.csv")
+    assert rejects["reason"].to_list() == ["lies outside any class folder"] * 2

@@ -4,15 +4,14 @@ This module stays light: ``linnaea --help`` imports neither torch nor polars. Th
 dataclasses of options, whose docstrings are the help, and imports heavy packages only when it runs.
 """
 
-import contextlib
-import io
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from linnaea import __version__
+from linnaea.cli.parsing import parse_words, suggest
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.progress import lines_in_logs, visible
 from linnaea.storage import explain_system_error
@@ -20,8 +19,6 @@ from linnaea.storage import explain_system_error
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
 """Exit codes; 130 is the shell's convention for Ctrl-C."""
-
-Options = TypeVar("Options")
 
 Commands: TypeAlias = Mapping[str, tuple[Any, Callable[[Any], int]]]
 """The option class and the function of each subcommand; a verb without subcommands has the key ``""``.
@@ -119,13 +116,21 @@ def _dispatch(words: list[str]) -> int:
         case [] | ["-h" | "--help", *_]:
             print(_overview())
             return DONE
+        case ["help", *rest]:
+            return _dispatch([*rest[:2], "--help"])
         case ["--version", *_]:
             print(f"linnaea {__version__}")
+            return DONE
+        case ["--install-completion", *rest]:
+            from linnaea.cli.completion import install_completion
+
+            print(install_completion([*VERBS], rest[0] if rest else None))
             return DONE
         case [verb, *rest] if verb in VERBS:
             return _run_verb(verb, rest)
         case [word, *_]:
-            raise UsageError(f"{word!r} is not a command; choose one of {', '.join(VERBS)} (linnaea --help)")
+            near = suggest(word, [*VERBS]) or f" choose one of {', '.join(VERBS)}"
+            raise UsageError(f"{word!r} is not a command;{near} (linnaea --help)")
     raise AssertionError(words)
 
 
@@ -142,46 +147,14 @@ def _run_verb(verb: str, words: list[str]) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(f"usage: {name} COMMAND ...\n\n{listing}\n\n{name} COMMAND --help shows its options.")
             return DONE if words else USAGE
-        raise UsageError(f"{words[0]!r} is not a command of {name}; choose one of {', '.join(commands)}")
+        near = suggest(words[0], [*commands]) or f" choose one of {', '.join(commands)}"
+        raise UsageError(f"{words[0]!r} is not a command of {name};{near} ({name} --help)")
     return run(_parse(options, name, words))
 
 
 def _parse(options: Any, name: str, words: list[str]) -> Any:
     """Return the options parsed from words; ``options`` is a class for tyro or a function of (program name, words)."""
     return parse_words(options, name, words) if isinstance(options, type) else options(name, words)
-
-
-def parse_words(options: type[Options], name: str, words: list[str], default: Options | None = None) -> Options:
-    """Parse ``words`` into ``options`` with tyro.
-
-    Raises:
-        UsageError: The words are not valid. The message is tyro's, on one line.
-    """
-    import tyro
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            given = tyro.MISSING_NONPROP if default is None else default
-            config = (tyro.conf.EnumChoicesFromValues,)
-            parsed: Options = tyro.cli(options, prog=name, args=words, default=given, config=config)
-            return parsed
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
-        raise UsageError(f"{name}: {_one_line(complaint.getvalue())} ({name} --help)") from None
-    except ValueError as error:  # checks in __post_init__
-        raise UsageError(f"{name}: {error}") from error
-
-
-def _one_line(complaint: str) -> str:
-    """Return tyro's message on one line, without its frame and its references to the help."""
-    lines = [line.strip("│|╭╮╰╯─ \t") for line in complaint.splitlines()]
-    kept = [
-        line for line in lines if line.strip("-") and line not in ("Value error", "Parsing error", "Required options")
-    ]
-    stop = next((i for i, line in enumerate(kept) if line.startswith(("For full helptext", "Argument helptext"))), None)
-    return " ".join(kept[:stop]) or "invalid options"
 
 
 def _first_line(options: Any) -> str:
@@ -194,6 +167,7 @@ def _overview() -> str:
         "usage: linnaea COMMAND ...\n\n"
         "Vision foundation models of the tree of life.\n\n"
         f"{verbs}\n\n"
-        "linnaea COMMAND --help shows a command's options, --version the version, --debug full tracebacks.\n"
+        "linnaea COMMAND --help (or linnaea help COMMAND) shows a command's options, --version the version, --debug\n"
+        "full tracebacks; --install-completion [bash|zsh] lets the shell complete commands and options.\n"
         "Exit codes: 0 success, 1 failure, 2 usage error, 3 success, but some inputs failed."
     )

@@ -127,7 +127,21 @@ def _warn_of_rejects(summary: "BuildSummary | DownloadSummary", output: Path) ->
 def _account(summary: "BuildSummary", output: Path) -> int:
     _warn_of_rejects(summary, output)
     tell(f"{summary.n_in} records in = {summary.n_out} images out + {summary.n_rejected} rejected", flush=True)
+    if summary.n_in and not summary.n_out:
+        warn(f"no record became an image{_remedy(summary)}")
+        return FAILED
     return SOME_FAILED if summary.n_rejected else DONE
+
+
+def _remedy(summary: "BuildSummary") -> str:
+    from linnaea.data.sources.folder import OUTSIDE
+
+    if OUTSIDE not in summary.reasons:
+        return ""
+    return (
+        "; put the photographs of each taxon into a folder with its name, or give --table FILE with a column of paths "
+        "and one of names"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

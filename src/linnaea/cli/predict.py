@@ -11,6 +11,7 @@ import tyro
 
 from linnaea.cli import Commands, parse_words
 from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
+from linnaea.cli.parsing import swallowed
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
@@ -145,7 +146,8 @@ class Predict:
         if self.output == STANDARD_OUTPUT:
             object.__setattr__(self, "output", None)
         if not self.images:
-            raise ValueError("give at least one photograph or folder")
+            taken = swallowed(self.within, "--within") or swallowed(self.exclude, "--exclude")
+            raise ValueError(f"give at least one photograph or folder{taken}")
         if self.cls is not None and (self.bins or self.labels or self.rank != "species" or self.species_list):
             raise ValueError("--cls cannot be combined with --labels, --bins, --rank or --species-list (--subset)")
         if self.top_k < 1 or self.batch_size < 1 or self.every <= 0:

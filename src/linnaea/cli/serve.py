@@ -46,7 +46,7 @@ class Serve:
     """Address to listen on. 0.0.0.0 lets every machine that reaches this one ask: give a --token then, and put a proxy
     with TLS in front, since neither photographs nor the token are encrypted."""
     port: int = 8000
-    """Port to listen on."""
+    """Port to listen on; 0 takes one that is free."""
     allowed_host: tuple[str, ...] = ()
     """Further names that the server answers to, such as life.example.org; * for any. IP addresses, localhost and this
     machine's own name always work."""
@@ -93,7 +93,7 @@ def serve(options: Serve) -> int:
 
         from linnaea.serve.access import Access, is_loopback
         from linnaea.serve.app import make_app
-        from linnaea.serve.connections import make_config
+        from linnaea.serve.connections import make_config, reserve
     except ImportError as error:
         raise LinnaeaError(f"serving needs more packages ({error.name}): pip install 'linnaea[serve]'") from error
     from linnaea.predict.priors import open_regions
@@ -101,6 +101,7 @@ def serve(options: Serve) -> int:
     from linnaea.predict.session import open_model
     from linnaea.serve.service import Limits
 
+    listener = reserve(options.host, options.port)
     model = open_model(options.model, labels=options.labels, device=options.device, preprocess=options.preprocess,
                        calibrated=options.calibration, resolve=options.resolve,
                        merge_by=options.merge_by)  # fmt: skip
@@ -119,7 +120,7 @@ def serve(options: Serve) -> int:
     sys.setswitchinterval(0.0005)
     regions = open_regions(options.regions, predictor.bank, Among(), say) if options.regions else None
     app = make_app(predictor, limits=limits, regions=regions, access=access)
-    say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{options.port}")
+    say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{listener.getsockname()[1]}")
     if not is_loopback(options.host):
         open_to = "who has the token" if access.token else "without asking who it is; consider --token"
         warn(f"warning: --host {options.host} answers every machine that reaches this one, {open_to}")
@@ -128,10 +129,8 @@ def serve(options: Serve) -> int:
     with _held(options.review), suppress(KeyboardInterrupt):
         if options.review is not None:
             _add_review(app, options.review, predictor)
-            say(f"review: http://{options.host}:{options.port}/review/")
-        server.run()
-    if not server.started:
-        raise LinnaeaError(f"--host {options.host} --port {options.port}: cannot listen there")
+            say(f"review: http://{options.host}:{listener.getsockname()[1]}/review/")
+        server.run(sockets=[listener])
     return DONE
 
 

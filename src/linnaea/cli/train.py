@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands, parse_words
+from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands
 from linnaea.cli.console import tell, warn
+from linnaea.cli.parsing import parse_words
 from linnaea.train.fleet import BYTES_PER_PICTURE, PICTURES_PER_THREAD, Fleet, find_fleet, forecast
 from linnaea.train.recipe import Recipe, list_changes
 from linnaea.train.recipes import NOTES, RECIPES, find_recipe

@@ -30,6 +30,7 @@ from linnaea.data.plan import (
     PLAN_FILE,
     REJECT_SCHEMA,
     REJECTS_FILE,
+    REJECTS_TABLE,
     ROW_GROUP,
     TAXA_FILE,
     write_frames,
@@ -55,6 +56,7 @@ from linnaea.jobs import (
 )
 from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
+from linnaea.tables import write_table
 from linnaea.taxonomy.row import MergeBy, label_reader
 
 BUILD_DIR = ".build"
@@ -206,7 +208,7 @@ def remove_build(directory: Path) -> None:
     with explain_os_errors(directory):
         for name in ("manifest.json", "index.parquet", "licences.parquet", "report.html", "taxonomy_history.parquet",
                      "datasheet.md", "figures/icicle.png", "figures/long_tail.png",
-                     TAXA_FILE, REJECTS_FILE, PLAN_FILE, NAMES_FILE):  # fmt: skip
+                     TAXA_FILE, REJECTS_FILE, REJECTS_TABLE, PLAN_FILE, NAMES_FILE):  # fmt: skip
             (directory / name).unlink(missing_ok=True)
         for shard in directory.glob("*/shard-*.tar"):
             shard.unlink()
@@ -312,7 +314,9 @@ def _finish(
     planned = read_parquet(build_dir / REJECTS_FILE)
     rejects = pl.concat([planned, *(read_parquet(task.rejects_path) for task in tasks)])
     n_in = planned.height + sum(task.length for task in tasks)
-    write_parquet(rejects.sort("source", "record_id", "reason", "location"), directory / REJECTS_FILE)
+    rejects = rejects.sort("source", "record_id", "reason", "location")
+    write_parquet(rejects, directory / REJECTS_FILE)
+    write_table(rejects, directory / REJECTS_TABLE)
     write_licences(build_dir / PLAN_FILE, index_path, directory / "licences.parquet")
     for name in (name for name in (TAXA_FILE, PLAN_FILE, NAMES_FILE) if (build_dir / name).exists()):
         with atomic_path(directory / name) as partial:

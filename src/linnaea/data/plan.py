@@ -36,6 +36,8 @@ DETAIL = " -- "
 """Separates the counted part of a reject reason from the detail on one record."""
 
 PLAN_FILE, TAXA_FILE, REJECTS_FILE, NAMES_FILE = "records.parquet", "taxa.parquet", "rejects.parquet", "names.parquet"
+REJECTS_TABLE = "rejects.csv"
+"""The rejects once more, for people."""
 
 ROW_GROUP = 16_384
 """Number of rows in a row group: a task reads only its slice, not the plan."""

@@ -1,7 +1,9 @@
 """Connections of a server: how many there are, and how long they may take to send the head of a request."""
 
 import asyncio
+import errno
 import resource
+import socket
 from collections import Counter
 from typing import Any
 
@@ -9,11 +11,31 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from linnaea.errors import LinnaeaError
 from linnaea.serve.service import Limits
 
 OWN_DESCRIPTORS = 40
 """Files, pipes and sockets that the server itself has open."""
 CONNECTIONS_AT_MOST = 4096
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Return a socket that has this address, so that a server which cannot have it says so before it loads a model.
+
+    Raises:
+        LinnaeaError: Another program listens there, or the address is not one of this machine.
+    """
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        why = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            why = "another program listens there; give another --port, or 0 for any that is free"
+        raise LinnaeaError(f"--host {host} --port {port}: {why}") from error
+    return taken
 
 
 def make_config(app: ASGIApp, limits: Limits, *, host: str, port: int) -> uvicorn.Config:

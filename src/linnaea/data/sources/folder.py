@@ -16,6 +16,9 @@ from linnaea.taxonomy.remarks import is_remark
 from linnaea.taxonomy.row import LabelReader, class_from_label
 from linnaea.taxonomy.taxon import Taxon
 
+OUTSIDE = "lies outside any class folder"
+"""Why a photograph directly in the folder is rejected: nothing names it."""
+
 
 def iter_files(root: Path) -> Iterator[Path]:
     """Yield every file below ``root`` in an order that does not depend on the machine; hidden files are skipped.
@@ -130,7 +133,7 @@ class FolderSource:
                 continue
             reading = self.tree.readings[relative.parts[:-1]]
             if not reading.level:
-                yield Rejected(**where, reason="lies outside any class folder")
+                yield Rejected(**where, reason=OUTSIDE)
                 continue
             label = _label_of(reading)
             match taxa[label, reading.lineage]:

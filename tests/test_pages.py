@@ -1,0 +1,115 @@
+"""The pages keep their word: the commands of tutorials run and print what stands there, all others are understood.
+
+A tutorial is read from top to bottom in an empty folder. A block ``csv title="names.csv"`` is a file. A block
+``console`` has commands after ``$`` and below each what it prints, where a line ``...`` stands for any lines. A block
+``python`` is run. ``UPDATE_PINS=1`` writes what is printed into the page.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO, TextIOWrapper
+from pathlib import Path
+
+import pytest
+
+from linnaea import cli
+
+ROOT = Path(__file__).parent.parent
+TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(?P<language>\w+)?(?: title=\"(?P<title>.*?)\")?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def run_command(line: str) -> str:
+    """Return what one command line prints on standard output; its exit code must be 0 or 3."""
+    words = shlex.split(line)
+    if words[0] == "head":
+        return "".join(Path(words[-1]).read_text().splitlines(keepends=True)[: int(words[words.index("-n") + 1])])
+    assert words[0] == "linnaea", line
+    printed = StringIO()
+    with redirect_stdout(printed):
+        code = cli.main(words[1:])
+    assert code in (cli.DONE, cli.SOME_FAILED), f"{line}: exit code {code}"
+    return re.sub(r"[ \t]+$", "", printed.getvalue(), flags=re.MULTILINE)
+
+
+def run_console(body: str) -> str:
+    """Run the commands of a block, and return it with what they print."""
+    written = []
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        while command.endswith("\\"):
+            more, _, expected = expected.partition("\n")
+            command = f"{command}\n{more}"
+        printed = run_command(command.replace("\\\n", " "))
+        matches = re.fullmatch(re.escape(expected).replace(r"\.\.\.\n", "(?:.*\n)*?"), printed)
+        written.append(f"$ {command}\n{expected if matches else printed}")
+    return "".join(written)
+
+
+def read_tutorial(text: str) -> str:
+    """Do what a tutorial says, and return it with what its commands print."""
+    names: dict[str, object] = {}
+    parts, end = [], 0
+    for found in BLOCK.finditer(text):
+        body = found["body"]
+        if found["title"]:
+            Path(found["title"]).write_text(body)
+        elif found["language"] == "console":
+            body = run_console(body)
+        elif found["language"] == "python":
+            printed = StringIO()
+            with redirect_stdout(printed):
+                exec(compile(body, "tutorial", "exec"), names)
+        parts += [text[end : found.start("body")], body]
+        end = found.end("body")
+    return "".join([*parts, text[end:]])
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in TUTORIALS])
+def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    text = page.read_text(encoding="utf-8")
+    done = read_tutorial(text)
+    if os.environ.get("UPDATE_PINS"):
+        page.write_text(done, encoding="utf-8")
+    else:
+        assert done == text
+
+
+def iter_commands(page: Path) -> Iterator[str]:
+    """Yield each line of a page's blocks that begins with ``linnaea``."""
+    for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        joined = re.sub(r"\\\n\s*", " ", found["body"])
+        for line in joined.splitlines():
+            words = line.removeprefix("$ ").partition(" #")[0].strip()
+            if words.startswith("linnaea ") and "..." not in words:
+                yield re.split(r" (?:&&|\||>|2>) ?", words)[0]
+
+
+COMMANDS = [(page.name, line) for page in PAGES for line in iter_commands(page)]
+
+
+def test_every_command_of_every_page_is_understood() -> None:
+    wrong = []
+    for page, line in COMMANDS:
+        verb, *words = shlex.split(line)[1:]
+        if verb.startswith("-") or verb == "help":
+            continue
+        commands = import_module(f"linnaea.cli.{verb.replace('-', '_')}").COMMANDS
+        name = "" if "" in commands else words.pop(0)
+        try:
+            with redirect_stdout(TextIOWrapper(open(os.devnull, "wb"), encoding="utf-8")):
+                cli._parse(commands[name][0], f"linnaea {verb}", words)
+        except SystemExit as stop:  # --help
+            if stop.code:
+                wrong.append(f"{page}: {line}")
+        except (cli.UsageError, KeyError) as error:
+            wrong.append(f"{page}: {line}: {error}")
+    assert len(COMMANDS) > 50
+    assert not wrong, "\n".join(wrong)
