@@ -4,13 +4,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-long lint format bench setup hashes clean
+.PHONY: demo docs test test-long lint format bench setup hashes clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       the whole way once on a synthetic tree of life; ends with a report page"
 	@echo "make test       the test suite (under 10 minutes on 2 cores)"
 	@echo "make test-long  kill tests, clusters, load, every kernel of this processor"
+	@echo "make docs       the site, in build/site"
 	@echo "make lint       ruff and strict mypy"
 	@echo "make hashes     constraints.sha256.txt, for pip install --require-hashes"
 	@echo "make bench      speed and memory against peers"
@@ -27,6 +28,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/linnaea demo --output runs/demo
+
+docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 hashes: $(READY)
 	$(BIN)/pip install --quiet --dry-run --ignore-installed --report .venv/report.json -c constraints.txt '.[serve]'

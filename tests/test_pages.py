@@ -1,8 +1,9 @@
 """The pages keep their word: the commands of tutorials run and print what stands there, all others are understood.
 
 A tutorial is read from top to bottom in an empty folder. A block ``csv title="names.csv"`` is a file. A block
-``console`` has commands after ``$`` and below each what it prints, where a line ``...`` stands for any lines. A block
-``python`` is run. ``UPDATE_PINS=1`` writes what is printed into the page.
+``console`` has commands after ``$`` and below each what it prints. A block ``python`` is run, and a block ``text`` behind
+it is what it prints. ``...`` stands for any text, and on a line of its own for any lines. ``UPDATE_PINS=1`` writes what
+is printed into the page.
 """
 
 import os
@@ -13,6 +14,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,8 @@ from linnaea import cli
 
 ROOT = Path(__file__).parent.parent
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
+QUICK = ("index", "clean-names", "follow-taxonomy", "name-a-folder")
+"""Tutorials that train nothing."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?P<language>\w+)?(?: title=\"(?P<title>.*?)\")?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -37,6 +41,12 @@ def run_command(line: str) -> str:
     return re.sub(r"[ \t]+$", "", printed.getvalue(), flags=re.MULTILINE)
 
 
+def settle(expected: str, printed: str) -> str:
+    """Return what a page says if it is what was printed, else what was printed."""
+    lines = re.escape(expected).replace(r"\.\.\.\n", "(?:.*\n)*?")
+    return expected if re.fullmatch(lines.replace(r"\.\.\.", ".*?"), printed) else printed
+
+
 def run_console(body: str) -> str:
     """Run the commands of a block, and return it with what they print."""
     written = []
@@ -46,15 +56,14 @@ def run_console(body: str) -> str:
             more, _, expected = expected.partition("\n")
             command = f"{command}\n{more}"
         printed = run_command(command.replace("\\\n", " "))
-        matches = re.fullmatch(re.escape(expected).replace(r"\.\.\.\n", "(?:.*\n)*?"), printed)
-        written.append(f"$ {command}\n{expected if matches else printed}")
+        written.append(f"$ {command}\n{settle(expected, printed)}")
     return "".join(written)
 
 
 def read_tutorial(text: str) -> str:
     """Do what a tutorial says, and return it with what its commands print."""
     names: dict[str, object] = {}
-    parts, end = [], 0
+    parts, end, said = [], 0, ""
     for found in BLOCK.finditer(text):
         body = found["body"]
         if found["title"]:
@@ -65,12 +74,19 @@ def read_tutorial(text: str) -> str:
             printed = StringIO()
             with redirect_stdout(printed):
                 exec(compile(body, "tutorial", "exec"), names)
+            said = printed.getvalue()
+        elif found["language"] == "text":
+            body = settle(body, said)
         parts += [text[end : found.start("body")], body]
         end = found.end("body")
     return "".join([*parts, text[end:]])
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in TUTORIALS])
+def _case(page: Path) -> Any:
+    return pytest.param(page, id=page.stem, marks=() if page.stem in QUICK else pytest.mark.long)
+
+
+@pytest.mark.parametrize("page", [_case(page) for page in TUTORIALS])
 def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
@@ -113,3 +129,11 @@ def test_every_command_of_every_page_is_understood() -> None:
             wrong.append(f"{page}: {line}: {error}")
     assert len(COMMANDS) > 50
     assert not wrong, "\n".join(wrong)
+
+
+MESSAGES = re.findall(r"^### (.*)$", (ROOT / "docs/faq.md").read_text().partition("## Messages")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_that_is_explained_is_one_of_ours(message: str) -> None:
+    assert any(message in path.read_text() for path in (ROOT / "src").rglob("*.py"))

@@ -166,8 +166,9 @@ class Model:
             exclude: no taxa of these clades.
             species_list: only the taxa of this list, a file or names; synonyms are resolved.
             prior: weights per taxon (a table of name and weight), or a file of regions.
-            lat, lon, date: place (in degrees) and date (YYYY-MM-DD or YYYY-MM) for a prior of regions, for photographs
-                that do not state their own.
+            lat: latitude in degrees north for a prior of regions, for photographs that do not state their own.
+            lon: longitude in degrees east, likewise.
+            date: YYYY-MM-DD or YYYY-MM, likewise.
             batch_size: photographs that the model encodes at once.
 
         Returns:
