@@ -1,10 +1,11 @@
-"""What mkdocs does beside its plugins: pages from files outside docs/, and the reference of commands and Python names."""
+"""What mkdocs does beside its plugins: pages from files outside docs/, the reference of commands and Python names."""
 
 import ast
 import inspect
 import re
 import textwrap
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import linnaea
-from linnaea.cli import VERBS
+from linnaea.cli import VERBS, class_of
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = {"CHANGELOG.md": "", "CONTRIBUTING.md": "", "SECURITY.md": "", "RESULTS.md": "benchmarks/", "README.md": ""}
@@ -41,6 +42,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         is_page = name in OUTSIDE and path == OUTSIDE[name] + name
         return f"]({depth}{name}{anchor})" if is_page else f"]({SOURCE}{path}{anchor})"
 
+    markdown = markdown.replace("](api.md", "](reference/python.md")
     markdown = re.sub(r"\]\(([\w-]+/)\)", rf"]({SOURCE}docs/\1)", markdown)  # a folder is no page
     return re.sub(r"\]\((?:\.\./)+((?:[\w.-]+/)*[\w.-]+/?)(#[\w-]+)?\)",
                   lambda found: found[0] if _inside_docs(page, found) else turn(found), markdown)  # fmt: skip
@@ -70,15 +72,16 @@ def _move_links(text: str, folder: str) -> str:
 def list_commands() -> str:
     """Return the page of all commands, from the docstrings of their options."""
     parts = ["# Commands\n\nWritten from the options themselves; `linnaea COMMAND --help` prints the same.\n"]
-    for verb, does in VERBS.items():
+    for verb in VERBS:
         commands = import_module(f"linnaea.cli.{verb.replace('-', '_')}").COMMANDS
         for name, (options, _) in commands.items():
             title = f"linnaea {verb} {name}".rstrip()
-            if isinstance(options, type):
-                parts.append(f"## {title}\n\n{_describe(options)}")
-            else:
-                listed = f"{does[0].upper()}{does[1:]}. `{title} --help` lists the recipes, `{title} RECIPE --help` all values."
-                parts.append(f"## {title}\n\n{listed}\n\n{_table(inspect.getmodule(options).Train)}")  # type: ignore[union-attr]
+            more = (
+                f"\n`{title} --help` lists the recipes, `{title} RECIPE --help` all values.\n"
+                if verb == "train"
+                else ""
+            )
+            parts.append(f"## {title}\n\n{_describe(class_of(options))}{more}")
     return "\n".join(parts)
 
 
@@ -95,7 +98,7 @@ def _fields(options: type) -> list[tuple[str, str, str]]:
     """Return name, default and docstring of each field that is an option."""
     body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body  # type: ignore[attr-defined]
     found = []
-    for node, text in zip(body, body[1:], strict=False):
+    for node, text in pairwise(body):
         if not isinstance(node, ast.AnnAssign) or "Suppress" in ast.unparse(node.annotation):
             continue
         if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):

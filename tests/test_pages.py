@@ -1,9 +1,9 @@
 """The pages keep their word: the commands of tutorials run and print what stands there, all others are understood.
 
 A tutorial is read from top to bottom in an empty folder. A block ``csv title="names.csv"`` is a file. A block
-``console`` has commands after ``$`` and below each what it prints. A block ``python`` is run, and a block ``text`` behind
-it is what it prints. ``...`` stands for any text, and on a line of its own for any lines. ``UPDATE_PINS=1`` writes what
-is printed into the page.
+``console`` has commands after ``$`` and below each what it prints. A block ``python`` is run, and a block ``text``
+behind it is what it prints. ``...`` stands for any text, and on a line of its own for any lines. ``UPDATE_PINS=1``
+writes what is printed into the page.
 """
 
 import os
@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from importlib import import_module
-from io import StringIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
 QUICK = ("index", "clean-names", "follow-taxonomy", "name-a-folder")
 """Tutorials that train nothing."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(?P<language>\w+)?(?: title=\"(?P<title>.*?)\")?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?P<language>\w+)?(?: title=\"(?P<title>.*?)\")?\n(?P<body>.*?)^```$", re.M | re.DOTALL)
 
 
 def run_command(line: str) -> str:
@@ -120,7 +120,7 @@ def test_every_command_of_every_page_is_understood() -> None:
         commands = import_module(f"linnaea.cli.{verb.replace('-', '_')}").COMMANDS
         name = "" if "" in commands else words.pop(0)
         try:
-            with redirect_stdout(TextIOWrapper(open(os.devnull, "wb"), encoding="utf-8")):
+            with redirect_stdout(TextIOWrapper(BytesIO(), encoding="utf-8")):
                 cli._parse(commands[name][0], f"linnaea {verb}", words)
         except SystemExit as stop:  # --help
             if stop.code:

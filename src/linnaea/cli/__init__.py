@@ -4,6 +4,7 @@ This module stays light: ``linnaea --help`` imports neither torch nor polars. Th
 dataclasses of options, whose docstrings are the help, and imports heavy packages only when it runs.
 """
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -155,6 +156,12 @@ def _run_verb(verb: str, words: list[str]) -> int:
 def _parse(options: Any, name: str, words: list[str]) -> Any:
     """Return the options parsed from words; ``options`` is a class for tyro or a function of (program name, words)."""
     return parse_words(options, name, words) if isinstance(options, type) else options(name, words)
+
+
+def class_of(options: Any) -> type:
+    """Return the class of a command's options, which a function of (program name, words) names as what it returns."""
+    found: type = options if isinstance(options, type) else inspect.signature(options, eval_str=True).return_annotation
+    return found
 
 
 def _first_line(options: Any) -> str:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union
 
+from linnaea.cli import class_of
 from linnaea.errors import UsageError
 
 SHELLS = ("bash", "zsh")
@@ -40,8 +41,8 @@ def _write_script(verbs: Sequence[str], shell: str, script: Path) -> None:
     every = _choose({verb: _options_of(verb) for verb in verbs})
     words = ["--tyro-write-completion", shell, str(script)]
     try:
-        tyro.cli(tyro.conf.OmitSubcommandPrefixes[every], prog="linnaea", args=words,
-                 config=(tyro.conf.EnumChoicesFromValues,))  # fmt: skip
+        tyro.cli(every, prog="linnaea", args=words,
+                 config=(tyro.conf.EnumChoicesFromValues, tyro.conf.OmitSubcommandPrefixes))  # fmt: skip
     except SystemExit as stop:
         if stop.code:
             raise
@@ -53,8 +54,9 @@ def _options_of(verb: str) -> Any:
     if verb == "train":
         return _recipes()
     if "" in commands:
-        return commands[""][0]
-    return make_dataclass(verb.title(), [("command", _choose({name: cls for name, (cls, _) in commands.items()}))])
+        return class_of(commands[""][0])
+    classes = {name: class_of(options) for name, (options, _) in commands.items()}
+    return make_dataclass(verb.title(), [("command", _choose(classes))])
 
 
 def _recipes() -> Any:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
-from linnaea.cli import Commands, parse_words
+from linnaea.cli import Commands
 from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
-from linnaea.cli.parsing import swallowed
+from linnaea.cli.parsing import parse_words, swallowed
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
