@@ -27,7 +27,7 @@ from linnaea.cli import DONE, FAILED, USAGE, main
         ("predict a.jpg --nope x", "linnaea predict: unknown option --nope (linnaea predict --help)"),
         ("predict a.jpg --lat x", "linnaea predict: --lat 'x': not a number (linnaea predict --help)"),
         ("predict a.jpg --workers x", "linnaea predict: --workers 'x': not a whole number (linnaea predict --help)"),
-        ("predict a.jpg --confidence x", "linnaea predict: --confidence 'x': not a number (linnaea predict --help)"),
+        ("predict a.jpg --every x", "linnaea predict: --every 'x': not a number (linnaea predict --help)"),
         ("data build", "linnaea data build: --output is required (linnaea data build --help)"),
         ("predict", "linnaea predict: give at least one photograph or folder (linnaea predict --help)"),
     ],
