@@ -312,10 +312,22 @@ def test_names_without_a_parent_hang_below_their_species_or_genus(tmp_path: Path
     assert synonyms(checklist) == {("Pica pica melanotos", "Pica pica")}
 
 
-def test_null_marks_are_no_names_and_no_ids(tmp_path: Path) -> None:
+def test_references_that_pandas_wrote_as_decimals_are_found(tmp_path: Path) -> None:
     rows = [
-        {"taxonID": "1", "scientificName": "Pica pica", "acceptedNameUsageID": "\\N", "parentNameUsageID": "NULL"},
-        {"taxonID": "2", "scientificName": "NULL", "acceptedNameUsageID": "\\N"},
+        {"taxonID": "1", "scientificName": "Corvidae", "taxonRank": "family"},
+        {"taxonID": "2", "scientificName": "Pica pica", "taxonRank": "species", "parentNameUsageID": "1.0"},
+        {"taxonID": "3", "scientificName": "Corvus pica", "acceptedNameUsageID": "2.0"},
+    ]
+    checklist = archive(tmp_path, rows)
+    assert checklist.taxa.filter(pl.col("rank") == 6)["family"].to_list() == ["Corvidae"]
+    assert synonyms(checklist) == {("Corvus pica", "Pica pica")}
+
+
+@pytest.mark.parametrize("mark", ["\\N", "NULL", "null", "NA", "nan", "None"])
+def test_null_marks_are_no_names_and_no_ids(tmp_path: Path, mark: str) -> None:
+    rows = [
+        {"taxonID": "1", "scientificName": "Pica pica", "acceptedNameUsageID": mark, "parentNameUsageID": mark},
+        {"taxonID": "2", "scientificName": mark, "acceptedNameUsageID": mark, "taxonRank": mark, "family": mark},
     ]
     checklist = archive(tmp_path, rows)
     assert taxa(checklist) == {"Pica": "genus", "Pica pica": "species"}

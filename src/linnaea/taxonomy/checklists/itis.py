@@ -55,6 +55,7 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
     return ChecklistRecords(
         name=name,
         version=version,
+        used=_TABLES,
         records=with_lineage(accepted),
         synonyms=units.join(links, on="id").select("name", "authorship", id="tsn_accepted", kind=pl.lit("synonym")),
         vernaculars=tables["vernaculars"].select(

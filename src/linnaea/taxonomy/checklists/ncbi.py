@@ -49,8 +49,9 @@ def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
         source=pl.lit("ncbi"),
     )
     read = _ncbi_records(name, version, records, synonyms, vernaculars)
+    used = (f"names.dmp ({kind})" for kind in _KINDS if kind in names["kind"].unique())
     kinds = names.filter(~pl.col("kind").is_in(_KINDS))["kind"].unique().sort()
-    return replace(read, used=("nodes.dmp", *(f"names.dmp ({kind})" for kind in _KINDS)), unused=tuple(kinds))
+    return replace(read, used=("nodes.dmp", *used), unused=tuple(kinds))
 
 
 def _read_dmp(path: Path, columns: list[str]) -> pl.DataFrame:

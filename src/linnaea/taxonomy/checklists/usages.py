@@ -36,6 +36,8 @@ SYNONYM_STATUS = (
     r"|homonym$"
 )
 """Words of a status that says that a name is not accepted."""
+_MARKS = (*NULL_MARKS, "NA", "N/A", "nan", "NaN", "None", "<NA>")
+"""Cells for a missing value; R and pandas write the last ones, and none of them is a name."""
 _NOT_ONE_TAXON = r"[/?]|(?i) x .* x | sp\.| spp\.?$"
 _FORMULA = r"^\p{Lu}\S+ \p{Ll}\S+ [x×] "
 """Names of rows that are about several taxa, or about none that has a name ("Larus sp.", "a/b", "a x b")."""
@@ -112,18 +114,33 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     """Return every column of the vocabulary without stray blanks and null marks, and the number of each row."""
     given = [column for column in WORDS if column in rows.columns]
     cells = [pl.col(column).cast(pl.String).fill_null("").str.strip_chars() for column in given]
-    tidy = rows.select(pl.when(cell.is_in(NULL_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
+    tidy = rows.select(pl.when(cell.is_in(_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
     tidy = tidy.filter(pl.any_horizontal(pl.all() != ""))  # blank lines
     tidy = tidy.with_columns(pl.lit("").alias(column) for column in WORDS if column not in given)
     capitals = tidy.select(pl.col("name", "uninomial", *HIGHER).str.contains(_CAPITALS).any()).row(0, named=True)
     tidy = tidy.with_columns(_in_lower_case(column) for column, found in capitals.items() if found)
     tidy = tidy.with_columns(id_at_end(column) for column in ("id", "parent", "accepted")).with_row_index("line")
+    tidy = _with_whole_ids(tidy)
     return tidy.with_columns(
         id=pl.when(pl.col("id") == "").then(pl.format(MADE_UP + "{}", "line")).otherwise("id"),
         rank=read_ranks(tidy["rank"]),
         common_name=pl.when(pl.col("common_name").str.to_lowercase() == pl.col("name").str.to_lowercase())
         .then(pl.lit(""))
         .otherwise("common_name"),
+    )
+
+
+_DECIMAL = r"^\d+\.0$"
+
+
+def _with_whole_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return references without the ".0" that pandas gives whole numbers in a column with gaps."""
+    columns = pl.col("id", "parent", "accepted").str.contains(_DECIMAL).any()
+    decimal = rows.select(columns).row(0, named=True)
+    if decimal["id"]:
+        return rows
+    return rows.with_columns(
+        pl.col(column).str.replace(r"^(\d+)\.0$", "$1") for column in ("parent", "accepted") if decimal[column]
     )
 
 
