@@ -334,6 +334,23 @@ def test_null_marks_are_no_names_and_no_ids(tmp_path: Path, mark: str) -> None:
     assert list(reasons(checklist)) == ["no name"]
 
 
+def test_a_header_that_meta_xml_does_not_count_is_no_row(tmp_path: Path) -> None:
+    archive(tmp_path, [{"taxonID": "1", "scientificName": "Pica pica"}])
+    meta = (tmp_path / "meta.xml").read_text()
+    (tmp_path / "meta.xml").write_text(meta.replace('ignoreHeaderLines="1"', 'ignoreHeaderLines="0"'))
+    checklist = read(tmp_path)
+    assert taxa(checklist) == {"Pica": "genus", "Pica pica": "species"}
+    assert checklist.report is not None
+    assert checklist.report.notes == ("the header, which meta.xml does not count, was not read as a row",)
+
+
+def test_a_missing_table_of_vernacular_names_is_said(tmp_path: Path) -> None:
+    more = '<extension rowType="http://x/VernacularName"><files><location>v.txt</location></files></extension>'
+    checklist = archive(tmp_path, [{"taxonID": "1", "scientificName": "Pica pica"}], more=more)
+    assert checklist.report is not None
+    assert checklist.report.notes == ("VernacularName: the file 'v.txt' that it names is missing",)
+
+
 # Names.
 
 
@@ -350,6 +367,8 @@ def test_null_marks_are_no_names_and_no_ids(tmp_path: Path, mark: str) -> None:
         ("Mastadenovirus A", "Mastadenovirus", "A"),
         ("Corvus (Pica) pica", "Corvus", "pica"),
         ("PICA PICA", "Pica", "pica"),
+        ("pica pica", "Pica", "pica"),
+        ("Coccinella 7-punctata Linnaeus, 1758", "Coccinella", "septempunctata"),
     ],
 )
 def test_species_are_kept_however_they_are_written(tmp_path: Path, name: str, genus: str, epithet: str) -> None:
@@ -369,6 +388,15 @@ def test_an_epithet_with_an_x_is_no_formula(tmp_path: Path) -> None:
     checklist = read(table(tmp_path, "list.csv", "scientific_name\n" + "\n".join(names) + "\n"))
     assert synonyms(checklist) == {("Pucrasia macrolopha xanthospila", "Pucrasia macrolopha")}
     assert sum(n for n, _ in reasons(checklist).values()) == 2
+
+
+@pytest.mark.parametrize("name", ["Human papillomavirus 16", "Tobacco mosaic virus", "Escherichia phage T4"])
+def test_a_virus_named_by_a_phrase_is_a_species_of_its_genus(tmp_path: Path, name: str) -> None:
+    rows = f"scientific_name,rank,genus,kingdom\n{name},species,Somevirus,Viruses\n"
+    checklist = read(table(tmp_path, "viruses.csv", rows))
+    assert taxa(checklist) == {"Viruses": "kingdom", "Somevirus": "genus", name: "species"}
+    found = Resolver.of([checklist]).resolve([name])
+    assert found.select("genus", "species").rows() == [("Somevirus", name)]
 
 
 # ColDP.
@@ -469,6 +497,10 @@ def test_a_taxon_table_beside_its_vernacular_names_needs_no_meta_xml(tmp_path: P
         ("ioc.taxon_rank", "rank"),
         ("dwc:scientificName", "name"),
         ("gbif scientific name", "name"),
+        ("gbifOrder", "order"),
+        ("hostFamily", ""),
+        ("parentGenus", ""),
+        ("german_common_name", ""),
         ("host_family", ""),
         ("parent_genus", ""),
         ("n_species", ""),

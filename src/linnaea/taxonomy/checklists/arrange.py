@@ -293,7 +293,8 @@ def _implied_species(records: pl.DataFrame, principal: pl.DataFrame) -> pl.DataF
 
 
 def _canonical_name() -> pl.Expr:
-    binomial = pl.col("genus") + " " + pl.col("species")
+    phrase = pl.col("species").str.contains(r"^\p{Lu}.* ")  # a virus whose species is named by a phrase
+    binomial = pl.when(phrase).then("species").otherwise(pl.col("genus") + " " + pl.col("species"))
     lowest = pl.coalesce(
         pl.when(pl.col("rank") == int(rank)).then(pl.col(rank.label)) for rank in Rank if rank != Rank.SPECIES
     )

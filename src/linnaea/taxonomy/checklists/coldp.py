@@ -8,7 +8,8 @@ import polars as pl
 from linnaea.tables import read_table
 from linnaea.taxonomy.checklists.headers import WORDS, find_headers, header_key
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
-from linnaea.taxonomy.checklists.usages import SYNONYM_STATUS, UsageTable, make_records, vernacular_table
+from linnaea.taxonomy.checklists.usage_names import SYNONYM_STATUS
+from linnaea.taxonomy.checklists.usages import UsageTable, make_records, vernacular_table
 
 _SUFFIXES = (".tsv", ".csv", ".txt", ".tab")
 _OF_NAMES = {

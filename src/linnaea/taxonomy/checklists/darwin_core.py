@@ -6,7 +6,7 @@ import polars as pl
 
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.archive import ArchivePart, describe_archive
-from linnaea.taxonomy.checklists.headers import find_headers
+from linnaea.taxonomy.checklists.headers import find_headers, header_key
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usages import UsageTable, id_at_end, make_records, vernacular_table
 
@@ -21,7 +21,7 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     if core.row_type.lower() != "taxon":
         raise LinnaeaError(f"{meta}: no Taxon core; give an archive of taxa, not of occurrences")
     headers = find_headers(core.terms)
-    rows = core.read()
+    rows, notes = _without_header(core.read(), core.terms)
     # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
     own = headers.found.get("id")
     ids = rows.select(
@@ -33,13 +33,23 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     del rows
     read = [one for one in extensions if one.row_type.lower() == "vernacularname" and not one.missing()]
     vernaculars = [_vernaculars(extension, ids, name) for extension in read]
+    notes += tuple(f"{one.row_type}: {one.missing()}" for one in extensions if one.missing())
     table = UsageTable(
         rows=usages,
         vernaculars=pl.concat(vernaculars) if vernaculars else None,
         used=(*headers.found.values(), *(one.row_type for one in read)),
+        notes=notes,
         unused=(*headers.unused, *(one.row_type for one in extensions if one not in read)),
     )
     return make_records(table, name, version)
+
+
+def _without_header(rows: pl.DataFrame, terms: tuple[str, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return rows without a first one that repeats the terms, where ``meta.xml`` does not count the header."""
+    first = rows.select(terms).head(1).rows()
+    if not first or sum(header_key(cell) == header_key(term) for cell, term in zip(first[0], terms, strict=True)) < 2:
+        return rows, ()
+    return rows.slice(1), ("the header, which meta.xml does not count, was not read as a row",)
 
 
 def _vernaculars(extension: ArchivePart, ids: pl.DataFrame, source: str) -> pl.DataFrame:

@@ -37,7 +37,8 @@ _BEHIND_A_PREFIX = {word for words in WORDS.values() for word in words if len(wo
 """Headers that are known with a prefix too (``avilist_family``); shorter ones would match by chance."""
 _OTHER_TAXA = re.compile(
     r"(?i)(?:^|[\W_])(?:host|parent|type|original|accepted|valid|previous|old|former|verbatim|n|no|num|number|count|sub|super|"
-    r"infra|parv|sister|prey|food|plant|symbiont|higher|basionym|other|not|in|per|of|raw|sort|extinct)$"
+    r"infra|parv|sister|prey|food|plant|symbiont|higher|basionym|other|not|in|per|of|raw|sort|extinct|typified|nominal|"
+    r"alt|alternative|local|native|french|german|spanish|portuguese|dutch|italian|swedish|japanese|chinese)$"
 )
 """Prefixes that make a column say something else than the taxon of its row."""
 
@@ -78,7 +79,7 @@ def header_key(header: str) -> str:
 
 def _without_prefix(header: str) -> str:
     """Return the key of the known term behind a prefix (``family`` of ``avilist_family``), or ``""``."""
-    for cut in re.finditer(r"[\W_]+", header.strip()):
+    for cut in re.finditer(r"[\W_]+|(?<=[a-z])(?=[A-Z])", header.strip()):
         before, rest = header[: cut.start()], header_key(header[cut.end() :])
         if rest in _BEHIND_A_PREFIX and not _OTHER_TAXA.search(before):
             return rest

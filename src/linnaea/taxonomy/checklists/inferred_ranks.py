@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from linnaea.taxonomy.checklists.rank_words import UNRANKED, is_known
-from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS, VIRUS_SPECIES
+from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS, VIRUS_SPECIES, is_virus_phrase
 from linnaea.taxonomy.checklists.relations import Rows
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -34,6 +34,7 @@ def ranks_of_shape(name: pl.Expr, rank: pl.Expr) -> pl.Expr:
     """Return ranks in which those that are not known follow from the parts of the name; ``""`` for a single word."""
     return (
         pl.when(is_known(rank)).then(rank)
+        .when(is_virus_phrase(name)).then(pl.lit("species"))
         .when(name.str.contains(_INFRASPECIFIC)).then(pl.lit("infraspecific"))
         .when(name.str.contains(_BINOMIAL)).then(pl.lit("species"))
         .when(name.str.contains(_SUBGENUS)).then(pl.lit("subgenus"))

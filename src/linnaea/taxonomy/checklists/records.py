@@ -105,6 +105,12 @@ MISAPPLIED = r"\b(?:auct|auctt|auctorum|sensu|misapplied)\b|\b(?:non|nec) "
 """The marks of a name that is used for another taxon than its own."""
 
 
+def is_virus_phrase(name: pl.Expr) -> pl.Expr:
+    """Return whether a name is that of a virus that is no binomial ("Tobacco mosaic virus", "Escherichia phage T4")."""
+    phrase = name.str.contains(r"^\p{Lu}.* (?:\p{L}*virus|viroid|phage|\p{L}*satellite)(?: [\p{Lu}\d][\p{L}\d.-]*)?$")
+    return phrase & ~name.str.contains(VIRUS_SPECIES)
+
+
 def mark_misapplied(authorship: pl.Expr, name: pl.Expr, status: pl.Expr) -> pl.Expr:
     """Return authorships that say "auct." where the name or its status says that it is misapplied."""
     text = pl.concat_str(name, pl.lit(" "), authorship, pl.lit(" "), status.str.to_lowercase())

@@ -17,25 +17,18 @@ from linnaea.taxonomy.checklists.rank_words import read_ranks
 from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
     MADE_UP,
-    VIRUS_SPECIES,
     ChecklistRecords,
     epithet_of,
+    is_virus_phrase,
     language_code,
     mark_misapplied,
     parent_rows,
     with_lineage,
 )
 from linnaea.taxonomy.checklists.relations import ACCEPTED, NOWHERE, adopt_orphans, find_relations
+from linnaea.taxonomy.checklists.usage_names import HIGHER, with_names, with_usual_case
 from linnaea.taxonomy.name_parser import split_authors
-from linnaea.taxonomy.ranks import RANK_LABELS
 
-HIGHER = RANK_LABELS[:-1]
-
-SYNONYM_STATUS = (
-    r"(?i)synon|sinon|sinón|misapplied|not accepted|unaccepted|^invalid|^not valid|n[ãa]o aceito|no aceptado|rejected"
-    r"|homonym$"
-)
-"""Words of a status that says that a name is not accepted."""
 _MARKS = (*NULL_MARKS, "NA", "N/A", "nan", "NaN", "None", "<NA>")
 """Cells for a missing value; R and pandas write the last ones, and none of them is a name."""
 _NOT_ONE_TAXON = r"[/?]|(?i) x .* x | sp\.| spp\.?$"
@@ -58,7 +51,7 @@ class UsageTable:
 
 def make_records(table: UsageTable, name: str, version: str) -> ChecklistRecords:
     """Return the records, synonyms and vernacular names of a table of usages, and what was left out of it and why."""
-    usages = _one_row_for_each_accepted(_with_names(_tidy(table.rows)))
+    usages = _one_row_for_each_accepted(with_names(_tidy(table.rows)))
     relations = find_relations(usages)
     usages = usages.with_columns(
         pl.Series("reason", relations.reason),
@@ -117,8 +110,7 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     tidy = rows.select(pl.when(cell.is_in(_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
     tidy = tidy.filter(pl.any_horizontal(pl.all() != ""))  # blank lines
     tidy = tidy.with_columns(pl.lit("").alias(column) for column in WORDS if column not in given)
-    capitals = tidy.select(pl.col("name", "uninomial", *HIGHER).str.contains(_CAPITALS).any()).row(0, named=True)
-    tidy = tidy.with_columns(_in_lower_case(column) for column, found in capitals.items() if found)
+    tidy = with_usual_case(tidy, ("name", "uninomial", *HIGHER))
     tidy = tidy.with_columns(id_at_end(column) for column in ("id", "parent", "accepted")).with_row_index("line")
     tidy = _with_whole_ids(tidy)
     return tidy.with_columns(
@@ -142,16 +134,6 @@ def _with_whole_ids(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(
         pl.col(column).str.replace(r"^(\d+)\.0$", "$1") for column in ("parent", "accepted") if decimal[column]
     )
-
-
-_CAPITALS = r"^\p{Lu}{4,}(?: \p{Lu}{2,})*$"
-
-
-def _in_lower_case(column: str) -> pl.Expr:
-    """Return names in capitals ("CORVIDAE", "PICA PICA") as names are written; mixed ones stay."""
-    name = pl.col(column)
-    written = name.str.head(1) + name.str.slice(1).str.to_lowercase()
-    return pl.when(name.str.contains(_CAPITALS)).then(written).otherwise(name).alias(column)
 
 
 def _one_row_for_each_accepted(usages: pl.DataFrame) -> pl.DataFrame:
@@ -194,52 +176,6 @@ def _reason() -> pl.Expr:
     )  # fmt: skip
 
 
-# Names.
-
-
-def _with_names(usages: pl.DataFrame) -> pl.DataFrame:
-    """Return usages with ``full`` (the name as it is written), ``name`` (without author) and what follows from it."""
-    written = pl.col("name").str.replace_all("†|‡", "").str.replace_all("_", " ").str.strip_chars()
-    written = pl.when(written != "").then(written).otherwise("canonical")
-    usages = usages.with_columns(full=written)
-    if (usages["full"] == "").any():
-        usages = usages.with_columns(full=pl.when(pl.col("full") != "").then("full").otherwise(_composed()))
-    usages = usages.drop("uninomial", "generic", "infraspecific", "species").with_columns(
-        full=pl.col("full").str.replace_all(r"\s+", " ")
-    )
-    full, author = pl.col("full"), pl.col("authorship")
-    without = full.str.head(full.str.len_chars() - author.str.len_chars()).str.strip_chars()
-    cut = pl.when((author != "") & full.str.ends_with(author)).then(without).otherwise(full)
-    given = pl.col("canonical") != ""
-    whole = given | full.str.contains(r"\[") | full.str.contains(VIRUS_SPECIES)
-    plain = usages.select(name=pl.when(whole).then(pl.lit("")).otherwise(cut))["name"]
-    split = split_authors(plain)
-    usages = usages.with_columns(
-        name=pl.when(given).then("canonical").when(split["name"] != "").then(split["name"]).otherwise("full"),
-        authorship=pl.when(author != "").then("authorship").otherwise(split["authorship"]),
-        synonym=pl.col("status").str.contains(SYNONYM_STATUS),
-    )
-    return usages.drop("canonical").with_columns(rank=ranks_of_shape(pl.col("name"), pl.col("rank")))
-
-
-def _composed() -> pl.Expr:
-    """Return the name that the parts of a row make, or the lowest taxon of its lineage if it has none."""
-    of_species = pl.col("species").str.replace(r"^\p{Lu}\S+ ", "").str.replace(r"^[×x] ?(\p{Ll})", "$1")
-    is_formula = of_species.str.contains(r" ?[×x] ")
-    last = pl.when(is_formula).then(of_species).otherwise(pl.col("species").str.extract(r"(\S+)$").fill_null(""))
-    epithet = pl.when(~pl.col("epithet").is_in(("", "×", "x"))).then("epithet").otherwise(last)
-    genus = pl.when(pl.col("generic") != "").then("generic").otherwise("genus")
-    parts = pl.concat_str(genus, pl.lit(" "), epithet, pl.lit(" "), "infraspecific").str.strip_chars()
-    whole = pl.col("species").str.contains(r"^\p{Lu}\S+ \p{Ll}")
-    higher = [pl.when(pl.col(label) != "").then(label) for label in ("generic", *reversed(HIGHER))]
-    return (
-        pl.when(pl.col("uninomial") != "").then("uninomial")
-        .when(whole & (pl.col("infraspecific") == "")).then("species")
-        .when((genus != "") & (epithet != "")).then(parts)
-        .otherwise(pl.coalesce(*higher, pl.lit("")))
-    )  # fmt: skip
-
-
 # Lineages.
 
 
@@ -250,11 +186,12 @@ def _with_lineages(accepted: pl.DataFrame) -> pl.DataFrame:
         accepted.select("id", "parent", "rank", "name", "authorship", "common_name", "line", "epithet")
     )
     # A species keeps the genus of its name, whatever is above it; a name below follows the species above it.
+    virus = is_virus_phrase(pl.col("name"))
     below = pl.col("rank").is_in(BELOW_SPECIES)
     binomial = below | pl.col("rank").is_in(("species", "hybrid", "nothospecies"))
     hangs = below & (pl.col("species") != "") & (pl.col("genus") != "")
-    own_genus = pl.when(binomial).then(pl.col("name").str.extract(r"^(?:[×✕]\s?|x\s)?(\S+) "))
-    own_epithet = epithet_of(pl.col("name"))
+    own_genus = pl.when(binomial & ~virus).then(pl.col("name").str.extract(r"^(?:[×✕]\s?|x\s)?(\S+) "))
+    own_epithet = pl.when(virus).then("name").otherwise(epithet_of(pl.col("name")))
     columns = {label: pl.coalesce(_said(f"given_{label}"), label) for label in HIGHER}
     genus = pl.coalesce(own_genus, _said("given_genus"), _said("genus"), pl.lit(""))
     stated = pl.when(pl.col("epithet").str.contains(r"^\p{Ll}[\p{L}\d.'-]*$")).then("epithet")
