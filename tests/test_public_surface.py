@@ -40,6 +40,8 @@ SURFACE = {
     "TreeOfLifeClassifier",
     "UsageError",
     "adapt",
+    "adapt_reviewed",
+    "calibrate_reviewed",
     "append_labels",
     "build",
     "build_labels",
@@ -126,6 +128,8 @@ PARAMETERS = {
     "TreeOfLifeClassifier.predict": "self images rank= min_prob= k= batch_size= callback=",
     "adapt": "folder * model= output= class_level= resolve= checklist= merge_by= text_type= preprocess= device="
     " batch_size= workers=",
+    "adapt_reviewed": "*decisions model= labels= output= root= preprocess= device= batch_size= workers=",
+    "calibrate_reviewed": "*decisions model labels= root= text_type= preprocess= device= workers=",
     "append_labels": "bank taxa * model= output= device= resolve= merge_by=",
     "build": "source output * class_level= root= path_column= label_column= split_column= split_table= group_column="
     " val= test= unseen= unseen_rank= seed= resolve= checklist= merge_by= duplicates= bursts= benchmark="

@@ -29,12 +29,14 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.model.load import save_model as save_model
     from linnaea.model.open import load_model as load_model
     from linnaea.predict.adapt import adapt as adapt
+    from linnaea.predict.adapt_reviewed import adapt_reviewed as adapt_reviewed
     from linnaea.predict.answers import Answers as Answers
     from linnaea.predict.answers import Vectors as Vectors
     from linnaea.predict.banks import append_labels as append_labels
     from linnaea.predict.banks import build_labels as build_labels
     from linnaea.predict.banks import update_labels as update_labels
     from linnaea.predict.calibrate import calibrate as calibrate
+    from linnaea.predict.calibrate_reviewed import calibrate_reviewed as calibrate_reviewed
     from linnaea.predict.index import index as index
     from linnaea.predict.index import search as search
     from linnaea.predict.labels import LabelBank as LabelBank
@@ -99,12 +101,14 @@ _HOMES = {
     "UsageError": "linnaea.errors",
     "Vectors": "linnaea.predict.answers",
     "adapt": "linnaea.predict.adapt",
+    "adapt_reviewed": "linnaea.predict.adapt_reviewed",
     "append_labels": "linnaea.predict.banks",
     "build_labels": "linnaea.predict.banks",
     "index": "linnaea.predict.index",
     "search": "linnaea.predict.index",
     "update_labels": "linnaea.predict.banks",
     "calibrate": "linnaea.predict.calibrate",
+    "calibrate_reviewed": "linnaea.predict.calibrate_reviewed",
     "compare": "linnaea.evaluate.comparison",
     "evaluate": "linnaea.evaluate.run",
     "export": "linnaea.predict.pack",

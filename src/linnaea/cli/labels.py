@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
-from linnaea.cli.console import progress_bar, tell, warn
+from linnaea.cli.console import progress_bar, say, tell, warn
 from linnaea.errors import UsageError
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
     from linnaea.predict.banks import UpdatedBank
+    from linnaea.predict.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +198,13 @@ class Calibrate:
 
     model: str
     """Folder or name of the model."""
-    data: Path
+    data: Path | None = None
     """Data set with known names."""
+    decisions: tuple[Path, ...] = ()
+    """Instead of --data, files of reviewers' decisions (linnaea review); before and after are compared on events that
+    were held out. Review at random for this, not only the least sure."""
+    root: Path | None = None
+    """Folder that the photographs of --decisions must lie in. Default: looked for here and beside the decisions."""
     split: tuple[str, ...] = ("val",)
     """Splits to learn from; neither the training split nor the one that the result is measured on."""
     sources: tuple[str, ...] = ()
@@ -225,24 +231,49 @@ class Calibrate:
     workers: int = 2
     """Number of threads that decode images."""
 
+    def __post_init__(self) -> None:
+        if (self.data is None) == (not self.decisions):
+            raise ValueError("give either --data or --decisions")
+        if self.decisions and (self.sources or self.no_organism or self.organisms or self.strangers):
+            raise ValueError("--sources, --no-organism, --organisms and --strangers go with --data")
+
 
 def calibrate(options: Calibrate) -> int:
     """Calibrate a model, and print what was learned."""
+    if options.decisions:
+        return _calibrate_reviewed(options)
     from linnaea.predict.calibrate import calibrate
-    from linnaea.taxonomy.ranks import RANK_LABELS
 
-    found = calibrate(**vars(options))
+    found = calibrate(**{key: value for key, value in vars(options).items() if key not in ("decisions", "root")})
     for note in found.notes:
         warn(note)
-    learned = found.calibration
+    _tell_calibration(found.calibration)
+    tell(f"{found.n_images:,} photographs, {found.n_known:,} of species among {found.n_labels:,} labels: {found.path}",
+          flush=True)  # fmt: skip
+    return DONE
+
+
+def _calibrate_reviewed(options: Calibrate) -> int:
+    from linnaea.predict.calibrate_reviewed import calibrate_reviewed
+
+    found = calibrate_reviewed(*options.decisions, model=options.model, labels=options.labels, root=options.root,
+                               text_type=options.text_type, preprocess=options.preprocess, device=options.device,
+                               workers=options.workers)  # fmt: skip
+    for line in (*found.notes, *found.summary):
+        say(line)
+    _tell_calibration(found.calibration)
+    tell(f"{found.n_images:,} reviewed photographs of {found.n_events:,} events: {found.path}", flush=True)
+    return DONE
+
+
+def _tell_calibration(learned: "Calibration") -> None:
+    from linnaea.taxonomy.ranks import RANK_LABELS
+
     tell(f"temperature {learned.temperature:.3f}")
     if learned.untrained < 1:
         tell(f"labels that the model was not trained on: {learned.untrained:.3g} times as likely")
     for label, value in zip(RANK_LABELS, learned.sharpness, strict=True):
         tell(f"{label:<10}sharpness {value:.3f}")
-    tell(f"{found.n_images:,} photographs, {found.n_known:,} of species among {found.n_labels:,} labels: {found.path}",
-          flush=True)  # fmt: skip
-    return DONE
 
 
 COMMANDS: Commands = {

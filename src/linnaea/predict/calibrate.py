@@ -91,7 +91,7 @@ def calibrate(
         raise UsageError("--organisms needs --no-organism, a folder of pictures without organisms")
     splits, others = _open_splits(data, sources, split, organisms)
     loaded = see_as(load_model(model, pretrained=pretrained, device=device), preprocess)
-    bank, folder = _open_labels(loaded, loaded.name, None if labels is None else Path(labels), text_type)
+    bank, folder = open_labels_to_calibrate(loaded, loaded.name, None if labels is None else Path(labels), text_type)
     truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
     vectors = _encode(loaded, _places(splits), workers)
     drawn = None if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
@@ -110,7 +110,9 @@ def calibrate(
     )
 
 
-def _open_labels(model: TaxonModel, given: str, labels: Path | None, text_type: TextType) -> tuple[LabelBank, Path]:
+def open_labels_to_calibrate(
+    model: TaxonModel, given: str, labels: Path | None, text_type: TextType
+) -> tuple[LabelBank, Path]:
     """Return the bank to calibrate, and the folder that will hold the calibration."""
     published = find_published(given if labels is None else str(labels))
     if published is not None or labels is not None:

@@ -21,8 +21,8 @@ from linnaea.predict.outputs.rows import NUMBERS, Row, box_of, by_photograph, wi
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.records.decisions import Decision, Kind, Verdict, Verdicts, taxon_of
 from linnaea.predict.records.media import Medium, find_events, place_media, read_media
+from linnaea.predict.records.places import Find, find_places
 from linnaea.predict.records.reviewed import answer_of, with_decisions
-from linnaea.storage import resolve_inside
 from linnaea.tables import read_table
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -36,8 +36,6 @@ State: TypeAlias = Literal["open", "mine", "done", "disputed", "all"]
 """Nobody has decided; this reviewer has not; somebody has; reviewers disagree; all."""
 
 _HUMAN = Taxon(("Animalia", "Chordata", "Mammalia", "Primates", "Hominidae", "Homo", "sapiens"), common_name="Human")
-_LOOKED_FOR = 20
-"""The number of photographs that are looked for to find the folder that their names are relative to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ class Review:
     """What cannot be read, and so not be reviewed."""
     rows: tuple[Row, ...]
     """All rows of the table."""
-    find: Callable[[str], Path | str]
+    find: Find
     """Return where a photograph of the table lies."""
 
     @classmethod
@@ -166,7 +164,7 @@ class Review:
         shown = [tuple(of_one) for of_one in answers if of_one[0]["status"] != "failed"]
         if not shown:
             raise LinnaeaError(f"{table}: has no photographs to review")
-        find = _finder(table, root, [_whole(of_one[0]) for of_one in shown])
+        find = find_places([_whole(of_one[0]) for of_one in shown], table.parent, root)
         media = _read_media(shown, find, gap_s)
         items = tuple(_item(number, of_one, media) for number, of_one in enumerate(shown))
         return cls(table=table, items=items, failed=tuple(failed), rows=tuple(rows), find=find)
@@ -247,30 +245,7 @@ def _whole(row: Row) -> str:
     return without_box(str(row["file_name"]), row)
 
 
-def _finder(table: Path, root: Path | None, names: Sequence[str]) -> Callable[[str], Path | str]:
-    """Return the function that says where a photograph lies; an address stays one."""
-    bases = [Path(), table.parent] if root is None else [root]
-    some = [name for name in names if not _is_address(name)][:_LOOKED_FOR]
-    base = max(bases, key=lambda base: sum(_exists(base / name) for name in some))
-
-    def find(name: str) -> Path | str:
-        if _is_address(name):
-            return name
-        return base / name if root is None else resolve_inside(root, name, follow_links=True)
-
-    return find
-
-
-def _exists(path: Path) -> bool:
-    archive, inside, _ = str(path).partition(".tar/")
-    return Path(f"{archive}.tar" if inside else split_frame(str(path))[0]).exists()
-
-
-def _is_address(name: str) -> bool:
-    return name.startswith(("http://", "https://"))
-
-
-def _read_media(answers: Sequence[Sequence[Row]], find: Callable[[str], Path | str], gap_s: float) -> dict[str, Medium]:
+def _read_media(answers: Sequence[Sequence[Row]], find: Find, gap_s: float) -> dict[str, Medium]:
     """Return what each photograph says about itself, by its name, with its camera and event."""
     paths = {name: str(find(name)) for name in dict.fromkeys(split_frame(_whole(of_one[0]))[0] for of_one in answers)}
     media = find_events(place_media(read_media(paths.values(), None), []), gap_s)

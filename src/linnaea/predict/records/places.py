@@ -1,0 +1,44 @@
+"""Where the photographs of a table of answers, or of decisions, lie."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from linnaea.predict.inputs import split_frame
+from linnaea.storage import resolve_inside
+
+_LOOKED_FOR = 20
+"""The number of photographs that are looked for to find the folder that their names are relative to."""
+
+Find = Callable[[str], Path | str]
+"""A function that returns where a photograph lies; an address stays one."""
+
+
+def find_places(names: Sequence[str], beside: Path, root: Path | None) -> Find:
+    """Return the function that says where photographs lie.
+
+    Relative names are those of files below ``root``. Without it they are looked for in the current folder, in which
+    ``predict`` has written them, and in the one that the table is in.
+
+    Raises (when it is called):
+        LinnaeaError: a photograph does not lie in ``root``.
+    """
+    bases = [Path(), beside] if root is None else [root]
+    some = [name for name in names if not is_address(name)][:_LOOKED_FOR]
+    base = max(bases, key=lambda base: sum(_exists(base / name) for name in some))
+
+    def find(name: str) -> Path | str:
+        if is_address(name):
+            return name
+        return base / name if root is None else resolve_inside(root, name, follow_links=True)
+
+    return find
+
+
+def _exists(path: Path) -> bool:
+    archive, inside, _ = str(path).partition(".tar/")
+    return Path(f"{archive}.tar" if inside else split_frame(str(path))[0]).exists()
+
+
+def is_address(name: str) -> bool:
+    """Return whether a photograph is not a file, but lies on the web."""
+    return name.startswith(("http://", "https://"))
