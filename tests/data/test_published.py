@@ -315,6 +315,28 @@ def test_what_filters_found_can_be_left_out(two_hundred_m: Path) -> None:
     }  # fmt: skip
 
 
+def test_flags_are_named_in_a_configuration(two_hundred_m: Path) -> None:
+    (two_hundred_m / "faces.csv").write_text("uuid,pred_label\ng1,True\ng2,False\n")
+    config = write(
+        two_hundred_m / "flags.toml",
+        b"""
+[[sources]]
+kind = "treeoflife"
+catalog = "dataset/catalog.parquet"
+tars = "shards"
+flags = { face = "faces.csv" }
+without = ["face", "camera-trap"]
+""",
+    )
+    (source,) = read_config(config).sources
+    records, rejects = read(source)
+    assert sorted(records) == ["g2"]
+    assert (rejects["g1"], rejects["g3"]) == ("left out: face", "left out: camera-trap")
+    config.write_text(config.read_text().replace("camera-trap", "camera-tarp"))
+    with pytest.raises(UsageError, match="did you mean camera-trap"):
+        read_config(config)
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -26,6 +26,7 @@ from linnaea.data.engine import LocalEngine
 from linnaea.data.sources import Record, Rejected, Source, read_location
 from linnaea.data.sources.bioscan import BioscanSource
 from linnaea.data.sources.eol import EolSource
+from linnaea.data.sources.fathomnet import FathomNetSource
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
 from linnaea.data.sources.occurrences import DarwinCoreSource
@@ -107,6 +108,8 @@ def test_inat21(tmp_path: Path) -> None:
     assert first.taxon.common_name == "Black-billed Magpie"
     assert first.split == "train"
     assert first.facts["license_name"] == "CC-BY-NC"
+    assert first.facts["license_link"] == "u", "the address of a licence is not that of the photograph"
+    assert "url" not in first.facts
     assert first.facts["latitude"] == "45.5"
     assert first.facts["label"] == "Pica hudsonia"
     assert rejects == {"val/x/9.jpg": "has no category in the annotations"}
@@ -501,7 +504,19 @@ def test_pictures_inside_parquet(tmp_path: Path) -> None:
 
 # All of them
 
+
+def make_fathomnet(folder: Path) -> FathomNetSource:
+    boxes = [
+        {"uuid": f"b{n}", "concept": concept, "x": 2 * n, "y": 3, "width": 8, "height": 6, "rejected": n == 2}
+        for n, concept in enumerate(("Nanomia bijuga", "Sebastes", "Sebastes", ""))
+    ]
+    image = {"uuid": "aa", "url": "https://example.org/frame.jpg", "boundingBoxes": boxes}
+    write(folder / "images/aa.jpg", jpeg(60))
+    return FathomNetSource(annotations=write(folder / "images.json", json.dumps([image])), images=folder / "images")
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
+    "fathomnet": make_fathomnet,
     "inat21": make_inat21,
     "eol": make_eol,
     "bioscan-1m": make_bioscan_1m,

@@ -140,4 +140,5 @@ def test_one_table_shows_them(asked: tuple[HashedWords, LabelBank, np.ndarray, l
     rows = rank_rows(score_by_rank(model, images, truth, bank, ["{}"]))
     assert [row["answered by"] for row in rows] == [way.replace("_", " ") for way in WAYS]
     assert rows[0]["phylum"] is None
-    assert rank_rows({"n_images": 3}) == []
+    nameless = [Taxon.of(common_name="a cage")] * len(truth)
+    assert rank_rows(score_by_rank(model, images, nameless, bank, ["{}"])) == []

@@ -43,10 +43,13 @@ def score_by_rank(
 
     Keys are ``by_rank/captions/genus`` (over the images whose truth has a name at the rank), and ``consistency`` and
     ``path``: the share of images whose answers lie on one path of the tree, and whose answers are right at all ranks of
-    the truth. Candidates are the bank's taxa; ``image_NE`` holds unit vectors.
+    the truth. Candidates are the bank's taxa; ``image_NE`` holds unit vectors. Without a name at any rank the result is
+    empty.
     """
     group_NR = find_groups(truth, bank)
     named_NR = np.array([[bool(name) for name in taxon.lineage] for taxon in truth])
+    if not named_NR.any():
+        return {}
     captions = encode_ranks(model, bank, templates, on_progress)
     answers = {
         "sums": _answer_by_sums(image_NE, bank, model.logit_scale),

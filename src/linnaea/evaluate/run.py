@@ -311,8 +311,10 @@ def _examine(
 def _score_ranks(
     model: TaxonModel, dataset: DataSet, features_NE: Float32[ndarray, "N E"], question: Question, scores: Scores
 ) -> dict[str, float]:
-    """Return the scores of the four ways to answer at a rank, for the first caption form."""
-    bank = next(iter(scores.banks.values()), None)
+    """Return the scores of the four ways to answer at a rank, for the first caption form that has captions of ranks."""
+    bank = next(
+        (bank for form, bank in scores.banks.items() if form != "asis"), next(iter(scores.banks.values()), None)
+    )
     if not question.by_rank or bank is None:
         return {}
     truth = [dataset.taxon(number) for number in dataset.index["taxon_id"]]

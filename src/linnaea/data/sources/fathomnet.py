@@ -8,6 +8,7 @@ depthMeters) with ``boundingBoxes`` (uuid, concept, altConcept, x, y, width, hei
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,7 +148,7 @@ def _iter_interface(content: Any) -> Iterator[tuple[str | None, ...]]:
 
 def _box_of(*numbers: Any) -> str:
     """Return ``x,y,width,height``, or ``""`` if a number is missing or there is no area."""
-    is_box = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+    is_box = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
     return ",".join(f"{value:.9g}" for value in numbers) if is_box and min(numbers[2:]) > 0 else ""
 
 

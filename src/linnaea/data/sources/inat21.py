@@ -75,7 +75,8 @@ class Inat21Source:
                 split=split if self.use_splits else pl.lit(""),
                 reason=pl.when(unknown).then(pl.lit("has no category in the annotations")).otherwise(pl.lit("")),
             ),
-            *(pl.col(name).fill_null("") for name in ("rights_holder", "license_name", "url", "latitude", "longitude")),
+            *(pl.col(name).fill_null("") for name in ("rights_holder", "license_name", "latitude", "longitude")),
+            pl.col("url").fill_null("").alias("license_link"),
             pl.col("date").fill_null("").alias("event_date"),
         )
 

@@ -222,8 +222,7 @@ class PublishedSource:
         if annotations is None:
             return pl.DataFrame(schema=dict.fromkeys(("inat21_file", *wanted), pl.String))
         table = Inat21Source(annotations=annotations, root=self.inat21).table()
-        file = pl.col("record_id").str.strip_prefix("train/")
-        return table.select(*wanted[:2], license_link="url", inat21_file=file)
+        return table.select(*wanted, inat21_file=pl.col("record_id").str.strip_prefix("train/"))
 
 
 def _subset(key: pl.Expr, small: pl.Series) -> pl.Expr:
