@@ -93,6 +93,12 @@ class Finder:
         spoken = pl.concat([self.names, self.other_names]).filter(pl.col("how").str.starts_with("vernacular"))
         return spoken.with_columns(key=loose_vernacular_key(pl.col("matched")))
 
+    def _names_with(self, keys: pl.Series) -> pl.DataFrame:
+        """Return :attr:`names` with these keys; the tables of a large checklist are filtered instead of indexed."""
+        if self.checklist is None or "names" in self.__dict__ or "key" not in self.checklist.taxa.columns:
+            return self.names
+        return _names_of_checklist(self.checklist, keys.unique())
+
     # By name.
 
     def clade(self, text: str, *, rank: Rank | None = None, kingdom: str = "") -> pl.DataFrame:
@@ -180,12 +186,13 @@ class Finder:
 
     def _look_up_all(self, asked: list[tuple[str, Rank | None, str]], kingdom: str = "") -> pl.DataFrame:
         """Return :data:`HITS` of the texts as they are; what is not found is read as any label is, and tried again."""
-        hits = [self._look_up(_asked(asked), kingdom, self.names)]
+        first = _asked(asked)
+        hits = [self._look_up(first, kingdom, self._names_with(first["key"]))]
         found = set(hits[0]["name"])
         left = [(one, _readings(one[2])) for one in asked if one[0] not in found]
         while left := [((text, rank, name), names) for (text, rank, name), names in left if names]:
             asked_now = _asked([(text, rank, names[0]) for (text, rank, _), names in left])
-            hits.append(self._look_up(asked_now, kingdom, self.names))
+            hits.append(self._look_up(asked_now, kingdom, self._names_with(asked_now["key"])))
             found = set(hits[-1]["name"])
             left = [(one, names[1:]) for one, names in left if one[0] not in found]
         return pl.concat(hits)
@@ -343,14 +350,20 @@ def _embedded_names(names: pl.DataFrame, kingdoms: pl.Series) -> pl.DataFrame:
     return _described(found.select("row", "rank", "how", key="asked", matched="name"), 3, pl.col("how"))
 
 
-def _names_of_checklist(checklist: "Checklist") -> pl.DataFrame:
-    """Return the names of a checklist; the keys are computed unless the checklist has them from its cache."""
+def _names_of_checklist(checklist: "Checklist", keys: pl.Series | None = None) -> pl.DataFrame:
+    """Return the names of a checklist, or those with one of the ``keys``.
+
+    The keys of names are computed unless the checklist has them from its cache.
+    """
 
     def named(table: pl.DataFrame, key: str, make_key: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:
+        if keys is not None:
+            table = table.filter(pl.col(key).is_in(keys.implode()))
         given = pl.col(key) if key in table.columns else make_key(pl.col("name"))
         return table.with_columns(pl.col("row").cast(pl.Int64), key=given, matched="name")
 
-    accepted = named(checklist.taxa.with_row_index("row"), "key", name_key)
+    columns = [column for column in ("name", "rank", "key") if column in checklist.taxa.columns]
+    accepted = named(checklist.taxa.select(columns).with_row_index("row"), "key", name_key)
     synonyms = named(checklist.synonyms, "key", name_key)
     parts = [_described(accepted, 0, pl.lit("accepted"))]
     ranks = checklist.taxa["rank"].cast(pl.Int8)
