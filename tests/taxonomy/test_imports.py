@@ -219,6 +219,14 @@ def test_missing_ranks_follow_from_names_children_and_parents(tmp_path: Path) ->
     assert lineage == ("Animalia", "Aves", "Corvidae")
 
 
+def test_a_rank_follows_from_the_columns_of_other_rows(tmp_path: Path) -> None:
+    rows = [{"scientificName": "Aves"}, {"scientificName": "Corvinae"}, {"scientificName": "Pica"},
+            {"scientificName": "Pica pica", "class": "Aves", "family": "Corvidae"}]  # fmt: skip
+    checklist = archive(tmp_path, rows)
+    assert taxa(checklist) == {"Aves": "class", "Corvidae": "family", "Pica": "genus", "Pica pica": "species"}
+    assert list(reasons(checklist)) == ["no taxon above it from kingdom to species is in the list"]
+
+
 # Relations.
 
 
@@ -274,6 +282,16 @@ def test_an_accepted_name_that_names_its_own_row_makes_no_synonym(tmp_path: Path
         {"scientificName": "Corvus pica L., 1758", "acceptedNameUsage": "Pica pica", "taxonomicStatus": "unaccepted"},
     ]
     assert synonyms(archive(tmp_path, rows)) == {("Corvus pica", "Pica pica")}
+
+
+def test_a_synonym_of_itself_has_no_accepted_name(tmp_path: Path) -> None:
+    rows = [
+        {"taxonID": "1", "scientificName": "Pica pica", "acceptedNameUsageID": "1", "taxonomicStatus": "accepted"},
+        {"taxonID": "2", "scientificName": "Corvus pica", "acceptedNameUsageID": "2", "taxonomicStatus": "synonym"},
+    ]
+    checklist = archive(tmp_path, rows)
+    assert taxa(checklist) == {"Pica": "genus", "Pica pica": "species"}
+    assert reasons(checklist) == {"a synonym without an accepted name": (1, ("Corvus pica",))}
 
 
 def test_children_of_a_synonym_hang_below_its_accepted_name(tmp_path: Path) -> None:

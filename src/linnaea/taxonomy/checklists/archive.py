@@ -2,7 +2,7 @@
 
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +57,13 @@ class ArchivePart:
                 done += block.height
                 yield block.with_columns(rows)
 
-    def read(self) -> pl.DataFrame:
-        """Return all rows (:meth:`iter_blocks`).
+    def read(self, terms: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return all rows (:meth:`iter_blocks`), of some terms or of all.
 
         Raises:
             LinnaeaError: a file is missing or cannot be read as a table.
         """
-        empty = dict.fromkeys((*self.terms, "_id", "_row"), pl.String)
+        empty = dict.fromkeys((*(self.terms if terms is None else terms), "_id", "_row"), pl.String)
         return pl.concat([pl.DataFrame(schema=empty), *(block.select(*empty) for block in self.iter_blocks())])
 
     @property

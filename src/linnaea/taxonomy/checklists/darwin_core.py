@@ -21,7 +21,8 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     if core.row_type.lower() != "taxon":
         raise LinnaeaError(f"{meta}: no Taxon core; give an archive of taxa, not of occurrences")
     headers = find_headers(core.terms)
-    rows, notes = _without_header(core.read(), core.terms)
+    terms = tuple(headers.found.values())
+    rows, notes = _without_header(core.read(terms), terms)
     # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
     own = headers.found.get("id")
     ids = rows.select(

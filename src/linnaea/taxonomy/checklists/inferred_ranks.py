@@ -57,13 +57,16 @@ def ranks_of_place(usages: pl.DataFrame, parent: Rows, roots_are_genera: bool) -
     of_genus = table.filter(pl.col("rank").is_in(("species", "infraspecific")))["word"].str.extract(r"^(\S+) ").unique()
     word, named = pl.col("word"), pl.col("word") != ""
     filled = [pl.when(named & (pl.col(label) == word)).then(pl.lit(label)) for label in RANK_LABELS[:-1]]
+    elsewhere = [
+        pl.when(named & word.is_in(table[label].unique().implode())).then(pl.lit(label)) for label in RANK_LABELS[:-1]
+    ]
     genus = pl.when(word.is_in(of_genus.drop_nulls().implode())).then(pl.lit("genus"))
     kingdom = pl.when(word.str.to_lowercase().is_in(_KINGDOMS)).then(pl.lit("kingdom"))
     endings = [
         pl.when(word.str.contains(rf"^\p{{Lu}}\p{{Ll}}+(?:{ending})$")).then(pl.lit(rank))
         for rank, ending in _ENDINGS.items()
     ]
-    guess = pl.coalesce(*filled, genus, kingdom, *endings, pl.lit(""))
+    guess = pl.coalesce(*filled, genus, *elsewhere, kingdom, *endings, pl.lit(""))
     ranks = table.select(pl.when(pl.col("rank") == "").then(guess).otherwise("rank").alias("rank")).to_series()
     return _from_parents(ranks, parent, roots_are_genera)
 

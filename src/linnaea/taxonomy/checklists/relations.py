@@ -19,6 +19,7 @@ Rows = npt.NDArray[np.int64]
 NOWHERE = "its accepted name is not in the list"
 UNNAMED = "a synonym without an accepted name"
 SEVERAL = "its accepted name is that of several taxa"
+DEAD_END = "its chain of accepted names ends in a name that is not accepted"
 ENDLESS = "its chain of accepted names does not end"
 
 
@@ -53,14 +54,17 @@ def find_relations(usages: pl.DataFrame) -> Relations:
     # Some archives give the accepted name of a synonym as its parent.
     peer = says_synonym & ~named & (parent >= 0) & _same_level(usages["rank"], parent)
     direct = np.where(peer, parent, direct)
-    is_synonym = (named | says_synonym) & (direct != rows)
-    direct = np.where(is_synonym, np.where(direct < 0, BROKEN, direct), ACCEPTED)
+    itself = direct == rows
+    is_synonym = (named & ~itself) | says_synonym
+    direct = np.where(is_synonym, np.where((direct < 0) | itself, BROKEN, direct), ACCEPTED)
     target, endless = _follow(direct)
     no_name = is_synonym & (target == BROKEN)
     codes = np.select(
-        [endless, no_name & ~named & ~peer, no_name & several, no_name & (direct >= 0), no_name], [1, 2, 3, 1, 4], 0
+        [endless, no_name & ((~named & ~peer) | itself), no_name & several, no_name & (direct >= 0), no_name],
+        [1, 2, 3, 5, 4],
+        0,
     )
-    texts = pl.Series(["", ENDLESS, UNNAMED, SEVERAL, NOWHERE])
+    texts = pl.Series(["", ENDLESS, UNNAMED, SEVERAL, NOWHERE, DEAD_END])
     own_parent = parent == rows
     above = np.where(own_parent, -1, parent)
     above = np.where((above >= 0) & (target[above] >= 0), target[above], above)
