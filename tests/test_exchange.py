@@ -165,6 +165,8 @@ def test_commands_say_that_another_one_writes(
         "packed": ["pack", str(trained), "--output"],
         "exported": ["data", "export", str(dataset_dir), "--format", "parquet", "--output"],
         "index": ["index", folder, "--model", model, "--output"],
+        "vectors.npy": ["embed", folder, "--model", model, "--output"],
+        "scores": ["evaluate", str(trained), "--data", str(dataset_dir), "--split", "val", "--output"],
         "bank": ["labels", "append", str(tmp_path / "bank"), "--taxa", str(dataset_dir), "--model", model, "--output"],
     }
     for name, words in commands.items():

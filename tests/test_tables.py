@@ -183,3 +183,10 @@ def test_sniffing_reads_the_head_alone(tmp_path: Path) -> None:
 def test_the_module_is_light() -> None:
     code = "import sys, linnaea.tables; assert not {'polars', 'pyarrow', 'fastexcel', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_table_of_many_columns_makes_a_short_message(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text(",".join(f"column {number}" for number in range(3000)) + "\n")
+    with pytest.raises(UsageError, match=r"no column 'name'; it has column 0, column 1, .*\(3,000 columns\)") as raised:
+        need_columns(read_table(tmp_path / "wide.csv").rows.columns, tmp_path / "wide.csv", "name")
+    assert len(str(raised.value)) < 600

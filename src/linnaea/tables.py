@@ -223,6 +223,9 @@ def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str
     return renamed
 
 
+_NAMES_AT_MOST = 300
+
+
 def find_column(columns: Sequence[str], *names: str) -> str:
     """Return the header of the first of ``names`` that the table has, in any case, or ``""`` if it has none."""
     for name in names:
@@ -240,7 +243,13 @@ def need_columns(columns: Sequence[str], path: Path, *wanted: str) -> None:
         UsageError: a column is missing; the message lists the missing columns and the existing ones.
     """
     if missing := [column for column in wanted if column and column not in columns]:
-        raise UsageError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(columns)}")
+        raise UsageError(f"{path}: no column {', '.join(map(repr, missing))}; it has {shorten_columns(columns)}")
+
+
+def shorten_columns(columns: Sequence[str]) -> str:
+    """Return the names of columns for a message, of many the first ones and their number."""
+    names = ", ".join(columns)
+    return names if len(names) <= _NAMES_AT_MOST else f"{names[:_NAMES_AT_MOST]}... ({len(columns):,} columns)"
 
 
 def _key(column: str) -> str:

@@ -1,5 +1,6 @@
 """Clades and lists: which taxa may answer, whatever their names were when the list was written."""
 
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import find_names, keep_clades, keep_listed, keep_rows
+from linnaea.taxonomy.name_tables import read_species_list
 from linnaea.taxonomy.taxon import Taxon
 
 MOTH = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera")
@@ -95,3 +97,10 @@ def test_unknown_names_are_listed_with_reason_and_suggestion(bank: LabelBank) ->
         keep_listed(bank, ["Arctia caja", "Arctia cajja", "Vanessa atalanta", "zzz"], OneSynonym, strict=True)
     with pytest.raises(LinnaeaError, match="no name of the list"):
         keep_listed(bank, ["zzz"], OneSynonym)
+
+
+def test_rows_of_a_list_without_a_name_are_left_out(tmp_path: Path) -> None:
+    pl.DataFrame({"species": ["Pica pica", None, "Parus major"]}).write_parquet(tmp_path / "list.parquet")
+    (tmp_path / "list.csv").write_text('name,species\n"Pica,pica\nx,y\n')  # a quote that is never closed
+    assert read_species_list(tmp_path / "list.parquet").to_list() == ["Pica pica", "Parus major"]
+    assert None not in read_species_list(tmp_path / "list.csv").to_list()

@@ -111,13 +111,14 @@ def embed(options: Embed) -> int:
 @contextmanager
 def _open_writer(output: Path | None, form: str, model: "Encoder", n_rows: int) -> Iterator[Add]:
     """Yield the function that adds a row to the output, which appears as a whole if it is a file."""
+    from linnaea.exchange import hold_output
     from linnaea.storage import atomic_path
 
     if output is None:
         with _write_json(sys.stdout, model) as add:
             yield add
         return
-    with atomic_path(output) as partial:
+    with hold_output(output, kind="command"), atomic_path(output) as partial:
         if form == "json":
             with partial.open("w", encoding="utf-8") as stream, _write_json(stream, model) as add:
                 yield add

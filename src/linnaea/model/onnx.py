@@ -34,7 +34,7 @@ from linnaea.model.folders import (
 from linnaea.model.onnx_data import check_external_data
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.progress import announce
-from linnaea.storage import explain_os_errors, read_json
+from linnaea.storage import check_regular, explain_os_errors, read_json
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
@@ -222,6 +222,7 @@ def hash_sources(folder: Path) -> dict[str, str]:
     found = {}
     for name in (CONFIG_FILE, WEIGHTS_FILE, BPE_FILE):
         if (folder / name).exists():
+            check_regular(folder / name)
             with (folder / name).open("rb") as stream:
                 found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

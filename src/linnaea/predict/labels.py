@@ -33,7 +33,7 @@ from linnaea.parquet import read_parquet
 from linnaea.predict.int8 import Int8Rows
 from linnaea.progress import progress_bar
 from linnaea.storage import cache_dir, check_regular, read_json
-from linnaea.tables import find_column, is_table, read_list, read_table
+from linnaea.tables import find_column, is_table, read_list, read_table, shorten_columns
 from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -327,7 +327,7 @@ def _labels_of_table(path: Path, read: LabelReader) -> list[tuple[str, Taxon | s
     label = find_column(table.columns, "scientific_name", "label", "name", "common_name")
     if not ranked and not label:
         raise LinnaeaError(f"{path}: has no column scientific_name, label or name, and none named after a rank;"
-                           f" it has {', '.join(table.columns)}")  # fmt: skip
+                           f" it has {shorten_columns(table.columns)}")  # fmt: skip
     if not ranked and label == "common_name":  # such a column may also hold scientific names
         table = table.rename({label: "label"})
         label = "label"
@@ -384,7 +384,8 @@ def read_bins(path: Path) -> pl.DataFrame:
     """
     table = read_table(path).rows
     if table.width < 2:
-        raise LinnaeaError(f"{path}: bins need two columns, a label and its bin; it has {', '.join(table.columns)}")
+        had = shorten_columns(table.columns)
+        raise LinnaeaError(f"{path}: bins need two columns, a label and its bin; it has {had}")
     table = table.select(
         label=pl.nth(0).fill_null("").str.strip_chars(), bin=pl.nth(1).fill_null("").str.strip_chars()
     ).unique(maintain_order=True)

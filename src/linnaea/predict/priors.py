@@ -25,7 +25,7 @@ from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
 from linnaea.storage import open_regular
-from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table
+from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table, shorten_columns
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.row import read_binomials, tidy_names
 
@@ -182,7 +182,7 @@ def read_weights(
     column = find_column(table.columns, "name", "scientific_name")
     names = table[column] if column else read_binomials(table)
     if names is None or "weight" not in table.columns:
-        raise UsageError(f"{path}: needs the columns name and weight; it has {', '.join(table.columns)}")
+        raise UsageError(f"{path}: needs the columns name and weight; it has {shorten_columns(table.columns)}")
     weights = table.select(names.str.strip_chars().alias("name"), pl.col("weight").cast(pl.Float32, strict=False))
     bad = weights.filter(~(pl.col("weight") > 0) | pl.col("weight").is_infinite() | pl.col("weight").is_null())
     if bad.height:

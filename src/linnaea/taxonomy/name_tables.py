@@ -69,11 +69,13 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
 def read_species_list(path: Path) -> pl.Series:
     """Read the names of a list of species: a text file with one name per line, or a table with a column of names.
 
+    Rows without a name are left out.
+
     Raises:
         UsageError: The table has several columns, and none has the header of a name column.
         LinnaeaError: The file cannot be read.
     """
-    return read_name_table(path, likely=("species", "name", "label", "common_name")).names
+    return read_name_table(path, likely=("species", "name", "label", "common_name")).names.drop_nulls()
 
 
 def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.data.sources.normal import describe_files, hash_text, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.storage import atomic_path, cache_dir, is_inside, resolve_inside
-from linnaea.tables import match_columns, need_columns
+from linnaea.tables import match_columns, need_columns, shorten_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.row import read_taxon
@@ -102,7 +102,7 @@ class HuggingFaceSource:
         for column in (self.label_column, self.group_column, self.split_column):
             need_columns(block.columns, path, column)
         if not names and not label:
-            raise UsageError(f"{path}: give a label column; it has {', '.join(block.columns)}")
+            raise UsageError(f"{path}: give a label column; it has {shorten_columns(block.columns)}")
         if not names:
             block, names = _read_labels(block, label)
         return block.select(

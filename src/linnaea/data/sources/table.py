@@ -10,7 +10,7 @@ import polars as pl
 
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.errors import UsageError
-from linnaea.tables import find_column, need_columns, read_table
+from linnaea.tables import find_column, need_columns, read_table, shorten_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS, QUALIFIER_HEADERS, match_name_columns
 from linnaea.taxonomy.row import LabelReader, class_from_label, read_taxon, with_doubt
 from linnaea.taxonomy.taxon import Taxon
@@ -59,7 +59,7 @@ class TableSource:
         if not self.label_column and not {*NAME_COLUMNS} & {*table.columns}:
             raise UsageError(
                 f"{self.table}: give --label-column, or a table with rank columns,"
-                f" scientific_name or common_name; it has {', '.join(table.columns)}"
+                f" scientific_name or common_name; it has {shorten_columns(table.columns)}"
             )
         splits = self._read_split_table()
         taxa: dict[tuple[str, ...], Taxon | str] = {}

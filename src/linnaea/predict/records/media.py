@@ -16,7 +16,7 @@ from linnaea.data.frames import is_video
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.inputs import Input
 from linnaea.predict.outputs.camtrapdp import moment_of
-from linnaea.tables import find_column, read_table
+from linnaea.tables import find_column, read_table, shorten_columns
 
 DEPLOYMENT_COLUMNS = ("deploymentID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
 FOUND_BY = ("folder", "deploymentID", "locationID", "locationName", "cameraID")
@@ -125,7 +125,7 @@ def read_deployments(path: Path) -> list[Deployment]:
     table = read_table(path).rows
     column = find_column(table.columns, "deploymentID")
     if not column:
-        raise UsageError(f"{path}: has no column deploymentID; it has {', '.join(table.columns)}")
+        raise UsageError(f"{path}: has no column deploymentID; it has {shorten_columns(table.columns)}")
     found = []
     for row in table.iter_rows(named=True):
         facts = {name: "" if value is None else str(value).strip() for name, value in row.items()}

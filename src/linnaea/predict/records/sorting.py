@@ -16,6 +16,8 @@ from linnaea.predict.records.media import read_media
 from linnaea.storage import explain_os_errors
 
 How: TypeAlias = Literal["link", "copy"]
+_NAME_BYTES = 200
+"""A folder's name may have 255 bytes."""
 
 
 def sort_photographs(rows: Iterable[Row], folder: Path, context: Context, *, how: How = "link") -> int:
@@ -41,7 +43,8 @@ def _folder_name(seen: dict[str, str]) -> str:
     label = seen["observationTags"].removeprefix("label:")
     name = seen["scientificName"] if seen["observationType"] != "human" else ""
     words = name or label or seen["observationType"]
-    return re.sub(r"[^\w .()'×-]+", "_", words).strip(" .") or "unclassified"
+    name = re.sub(r"[^\w .()'×-]+", "_", words).encode()[:_NAME_BYTES].decode(errors="ignore")
+    return name.strip(" .") or "unclassified"
 
 
 def _put(source: Path, target: Path, how: How) -> bool:
