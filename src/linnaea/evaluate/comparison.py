@@ -18,6 +18,7 @@ from linnaea.evaluate.comparison_page import as_markdown, structure_section, wri
 from linnaea.evaluate.embedding_structure import LEVELS_FILE, Level, levels_of_table
 from linnaea.evaluate.intervals import FEWEST_CLASSES, bootstrap_mean, compare_paired, holm, mean_of_classes
 from linnaea.evaluate.tasks import TASKS
+from linnaea.exchange import hold_output
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.parquet import read_parquet
 from linnaea.progress import progress_bar
@@ -168,7 +169,10 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None, *, str
     found = Comparison(scores=pl.concat([tabulate_scores(entries), read_published()]), pairs=pairs)
     if structure:
         found = replace(found, structures=_structures(entries), structure_scores=_structure_scores(entries))
-    return found if output is None else replace(found, report_path=found.save(output))
+    if output is None:
+        return found
+    with hold_output(Path(output), kind="command"):
+        return replace(found, report_path=found.save(output))
 
 
 def read_runs(folders: Sequence[Path]) -> list[Entry]:

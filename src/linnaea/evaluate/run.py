@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from linnaea.evaluate.tasks.layouts import read_class_folders
 from linnaea.evaluate.tasks.photographs import TaskImages, open_task
 from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
+from linnaea.exchange import hold_output
 from linnaea.model.encode import encode_names
 from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
@@ -97,6 +99,10 @@ class Subject:
     output: Path | None
     n_workers: int
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other evaluations from writing to the output."""
+        return nullcontext() if self.output is None else hold_output(self.output, kind="evaluation")
+
     @property
     def title(self) -> str:
         """The name of the model's folder, or of the run folder that contains it."""
@@ -146,24 +152,24 @@ def evaluate(
     Raises:
         UsageError: Neither or both of ``data`` and ``task`` are given, the task does not exist, or ``class_level`` is
             given without the task ``"folder"``.
-        LinnaeaError: The model or the photographs cannot be read, or a true taxon is not among ``labels``.
+        LinnaeaError: Something cannot be read, a true taxon is not among ``labels``, or another evaluation writes here.
     """
     check_given(data, task, root, class_level)
     chosen = find_task(task) if task else None
-    forms = (text_type,) if isinstance(text_type, str) else tuple(text_type)
     part = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
     subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device, preprocess=preprocess)
     own = None if labels is None else _find_labels(str(labels), subject.model)
-    question = Question(text_types=forms, templates=templates, candidates=candidates, labels=own, shots=tuple(shots),
-                        probes=tuple(probe), seen=_path(seen), structure=structure, by_rank=by_rank,
-                        no_organism=_path(no_organism), domain=domain)  # fmt: skip
-    if chosen is not None and root is not None:
-        chosen, notes = _open_folder(chosen, Path(root), class_level, split)
-        found = evaluate_task(subject, chosen, Path(root), question, checklist, allow_different=allow_different)
+    question = Question(text_types=_forms(text_type), templates=templates, candidates=candidates, labels=own,
+                        shots=tuple(shots), probes=tuple(probe), seen=_path(seen), structure=structure,
+                        by_rank=by_rank, no_organism=_path(no_organism), domain=domain)  # fmt: skip
+    with subject.held():
+        if part is not None:
+            what = f"{split} of {part[1].directory.resolve().name}"
+            return _saved(_score(subject, *part, question, what, f"{subject.title} on {split}"), subject.output)
+        assert chosen is not None
+        chosen, notes = _open_folder(chosen, Path(str(root)), class_level, split)
+        found = evaluate_task(subject, chosen, Path(str(root)), question, checklist, allow_different=allow_different)
         return replace(found, notes=(*notes, *found.notes))
-    assert part is not None
-    what = f"{split} of {part[1].directory.resolve().name}"
-    return _saved(_score(subject, *part, question, what, f"{subject.title} on {split}"), subject.output)
 
 
 def _find_labels(labels: str, model: TaxonModel) -> Path:
@@ -175,6 +181,10 @@ def _find_labels(labels: str, model: TaxonModel) -> Path:
         return place
     bank = open_published_bank(published, model) if published else open_bank(place, model)
     return bank.folder or place
+
+
+def _forms(given: CaptionForm | Sequence[CaptionForm]) -> tuple[CaptionForm, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _path(given: str | Path | None) -> Path | None:
