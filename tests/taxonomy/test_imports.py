@@ -294,6 +294,21 @@ def test_a_synonym_of_itself_has_no_accepted_name(tmp_path: Path) -> None:
     assert reasons(checklist) == {"a synonym without an accepted name": (1, ("Corvus pica",))}
 
 
+@pytest.mark.parametrize(
+    "status",
+    ["synonym", "SINONIMO", "Sinônimo", "sinónimo", "synonyme", "heterotypic synonym", "pro parte synonym",
+     "unaccepted", "not accepted", "misapplied name", "misapplication", "invalid"],
+)  # fmt: skip
+def test_words_of_status_make_a_synonym(tmp_path: Path, status: str) -> None:
+    rows = [
+        {"taxonID": "1", "scientificName": "Pica pica", "taxonomicStatus": "NOME_ACEITO"},
+        {"taxonID": "2", "scientificName": "Corvus pica", "taxonomicStatus": status},
+    ]
+    checklist = archive(tmp_path, rows)
+    assert taxa(checklist) == {"Pica": "genus", "Pica pica": "species"}
+    assert list(reasons(checklist)) == ["a synonym without an accepted name"]
+
+
 def test_children_of_a_synonym_hang_below_its_accepted_name(tmp_path: Path) -> None:
     rows = [
         {"taxonID": "1", "scientificName": "Corvidae", "taxonRank": "family"},

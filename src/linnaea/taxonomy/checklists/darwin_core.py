@@ -1,5 +1,6 @@
 """Reader of Darwin Core Archives with a Taxon core."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +8,7 @@ import polars as pl
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.archive import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.headers import find_headers, header_key
+from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usages import UsageTable, id_at_end, make_records, vernacular_table
 
@@ -34,15 +36,27 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     del rows
     read = [one for one in extensions if one.row_type.lower() == "vernacularname" and not one.missing()]
     vernaculars = [_vernaculars(extension, ids, name) for extension in read]
-    notes += tuple(f"{one.row_type}: {one.missing()}" for one in extensions if one.missing())
+    notes += _missing_tables(extensions)
     table = UsageTable(
         rows=usages,
         vernaculars=pl.concat(vernaculars) if vernaculars else None,
-        used=(*headers.found.values(), *(one.row_type for one in read)),
+        used=(*headers.found.values(), *dict.fromkeys(one.row_type for one in read)),
         notes=notes,
-        unused=(*headers.unused, *(one.row_type for one in extensions if one not in read)),
+        unused=(*headers.unused, *dict.fromkeys(one.row_type for one in extensions if one not in read)),
     )
     return make_records(table, name, version)
+
+
+def _missing_tables(extensions: Sequence[ArchivePart]) -> tuple[str, ...]:
+    """Return a note for each kind of extension with missing files; iNaturalist has a table for each language."""
+    missing: dict[str, list[str]] = {}
+    for extension in extensions:
+        if what := extension.missing():
+            missing.setdefault(extension.row_type, []).append(what)
+    return tuple(
+        f"{kind}: {found[0]}" + (f", and those of {count(len(found) - 1, 'table')} more" if len(found) > 1 else "")
+        for kind, found in missing.items()
+    )
 
 
 def _without_header(rows: pl.DataFrame, terms: tuple[str, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from linnaea.taxonomy.ranks import RANK_LABELS
 HIGHER = RANK_LABELS[:-1]
 
 SYNONYM_STATUS = (
-    r"(?i)synon|sinon|sinón|misapplied|not accepted|unaccepted|^invalid|^not valid|n[ãa]o aceito|no aceptado|rejected"
+    r"(?i)synon|sin[oóô]n|misappl|not accepted|unaccepted|^invalid|^not valid|n[ãa]o aceito|no aceptado|rejected"
     r"|homonym$"
 )
 """Words of a status that says that a name is not accepted."""
