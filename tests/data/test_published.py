@@ -238,13 +238,15 @@ def two_hundred_m(tmp_path: Path) -> Path:
         row(TWO_HUNDRED_M, uuid="e2", source_id="5_200", source_url="https://example.org/e.jpg", **eol),
         row(TWO_HUNDRED_M, uuid="f1", source_id="box-1", **sea),
         row(TWO_HUNDRED_M, uuid="f2", source_id="box-2", **sea),
+        row(TWO_HUNDRED_M, uuid="b1", data_source="bioscan", img_type="Unidentified", source_id="ABCDE123-20"),
         row(TWO_HUNDRED_M, uuid="gone", source_url="https://example.org/gone.jpg", **gbif),
     ]  # fmt: skip
     dataset = tmp_path / "dataset"
     (dataset / "metadata").mkdir(parents=True)
     catalog = pl.DataFrame(rows).with_columns(pl.col(pl.String).replace("", None))
     catalog.write_parquet(dataset / "catalog.parquet")
-    provenance = catalog.select("uuid", "source_id", "data_source", "source_url").with_columns(
+    known = catalog.filter(pl.col("uuid") != "b1").select("uuid", "source_id", "data_source", "source_url")
+    provenance = known.with_columns(
         license_name=pl.lit("cc-by-nc"), copyright_owner=pl.lit("not provided"),
         license_link=pl.lit("http://creativecommons.org/licenses/by-nc/4.0/"), title=pl.lit("not provided"),
         bibliographicCitation=pl.lit("A citation"),
@@ -274,7 +276,7 @@ def open_two_hundred_m(folder: Path, **more: Any) -> PublishedSource:
 def test_treeoflife_200m_from_shards_and_from_addresses(two_hundred_m: Path) -> None:
     records, rejects = read(open_two_hundred_m(two_hundred_m))
     assert sorted(records) == ["e1", "e2", "f1", "f2", "g1", "g2", "g3"]
-    assert rejects == {"gone": "was not downloaded"}
+    assert rejects == {"gone": "was not downloaded", "b1": "no picture of this specimen; give bioscan = ..."}
     assert read_location(records["g2"].location) == picture(20)
     assert read_location(records["e1"].location) == picture(50)
     assert records["e1"].group == records["e2"].group == "5", "one picture of two pages stays in one split"
@@ -285,6 +287,15 @@ def test_treeoflife_200m_from_shards_and_from_addresses(two_hundred_m: Path) -> 
     assert facts["url"] == "https://example.org/g1.jpg"
     assert facts["citation"] == "A citation"
     assert records["g1"].taxon.lineage == POA
+
+
+def test_specimens_of_bioscan_5m_are_found_by_their_process_id(two_hundred_m: Path) -> None:
+    copy = two_hundred_m / "bioscan-5m/images/cropped_256"
+    write(copy / "pretrain/a1/ABCDE123-20.jpg", picture(66))
+    records, _ = read(open_two_hundred_m(two_hundred_m, bioscan=copy))
+    assert read_location(records["b1"].location) == picture(66)
+    assert licence_of(records["b1"].facts) == "CC-BY-3.0"
+    assert licence_of(records["g1"].facts) == "CC-BY-NC-4.0"
 
 
 def test_the_boxes_of_fathomnet_are_cut_out(two_hundred_m: Path) -> None:
@@ -310,7 +321,7 @@ def test_what_filters_found_can_be_left_out(two_hundred_m: Path) -> None:
     without = ("face", "museum-specimen", "camera trap")
     records, rejects = read(open_two_hundred_m(two_hundred_m, flags=flags, without=without))
     assert sorted(records) == ["e1", "e2", "f1", "f2"]
-    assert {key: reason for key, reason in rejects.items() if key[0] == "g" and key != "gone"} == {
+    assert {key: reason for key, reason in rejects.items() if len(key) == 2 and key[0] == "g"} == {
         "g1": "left out: face", "g2": "left out: museum-specimen", "g3": "left out: camera-trap"
     }  # fmt: skip
 

@@ -169,6 +169,19 @@ def test_the_command_writes_tables_and_a_page(
     assert main(["compare", "--output", str(tmp_path / "x")]) == 2
 
 
+def test_recall_and_rankings_have_tables_of_their_own(tmp_path: Path) -> None:
+    for name, recall in (("one", 0.25), ("two", 0.5)):
+        (tmp_path / name).mkdir()
+        metrics = {"n_images": 8, "image_to_text/recall_1": recall, "image_to_text/same_sentence/recall_1": 0.9,
+                   "rerank/ap": recall / 2}  # fmt: skip
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / name / "run.json").write_text(json.dumps({"what": "cornell-birds", "task": "cornell-birds"}))
+    tables = wide_tables(tabulate_scores(read_runs([tmp_path / "one", tmp_path / "two"])))
+    assert tables["image to text, recall at 1"]["cornell-birds"].to_list() == [25, 50]
+    assert tables["ranking by queries, AP"]["cornell-birds"].to_list() == [12.5, 25]
+    assert len(tables) == 2
+
+
 def make_structure(run: Path, seed: int) -> None:
     """Panels as ``linnaea evaluate --structure`` writes them, of vectors that were drawn."""
     rng = np.random.default_rng(seed)

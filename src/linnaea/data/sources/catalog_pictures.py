@@ -15,6 +15,7 @@ import polars as pl
 from linnaea.archives import gunzip_to
 from linnaea.data.shards import iter_members
 from linnaea.data.sources import at_box
+from linnaea.data.sources.folder import iter_files
 from linnaea.data.sources.normal import hash_text, read_downloads, read_whole
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.storage import atomic_path, cache_dir
@@ -42,7 +43,7 @@ class CatalogPictures:
     inat21: Path | None
     """The user's copy of iNat21: the folder with ``train``, or ``train`` itself."""
     bioscan: Path | None
-    """The user's copy of BIOSCAN-1M: the folder with ``part1`` .. ``part113``."""
+    """The user's copy of BIOSCAN-1M (the folder with ``part1`` .. ``part113``) or BIOSCAN-5M (files of process ids)."""
 
     def locate(self, block: pl.DataFrame, key: str) -> pl.DataFrame:
         """Return the rows with two more columns: ``location``, and ``missing``, the reason where there is none."""
@@ -66,6 +67,12 @@ class CatalogPictures:
                     location = location.fill_null(pl.when(of_it & is_inside).then(pl.lit(f"{root}/") + place))
                     lacks = f"the path of its picture leads outside of {name}"
                 missing = pl.when(of_it).then(pl.lit(lacks)).otherwise(missing)
+        if {"data_source", "source_id"} <= {*block.columns}:  # TreeOfLife-200M names specimens, not files
+            of_it = pl.col("data_source") == "bioscan"
+            rows = rows.join(self._specimens, left_on="source_id", right_on="specimen", how="left",
+                             maintain_order="left")  # fmt: skip
+            location = location.fill_null(pl.when(of_it).then("photograph"))
+            missing = pl.when(of_it).then(pl.lit("no picture of this specimen; give bioscan = ...")).otherwise(missing)
         rows = rows.with_columns(location=location)
         reason = pl.when(pl.col("location").is_null()).then(missing).otherwise(pl.lit(""))
         return rows.select(*block.columns, "location", missing=reason)
@@ -133,6 +140,14 @@ class CatalogPictures:
             with atomic_path(plain) as partial:
                 gunzip_to(path, partial)
         return plain
+
+    @cached_property
+    def _specimens(self) -> pl.DataFrame:
+        """The columns ``specimen`` (a process id) and ``photograph`` of the files in the user's copy of BIOSCAN-5M."""
+        files = iter_files(self.bioscan) if self.bioscan is not None else ()
+        rows = [(path.stem, str(path)) for path in files if path.suffix.lower() in PICTURES]
+        table = pl.DataFrame(rows, schema={"specimen": pl.String, "photograph": pl.String}, orient="row")
+        return table.unique("specimen", keep="first", maintain_order=True)
 
     @cached_property
     def _downloaded(self) -> pl.DataFrame:

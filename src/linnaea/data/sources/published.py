@@ -60,7 +60,7 @@ class PublishedSource:
     inat21: Path | None = None
     """Your copy of iNat21; ``train.json`` in it gives the rights."""
     bioscan: Path | None = None
-    """Your copy of the cropped pictures of BIOSCAN-1M: the folder with ``part1`` .. ``part113``."""
+    """Your copy of the cropped pictures of BIOSCAN-1M (the folder with ``part1`` .. ``part113``), or of BIOSCAN-5M."""
     rights: Path | None = None
     """``licenses.csv`` of TreeOfLife-10M or ``provenance.parquet`` of TreeOfLife-200M."""
     flags: Mapping[str, Path] = field(default_factory=dict)
@@ -188,9 +188,11 @@ class PublishedSource:
         if self.inat21 is not None and "inat21_filename" in block.columns:
             by_file = rows.with_columns(inat21_file=inat21_file())
             rows = _filled(by_file, self._inat21_rights, "inat21_file").drop("inat21_file")
-        if "bioscan_filename" in block.columns:
+        of_bioscan = [pl.col(column) != "" for column in ("bioscan_filename",) if column in block.columns]
+        of_bioscan += [pl.col(column) == "bioscan" for column in ("data_source",) if column in block.columns]
+        if of_bioscan:
             constant = [pl.lit(value).alias(name) for name, value in BIOSCAN_RIGHTS.items()]
-            names = block.filter(pl.col("bioscan_filename") != "").select(key).unique().with_columns(constant)
+            names = block.filter(pl.any_horizontal(of_bioscan)).select(key).unique().with_columns(constant)
             rows = _filled(rows, names, key)
         if "url" not in rows.columns and URL in rows.columns:
             rows = rows.with_columns(url=URL)
