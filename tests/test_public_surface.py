@@ -159,7 +159,8 @@ PARAMETERS = {
     "load_model": "name * pretrained= device= precision=",
     "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained= resolve= merge_by=",
     "export": "model output * int8= pretrained=",
-    "pack": "run output * labels= species_only= image_size= text_type= resolve= merge_by= licence= push=",
+    "pack": "run output * labels= within= image_only= int8= group_rank= species_only= image_size= text_type= resolve="
+    " merge_by= licence= push=",
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
     "save_model": "model directory * dtype= repo=",

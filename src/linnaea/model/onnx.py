@@ -70,6 +70,10 @@ class OnnxModel(Encoder):
         return float(self.about["logit_scale"])
 
     @property
+    def has_text(self) -> bool:
+        return self.about.get("context_length") is not None
+
+    @property
     def takes_fractions(self) -> bool:
         return False
 

@@ -44,11 +44,14 @@ _ONNX_TYPES = {"F32": 1, "F16": 10, "BF16": 16}
 """The numbers that ONNX gives to the number formats of safetensors."""
 
 
-def export_onnx(model: "TaxonModel", folder: Path, *, int8: bool = False, check: UInt8[ndarray, "B 3 S S"]) -> float:
+def export_onnx(
+    model: "TaxonModel", folder: Path, *, int8: bool = False, image_only: bool = False,
+    check: UInt8[ndarray, "B 3 S S"],
+) -> float:  # fmt: skip
     """Write both towers, and return the largest difference between unit vectors of ``check`` before and after.
 
-    With ``int8`` the weights are stored in 8 bits. The files take a quarter of the size and are as fast, but the
-    vectors differ slightly.
+    With ``image_only`` neither the text tower nor the model's labels are written. With ``int8`` the weights are stored
+    in 8 bits. The files take a quarter of the size and are as fast, but the vectors differ slightly.
 
     Raises:
         LinnaeaError: packages are missing, or the folder cannot be written.
@@ -59,16 +62,17 @@ def export_onnx(model: "TaxonModel", folder: Path, *, int8: bool = False, check:
     folder.mkdir(parents=True, exist_ok=True)
     pixels = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     _write(_image_tower(model), pixels, "pixels", folder / IMAGE_FILE, int8=int8)
-    if model.has_text:
+    has_text = model.has_text and not image_only
+    if has_text:
         tokens = torch.zeros(2, context, dtype=torch.int64)
         tokens[:, :3] = torch.tensor([1, 2, 3])
         _write(_text_tower(model), tokens, "tokens", folder / TEXT_FILE, int8=int8)
-    if model.bpe is not None:
+    if model.bpe is not None and has_text:
         write_atomically(folder / BPE_FILE, model.bpe)
     own = find_model_folder(model.name)
-    if own is not None and (own / LABELS_FOLDER).is_dir():
+    if not image_only and own is not None and (own / LABELS_FOLDER).is_dir():
         shutil.copytree(own / LABELS_FOLDER, folder / LABELS_FOLDER, dirs_exist_ok=True)
-    about = _describe(model) | {"context_length": context if model.has_text else None, "facts": dict(model.facts)}
+    about = _describe(model) | {"context_length": context if has_text else None, "facts": dict(model.facts)}
     write_atomically(folder / ONNX_FACTS_FILE, json.dumps(about, indent=1, ensure_ascii=False))
     return float(np.abs(load_onnx(folder).encode_pixels(check) - model.encode_pixels(check)).max())
 

@@ -74,6 +74,8 @@ def iter_scored(
         if exact:
             n_best = SUMMED_EXACTLY if rounded is None else SUMMED_AFTER_INT8
             _sum_best_exactly(logits, images, bank.vectors, n_best)
+        if bank.offsets is not None:
+            logits += bank.offsets
         energy, largest = _softmax(logits, logit_scale)
         yield Scored(logits, energy, largest, images)
 

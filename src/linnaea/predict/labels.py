@@ -48,6 +48,8 @@ TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.js
 TRAINED = "trained"
 """Column of a bank's taxa: whether the model was trained on photographs of the taxon."""
 
+OFFSET = "offset"
+"""Column of a bank's taxa: a number that is added to each cosine with the row (:mod:`linnaea.predict.cut`)."""
 ADAPTED = "adapted"
 """The key in ``bank.json`` that marks a head made from photographs (:mod:`linnaea.predict.adapt`)."""
 PREPROCESS = "preprocess"
@@ -86,6 +88,11 @@ class LabelBank:
     def trained(self) -> Bool[ndarray, "K"]:  # noqa: F821
         """Return which taxa the model was trained on photographs of; all, if the bank does not say."""
         return np.asarray(self.taxa[TRAINED]) if TRAINED in self.taxa.columns else np.ones(len(self), bool)
+
+    @cached_property
+    def offsets(self) -> Float32[ndarray, "K"] | None:  # noqa: F821
+        """Return what is added to the cosines with the rows; ``None`` for a bank that was not cut."""
+        return np.asarray(self.taxa[OFFSET], np.float32) if OFFSET in self.taxa.columns else None
 
     @cached_property
     def groups(self) -> RankGroups:
@@ -180,6 +187,8 @@ def update_bank(
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
     if ADAPTED in bank.facts or bank.facts.get("text_type") == CLASS_HEAD:
         raise LinnaeaError("the bank is a head made from photographs; names cannot add classes to it, so adapt again")
+    if bank.offsets is not None:
+        raise LinnaeaError("the bank was cut (`linnaea pack --within`); change the whole bank and cut it again")
     if bank.facts.get("text_type") not in set(TextType):
         raise LinnaeaError("the bank does not say what captions it was made from; build it again")
     text_type = TextType(bank.facts["text_type"])

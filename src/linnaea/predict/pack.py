@@ -1,7 +1,10 @@
 """Pack models small, with the labels they answer with, or export them to run without PyTorch."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,21 +14,30 @@ from numpy import ndarray
 
 from linnaea.data.naming import make_naming
 from linnaea.data.no_organism import KINDS, draw
-from linnaea.errors import LinnaeaError
+from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.create import at_image_size
 from linnaea.model.encode import check_has_text
-from linnaea.model.folders import LABELS_FOLDER, find_model_folder
-from linnaea.model.hub import check_repo_name, push_folder
+from linnaea.model.folders import HUB, LABELS_FOLDER, find_model_folder
+from linnaea.model.hub import check_repo_name, find_published, push_folder
 from linnaea.model.load import TaxonModel, save_model
+from linnaea.model.onnx import load_onnx
 from linnaea.model.onnx_export import export_onnx, write_graph
 from linnaea.model.open import load_model
+from linnaea.predict.calibration import read_calibration
 from linnaea.predict.card import make_card
-from linnaea.predict.labels import TAXA_FILE, make_bank, mark_trained, read_taxa
+from linnaea.predict.cut import cut_bank
+from linnaea.predict.labels import TAXA_FILE, LabelBank, make_bank, mark_trained, read_taxa
+from linnaea.predict.restrict import keep_rows
+from linnaea.predict.session import open_labels
 from linnaea.progress import announce, progress_bar
 from linnaea.storage import write_atomically
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
+
+N_DRAWN = 12
+"""Drawn pictures of each kind that the rows of what was cut are fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,10 @@ def pack(
     output: str | Path,
     *,
     labels: str | Path | None = None,
+    within: Sequence[str] = (),
+    image_only: bool = False,
+    int8: bool = False,
+    group_rank: str = "genus",
     species_only: bool = False,
     image_size: int = 0,
     text_type: TextType | str = TextType.TAXON_COM,
@@ -67,40 +83,106 @@ def pack(
     The image tower is also written as a graph over the same weights, if that gives the same vectors within 1e-5. It
     encodes photographs on a CPU without PyTorch.
 
+    With ``image_only``, ``run`` may also be the name of a published or hub model. The folder then holds the image tower
+    as ONNX (its weights in 8 bits with ``int8``) and the labels, for apps and machines without PyTorch. ``within`` cuts
+    these labels to clades: one more row for each group of other taxa, at ``group_rank``, keeps the probability of what
+    was cut (:mod:`linnaea.predict.cut`).
+
     The folder gets a model card (``README.md``) with ``licence``, a name of the hub such as ``mit``. ``push`` is a
     repository of the hub, ``OWNER/NAME``, to upload the folder to.
 
     Raises:
+        UsageError: ``within`` or ``int8`` is given without ``image_only``, or ``image_size`` with it.
         LinnaeaError: there is no such folder or labels, the image tower takes one size only, or the hub refuses.
     """
+    _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8, image_size=image_size)
+    rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)
+    if image_only:
+        loaded = load_model(str(run), device="cpu")
+        bank = open_labels(loaded, str(run), labels, form, rule)
+        bank = keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if species_only else bank
+        cut = _Cut(within=tuple(within), int8=int8, group_rank=Rank.parse(group_rank))
+        write = partial(_write_image_tower, loaded, bank, cut)
+    else:
+        folder = _find_run(str(run))
+        taxa = read_taxa(Path(labels) if labels else folder, rule)
+        taxa = taxa.filter(pl.col("species") != "") if species_only else taxa
+        if (folder / TAXA_FILE).exists():
+            taxa = mark_trained(taxa, read_taxa(folder))
+        loaded = load_model(str(folder), device="cpu")
+        loaded = at_image_size(loaded, image_size) if image_size else loaded
+        write = partial(_write_towers, loaded, taxa, form, push)
+    return _write_folder(write, Path(output), licence, push, image_only=image_only)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """How a model is made small for apps."""
+
+    within: tuple[str, ...]
+    int8: bool
+    group_rank: Rank
+
+
+def _check_pack(
+    push: str, group_rank: str, *, within: Sequence[str], image_only: bool, int8: bool, image_size: int
+) -> None:
     if push:
         check_repo_name(push)
-    folder = find_model_folder(str(run))
+    if (within or int8) and not image_only:
+        raise UsageError("--within and --int8 need --image-only")
+    if image_only and image_size:
+        raise UsageError("--image-size: the labels of --image-only are for the model as it is; leave one of them out")
+    if group_rank not in RANK_LABELS[:-1]:
+        raise UsageError(f"--group-rank {group_rank}: write one of {', '.join(RANK_LABELS[:-1])}")
+
+
+def _find_run(run: str) -> Path:
+    folder = find_model_folder(run)
     if folder is None:
-        raise LinnaeaError(f"{run}: no such folder; give the folder that `linnaea train` left")
-    folder_out = Path(output)
-    taxa = read_taxa(Path(labels) if labels else folder, make_naming(resolve=resolve, merge_by=merge_by))
-    if species_only:
-        taxa = taxa.filter(pl.col("species") != "")
-    if (folder / TAXA_FILE).exists():
-        taxa = mark_trained(taxa, read_taxa(folder))
-    whole = load_model(str(folder), device="cpu")
-    if image_size:
-        whole = at_image_size(whole, image_size)
-    facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
-    with hold_output(folder_out, kind="command"), replaced_folder(folder_out) as new:
-        save_model(replace(whole, facts=facts), new, dtype=torch.float16, repo=push)
-        model = load_model(str(new), device="cpu")  # the bank must match the rounded weights
-        _write_graph(model, new)
-        with progress_bar("encoding labels", "labels") as on_progress:
-            bank = make_bank(model, taxa, TextType(text_type), on_progress=on_progress)
+        hint = "; --image-only packs a model of the hub" if find_published(run) or run.startswith(HUB) else ""
+        raise LinnaeaError(f"{run}: no such folder; give the folder that `linnaea train` left{hint}")
+    return folder
+
+
+def _write_folder(
+    write: Callable[[Path], tuple[TaxonModel, LabelBank]], output: Path, licence: str, push: str, *, image_only: bool
+) -> PackedModel:
+    """Let ``write`` write the model and make its labels; add these, the card and the upload."""
+    with hold_output(output, kind="command"), replaced_folder(output) as new:
+        model, bank = write(new)
         bank.save(new / LABELS_FOLDER)
-        name = push.partition("/")[2] or folder_out.resolve().name
-        write_atomically(new / "README.md", make_card(replace(model, facts=facts), bank, name, licence))
-    address = push_folder(folder_out, push) if push else ""
-    n_bytes = sum(path.stat().st_size for path in folder_out.rglob("*") if path.is_file())
-    return PackedModel(folder=folder_out, n_parameters=model.parameter_count(), n_labels=len(bank), n_bytes=n_bytes,
-                       address=address)  # fmt: skip
+        name = push.partition("/")[2] or output.resolve().name
+        write_atomically(new / "README.md", make_card(model, bank, name, licence, image_only=image_only))
+    address = push_folder(output, push) if push else ""
+    n_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    towers: Any = model.image_tower if image_only else model.clip
+    n_parameters = sum(parameter.numel() for parameter in towers.parameters())
+    return PackedModel(folder=output, n_parameters=n_parameters, n_labels=len(bank), n_bytes=n_bytes, address=address)
+
+
+def _write_towers(
+    whole: TaxonModel, taxa: pl.DataFrame, text_type: TextType, repo: str, folder: Path
+) -> tuple[TaxonModel, LabelBank]:
+    facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
+    save_model(replace(whole, facts=facts), folder, dtype=torch.float16, repo=repo)
+    model = load_model(str(folder), device="cpu")  # the bank must match the rounded weights
+    _write_graph(model, folder)
+    with progress_bar("encoding labels", "labels") as on_progress:
+        return replace(model, facts=facts), make_bank(model, taxa, text_type, on_progress=on_progress)
+
+
+def _write_image_tower(model: TaxonModel, bank: LabelBank, cut: _Cut, folder: Path) -> tuple[TaxonModel, LabelBank]:
+    """Write the image tower as ONNX, and return the model with its labels, cut to the clades."""
+    facts = {key: Path(value).name if key == "data" else value for key, value in model.facts.items()}
+    small = replace(model, facts=facts, known_as=model.fingerprint)
+    export_onnx(small, folder, int8=cut.int8, image_only=True, check=_draw_pictures(small))
+    if cut.within:
+        pictures = _draw_pictures(small, N_DRAWN)
+        calibration = read_calibration(bank.facts, facts)
+        bank = cut_bank(bank, cut.within, load_onnx(folder).encode_pixels(pictures), model.logit_scale,
+                        calibration=calibration, group_rank=cut.group_rank)  # fmt: skip
+    return small, LabelBank(bank.taxa, bank.vectors, {"text_type": str(TextType.TAXON_COM)} | bank.facts)
 
 
 def _write_graph(model: TaxonModel, folder: Path) -> None:
@@ -111,9 +193,9 @@ def _write_graph(model: TaxonModel, folder: Path) -> None:
         announce(f"{error}; PyTorch encodes its photographs")
 
 
-def _draw_pictures(model: TaxonModel) -> UInt8[ndarray, "B 3 S S"]:
+def _draw_pictures(model: TaxonModel, n_each: int = 1) -> UInt8[ndarray, "B 3 S S"]:
     rng = np.random.default_rng(0)
-    pixels = [model.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS]
+    pixels = [model.preprocess.pixels(draw(kind.__name__, rng, 256)) for kind in KINDS for _ in range(n_each)]
     return np.stack(pixels).astype(np.uint8)
 
 

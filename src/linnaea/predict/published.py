@@ -279,7 +279,14 @@ def _taxa_table(taxa: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_published_bank(bank: LabelBank, directory: Path) -> Path:
-    """Write a bank in its published form, for programs that read it, and return the array's path."""
+    """Write a bank in its published form, for programs that read it, and return the array's path.
+
+    Raises:
+        LinnaeaError: the bank was cut; the published form has no place for the offsets of its rows.
+    """
+    if bank.offsets is not None:
+        raise LinnaeaError("the bank was cut (`linnaea pack --within`), which the published form cannot hold; export"
+                           " the whole bank")  # fmt: skip
     columns = [bank.taxa[label] for label in (*RANK_LABELS, "common_name")]
     names: list[Any] = [[list(row[:N_RANKS]), row[N_RANKS]] for row in zip(*columns, strict=True)]
     with atomic_path(directory / ARRAY_FILE) as partial, partial.open("wb") as stream:

@@ -365,6 +365,8 @@ class TreeOfLifeClassifier(BaseClassifier):
         """Return the vectors of all taxa, ``[E, K]``."""
         if self._bank is None:
             return super().get_txt_emb()
+        if self._bank.offsets is not None:
+            raise LinnaeaError("labels: the bank was cut, which pybioclip's classes cannot hold; use linnaea.open")
         return torch.from_numpy(np.asarray(self._bank.vectors, np.float32)).T
 
     def get_txt_names(self) -> list[Any]:

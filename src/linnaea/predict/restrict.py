@@ -142,8 +142,7 @@ def keep_clades(
     kept = np.ones(len(bank), bool)
     if within:
         kept[:] = False
-        for clade in within:
-            kept[finder.rows(clade)] = True
+        kept[rows_of_clades(bank, within, finder=finder)] = True
     for clade in exclude:
         kept[finder.rows(clade)] = False
     if not kept.any():
@@ -151,6 +150,16 @@ def keep_clades(
             f"{' '.join([*within, *exclude])}: leaves no taxon to answer with; the labels have {len(bank)}"
         )
     return keep_rows(bank, np.flatnonzero(kept))
+
+
+def rows_of_clades(bank: LabelBank, clades: Sequence[str], *, finder: Finder | None = None) -> Rows:
+    """Return the rows of the taxa in any of the clades, in order.
+
+    Raises:
+        UsageError: a clade is not in the bank.
+    """
+    finder = finder or label_finder(bank.taxa)
+    return np.unique(np.concatenate([finder.rows(clade) for clade in clades]))
 
 
 def keep_taxa(taxa: pl.DataFrame, within: Sequence[str] = (), exclude: Sequence[str] = ()) -> pl.DataFrame:
