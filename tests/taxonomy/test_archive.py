@@ -61,6 +61,13 @@ def test_several_files_are_one_table_and_a_header_alone_is_no_row(tmp_path: Path
     assert write(tmp_path, {"a.txt": b"id\tg\n"}, field(1, "genus")).read().columns == ["genus", "_id", "_row"]
 
 
+def test_a_stray_quote_is_a_character(tmp_path: Path) -> None:
+    shape = 'fieldsTerminatedBy="\\t" fieldsEnclosedBy=\'"\' ignoreHeaderLines="1"'
+    content = 'id\tg\no1\t"Pica"\no2\t"Rosa\no3\tLarus "canus"\no4\tAlca\n'
+    part = write(tmp_path, {"a.txt": content.encode()}, field(1, "genus"), shape)
+    assert part.read()["genus"].to_list() == ["Pica", '"Rosa', 'Larus "canus"', "Alca"]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
 def test_lines_may_end_as_on_any_machine(tmp_path: Path, end: str, encoding: str) -> None:

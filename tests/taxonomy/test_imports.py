@@ -276,6 +276,15 @@ def test_parents_and_accepted_names_by_name_are_told_from_homonyms_by_author_and
     assert reasons(checklist) == {"its accepted name is that of several taxa": (1, ("Brunella",))}
 
 
+def test_a_name_of_many_rows_is_no_reference(tmp_path: Path) -> None:
+    """Rows by references would be millions of pairs here."""
+    rows = [{"taxonID": f"a{n}", "scientificName": "Aus bus", "family": f"F{n}idae"} for n in range(2_000)]
+    rows += [{"taxonID": f"s{n}", "scientificName": f"Cus d{'u' * (n % 9)}s", "acceptedNameUsage": "Aus bus"}
+             for n in range(2_000)]  # fmt: skip
+    checklist = archive(tmp_path, rows)
+    assert reasons(checklist)["its accepted name is that of several taxa"][0] == 2_000
+
+
 def test_an_accepted_name_that_names_its_own_row_makes_no_synonym(tmp_path: Path) -> None:
     rows = [
         {"scientificName": "Pica pica (L., 1758)", "acceptedNameUsage": "Pica pica"},

@@ -1,9 +1,10 @@
 """Darwin Core Archives: the tables that ``meta.xml`` describes, read as text columns named after their terms."""
 
+import re
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -60,9 +61,20 @@ class ArchivePart:
     def read(self, terms: Sequence[str] | None = None) -> pl.DataFrame:
         """Return all rows (:meth:`iter_blocks`), of some terms or of all.
 
+        Quotes that enclose no cell are characters, in a table whose cells are separated by tabs.
+
         Raises:
             LinnaeaError: a file is missing or cannot be read as a table.
         """
+        try:
+            return self._read(terms)
+        except LinnaeaError:
+            if self.quote is None or self.separator != "\t":
+                raise
+            quoted = rf"^{re.escape(self.quote)}(.*){re.escape(self.quote)}$"
+            return replace(self, quote=None)._read(terms).with_columns(pl.all().str.replace(quoted, "$1"))
+
+    def _read(self, terms: Sequence[str] | None) -> pl.DataFrame:
         empty = dict.fromkeys((*(self.terms if terms is None else terms), "_id", "_row"), pl.String)
         return pl.concat([pl.DataFrame(schema=empty), *(block.select(*empty) for block in self.iter_blocks())])
 

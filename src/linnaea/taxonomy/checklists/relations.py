@@ -171,17 +171,19 @@ class _Index:
         several = np.zeros(asked.height, bool)
         if own:
             mine = asked.filter(
-                pl.col("key").is_in([""])
-                | (pl.col("key") == pl.col("full"))
-                | (pl.col("plain") == pl.col("name")) & ~pl.col("synonym")
+                (pl.col("key") == pl.col("full")) | ((pl.col("plain") == pl.col("name")) & ~pl.col("synonym"))
             )
             best = mine.select("ask", at=pl.col("row").cast(pl.UInt32))
         for left, right in (("key", "full"), ("key", "written"), ("plain", "name")):
             left_over = asked.join(best, on="ask", how="anti")
-            pairs = left_over.select("ask", "row", *_NEAR, key=left).join(
-                names.select("at", "synonym", key=right, **{f"{c}_there": c for c in _NEAR}), on="key"
-            )  # fmt: skip
-            pairs = pairs.filter((pl.col("at") != pl.col("row")) & (pl.col("key") != ""))
+            wanted = left_over.select("ask", "row", *_NEAR, key=left).filter(pl.col("key") != "")
+            there = names.select("at", "synonym", key=right, **{f"{c}_there": c for c in _NEAR})
+            there = there.join(wanted.select("key").unique(), on="key", how="semi")
+            crowded = there.filter(pl.len().over("key") > _MOST_HOMONYMS).select("key").unique()
+            several[wanted.join(crowded, on="key", how="semi")["ask"].to_numpy()] = True
+            pairs = wanted.join(there.join(crowded, on="key", how="anti"), on="key").filter(
+                pl.col("at") != pl.col("row")
+            )
             chosen = _choose(pairs)
             several[pairs.join(chosen, on="ask", how="anti")["ask"].to_numpy()] = True
             best = pl.concat([best, chosen])
@@ -191,6 +193,8 @@ class _Index:
 
 
 _NEAR = ("kingdom", "family")
+_MOST_HOMONYMS = 50
+"""Rows with one name that are compared; a name of more rows says nothing."""
 
 
 def _choose(pairs: pl.DataFrame) -> pl.DataFrame:
