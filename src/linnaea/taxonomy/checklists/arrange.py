@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from linnaea.taxonomy.checklists.ledger import AGAIN, Fates, ImportReport, count_rows
@@ -59,11 +60,15 @@ def arrange(source: ChecklistRecords) -> ArrangedRecords:
     given, given_synonyms = _with_lines(source)
     checked = _clean_records(given)
     records = checked.filter(pl.col("reason") == "").drop("reason")
+    checked = checked.select("line", "reason", "name", "rank_value")  # what stays in memory is kept small
     principal = records.filter(pl.col("rank_value").is_not_null())
     principal = pl.concat([principal, _implied_species(records, principal)], how="diagonal")
     taxa = pl.concat([principal, _implied(principal)], how="diagonal").with_columns(
         pl.col("id", "authorship").fill_null("")
     )
+    others = records.filter(pl.col("rank_value").is_null())
+    records = records.select("id", "common_name", "rank_value")
+    del principal
     taxa = taxa.with_columns(rank=pl.col("rank_value").cast(pl.Int8))
     described = pl.col("authorship") != ""
     taxa = taxa.sort([*RANK_LABELS, "rank", described], descending=[False] * 8 + [True], maintain_order=True)
@@ -71,11 +76,8 @@ def arrange(source: ChecklistRecords) -> ArrangedRecords:
     rows = taxa.select("id").with_columns(row=(firsts.cast(pl.Int32).cum_sum() - 1).cast(pl.Int32))
     taxa = taxa.filter(firsts).with_row_index("row").with_columns(pl.col("row").cast(pl.Int32))
     taxa = taxa.with_columns(name=_canonical_name())
-    taxa = taxa.join(_parents(taxa), on="row", how="left", maintain_order="left").with_columns(
-        pl.col("parent").fill_null(-1)
-    )
+    taxa = taxa.with_columns(parent=_parents(taxa))
     row_of = rows.filter(pl.col("id") != "").unique("id", keep="first")
-    others = records.filter(pl.col("rank_value").is_null())
     below = others.filter(pl.col("rank").is_in(BELOW_SPECIES))
     below = below.with_columns(split_authors(below["name"])["name"])
     between = _between(pl.concat([others.filter(~pl.col("rank").is_in(BELOW_SPECIES)), below]), taxa)
@@ -168,7 +170,7 @@ def _given_synonyms(synonyms: pl.DataFrame, row_of: pl.DataFrame, accepted: pl.S
 
     A misapplied name ("Carex rostrata auct. non Stokes") is left out where the name has a taxon of its own.
     """
-    given = synonyms.join(row_of, on="id").with_columns(pl.col("authorship").fill_null(""))
+    given = synonyms.join(row_of, on="id", maintain_order="left").with_columns(pl.col("authorship").fill_null(""))
     written = given.select(pl.concat_str("name", pl.lit(" "), "authorship")).to_series()
     names = split_authors(given["name"])
     author = pl.when(pl.col("authorship") != "").then("authorship").otherwise(names["authorship"])
@@ -208,6 +210,8 @@ def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
         .with_columns(rank_value=pl.col("rank").replace_strict(_RANK_VALUES, default=None, return_dtype=pl.Int8))
         .with_columns(_empty_below_rank(rank) for rank in Rank)
         .with_columns(reason=_why_no_taxon())
+        # A name of a higher taxon is in many rows, and a number takes a quarter of the memory of a text.
+        .with_columns(pl.col(RANK_LABELS[:-1]).cast(pl.Categorical))
     )
 
 
@@ -294,9 +298,11 @@ def _implied_species(records: pl.DataFrame, principal: pl.DataFrame) -> pl.DataF
 
 def _canonical_name() -> pl.Expr:
     phrase = pl.col("species").str.contains(r"^\p{Lu}.* ")  # a virus whose species is named by a phrase
-    binomial = pl.when(phrase).then("species").otherwise(pl.col("genus") + " " + pl.col("species"))
+    binomial = pl.when(phrase).then("species").otherwise(pl.col("genus").cast(pl.String) + " " + pl.col("species"))
     lowest = pl.coalesce(
-        pl.when(pl.col("rank") == int(rank)).then(pl.col(rank.label)) for rank in Rank if rank != Rank.SPECIES
+        pl.when(pl.col("rank") == int(rank)).then(pl.col(rank.label).cast(pl.String))
+        for rank in Rank
+        if rank != Rank.SPECIES
     )
     return pl.when(pl.col("rank") == int(Rank.SPECIES)).then(binomial).otherwise(lowest)
 
@@ -310,22 +316,24 @@ def _implied(taxa: pl.DataFrame) -> pl.DataFrame:
         known = named.filter(pl.col("rank_value") == int(rank)).select(above)
         implied = named.filter(pl.col("rank_value") > int(rank)).select(above).unique()
         missing.append(implied.join(known, on=above, how="anti").with_columns(rank_value=pl.lit(int(rank), pl.Int8)))
-    below = [pl.lit(None, pl.String).alias(label) for label in RANK_LABELS]
+    below = [pl.lit(None, taxa.schema[label]).alias(label) for label in RANK_LABELS]
     table = pl.concat(missing, how="diagonal")
     table = table.with_columns(column for column in below if column.meta.output_name() not in table.columns)
-    return table.with_columns(pl.col(label).fill_null("") for label in RANK_LABELS)
+    return table.with_columns(pl.col(label).fill_null(pl.lit("").cast(taxa.schema[label])) for label in RANK_LABELS)
 
 
-def _parents(taxa: pl.DataFrame) -> pl.DataFrame:
-    """Return row, parent: the row of the nearest named taxon above, where there is one."""
-    parts = []
-    for rank in list(Rank)[:-1]:
-        above, between = RANK_LABELS[: rank + 1], RANK_LABELS[rank + 1 :]
-        at_rank = taxa.filter(pl.col("rank") == int(rank)).select(*above, parent="row")
-        unnamed = [(pl.col(label) == "") | (pl.col("rank") == int(Rank.parse(label))) for label in between]
-        children = taxa.filter((pl.col("rank") > int(rank)) & (pl.col(rank.label) != "") & pl.all_horizontal(unnamed))
-        parts.append(children.join(at_rank, on=above).select("row", "parent"))
-    return pl.concat(parts)
+def _parents(taxa: pl.DataFrame) -> pl.Series:
+    """Return ``[n_taxa]``: the row of the nearest named taxon above, or -1.
+
+    In depth-first order it is the last row of its rank before a taxon.
+    """
+    rank, rows = taxa["rank"].to_numpy(), np.arange(taxa.height, dtype=np.int32)
+    parent = np.full(taxa.height, -1, np.int32)
+    for above, label in enumerate(RANK_LABELS[:-1]):
+        last = np.maximum.accumulate(np.where(rank == above, rows, np.int32(-1)))
+        below = (rank > above) & (taxa[label] != "").to_numpy()
+        parent[below] = last[below]
+    return pl.Series("parent", parent)
 
 
 def _between(records: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:

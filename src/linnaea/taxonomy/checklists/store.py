@@ -125,7 +125,9 @@ def import_checklist(path: Path, name: str) -> Checklist:
         raise LinnaeaError(f"a checklist cannot be named {name!r}; use a plain word other than {', '.join(EMBEDDED)}")
     made = _read_source(path)
     _save(made, cache_dir() / "checklists" / "imported" / name, name, str(path))
-    return replace(load_checklist(name), report=made.report)
+    report = made.report
+    del made  # its memory is free before the stored tables are mapped
+    return replace(load_checklist(name), report=report)
 
 
 def _read_source(path: Path) -> Checklist:
