@@ -328,3 +328,18 @@ def test_an_index_records_how_photographs_are_seen(
     capsys.readouterr()
     assert main(words) == 1
     assert "of photographs in another form (--preprocess squash)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--text", "a crow"], ["--near-duplicates", "0.99"]])
+def test_what_is_found_can_be_looked_at(
+    model: TaxonModel, folder: Path, trained: Path, tmp_path: Path, words: list[str]
+) -> None:
+    update_index(model, list_inputs([str(folder)]), tmp_path / "index")
+    place = [str(tmp_path / "index"), "--model", str(trained / "model"), *words]
+    assert main(["search", *place, "--output", str(tmp_path / "found.html")]) == 0
+    page = (tmp_path / "found.html").read_text()
+    assert page.count('src="data:image/jpeg') >= 2
+    assert "3.jpg" in page
+    assert main(["search", *place, "--output", str(tmp_path / "found.csv")]) == 0
+    assert "3.jpg" in (tmp_path / "found.csv").read_text()
+    assert main(["search", *place, "--output", str(tmp_path / "found.txt")]) == 2

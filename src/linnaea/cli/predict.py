@@ -76,7 +76,9 @@ class Predict:
     strict: bool = False
     """Fail if a name of --species-list or --prior is not among the labels."""
     checklist: tuple[str, ...] = ("inat",)
-    """Checklists that resolve the names of --species-list and --prior."""
+    """Checklists that resolve the names of --species-list and --prior, and have common names for --language."""
+    language: str = ""
+    """Language of the common names, such as de, where a checklist has them. Default: those of the labels."""
     prior: Path | None = None
     """Weights per taxon (a table of name and weight), or a file of regions (linnaea labels regions). Weights change
     probabilities; they never exclude a taxon."""
@@ -127,6 +129,9 @@ class Predict:
     """Sort by links to the photographs, or by copies of them."""
     explain: bool = False
     """Draw where in each photograph its answer comes from: a heat map in the folder OUTPUT-explained."""
+    write_xmp: bool = False
+    """Write the names into the photographs' XMP as keywords, with exiftool or pyexiv2 (needs --output). The photographs
+    as they were are kept as NAME_original."""
     no_formulas: bool = False
     """Put ' in front of cells of a CSV that begin with =, +, - or @, which a spreadsheet would run as formulas."""
     output: Path | None = None
@@ -158,8 +163,8 @@ class Predict:
             raise ValueError("--bins cannot be combined with --labels, --rank, --species-list or --prior")
         if self.detection_threshold is not None and not 0 <= self.detection_threshold <= 1:
             raise ValueError("--detection-threshold must be between 0 and 1")
-        if self.sort_into is not None and self.output is None:
-            raise ValueError("--sort-into needs --output")
+        if (self.sort_into is not None or self.write_xmp) and self.output is None:
+            raise ValueError(f"{'--write-xmp' if self.write_xmp else '--sort-into'} needs --output")
         if self.sequence_gap is not None and (self.sequence_gap < 0 or self.output is None):
             raise ValueError("--sequence-gap must not be below 0, and needs --output")
         if self.detections is not None and self.detector is not None:
@@ -193,6 +198,10 @@ def parse(program: str, words: list[str]) -> Predict:
 def predict(options: Predict) -> int:
     """Answer every photograph; those that cannot be read become rows with a reason."""
     form = _choose_form(options)
+    if options.write_xmp:
+        from linnaea.predict.records.xmp import find_writer
+
+        find_writer()  # an error now, not after all photographs
     from linnaea.exchange import hold_output
     from linnaea.predict.outputs.journal import append_run
     from linnaea.predict.session import describe_question
@@ -214,6 +223,7 @@ def predict(options: Predict) -> int:
             journal = _open_journal(options.output, question, inputs)
             _fill_journal(journal, predictor, inputs)
             _sort_photographs(options, journal, inputs, context)
+            _write_keywords(options, journal, inputs)
             _explain_answers(options, predictor, inputs)
             failed = _write_answers(options.output, form, inputs, journal, context)
     if options.log is not None:
@@ -264,6 +274,7 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         package_info=options.package_info,
         sequence_gap_s=GAP_S if options.sequence_gap is None else options.sequence_gap,
         no_formulas=options.no_formulas,
+        checklists=options.checklist,
         decisions=None if options.decisions is None else read_decisions(options.decisions),
         tell=warn,
     )
@@ -334,6 +345,8 @@ def _open_model(options: Predict) -> "Model":
         resolve=options.resolve,
         merge_by=options.merge_by,
     )
+    if options.language:
+        model = model.in_language(options.language, options.checklist)
     return model if bins is None else replace(model, labels=make_bin_bank(model.encoder, bins))
 
 
@@ -451,6 +464,16 @@ def _sort_photographs(options: Predict, journal: "Journal", inputs: "list[Input]
     rows = journal.rows([one.name for one in inputs])
     n_made = sort_photographs(rows, options.sort_into, context, how=options.sort_by)
     say(f"{n_made:,} {'links' if options.sort_by == 'link' else 'copies'} in {options.sort_into}")
+
+
+def _write_keywords(options: Predict, journal: "Journal", inputs: "list[Input]") -> None:
+    if not options.write_xmp:
+        return
+    from linnaea.predict.records.xmp import collect_keywords, find_writer
+
+    keywords = collect_keywords(journal.rows([one.name for one in inputs]))
+    find_writer()(keywords)
+    say(f"keywords in the XMP of {len(keywords):,} photographs")
 
 
 def _explain_answers(options: Predict, predictor: "Predictor", inputs: "list[Input]") -> None:

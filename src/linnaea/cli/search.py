@@ -34,6 +34,8 @@ class Search:
     """Number of photographs to list."""
     exact: bool = False
     """Compare all photographs even if there are more than a million (otherwise faiss finds most of the nearest)."""
+    output: Path | None = None
+    """File to write besides: .html is a page with the photographs, .csv a table."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -47,8 +49,11 @@ class Search:
 def search(options: Search) -> int:
     """Print score and file of each match, best first."""
     from linnaea.predict.index import Index, search
+    from linnaea.predict.outputs.found_page import check_found_path, write_found
     from linnaea.predict.outputs.rows import printable
 
+    if options.output is not None:
+        check_found_path(options.output)
     if options.near_duplicates:
         pairs = sorted(Index.open(options.index).iter_pairs(options.near_duplicates), key=lambda pair: -pair[2])
         show_table(
@@ -56,8 +61,13 @@ def search(options: Search) -> int:
             [(f"{score:.3f}", printable(a), printable(b)) for a, b, score in pairs],
             right={"score"},
         )
+        if options.output is not None:
+            write_found(options.output, "Near-duplicates", [], pairs)
         return DONE
-    hits = search(**{name: value for name, value in vars(options).items() if name != "near_duplicates"})
+    hits = search(**{name: value for name, value in vars(options).items() if name not in ("near_duplicates", "output")})
+    if options.output is not None:
+        what = options.text or options.taxon or printable(str(options.image))
+        write_found(options.output, f"Photographs like: {what}", hits)
     show_table(("score", "photograph"), [(f"{hit.score:.3f}", printable(hit.name)) for hit in hits], right={"score"})
     return DONE
 

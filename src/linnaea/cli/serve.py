@@ -37,6 +37,10 @@ class Serve:
     merge_by: Literal["class", "taxon"] = "class"
     """Labels over one taxon that differ in more than spelling, author or language (Danaus plexippus larva): class keeps
     them apart, taxon merges them."""
+    language: str = ""
+    """Language of the common names, such as de, where --checklist has them. Default: those of the labels."""
+    checklist: tuple[str, ...] = ("inat",)
+    """Checklists with common names for --language."""
     regions: Path | None = None
     """A file of regions (linnaea labels regions); callers may then give latitude, longitude and month."""
     review: Path | None = None
@@ -105,6 +109,8 @@ def serve(options: Serve) -> int:
     model = open_model(options.model, labels=options.labels, device=options.device, preprocess=options.preprocess,
                        calibrated=options.calibration, resolve=options.resolve,
                        merge_by=options.merge_by)  # fmt: skip
+    if options.language:
+        model = model.in_language(options.language, options.checklist)
     predictor = replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)
     limits = Limits(
         file_bytes=round(options.max_file_mb * 1e6),

@@ -211,6 +211,18 @@ class Model:
         predictor = self.predictor(asked, among, batch_size=batch_size, tell=_warn)
         return predictor.answer(iter_inputs(photographs))
 
+    def in_language(self, language: str, checklist: Words = "inat") -> "Model":
+        """Return the model with the common names of its labels in a language, such as ``de``.
+
+        The names are those of the first checklist (by name or file) that has one for a species.
+
+        Raises:
+            UsageError: no checklist has names in the language.
+        """
+        from linnaea.predict.language import speak
+
+        return replace(self, labels=speak(self.bank, language, _words(checklist)))
+
     def explain(
         self,
         photographs: Photographs,

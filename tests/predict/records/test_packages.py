@@ -156,6 +156,7 @@ def test_a_darwin_core_archive_is_read_by_its_reader(season: Detections, tmp_pat
     first, *_, last = rows
     assert len(rows) == 4, "three boxes with a fox, and one on a photograph without a time"
     assert first.data[f"{dwc}scientificName"] == "Vulpes vulpes"
+    assert first.data[f"{dwc}scientificNameID"] == "https://www.inaturalist.org/taxa/42069"
     assert first.data[f"{dwc}family"] == "Canidae"
     assert first.data[f"{dwc}eventDate"] == "2024-05-01T12:00:00+02:00"
     assert float(first.data[f"{dwc}decimalLatitude"]) == 52.5

@@ -7,7 +7,7 @@ import numpy as np
 
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Facts, Page, Section, Text
-from linnaea.predict.inputs import find_input
+from linnaea.predict.inputs import Box, find_input
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.pictures import make_small_jpeg
 from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
@@ -47,7 +47,7 @@ def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context)
 def _card(name: str, of_one: list[Row], context: Context) -> Card:
     first = of_one[0]
     file = name.rpartition("/")[2]
-    picture = context.pictures.get(name) or _thumbnail(name, first)
+    picture = context.pictures.get(name) or make_thumbnail(name, box_of(first) if first["bbox"] else None)
     lineage = [first[label] for label in RANK_LABELS[: Rank.SPECIES] if first[label]]
     facts = {"status": first["status"], "rank": first["rank"], "certainty": _certainty(first),
              "lineage": [*lineage, first["species"]], "name": name}  # fmt: skip
@@ -71,10 +71,10 @@ def _how_sure(row: Row) -> str:
     return f"{row['score']:.0%}" if row["score"] is not None else "by a reviewer"
 
 
-def _thumbnail(name: str, row: Row) -> bytes:
+def make_thumbnail(name: str, box: Box | None = None) -> bytes:
     """Return a small JPEG of the photograph, or a grey one if it cannot be read."""
     try:
-        picture = find_input(name, box_of(row) if row["bbox"] else None).load(THUMBNAIL)
+        picture = find_input(name, box).load(THUMBNAIL)
     except ImageError:
         picture = np.full((THUMBNAIL * 3 // 4, THUMBNAIL, 3), 200, np.uint8)
     return make_small_jpeg(picture, THUMBNAIL)

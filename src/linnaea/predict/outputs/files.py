@@ -39,6 +39,8 @@ class Context:
     """A JSON file with parts of ``datapackage.json``: title, contributors, project, licenses."""
     sequence_gap_s: float = GAP_S
     """Photographs of one deployment with gaps of at most so many seconds are one event."""
+    checklists: tuple[str, ...] = ("inat",)
+    """Checklists whose identifiers a Darwin Core Archive states, the first that has the taxon."""
     no_formulas: bool = False
     """Whether the cells of a CSV that a spreadsheet would take for formulas get a quote in front."""
     decisions: Verdicts | None = None

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+import polars as pl
+
 from linnaea import __version__
 from linnaea.predict.outputs.camtrapdp import iter_observations
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, by_photograph
 from linnaea.predict.records.media import Medium, find_events, place_media, read_deployments, read_media
 from linnaea.predict.records.reviewed import is_decided, without_empty_boxes
+from linnaea.taxonomy.checklists.rows import ASKED, find_identifiers
+from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
@@ -28,9 +32,9 @@ ROW_TYPES = {"occurrence": f"{DWC}Occurrence", "multimedia": "http://rs.gbif.org
 
 OCCURRENCE = (
     "occurrenceID", "basisOfRecord", "occurrenceStatus", "eventID", "eventDate", "locationID", "decimalLatitude",
-    "decimalLongitude", "geodeticDatum", "scientificName", "taxonRank", *RANK_LABELS[:-1], "specificEpithet",
-    "vernacularName", "identifiedBy", "dateIdentified", "identificationVerificationStatus", "identificationRemarks",
-    "associatedMedia",
+    "decimalLongitude", "geodeticDatum", "scientificNameID", "scientificName", "taxonRank", *RANK_LABELS[:-1],
+    "specificEpithet", "vernacularName", "identifiedBy", "dateIdentified", "identificationVerificationStatus",
+    "identificationRemarks", "associatedMedia",
 )  # fmt: skip
 MULTIMEDIA = ("occurrenceID", "type", "format", "identifier", "created")
 TERMS = {"occurrence": DWC, "multimedia": DC}
@@ -47,7 +51,9 @@ def write_darwin_core(archive: Path, rows: Iterable[Row], context: Context) -> N
     if len(named) < len(seen):
         context.tell(f"{len(seen) - len(named):,} answers without a scientific name, or of people, are not occurrences")
     media = {one.path: one for one in _read_media(named, context)}
-    occurrences = [_occurrence(row, one, media[one["mediaID"]]) for row, one in named]
+    identifiers = _find_identifiers(named, context.checklists)
+    occurrences = [_occurrence(row, one, media[one["mediaID"]]) | {"scientificNameID": identifier}
+                   for (row, one), identifier in zip(named, identifiers, strict=True)]  # fmt: skip
     pictures = [_picture(one["occurrenceID"], media[seen["mediaID"]])
                 for one, (_, seen) in zip(occurrences, named, strict=True)]  # fmt: skip
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
@@ -55,6 +61,20 @@ def write_darwin_core(archive: Path, rows: Iterable[Row], context: Context) -> N
         target.writestr("multimedia.txt", _table(MULTIMEDIA, pictures))
         target.writestr("meta.xml", _meta())
         target.writestr("eml.xml", _eml())
+
+
+def _find_identifiers(named: Sequence[tuple[Row, Mapping[str, Any]]], checklists: Sequence[str]) -> list[str]:
+    """Return the identifier of each taxon in the first checklist that has it, else ``""``."""
+    asked = pl.DataFrame(
+        {"name": [one["scientificName"] for _, one in named], "rank": [row["rank"] for row, _ in named],
+         "kingdom": [row["kingdom"] for row, _ in named]},
+        schema=dict.fromkeys(ASKED, pl.String),
+    )  # fmt: skip
+    found = [""] * len(named)
+    for name in checklists:
+        more = find_identifiers(load_checklist(name), asked)
+        found = [mine or other for mine, other in zip(found, more, strict=True)]
+    return found
 
 
 def _read_media(named: Sequence[tuple[Row, Mapping[str, Any]]], context: Context) -> list[Medium]:
