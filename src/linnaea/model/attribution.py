@@ -48,7 +48,10 @@ def attribute(model: Encoder, pixels_3SS: NDArray[Any], direction_E: Float32[nda
 
 def _with_gradients(model: Encoder) -> "TaxonModel":
     from linnaea.model.load import TaxonModel
+    from linnaea.model.onnx import GraphModel
 
+    if isinstance(model, GraphModel):  # a packed model encodes with its graph, and has its weights beside it
+        return model.whole
     if not isinstance(model, TaxonModel):
         raise LinnaeaError(f"{model.name}: an exported model has no gradients; explain with the PyTorch model")
     return model
