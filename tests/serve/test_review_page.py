@@ -300,3 +300,16 @@ def _read_when_there(path: Path) -> str:
             return path.read_text()
         time.sleep(0.05)
     raise AssertionError("was not downloaded")
+
+
+def test_whole_names_come_first_whatever_list_they_are_in() -> None:
+    from linnaea.serve.completion import Completion
+
+    foxglove = Taxon.of(genus="Digitalis", species="lutea", common_name="Yellow-flowered foxglove")
+    zorro = Taxon.of(genus="Lycalopex", species="vetulus", common_name="Small red fox of the plains")
+    names = Completion([foxglove], [zorro, FOX])
+    assert [one["common_name"] for one in names.complete("red fox")] == [
+        "Red Fox", "Small red fox of the plains", "Yellow-flowered foxglove"
+    ]  # fmt: skip
+    assert [one["name"] for one in names.complete("vulpes")][:2] == ["Vulpes", "Vulpes vulpes"]
+    assert names.complete("vulpes v")[0]["taxon"]["family"] == "Canidae"
