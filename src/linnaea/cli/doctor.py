@@ -35,7 +35,14 @@ class Finding:
 
 def doctor(_: Doctor) -> int:
     """Print one line per check; return 1 if something required is broken."""
-    findings = [*check_system(), *check_packages(), *check_device(), *check_storage(), *check_checklists()]
+    findings = [
+        *check_system(),
+        *check_packages(),
+        *check_device(),
+        *check_runtimes(),
+        *check_storage(),
+        *check_checklists(),
+    ]
     show_table(("what", "found", ""), [(f.what, f.found, f.verdict) for f in findings])
     broken = [f for f in findings if f.verdict == "BROKEN"]
     if broken:
@@ -123,6 +130,14 @@ def check_device() -> Iterator[Finding]:
         yield Finding("device", f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0], "BROKEN")
         return
     yield Finding("device", f"{device.type} ({name})")
+
+
+def check_runtimes() -> Iterator[Finding]:
+    """List which runtime encodes photographs, of the graphs that were timed on this machine."""
+    from linnaea.model.runtimes import list_choices
+
+    for graph, times in list_choices():
+        yield Finding(f"runtime of {graph}", times)
 
 
 def check_storage() -> Iterator[Finding]:

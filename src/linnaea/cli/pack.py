@@ -45,6 +45,9 @@ class Pack:
     """Licence of the weights for the model card, as the hub writes it: mit, cc0-1.0, cc-by-4.0."""
     push: str = ""
     """Repository of the hub to upload the folder to, OWNER/NAME (log in to the hub first)."""
+    int8_photographs: Path | None = None
+    """Folder of at least 40 photographs like those that will be named: also write the image tower in 8 bits, calibrated
+    on them, for --precision int8."""
 
 
 def pack(options: Pack) -> int:
@@ -66,6 +69,7 @@ def pack(options: Pack) -> int:
         merge_by=options.merge_by,
         licence=options.licence,
         push=options.push,
+        int8_photographs=options.int8_photographs,
     )
     size = f"{packed.n_labels:,} labels, {packed.n_bytes / 1e6:.1f} MB"
     tell(f"{packed.n_parameters:,} parameters, {size}: {packed.folder}")

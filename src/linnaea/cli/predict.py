@@ -143,7 +143,10 @@ class Predict:
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     precision: Precision = "float32"
-    """bf16 is about twice as fast on processors that multiply it natively, and less exact; auto uses it there."""
+    """Number format of the image tower. On 500 photographs nano's first species is that of float32 for 500 in another
+    runtime, 98% in bf16 and 97% in int8 (all where float32's probability is 0.5 or more); the first probability changes
+    by 0.007 and 0.010 in the mean, and 2.4% of the answers of --rank auto are higher or lower on the same lineage. bf16
+    is about twice as fast as float32 on processors that multiply it natively (auto uses it there), and int8 on all."""
     workers: int = 2
     """Number of threads that decode images."""
 

@@ -12,7 +12,7 @@ import tyro  # noqa: F401 - every command's module brings its parser
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say, warn
 from linnaea.errors import LinnaeaError
-from linnaea.model.folders import DEFAULT_MODEL
+from linnaea.model.folders import DEFAULT_MODEL, Precision
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -66,6 +66,8 @@ class Serve:
     """Decode large JPEGs at a fraction of their size: faster, but answers differ slightly from the command's."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
+    precision: Precision = "float32"
+    """Number format of the image tower, as in linnaea predict."""
     batch_size: int = 32
     """Photographs that the model encodes at once."""
     workers: int = 2
@@ -106,7 +108,8 @@ def serve(options: Serve) -> int:
     from linnaea.serve.service import Limits
 
     listener = reserve(options.host, options.port)
-    model = open_model(options.model, labels=options.labels, device=options.device, preprocess=options.preprocess,
+    model = open_model(options.model, labels=options.labels, device=options.device, precision=options.precision,
+                       preprocess=options.preprocess,
                        calibrated=options.calibration, resolve=options.resolve,
                        merge_by=options.merge_by)  # fmt: skip
     if options.language:

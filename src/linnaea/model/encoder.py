@@ -45,7 +45,7 @@ class Encoder(ABC):
 
     @property
     def precision(self) -> str:
-        """Return the number format of the image tower, float32 or bf16. Captions are always encoded in float32."""
+        """Return the number format of the image tower: float32, bf16 or int8. Captions are encoded in float32."""
         return "float32"
 
     @property

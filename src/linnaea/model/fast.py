@@ -17,6 +17,7 @@ from torch.nn import Conv2d, Linear, Module, MultiheadAttention
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from linnaea.errors import LinnaeaError
 from linnaea.model.folders import Precision
 
 CPU_FACTS = Path("/proc/cpuinfo")
@@ -35,7 +36,13 @@ def prepare_for_photographs(tower: Module, device: torch.device, precision: str)
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
-    """Return the precision; ``auto`` is bf16 if the device multiplies it natively, else float32 (faster there)."""
+    """Return the precision; ``auto`` is bf16 if the device multiplies it natively, else float32 (faster there).
+
+    Raises:
+        LinnaeaError: the precision is ``int8``, which PyTorch does not run.
+    """
+    if precision == "int8":
+        raise LinnaeaError("the model has no form in 8 bits for --precision int8; `pack --int8-photographs` makes it")
     if precision != "auto":
         return precision
     return "bf16" if _multiplies_bf16(device) else "float32"

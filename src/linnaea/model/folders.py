@@ -13,12 +13,15 @@ ONNX_FACTS_FILE = "onnx.json"
 """The facts of an exported model (:mod:`linnaea.model.onnx`)."""
 IMAGE_FILE, TEXT_FILE, GRAPH_FACTS_FILE = "image.onnx", "text.onnx", "image.json"
 """The towers of an exported model; in a model folder, the graph of its image tower, and its facts."""
+INT8_FILE = "image.int8.onnx"
+"""The image tower of a model folder in 8 bits."""
 HUB, TIMM = "hf-hub:", "timm:"
 """The prefixes of the names of hub models and timm models."""
 DEFAULT_MODEL = "nano"
 """The model that comes with the package (docs/nano.md)."""
-Precision: TypeAlias = Literal["auto", "float32", "bf16"]
-"""The number format of the image tower. ``auto``: bf16 where the device multiplies it natively, float32 elsewhere."""
+Precision: TypeAlias = Literal["auto", "float32", "bf16", "int8"]
+"""The number format of the image tower. ``auto``: bf16 where the device multiplies it natively, float32 elsewhere.
+``int8``: the form in 8 bits that nano and folders of `linnaea pack --int8-photographs` have, on a CPU."""
 LABELS_FOLDER = "labels"
 """The folder of a model's own label bank, if it has one."""
 

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from linnaea.data.engine import count_cores
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import (
@@ -27,21 +26,20 @@ from linnaea.model.folders import (
     FACTS_FILE,
     GRAPH_FACTS_FILE,
     IMAGE_FILE,
+    INT8_FILE,
     ONNX_FACTS_FILE,
     TEXT_FILE,
     WEIGHTS_FILE,
 )
-from linnaea.model.onnx_data import check_external_data
 from linnaea.model.preprocess import Pixels, Preprocess
+from linnaea.model.runtimes import AT_ONCE, Run, open_onnxruntime, open_runtime
 from linnaea.progress import announce
-from linnaea.storage import check_regular, explain_os_errors, read_json
+from linnaea.storage import check_regular, read_json
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
 
 _AT_ONCE = 64
-_GRAPH_AT_ONCE = 8
-"""Photographs that a graph encodes at once: few enough for a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +76,15 @@ class OnnxModel(Encoder):
         return False
 
     @cached_property
-    def _image(self) -> Any:
-        return _open_session(self.folder / IMAGE_FILE)
+    def _image(self) -> Run:
+        return open_onnxruntime(self.folder / IMAGE_FILE)
 
     @cached_property
-    def _text(self) -> Any:
-        return _open_session(self.folder / TEXT_FILE)
+    def _text(self) -> Run:
+        return open_onnxruntime(self.folder / TEXT_FILE)
 
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
-        parts = [
-            self._image.run(None, {"pixels": np.ascontiguousarray(pixels_BCHW[start : start + _AT_ONCE])})[0]
-            for start in range(0, len(pixels_BCHW), _AT_ONCE)
-        ]
+        parts = [self._image(pixels_BCHW[start : start + _AT_ONCE]) for start in range(0, len(pixels_BCHW), _AT_ONCE)]
         return _to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)
 
     def encode_captions(
@@ -112,7 +107,7 @@ class OnnxModel(Encoder):
         vectors = np.empty((len(captions), self.width), np.float32)
         for start in range(0, len(captions), _AT_ONCE):
             some = captions[start : start + _AT_ONCE]
-            vectors[start : start + len(some)] = self._text.run(None, {"tokens": tokenizer(list(some)).numpy()})[0]
+            vectors[start : start + len(some)] = self._text(tokenizer(list(some)).numpy())
             on_progress(start + len(some), len(captions))
         return _to_unit(vectors)
 
@@ -145,6 +140,7 @@ class GraphModel(Encoder):
     """The contents of ``image.json``."""
     makers: Preprocess | None = field(default=None, repr=False)
     """The model's own preprocessing, if ``preprocess`` is another one (:func:`linnaea.model.open.see_as`)."""
+    precision: str = "float32"
 
     @property
     def fingerprint(self) -> str:
@@ -163,8 +159,9 @@ class GraphModel(Encoder):
         return bool(self.about["has_text"])
 
     @cached_property
-    def _image(self) -> Any:
-        return _open_session(self.folder / IMAGE_FILE)
+    def _image(self) -> Run:
+        path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
+        return open_runtime(path, self.precision, self.preprocess.image_size)
 
     @cached_property
     def whole(self) -> "TaxonModel":
@@ -179,8 +176,8 @@ class GraphModel(Encoder):
 
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         parts = [
-            self._image.run(None, {"pixels": pixels_BCHW[start : start + _GRAPH_AT_ONCE].astype(np.float32)})[0]
-            for start in range(0, len(pixels_BCHW), _GRAPH_AT_ONCE)
+            self._image(pixels_BCHW[start : start + AT_ONCE].astype(np.float32))
+            for start in range(0, len(pixels_BCHW), AT_ONCE)
         ]
         return _to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)
 
@@ -230,19 +227,6 @@ def hash_sources(folder: Path) -> dict[str, str]:
             with (folder / name).open("rb") as stream:
                 found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found
-
-
-def _open_session(path: Path) -> Any:
-    import onnxruntime
-
-    with explain_os_errors(path):
-        check_external_data(path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = count_cores()
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever the runtime raises for a broken file
-        raise LinnaeaError(f"{path}: cannot be opened ({str(error).splitlines()[0][:120]}); export again") from error
 
 
 def _to_unit(vectors: Float32[ndarray, "B E"]) -> Float32[ndarray, "B E"]:

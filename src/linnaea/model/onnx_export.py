@@ -5,12 +5,15 @@ Only this module's functions import torch and onnx; :mod:`linnaea.model.onnx` ru
 
 import json
 import logging
+import math
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,6 +24,7 @@ from linnaea.model.folders import (
     BPE_FILE,
     GRAPH_FACTS_FILE,
     IMAGE_FILE,
+    INT8_FILE,
     LABELS_FOLDER,
     ONNX_FACTS_FILE,
     TEXT_FILE,
@@ -108,6 +112,23 @@ def write_graph(model: "TaxonModel", folder: Path, check: UInt8[ndarray, "B 3 S 
         reason = " ".join(str(error).split())[:150]
         raise LinnaeaError(f"{model.name}: its image tower cannot be written as a graph ({reason})") from error
     return difference
+
+
+def write_int8(model: "TaxonModel", folder: Path, pixels: UInt8[ndarray, "B 3 S S"]) -> None:
+    """Write the image tower of a model folder in 8 bits, calibrated on the pixels of photographs.
+
+    Raises:
+        LinnaeaError: packages are missing, or the tower cannot be written.
+    """
+    import torch
+
+    from linnaea.model.quantize import quantise
+
+    side = model.preprocess.image_size
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / IMAGE_FILE
+        _write(_image_tower(model), torch.zeros(2, 3, side, side), "pixels", whole)
+        quantise(whole, folder / INT8_FILE, pixels)
 
 
 def _describe(model: "TaxonModel") -> dict[str, Any]:
@@ -237,16 +258,21 @@ def _read_header(weights: Path) -> tuple[Mapping[str, Any], int]:
         return json.loads(stream.read(length)), 8 + length
 
 
+def _same_padding(size: Any, kernel: int, stride: int, dilation: int) -> int:
+    """Return timm's padding as a number. The input size is fixed, and the graph is a quarter faster for it."""
+    return max((math.ceil(int(size) / stride) - 1) * stride + (kernel - 1) * dilation + 1 - int(size), 0)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's messages, and turn off fused attention, which it does not know."""
+    """Silence the exporter's messages, turn off fused attention, which it does not know, and fix paddings."""
     import torch
 
     level, fast = logging.root.level, torch.backends.mha.get_fastpath_enabled()
     logging.root.setLevel(logging.ERROR)
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), patch("timm.layers.padding.get_same_padding", _same_padding):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encoder import Encoder
-from linnaea.model.folders import HUB, ONNX_FACTS_FILE, TIMM, Precision, bundled_models, find_model_folder
+from linnaea.model.folders import HUB, INT8_FILE, ONNX_FACTS_FILE, TIMM, Precision, bundled_models, find_model_folder
 from linnaea.model.hub import PUBLISHED
 from linnaea.model.preprocess import Preprocess, Preprocessing
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from linnaea.model.load import TaxonModel
+    from linnaea.model.onnx import GraphModel
 
 
 def names_weights(name: str) -> bool:
@@ -37,9 +38,10 @@ def open_encoder(
 ) -> Encoder:
     """Open a model to encode photographs as fast as the machine can; return an open model as it is.
 
-    On a CPU, a model folder with a graph (as `linnaea pack` writes) encodes photographs in ONNX Runtime, without
-    importing torch. So does an exported folder. Any other model runs in PyTorch, as does any model on a GPU. Vectors
-    differ from those of :func:`load_model` only by the rounding of float32 sums.
+    On a CPU, a model folder with a graph (as `linnaea pack` writes) encodes photographs without importing torch: in
+    ONNX Runtime, or in OpenVINO where that is installed and faster. An exported folder runs in ONNX Runtime. Any other
+    model runs in PyTorch, as does any model on a GPU. In float32, vectors differ from those of :func:`load_model` only
+    by the rounding of sums.
 
     Raises:
         UsageError: an open model is given together with ``pretrained``.
@@ -52,21 +54,38 @@ def open_encoder(
     if folder is not None and (folder / ONNX_FACTS_FILE).exists():
         from linnaea.model.onnx import load_onnx
 
-        if precision == "bf16":
-            raise LinnaeaError(f"{name}: an exported model has a fixed precision; leave out --precision bf16")
+        if precision in ("bf16", "int8"):
+            raise LinnaeaError(f"{name}: an exported model has a fixed precision; leave out --precision {precision}")
         if pretrained:
             raise LinnaeaError(_explain_unused(name, pretrained))
         return load_onnx(folder)
-    if folder is not None and not pretrained and precision == "float32" and _is_cpu(device):
+    if folder is not None and not pretrained and (precision == "int8" or _is_cpu(device)):
         from linnaea.model.onnx import find_graph
 
-        if graph := find_graph(folder, name):
-            return graph
+        if (graph := find_graph(folder, name)) and (chosen := _precision_of(graph, precision)):
+            return replace(graph, precision=chosen)
     from linnaea.model.fast import prepare_for_photographs
 
     loaded = load_model(name, pretrained=pretrained, device=device, precision=precision)
     prepare_for_photographs(loaded.image_tower, loaded.device, loaded.precision)
     return loaded
+
+
+def _precision_of(graph: "GraphModel", precision: Precision) -> str:
+    """Return the precision in which the graph is to run; "" if PyTorch does that.
+
+    Bfloat16 needs OpenVINO, and a processor that multiplies it.
+    """
+    from linnaea.model.runtimes import has_openvino, multiplies
+
+    if precision == "float32":
+        return precision
+    if precision == "int8":
+        return precision if (graph.folder / INT8_FILE).exists() else ""
+    has_bf16 = multiplies("avx512_bf16") or multiplies("amx_bf16")
+    if precision == "auto" and not has_bf16:
+        return "float32"
+    return "bf16" if has_bf16 and has_openvino() else ""
 
 
 def _is_cpu(device: str) -> bool:

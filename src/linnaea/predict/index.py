@@ -183,7 +183,8 @@ def index(
         output: Folder of the index.
         model: Name or folder of a model, or an open model (then without ``device`` and ``precision``).
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
-        precision: ``"float32"``, ``"bf16"``, or ``"auto"``: bf16 if the processor multiplies it natively.
+        precision: ``"float32"``, ``"bf16"``, ``"int8"`` for models that have a form in 8 bits, or ``"auto"``: bf16 if
+            the processor multiplies it natively.
         preprocess: ``"crop"`` (the middle square) or ``"squash"`` (the whole photograph); by default as the model was
             trained. The index records it, and a search with a photograph uses it too.
         batch_size: Photographs that the model encodes at once.

@@ -29,6 +29,7 @@ from linnaea.predict.card import make_card
 from linnaea.predict.cut import cut_bank
 from linnaea.predict.labels import TAXA_FILE, LabelBank, make_bank, mark_trained, read_taxa
 from linnaea.predict.restrict import keep_rows
+from linnaea.predict.rounding import write_judged_int8
 from linnaea.predict.session import open_labels
 from linnaea.progress import announce, progress_bar
 from linnaea.storage import write_atomically
@@ -71,6 +72,7 @@ def pack(
     merge_by: MergeBy = "class",
     licence: str = "",
     push: str = "",
+    int8_photographs: str | Path | None = None,
 ) -> PackedModel:
     """Write a small folder of a trained model together with its encoded labels, ready to predict.
 
@@ -80,8 +82,9 @@ def pack(
     says whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or
     merged by ``"taxon"``. A convolutional image tower can take another ``image_size``, in pixels.
 
-    The image tower is also written as a graph over the same weights, if that gives the same vectors within 1e-5. It
-    encodes photographs on a CPU without PyTorch.
+    The image tower is also written as a graph over the same weights, to encode photographs on a CPU without PyTorch,
+    and with ``int8_photographs`` in 8 bits, calibrated on photographs of that folder. Each is left out, with a reason,
+    if it answers otherwise.
 
     With ``image_only``, ``run`` may also be the name of a published or hub model. The folder then holds the image tower
     as ONNX (its weights in 8 bits with ``int8``) and the labels, for apps and machines without PyTorch. ``within`` cuts
@@ -97,6 +100,8 @@ def pack(
     """
     _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8, image_size=image_size)
     rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)
+    if image_only and int8_photographs is not None:
+        raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
     if image_only:
         loaded = load_model(str(run), device="cpu")
         bank = open_labels(loaded, str(run), labels, form, rule)
@@ -111,7 +116,7 @@ def pack(
             taxa = mark_trained(taxa, read_taxa(folder))
         loaded = load_model(str(folder), device="cpu")
         loaded = at_image_size(loaded, image_size) if image_size else loaded
-        write = partial(_write_towers, loaded, taxa, form, push)
+        write = partial(_write_towers, loaded, taxa, form, push, int8_photographs)
     return _write_folder(write, Path(output), licence, push, image_only=image_only)
 
 
@@ -162,14 +167,17 @@ def _write_folder(
 
 
 def _write_towers(
-    whole: TaxonModel, taxa: pl.DataFrame, text_type: TextType, repo: str, folder: Path
+    whole: TaxonModel, taxa: pl.DataFrame, text_type: TextType, repo: str, photographs: str | Path | None, folder: Path
 ) -> tuple[TaxonModel, LabelBank]:
     facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
     save_model(replace(whole, facts=facts), folder, dtype=torch.float16, repo=repo)
     model = load_model(str(folder), device="cpu")  # the bank must match the rounded weights
     _write_graph(model, folder)
     with progress_bar("encoding labels", "labels") as on_progress:
-        return replace(model, facts=facts), make_bank(model, taxa, text_type, on_progress=on_progress)
+        bank = make_bank(model, taxa, text_type, on_progress=on_progress)
+    if photographs is not None:
+        write_judged_int8(model, bank, folder, photographs)
+    return replace(model, facts=facts), bank
 
 
 def _write_image_tower(model: TaxonModel, bank: LabelBank, cut: _Cut, folder: Path) -> tuple[TaxonModel, LabelBank]:

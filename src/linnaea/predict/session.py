@@ -87,7 +87,8 @@ def open_model(
             of a checklist (``inat``) or of a published model, or names (a list, or ``"cat,dog"``); by default the
             model's own. Names that are plain words are encoded in OpenAI's 80 templates.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
-        precision: the number format of the image tower: ``float32``, ``bf16`` or ``auto``.
+        precision: the number format of the image tower: ``float32``, ``bf16``, ``auto``, or ``int8`` for models that
+            have a form in 8 bits (nano, and what ``pack`` wrote with ``int8_photographs``).
         preprocess: ``crop`` (the middle square) or ``squash`` (the whole photograph, as pybioclip does for the
             published models); by default as the model was trained.
         calibrated: apply the calibration that comes with the labels or the model.

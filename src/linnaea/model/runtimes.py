@@ -1,0 +1,186 @@
+"""The programs that run an image tower's graph on a CPU: ONNX Runtime, and OpenVINO where it is installed.
+
+Where both are there, they are timed once for each graph, precision and machine, and the faster one is remembered in the
+cache folder (``linnaea doctor`` lists them). Every command and the library then use that one.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from linnaea.data.engine import count_cores
+from linnaea.errors import LinnaeaError
+from linnaea.model.onnx_data import check_external_data
+from linnaea.progress import announce
+from linnaea.storage import cache_dir, explain_os_errors, write_atomically
+
+Run: TypeAlias = Callable[[ndarray], Float32[ndarray, "B E"]]
+"""A function that encodes pixels ``[B, 3, S, S]``."""
+
+CPU_FACTS = Path("/proc/cpuinfo")
+AT_ONCE = 8
+"""Photographs that a graph encodes at once: few enough for a processor's cache."""
+_ONNX_RUNTIME, _OPENVINO = "ONNX Runtime", "OpenVINO"
+_CLEARLY = 0.95
+"""OpenVINO is used if it takes less than this share of ONNX Runtime's time."""
+_HINTS = {"float32": "f32", "int8": "f32", "bf16": "bf16"}
+"""What OpenVINO calls the precision of what is not 8 bits. Without it, it multiplies in bfloat16 where the chip can."""
+
+
+def open_runtime(path: Path, precision: str, side: int) -> Run:
+    """Open a graph in the runtime that is faster on this machine; ``bf16`` needs OpenVINO.
+
+    ``side`` is the input size in pixels.
+
+    Raises:
+        LinnaeaError: the file cannot be opened.
+    """
+    if precision == "bf16":
+        return _open_openvino(path, precision, side)
+    if not has_openvino():
+        return open_onnxruntime(path)
+    times = _read_choices().get(key := _key(path, precision))
+    if times is not None:
+        return _open_fastest(times, path, precision, side)
+    runs: dict[str, Run] = {_ONNX_RUNTIME: open_onnxruntime(path)}
+    try:
+        runs[_OPENVINO] = _open_openvino(path, precision, side)
+        times = {name: _time(run, side) for name, run in runs.items()}
+    except Exception as error:  # whatever the runtime raises
+        announce(f"OpenVINO cannot run {path} ({str(error).splitlines()[0][:120]}); ONNX Runtime does")
+        times = {_ONNX_RUNTIME: _time(runs[_ONNX_RUNTIME], side)}
+    _remember(key, times)
+    return runs[_fastest(times)]
+
+
+def open_onnxruntime(path: Path) -> Run:
+    """Open a graph in ONNX Runtime.
+
+    Raises:
+        LinnaeaError: the file cannot be opened, or names files outside its folder.
+    """
+    import onnxruntime
+
+    with explain_os_errors(path):
+        check_external_data(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = count_cores()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever the runtime raises for a broken file
+        raise LinnaeaError(f"{path}: cannot be opened ({str(error).splitlines()[0][:120]}); export again") from error
+    name = session.get_inputs()[0].name
+    return lambda values: np.asarray(session.run(None, {name: np.ascontiguousarray(values)})[0])
+
+
+def _open_openvino(path: Path, precision: str, side: int) -> Run:
+    # Importing openvino tells a server of its maker so, unless this package is missing (findings/openvino_import.sh).
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    with explain_os_errors(path):
+        check_external_data(path)
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    model.reshape([-1, 3, side, side])
+    hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": count_cores(),
+             "PERFORMANCE_HINT": "LATENCY"}  # fmt: skip
+    request = core.compile_model(model, "CPU", hints).create_infer_request()
+    return lambda values: np.array(request.infer({0: np.ascontiguousarray(values)})[0])
+
+
+def has_openvino() -> bool:
+    """Tell whether OpenVINO is installed, without importing it."""
+    return "openvino" in sys.modules or _version("openvino") != ""
+
+
+def multiplies(feature: str) -> bool:
+    """Tell whether the processor has a feature of ``/proc/cpuinfo``, such as ``avx512_bf16``."""
+    return CPU_FACTS.exists() and feature in CPU_FACTS.read_text().split()
+
+
+def list_choices() -> list[tuple[str, str]]:
+    """Return what was timed on this machine: the graph with its precision, and ms a photograph of each runtime."""
+    machine = _machine()
+    found = []
+    for key, times in sorted(_read_choices().items()):
+        graph, _, of_machine = key.partition(" on ")
+        if of_machine == machine:
+            ordered = sorted(times.items(), key=lambda one: one[0] != _fastest(times))
+            found.append((graph, ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered)))
+    return found
+
+
+def _open_fastest(times: Mapping[str, float], path: Path, precision: str, side: int) -> Run:
+    if _fastest(times) == _OPENVINO:
+        try:
+            return _open_openvino(path, precision, side)
+        except Exception as error:  # whatever the runtime raises
+            announce(f"OpenVINO cannot run {path} ({str(error).splitlines()[0][:120]}); ONNX Runtime does")
+    return open_onnxruntime(path)
+
+
+def _fastest(times: Mapping[str, float]) -> str:
+    return _OPENVINO if times.get(_OPENVINO, float("inf")) < _CLEARLY * times[_ONNX_RUNTIME] else _ONNX_RUNTIME
+
+
+def _time(run: Run, side: int) -> float:
+    """Return the milliseconds a photograph of the better of three batches, after one that is not counted."""
+    pixels = np.full((AT_ONCE, 3, side, side), 127, np.float32)
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        run(pixels)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * min(seconds[1:]) / AT_ONCE
+
+
+def _key(path: Path, precision: str) -> str:
+    file = path.stat()
+    return f"{path.resolve().parent.name}/{path.name} ({file.st_size}, {file.st_mtime_ns}), {precision} on {_machine()}"
+
+
+def _machine() -> str:
+    """Return what the times depend on: processor, cores, versions, and limits on the instructions that are used."""
+    facts = CPU_FACTS.read_text() if CPU_FACTS.exists() else ""
+    names = [line.partition(":")[2].strip() for line in facts.splitlines() if line.startswith("model name")]
+    limits = [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA")]
+    versions = [f"{name} {_version(name)}" for name in ("onnxruntime", "openvino")]
+    what = [names[0] if names else platform.processor(), platform.node(), f"{count_cores()} cores", *versions, *limits]
+    return ", ".join(filter(None, what))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _choices_path() -> Path:
+    return cache_dir() / "runtimes.json"
+
+
+def _read_choices() -> dict[str, dict[str, float]]:
+    try:
+        stored: Any = json.loads(_choices_path().read_text("utf-8"))
+        return {str(key): {str(name): float(ms) for name, ms in times.items()} for key, times in stored.items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or a broken file: measured again
+        return {}
+
+
+def _remember(key: str, times: Mapping[str, float]) -> None:
+    try:
+        write_atomically(_choices_path(), json.dumps(_read_choices() | {key: dict(times)}, indent=1))
+    except (OSError, LinnaeaError):
+        return  # a cache that cannot be written costs the next command the measurement
