@@ -128,7 +128,7 @@ def test_a_damaged_export_is_one_clear_line(exported: Path, tmp_path: Path, dama
     assert "\n" not in str(raised.value)
 
 
-def test_a_packed_folder_has_its_vectors_from_its_graph(packed: Path) -> None:
+def test_a_packed_folder_has_its_vectors_from_its_graph(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, in float32; captions, other precisions and the weights themselves stay with PyTorch."""
     model, graph = load_model(str(packed), device="cpu"), open_encoder(str(packed), device="cpu")
     assert isinstance(graph, GraphModel)
@@ -143,6 +143,7 @@ def test_a_packed_folder_has_its_vectors_from_its_graph(packed: Path) -> None:
     np.testing.assert_allclose(encode_pixels(squashing, fractions), encode_pixels(model, fractions), atol=1e-5)
     assert "whole" not in vars(graph), "PyTorch is loaded for photographs"
     assert np.array_equal(encode_captions(graph, ["Aves"]), encode_captions(model, ["Aves"]))
+    monkeypatch.setattr("linnaea.model.runtimes.has_openvino", lambda: False)
     assert isinstance(open_encoder(str(packed), device="cpu", precision="bf16"), TaxonModel)
 
 

@@ -45,6 +45,8 @@ def open_runtime(path: Path, precision: str, side: int) -> Run:
     Raises:
         LinnaeaError: the file cannot be opened.
     """
+    if not path.is_file():
+        raise LinnaeaError(f"{path}: is missing; pack the model again")
     if precision == "bf16":
         return _open_openvino(path, precision, side)
     if not has_openvino():
@@ -84,7 +86,7 @@ def open_onnxruntime(path: Path) -> Run:
 
 
 def _open_openvino(path: Path, precision: str, side: int) -> Run:
-    # Importing openvino tells a server of its maker so, unless this package is missing (findings/openvino_import.sh).
+    # Importing openvino asks a server on the web, unless this package is missing (findings/openvino-telemetry-*.sh).
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

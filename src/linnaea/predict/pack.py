@@ -82,9 +82,8 @@ def pack(
     says whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or
     merged by ``"taxon"``. A convolutional image tower can take another ``image_size``, in pixels.
 
-    The image tower is also written as a graph over the same weights, to encode photographs on a CPU without PyTorch,
-    and with ``int8_photographs`` in 8 bits, calibrated on photographs of that folder. Each is left out, with a reason,
-    if it answers otherwise.
+    The image tower is also written as a graph over the same weights, for CPUs without PyTorch, and in 8 bits,
+    calibrated on photographs of the folder ``int8_photographs``; each only if it answers alike.
 
     With ``image_only``, ``run`` may also be the name of a published or hub model. The folder then holds the image tower
     as ONNX (its weights in 8 bits with ``int8``) and the labels, for apps and machines without PyTorch. ``within`` cuts
@@ -100,9 +99,9 @@ def pack(
     """
     _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8, image_size=image_size)
     rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)
-    if image_only and int8_photographs is not None:
-        raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
     if image_only:
+        if int8_photographs is not None:
+            raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
         loaded = load_model(str(run), device="cpu")
         bank = open_labels(loaded, str(run), labels, form, rule)
         bank = keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if species_only else bank
@@ -111,9 +110,7 @@ def pack(
     else:
         folder = _find_run(str(run))
         taxa = read_taxa(Path(labels) if labels else folder, rule)
-        taxa = taxa.filter(pl.col("species") != "") if species_only else taxa
-        if (folder / TAXA_FILE).exists():
-            taxa = mark_trained(taxa, read_taxa(folder))
+        taxa = _mark(taxa.filter(pl.col("species") != "") if species_only else taxa, folder)
         loaded = load_model(str(folder), device="cpu")
         loaded = at_image_size(loaded, image_size) if image_size else loaded
         write = partial(_write_towers, loaded, taxa, form, push, int8_photographs)
@@ -140,6 +137,11 @@ def _check_pack(
         raise UsageError("--image-size: the labels of --image-only are for the model as it is; leave one of them out")
     if group_rank not in RANK_LABELS[:-1]:
         raise UsageError(f"--group-rank {group_rank}: write one of {', '.join(RANK_LABELS[:-1])}")
+
+
+def _mark(taxa: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Mark the taxa that the model of a folder was trained on, if it says so."""
+    return mark_trained(taxa, read_taxa(folder)) if (folder / TAXA_FILE).exists() else taxa
 
 
 def _find_run(run: str) -> Path:
