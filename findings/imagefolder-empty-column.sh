@@ -5,7 +5,8 @@
 # Who is hurt: everyone who publishes photographs with names or rights that not every record has (no genus in a split of
 # fungi known to family only, no licence in one split): load_dataset fails for all splits, and the message does not say
 # that the cells are empty.
-# What Linnaea does: `data export --format parquet` states the types, and loads; docs/log.md (27 November 2026) says so.
+# What Linnaea does: `data export --format parquet` states the types; `--format imagefolder` writes `none` into the empty
+# cells of such a column (and `#` before numbers), so that both load.
 #
 # Expected: the data set, with a column of strings. Exits with 1 if the behaviour changes.
 set -euo pipefail

@@ -333,6 +333,35 @@ def test_a_build_from_an_export_has_the_same_pictures_and_taxa(
         assert contents(root / f"{form}-again", common_names=common_names) == expected
 
 
+def test_columns_of_image_folders_have_one_type_in_every_split(tmp_path: Path) -> None:
+    """As pandas guesses it, with which ``datasets`` reads ``metadata.csv``."""
+    import pandas as pd
+
+    above = ("Animalia", "Chordata", "Aves", "Passeriformes", "Paridae")
+    records = tuple(
+        Record(source="s", record_id=name, location=picture(tmp_path / "in" / f"{number}.jpg", number), split=split,
+               taxon=Taxon((*above, *genus)), group=group)
+        for number, (name, split, genus, group) in enumerate([
+            ("17", "train", ("", ""), "1"), ("18", "train", ("", ""), ""), ("a-1", "test", ("Parus", "major"), "2"),
+            ("19", "test", ("Parus", ""), "3"),
+        ])
+    )  # fmt: skip
+    build([Given(records)], tmp_path / "data", BuildConfig(), LocalEngine(1))
+    run(tmp_path / "data", tmp_path / "out", "imagefolder")
+    tables = {split: pd.read_csv(tmp_path / "out" / split / "metadata.csv") for split in ("train", "test")}
+    assert dict(tables["train"].dtypes) == dict(tables["test"].dtypes)
+    assert set(tables["train"]["genus"]) == {"none"}
+    assert sorted(tables["train"]["record_id"]) == ["#17", "#18"]
+    assert sorted(tables["test"]["record_id"]) == ["#19", "a-1"]
+    assert list(tables["test"]["family"]) == ["Paridae"] * 2
+    assert contents(tmp_path / "data") == contents(_rebuilt(tmp_path / "out", tmp_path / "again"))
+
+
+def _rebuilt(exported: Path, again: Path) -> Path:
+    build(_from_folders(exported), again, BuildConfig(), LocalEngine(1))
+    return again
+
+
 def _from_parquet(folder: Path, files: Path) -> list[Given]:
     records = []
     for path in sorted((folder / "data").iterdir()):

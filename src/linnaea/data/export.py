@@ -20,6 +20,7 @@ from linnaea import __version__
 from linnaea.data.engine import Engine
 from linnaea.data.export_parts import (
     FACTS_COLUMNS,
+    state_types,
     write_catalog_part,
     write_folders_part,
     write_parquet_part,
@@ -259,12 +260,18 @@ def _join_tables(path: Path, parts: Sequence[Path]) -> dict[str, object]:
 
 
 def _join_metadata(output: Path, tasks: Sequence[PartTask]) -> dict[str, dict[str, object]]:
-    """Write one ``metadata.csv`` per split, at the path that ``datasets`` reads."""
+    """Write one ``metadata.csv`` per split, at the path that ``datasets`` reads.
+
+    ``datasets`` guesses the type of each column file by file, and loads no split if two differ.
+    """
     splits: dict[str, list[Path]] = {}
     for task in tasks:
         splits.setdefault(task.name.partition("/")[0], []).append(output / STATE_DIR / "metadata" / task.name)
     names = {split: f"{split}/metadata.csv" for split in splits}
-    return {name: _join_tables(output / name, splits[split]) for split, name in names.items()}
+    receipts = {name: _join_tables(output / name, splits[split]) for split, name in names.items()}
+    for path in state_types([output / name for name in names.values()]):
+        receipts[path.relative_to(output).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    return receipts
 
 
 def _fingerprint(dataset: DataSet, config: ExportConfig) -> str:

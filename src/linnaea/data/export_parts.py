@@ -7,7 +7,7 @@ The rows are those of the index with names, ``licence_id``, ``attribution``, lic
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,47 @@ def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> i
     target = output / ".export" / "metadata" / f"{table['shard'][0]}.csv"
     write_atomically(target, metadata.write_csv())
     return len(paths)
+
+
+NO_VALUE = "none"
+"""Stands for an empty cell where a column would else have another type in each split; read as no name."""
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$|^(?i:true|false|inf|infinity|nan)$"
+
+
+def state_types(paths: Sequence[Path]) -> list[Path]:
+    """Rewrite CSV files so that a reader that guesses types gives a column the same one in each; return those changed.
+
+    A column that is a number or empty in one file and something else in another becomes words in all: an empty cell is
+    ``none``, and a number starts with ``#``.
+    """
+    tables = {path: pl.read_csv(path, infer_schema=False).fill_null("") for path in paths}
+    types = {
+        name: {_guess_type(table[name]) for table in tables.values()} for name in next(iter(tables.values())).columns
+    }
+    changed = [name for name, found in types.items() if len(found) > 1 or found == {"mixed"}]
+    if not changed:
+        return []
+    as_words = [
+        pl.when(pl.col(name) == "").then(pl.lit(NO_VALUE))
+        .when(pl.col(name).str.contains(_NUMBER)).then(pl.lit("#") + pl.col(name)).otherwise(name).alias(name)
+        for name in changed
+    ]  # fmt: skip
+    for path, table in tables.items():
+        write_atomically(path, table.with_columns(as_words).write_csv())
+    return list(paths)
+
+
+def _guess_type(column: pl.Series) -> str:
+    """Return what a reader takes a column for: ``empty``, ``integer``, ``float``, ``text``, or ``mixed``."""
+    filled = column.filter(column != "")
+    n_numbers = int(filled.str.contains(_NUMBER).sum())
+    if not len(filled):
+        return "empty"
+    if n_numbers == 0:
+        return "text"
+    if n_numbers < len(filled):
+        return "mixed"
+    return "integer" if len(filled) == len(column) and filled.str.contains(r"^[-+]?\d+$").all() else "float"
 
 
 def folder_name(taxon_id: int, names: Mapping[str, Any]) -> str:
