@@ -211,7 +211,9 @@ def _save(checklist: Checklist, folder: Path, name: str, origin: str) -> None:
     with replaced_folder(folder, keep_others=False) as new:
         keyed = with_keys(checklist)
         for table in _TABLES:
-            getattr(keyed, table).write_ipc(new / f"{table}.arrow", compression="uncompressed")
+            rows = getattr(keyed, table)
+            batch = max(1, rows.height)  # one batch, so that a column is one array
+            rows.write_ipc(new / f"{table}.arrow", compression="uncompressed", record_batch_size=batch)
         facts = {"name": name, "version": checklist.version, "origin": origin, "n_taxa": checklist.taxa.height}
         facts |= {"format": FORMAT, "read": time.strftime("%Y-%m-%d")}
         (new / "checklist.json").write_text(json.dumps(facts, indent=1))
@@ -231,7 +233,7 @@ def _open(folder: Path) -> Checklist:
         was = "stored in an older format" if facts else "damaged"
         raise LinnaeaError(f"checklist {folder.name}: {was}; import {facts.get('origin', 'its file')} again")
     try:
-        taxa, synonyms, vernaculars = (_read_arrow(folder / f"{table}.arrow") for table in _TABLES)
+        taxa, synonyms, vernaculars = (_map_arrow(folder / f"{table}.arrow") for table in _TABLES)
         return Checklist(
             name=facts["name"], version=facts["version"], taxa=taxa, synonyms=synonyms, vernaculars=vernaculars
         )
@@ -239,7 +241,13 @@ def _open(folder: Path) -> Checklist:
         raise LinnaeaError(f"checklist {folder.name}: damaged; import {facts.get('origin')} again") from error
 
 
-def _read_arrow(path: Path) -> pl.DataFrame:
+def _map_arrow(path: Path) -> pl.DataFrame:
+    """Map a table into memory; polars' own reader copies all of it."""
+    import pyarrow as pa
+
     check_regular(path)
-    with path.open("rb") as stream:  # polars takes a path as a pattern
-        return pl.read_ipc(stream) if set("*?[") & set(str(path)) else pl.read_ipc(path)
+    try:
+        with pa.memory_map(str(path)) as stored:
+            return pl.DataFrame(pl.from_arrow(pa.ipc.open_file(stored).read_all(), rechunk=False))
+    except pa.ArrowInvalid as error:
+        raise OSError(str(error)) from error
