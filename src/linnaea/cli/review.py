@@ -57,7 +57,10 @@ class Review:
     sort_into: Path | None = None
     """Folder in which to sort the photographs by what was decided, and open no page."""
     sort_by: Literal["link", "copy"] = "link"
-    """Whether --sort-into makes links or copies."""
+    """Sort by links to the photographs, or by copies of them."""
+    write_xmp: bool = False
+    """Write the names that were decided into the photographs' XMP as keywords, with exiftool or pyexiv2, and open no
+    page. The photographs as they were are kept as NAME_original."""
     no_formulas: bool = False
     """Put ' in front of cells of a CSV that begin with =, +, - or @, which a spreadsheet would run as formulas."""
     host: str = "127.0.0.1"
@@ -79,7 +82,7 @@ def review(options: Review) -> int:
     from linnaea.predict.records.review import Review as Answers
 
     answers = Answers.open(options.table, root=options.root, gap_s=options.sequence_gap)
-    if options.output is not None or options.sort_into is not None:
+    if options.output is not None or options.sort_into is not None or options.write_xmp:
         return _write(options, answers)
     return _serve(options, answers)
 
@@ -94,7 +97,8 @@ def _context(options: Review) -> "Context":
 
     zone = parse_zone(options.timezone) if options.timezone else None
     return Context(zone=zone, deployments=options.deployments, package_info=options.package_info, tell=warn,
-                   sequence_gap_s=options.sequence_gap, no_formulas=options.no_formulas)  # fmt: skip
+                   checklists=options.checklist, sequence_gap_s=options.sequence_gap,
+                   no_formulas=options.no_formulas)  # fmt: skip
 
 
 def _write(options: Review, answers: "Answers") -> int:
@@ -102,6 +106,7 @@ def _write(options: Review, answers: "Answers") -> int:
     from linnaea.predict.records.decisions import read_decisions
     from linnaea.predict.records.reviewed import with_decisions
     from linnaea.predict.records.sorting import sort_photographs
+    from linnaea.predict.records.xmp import collect_keywords, find_writer
 
     verdicts, context = read_decisions(_decisions_path(options)), _context(options)
     if options.output is not None:
@@ -113,8 +118,13 @@ def _write(options: Review, answers: "Answers") -> int:
         rows = answers.located(with_decisions(answers.rows, verdicts))
         n_made = sort_photographs(rows, options.sort_into, context, how=options.sort_by)
         say(f"{n_made:,} {'links' if options.sort_by == 'link' else 'copies'} in {options.sort_into}")
+    if options.write_xmp:
+        keywords = collect_keywords(answers.located(with_decisions(answers.rows, verdicts)))
+        find_writer()(keywords)
+        say(f"keywords in the XMP of {len(keywords):,} photographs")
     n_done = sum(verdicts[one.file_name] is not None for one in answers.items)
-    tell(f"{n_done} of {len(answers.items)} reviewed: {options.output or options.sort_into}", flush=True)
+    where = options.output or options.sort_into or "XMP"
+    tell(f"{n_done} of {len(answers.items)} reviewed: {where}", flush=True)
     return DONE
 
 

@@ -12,6 +12,7 @@ from answered import FOX, HUMAN, answer, draw, read
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.predict.inputs import list_inputs
+from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.records.xmp import Keywords, collect_keywords, find_writer
 
 WORDS = Keywords(
@@ -107,3 +108,12 @@ def test_pyexiv2_keeps_keywords_and_the_photograph_as_it_was(photo: Path, monkey
         assert written["Xmp.dc.subject"] == ["holiday", "Red Fox", "Vulpes vulpes"]
         assert written["Xmp.lr.hierarchicalSubject"] == list(WORDS.lineages)
     assert photo.with_name(f"{photo.name}_original").read_bytes() == before
+
+
+def test_what_was_reviewed_is_written_too(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "taxa.parquet", "parquet", answer(list_inputs([str(photo)]), FOX))
+    (tmp_path / "decisions.jsonl").touch()
+    written: dict[Path, Keywords] = {}
+    monkeypatch.setattr("linnaea.predict.records.xmp.find_writer", lambda: written.update)
+    assert main(["review", str(tmp_path / "taxa.parquet"), "--write-xmp"]) == 0
+    assert list(written.values()) == [WORDS]
