@@ -144,6 +144,52 @@ def test_what_the_hub_lacks_is_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "PHOTO"],
+        ["embed", "PHOTO", "--output", "OUT.npy"],
+        ["index", "PHOTO", "--output", "OUT"],
+        ["adapt", "FOLDER", "--output", "OUT"],
+        ["evaluate", "MODEL", "--data", "DATA", "--output", "OUT"],
+        ["labels", "calibrate", "--data", "DATA"],
+        ["export", "MODEL", "--output", "OUT"],
+        ["pack", "MODEL", "--image-only", "--output", "OUT"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+@pytest.mark.parametrize("state", ["wrong revision", "missing file", "no network", "told to be offline"])
+def test_every_command_says_in_one_line_what_the_hub_lacks(
+    words: list[str], state: str, hub: Hub, photographs: Path, dataset_dir: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (hub.root / "models" / "imageomics/bioclip-2").mkdir(parents=True)
+    model = f"hf-hub:imageomics/bioclip-2@{'nosuch' if state == 'wrong revision' else 'main'}"
+    if state == "no network":
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", state == "told to be offline")
+    places = {"PHOTO": photo(photographs), "FOLDER": str(photographs), "DATA": str(dataset_dir), "MODEL": model,
+              "OUT": str(tmp_path / "out"), "OUT.npy": str(tmp_path / "out.npy")}  # fmt: skip
+    asked = [places.get(word, word) for word in words]
+    assert main([*asked, *["--model", model] * ("MODEL" not in words)]) == 1
+    err = capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    told = {"wrong revision": "the hub has no revision nosuch", "missing file": "has no file open_clip_config.json"}
+    assert told.get(state, "is not in the hub's cache and cannot be downloaded; go online once") in err
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_missing_part_of_the_bank_is_one_line(
+    suffix: str, served: Hub, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    array = served.root / "datasets/imageomics/TreeOfLife-200M/embeddings/txt_emb_bioclip-2.npy"
+    array.with_suffix(suffix).unlink()
+    assert main(["predict", photo(photographs), "--model", "bioclip-2", "--device", "cpu"]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("linnaea: imageomics/TreeOfLife-200M: has no file embeddings/txt_emb_")
+    assert suffix in err
+
+
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "open_clip_config.json"])
 def test_a_missing_file_is_one_line(name: str, served: Hub) -> None:
     (served.root / "models/imageomics/bioclip-2" / name).unlink()
