@@ -150,6 +150,18 @@ def test_intervals_cover_each_mean_of_few_classes(n_classes: int, mean: float) -
     assert 0.92 - 0.012 <= covered <= 0.97 + 0.01  # two standard errors of 1,500 runs
 
 
+@pytest.mark.parametrize(("perfect", "hopeless"), [(1.0, 0.1), (0.9, 0.0)])
+def test_intervals_cover_the_mean_of_perfect_and_hopeless_classes(perfect: float, hopeless: float) -> None:
+    """A model may know most species and a few not at all, or the other way round: no beta distribution is like that."""
+    rng, group, held, n_runs = np.random.default_rng(13), np.repeat(np.arange(50), 15), 0, 80
+    share = 0.12 if perfect == 1 else 0.85
+    for _ in range(n_runs):
+        accuracy = np.where(rng.random(50) < share, hopeless, perfect)
+        interval = bootstrap_mean(_draw_right(rng, accuracy, 15), group_N=group)
+        held += interval.low <= share * hopeless + (1 - share) * perfect <= interval.high
+    assert held / n_runs >= 0.9
+
+
 def test_no_interval_is_without_width() -> None:
     group = np.repeat(np.arange(6), [9, 9, 9, 9, 9, 8])
     every, none = bootstrap_mean(np.ones(53), group_N=group), bootstrap_mean(np.zeros(53), group_N=group)

@@ -92,7 +92,8 @@ def bootstrap_mean(
     With many groups it is the percentile bootstrap (Efron 1979) of whole groups. With up to :data:`MODEL_UP_TO` groups,
     the interval of shares (right or wrong, weighted or not) is that of a beta-binomial model: each group has its own
     accuracy, drawn from a beta distribution, with Jeffreys' prior on the mean and Beta(1, 4) on the correlation within
-    groups. It has a width even if every value is the same. With up to :data:`STUDENT_UP_TO` groups, the interval of
+    groups. It has a width even if every value is the same, and is widened where the model does not fit the groups. With
+    up to :data:`STUDENT_UP_TO` groups, the interval of
     other values is Student's over the groups.
 
     ``weight_N`` is the number of times each image was queried (the few-shot folds); the mean is weighted by it.
@@ -112,7 +113,7 @@ def bootstrap_mean(
 
 def _interval(sums: "_Sums", level: float, draw: Callable[["_Sums"], ndarray], *, are_counts: bool) -> Interval:
     if are_counts and (len(sums) <= MODEL_UP_TO or _all_agree(sums)):
-        low, high = _beta_binomial(sums, level)
+        low, high = _share_bounds(sums, level)
     elif _all_agree(sums):  # no resampling shows a spread; what other values may do is bounded as for 0 of n
         most = _beta_binomial(_Sums(0 * sums.values, sums.weights), level)[1]
         low, high = sums.mean - most, sums.mean + most
@@ -262,6 +263,36 @@ def _student(sums: _Sums, level: float) -> tuple[float, float]:
     error = np.sqrt(n / (n - 1) * (residuals**2).sum()) / sums.weights.sum()
     half = float(stdtrit(n - 1, (1 + level) / 2) * error)
     return mean - half, mean + half
+
+
+def _share_bounds(sums: _Sums, level: float) -> tuple[float, float]:
+    """Return the bounds of a share by the beta-binomial model, and those of the logit where the model does not fit.
+
+    If most classes are right and a few are near nothing, the observed mean lies outside the middle half of the model.
+    """
+    low, high = _beta_binomial(sums, level)
+    if len(sums) < _FEWEST_TO_DOUBT or _all_agree(sums):
+        return low, high
+    middle = _beta_binomial(sums, 0.5)
+    if middle[0] <= sums.mean <= middle[1]:
+        return low, high
+    other_low, other_high = _logit_student(sums, level)
+    return min(low, other_low), max(high, other_high)
+
+
+_FEWEST_TO_DOUBT = 3
+
+
+def _logit_student(sums: _Sums, level: float) -> tuple[float, float]:
+    """Return the bounds of Student's interval on the scale of the logit, where no share leaves 0 to 1."""
+    from scipy.special import expit, logit, stdtrit
+
+    total = float(sums.weights.sum())
+    share = (float(sums.values.sum()) + 0.5) / (total + 1)
+    n, residuals = len(sums), sums.values - sums.mean * sums.weights
+    error = max(float(np.sqrt(n / (n - 1) * (residuals**2).sum())) / total, 1 / (total + 1))
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * error / (share * (1 - share))
+    return float(expit(logit(share) - half)), float(expit(logit(share) + half))
 
 
 _N_MEANS, _N_CORRELATIONS = 120, 16
