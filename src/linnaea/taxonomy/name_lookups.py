@@ -140,20 +140,21 @@ class Lookups:
         return _as_candidates(found.join(self._outside_bracket(found, read), on=["q", "t"], how="anti"))
 
     def _outside_bracket(self, found: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
-        """Return q, t of the vernacular names that lie outside the genus or family that their label adds.
+        """Return q, t of the vernacular names that lie outside a genus or higher taxon that their label has, too.
 
         "Common Blackbird (Corvus)" is no Turdus.
         """
-        added = found.select("q").unique().join(read.select("q", name="others"), on="q").explode("name")
-        added = added.filter(~pl.col("name").str.contains(" ")).with_columns(key=name_key(pl.col("name")))
-        groups = added.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").select("q", "t")
-        groups = groups.select("q").hstack(self.index.taxa.select("rank", "name")[groups["t"]])
+        named = read.select("q", name=pl.concat_list("others", "ancestors"))
+        added = found.select("q").unique().join(named, on="q").explode("name").drop_nulls("name")
+        added = added.with_columns(key=name_key(pl.col("name")).str.extract(r"^(\S+)"))
+        groups = added.join(self.index.names.filter(pl.col("kind") <= SYNONYM), on="key").select("q", "t", "key")
+        groups = groups.select("q", "key").hstack(self.index.taxa.select("rank", "name")[groups["t"]])
         lineage = [pl.col(label).alias(str(number)) for number, label in enumerate(RANK_LABELS)]
         both = found.select("q", "t").join(groups, on="q")
         both = both.hstack(self.index.taxa.select(lineage)[self.index.taxa["best"].gather(both["t"])])
         at_rank = pl.coalesce(pl.when(pl.col("rank") == number).then(str(number)) for number in range(len(RANK_LABELS)))
         both = both.with_columns(inside=(at_rank == pl.col("name")) | (at_rank == ""))
-        return both.filter(~pl.col("inside").any().over("q", "t")).select("q", "t").unique()
+        return both.filter(~pl.col("inside").any().over("q", "t", "key")).select("q", "t").unique()
 
     def reworded(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up names whose words are in another order, lack one in the middle, or end with one cut short."""
