@@ -220,6 +220,11 @@ def make_tower(folder: Path, name: str) -> None:
                   "interpolation": "bicubic", "resize_mode": "shortest"}  # fmt: skip
     whole = {"model_cfg": config, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(whole, indent=1))
+    from linnaea.model.onnx_export import write_graph
+    from linnaea.model.open import load_model
+
+    side = config["vision_cfg"]["image_size"]  # a packed model has a graph, too
+    write_graph(load_model(str(folder), device="cpu"), folder, np.zeros((1, 3, side, side), np.uint8))
 
 
 def make_banks(ours: Path, peers: Path, n_taxa: int, width: int) -> None:
