@@ -1,6 +1,7 @@
 """What mkdocs does beside its plugins: pages from files outside docs/, the reference of commands and Python names."""
 
 import ast
+import dataclasses
 import inspect
 import re
 import textwrap
@@ -97,6 +98,7 @@ def _table(options: type) -> str:
 def _fields(options: type) -> list[tuple[str, str, str]]:
     """Return name, default and docstring of each field that is an option."""
     body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body  # type: ignore[attr-defined]
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
     found = []
     for node, text in pairwise(body):
         if not isinstance(node, ast.AnnAssign) or "Suppress" in ast.unparse(node.annotation):
@@ -104,12 +106,21 @@ def _fields(options: type) -> list[tuple[str, str, str]]:
         if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):
             continue
         name = node.target.id  # type: ignore[union-attr]
-        positional = "Positional" in ast.unparse(node.annotation)
-        shown = name.upper() if positional else f"--{name.replace('_', '-')}"
-        default = "required" if node.value is None else f"`{ast.unparse(node.value)}`"
+        is_positional = "Positional" in ast.unparse(node.annotation)
+        shown = name.upper() if is_positional else f"--{name.replace('_', '-')}"
         described = " ".join(str(text.value.value).split()).replace("|", "\\|")
-        found.append((shown, "" if default in ("`None`", "`()`", "`''`") else default, described))
+        found.append((shown, _show(defaults[name]), described))
     return found
+
+
+def _show(default: Any) -> str:
+    """Return a default as a user would write it."""
+    if default is dataclasses.MISSING:
+        return "required"
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    words = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"`{words}`" if words and default is not None else ""
 
 
 def list_names() -> str:
