@@ -220,9 +220,10 @@ def _shrink(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 def load_folder(folder: Path, device: torch.device, weights: Path | None = None) -> TaxonModel:
     """Load the model from a folder; ``weights``, if given, is a file that replaces the folder's own weights."""
     if not (folder / CONFIG_FILE).exists():
-        raise LinnaeaError(
-            f"{folder}: not a model folder (no {CONFIG_FILE}); give the folder that `linnaea train` left"
-        )
+        is_bank = (folder / "bank.json").exists()  # of linnaea.predict.labels
+        found, give = ("labels, not a model", f"--labels {folder}") if is_bank else (
+            f"not a model folder (no {CONFIG_FILE})", "the folder that `linnaea train` left")  # fmt: skip
+        raise LinnaeaError(f"{folder}: {found}; give {give}")
     # The facts about the folder's weights (calibration, provenance) do not apply to other weights.
     facts = {"source": str(weights)} if weights else _read_json(folder / FACTS_FILE, missing={})
     with without_hub():
