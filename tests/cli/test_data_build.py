@@ -50,19 +50,19 @@ def test_the_report_says_which_names_were_not_found_doubtful_or_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = ["Pica pica", "Pica_pica", "Pica pica juvenile", "Corvus corax", "Passer domesticus", "ADONIS",
-              "Some Thing", "Tomato___healthy", "Tomato___Early_blight"]  # fmt: skip
+              "Some Thing", "Gadget___healthy", "Gadget___Early_blight"]  # fmt: skip
     for number, label in enumerate(labels):
         (tmp_path / "photos" / label).mkdir(parents=True)
         picture = simplejpeg.encode_jpeg(np.full((24, 30, 3), 9 * number, np.uint8), colorspace="RGB")
         (tmp_path / "photos" / label / "a.jpg").write_bytes(picture)
     assert build(tmp_path / "photos", tmp_path / "data") == DONE
     said = capsys.readouterr().err
-    assert "not found: 3 names (Some Thing, Tomato___Early_blight, Tomato___healthy)" in said
+    assert "not found: 3 names (Gadget___Early_blight, Gadget___healthy, Some Thing)" in said
     assert "doubtful: 1 names (ADONIS)" in said
     assert "merged: 2 labels are 1 classes" in said
     taxa = DataSet.open(tmp_path / "data").taxa
     assert sorted(taxa["common_name"].to_list()) == [
-        "", "", "", "ADONIS", "Pica pica juvenile", "Some Thing", "Tomato early blight", "Tomato healthy",
+        "", "", "", "ADONIS", "Gadget early blight", "Gadget healthy", "Pica pica juvenile", "Some Thing",
     ]  # fmt: skip
     assert taxa.filter(pl.col("common_name") == "ADONIS")["kingdom"].item() == "", "no butterfly is a plant"
     assert taxa.filter(pl.col("genus") == "Pica")["family"].to_list() == ["Corvidae"] * 2

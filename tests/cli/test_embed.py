@@ -149,4 +149,4 @@ def test_bf16_is_asked_for_and_written_down(model_dir: Path, pictures: Path, tmp
     assert 0 < np.linalg.norm(a - b, axis=1).max() < 0.02
     said = [pq.read_schema(path).metadata[b"linnaea.precision"] for path in (plain, low)]
     assert said == [b"float32", b"bf16"]
-    assert main([*command, "--output", str(low), "--precision", "int8"]) == USAGE
+    assert main([*command, "--output", str(low), "--precision", "int8"]) == FAILED, "a model without a form in 8 bits"

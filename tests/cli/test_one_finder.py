@@ -218,8 +218,10 @@ def test_completion_offers_the_clade_that_its_spelling_means(world: World) -> No
     for text, clade in FOUND.items():
         assert within(world, offered(text)[0]) == clade, text
     assert {"order:Uria", "genus:Uria"} <= set(offered("Uria"))
-    assert offered("magp") == ["species:Pica hudsonia", "species:Pica pica"]
-    assert offered("genus:c") == ["genus:Corvus", "genus:Pica", "genus:Alca"], "what begins so, then what holds it"
+    assert offered("magp") == ["genus:Pica", "species:Pica hudsonia", "species:Pica pica"]
+    assert offered("genus:c") == [
+        "genus:Corvus", "genus:Moraea", "genus:Oenanthe", "genus:Pica", "genus:Alca",
+    ], "what begins so, English names after scientific ones (cape tulips, chats), then what holds it"  # fmt: skip
     assert offered("order:") == [
         "order:Passeriformes", "order:Asparagales", "order:Apiales", "order:Charadriiformes", "order:Uria",
     ]  # fmt: skip

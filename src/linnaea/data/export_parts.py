@@ -17,6 +17,7 @@ from linnaea.data.samples import make_texts
 from linnaea.data.shards import DataSet, ShardWriter, iter_members, taxa_from_table
 from linnaea.data.sources import LICENCE_FACTS
 from linnaea.storage import write_atomically
+from linnaea.tables import read_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon, TextType
 
@@ -183,7 +184,7 @@ def state_types(paths: Sequence[Path]) -> list[Path]:
     A column that is a number or empty in one file and something else in another becomes words in all: an empty cell is
     ``none``, and a number starts with ``#``.
     """
-    tables = {path: pl.read_csv(path, infer_schema=False).fill_null("") for path in paths}
+    tables = {path: read_table(path).rows for path in paths}
     types = {
         name: {_guess_type(table[name]) for table in tables.values()} for name in next(iter(tables.values())).columns
     }
