@@ -286,8 +286,8 @@ NAMES = (
     .map(lambda text: " ".join(text.split()))
     .filter(lambda text: text == tidy_name(text))
 )
-EPITHETS = st.from_regex("|×?[abcdé]([abcdé-]{0,3}[abcdé])?", fullmatch=True)
-"""What a data set can hold as an epithet: readers drop authors and words for no name."""
+EPITHETS = st.from_regex("|[abcdé]([abcdé-]{0,3}[abcdé])?", fullmatch=True)
+"""What a data set can hold as an epithet: readers drop authors, hybrid signs and words for no name."""
 
 
 @st.composite

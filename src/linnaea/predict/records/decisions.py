@@ -125,8 +125,8 @@ class Verdict:
 
     @property
     def agreed(self) -> Decision | None:
-        """Return the last decision, if all reviewers agree."""
-        return None if self.is_disputed else max(self.decisions, key=lambda one: one.time)
+        """Return the last decision, if all reviewers agree; of two in one millisecond the later line."""
+        return None if self.is_disputed else max(reversed(self.decisions), key=lambda one: one.time)
 
     @property
     def word(self) -> str:
