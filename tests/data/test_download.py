@@ -592,11 +592,13 @@ def write(tmp_path: Path, urls: list[str]) -> Path:
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from linnaea.data.download.url_table import download
 from linnaea.data.download.fetch import DownloadConfig
 from linnaea.data.download.politeness import HostLimits
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 config = DownloadConfig(allow_private=True, backoff_s=0.01, host=HostLimits(max_connections=16))
 summary = download(Path(sys.argv[1]), Path(sys.argv[2]), config)
 print(summary.n_in, summary.n_out, summary.n_rejected, summary.n_files, summary.n_fetched)
