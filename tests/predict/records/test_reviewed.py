@@ -57,7 +57,7 @@ def test_tables_say_what_was_decided_and_by_whom(rows: list[Row], made: Verdicts
     for form in ("csv", "xlsx", "parquet", "jsonl"):
         write_rows(tmp_path / f"out.{form}", form, iter(rows), Context(decisions=made))
     table = pl.read_parquet(tmp_path / "out.parquet")
-    assert table["review"].to_list() == ["confirmed", "corrected", "cannot tell", "nothing there", "disputed",
+    assert table["review"].to_list() == ["corrected", "corrected", "cannot tell", "nothing there", "disputed",
                                          "disputed", "", ""]  # fmt: skip
     assert table["reviewed_by"].to_list()[:2] == ["Ann | Ben", "Ann"]
     assert table["reviewed_at"][0] == "2024-05-02T10:00:00Z"
