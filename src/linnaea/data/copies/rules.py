@@ -184,8 +184,10 @@ def _relink(clusters: pl.DataFrame) -> pl.DataFrame:
 def _explain(dropped: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
     kept = records.select("source", "record_id")[dropped["first"]]
     what = pl.when(pl.col("kind") == "exact").then(pl.lit("exact copy")).otherwise(pl.lit("near copy"))
-    far = pl.when(pl.col("kind") == "exact").then(pl.lit("")).otherwise(
-        pl.concat_str(pl.lit(", distance "), pl.col("distance").cast(pl.String))
+    far = (
+        pl.when(pl.col("kind") == "exact")
+        .then(pl.lit(""))
+        .otherwise(pl.concat_str(pl.lit(", distance "), pl.col("distance").cast(pl.String)))
     )
     reason = pl.concat_str(what, pl.lit(f"{DETAIL}of "), "source", pl.lit(" "), "record_id", far)
     return dropped.hstack(kept).select("row", reason=reason).cast(REASON_SCHEMA)  # type: ignore[arg-type]
