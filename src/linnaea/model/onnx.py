@@ -43,15 +43,15 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxModel(Encoder):
-    """An exported model. It has the fingerprint of the model that it was exported from."""
+class _GraphEncoder(Encoder):
+    """A folder with a graph of the image tower, and a file that says what a caller asks of a model."""
 
     name: str
     folder: Path
     preprocess: Preprocess
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The contents of ``onnx.json``."""
+    """The contents of ``onnx.json`` or of ``image.json``."""
     makers: Preprocess | None = field(default=None, repr=False)
     """The model's own preprocessing, if ``preprocess`` is another one (:func:`linnaea.model.open.see_as`)."""
 
@@ -66,6 +66,11 @@ class OnnxModel(Encoder):
     @property
     def logit_scale(self) -> float:
         return float(self.about["logit_scale"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxModel(_GraphEncoder):
+    """An exported model. It has the fingerprint of the model that it was exported from."""
 
     @property
     def has_text(self) -> bool:
@@ -129,30 +134,10 @@ def load_onnx(folder: Path) -> OnnxModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphModel(Encoder):
+class GraphModel(_GraphEncoder):
     """A model folder whose photographs are encoded by its graph. Captions are encoded in PyTorch, loaded for them."""
 
-    name: str
-    folder: Path
-    preprocess: Preprocess
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The contents of ``image.json``."""
-    makers: Preprocess | None = field(default=None, repr=False)
-    """The model's own preprocessing, if ``preprocess`` is another one (:func:`linnaea.model.open.see_as`)."""
     precision: str = "float32"
-
-    @property
-    def fingerprint(self) -> str:
-        return str(self.about["fingerprint"])
-
-    @property
-    def width(self) -> int:
-        return int(self.about["width"])
-
-    @property
-    def logit_scale(self) -> float:
-        return float(self.about["logit_scale"])
 
     @property
     def has_text(self) -> bool:
