@@ -31,7 +31,7 @@ class Review:
     """Review the answers of a table on a local web page; with --output, write them with the decisions instead."""
 
     table: tyro.conf.Positional[Path]
-    """What `linnaea predict --output` has written: .parquet, .csv, .xlsx or .jsonl."""
+    """A table that `linnaea predict --output` wrote: .parquet, .csv, .xlsx or .jsonl."""
     decisions: Path | None = None
     """File that decisions are appended to. Default: decisions.jsonl beside the table."""
     reviewer: str = ""

@@ -122,7 +122,7 @@ class Comparison:
     structures: Mapping[str, Mapping[str, Sequence[Level]]] = field(default_factory=dict, repr=False)
     """The t-SNE panels of each model by task or data set, if asked for."""
     structure_scores: pl.DataFrame | None = field(default=None, repr=False)
-    """How the vectors of each evaluation reflect the tree: purity of neighbours, correlations, variance."""
+    """Scores of how the vectors of each evaluation reflect the tree: purity of neighbours, correlations, variance."""
     report_path: Path | None = None
     """The report page, if an ``output`` was given."""
 

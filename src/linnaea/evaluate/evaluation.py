@@ -87,7 +87,7 @@ class Question:
     structure: bool = False
     """Whether to analyse how the vectors reflect the tree, which takes minutes."""
     by_rank: bool = False
-    """Whether to answer at each rank in four ways (:mod:`linnaea.evaluate.rankwise`)."""
+    """Score four ways of answering at each rank (:mod:`linnaea.evaluate.rankwise`)."""
     no_organism: Path | None = None
     """A folder of pictures without an organism, to measure how well the model rejects them."""
     domain: str = "domain"

@@ -34,7 +34,7 @@ _ONNX_RUNTIME, _OPENVINO = "ONNX Runtime", "OpenVINO"
 _CLEARLY = 0.95
 """OpenVINO is used if it takes less than this share of ONNX Runtime's time."""
 _HINTS = {"float32": "f32", "int8": "f32", "bf16": "bf16"}
-"""What OpenVINO calls the precision of what is not 8 bits. Without it, it multiplies in bfloat16 where the chip can."""
+"""OpenVINO's setting for the precision of operations that are not in 8 bits. Its default is bfloat16, if possible."""
 
 
 def open_runtime(path: Path, precision: str, side: int) -> Run:

@@ -63,7 +63,7 @@ class Task:
 
     @property
     def needs_text(self) -> bool:
-        """Whether the task compares pictures with sentences."""
+        """Return whether the task compares pictures with sentences."""
         return self.protocol in ("retrieval", "ranking")
 
     def __post_init__(self) -> None:
