@@ -19,7 +19,7 @@ from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 from linnaea.train.batches import Loader
 from linnaea.train.claim import TrainingRun, open_part
-from linnaea.train.objectives import compute_loss
+from linnaea.train.objectives import Guides, compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.relatives import Relatives, find_relatives
 from linnaea.train.run import run_training
@@ -182,7 +182,7 @@ def test_the_loss_gains_the_mean_distance(dataset_dir: Path) -> None:
     taught = find_relatives(NAMES, dataset, banks, model.tokenizer, (TextType.TAXON,), n_per_step=8, seed=0)
     with torch.no_grad():
         plain = compute_loss(model, batch, table, RECIPE.descent)
-        both = compute_loss(model, batch, table, RECIPE.descent, relatives=taught)
+        both = compute_loss(model, batch, table, RECIPE.descent, guides=Guides(relatives=taught))
     place_of = {tuple(row): place for place in range(2) for row in [tuple(np.round(taught.unit_PE[place], 5))]}
     _, unit_RE = taught.draw(batch.step)
     assert {tuple(np.round(row, 5)) for row in unit_RE.numpy()} <= set(place_of)

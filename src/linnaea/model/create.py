@@ -160,8 +160,8 @@ def _new_clip(model_cfg: Mapping[str, Any], seed: int) -> CLIP:
         return CLIP(**{key: dict(part) if isinstance(part, dict) else part for key, part in model_cfg.items()})
 
 
-def load_backbone(clip: Any, path: Path) -> None:
-    """Fill the timm backbone of a CLIP model from a file of weights (torch's or safetensors), without its classifier.
+def load_backbone(trunk: torch.nn.Module, path: Path) -> None:
+    """Fill a timm backbone from a file of weights (torch's or safetensors), without its classifier.
 
     Tensors are matched by name if the file uses timm's names. Otherwise they are matched by order, if there are enough
     of them and each has the shape that timm's has. So weights of other ports load (the package
@@ -170,7 +170,6 @@ def load_backbone(clip: Any, path: Path) -> None:
     Raises:
         LinnaeaError: the file does not exist, cannot be read, or holds the weights of another architecture.
     """
-    trunk = clip.visual.trunk
     wanted, given = trunk.state_dict(), _read_weights(path)
     # The classifier comes last.
     found = [given[name] for name in wanted] if wanted.keys() <= given.keys() else list(given.values())[: len(wanted)]
@@ -211,7 +210,7 @@ def at_image_size(model: TaxonModel, image_size: int) -> TaxonModel:
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise LinnaeaError(f"{path}: no such file; give --backbone-weights the file of the backbone's weights")
+        raise LinnaeaError(f"{path}: no such file; give the file of the backbone's weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

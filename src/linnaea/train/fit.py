@@ -27,10 +27,9 @@ from linnaea.train.batches import Batch, BatchSource
 from linnaea.train.checkpoints import Checkpoints, optimizer_state, restore_newest
 from linnaea.train.cutmix import mix_batch
 from linnaea.train.logs import Meter, MetricsLog
-from linnaea.train.objectives import compute_loss
+from linnaea.train.objectives import Guides, compute_loss
 from linnaea.train.parallel import ALONE, Peers, Spread, assemble, clip_gradients, spread
 from linnaea.train.recipe import Descent
-from linnaea.train.relatives import Relatives
 from linnaea.train.tuning import make_optimizer, set_training
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -66,7 +65,7 @@ def fit(
     n_steps: int,
     run_dir: Path,
     *,
-    relatives: Relatives | None = None,
+    guides: Guides = Guides(),  # noqa: B008  (frozen)
     runtime: Runtime = Runtime(),
     evaluate: Callable[[TaxonModel], Mapping[str, float]] = lambda model: {},
     on_step: Callable[[int, int, dict[str, Any]], None] = lambda step, total, line: None,
@@ -83,7 +82,7 @@ def fit(
             or another process has ended. On a GPU this is noticed a step later, but before a checkpoint is written.
     """
     peers, folder = runtime.peers, run_dir / "checkpoints"
-    learner = Learner(model, table, descent, relatives, runtime)
+    learner = Learner(model, table, descent, guides, runtime)
     step = saved = restore_newest(folder, learner.state, peers)
     n_unreadable = 0
     with (
@@ -173,7 +172,7 @@ class Learner:
     """
 
     def __init__(
-        self, model: TaxonModel, table: TokenTable, descent: Descent, relatives: Relatives | None, runtime: Runtime
+        self, model: TaxonModel, table: TokenTable, descent: Descent, guides: Guides, runtime: Runtime
     ) -> None:
         self.model, self.descent, self.peers, self.meter = model, descent, runtime.peers, runtime.meter
         self.seed, self.clip = torch.initial_seed(), set_training(model.clip)
@@ -181,7 +180,7 @@ class Learner:
         self.twin = copy.deepcopy(self.clip) if sharded else self.clip
 
         def one_loss(batch: Batch) -> Tensor:
-            return compute_loss(model, batch, table, descent, self.peers, relatives)
+            return compute_loss(model, batch, table, descent, self.peers, guides)
 
         self.loss_of = spread(self.clip, one_loss, self.peers, runtime.spread)
         self.optimizer, self.average = make_optimizer(self.clip, descent), Average(self.clip, descent.average)

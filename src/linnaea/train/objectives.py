@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -21,6 +22,7 @@ from linnaea.model.training_form import caption_form, takes_bytes
 from linnaea.model.transfer import move, move_pixels
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.batches import Batch, Labels, Replayed
+from linnaea.train.distil import ImageTeacher, similarity_loss
 from linnaea.train.heads import class_heads, encode_replayed, teachers
 from linnaea.train.losses import (
     choose_rows_at_once,
@@ -43,13 +45,23 @@ _FASTEST_FIRST = [
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Guides:
+    """What guides the model besides the samples and their labels."""
+
+    relatives: Relatives | None = None
+    """Names of species without photographs."""
+    teacher: ImageTeacher | None = None
+    """An image tower whose view of the pictures is kept."""
+
+
 def compute_loss(
     model: TaxonModel,
     batch: Batch,
     table: TokenTable,
     descent: Descent,
     peers: Peers = ALONE,
-    relatives: Relatives | None = None,
+    guides: Guides = Guides(),
 ) -> Float[Tensor, ""]:
     """Return the loss of one batch; each distinct caption is encoded once.
 
@@ -63,7 +75,8 @@ def compute_loss(
     General captions in the batch (:class:`linnaea.train.batches.Replayed`) add their own InfoNCE, computed with a
     second image projection and the same text tower and logit scale.
 
-    With ``relatives``, names of species without photographs add their distance to their target vectors.
+    ``guides`` add what else the recipe asks for: the distance of the names of species without photographs to their
+    target vectors, and the distance of the pictures' similarities to those that another image tower sees.
     """
     if batch.vectors is not None:
         image_BE = move(torch.from_numpy(batch.vectors), model.device)
@@ -71,11 +84,15 @@ def compute_loss(
         pixels_BCHW = move_pixels(batch.pixels, model.device)
         image_BE = _encode_in_parts(model, lambda pixels: _encode_images(model, pixels), pixels_BCHW, descent)
     labels = _gather_labels(batch, peers)
-    loss = loss_of_features(model, peers.gather(image_BE), labels, table, descent, peers)
+    every_BE = peers.gather(image_BE)
+    loss = loss_of_features(model, every_BE, labels, table, descent, peers)
+    if guides.teacher is not None and batch.vectors is None:
+        taught_BF = guides.teacher.encode(move_pixels(batch.pixels, model.device))
+        loss = loss + descent.distil * similarity_loss(every_BE, peers.gather(taught_BF))
     if batch.replayed is not None:
         loss = loss + _replay_loss(model, batch.replayed, descent, peers)
-    if relatives is not None:
-        tokens, unit_RE = relatives.draw(batch.step)
+    if guides.relatives is not None:
+        tokens, unit_RE = guides.relatives.draw(batch.step)
         caption_RE = _encode_captions(model, torch.from_numpy(tokens.padded()), descent, peers)
         own_R = torch.arange(len(unit_RE), device=model.device)
         loss = loss + descent.teach * _teaching(caption_RE, move(unit_RE, model.device), own_R)

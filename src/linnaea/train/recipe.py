@@ -29,6 +29,9 @@ class Tower:
     """timm architecture of a new image tower; empty: a vision transformer."""
     backbone_weights: str = ""
     """File of trained weights for the backbone (torch or safetensors); empty: random weights."""
+    distil_from: str = ""
+    """Image tower whose view of the pictures is kept (needs --distil): a model, or a file of trained weights of the
+    start's backbone."""
     patch_size: int = 8
     """Patch size of a new vision transformer, in pixels."""
     width: int = 128
@@ -143,6 +146,9 @@ class Descent:
     teach: float = 0.0
     """Weight of each caption's distance (1 - cosine) to its taxon's vector in the class heads of the run given by
     --start, for level_restricted."""
+    distil: float = 0.0
+    """Weight of 1 - correlation between the similarities of a batch's pictures in this image tower and in the tower of
+    --distil-from, which keeps features that the data set does not ask for. 0: none."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the towers; bf16 is automatic mixed precision."""
     grad_checkpointing: bool = False
@@ -221,6 +227,11 @@ class Recipe:
         yield (
             bool(descent.teach) and descent.objective != "level_restricted",
             "teach: needs the objective level_restricted",
+        )
+        yield bool(descent.distil) != bool(tower.distil_from), "distil: give a weight and --distil-from, or neither"
+        yield (
+            descent.distil > 0 and "image" in descent.freeze,
+            "distil: needs an image tower that is trained, not a frozen one",
         )
         yield not 0 <= descent.label_smoothing < 1, "label smoothing: must be from 0 (none) to below 1"
         yield not 0 <= descent.cutmix <= 1, "cutmix: must be a share of the steps, from 0 (none) to 1"

@@ -23,10 +23,12 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE
 from linnaea.train.batches import BatchSource, Loader, empty_pixels
 from linnaea.train.claim import COMPILED_FOLDER, TrainingRun, check_same_recipe, claimed, open_part
 from linnaea.train.costs import Plan, make_meter, make_plan
+from linnaea.train.distil import load_teacher
 from linnaea.train.fit import FitResult, Runtime, fit
 from linnaea.train.heads import make_head_banks, save_head_banks, take_off
 from linnaea.train.locked import encode_views, lock
 from linnaea.train.logs import LOG_FILE, Meter
+from linnaea.train.objectives import Guides
 from linnaea.train.parallel import ALONE, Peers, Spread, join
 from linnaea.train.recipe import Recipe
 from linnaea.train.recipes import choose_recipe
@@ -215,7 +217,7 @@ def run_training(
             recipe.descent,
             recipe.n_steps(len(dataset)),
             run.run_dir,
-            relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
+            guides=_find_guides(recipe, model, dataset, banks),
             runtime=Runtime(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb),
             evaluate=evaluate,
             on_step=on_step,
@@ -239,6 +241,14 @@ def _make_batches(
     if general is not None:
         batches = MixedLoader(taxa=batches, general=general, tokenizer=model.tokenizer)
     return batches
+
+
+def _find_guides(recipe: Recipe, model: TaxonModel, dataset: DataSet, banks: dict[Rank, LabelBank]) -> Guides:
+    tower, precision = recipe.tower, recipe.descent.precision
+    return Guides(
+        relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
+        teacher=load_teacher(tower.distil_from, model, precision) if tower.distil_from else None,
+    )
 
 
 def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBank], tokenizer: Any) -> Relatives | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from linnaea.data.shards import DataSet, taxa_from_table
 from linnaea.errors import LinnaeaError
@@ -93,7 +94,8 @@ def make_start(
     preprocess = backbone_preprocess(tower.backbone, tower.image_size) if tower.backbone_weights else None
     model = make_model(config, vocabulary(tower, dataset), seed=seed, preprocess=preprocess)
     if tower.backbone_weights:
-        load_backbone(model.clip, Path(tower.backbone_weights))
+        visual: Any = model.clip.visual
+        load_backbone(visual.trunk, Path(tower.backbone_weights))
     where = choose_device(device)
     return replace(model, clip=model.clip.to(where), device=where)
 
