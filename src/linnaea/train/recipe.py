@@ -228,11 +228,6 @@ class Recipe:
             bool(descent.teach) and descent.objective != "level_restricted",
             "teach: needs the objective level_restricted",
         )
-        yield bool(descent.distil) != bool(tower.distil_from), "distil: give a weight and --distil-from, or neither"
-        yield (
-            descent.distil > 0 and "image" in descent.freeze,
-            "distil: needs an image tower that is trained, not a frozen one",
-        )
         yield not 0 <= descent.label_smoothing < 1, "label smoothing: must be from 0 (none) to below 1"
         yield not 0 <= descent.cutmix <= 1, "cutmix: must be a share of the steps, from 0 (none) to 1"
         yield (
@@ -254,6 +249,15 @@ class Recipe:
             "relatives: give a checklist and a number per step, or neither",
         )
         yield bool(feed.relatives) and not descent.teach, "relatives: needs teach"
+        yield from self._checks_of_the_descent()
+
+    def _checks_of_the_descent(self) -> Iterator[tuple[bool, str]]:
+        tower, feed, descent = self.tower, self.feed, self.descent
+        yield bool(descent.distil) != bool(tower.distil_from), "distil: give a weight and --distil-from, or neither"
+        yield (
+            descent.distil > 0 and "image" in descent.freeze,
+            "distil: needs an image tower that is trained, not a frozen one",
+        )
         yield not 0 <= descent.keep_parts <= descent.accumulate, "keep parts: must be at most accumulate"
         yield not 0 < descent.layer_decay <= 1, "layer decay: must be above 0 and at most 1 (none)"
         yield min(descent.lora_rank, descent.freeze_blocks) < 0, "lora rank and freeze blocks: must be 0 (none) or more"
