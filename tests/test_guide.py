@@ -40,7 +40,7 @@ def newcomer(photographs: Path, trained: Path, tmp_path: Path, monkeypatch: pyte
 def test_three_lines_from_nothing_to_a_table_of_taxa(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install, *commands = blocks("In three lines", "")[0].strip().splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert install == f"pip install {project['name']}"
+    assert install == f'pip install "{project["name"]} @ git+{project["urls"]["Repository"]}"'
     assert len(commands) == 2
     for command in commands:
         program, *words = command.split()
