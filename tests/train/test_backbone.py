@@ -242,3 +242,9 @@ def test_a_text_tower_sees_both_ways(dataset_dir: Path, trained: Path, tmp_path:
     assert np.allclose(encode_captions(again, captions), vectors, atol=1e-6)
     with pytest.raises(LinnaeaError, match="no causal mask to take away"):
         see_both_ways(again)
+
+
+def test_the_bundled_model_is_a_start_although_a_recipe_has_its_name(dataset_dir: Path) -> None:
+    model = make_start(Tower(start="nano"), open_part(make_run(dataset_dir, Path("unused"), RECIPE)), seed=0,
+                       device="cpu")  # fmt: skip
+    assert model.width == 256

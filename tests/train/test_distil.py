@@ -14,7 +14,7 @@ from linnaea.model.load import TaxonModel
 from linnaea.model.text import make_token_table
 from linnaea.train.batches import Loader
 from linnaea.train.claim import TrainingRun, open_part
-from linnaea.train.distil import ImageTeacher, load_teacher, similarity_loss
+from linnaea.train.distil import ImageTeacher, blend_towers, load_teacher, similarity_loss
 from linnaea.train.objectives import Guides, compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
 from linnaea.train.run import run_training
@@ -140,9 +140,31 @@ def test_a_missing_file_is_one_line(dataset_dir: Path, given: str) -> None:
         load_teacher(given, start(dataset_dir), "float32")
 
 
+def test_a_blended_tower_lies_between_both(dataset_dir: Path, weights: Path) -> None:
+    model = start(dataset_dir)
+    own = {name: value.clone() for name, value in model.clip.visual.trunk.state_dict().items()}  # type: ignore[union-attr]
+    teacher = load_teacher(str(weights), model, "float32")
+    blend_towers(model, teacher, 0.25)
+    theirs, blended = teacher.tower.state_dict(), model.clip.visual.trunk.state_dict()  # type: ignore[union-attr]
+    for name, value in blended.items():
+        expected = 0.75 * own[name] + 0.25 * theirs[name] if value.is_floating_point() else own[name]
+        torch.testing.assert_close(value, expected)
+
+
+def test_towers_of_two_architectures_are_not_blended(dataset_dir: Path) -> None:
+    model = start(dataset_dir)
+    other = ImageTeacher(
+        tower=torch.nn.Linear(2, 2), preprocess=model.preprocess, takes_any_size=True, precision="float32"
+    )
+    with pytest.raises(LinnaeaError, match="another architecture"):
+        blend_towers(model, other, 0.5)
+
+
 def test_weight_and_tower_belong_together(weights: Path) -> None:
-    with pytest.raises(ValueError, match="distil: give a weight and --distil-from, or neither"):
+    with pytest.raises(ValueError, match="give a weight or a share and --distil-from"):
         with_teacher(weights, 0.0)
     with pytest.raises(ValueError, match="distil: needs an image tower that is trained"):
         recipe = with_teacher(weights)
         replace(recipe, descent=replace(recipe.descent, freeze=("image",)))
+    with pytest.raises(ValueError, match="blend: changes the model to start from"):
+        replace(RECIPE, tower=replace(RECIPE.tower, distil_from=str(weights), blend=0.5))

@@ -76,6 +76,25 @@ def _frozen(tower: Any) -> nn.Module:
     return frozen
 
 
+def blend_towers(model: TaxonModel, other: ImageTeacher, share: float) -> None:
+    """Replace the image tower's weights in place by their mean with another's, which gets ``share`` of the weight.
+
+    BatchNorm's statistics are blended like weights (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR
+    2022).
+
+    Raises:
+        LinnaeaError: The other tower has another architecture.
+    """
+    visual: Any = model.clip.visual
+    tower = visual.trunk if other.takes_any_size else visual
+    own, theirs = tower.state_dict(), other.tower.state_dict()
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in theirs.items()}:
+        raise LinnaeaError("blend: the image tower of --distil-from has another architecture than the start's")
+    for name, value in own.items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name].to(value), share)
+
+
 def similarity_loss(image_BE: Float[Tensor, "B E"], taught_BF: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
     """Return 1 - the correlation of the pictures' similarities (cosines about the mean) in the two towers, 0 to 2."""
     pairs = torch.triu_indices(len(image_BE), len(image_BE), offset=1, device=image_BE.device)

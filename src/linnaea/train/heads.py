@@ -5,6 +5,7 @@ include them. They are removed before the model is saved, which leaves a plain o
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -156,6 +157,33 @@ def start_class_heads(model: TaxonModel, dataset: DataSet, table: TokenTable, ba
         weight.data[classes] = vectors.to(weight)
         n_known += len(classes)
     return n_known
+
+
+def imprint_class_heads(
+    model: TaxonModel,
+    image_NE: Float32[ndarray, "N E"],
+    lineage_NR: Int32[ndarray, "N ranks"],
+    known: Mapping[Rank, NDArray[np.int64]],
+) -> None:
+    """Give each class that is not ``known`` the direction of its pictures' mean from the mean of all.
+
+    Weight imprinting (Qi et al., arXiv 1712.07136). Classes without pictures keep their random weights.
+    """
+    centred_NE = image_NE - image_NE.mean(axis=0)
+    for rank, head in class_heads(model).items():
+        weight = cast(Tensor, head.weight)
+        classes = lineage_NR[:, rank]
+        sums_KE = np.zeros(tuple(weight.shape), np.float32)
+        np.add.at(sums_KE, classes[classes >= 0], centred_NE[classes >= 0])
+        new = np.setdiff1d(classes[classes >= 0], known.get(rank, ()))
+        weight.data[new] = normalize(torch.from_numpy(sums_KE[new]), dim=-1).to(weight)
+
+
+def find_known_classes(
+    model: TaxonModel, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]
+) -> dict[Rank, NDArray[np.int64]]:
+    """Return for each rank the numbers of the classes that another run's heads know."""
+    return {rank: _find_known(rank, model.width, dataset, table, banks)[0] for rank in class_heads(model)}
 
 
 def add_teachers(model: TaxonModel, dataset: DataSet, table: TokenTable, banks: dict[Rank, LabelBank]) -> None:

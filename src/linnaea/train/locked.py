@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.model.encode import encode_pixels
 from linnaea.model.load import TaxonModel
+from linnaea.model.text import TokenTable
 from linnaea.storage import atomic_path
 from linnaea.train.batches import Batch, Loader, empty_pixels
 
@@ -76,6 +77,15 @@ def encode_views(
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as partial, partial.open("wb") as stream:
                 np.savez(stream, vectors=np.concatenate(vectors), taken=np.concatenate(taken))
+
+
+def read_views(
+    loader: Loader, table: TokenTable, run_dir: Path
+) -> tuple[Float32[ndarray, "N E"], Int32[ndarray, "N ranks"]]:
+    """Return the vectors that :func:`encode_views` wrote, of all views, and the numbers of their taxa at each rank."""
+    locked = lock(loader, run_dir)
+    taxon_ids = loader.taxon_ids_of(locked.taken_VN.reshape(-1))
+    return locked.vectors_VNE.reshape(len(taxon_ids), -1), table.lineage_of[taxon_ids]
 
 
 def lock(loader: Loader, run_dir: Path) -> VectorLoader:

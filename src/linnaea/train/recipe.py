@@ -30,8 +30,10 @@ class Tower:
     backbone_weights: str = ""
     """File of trained weights for the backbone (torch or safetensors); empty: random weights."""
     distil_from: str = ""
-    """Image tower whose view of the pictures is kept (needs --distil): a model, or a file of trained weights of the
-    start's backbone."""
+    """Another image tower, for --distil and --blend: a model, or a file of trained weights of the start's backbone."""
+    blend: float = 0.0
+    """Share of the weights of --distil-from in the image tower at the start, from 0 (none) to below 1. Weights between
+    a tower and the one that it was tuned from know what both know (WiSE-FT, arXiv 2109.01903)."""
     patch_size: int = 8
     """Patch size of a new vision transformer, in pixels."""
     width: int = 128
@@ -138,6 +140,9 @@ class Descent:
     """Weights of the ranks from kingdom to species, for rank_positive and level_restricted."""
     class_weights: tuple[float, float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weights of the ranks from kingdom to species, for hierarchical; the paper's baseline weighs all equally."""
+    imprint: bool = False
+    """Start each class without a weight from the mean vector of its pictures, for cross_entropy and hierarchical
+    (weight imprinting, arXiv 1712.07136); the pictures are encoded once before the first step."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, for cross_entropy and hierarchical."""
     cutmix: float = 0.0
@@ -253,7 +258,13 @@ class Recipe:
 
     def _checks_of_the_descent(self) -> Iterator[tuple[bool, str]]:
         tower, feed, descent = self.tower, self.feed, self.descent
-        yield bool(descent.distil) != bool(tower.distil_from), "distil: give a weight and --distil-from, or neither"
+        yield (
+            bool(descent.distil or tower.blend) != bool(tower.distil_from),
+            "distil and blend: give a weight or a share and --distil-from, or none of them",
+        )
+        yield not 0 <= tower.blend < 1, "blend: must be a share from 0 (none) to below 1"
+        yield bool(tower.blend) and not tower.start, "blend: changes the model to start from; it needs --start"
+        yield descent.imprint and descent.reads_captions, "imprint: needs the objective cross_entropy or hierarchical"
         yield (
             descent.distil > 0 and "image" in descent.freeze,
             "distil: needs an image tower that is trained, not a frozen one",

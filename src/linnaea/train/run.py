@@ -23,10 +23,10 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE
 from linnaea.train.batches import BatchSource, Loader, empty_pixels
 from linnaea.train.claim import COMPILED_FOLDER, TrainingRun, check_same_recipe, claimed, open_part
 from linnaea.train.costs import Plan, make_meter, make_plan
-from linnaea.train.distil import load_teacher
+from linnaea.train.distil import blend_towers, load_teacher
 from linnaea.train.fit import FitResult, Runtime, fit
-from linnaea.train.heads import make_head_banks, save_head_banks, take_off
-from linnaea.train.locked import encode_views, lock
+from linnaea.train.heads import find_known_classes, imprint_class_heads, make_head_banks, save_head_banks, take_off
+from linnaea.train.locked import encode_views, lock, read_views
 from linnaea.train.logs import LOG_FILE, Meter
 from linnaea.train.objectives import Guides
 from linnaea.train.parallel import ALONE, Peers, Spread, join
@@ -203,10 +203,15 @@ def run_training(
     with tuned_device(model.device, recipe.descent, run.run_dir / COMPILED_FOLDER):
         tune(model, recipe.descent, peers=peers, spread=run.spread, on_notice=on_notice)
         model = make_ready(model, recipe, table, dataset, banks)
+        guides = _find_guides(recipe, model, dataset, banks)
         loader = Loader(
             dataset, recipe.feed, model.preprocess.image_size, recipe.seed, run.n_workers, peers.rank, peers.size,
             pinned_pixels if model.device.type == "cuda" else empty_pixels,
         )  # fmt: skip
+        if recipe.descent.imprint:
+            known = find_known_classes(model, dataset, table, banks)
+            peers.first_does(lambda: encode_views(model, _one_view(loader), run.run_dir, on_view))
+            imprint_class_heads(model, *read_views(_one_view(loader), table, run.run_dir), known)
         batches = _make_batches(model, loader, run.run_dir, peers, on_view)
         measures = peers.is_first and not recipe.feed.cached_views
         meter = make_meter(model, loader, table, recipe, peers) if measures else Meter()
@@ -217,7 +222,7 @@ def run_training(
             recipe.descent,
             recipe.n_steps(len(dataset)),
             run.run_dir,
-            guides=_find_guides(recipe, model, dataset, banks),
+            guides=guides,
             runtime=Runtime(peers=peers, spread=run.spread, meter=meter, wandb=run.wandb),
             evaluate=evaluate,
             on_step=on_step,
@@ -244,11 +249,21 @@ def _make_batches(
 
 
 def _find_guides(recipe: Recipe, model: TaxonModel, dataset: DataSet, banks: dict[Rank, LabelBank]) -> Guides:
-    tower, precision = recipe.tower, recipe.descent.precision
+    """Return what guides the run besides its samples; blend the image tower with that of --distil-from, if asked."""
+    tower, descent = recipe.tower, recipe.descent
+    other = load_teacher(tower.distil_from, model, descent.precision) if tower.distil_from else None
+    if other is not None and tower.blend:
+        blend_towers(model, other, tower.blend)
     return Guides(
         relatives=_find_relatives(recipe, dataset, banks, model.tokenizer),
-        teacher=load_teacher(tower.distil_from, model, precision) if tower.distil_from else None,
+        teacher=other if descent.distil else None,
     )
+
+
+def _one_view(loader: Loader) -> Loader:
+    """Return the loader for one view of each picture, the middle or whole of it."""
+    feed = replace(loader.feed, cached_views=1, crop_scale=(1.0, 1.0), colour_jitter=0.0, flip=False)
+    return replace(loader, feed=feed)
 
 
 def _find_relatives(recipe: Recipe, dataset: DataSet, banks: dict[Rank, LabelBank], tokenizer: Any) -> Relatives | None:

@@ -18,6 +18,7 @@ from linnaea.model.create import (
     renew_text,
     see_both_ways,
 )
+from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.load import TaxonModel, choose_device
 from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable
@@ -66,7 +67,7 @@ def make_start(
     Raises:
         LinnaeaError: There is no such model, or its image tower cannot be changed as the recipe asks.
     """
-    if tower.start in RECIPES and not Path(tower.start).is_dir():
+    if tower.start in RECIPES and tower.start != DEFAULT_MODEL and not Path(tower.start).is_dir():
         raise LinnaeaError(f"this recipe starts from a run of {tower.start}; give the folder of that run with --start")
     text_width = tower.text_width or tower.width
     text = TextTower(
