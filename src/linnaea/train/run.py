@@ -193,21 +193,14 @@ def run_training(
         device=run.device,
         vocabulary=lambda *of: peers.first_does(lambda: learn_vocabulary_once(run.run_dir / BPE_FILE, *of)),
     )
-    table = make_token_table(
-        model.tokenizer,
-        dataset.taxa_list,
-        recipe.feed.text_types,
-        with_ranks=recipe.descent.objective == "level_restricted",
-    )
+    by_rank = recipe.descent.objective == "level_restricted"
+    table = make_token_table(model.tokenizer, dataset.taxa_list, recipe.feed.text_types, with_ranks=by_rank)
     banks = load_class_heads(recipe.tower.start) if recipe.tower.start else {}
     with tuned_device(model.device, recipe.descent, run.run_dir / COMPILED_FOLDER):
         tune(model, recipe.descent, peers=peers, spread=run.spread, on_notice=on_notice)
         model = make_ready(model, recipe, table, dataset, banks)
         guides = _find_guides(recipe, model, dataset, banks)
-        loader = Loader(
-            dataset, recipe.feed, model.preprocess.image_size, recipe.seed, run.n_workers, peers.rank, peers.size,
-            pinned_pixels if model.device.type == "cuda" else empty_pixels,
-        )  # fmt: skip
+        loader = _make_loader(run, model, dataset, peers)
         if recipe.descent.imprint:
             known = find_known_classes(model, dataset, table, banks)
             peers.first_does(lambda: encode_views(model, _one_view(loader), run.run_dir, on_view))
@@ -232,6 +225,12 @@ def run_training(
         final = replace(model, clip=result.clip)
         peers.first_does(lambda: _save_result(run, final, dataset, table, result))
     return result
+
+
+def _make_loader(run: TrainingRun, model: TaxonModel, dataset: DataSet, peers: Peers) -> Loader:
+    allocate = pinned_pixels if model.device.type == "cuda" else empty_pixels
+    size, seed = model.preprocess.image_size, run.recipe.seed
+    return Loader(dataset, run.recipe.feed, size, seed, run.n_workers, peers.rank, peers.size, allocate)
 
 
 def _make_batches(
