@@ -9,6 +9,7 @@ from linnaea.data.shards import DataSet
 from linnaea.data.statistics import measure
 from linnaea.evaluate.evaluation_page import RANK_CAPTION, make_cards, rank_accuracy, score_rows
 from linnaea.evaluate.evaluation_plots import GREEN, plot_ranks
+from linnaea.model.folders import RECIPE_FILE
 from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
 from linnaea.parquet import read_parquet
 
@@ -90,7 +91,7 @@ def _plot_loss(run: Path) -> Figure:
     from matplotlib.figure import Figure as Plot
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    n_batch = json.loads((run / "recipe.json").read_text())["feed"]["batch_size"]
+    n_batch = json.loads((run / RECIPE_FILE).read_text())["feed"]["batch_size"]
     plot = Plot(figsize=(7.2, 3), layout="constrained")
     axes = plot.subplots()
     axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color=GREEN, lw=1.8)

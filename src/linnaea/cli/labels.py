@@ -219,6 +219,9 @@ class Calibrate:
     strangers: bool = False
     """Use each photograph once more as if the labels lacked its species, or its genus. Answers become less confident,
     and more often right about species that the labels lack."""
+    rehearsals: tuple[Path, ...] = ()
+    """Runs of class heads (such as nano-eye), each trained without some --sources of the data. How they answer these
+    shows how far answers at --rank auto are to be trusted for photographs from elsewhere."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the model's own taxa."""
     preprocess: Literal["crop", "squash"] | None = None
@@ -234,8 +237,9 @@ class Calibrate:
     def __post_init__(self) -> None:
         if (self.data is None) == (not self.decisions):
             raise ValueError("give either --data or --decisions")
-        if self.decisions and (self.sources or self.no_organism or self.organisms or self.strangers):
-            raise ValueError("--sources, --no-organism, --organisms and --strangers go with --data")
+        alone = self.sources or self.no_organism or self.organisms or self.strangers or self.rehearsals
+        if self.decisions and alone:
+            raise ValueError("--sources, --no-organism, --organisms, --strangers and --rehearsals go with --data")
 
 
 def calibrate(options: Calibrate) -> int:

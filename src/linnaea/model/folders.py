@@ -22,6 +22,8 @@ DEFAULT_MODEL = "nano"
 Precision: TypeAlias = Literal["auto", "float32", "bf16", "int8"]
 """The number format of the image tower. ``auto``: bf16 where the device multiplies it natively, float32 elsewhere.
 ``int8``: the form in 8 bits that nano and folders of `linnaea pack --int8-photographs` have, on a CPU."""
+RECIPE_FILE = "recipe.json"
+"""The settings of a run, in its folder."""
 LABELS_FOLDER = "labels"
 """The folder of a model's own label bank, if it has one."""
 

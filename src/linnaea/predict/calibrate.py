@@ -21,16 +21,15 @@ from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank, read_taxa
+from linnaea.predict.places import Places, encode_places, list_places
 from linnaea.predict.published import open_bank, open_published_bank
+from linnaea.predict.rehearsals import rehearse_run
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import TextType
 
 MOST_ORGANISMS = 4_000
 """The number of photographs of ``organisms`` that are used."""
-
-_Places = list[tuple[DataSet, int]]
-"""Photographs, as rows of data sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,7 @@ def calibrate(
     no_organism: str | Path | None = None,
     organisms: Sequence[str] = (),
     strangers: bool = False,
+    rehearsals: Sequence[str | Path] = (),
     text_type: TextType = TextType.TAXON_COM,
     preprocess: Preprocessing | None = None,
     pretrained: str | None = None,
@@ -76,6 +76,8 @@ def calibrate(
         organisms: More splits whose photographs show organisms, to go with ``no_organism``; the model may have been
             trained on them. At most 4,000 photographs are used.
         strangers: Use each photograph once more as if the labels lacked its species, or its genus.
+        rehearsals: Runs of class heads that were each trained without some sources of ``data``. How they answer the
+            photographs of these sources shows how far answers are to be trusted for photographs from elsewhere.
         text_type: Caption form of the model's own taxa.
         preprocess: ``"crop"`` (the middle square) or ``"squash"`` (the whole photograph); by default as the model was
             trained. The calibration records it.
@@ -93,21 +95,17 @@ def calibrate(
     loaded = see_as(load_model(model, pretrained=pretrained, device=device), preprocess)
     bank, folder = open_labels_to_calibrate(loaded, loaded.name, None if labels is None else Path(labels), text_type)
     truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
-    vectors = _encode(loaded, _places(splits), workers)
-    drawn = None if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
-    nothing, left_out = drawn or (None, [])
-    more = _encode(loaded, _draw(_places(others)), workers) if others else None
+    vectors = encode_places(loaded, list_places(splits), workers)
+    nothing, left_out = (None, []) if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
+    more = encode_places(loaded, _draw(list_places(others)), workers) if others else None
     group = find_groups(truth, bank)
+    abroad = [one for run in rehearsals for one in rehearse_run(Path(run), data, split, device, workers)]
     learned = fit_calibration(vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more,
-                              with_strangers=strangers)  # fmt: skip
-    return Calibrated(
-        calibration=(learned := replace(learned, preprocess=loaded.preprocess)),
-        path=write_calibration(folder, learned),
-        n_images=len(truth),
-        n_known=int((group[:, Rank.SPECIES] != UNKNOWN).sum()),
-        n_labels=len(bank),
-        notes=tuple(left_out),
-    )
+                              with_strangers=strangers, abroad=abroad)  # fmt: skip
+    learned = replace(learned, preprocess=loaded.preprocess)
+    n_known = int((group[:, Rank.SPECIES] != UNKNOWN).sum())
+    return Calibrated(calibration=learned, path=write_calibration(folder, learned), n_images=len(truth),
+                      n_known=n_known, n_labels=len(bank), notes=tuple(left_out))  # fmt: skip
 
 
 def open_labels_to_calibrate(
@@ -132,25 +130,9 @@ def _open_splits(data: str | Path | DataSet, sources: Sequence[str], *wanted: Se
     yield from ([whole.split(name) for name in names] for names in wanted)
 
 
-def _places(splits: Sequence[DataSet]) -> _Places:
-    return [(part, row) for part in splits for row in range(len(part))]
-
-
-def _draw(places: _Places) -> _Places:
+def _draw(places: Places) -> Places:
     """Draw at most ``MOST_ORGANISMS`` photographs, the same ones every time."""
     return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:MOST_ORGANISMS])]
-
-
-def _encode(model: TaxonModel, places: _Places, n_workers: int) -> Float32[ndarray, "N E"]:
-    vectors = np.empty((len(places), model.width), np.float32)
-    items = ((number, part.read(row)) for number, (part, row) in enumerate(places))
-    with progress_bar("encoding images", "images") as on_progress:
-        for number, vector in iter_encoded_images(model, items, n_workers=n_workers):
-            if isinstance(vector, ImageError):
-                raise LinnaeaError(f"sample {number}: {vector}; see `linnaea data check`")
-            vectors[number] = vector
-            on_progress(number + 1, len(places))
-    return vectors
 
 
 def encode_no_organism(model: TaxonModel, folder: Path, n_workers: int) -> tuple[Float32[ndarray, "M E"], list[str]]:

@@ -35,6 +35,7 @@ from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.threads import in_parts
+from linnaea.predict.trust import SIGNS, Weights
 from linnaea.storage import read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -61,6 +62,9 @@ class Calibration:
     if there were no such pictures to learn from."""
     evidence: tuple[float, ...] = ()
     """Quantiles of the evidence (:meth:`weigh`) of known photographs, lowest first; if empty, all are organisms."""
+    trust: Weights = ()
+    """For each rank the weights of the signs that an answer at rank ``auto`` is right (:mod:`linnaea.predict.trust`);
+    empty if there were no strangers to learn from: the probability among the labels then decides."""
     least_evidence: float = float("-inf")
     """The evidence below which a photograph shows no organism."""
     n_images: int = 0
@@ -71,6 +75,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and len(self.sharpness) == N_RANKS and min(self.sharpness) > 0):
             raise ValueError("a calibration has a positive temperature and a positive sharpness for each rank")
+        if self.trust and (len(self.trust) != N_RANKS or {len(one) for one in self.trust} != {1 + len(SIGNS)}):
+            raise ValueError(f"trust has {1 + len(SIGNS)} weights for each rank")
         if not self.untrained > 0:
             raise ValueError("labels that were not trained on have a positive factor")
 
@@ -93,6 +99,7 @@ class Calibration:
                 untrained=float(facts.get("untrained", 1.0)),
                 organism=tuple(map(float, facts.get("organism", ()))),
                 evidence=tuple(map(float, facts["evidence"])),
+                trust=tuple(tuple(map(float, of_rank)) for of_rank in facts.get("trust", ())),
                 least_evidence=float("-inf") if least is None else float(least),
                 n_images=int(facts["n_images"]),
                 n_labels=int(facts["n_labels"]),

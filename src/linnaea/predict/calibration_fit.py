@@ -1,6 +1,6 @@
 """Fit a calibration; :mod:`linnaea.predict.calibration` describes its parts and their order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_un
 from linnaea.predict.classifier import Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
+from linnaea.predict.trust_fit import Rehearsal, fit_trust, rehearse
 from linnaea.taxonomy.ranks import Rank
 
 N_QUANTILES = 101
@@ -47,6 +48,7 @@ def fit_calibration(
     nothing_ME: Float32[ndarray, "M E"] | None = None,
     organism_OE: Float32[ndarray, "O E"] | None = None,
     with_strangers: bool = False,
+    abroad: Sequence[Rehearsal] = (),
 ) -> Calibration:
     """Learn from photographs with known names (:func:`find_groups`), and from pictures without an organism, if any.
 
@@ -57,6 +59,9 @@ def fit_calibration(
     is used once more as if its species were not in the bank; at the first rank that is then missing, every answer is
     equally wrong. Models are overconfident about such strangers. Memory is that of one block of images x taxa.
 
+    ``abroad`` are answers of models like this one to photographs of sources that they were not trained on. With them,
+    how far answers are to be trusted is learned (:mod:`linnaea.predict.trust_fit`), in place of sharpness.
+
     Raises:
         LinnaeaError: fewer than 50 photographs show taxa of the bank.
     """
@@ -64,7 +69,7 @@ def fit_calibration(
     if known.sum() < FEWEST:
         raise LinnaeaError(f"{known.sum()} photographs of species among the labels; a calibration needs {FEWEST}")
     shown, rows = image_NE[known], bank.groups.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
-    temperature = _fit_temperature(shown, rows, bank, logit_scale)
+    temperature = fit_temperature(shown, rows, bank, logit_scale)
     scale = logit_scale / temperature
     calibration = Calibration(
         temperature=temperature,
@@ -78,23 +83,62 @@ def fit_calibration(
             calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (organisms, nothing_ME)))
         )
     parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
-    if with_strangers:
-        for out in _halve(group_NR[known, Rank.SPECIES]):
-            images = np.isin(group_NR[:, Rank.SPECIES], out)
-            small, groups = _leave_out(bank, group_NR[images], out)
-            more, _ = _collect(image_NE[images], groups, small, calibration, scale, with_none=True)
-            parts = [one + other for one, other in zip(parts, more, strict=True)]
-    siblings = map(_join, parts)
-    fitted = tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in siblings)
+    if abroad:
+        home = rehearse(image_NE, group_NR, group_NR != UNKNOWN, bank, calibration, logit_scale)
+        kin = _rehearse_kin(image_NE[known], group_NR[known], bank, calibration, logit_scale) if with_strangers else []
+        calibration = replace(calibration, trust=fit_trust(home, kin, abroad))
+    else:
+        strangers = _collect_strangers(image_NE, group_NR, bank, calibration, scale) if with_strangers else []
+        calibration = replace(calibration, sharpness=_fit_sharpness([parts, *strangers]))
     quantiles = np.quantile(weighed[known], np.linspace(0, 1, N_QUANTILES))
     least = float(np.quantile(weighed[known], LEAST_SHARE))
     if nothing_ME is not None and len(nothing_ME):
         nothing = np.concatenate([calibration.weigh(block) for block in iter_scored(nothing_ME, bank, scale)])
         least = _divide(weighed[known], nothing)
-    return replace(calibration, sharpness=fitted, evidence=tuple(map(float, quantiles)), least_evidence=least)
+    return replace(calibration, evidence=tuple(map(float, quantiles)), least_evidence=least)
 
 
-def _fit_temperature(
+def _collect_strangers(
+    image_NE: Float32[ndarray, "N E"],
+    group_NR: Int[ndarray, "N 7"],
+    bank: LabelBank,
+    calibration: Calibration,
+    scale: float,
+) -> list[list[_Parts]]:
+    """Return the siblings of photographs whose species are not in the bank, half of the species at a time."""
+    known_species = group_NR[group_NR[:, Rank.SPECIES] != UNKNOWN, Rank.SPECIES]
+    found = []
+    for out in _halve(known_species):
+        images = np.isin(group_NR[:, Rank.SPECIES], out)
+        small, groups = _leave_out(bank, group_NR[images], out)
+        found.append(_collect(image_NE[images], groups, small, calibration, scale, with_none=True)[0])
+    return found
+
+
+def _fit_sharpness(parts: Sequence[list[_Parts]]) -> tuple[float, ...]:
+    """Return the sharpness of each rank from the siblings of all kinds of photographs."""
+    joined = [_join([one for kind in parts for one in kind[rank]]) for rank in Rank]
+    return tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in joined)
+
+
+def _rehearse_kin(
+    image_NE: Float32[ndarray, "N E"],
+    group_NR: Int[ndarray, "N 7"],
+    bank: LabelBank,
+    calibration: Calibration,
+    logit_scale: float,
+) -> list[Rehearsal]:
+    """Answer photographs of known species, half of the species at a time, with labels that lack that half."""
+    kin = []
+    for out in _halve(group_NR[:, Rank.SPECIES]):
+        images = np.isin(group_NR[:, Rank.SPECIES], out)
+        small, groups = _leave_out(bank, group_NR[images], out)
+        judged = group_NR[images] != UNKNOWN
+        kin.append(rehearse(image_NE[images], groups, judged, small, calibration, logit_scale))
+    return kin
+
+
+def fit_temperature(
     image_NE: Float32[ndarray, "N E"],
     rows: Int[ndarray, "N"],  # noqa: F821
     bank: LabelBank,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from linnaea.errors import UsageError
 from linnaea.predict.calibration import Calibration
-from linnaea.predict.labels import OFFSET, TRAINED, LabelBank
+from linnaea.predict.labels import N_PHOTOGRAPHS, OFFSET, TRAINED, LabelBank
 from linnaea.predict.restrict import rows_of_clades
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import depth_first
@@ -102,6 +102,9 @@ class _Cut:
         )
         if TRAINED in bank.taxa.columns:
             taxa = taxa.with_columns(pl.lit(value=True).alias(TRAINED))
+        if N_PHOTOGRAPHS in bank.taxa.columns and len(firsts):
+            counts = np.add.reduceat(bank.n_photographs[lineages["row"].to_numpy()], firsts["place"].to_numpy())
+            taxa = taxa.with_columns(pl.Series(N_PHOTOGRAPHS, counts))
         return cls(
             rows=lineages["row"].to_numpy().astype(np.int64), starts=firsts["place"].to_numpy().astype(np.int64),
             taxa=taxa,

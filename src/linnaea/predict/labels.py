@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -47,6 +47,9 @@ TAXA_FILE, VECTORS_FILE, FACTS_FILE = "taxa.parquet", "embeddings.npy", "bank.js
 
 TRAINED = "trained"
 """Column of a bank's taxa: whether the model was trained on photographs of the taxon."""
+
+N_PHOTOGRAPHS = "n_photographs"
+"""Column of a bank's taxa: the number of photographs of the taxon that the model was trained on."""
 
 OFFSET = "offset"
 """Column of a bank's taxa: a number that is added to each cosine with the row (:mod:`linnaea.predict.cut`)."""
@@ -88,6 +91,13 @@ class LabelBank:
     def trained(self) -> Bool[ndarray, "K"]:  # noqa: F821
         """Return which taxa the model was trained on photographs of; all, if the bank does not say."""
         return np.asarray(self.taxa[TRAINED]) if TRAINED in self.taxa.columns else np.ones(len(self), bool)
+
+    @cached_property
+    def n_photographs(self) -> Int64[ndarray, "K"]:  # noqa: F821
+        """Return the number of photographs of each taxon that the model was trained on; 0 if the bank does not say."""
+        if N_PHOTOGRAPHS not in self.taxa.columns:
+            return np.zeros(len(self), np.int64)
+        return self.taxa[N_PHOTOGRAPHS].fill_null(0).cast(pl.Int64).to_numpy()
 
     @cached_property
     def offsets(self) -> Float32[ndarray, "K"] | None:  # noqa: F821
@@ -204,6 +214,8 @@ def update_bank(
         vectors[new] = encode_names(model, names, bank.facts["templates"], on_progress=on_progress)
     if TRAINED in bank.taxa.columns:
         taxa = taxa.with_columns(pl.Series(TRAINED, (rows >= 0) & bank.trained[rows]))
+    if N_PHOTOGRAPHS in bank.taxa.columns:
+        taxa = taxa.with_columns(pl.Series(N_PHOTOGRAPHS, np.where(rows >= 0, bank.n_photographs[rows], 0)))
     return LabelBank(taxa, vectors, dict(bank.facts)), len(new)
 
 
@@ -234,12 +246,17 @@ def load_cached_bank(
 
 
 def mark_trained(taxa: pl.DataFrame, trained: pl.DataFrame) -> pl.DataFrame:
-    """Return ``taxa`` with the column ``TRAINED``: whether the table ``trained`` has the taxon's lineage."""
-    known = trained.select(*RANK_LABELS, pl.lit(value=True).alias(TRAINED)).unique()
-    joined = taxa.drop(TRAINED, strict=False).join(
+    """Return ``taxa`` with the columns ``TRAINED`` and, if ``trained`` has it, ``N_PHOTOGRAPHS``.
+
+    A taxon is trained if the table ``trained`` has its lineage.
+    """
+    counts = [pl.col(N_PHOTOGRAPHS).sum()] if N_PHOTOGRAPHS in trained.columns else []
+    known = trained.group_by(RANK_LABELS).agg(pl.lit(value=True).alias(TRAINED), *counts)
+    joined = taxa.drop(TRAINED, N_PHOTOGRAPHS, strict=False).join(
         known, on=RANK_LABELS, how="left", nulls_equal=True, maintain_order="left"
     )
-    return joined.with_columns(pl.col(TRAINED).fill_null(value=False))
+    filled = [pl.col(TRAINED).fill_null(value=False), *(pl.col(N_PHOTOGRAPHS).fill_null(0) for _ in counts)]
+    return joined.with_columns(filled)
 
 
 def to_float32(vectors: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

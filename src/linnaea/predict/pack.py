@@ -24,6 +24,7 @@ from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.onnx import load_onnx
 from linnaea.model.onnx_export import export_onnx, write_graph
 from linnaea.model.open import load_model
+from linnaea.parquet import read_parquet
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.card import make_card
 from linnaea.predict.cut import cut_bank
@@ -141,7 +142,7 @@ def _check_pack(
 
 def _mark(taxa: pl.DataFrame, folder: Path) -> pl.DataFrame:
     """Mark the taxa that the model of a folder was trained on, if it says so."""
-    return mark_trained(taxa, read_taxa(folder)) if (folder / TAXA_FILE).exists() else taxa
+    return mark_trained(taxa, read_parquet(folder / TAXA_FILE)) if (folder / TAXA_FILE).exists() else taxa
 
 
 def _find_run(run: str) -> Path:

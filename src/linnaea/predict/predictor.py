@@ -7,13 +7,13 @@ not sure enough.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.surroundings import ELSEWHERE_FROM, Surroundings
+from linnaea.predict.trust import Weights, trust_of
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
@@ -256,7 +257,8 @@ class Predictor:
 
     def _choose(self, judged: Judged, probability_BK: NDArray[np.float32], asked: Asked) -> list["_Chosen"]:
         if asked.rank is None:
-            return decide_or_explain(probability_BK, self.bank, asked.confidence, judged)
+            weights = () if self.calibration is None else self.calibration.trust
+            return decide_or_explain(probability_BK, self.bank, asked.confidence, judged, weights)
         why_none = f"no label has a name at rank {asked.rank.label} or above"
         guesses = guess_at_rank(probability_BK, self.bank, asked.rank, asked.top_k)
         return [(tuple(of_image), "", "" if of_image else why_none) for of_image in guesses]
@@ -280,12 +282,16 @@ def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
 
 
 def decide_or_explain(
-    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence: ByRank, judged: Judged
+    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence: ByRank, judged: Judged, weights: Weights = ()
 ) -> list[_Chosen]:
-    """Return for each image the deepest taxon that reaches ``confidence``, or the reason why none does."""
+    """Return for each image the deepest taxon that reaches ``confidence``, or the reason why none does.
+
+    With ``weights``, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
+    """
     sums_of = sum_to_all_ranks(probability_BK, bank)
+    trust_BR = trust_of(sums_of, bank, weights) if weights else None
     answers: list[_Chosen] = []
-    for image, guess in enumerate(decide(sums_of, bank, confidence, judged.answerable)):
+    for image, guess in enumerate(decide(sums_of, bank, confidence, judged.answerable, trust_BR)):
         if guess is not None:
             answers.append(((guess,), "", ""))
         elif not judged.recognised_B[image]:
@@ -295,6 +301,8 @@ def decide_or_explain(
             answers.append(((), "not among the labels", judged.elsewhere[image]))
         else:
             best = likeliest_paths(probability_BK[image : image + 1], bank)[0]
+            if trust_BR is not None:
+                best = [replace(one, score=float(trust_BR[image, _rank_of(one)])) for one in best]
             answers.append(((), "not sure enough", explain_doubt(best, confidence)))
     return answers
 
@@ -304,13 +312,15 @@ def decide(
     bank: LabelBank,
     confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
+    trust_BR: Float64[ndarray, "B 7"] | None = None,
 ) -> list[Guess | None]:
     """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
     ``sums_of`` are the probabilities of each rank's groups (:func:`~linnaea.predict.classifier.sum_to_all_ranks`), and
     ``confidence`` holds for all ranks or has one for each. The search goes from the root down, to the likeliest child
     of the taxon before, so that the answers of all ranks lie on one path. The probabilities are among the bank's taxa
-    and say nothing about taxa outside it. Images that are not ``recognised`` get ``None``.
+    and say nothing about taxa outside it; ``trust_BR``, which decides instead if it is given, does. Images that are not
+    ``recognised`` get ``None``.
     """
     n_images = len(sums_of[Rank.KINGDOM])
     least = of_each_rank(confidence)
@@ -325,7 +335,7 @@ def decide(
             if first == last:
                 continue
             group = int(first + sums[image, first:last].argmax())
-            score = float(sums[image, group])
+            score = float(sums[image, group] if trust_BR is None else trust_BR[image, rank])
             if score < min(least[rank:]):  # probabilities only fall along the path
                 ranges[image] = (0, 0)
                 continue
@@ -339,12 +349,16 @@ def decide(
 def explain_doubt(path: Sequence[Guess], confidence: ByRank) -> str:
     """Return why no taxon of the likeliest path is an answer, with the rank that comes nearest."""
     least = of_each_rank(confidence)
-    short = [(least[Rank.SPECIES if guess.rank is None else guess.rank] - guess.score, guess) for guess in path]
+    short = [(least[_rank_of(guess)] - guess.score, guess) for guess in path]
     if not short:
         return f"{NOT_SURE}: no taxon reaches {min(least):g}"
     _, nearest = min(short, key=lambda one: one[0])
-    asked = least[Rank.SPECIES if nearest.rank is None else nearest.rank]
+    asked = least[_rank_of(nearest)]
     return f"{NOT_SURE}: no taxon reaches {asked:g}; the surest is {_name(nearest)} with {nearest.score:.3f}"
+
+
+def _rank_of(guess: Guess) -> Rank:
+    return Rank.SPECIES if guess.rank is None else guess.rank
 
 
 def explain_elsewhere(probability_BK: Float32[ndarray, "B K"], around: Surroundings, confidence: ByRank) -> list[str]:

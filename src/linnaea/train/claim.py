@@ -11,7 +11,7 @@ from typing import Any
 
 from linnaea.data.shards import DataSet, read_manifest
 from linnaea.errors import LinnaeaError
-from linnaea.model.folders import BPE_FILE, WEIGHTS_FILE
+from linnaea.model.folders import BPE_FILE, RECIPE_FILE, WEIGHTS_FILE
 from linnaea.predict.labels import hash_taxa
 from linnaea.storage import explain_os_errors, read_json, write_atomically
 from linnaea.train.checkpoints import list_checkpoints
@@ -20,7 +20,7 @@ from linnaea.train.logs import LOG_FILE, TENSORBOARD_FOLDER
 from linnaea.train.parallel import Peers, Spread
 from linnaea.train.recipe import Recipe
 
-RECIPE_FILE, COMPILED_FOLDER = "recipe.json", "compiled"
+COMPILED_FOLDER = "compiled"
 _LEFT_BEHIND = (RECIPE_FILE, BPE_FILE, LOG_FILE, VIEWS_FOLDER, TENSORBOARD_FOLDER, COMPILED_FOLDER, "checkpoints")
 """Files and folders that a run writes before its first checkpoint is complete."""
 _FREE = "descent.compile:"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float32, Int32
 from numpy import ndarray
@@ -22,7 +23,7 @@ from linnaea.data.shards import DataSet, make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable
-from linnaea.predict.labels import CLASS_HEAD, HEADS_FOLDER, PREPROCESS, LabelBank
+from linnaea.predict.labels import CLASS_HEAD, HEADS_FOLDER, N_PHOTOGRAPHS, PREPROCESS, LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.recipe import Descent
 
@@ -136,7 +137,8 @@ def make_head_banks(
 ) -> dict[Rank, LabelBank]:
     """Return each rank's head of a model as a label bank: the weights of the seen classes, in the order of the tree."""
     banks = {}
-    seen = dataset.index["taxon_id"].unique().sort().to_numpy()
+    pictured = dataset.index["taxon_id"].to_numpy()
+    seen = np.unique(pictured)
     for rank, weight_KE in weights.items():
         classes, first = np.unique(table.lineage_of[seen, rank], return_index=True)
         classes, first = classes[classes >= 0], first[classes >= 0]
@@ -144,7 +146,9 @@ def make_head_banks(
         order = sorted(range(len(taxa)), key=lambda number: taxa[number].lineage)
         facts = {"model": model.fingerprint, "text_type": CLASS_HEAD, "rank": rank.label,
                  PREPROCESS: model.preprocess.to_json()}  # fmt: skip
-        banks[rank] = LabelBank(make_taxa_table(taxa), weight_KE.numpy()[classes[order]], facts)
+        counts = np.bincount(table.lineage_of[pictured, rank] + 1, minlength=len(weight_KE) + 1)[1:][classes[order]]
+        table_of_rank = make_taxa_table(taxa).with_columns(pl.Series(N_PHOTOGRAPHS, counts))
+        banks[rank] = LabelBank(table_of_rank, weight_KE.numpy()[classes[order]], facts)
     return banks
 
 

@@ -15,7 +15,7 @@ from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.transfer import pinned_pixels
-from linnaea.predict.labels import LabelBank, load_class_heads, taxa_of_checklist
+from linnaea.predict.labels import N_PHOTOGRAPHS, LabelBank, load_class_heads, taxa_of_checklist
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
@@ -287,7 +287,8 @@ def _save_result(run: TrainingRun, model: TaxonModel, dataset: DataSet, table: T
         "n_taxa": dataset.index["taxon_id"].n_unique(),
         "data": run.describe()["data"],
     }
-    seen = dataset.pictured_taxa
+    counts = dataset.index["taxon_id"].value_counts(name=N_PHOTOGRAPHS)
+    seen = dataset.pictured_taxa.join(counts, on="taxon_id", how="left", maintain_order="left")
     write_parquet(seen.with_columns(taxon_id=seen["taxon_id"].rank("ordinal").cast(seen["taxon_id"].dtype) - 1),
                   run.model_dir / "taxa.parquet")  # fmt: skip
     weights = take_off(model)

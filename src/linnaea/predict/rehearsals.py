@@ -1,0 +1,74 @@
+"""Rehearsals: how models that were trained without some sources answer the photographs of these."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.data.shards import DataSet
+from linnaea.errors import LinnaeaError
+from linnaea.model.folders import RECIPE_FILE
+from linnaea.model.load import TaxonModel
+from linnaea.model.open import load_model
+from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups
+from linnaea.predict.calibration_fit import FEWEST, fit_temperature
+from linnaea.predict.labels import LabelBank, load_class_heads
+from linnaea.predict.places import encode_places, list_places
+from linnaea.predict.trust_fit import Rehearsal, has_names, rehearse
+from linnaea.storage import read_json
+from linnaea.taxonomy.ranks import Rank
+
+MOST_STRANGERS = 600
+"""The number of photographs of each source that a rehearsal uses."""
+
+
+def rehearse_run(
+    run: Path, data: str | Path | DataSet, split: Sequence[str], device: str, n_workers: int
+) -> list[Rehearsal]:
+    """Return how a run of class heads answers each source of ``data`` that it was not trained on.
+
+    Its temperature is that of the photographs of ``split`` from the sources that it was trained on.
+
+    Raises:
+        LinnaeaError: The run has no head for species, was trained on all sources, or has too few photographs.
+    """
+    recipe = read_json(run / RECIPE_FILE, kind="the recipe of a run")
+    model, heads = load_model(str(run), device=device), load_class_heads(run)
+    whole = data if isinstance(data, DataSet) else DataSet.open(Path(data))
+    own = set(recipe.get("feed", {}).get("sources", ()))
+    others = sorted(set(whole.index["source"].unique()) - own) if own else []
+    if Rank.SPECIES not in heads or not others:
+        raise LinnaeaError(f"{run}: give a run of class heads that was trained without some of the data's sources")
+    bank = heads[Rank.SPECIES]
+    known, groups = _encode_known(model, whole.sources(tuple(own)), split, bank, n_workers)
+    rows = bank.groups.starts[Rank.SPECIES][groups[:, Rank.SPECIES]]
+    calibration = Calibration(temperature=fit_temperature(known, rows, bank, model.logit_scale))
+    answered = []
+    for source in others:
+        part = whole.sources((source,))
+        truth = [part.taxon(number) for number in part.index["taxon_id"].gather(_draw_rows(len(part)))]
+        vectors = encode_places(model, [(part, row) for row in _draw_rows(len(part))], n_workers)
+        answered.append(rehearse(vectors, find_groups(truth, bank), has_names(truth), bank, calibration,
+                                 model.logit_scale))  # fmt: skip
+    return answered
+
+
+def _draw_rows(n: int) -> list[int]:
+    return sorted(np.random.default_rng(0).permutation(n)[:MOST_STRANGERS].tolist())
+
+
+def _encode_known(
+    model: TaxonModel, data: DataSet, split: Sequence[str], bank: LabelBank, n_workers: int
+) -> tuple[Float32[ndarray, "N E"], NDArray[np.int64]]:
+    """Return the vectors of the photographs of species that the bank has, and their groups."""
+    places = list_places([data.split(name) for name in split])
+    groups = find_groups([part.taxon(part.index["taxon_id"][row]) for part, row in places], bank)
+    known = groups[:, Rank.SPECIES] != UNKNOWN
+    if known.sum() < FEWEST:
+        raise LinnaeaError(f"{model.name}: {known.sum()} photographs of its species in {' '.join(split)};"
+                           f" a calibration needs {FEWEST}")  # fmt: skip
+    return encode_places(model, [place for place, is_known in zip(places, known, strict=True) if is_known],
+                   n_workers), groups[known]  # fmt: skip

@@ -1,0 +1,83 @@
+"""How far an answer is to be trusted: what a taxon's probability is worth, by what the model knows of the taxon.
+
+A softmax spreads all probability over the taxa that it has. A photograph of a species that no label names is therefore
+called by a relative, with a probability that says nothing of the relative's absence. Trust is the chance that a taxon
+is right, also when the truth may be missing. Four signs foretell it: the taxon's probability, its share of its parent's
+probability, the number of its siblings among the labels, and the number of photographs of it that the model was trained
+on. A logistic regression per rank weighs them; it learns from photographs of sources that the model never saw
+(:mod:`linnaea.predict.trust_fit`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.predict.labels import LabelBank
+from linnaea.taxonomy.ranks import N_RANKS, Rank
+
+SIGNS = ("log odds of the probability", "log odds of the share", "log siblings", "log photographs")
+_LEAST = 1e-5
+"""Probabilities are kept this far from 0 and 1, so that their log odds are finite."""
+
+Weights: TypeAlias = tuple[tuple[float, ...], ...]
+"""For each rank, kingdom first: the constant, then a weight for each of :data:`SIGNS`."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """For each image one group of each rank, each within the one before, and the ranks' probabilities there."""
+
+    group_BR: Int64[ndarray, "B 7"]
+    probability_BR: Float64[ndarray, "B 7"]
+
+
+def follow(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank) -> Path:
+    """Return the path from the root on which each step is the likeliest child of the one before."""
+    n_images = len(sums_of[Rank.KINGDOM])
+    group_BR = np.zeros((n_images, N_RANKS), np.int64)
+    for rank in Rank:
+        sums, edges = sums_of[rank], np.append(bank.groups.first_children[rank], len(bank.groups.starts[rank]))
+        above_B = group_BR[:, rank - 1] if rank > 0 else np.zeros(n_images, np.int64)
+        for image, (first, last) in enumerate(zip(edges[above_B], edges[above_B + 1], strict=True)):
+            group_BR[image, rank] = first + sums[image, first:last].argmax()
+    rows = np.arange(n_images)
+    columns = [sums_of[rank][rows, group_BR[:, rank]] for rank in Rank]
+    return Path(group_BR, np.stack(columns, axis=1).astype(np.float64))
+
+
+def read_signs(path: Path, bank: LabelBank) -> Float64[ndarray, "B 7 S"]:
+    """Return the :data:`SIGNS` of each step of the paths."""
+    parents = np.concatenate([np.ones((len(path.group_BR), 1)), path.probability_BR[:, :-1]], axis=1)
+    shares = path.probability_BR / np.maximum(parents, 1e-12)
+    siblings, photographs = (np.empty(path.group_BR.shape) for _ in range(2))
+    for rank in Rank:
+        above = bank.groups.parents(rank)
+        n_children = np.bincount(above)
+        n_photographs = np.add.reduceat(bank.n_photographs, bank.groups.starts[rank])
+        group_B = path.group_BR[:, rank]
+        siblings[:, rank], photographs[:, rank] = n_children[above[group_B]], n_photographs[group_B]
+    return np.stack(
+        [_log_odds(path.probability_BR), _log_odds(shares), np.log(siblings), np.log1p(photographs)], axis=-1
+    )
+
+
+def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    inside = np.clip(probability, _LEAST, 1 - _LEAST)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+def weigh_signs(signs_BRS: Float64[ndarray, "B 7 S"], weights: Weights) -> Float64[ndarray, "B 7"]:
+    """Return how far each step of a path is to be trusted, 0 to 1; it never rises along the path."""
+    table = np.array(weights, np.float64)
+    odds_BR = np.einsum("brs,rs->br", signs_BRS, table[:, 1:]) + table[:, 0]
+    return np.asarray(np.minimum.accumulate(1 / (1 + np.exp(-odds_BR)), axis=1))
+
+
+def trust_of(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank, weights: Weights) -> NDArray[np.float64]:
+    """Return ``[B, 7]``: how far the likeliest path (:func:`follow`) is to be trusted at each rank."""
+    return weigh_signs(read_signs(follow(sums_of, bank), bank), weights)

@@ -1,0 +1,88 @@
+"""Learn how far answers are to be trusted, from photographs that the model knows the like of and from strangers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from linnaea.predict.calibration import Calibration, weigh_untrained
+from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.labels import LabelBank
+from linnaea.predict.trust import SIGNS, Weights, follow, read_signs
+from linnaea.taxonomy.ranks import N_RANKS, Rank
+from linnaea.taxonomy.taxon import Taxon
+
+KIN_COUNTS = 0.5
+"""The weight of photographs whose species was taken out of the labels, relative to all photographs of known species."""
+SURE = (12.0,) + (0.0,) * len(SIGNS)
+"""The weights of a rank at which no answer was wrong."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Photographs of one kind that were answered: the signs of the likeliest path, and where it is right."""
+
+    signs_NRS: Float64[ndarray, "N 7 S"]
+    right_NR: Bool[ndarray, "N 7"]
+    judged_NR: Bool[ndarray, "N 7"]
+    """Whether the photograph's taxon has a name at the rank."""
+
+
+def rehearse(
+    image_NE: Float32[ndarray, "N E"],
+    group_NR: Int[ndarray, "N 7"],
+    judged_NR: Bool[ndarray, "N 7"],
+    bank: LabelBank,
+    calibration: Calibration,
+    logit_scale: float,
+) -> Rehearsal:
+    """Answer photographs whose groups in the bank are known (:func:`~linnaea.predict.calibration.find_groups`).
+
+    An answer at a rank where the bank lacks the truth is wrong.
+    """
+    signs, right, start = [], [], 0
+    for block in iter_scored(image_NE, bank, logit_scale / calibration.temperature):
+        sums_of = sum_to_all_ranks(weigh_untrained(block.probability_BK, bank, calibration.untrained), bank)
+        path = follow(sums_of, bank)
+        signs.append(read_signs(path, bank))
+        right.append(path.group_BR == group_NR[start : start + len(path.group_BR)])
+        start += len(path.group_BR)
+    return Rehearsal(np.concatenate(signs), np.concatenate(right), judged_NR)
+
+
+def has_names(truth: Sequence[Taxon]) -> NDArray[np.bool_]:
+    """Return ``[N, 7]``: at which ranks each taxon has a name."""
+    return np.array([[bool(name) for name in taxon.lineage] for taxon in truth], bool).reshape(len(truth), N_RANKS)
+
+
+def fit_trust(home: Rehearsal, kin: Sequence[Rehearsal], abroad: Sequence[Rehearsal]) -> Weights:
+    """Return the weights of the signs for each rank.
+
+    ``home`` are photographs of known species, ``kin`` the same with their species taken out of the labels, and
+    ``abroad`` photographs of sources that the answering model was not trained on, one rehearsal for each source. Home
+    and abroad have the same total weight, and each source has an equal part of it.
+    """
+    parts = [(home, 1.0), *((one, KIN_COUNTS / len(kin)) for one in kin), *((one, 1 / len(abroad)) for one in abroad)]
+    return tuple(_fit_rank(rank, parts) for rank in Rank)
+
+
+def _fit_rank(rank: Rank, parts: Sequence[tuple[Rehearsal, float]]) -> tuple[float, ...]:
+    from sklearn.linear_model import LogisticRegression
+
+    signs, right, weights = [], [], []
+    for part, weight in parts:
+        judged = part.judged_NR[:, rank]
+        signs.append(part.signs_NRS[judged, rank])
+        right.append(part.right_NR[judged, rank])
+        weights.append(np.full(int(judged.sum()), weight / max(len(judged), 1)))
+    signs_NS, right_N, weight_N = np.concatenate(signs), np.concatenate(right), np.concatenate(weights)
+    if right_N.all() or not right_N.any():
+        return SURE if right_N.all() else (-SURE[0], *SURE[1:])
+    mean_S, spread_S = signs_NS.mean(axis=0), np.maximum(signs_NS.std(axis=0), 1e-6)
+    model = LogisticRegression(C=1.0, max_iter=2000)
+    model.fit((signs_NS - mean_S) / spread_S, right_N, sample_weight=weight_N * len(weight_N) / weight_N.sum())
+    slope_S = model.coef_[0] / spread_S
+    return tuple(round(float(value), 6) for value in (model.intercept_[0] - slope_S @ mean_S, *slope_S))
