@@ -8,13 +8,14 @@ import textwrap
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from typing import TYPE_CHECKING, Any
 
 import linnaea
 from linnaea.cli import VERBS, class_of
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = {"CHANGELOG.md": "", "CONTRIBUTING.md": "", "SECURITY.md": "", "RESULTS.md": "benchmarks/", "README.md": ""}
@@ -23,8 +24,10 @@ SOURCE = "https://github.com/OWNER/linnaea/blob/main/"
 """Where links to files that are no pages lead."""
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add the pages that are generated."""
+    from mkdocs.structure.files import File
+
     pages = {name: _move_links((ROOT / folder / name).read_text(), folder) for name, folder in OUTSIDE.items()}
     pages["index.md"] = pages.pop("README.md")
     pages |= {"reference/commands.md": list_commands(), "reference/python.md": list_names()}
@@ -43,10 +46,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         is_page = name in OUTSIDE and path == OUTSIDE[name] + name
         return f"]({depth}{name}{anchor})" if is_page else f"]({SOURCE}{path}{anchor})"
 
-    markdown = markdown.replace("](api.md", "](reference/python.md")
     markdown = re.sub(r"\]\(([\w-]+/)\)", rf"]({SOURCE}docs/\1)", markdown)  # a folder is no page
     return re.sub(r"\]\((?:\.\./)+((?:[\w.-]+/)*[\w.-]+/?)(#[\w-]+)?\)",
                   lambda found: found[0] if _inside_docs(page, found) else turn(found), markdown)  # fmt: skip
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Turn the roles of docstrings into names, and give each function its public name."""
+    for name, at_home in linnaea._NAMES_AT_HOME.items():
+        html = html.replace(f">{at_home}</span><span", f">{name}</span><span")
+    return re.sub(r":\w+:<code>~?(?:[\w.]*\.)?(\w+)</code>", r"<code>\1</code>", html)
 
 
 def _inside_docs(page: Any, found: re.Match[str]) -> bool:
@@ -124,9 +133,10 @@ def _show(default: Any) -> str:
 
 
 def list_names() -> str:
-    """Return the page of the public names of the package."""
+    """Return the page of the public names of the package: functions first, then classes."""
+    names = sorted(linnaea._HOMES, key=lambda name: (isinstance(getattr(linnaea, name), type), name))
     parts = ["# Python\n\nAll names are imported from `linnaea`.\n"]
-    for name, home in sorted(linnaea._HOMES.items()):
+    for name in names:
         here = linnaea._NAMES_AT_HOME.get(name, name)
-        parts.append(f"::: {home}.{here}\n    options:\n      heading: {name}\n")
+        parts.append(f"::: {linnaea._HOMES[name]}.{here}\n    options:\n      heading: {name}\n")
     return "\n".join(parts)
