@@ -44,6 +44,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         path, anchor = found[1], found[2] or ""
         name = Path(path).name
         is_page = name in OUTSIDE and path == OUTSIDE[name] + name
+        name = "index.md" if name == "README.md" else name
         return f"]({depth}{name}{anchor})" if is_page else f"]({SOURCE}{path}{anchor})"
 
     markdown = re.sub(r"\]\(([\w-]+/)\)", rf"]({SOURCE}docs/\1)", markdown)  # a folder is no page
