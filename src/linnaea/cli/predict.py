@@ -213,7 +213,7 @@ def predict(options: Predict) -> int:
     inputs, context = _list_inputs(options)
     if len(inputs) == 1:
         _check_readable(inputs[0])
-    model, among = _open_model(options), _make_among(options)
+    model, among = _open_model(options, inputs), _make_among(options)
     predictor = _make_predictor(options, model, among)
     question = describe_question(predictor, among, inputs)
     context = replace(context, calibrated=predictor.calibration is not None)
@@ -329,7 +329,8 @@ def _check_readable(one: "Input") -> None:
         raise LinnaeaError(f"{one.name}: {error}") from error
 
 
-def _open_model(options: Predict) -> "Model":
+def _open_model(options: Predict, inputs: "list[Input]") -> "Model":
+    """Open the model; with --precision int8, one without a form in 8 bits gets it from the photographs."""
     from linnaea.predict.labels import make_bin_bank, read_bins, read_words
     from linnaea.predict.session import open_model
 
@@ -347,6 +348,7 @@ def _open_model(options: Predict) -> "Model":
         pretrained=options.pretrained,
         resolve=options.resolve,
         merge_by=options.merge_by,
+        int8_photographs=inputs if bins is None else None,
     )
     if options.language:
         model = model.in_language(options.language, options.checklist)

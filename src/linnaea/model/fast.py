@@ -42,7 +42,10 @@ def choose_precision(precision: Precision, device: torch.device) -> Literal["flo
         LinnaeaError: the precision is ``int8``, which PyTorch does not run.
     """
     if precision == "int8":
-        raise LinnaeaError("the model has no form in 8 bits for --precision int8; `pack --int8-photographs` makes it")
+        raise LinnaeaError(
+            "the model has no form in 8 bits yet; `linnaea predict FOLDER --precision int8` makes it from 40 or more"
+            " photographs, as does `pack --int8-photographs`"
+        )
     if precision != "auto":
         return precision
     return "bf16" if _multiplies_bf16(device) else "float32"

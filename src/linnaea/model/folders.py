@@ -21,7 +21,8 @@ DEFAULT_MODEL = "nano"
 """The model that comes with the package (docs/nano.md)."""
 Precision: TypeAlias = Literal["auto", "float32", "bf16", "int8"]
 """The number format of the image tower. ``auto``: bf16 where the device multiplies it natively, float32 elsewhere.
-``int8``: the form in 8 bits that nano and folders of `linnaea pack --int8-photographs` have, on a CPU."""
+``int8``: the form in 8 bits, on a CPU; nano and folders of `linnaea pack --int8-photographs` have it, and other models
+get it from photographs (:mod:`linnaea.model.converted`)."""
 RECIPE_FILE = "recipe.json"
 """The settings of a run, in its folder."""
 LABELS_FOLDER = "labels"

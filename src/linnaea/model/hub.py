@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from linnaea.errors import LinnaeaError
-from linnaea.model.folders import HUB
+from linnaea.model.folders import CONFIG_FILE, HUB, WEIGHTS_FILE
 from linnaea.progress import announce
 
 Kind: TypeAlias = Literal["model", "dataset"]
@@ -186,6 +186,37 @@ def _fetch_first(repo: str, paths: Sequence[str], revision: str, kind: Kind) -> 
         return path, name, commit_of(path, name)
     path = fetch_file(repo, last, revision, kind=kind)
     return path, last, commit_of(path, last)
+
+
+def fetch_config(name: str) -> tuple[Path, str, str]:
+    """Return the configuration file of ``bioclip`` or ``hf-hub:ORG/NAME[@REVISION]``, its repository and its commit.
+
+    A published model without ``@REVISION`` is of its pinned revision.
+
+    Raises:
+        LinnaeaError: the file cannot be had (see :func:`fetch_file`).
+    """
+    published = None if "@" in name else find_published(name)
+    if published is not None:
+        config, _, commit = fetch_pinned(published.repo, [CONFIG_FILE], published.revision)
+        return config, published.repo, commit
+    repo, revision = parse_hub_name(name)
+    config = fetch_file(repo, CONFIG_FILE, revision)
+    return config, repo, commit_of(config, CONFIG_FILE)
+
+
+def fetch_weights(repo: str, commit: str) -> Path:
+    """Return the file of weights that open_clip prefers among those that a repository has.
+
+    Raises:
+        LinnaeaError: there is none, or it cannot be had (see :func:`fetch_file`).
+    """
+    for path in (WEIGHTS_FILE, "open_clip_pytorch_model.bin"):
+        try:
+            return fetch_file(repo, path, commit)
+        except (NotOnHubError, NotReachedError) as error:
+            last = error
+    raise last
 
 
 def commit_of(path: Path, name: str) -> str:

@@ -35,15 +35,7 @@ from torch.nn.functional import normalize
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, WEIGHTS_FILE
-from linnaea.model.hub import (
-    NotOnHubError,
-    NotReachedError,
-    commit_of,
-    fetch_file,
-    fetch_pinned,
-    find_published,
-    parse_hub_name,
-)
+from linnaea.model.hub import NotOnHubError, NotReachedError, fetch_config, fetch_file, fetch_weights
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
 from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
@@ -330,35 +322,16 @@ def load_hub(name: str, device: torch.device) -> TaxonModel:
     A published model without ``@REVISION`` is of its pinned revision. All files are of one commit, even if someone
     pushes in the meantime.
     """
-    published = None if "@" in name else find_published(name)
-    if published is not None:
-        repo = published.repo
-        config, _, commit = fetch_pinned(repo, [CONFIG_FILE], published.revision)
-    else:
-        repo, revision = parse_hub_name(name)
-        config = fetch_file(repo, CONFIG_FILE, revision)
-        commit = commit_of(config, CONFIG_FILE)
+    config, repo, commit = fetch_config(name)
     text_cfg = _read_json(config).get("model_cfg", {}).get("text_cfg", {})
     tokenizer_folder = None
     if bpe_path := _names_vocabulary(text_cfg):
         fetch_file(repo, bpe_path, commit)
     else:
         tokenizer_folder = _fetch_tokenizer(repo, commit, text_cfg)
-    _fetch_weights(repo, commit)
+    fetch_weights(repo, commit)
     facts = {"source": f"{HUB}{repo}", "revision": commit}
     return _load_files(config.parent, name, device, facts, tokenizer_folder=tokenizer_folder)
-
-
-def _fetch_weights(repo: str, commit: str) -> None:
-    """Fetch the file of weights that open_clip prefers among those that the repository has."""
-    for path in (WEIGHTS_FILE, "open_clip_pytorch_model.bin"):
-        try:
-            fetch_file(repo, path, commit)
-        except (NotOnHubError, NotReachedError) as error:
-            last = error
-        else:
-            return
-    raise last
 
 
 def _fetch_tokenizer(repo: str, commit: str, text_cfg: Mapping[str, Any]) -> Path | None:

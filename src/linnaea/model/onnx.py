@@ -138,6 +138,8 @@ class GraphModel(_GraphEncoder):
     """A model folder whose photographs are encoded by its graph. Captions are encoded in PyTorch, loaded for them."""
 
     precision: str = "float32"
+    load: "Callable[[], TaxonModel] | None" = field(default=None, repr=False, compare=False)
+    """How PyTorch loads the model, if its files are not in the folder of its graph."""
 
     @property
     def has_text(self) -> bool:
@@ -152,11 +154,26 @@ class GraphModel(_GraphEncoder):
     def whole(self) -> "TaxonModel":
         """Return the model in PyTorch, which is loaded when it is first needed."""
         from linnaea.model.fast import prepare_for_photographs
+
+        whole = self._load()
+        prepare_for_photographs(whole.image_tower, whole.device, whole.precision)
+        return whole
+
+    @cached_property
+    def _without_tower(self) -> "TaxonModel":
+        """Return the model in PyTorch without its image tower, whose weights the runtime holds."""
+        from torch.nn import Identity
+
+        loaded = self._load()
+        if hasattr(loaded.clip, "visual"):
+            loaded.clip.visual = Identity()
+        return loaded
+
+    def _load(self) -> "TaxonModel":
         from linnaea.model.load import choose_device, load_folder
 
-        whole = load_folder(self.folder, choose_device("cpu"))
-        prepare_for_photographs(whole.image_tower, whole.device, whole.precision)
-        return replace(whole, name=self.name, preprocess=self.preprocess, makers=self.makers,
+        loaded = self.load() if self.load else load_folder(self.folder, choose_device("cpu"))
+        return replace(loaded, name=self.name, preprocess=self.preprocess, makers=self.makers,
                        known_as=self.fingerprint)  # fmt: skip
 
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
@@ -169,7 +186,7 @@ class GraphModel(_GraphEncoder):
     def encode_captions(
         self, captions: Sequence[str], on_progress: Callable[[int, int | None], None]
     ) -> Float32[ndarray, "K E"]:
-        return self.whole.encode_captions(captions, on_progress)
+        return self._without_tower.encode_captions(captions, on_progress)
 
 
 def find_graph(folder: Path, name: str) -> GraphModel | None:

@@ -12,12 +12,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
+from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import (
@@ -99,8 +101,7 @@ def write_graph(model: "TaxonModel", folder: Path, check: UInt8[ndarray, "B 3 S 
     path, facts = folder / IMAGE_FILE, folder / GRAPH_FACTS_FILE
     try:
         _write(_image_tower(model), torch.zeros(2, 3, side, side), "pixels", path, weights=folder / WEIGHTS_FILE)
-        about = _describe(model) | {"has_text": model.has_text, "made_from": hash_sources(folder)}
-        write_atomically(facts, json.dumps(about, indent=1))
+        describe_graph(model, folder, hash_sources(folder))
         difference = float(
             np.abs(load_graph(folder, folder.name).encode_pixels(check) - model.encode_pixels(check)).max()
         )
@@ -112,6 +113,28 @@ def write_graph(model: "TaxonModel", folder: Path, check: UInt8[ndarray, "B 3 S 
         reason = " ".join(str(error).split())[:150]
         raise LinnaeaError(f"{model.name}: its image tower cannot be written as a graph ({reason})") from error
     return difference
+
+
+def describe_graph(model: "TaxonModel", folder: Path, made_from: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write what a caller asks of a model whose graph is in ``folder``; ``made_from`` are the hashes of its files."""
+    about = _describe(model) | {"has_text": model.has_text, "made_from": dict(made_from)}
+    write_atomically(folder / GRAPH_FACTS_FILE, json.dumps(about, indent=1))
+
+
+def write_bf16(model: "TaxonModel", folder: Path) -> None:
+    """Write the image tower as a graph whose weights are in the file, the matrices rounded to bfloat16.
+
+    Raises:
+        LinnaeaError: packages are missing, or the folder cannot be written.
+    """
+    import torch
+
+    side = model.preprocess.image_size
+    with tempfile.TemporaryDirectory() as scratch:  # the exporter puts weights above 2 GB into files beside the graph
+        whole = Path(scratch) / IMAGE_FILE
+        _write(_image_tower(model), torch.zeros(2, 3, side, side), "pixels", whole)
+        with atomic_path(folder / IMAGE_FILE) as partial:
+            _store_in_bf16(whole, partial)
 
 
 def write_int8(model: "TaxonModel", folder: Path, pixels: UInt8[ndarray, "B 3 S S"]) -> None:
@@ -221,6 +244,37 @@ def _store_in_8_bits(path: Path) -> None:
     for node in reversed(nodes):
         graph.node.insert(0, node)
     onnx.save(model, str(path))
+
+
+def _store_in_bf16(source: Path, target: Path) -> None:
+    """Store matrices and kernels as bfloat16; a runtime that computes in float32 reads them as such."""
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(str(source))
+    graph, casts = model.graph, []
+    for weight in list(graph.initializer):
+        if (
+            weight.data_type != onnx.TensorProto.FLOAT
+            or len(weight.dims) < 2
+            or math.prod(weight.dims) < _LEAST_WEIGHTS
+        ):
+            continue
+        name = f"{weight.name}.stored"
+        stored = onnx.TensorProto(name=name, dims=weight.dims, data_type=onnx.TensorProto.BFLOAT16)
+        stored.raw_data = _round_to_bf16(onnx.numpy_helper.to_array(weight)).tobytes()
+        casts.append(helper.make_node("Cast", [name], [weight.name], to=onnx.TensorProto.FLOAT))
+        graph.initializer.remove(weight)
+        graph.initializer.append(stored)
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    onnx.save(model, str(target))
+
+
+def _round_to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the upper halves of float32 numbers, rounded to the nearest, ties to even."""
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    return np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, np.uint16)
 
 
 def _refer_to(weights: Path, path: Path) -> None:

@@ -40,8 +40,9 @@ def open_encoder(
 
     On a CPU, a model folder with a graph (as `linnaea pack` writes) encodes photographs without importing torch: in
     ONNX Runtime, or in OpenVINO where that is installed and faster. An exported folder runs in ONNX Runtime. Any other
-    model runs in PyTorch, as does any model on a GPU. In float32, vectors differ from those of :func:`load_model` only
-    by the rounding of sums.
+    model runs in PyTorch, as does any model on a GPU; in bf16 and int8 on a CPU it has a graph in the cache folder
+    (:mod:`linnaea.model.converted`). In float32, vectors differ from those of :func:`load_model` only by the rounding
+    of sums.
 
     Raises:
         UsageError: an open model is given together with ``pretrained``.
@@ -64,6 +65,12 @@ def open_encoder(
 
         if (graph := find_graph(folder, name)) and (chosen := _precision_of(graph, precision)):
             return replace(graph, precision=chosen)
+    if precision != "float32" and not pretrained and (precision == "int8" or _is_cpu(device)):
+        from linnaea.model.converted import open_converted
+
+        converted, precision = open_converted(name, precision)
+        if converted:
+            return converted
     from linnaea.model.fast import prepare_for_photographs
 
     loaded = load_model(name, pretrained=pretrained, device=device, precision=precision)
@@ -76,16 +83,15 @@ def _precision_of(graph: "GraphModel", precision: Precision) -> str:
 
     Bfloat16 needs OpenVINO, and a processor that multiplies it.
     """
-    from linnaea.model.runtimes import has_openvino, multiplies
+    from linnaea.model.runtimes import has_bf16, has_openvino
 
     if precision == "float32":
         return precision
     if precision == "int8":
         return precision if (graph.folder / INT8_FILE).exists() else ""
-    has_bf16 = multiplies("avx512_bf16") or multiplies("amx_bf16")
-    if precision == "auto" and not has_bf16:
+    if precision == "auto" and not has_bf16():
         return "float32"
-    return "bf16" if has_bf16 and has_openvino() else ""
+    return "bf16" if has_bf16() and has_openvino() else ""
 
 
 def _is_cpu(device: str) -> bool:

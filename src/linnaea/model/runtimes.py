@@ -30,9 +30,9 @@ Run: TypeAlias = Callable[[ndarray], Float32[ndarray, "B E"]]
 CPU_FACTS = Path("/proc/cpuinfo")
 AT_ONCE = 8
 """Photographs that a graph encodes at once: few enough for a processor's cache."""
-_ONNX_RUNTIME, _OPENVINO = "ONNX Runtime", "OpenVINO"
+_ONNX_RUNTIME, _OPENVINO, _PYTORCH = "ONNX Runtime", "OpenVINO", "PyTorch"
 _CLEARLY = 0.95
-"""OpenVINO is used if it takes less than this share of ONNX Runtime's time."""
+"""OpenVINO is used if it takes less than this share of the other's time."""
 _HINTS = {"float32": "f32", "int8": "f32", "bf16": "bf16"}
 """OpenVINO's setting for the precision of operations that are not in 8 bits. Its default is bfloat16, if possible."""
 
@@ -63,6 +63,19 @@ def open_runtime(path: Path, precision: str, side: int) -> Run:
         times = {_ONNX_RUNTIME: _time(runs[_ONNX_RUNTIME], side)}
     _remember(key, times)
     return runs[_fastest(times)]
+
+
+def is_faster(path: Path, precision: str) -> bool | None:
+    """Return whether OpenVINO was faster than PyTorch on this machine; ``None`` if they were not timed."""
+    times = _read_choices().get(_key(path, precision))
+    return None if times is None else _fastest(times) == _OPENVINO
+
+
+def compare(path: Path, precision: str, side: int, in_pytorch: Run) -> bool:
+    """Time a graph in OpenVINO and the same model in PyTorch, remember it, and return whether OpenVINO is faster."""
+    times = {_PYTORCH: _time(in_pytorch, side), _OPENVINO: _time(_open_openvino(path, precision, side), side)}
+    _remember(_key(path, precision), times)
+    return _fastest(times) == _OPENVINO
 
 
 def open_onnxruntime(path: Path) -> Run:
@@ -111,6 +124,11 @@ def multiplies(feature: str) -> bool:
     return CPU_FACTS.exists() and feature in CPU_FACTS.read_text().split()
 
 
+def has_bf16() -> bool:
+    """Tell whether the processor multiplies bfloat16."""
+    return multiplies("avx512_bf16") or multiplies("amx_bf16")
+
+
 def list_choices() -> list[tuple[str, str]]:
     """Return what was timed on this machine: the graph with its precision, and ms a photograph of each runtime."""
     machine = _machine()
@@ -133,7 +151,8 @@ def _open_fastest(times: Mapping[str, float], path: Path, precision: str, side: 
 
 
 def _fastest(times: Mapping[str, float]) -> str:
-    return _OPENVINO if times.get(_OPENVINO, float("inf")) < _CLEARLY * times[_ONNX_RUNTIME] else _ONNX_RUNTIME
+    other = next(name for name in times if name != _OPENVINO)
+    return _OPENVINO if times.get(_OPENVINO, float("inf")) < _CLEARLY * times[other] else other
 
 
 def _time(run: Run, side: int) -> float:

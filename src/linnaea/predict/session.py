@@ -77,6 +77,7 @@ def open_model(
     pretrained: str | None = None,
     resolve: bool = True,
     merge_by: MergeBy = "class",
+    int8_photographs: Photographs | None = None,
 ) -> "Model":
     """Open a model with the labels that it answers with.
 
@@ -88,7 +89,7 @@ def open_model(
             model's own. Names that are plain words are encoded in OpenAI's 80 templates.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
         precision: the number format of the image tower: ``float32``, ``bf16``, ``auto``, or ``int8`` for models that
-            have a form in 8 bits (nano, and what ``pack`` wrote with ``int8_photographs``).
+            have a form in 8 bits (nano, what ``pack`` wrote with ``int8_photographs``, and what was made before).
         preprocess: ``crop`` (the middle square) or ``squash`` (the whole photograph, as pybioclip does for the
             published models); by default as the model was trained.
         calibrated: apply the calibration that comes with the labels or the model.
@@ -97,6 +98,8 @@ def open_model(
         resolve: resolve the names of a file or list of labels with the embedded checklist, which gives their lineages.
         merge_by: labels over one taxon that differ in more than spelling, author or language (``Danaus plexippus
             larva``): ``class`` keeps them apart, ``taxon`` merges them.
+        int8_photographs: with ``int8``, photographs like yours (40 or more, 400 are enough) from which a model without
+            a form in 8 bits gets one, in the cache folder, if it answers as float32 does.
 
     Raises:
         LinnaeaError: there is no such model, it is broken, or the labels belong to another model.
@@ -105,15 +108,30 @@ def open_model(
     >>> answers.save("taxa.csv")
     PosixPath('taxa.csv')
     """
+    naming = make_naming(resolve=resolve, merge_by=merge_by)
+    if precision == "int8" and int8_photographs is not None and not pretrained:
+        _make_int8(
+            str(name), int8_photographs, lambda one: open_labels(one, str(name), labels, TextType(text_type), naming)
+        )
     encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
     encoder = see_as(encoder, preprocess)
     model = Model(encoder=encoder, name=str(name), labels=labels, text_type=TextType(text_type), calibrated=calibrated,
-                  naming=make_naming(resolve=resolve, merge_by=merge_by))  # fmt: skip
+                  naming=naming)  # fmt: skip
     if labels is not None:
         # Labels that do not match raise an error now, not at the first photograph.
         seen = _see_as_head(encoder, model.bank, preprocess)
         return model if seen.preprocess == encoder.preprocess else replace(model, encoder=seen)
     return model
+
+
+def _make_int8(name: str, photographs: Photographs, open_bank: Callable[[Encoder], LabelBank]) -> None:
+    """Make the form in 8 bits of a folder's or a hub model that has none."""
+    from linnaea.model.converted import find_without_int8
+
+    if source := find_without_int8(name):
+        from linnaea.predict.rounding import make_int8
+
+        make_int8(source, open_bank, photographs)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
