@@ -157,7 +157,8 @@ PARAMETERS = {
     "Vectors": "* array names failed",
     "load_checklist": "name_or_path",
     "load_model": "name * pretrained= device= precision=",
-    "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained= resolve= merge_by=",
+    "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained= resolve= merge_by="
+    " int8_photographs=",
     "export": "model output * int8= pretrained=",
     "pack": "run output * labels= within= image_only= int8= group_rank= species_only= image_size= text_type= resolve="
     " merge_by= licence= push= int8_photographs=",
