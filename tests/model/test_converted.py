@@ -9,7 +9,7 @@ import torch
 
 import linnaea
 from linnaea.errors import LinnaeaError
-from linnaea.model import converted, onnx_export, runtimes
+from linnaea.model import onnx_export, runtimes
 from linnaea.model import open as opening
 from linnaea.model.converted import find_source
 from linnaea.model.encode import encode_captions, encode_pixels
@@ -101,8 +101,8 @@ def test_bf16_is_timed_once_against_pytorch(
         return 10.0 if (len(timed) == 1) == faster else 1.0  # PyTorch is timed first
 
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
-    monkeypatch.setattr(converted, "has_openvino", lambda: True)
-    monkeypatch.setattr(converted, "has_bf16", lambda: True)
+    monkeypatch.setattr(runtimes, "has_openvino", lambda: True)
+    monkeypatch.setattr(runtimes, "has_bf16", lambda: True)
     monkeypatch.setattr(runtimes, "_open_openvino", lambda path, precision, side: runtimes.open_onnxruntime(path))
     monkeypatch.setattr(runtimes, "_time", time)
     for _ in range(2):
@@ -124,8 +124,8 @@ def test_what_openvino_cannot_run_is_left_to_pytorch_with_a_line(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
-    monkeypatch.setattr(converted, "has_openvino", lambda: True)
-    monkeypatch.setattr(converted, "has_bf16", lambda: True)
+    monkeypatch.setattr(runtimes, "has_openvino", lambda: True)
+    monkeypatch.setattr(runtimes, "has_bf16", lambda: True)
     monkeypatch.setattr(runtimes, "_open_openvino", fail)
     model = open_encoder(str(trained), device="cpu", precision="bf16")
     assert isinstance(model, TaxonModel)

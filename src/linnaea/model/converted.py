@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linnaea.model import runtimes
 from linnaea.model.folders import (
     BPE_FILE,
     CONFIG_FILE,
@@ -28,7 +29,6 @@ from linnaea.model.folders import (
 )
 from linnaea.model.hub import PUBLISHED, fetch_config, fetch_weights
 from linnaea.model.onnx import GraphModel, load_graph
-from linnaea.model.runtimes import has_bf16, has_openvino, is_faster
 from linnaea.progress import announce
 from linnaea.storage import cache_dir, check_regular, read_json, write_atomically
 
@@ -134,9 +134,9 @@ def open_converted(name: str, precision: Precision) -> tuple[GraphModel | None, 
     A graph in bf16 is made if OpenVINO is installed and the processor multiplies bfloat16, and used if it is faster
     than PyTorch. One in int8 must be there (:func:`linnaea.predict.rounding.make_int8`).
     """
-    if precision == "auto" and not has_bf16():
+    if precision == "auto" and not runtimes.has_bf16():
         return None, "float32"
-    can_bf16 = has_openvino() and has_bf16()
+    can_bf16 = runtimes.has_openvino() and runtimes.has_bf16()
     source = find_source(name) if precision == "int8" or can_bf16 else None
     if source is None:
         return None, precision
@@ -165,7 +165,7 @@ def _open(source: Source, precision: str) -> GraphModel | None:
 
 def _open_bf16(source: Source) -> GraphModel | None:
     path = source.cached / IMAGE_FILE
-    faster = is_faster(path, "bf16") if path.exists() else None
+    faster = runtimes.is_faster(path, "bf16") if path.exists() else None
     if faster is None:  # no graph, or not timed on this machine
         try:
             faster = _make_bf16(source)
@@ -179,7 +179,6 @@ def _make_bf16(source: Source) -> bool:
     """Make the graph if there is none, and time it against PyTorch; return whether it is faster."""
     from linnaea.model.fast import lower_to_bf16
     from linnaea.model.onnx_export import describe_graph, write_bf16
-    from linnaea.model.runtimes import compare
 
     loaded = source.load()
     if not (source.cached / IMAGE_FILE).exists():
@@ -188,7 +187,7 @@ def _make_bf16(source: Source) -> bool:
             describe_graph(loaded, source.cached)
         write_bf16(loaded, source.cached)
     lower_to_bf16(loaded.image_tower)
-    return compare(source.cached / IMAGE_FILE, "bf16", loaded.preprocess.image_size,
+    return runtimes.compare(source.cached / IMAGE_FILE, "bf16", loaded.preprocess.image_size,
                    lambda values: loaded.encode_pixels(values, unit=False))  # fmt: skip
 
 
