@@ -2,12 +2,18 @@
 
     python benchmarks/gpu.py --output gpu [--minutes 10] [--only compiled openclip-compiled] [--toy]
 
-The machine needs a GPU, Python and Linnaea's dependencies (``pip install -e .``, and ``webdataset`` for open_clip's
-trainer); nothing is downloaded. The data are drawn, the weights random. The stages run in the order below, the most
-telling first, each in a process of its own with a limit of time. After each, ``gpu.md`` (a table) and ``gpu.json`` are
+The machine needs a GPU, Python 3.11 or later and this checkout. If Linnaea cannot be imported, what it needs is
+installed with pip into ``gpu/site`` (from a folder with ``--wheels``); packages that the machine has, such as PyTorch,
+stay as they are. The data are drawn, the weights random. The stages run in the order below, the most
+telling first, each in a process of its own with a limit of time. A stage that needs more time than is left is passed
+over. After each, ``gpu.md`` (a table) and ``gpu.json`` are
 written again, so that a run that is cut off has left most of it. A stage that fails says so in the table, and its log
 lies beside. ``--only`` continues with the data of an earlier run in the same folder and keeps its other rows. ``--toy``
-runs everything on a CPU at sizes that mean nothing, as the tests do.
+runs everything on a CPU at sizes that mean nothing, as the tests do. ``curves.csv`` has the losses of the stages
+``curve`` and ``float8``.
+
+Compiled code is kept in ``gpu/code`` for all stages; ``compiled`` starts without it, so that its first step is a cold
+one.
 
 Rates are medians over the last half of the steps. ``peak`` is PyTorch's allocated memory.
 """
@@ -22,12 +28,14 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+CHECK = "import linnaea.cli, linnaea.data.build, linnaea.train.run, linnaea.predict.predictor"
 TRAIN = """
 import runpy, sys, torch
 sys.argv = ["linnaea", *sys.argv[1:]]
@@ -93,14 +101,20 @@ class Bench:
             self.rows = [Row(**row) for row in json.loads((self.output / "gpu.json").read_text())["rows"]]
 
     @property
+    def code(self) -> str:
+        """The folder of compiled code."""
+        return str(self.output / "code")
+
+    @property
     def left(self) -> float:
         return self.deadline - time.monotonic()
 
     def call(self, name: str, command: Sequence[str], limit: float) -> str:
         """Run a command with a limit and return its output, which is also kept; raise if it fails."""
         log, limit = self.output / f"{name}.log", max(1.0, min(limit, self.left))
-        path = os.pathsep.join([str(HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        given = filter(None, [os.environ.get("PYTHONPATH")])
+        path = os.pathsep.join([str(HERE.parent / "src"), *given, str(self.output / "site")])
+        environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TORCHINDUCTOR_CACHE_DIR": self.code}
         with log.open("w") as stream:
             try:
                 done = subprocess.run(
@@ -143,6 +157,27 @@ def make_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def prepare(bench: Bench, wheels: Path | None) -> None:
+    """Install what Linnaea needs beside the packages of the machine, if a module is missing."""
+    check = [sys.executable, "-c", CHECK]
+    try:
+        bench.call("check", check, 240)
+        return
+    except RuntimeError as error:
+        if "No module named" not in str(error):
+            raise
+        print(f"installing into {bench.output / 'site'}: {error}", flush=True)
+    needs = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-index", "--find-links", str(wheels.resolve())] if wheels else []
+    bench.call("resolve", [*pip, "--dry-run", "--report", "pip.json", *needs, "webdataset"], 120)
+    found = json.loads((bench.output / "pip.json").read_text())["install"]
+    missing = [f"{one['metadata']['name']}=={one['metadata']['version']}" for one in found]
+    if missing:
+        bench.call("install", [*pip, "--no-deps", "--target", "site", *missing], 300)
+    bench.call("check", check, 120)
+
+
 def draw(bench: Bench) -> None:
     """Draw photographs, build a data set and write random weights, unless they are there."""
     size = bench.size
@@ -155,6 +190,12 @@ def draw(bench: Bench) -> None:
                              "split", "--captions", "--shard-size", "400", "--output", "data"], 120)  # fmt: skip
     if not (bench.output / "model" / "open_clip_model.safetensors").exists():
         bench.call("model", [sys.executable, str(HERE / "gpu_tasks.py"), "model", json.dumps(asdict(size))], 120)
+
+
+def compiled(bench: Bench) -> list[Row]:
+    """Train with compiled towers, starting without compiled code."""
+    shutil.rmtree(bench.code, ignore_errors=True)
+    return ours("compiled", "--no-grad-checkpointing")(bench)
 
 
 def train(bench: Bench, name: str, *options: str, steps: int, batch: int, limit: float = 120) -> list[dict[str, Any]]:
@@ -258,26 +299,71 @@ def curve(bench: Bench) -> list[Row]:
     exact = train(bench, "curve-float32", plain, "--precision", "float32", "--no-compile", **common, limit=240)
     seeds = [train(bench, f"curve-{seed}", plain, "--seed", str(seed), **common) for seed in range(3)]
     worst = max(abs(a["loss"] - b["loss"]) / abs(b["loss"]) for a, b in zip(seeds[0], exact, strict=True))
-    ends = [statistics.mean(line["loss"] for line in lines[-10:]) for lines in (exact, *seeds)]
-    note = f"float32 ends at {ends[0]:.4f}, bf16 at {', '.join(f'{end:.4f}' for end in ends[1:])} (three seeds)"
-    return [Row("curve", "largest relative difference from float32, same seed", worst, "", note)]
+    exact_end, *ends = (find_end(lines) for lines in (exact, *seeds))
+    write_curves(bench)
+    note = f"float32 ends at {exact_end:.4f}, bf16 at {', '.join(f'{end:.4f}' for end in ends)} (three seeds)"
+    return [Row("curve", "largest relative difference from float32, same seed", worst, "", note),
+            Row("curve", "final loss, difference from float32", abs(ends[0] - exact_end), "",
+                f"spread of the seeds {max(ends) - min(ends):.4f}")]  # fmt: skip
+
+
+def float8(bench: Bench) -> list[Row]:
+    """Train with products in 8 bits; compare its loss curve with bf16's of the same seed."""
+    size, plain = bench.size, "--no-grad-checkpointing"
+    options = (plain,) if size.device == "cpu" else (plain, "--float8")
+    rows = ours("float8", *options)(bench)
+    common = {"steps": size.curve_steps, "batch": size.small}
+    lines = train(bench, "curve-float8", *options, "--seed", "0", **common)
+    known = read_curve(bench, "curve-0")
+    bf16 = known if len(known) == len(lines) else train(bench, "curve-0", plain, "--seed", "0", **common)
+    write_curves(bench)
+    worst = max(abs(a["loss"] - b["loss"]) / abs(b["loss"]) for a, b in zip(lines, bf16, strict=True))
+    note = f"bf16 ends at {find_end(bf16):.4f}, float8 at {find_end(lines):.4f}"
+    return [*rows, Row("float8", "largest relative difference from bf16, same seed", worst, "", note)]
+
+
+def find_end(lines: Sequence[dict[str, Any]]) -> float:
+    """Return the mean loss of the last ten steps."""
+    return statistics.mean(line["loss"] for line in lines[-10:])
+
+
+def read_curve(bench: Bench, name: str) -> list[dict[str, Any]]:
+    """Return the lines of a run's log, or none if there is no such run."""
+    path = bench.output / name / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write_curves(bench: Bench) -> None:
+    """Write the losses of all curves side by side."""
+    names = [name for name in CURVES if read_curve(bench, name)]
+    columns = [[line["loss"] for line in read_curve(bench, name)] for name in names]
+    rows = [",".join(map(str, (step, *losses))) for step, losses in enumerate(zip(*columns, strict=False), start=1)]
+    (bench.output / "curves.csv").write_text("\n".join([",".join(["step", *names]), *rows, ""]))
+
+
+CURVES = ("curve-float32", "curve-0", "curve-1", "curve-2", "curve-float8")
 
 
 STAGES: dict[str, Callable[[Bench], list[Row]]] = {
-    "compiled": ours("compiled", "--no-grad-checkpointing"),
+    "compiled": compiled,
     "openclip-compiled": open_clip("openclip-compiled", "--torchcompile"),
-    "parts": lambda bench: bench.task("parts", 150),
+    "large": ours("large", "--no-grad-checkpointing", batch="large", steps=4),
     "profile": lambda bench: bench.task("profile", 90),
     "loss": lambda bench: bench.task("loss", 60),
-    "large": ours("large", "--no-grad-checkpointing", batch="large", steps=4),
+    "curve": curve,
+    "resume": resume,
+    "parts": lambda bench: bench.task("parts", 150),
+    "predict": lambda bench: bench.task("predict", 120),
+    "bank": lambda bench: bench.task("bank", 120),
+    "float8": float8,
+    "graphs": lambda bench: bench.task("graphs", 90),
+    "pybioclip": lambda bench: bench.task("pybioclip", 120),
     "eager": ours("eager", "--no-grad-checkpointing", "--no-compile"),
     "openclip-eager": open_clip("openclip-eager"),
     "checkpointing": ours("checkpointing", "--grad-checkpointing", steps=10),
-    "resume": resume,
-    "curve": curve,
-    "predict": lambda bench: bench.task("predict", 120),
-    "bank": lambda bench: bench.task("bank", 120),
 }
+NEEDS = {"compiled": 60, "openclip-compiled": 80, "curve": 120, "resume": 50, "parts": 60, "float8": 60}
+"""Seconds that must be left for a stage to begin; 30 for the others. A stage that would be cut off leaves nothing."""
 
 
 def run_stage(bench: Bench, name: str) -> None:
@@ -298,17 +384,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("gpu"), help="folder for data, logs, gpu.md and gpu.json")
     parser.add_argument("--minutes", type=float, default=10.0, help="time for all stages together")
     parser.add_argument("--only", nargs="+", choices=[*STAGES], default=[*STAGES])
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install from, on a machine without a network")
     parser.add_argument("--toy", action="store_true", help="on a CPU, at toy size")
     options = parser.parse_args(words)
     size = TOY if options.toy else REAL
     bench = Bench(options.output.resolve(), size, time.monotonic() + 60 * options.minutes)
     try:
+        prepare(bench, options.wheels)
         draw(bench)
     except RuntimeError as error:
-        sys.exit(f"no data to train on: {error}")
+        sys.exit(f"nothing can be measured: {error}")
     for name in options.only:
-        if bench.left < 20:
-            print(f"[{name}] skipped: no time left", flush=True)
+        if bench.left < NEEDS.get(name, 30):
+            print(f"[{name}] passed over: {bench.left:.0f} s left, {NEEDS.get(name, 30)} s needed", flush=True)
             continue
         run_stage(bench, name)
     return int(any(row.what == "failed" for row in bench.rows))

@@ -1,8 +1,9 @@
 """The measurements of ``gpu.py`` that need a process of their own; each prints its rows as it finds them.
 
-python benchmarks/gpu_tasks.py parts|profile|loss|predict|bank|model SIZE    # SIZE is JSON, see gpu.Size
+python benchmarks/gpu_tasks.py parts|profile|loss|predict|bank|graphs|pybioclip|model SIZE    # SIZE: gpu.Size as JSON
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from linnaea.data.shards import DataSet
 from linnaea.model.load import TaxonModel, load_folder
 from linnaea.model.text import encode_by_length, make_token_table
+from linnaea.model.training_blocks import image_block
 from linnaea.model.training_form import caption_form, take_training_form
 from linnaea.model.transfer import pinned_pixels
 from linnaea.train.batches import Batch, Loader, empty_pixels
@@ -30,7 +32,7 @@ from linnaea.train.losses import choose_rows_at_once, info_nce
 from linnaea.train.objectives import compute_loss, normalise_pixels
 from linnaea.train.parallel import clip_gradients
 from linnaea.train.recipe import Descent, Feed
-from linnaea.train.tuning import compile_towers, make_optimizer
+from linnaea.train.tuning import compile_towers, make_optimizer, tuned_device
 
 TOY_MODEL = {
     "embed_dim": 32,
@@ -141,9 +143,7 @@ def passes(model: TaxonModel, encode: Callable[[Any], Any], inputs: Any) -> Call
 
     def run() -> None:
         model.clip.zero_grad(set_to_none=True)
-        best = sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION,
-                            SDPBackend.MATH], set_priority=True)  # fmt: skip
-        with torch.autocast(device.type, torch.bfloat16), best:
+        with torch.autocast(device.type, torch.bfloat16):
             out = encode(inputs)
         out.float().square().mean().backward()
 
@@ -189,16 +189,8 @@ def find_profile(size: dict[str, Any]) -> None:
         batch, table = load_batch(model, size["batch"] if cuda else size["small"], size)
         optimizer = make_optimizer(model.clip, Descent())
 
-        def step(
-            model: TaxonModel = model, batch: Batch = batch, table: Any = table, optimizer: Any = optimizer
-        ) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            compute_loss(model, batch, table, Descent(precision="bf16")).backward()
-            clip_gradients(model.clip.parameters(), float("inf"))
-            optimizer.step()
-
         for _ in range(4):
-            step()
+            take_step(model, batch, table, optimizer)
         wait(model.device)
         kind = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
         began = time.perf_counter()
@@ -214,6 +206,23 @@ def find_profile(size: dict[str, Any]) -> None:
         )
         for key, milliseconds in sorted(times.items(), key=lambda one: -one[1])[:10]:
             report(f"{name}: {key[:70]}", milliseconds, "ms", f"{milliseconds / total:.1%}")
+
+
+def find_graphs(size: dict[str, Any]) -> None:
+    """Report the image tower with the blocks' kernels in CUDA graphs and without, at a large and a small batch."""
+    for n in (size["batch"] // 2, size["small"]):
+        model = make_model(size, "compiled")
+        images = torch.from_numpy(load_batch(model, n, size)[0].pixels).to(model.device)
+        run, clip = passes(model, model.clip.encode_image, images), model.clip  # type: ignore[arg-type]
+
+        def replay(run: Callable[[], None] = run) -> None:
+            torch.compiler.cudagraph_mark_step_begin()
+            run()
+
+        measure(f"image tower at {n}, compiled", run, size, n)
+        if model.device.type == "cuda":
+            clip.visual.compute = torch.compile(image_block, dynamic=False, mode="reduce-overhead")  # type: ignore[union-attr]
+        measure(f"image tower at {n}, compiled, CUDA graphs", replay, size, n)
 
 
 def find_loss(size: dict[str, Any]) -> None:
@@ -281,6 +290,40 @@ def find_predict(size: dict[str, Any]) -> None:
         report(f"predict, {n_labels:,} labels, {precision}", n / seconds, "images/s", note)
 
 
+def find_pybioclip(size: dict[str, Any]) -> None:
+    """Report photographs per second of pybioclip with the model and the labels of the stage ``predict``."""
+    if importlib.util.find_spec("bioclip") is None:
+        report("pybioclip", None, "", "pybioclip is not installed")
+        return
+    from bioclip.predict import Rank, TreeOfLifeClassifier
+
+    from linnaea.predict.labels import LabelBank
+    from linnaea.predict.published import write_published_bank
+
+    if not Path("labels/bank.json").exists():
+        find_predict(size)
+    folder = Path("published")
+    array = write_published_bank(LabelBank.open(Path("labels")), folder)
+    names = json.loads((folder / "txt_emb_species.json").read_text())
+
+    class Peer(TreeOfLifeClassifier):  # type: ignore[misc]  # it fetches its labels from the hub
+        def get_txt_emb(self) -> Any:
+            return torch.from_numpy(np.load(array)).to(self.device)
+
+        def get_txt_names(self) -> Any:
+            return names
+
+    began = time.perf_counter()
+    peer = Peer(model_str="local-dir:model", device=size["device"])
+    photographs = [str(path) for path in sorted(Path("drawn").rglob("*.jpg"))[: 32 * size["parts"]]]
+    loaded = time.perf_counter()
+    rows = peer.predict(photographs, Rank.SPECIES, callback=lambda done, total: None)
+    seconds = time.perf_counter() - loaded
+    note = f"{len(photographs):,} photographs in {seconds:.1f} s, after {loaded - began:.1f} s of loading"
+    assert len({row["file_name"] for row in rows}) == len(photographs)
+    report(f"pybioclip, {len(names):,} labels, float32", len(photographs) / seconds, "images/s", note)
+
+
 def find_bank(size: dict[str, Any]) -> None:
     """Report captions per second when a bank of labels is encoded."""
     from linnaea.data.shards import taxa_from_table
@@ -313,7 +356,18 @@ def kill_at(step: int) -> None:
 
 
 TASKS = {"parts": find_parts, "profile": find_profile, "loss": find_loss, "predict": find_predict, "bank": find_bank,
-         "model": make_folder}  # fmt: skip
+         "graphs": find_graphs, "pybioclip": find_pybioclip, "model": make_folder}  # fmt: skip
+
+
+_AS_IN_TRAINING = ("parts", "profile", "loss", "graphs")
+
+
+def main(name: str, size: dict[str, Any]) -> None:
+    """Run one measurement; those of training compute as a run does: with its attention, TF32 and compiler."""
+    tuned = tuned_device(torch.device(size["device"]), Descent(precision="bf16"), Path("code"))
+    with tuned if name in _AS_IN_TRAINING else nullcontext():
+        TASKS[name](size)
+
 
 if __name__ == "__main__":
-    TASKS[sys.argv[1]](json.loads(sys.argv[2]))
+    main(sys.argv[1], json.loads(sys.argv[2]))

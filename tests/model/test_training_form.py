@@ -177,7 +177,7 @@ def test_other_towers_keep_open_clips_code(options: dict[str, Any]) -> None:
 
 def test_a_pack_holds_every_token_once_and_no_padding() -> None:
     tokens = make_tokens().numpy()
-    packed, positions, starts, ends, _ = CaptionForm().pack(tokens)
+    packed, positions, starts, ends = CaptionForm().pack(tokens)
     assert len(packed) == sum(LENGTHS) and list(starts) == [0, *torch.tensor(LENGTHS).cumsum(0).tolist()]
     for row, (begin, end) in enumerate(zip(starts[:-1], ends, strict=True)):
         assert list(packed[begin : end + 1]) == list(tokens[row, : LENGTHS[row]])
@@ -192,7 +192,7 @@ def test_packs_of_similar_batches_have_one_size() -> None:
         lengths = torch.randint(8, 21, (n,), generator=generator)
         tokens = torch.where(torch.arange(20) < lengths[:, None] - 1, 7, 0)
         tokens[torch.arange(n), lengths - 1] = END
-        packed, positions, starts, ends, _ = form.pack(tokens.numpy())
+        packed, positions, starts, ends = form.pack(tokens.numpy())
         assert (starts[1:] > starts[:-1]).all() and positions.max() < 20
         assert len(packed) == starts[-1] <= 2 * int(lengths.sum())
         sizes.add((len(packed), len(ends)))

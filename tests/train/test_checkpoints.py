@@ -17,7 +17,15 @@ from torch.distributed.checkpoint.planner import LoadItemType, ReadItem
 
 from linnaea.errors import LinnaeaError
 from linnaea.train.checkpoint_reader import PlainLoadPlanner
-from linnaea.train.checkpoints import KEEP, MARK, Checkpoints, checksum, list_checkpoints, restore_newest
+from linnaea.train.checkpoints import (
+    KEEP,
+    MARK,
+    Checkpoints,
+    checksum,
+    list_checkpoints,
+    optimizer_state,
+    restore_newest,
+)
 
 
 def save(folder: Path, *steps: int) -> None:
@@ -181,3 +189,11 @@ def test_the_files_of_a_checkpoint_are_inside_it(name: str, tmp_path: Path) -> N
     spoil(checkpoint, pickle.dumps(described))
     with pytest.raises(LinnaeaError, match="not a path inside"):
         restore(tmp_path / "run")
+
+
+def test_the_optimisers_state_lies_where_the_weights_lie() -> None:
+    """A fused update on a GPU reads the step there, also after a run is resumed."""
+    model = torch.nn.Linear(3, 2, device="meta")
+    state = optimizer_state(model, torch.optim.AdamW(model.parameters()))
+    assert state.keys() == {"weight", "bias"}
+    assert {value.device.type for parts in state.values() for value in parts.values()} == {"meta"}

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from saved_state import load_newest
+from torch.nn.attention import SDPBackend
 
 from linnaea.errors import LinnaeaError
 from linnaea.train import fit
@@ -149,7 +150,9 @@ def test_towers_are_compiled_in_the_first_three_steps(dataset_dir: Path, tmp_pat
 
     In a process of its own, because the tests' checks of shapes break the compiled functions apart.
     """
-    variants: list[dict[str, Any]] = [{}, {"accumulate": 2}, {"freeze_blocks": 1}, {"lora_rank": 2}]
+    variants: list[dict[str, Any]] = [
+        {}, {"accumulate": 2}, {"freeze_blocks": 1}, {"lora_rank": 2}, {"grad_checkpointing": True},
+    ]  # fmt: skip
     runs = [
         make_run(dataset_dir, tmp_path / str(number), replace(COMPILED, descent=replace(COMPILED.descent, **variant)))
         for number, variant in enumerate(variants)
@@ -160,6 +163,31 @@ def test_towers_are_compiled_in_the_first_three_steps(dataset_dir: Path, tmp_pat
     for variant, after_steps in zip(variants, json.loads(done.stdout.splitlines()[-1]), strict=True):
         # Images and captions, each with the last block apart, and the probe; frozen blocks have code of their own.
         assert 5 <= len(after_steps) <= 9 and max(after_steps) < 3, (variant, after_steps)
+
+
+def test_the_compiler_takes_packs_of_many_sizes_and_leaves_blocks_whole(tmp_path: Path) -> None:
+    settings = torch._dynamo.config
+    before = settings.recompile_limit, settings.optimize_ddp
+    with tuned_device(torch.device("cpu"), COMPILED.descent, tmp_path):
+        assert (settings.recompile_limit, settings.optimize_ddp) == (64, False)
+    assert (settings.recompile_limit, settings.optimize_ddp) == before
+
+
+def test_a_gpu_keeps_its_kernel_of_attention_for_the_whole_run(tmp_path: Path) -> None:
+    """Blocks are computed again in the backward pass, and must save what they saved before."""
+    before = torch._C._get_sdp_priority_order()
+    with tuned_device(torch.device("cuda"), Descent(compile=False), tmp_path):
+        first, *_ = torch._C._get_sdp_priority_order()
+        assert first == SDPBackend.CUDNN_ATTENTION.value
+    assert torch._C._get_sdp_priority_order() == before
+
+
+def test_products_in_8_bits_need_bf16_and_a_gpu(dataset_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="float8: needs --precision bf16"):
+        replace(SMALL, descent=replace(SMALL.descent, float8=True))
+    recipe = replace(SMALL, descent=replace(SMALL.descent, float8=True, precision="bf16"))
+    with pytest.raises(LinnaeaError, match=r"--float8 needs an NVIDIA GPU .*; this run is on cpu"):
+        run_training(make_run(dataset_dir, tmp_path, recipe))
 
 
 def test_towers_are_compiled_by_default_on_a_gpu_only() -> None:

@@ -11,6 +11,7 @@ from open_clip.loss import SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from linnaea.train import losses
 from linnaea.train.losses import LOGITS_AT_ONCE, choose_rows_at_once, info_nce, multi_positive, sigmoid
 
 
@@ -175,3 +176,21 @@ def test_small_batches_have_no_blocks_and_large_ones_small_blocks() -> None:
     assert choose_rows_at_once(1024, 1024) == 0
     rows = choose_rows_at_once(32_768, 32_768)
     assert 0 < rows * 32_768 <= LOGITS_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("n", "free", "rows"),
+    [
+        (1024, 2**36, 0),
+        (16_384, 2**36, 1024),  # a sixteenth of the matrix
+        (32_768, 2**36, 1920),  # 256 MB, in whole tiles
+        (32_768, 2**31, 896),  # two blocks are an eighth of what is free
+        (32_768, 2**20, 122),  # at least as much as on a CPU
+    ],
+)
+def test_blocks_on_a_gpu_depend_on_its_free_memory(
+    n: int, free: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_free_bytes", lambda device: free)
+    assert choose_rows_at_once(n, n, torch.device("cuda")) == rows
+    assert 2 * rows * n <= 0.13 * n * n, "a tenth of the several matrices of the plain loss"

@@ -31,6 +31,7 @@ _FEWEST_ON_GPU, _MOST_ON_GPU = 16_000_000, 64_000_000
 _BLOCKS_ON_GPU = 16
 _SHARE_OF_FREE = 16
 """A block takes at most this part of the GPU's free memory; a blockwise loss holds two blocks."""
+_TILE = 128
 _CPU = torch.device("cpu")
 
 
@@ -44,7 +45,11 @@ def choose_rows_at_once(n_rows: int, n_columns: int, device: torch.device = _CPU
     if device.type == "cuda":
         most = max(_FEWEST_ON_GPU, min(_MOST_ON_GPU, n_rows * n_columns // _BLOCKS_ON_GPU))
         at_once = max(LOGITS_AT_ONCE, min(most, _free_bytes(device) // (4 * _SHARE_OF_FREE)))
-    return 0 if n_rows * n_columns <= at_once else max(1, at_once // n_columns)
+    if n_rows * n_columns <= at_once:
+        return 0
+    rows = max(1, at_once // n_columns)
+    # A GPU multiplies matrices in tiles.
+    return rows - rows % _TILE if device.type == "cuda" and rows > _TILE else rows
 
 
 @cache

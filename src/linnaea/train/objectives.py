@@ -37,13 +37,6 @@ from linnaea.train.recipe import Descent
 from linnaea.train.relatives import Relatives
 from linnaea.train.tuning import BATCH_NORMS
 
-_FASTEST_FIRST = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Guides:
@@ -315,14 +308,11 @@ def _encode_in_parts(
 
 
 def _choose_attention(device: torch.device, descent: Descent) -> AbstractContextManager[None]:
-    """Choose the kernel of attention.
+    """Choose the kernel of attention on a CPU; :func:`linnaea.train.tuning.tuned_device` chooses it on a GPU.
 
-    On a GPU cuDNN's comes first: at ViT-B/16's shapes it takes 0.7 of the time of the next one. On a CPU in bfloat16,
-    the backward pass of fused attention is several times slower than plain attention (docs/log.md). Gradient
-    checkpointing keeps the fused one there, because it reruns blocks outside of this context.
+    On a CPU in bfloat16, the backward pass of fused attention is several times slower than plain attention
+    (docs/log.md). Gradient checkpointing keeps the fused one, because it reruns blocks outside of this context.
     """
-    if device.type == "cuda":
-        return sdpa_kernel(_FASTEST_FIRST, set_priority=True)
     is_slow = device.type == "cpu" and descent.precision == "bf16" and not descent.grad_checkpointing
     return sdpa_kernel(SDPBackend.MATH) if is_slow else nullcontext()
 

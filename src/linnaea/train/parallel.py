@@ -273,15 +273,19 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     """
     given = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in given if parameter.grad is not None]
-    if not any(isinstance(gradient, DTensor) for gradient in gradients):
-        plain: Tensor = torch.nn.utils.get_total_norm(gradients)
+    plain = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+    norm: Tensor = torch.nn.utils.get_total_norm(plain)
+    if len(plain) == len(gradients):
         if largest < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(given, largest, plain)
-        return plain
-    norm: Tensor = torch.stack([whole(gradient.norm()).double() for gradient in gradients]).norm()
+            torch.nn.utils.clip_grads_with_norm_(given, largest, norm)
+        return norm
+    shards = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+    squared = torch.nn.utils.get_total_norm(shards).double() ** 2
+    dist.all_reduce(squared)  # one number; each process has its part of every sharded gradient
+    norm = (squared + norm.double() ** 2).sqrt()
     if largest < math.inf:
-        factor = float((largest / (norm + 1e-6)).clamp(max=1.0))
-        for gradient in gradients:
+        factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in (*plain, *shards):
             gradient.mul_(factor)
     return norm
 

@@ -156,6 +156,9 @@ class Descent:
     --distil-from, which keeps features that the data set does not ask for. 0: none."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the towers; bf16 is automatic mixed precision."""
+    float8: bool = False
+    """Multiply in 8 bits in the image tower's blocks; needs --precision bf16 and an NVIDIA GPU (Ada, Hopper or later).
+    Its speed and its effect on the loss have not been measured yet."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more work."""
     accumulate: int = 1
@@ -269,6 +272,7 @@ class Recipe:
             descent.distil > 0 and "image" in descent.freeze,
             "distil: needs an image tower that is trained, not a frozen one",
         )
+        yield descent.float8 and descent.precision != "bf16", "float8: needs --precision bf16"
         yield not 0 <= descent.keep_parts <= descent.accumulate, "keep parts: must be at most accumulate"
         yield not 0 < descent.layer_decay <= 1, "layer decay: must be above 0 and at most 1 (none)"
         yield min(descent.lora_rank, descent.freeze_blocks) < 0, "lora rank and freeze blocks: must be 0 (none) or more"

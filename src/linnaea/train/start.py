@@ -18,12 +18,13 @@ from linnaea.model.create import (
     renew_text,
     see_both_ways,
 )
+from linnaea.model.float8 import has_float8
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.load import TaxonModel, choose_device
 from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable
 from linnaea.model.tokenizer import train_bpe
-from linnaea.model.training_form import take_training_form
+from linnaea.model.training_form import has_plain_vision, take_training_form
 from linnaea.predict.labels import LabelBank, taxa_of_checklist
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.taxonomy.checklists.store import load_checklist
@@ -124,7 +125,8 @@ def tune(
     """Set, in place, which weights of the towers are trained and how the towers are computed.
 
     Raises:
-        LinnaeaError: The image tower has too few blocks to freeze, or low-rank training would be sharded.
+        LinnaeaError: The image tower has too few blocks to freeze, low-rank training would be sharded, or the device or
+            the image tower cannot multiply in float8.
     """
     if descent.grad_checkpointing:
         model.clip.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -134,8 +136,19 @@ def tune(
         if spread == "fsdp" and peers.size > 1:
             raise peers.stop("--lora-rank leaves little to shard with --spread fsdp; use --spread ddp")
         add_low_rank(model.clip, descent.lora_rank)
-    why_not = compile_towers(model) if compiles(descent, model.device) else ""
+    _check_float8(model, descent, peers)
+    why_not = compile_towers(model, float8=descent.float8) if compiles(descent, model.device) else ""
     if why_not:
         on_notice(why_not)
     if model.device.type == "cuda" and (why_not or not compiles(descent, model.device)):
-        take_training_form(model.clip, model.preprocess, compiled=False)
+        take_training_form(model.clip, model.preprocess, compiled=False, float8=descent.float8)
+
+
+def _check_float8(model: TaxonModel, descent: Descent, peers: Peers) -> None:
+    if not descent.float8:
+        return
+    if not has_float8(model.device):
+        why = f"needs an NVIDIA GPU that multiplies in 8 bits (Ada, Hopper or later); this run is on {model.device}"
+        raise peers.stop(f"--float8 {why}")
+    if not has_plain_vision(model.clip):
+        raise peers.stop("--float8 needs one of open_clip's vision transformers; this image tower is of another kind")
