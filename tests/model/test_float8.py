@@ -111,4 +111,4 @@ def test_vectors_and_gradients_stay_near_those_of_bf16() -> None:
         (vectors * torch.linspace(-1, 1, vectors.numel()).view_as(vectors)).sum().backward()
         found.append((vectors.detach(), clip.visual.transformer.resblocks[0].mlp.c_fc.weight.grad))
     for exact, rounded in zip(*found, strict=True):
-        assert 1e-3 < float((rounded - exact).norm() / exact.norm()) < 0.25
+        assert 1e-3 < float((rounded - exact).norm() / exact.norm()) < 0.3

@@ -184,7 +184,7 @@ def test_small_batches_have_no_blocks_and_large_ones_small_blocks() -> None:
         (1024, 2**36, 0),
         (16_384, 2**36, 1024),  # a sixteenth of the matrix
         (32_768, 2**36, 1920),  # 256 MB, in whole tiles
-        (32_768, 2**31, 896),  # two blocks are an eighth of what is free
+        (32_768, 2**30, 512),  # two blocks are an eighth of what is free
         (32_768, 2**20, 122),  # at least as much as on a CPU
     ],
 )
