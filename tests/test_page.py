@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from linnaea.errors import LinnaeaError
-from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text
+from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text, unsigned_zero
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 20
@@ -145,3 +145,12 @@ def test_the_same_page_is_the_same_bytes() -> None:
         Page("T", sections=[Section("S", every_block())]).html()
         == Page("T", sections=[Section("S", every_block())]).html()
     )
+
+
+def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
+    rows = [{"share": -0.0001, "difference": -0.0}, {"share": -0.002, "difference": -1e-9}]
+    html = Page("t", sections=[Section("s", [Table(rows, percent=("share",))])]).html()
+    assert ">-0.2%<" in html
+    assert ">-1e-09<" in html
+    assert not re.search(r">-0(\.0*)?%?<", html)
+    assert [unsigned_zero(text) for text in ("-0.00%", "-0", "-0.01", "-10")] == ["0.00%", "0", "-0.01", "-10"]

@@ -220,9 +220,14 @@ def _cell(value: object, *, percent: bool = False) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.1%}" if percent else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+            return unsigned_zero(f"{value:.1%}" if percent else f"{value:,.{'4g' if abs(value) < 1000 else '0f'}}")
         case _:
             return str(value)
+
+
+def unsigned_zero(number: str) -> str:
+    """Return a written number without the minus of one that was rounded to zero."""
+    return number if any(digit in number for digit in "123456789") else number.removeprefix("-")
 
 
 def _render_table(table: Table) -> str:

@@ -144,12 +144,31 @@ def test_ctrl_c_saves_and_resume_goes_on(dataset_dir: Path, tmp_path: Path) -> N
     assert process.returncode in (130, 0), err
     assert b"Traceback" not in err
     if process.returncode == 130:
-        assert b"--resume` continues" in err
-    subprocess.run(
-        train_command(dataset_dir, tmp_path / "run", "--resume"), check=True, capture_output=True, env=environment
-    )
+        assert f"`linnaea train --output {tmp_path / 'run'} --resume` continues".encode() in err
+    again = [sys.executable, "-m", "linnaea", "train", "--output", str(tmp_path / "run"), "--resume"]
+    subprocess.run(again, check=True, capture_output=True, env=environment)
     subprocess.run(train_command(dataset_dir, tmp_path / "whole"), check=True, capture_output=True, env=environment)
     assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_resume_reads_the_recipe_and_the_data_set_of_the_run(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With or without the recipe's name; what is written again must be what the run was started with."""
+    words = train_command(dataset_dir, tmp_path / "run", "--steps", "2")[3:]
+    assert main(words) == 0
+    for again in (["train"], ["train", "tiny"], ["train", "tiny", "--data", str(dataset_dir), "--steps", "2"]):
+        shutil.rmtree(tmp_path / "run" / "model")
+        assert main([*again, "--output", str(tmp_path / "run"), "--resume"]) == 0
+        assert (tmp_path / "run" / "model" / "open_clip_model.safetensors").exists()
+    shutil.rmtree(tmp_path / "run" / "model")
+    capsys.readouterr()
+    assert main(["train", "--output", str(tmp_path / "run"), "--resume", "--steps", "3"]) == 1
+    assert "was started with other settings (descent.steps: 2 -> 3)" in capsys.readouterr().err
+    assert main(["train", "--output", str(tmp_path / "none"), "--resume"]) == 1
+    assert "no run to resume" in capsys.readouterr().err
+    assert main(["train", "--output", str(tmp_path / "run"), "--data", str(dataset_dir)]) == 2
+    assert "give a recipe" in capsys.readouterr().err
 
 
 def test_command_line_of_a_run(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,8 @@ def assert_exact(output: Path, summary: DownloadSummary) -> None:
     assert len(files) == summary.n_files
     assert not list((output / "partial").iterdir())
     assert all(rejects["reason"].str.len_chars() > 0)
+    for_people = pl.read_csv(output / "rejects.csv", infer_schema=False)
+    assert for_people["reason"].to_list() == rejects["reason"].to_list()
 
 
 def reasons(tmp_path: Path) -> dict[str, str]:

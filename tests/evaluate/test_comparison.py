@@ -17,12 +17,14 @@ from linnaea.taxonomy.tree import number_lineages
 N_CLASSES = 20
 
 
-def make_run(folder: Path, what: str, right: np.ndarray, keys: list[str] | None = None, task: str = "") -> Path:
+def make_run(
+    folder: Path, what: str, right: np.ndarray, keys: list[str] | None = None, task: str = "", **facts: str
+) -> Path:
     folder.mkdir(parents=True)
     metrics = {"n_images": len(right), "zero_shot/asis/top1": float(right.mean()),
                "few_shot/1/mean": 0.4, "few_shot/1/std": 0.02}  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "run.json").write_text(json.dumps({"model": "m", "what": what, "task": task}))
+    (folder / "run.json").write_text(json.dumps({"what": what, "task": task, **facts}))
     names = keys or [f"{i}" for i in range(len(right))]
     table = pl.DataFrame({"key": names, "truth": [f"Genus species{i % N_CLASSES}" for i in range(len(right))],
                           "right": right, "few_shot_1_right": np.where(right, 0.5, 0.3)})  # fmt: skip
@@ -37,6 +39,22 @@ def pair(tmp_path: Path) -> list[Path]:
     strong = weak | (rng.random(1000) < 0.2)
     return [make_run(tmp_path / "weak", "fungi", weak, task="fungi"),
             make_run(tmp_path / "strong", "fungi", strong, task="fungi")]  # fmt: skip
+
+
+def test_models_are_named_by_their_names_and_folders_where_these_are_not_enough(tmp_path: Path) -> None:
+    """Two splits of one model are one row; two models of one name, or one model twice, have their folders, too."""
+    right = np.ones(40, bool)
+
+    def made(folder: str, model: str, what: str, fingerprint: str = "1") -> Path:
+        return make_run(tmp_path / folder, what, right, model=model, fingerprint=fingerprint)
+
+    runs = [made("a", "nano", "test"), made("b", "nano", "unseen"), made("c", "runs/mine/model", "test"),
+            made("d", "x/old", "test", "2"), made("e", "y/old/model", "test", "3"),
+            made("f", "hf-hub:imageomics/bioclip", "test"), make_run(tmp_path / "g", "test", right)]  # fmt: skip
+    assert [run.label for run in read_runs(runs)] == [
+        "nano", "nano", "mine", "old (d)", "old (e)", "hf-hub:imageomics/bioclip", "g"]  # fmt: skip
+    again = made("h", "nano", "test")
+    assert [run.label for run in read_runs([runs[0], again])] == ["nano (a)", "nano (h)"]
 
 
 def test_published_numbers_are_the_verified_ones() -> None:

@@ -1,5 +1,7 @@
 """The boxes of a treemap: few enough to draw, and nothing below a clade is left out of the count."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tree import lineages, table
 
+from linnaea.errors import UsageError
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.tree import ROOT, TaxonTree
 from linnaea.taxonomy.treemap import MOST_BOXES, choose_boxes, count_species, make_figure, make_treemap_page
+from linnaea.taxonomy.treemap_picture import Rectangle, check_plot_path, lay_out, write_treemap_picture
 
 
 @settings(deadline=None)
@@ -59,3 +63,27 @@ def test_values_of_a_branch_add_up() -> None:
     for box, value in enumerate(values):
         inside = [v for v, parent in zip(values, parents, strict=True) if parent == str(box)]
         assert not inside or sum(inside) == pytest.approx(value)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=30), st.floats(0.5, 12), st.floats(0.5, 12))
+def test_rectangles_fill_their_place_in_proportion(sizes: list[int], width: float, height: float) -> None:
+    sizes = sorted(sizes, reverse=True)
+    found = lay_out(sizes, Rectangle(1.0, 2.0, width, height))
+    for size, one in zip(sizes, found, strict=True):
+        assert one.width * one.height == pytest.approx(size / sum(sizes) * width * height, rel=1e-6)
+        assert one.x >= 1 - 1e-9
+        assert one.x + one.width <= 1 + width + 1e-9
+        assert one.y >= 2 - 1e-9
+        assert one.y + one.height <= 2 + height + 1e-9
+
+
+@pytest.mark.parametrize(("name", "starts"), [("t.png", b"\x89PNG"), ("t.SVG", b"<?xml"), ("t.pdf", b"%PDF")])
+def test_a_picture_is_of_the_kind_that_its_ending_says(name: str, starts: bytes, tmp_path: Path) -> None:
+    check_plot_path(tmp_path / name)
+    write_treemap_picture(tmp_path / name, large_tree(5, 3), ROOT, source="a list")
+    assert (tmp_path / name).read_bytes().startswith(starts)
+
+
+def test_other_endings_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"tree\.gif: must end in \.html, \.png, \.svg, \.pdf"):
+        check_plot_path(Path("tree.gif"))

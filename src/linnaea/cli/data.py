@@ -121,7 +121,7 @@ def _warn_of_rejects(summary: "BuildSummary | DownloadSummary", output: Path) ->
     for reason, count in list(summary.reasons.items())[:N_REASONS]:
         warn(f"{count:,} rejected: {reason}")
     if summary.n_rejected:
-        warn(f"all rejects with their reasons: {output / 'rejects.parquet'}")
+        warn(f"all rejects with their reasons: {output / 'rejects.csv'} (and rejects.parquet)")
 
 
 def _account(summary: "BuildSummary", output: Path) -> int:

@@ -1,7 +1,8 @@
 """``linnaea predict IMAGES...``: name the organisms on photographs, as a table or a file."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import tyro
 
 from linnaea.cli import Commands
+from linnaea.cli.answer_table import print_answers
 from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.cli.parsing import parse_words, swallowed
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
-from linnaea.progress import visible
-from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
@@ -375,7 +376,12 @@ def _make_predictor(options: Predict, model: "Model", among: "Among") -> "Predic
     from linnaea.predict.session import make_asked
 
     asked = make_asked(options.rank, options.confidence, options.top_k, tell=warn)
-    predictor = model.predictor(asked, among, batch_size=options.batch_size, n_workers=options.workers, tell=warn)
+    try:
+        predictor = model.predictor(asked, among, batch_size=options.batch_size, n_workers=options.workers, tell=warn)
+    except UsageError as error:  # an unknown clade, which may be photographs written behind --within
+        unknown = {o: tuple(v for v in getattr(options, o) if v in str(error)) for o in ("within", "exclude")}
+        taken = "".join(swallowed(values, f"--{option}") for option, values in unknown.items())
+        raise UsageError(f"{error}{taken}") from error
     if len(predictor.bank) < len(model.bank):
         say(f"choosing among {len(predictor.bank):,} of {len(model.bank):,} labels")
     return predictor
@@ -399,51 +405,24 @@ def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]", co
 
     failed: list[str] = []
 
-    def rows() -> "Iterator[Row]":
-        for answer in predictor.answer(inputs):
+    def rows(on_progress: OnProgress) -> "Iterator[Row]":
+        on_progress(0, len(inputs))
+        for number, answer in enumerate(predictor.answer(inputs), start=1):
             if answer.status == "failed":
                 failed.append(f"{answer.input.name}: {answer.reason}")
             yield from rows_of(answer)
+            on_progress(number, len(inputs))
 
+    stream = machine_output()  # before a bar, which takes what is printed for a message
+    is_quiet = form != "table" and results.is_terminal  # a bar would lie between the rows
+    with nullcontext(ignore_progress) if is_quiet else progress_bar("predicting", "images") as on_progress:
+        if form == "table":
+            answered = list(context.decided(rows(on_progress)))
+        else:
+            WRITERS[form](stream, context.decided(rows(on_progress)), context)
     if form == "table":
-        _print_table(context.decided(rows()))
-    else:
-        WRITERS[form](machine_output(), context.decided(rows()), context)
+        print_answers(answered)
     return failed
-
-
-def _print_table(rows: "Iterable[Row]") -> None:
-    """Print a table that never cuts names; lineage columns are shown as far as they fit, the family first."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Column, Table
-
-    ranks = ("family", "order", "class", "phylum", "kingdom")[: max(0, (results.width - 75) // 15)]
-    columns = [Column("photograph", max_width=24), Column("answer", no_wrap=True), Column("common name", max_width=24),
-               Column("rank", no_wrap=True), Column("probability", no_wrap=True, justify="right")]  # fmt: skip
-    table = Table(*columns, *(Column(rank, no_wrap=True) for rank in ranks), box=box.SIMPLE_HEAD, pad_edge=False)
-    last = ""
-    for row in rows:
-        name = visible(Path(row["file_name"]).name) if row["file_name"] != last else ""
-        last = row["file_name"]
-        if row["status"] != "ok":
-            table.add_row(escape(name), f"[dim]{row['status']}[/]", f"[dim]{escape(visible(row['reason']))}[/]")
-            continue
-        named = [row[label] for label in reversed(RANK_LABELS[: Rank.SPECIES]) if row[label]]
-        answer = row["species"] or (named[0] if named else row["common_name"])
-        common = row["common_name"] if row["common_name"] != answer else ""
-        lineage = (row[rank] if row[rank] != answer else "" for rank in ranks)
-        sure = "reviewed" if row["score"] is None else f"{row['score']:.1%}"
-        table.add_row(*map(_cell, (name, answer, common, row["rank"], sure, *lineage)))
-        if name and row["reason"]:
-            table.add_row("", f"[dim]note: {_cell(row['reason'])}[/]")
-    results.print(table)
-
-
-def _cell(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(visible(text))
 
 
 def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Input]") -> "Journal":

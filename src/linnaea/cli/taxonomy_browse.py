@@ -109,7 +109,8 @@ class Tree:
     limit: int = 30
     """Largest number of children to print per taxon, largest taxa first; 0 prints all."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write a page with a treemap and a sunburst to this file instead of printing."""
+    """File to write instead of printing: a page with a treemap and a sunburst (.html), or a picture of a treemap (.png,
+    .svg, .pdf)."""
     rank: RankName | None = None
     """Rank of the clade, if several taxa have the name."""
     kingdom: str = ""
@@ -126,7 +127,10 @@ def tree(options: Tree) -> int:
     from linnaea.taxonomy.find import Finder
     from linnaea.taxonomy.tree import ROOT, TaxonTree
     from linnaea.taxonomy.treemap import make_treemap_page
+    from linnaea.taxonomy.treemap_picture import PICTURE_SUFFIXES, check_plot_path, write_treemap_picture
 
+    if options.plot is not None:
+        check_plot_path(options.plot)
     checklist = load_checklist(options.checklist)
     every = options.taxon.strip().lower() == "life"
     row = None if every else _find_row(Finder.of_checklist(checklist), options)
@@ -135,7 +139,12 @@ def tree(options: Tree) -> int:
     if options.plot is None:
         tell("\n".join(_drawn(whole, top, options.depth, options.limit)))
         return DONE
-    make_treemap_page(whole, top, source=f"{checklist.name} {checklist.version}".strip()).write(options.plot)
+    source = f"{checklist.name} {checklist.version}".strip()
+    if options.plot.suffix.lower() in PICTURE_SUFFIXES:
+        write_treemap_picture(options.plot, whole, top, source=source)
+        say(f"{options.plot}: a picture; with the ending .html it is a page to browse")
+        return DONE
+    make_treemap_page(whole, top, source=source).write(options.plot)
     say(f"{options.plot}: open it in a browser")
     return DONE
 

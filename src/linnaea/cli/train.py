@@ -1,7 +1,9 @@
 """The command ``linnaea train RECIPE``."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,12 +12,14 @@ import tyro
 from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands
 from linnaea.cli.console import tell, warn
 from linnaea.cli.parsing import parse_words
+from linnaea.errors import UsageError
 from linnaea.train.fleet import BYTES_PER_PICTURE, PICTURES_PER_THREAD, Fleet, find_fleet, forecast
 from linnaea.train.recipe import Recipe, list_changes
 from linnaea.train.recipes import NOTES, RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
+    from linnaea.train.claim import TrainingRun
     from linnaea.train.costs import Plan
 
 
@@ -63,14 +67,33 @@ def parse(program: str, words: list[str]) -> Train:
     width = 2 + max(map(len, RECIPES))
     listing = "\n".join(f"  {name:<{width}}{NOTES[name]}" for name in RECIPES)
     if not words or words[0] in ("-h", "--help"):
-        tell(f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
-              f"{program} RECIPE --help shows every value of a recipe.")  # fmt: skip
+        tell(
+            f"usage: {program} RECIPE --data DIR --output RUN [--resume] [--dry-run] [overrides]\n\n{listing}\n\n"
+            f"{program} RECIPE --help shows every value of a recipe.\n"
+            f"{program} --resume --output RUN continues a run with the recipe and the data set that it has."
+        )
         raise SystemExit(0 if words else 2)
-    name, *rest = words
+    name, rest = ("", words) if words[0].startswith("-") else (words[0], words[1:])
     rest = [_FLAGS.get(word, word) for word in rest]
     asked = tuple(word[2:].partition("=")[0].replace("-", "_") for word in rest if word.startswith("--"))
-    default = Train(data=tyro.MISSING, output=tyro.MISSING, recipe=find_recipe(name), recipe_name=name, asked=asked)
-    return parse_words(Train, f"{program} {name}", rest, default)
+    started = _find_started(name, rest)
+    recipe = started.recipe if started else find_recipe(name)
+    data = started.data_dir if started else tyro.MISSING
+    default = Train(data=data, output=tyro.MISSING, recipe=recipe, recipe_name=name, asked=asked)
+    return parse_words(Train, f"{program} {name}".rstrip(), rest, default)
+
+
+def _find_started(name: str, words: list[str]) -> "TrainingRun | None":
+    """Return the run that the words resume, whose recipe and data set need not be written again."""
+    output = next((word.partition("=")[2] or after for word, after in pairwise([*words, ""])
+                   if word.partition("=")[0] == "--output"), "")  # fmt: skip
+    if not name and not ("--resume" in words and output):
+        raise UsageError("give a recipe (linnaea list recipes), or --resume --output RUN to continue a run")
+    if "--resume" not in words or not output:
+        return None
+    from linnaea.train.run import find_started
+
+    return find_started(name or None, output)
 
 
 def train(options: Train) -> int:
@@ -79,13 +102,15 @@ def train(options: Train) -> int:
     Ctrl-C and SIGTERM save a checkpoint first, and ``--resume`` continues from it.
     """
     from linnaea.train.parallel import is_first
-    from linnaea.train.run import train
+    from linnaea.train.run import find_started, train
 
-    overrides = list_changes(RECIPES[options.recipe_name], options.recipe, options.asked)
+    started = find_started(options.recipe_name or None, options.output) if options.resume else None
+    named = started.recipe if started else RECIPES[options.recipe_name]
+    overrides = list_changes(named, options.recipe, options.asked)
     if options.dry_run:
-        return _show_plan(options, overrides) if is_first() else DONE
+        return _show_plan(options, named, overrides) if is_first() else DONE
     result = train(
-        options.recipe_name,
+        options.recipe_name or None,
         data=options.data,
         output=options.output,
         resume=options.resume,
@@ -99,7 +124,8 @@ def train(options: Train) -> int:
     )
     if not result.finished:
         if is_first():
-            warn(f"stopped after step {result.steps}; `linnaea train {options.recipe_name} ... --resume` continues")
+            again = f"linnaea train --output {shlex.quote(str(options.output))} --resume"
+            warn(f"stopped after step {result.steps}; `{again}` continues")
         return INTERRUPTED
     if is_first():
         tell(f"model: {result.model}", flush=True)
@@ -113,12 +139,12 @@ def _make_validator(options: Train) -> "Callable[[TaxonModel], Mapping[str, floa
     return make_validator(options.data, options.evaluate_split, reads_captions=reads_captions, workers=options.workers)
 
 
-def _show_plan(options: Train, overrides: dict[str, Any]) -> int:
+def _show_plan(options: Train, named: Recipe, overrides: dict[str, Any]) -> int:
     """Print the estimated costs of a run."""
     from linnaea.train.run import plan
 
     fleet = find_fleet(options.device)
-    found = plan(options.recipe_name, data=options.data, evaluates=bool(options.evaluate_split), **overrides)
+    found = plan(named, data=options.data, evaluates=bool(options.evaluate_split), **overrides)
     costs, tower, size, throughput = found.costs, found.recipe.tower, found.recipe.feed.batch_size, options.throughput
     n_seen, n_flops = found.n_steps * size, costs.flops * found.n_steps
     lines = [

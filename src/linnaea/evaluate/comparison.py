@@ -1,6 +1,7 @@
 """Compare runs with one another and with published numbers, and test which differences are significant."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from linnaea.evaluate.intervals import FEWEST_CLASSES, bootstrap_mean, compare_p
 from linnaea.evaluate.tasks import TASKS
 from linnaea.exchange import hold_output
 from linnaea.jobs import OnProgress, ignore_progress
+from linnaea.model.folders import short_name
 from linnaea.parquet import read_parquet
 from linnaea.progress import progress_bar
 from linnaea.storage import read_json, write_atomically
@@ -181,16 +183,31 @@ def read_runs(folders: Sequence[Path]) -> list[Entry]:
     Raises:
         LinnaeaError: A folder contains no run.
     """
-    labels = [folder.resolve().name for folder in folders]
+    places = [folder.resolve().name for folder in folders]
     runs = []
-    for folder, name in zip(folders, labels, strict=True):
-        label = name if labels.count(name) == 1 else str(folder)
+    for folder, place in zip(folders, places, strict=True):
+        label = place if places.count(place) == 1 else str(folder)
         inner = sorted(path.parent for path in folder.glob("*/metrics.json"))
         found = [folder] if (folder / "metrics.json").exists() else inner
         if not found:
             raise LinnaeaError(f"{folder}: no metrics.json; give folders that `linnaea evaluate` wrote")
         runs += [_read_run(path, label) for path in found]
-    return runs
+    return _name_models(runs)
+
+
+def _name_models(runs: Sequence[Entry]) -> list[Entry]:
+    """Label runs with the names of their models, and with the folder too where that does not tell them apart."""
+    named = [(run, short_name(str(run.facts["model"])) if "model" in run.facts else "") for run in runs]
+    models: dict[str, set[object]] = {}
+    for run, name in named:
+        models.setdefault(name, set()).add(run.facts.get("fingerprint"))
+    measured = Counter((name, run.what) for run, name in named)
+    unclear = {name for name, of_name in models.items() if len(of_name) > 1}
+    unclear |= {name for (name, _), n in measured.items() if n > 1}
+    return [
+        run if not name else replace(run, label=f"{name} ({run.label})" if name in unclear else name)
+        for run, name in named
+    ]
 
 
 def _read_run(folder: Path, label: str) -> Entry:

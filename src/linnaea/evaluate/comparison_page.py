@@ -9,7 +9,7 @@ import polars as pl
 
 from linnaea.evaluate.embedding_structure import Level
 from linnaea.evaluate.evaluation_plots import plot_models
-from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, plot_label
+from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, plot_label, unsigned_zero
 
 COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
 GREY = "#9aa19a"
@@ -194,6 +194,6 @@ def format_cell(value: object) -> str:
         case float() if np.isnan(value):
             return ""
         case float():
-            return f"{value:.1f}"
+            return unsigned_zero(f"{value:.1f}")
         case _:
             return str(value).replace("|", "/")

@@ -159,12 +159,17 @@ def _meeting(height: int) -> str:
 def _classes(examples: pl.DataFrame) -> Section:
     table = per_class(examples)
     seen = table.filter(pl.col("images") >= 3)
-    shown = seen if seen.height >= 2 * N_CLASSES else table
+    enough = seen.height >= 2 * N_CLASSES
+    shown = seen if enough else table
+    n_shown = min(N_CLASSES, shown.height // 2)  # no class is both among the best and among the worst
+    among = " among those with at least three photographs" if enough else ""
     percent = ("right", "probability of truth")
+    halves = [
+        Table(shown.head(n_shown).drop("taken for"), f"The best classes{among}.", percent=percent),
+        Table(shown.tail(n_shown).reverse(), f"The worst classes{among}.", percent=percent),
+    ]
     return Section("Best and worst classes", [
-        Table(shown.head(N_CLASSES).drop("taken for"), "The best classes with at least three photographs.",
-              percent=percent),
-        Table(shown.tail(N_CLASSES).reverse(), "The worst classes.", percent=percent),
+        *(halves if n_shown else []),
         Details("All classes", [Table(table, percent=percent, limit=1000)]),
     ])  # fmt: skip
 
@@ -189,7 +194,7 @@ def _calibration(metrics: Mapping[str, int | float], findings: Findings) -> Sect
             row[heading] = round(metrics[f"calibration/{name}/{label}"], 4)
         rows.append(row)
     return Section("Calibration", [
-        Text(said),
+        Text(f"{CALIBRATION} {said}"),
         Figure(plot_reliability(findings.beliefs, findings.uncalibrated), "reliability per rank", RELIABILITY_CAPTION),
         Figure(plot_coverage(findings.beliefs), "accuracy against coverage per rank", COVERAGE_CAPTION),
         Table(rows, CALIBRATION_CAPTION, percent=("ECE", "ECE, equal mass", "ECE before")),
@@ -299,6 +304,10 @@ BY_RANK_CAPTION = (
 TREE_CAPTION = "Area: photographs. Colour: species accuracy. Tap a box to open it, and the bar at the top to go back."
 CONFUSION_CAPTION = (
     "The most frequent confusions. Left: a misnamed photograph. Right: a photograph of the taxon it was taken for."
+)
+CALIBRATION = (
+    "A model is calibrated if its probabilities can be taken at their word: of all answers with a probability of 80%,"
+    " 80% are right."
 )
 RELIABILITY_CAPTION = "Accuracy of the answers by confidence. A perfectly calibrated model lies on the dotted line."
 COVERAGE_CAPTION = "Accuracy if only the most confident answers are given."

@@ -30,6 +30,7 @@ from linnaea.evaluate.tasks.protocols import score_task
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.exchange import hold_output
 from linnaea.model.encode import encode_names
+from linnaea.model.folders import short_name
 from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model, see_as
@@ -105,9 +106,8 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """The name of the model's folder, or of the run folder that contains it."""
-        place = Path(self.given)
-        return (place.parent if place.name == "model" else place).name or self.given
+        """The name of the model."""
+        return short_name(self.given)
 
 
 def evaluate(

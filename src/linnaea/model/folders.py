@@ -47,3 +47,11 @@ def find_model_folder(name: str) -> Path | None:
         return bundled_models().get(name)
     inner = folder / "model"
     return inner if (inner / CONFIG_FILE).exists() else folder
+
+
+def short_name(name: str) -> str:
+    """Return a model's name without the folders of this machine: ``runs/mine/model`` becomes ``mine``."""
+    if name.startswith(HUB):
+        return name
+    parts = [part for part in Path(name).parts if part != "model"]
+    return parts[-1] if parts else name

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -25,6 +24,7 @@ from linnaea import __version__
 from linnaea.data.exif import Taken
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
+from linnaea.model.folders import short_name
 from linnaea.predict.classifier import Guess
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
 from linnaea.predict.explain import explain_pixels
@@ -173,7 +173,7 @@ def _add_information(
     app: FastAPI, predictor: Predictor, metrics: _Metrics, finder: Finder, *, with_place: bool
 ) -> None:
     """Add the page, and the routes that describe the model and the server."""
-    model_name = _public_name(predictor.model.name)
+    model_name = short_name(predictor.model.name)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> HTMLResponse:
@@ -213,7 +213,7 @@ def _add_predict(
     app: FastAPI, predictor: Predictor, limits: Limits, regions: Regions | None, metrics: _Metrics, finder: Finder
 ) -> None:
     """Add the route ``POST /predict``."""
-    model_name = _public_name(predictor.model.name)
+    model_name = short_name(predictor.model.name)
 
     @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
     def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> Kept:
@@ -346,14 +346,6 @@ def _given(lat: float | None, lon: float | None, month: int, regions: Regions | 
     if regions is None:
         raise HTTPException(422, "this server has no file of regions; leave out lat and lon")
     return Taken(position=(lat, lon), month=month)
-
-
-def _public_name(name: str) -> str:
-    """Return a model's name without the folders of this machine; ``runs/mine/model`` becomes ``mine``."""
-    if name.startswith("hf-hub:"):
-        return name
-    parts = [part for part in Path(name).parts if part != "model"]
-    return parts[-1] if parts else name
 
 
 def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:

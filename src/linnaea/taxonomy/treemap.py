@@ -54,7 +54,7 @@ def choose_boxes(
     ``counts`` [n_nodes] is the size of each taxon; by default, the number of species at or below it.
     """
     species = count_species(tree) if counts is None else counts
-    node, parent, label, summed, value = [top], [-1], [_name(tree, top)], [0], [max(int(species[top]), 1)]
+    node, parent, label, summed, value = [top], [-1], [name_of(tree, top)], [0], [max(int(species[top]), 1)]
     queue = [(-value[0], 0)]
     while queue and len(node) < most:
         _, box = heapq.heappop(queue)
@@ -69,7 +69,7 @@ def choose_boxes(
                 heapq.heappush(queue, (-int(sizes[child]), len(node)))
             node.append(int(children[child]))
             parent.append(box)
-            label.append(_name(tree, int(children[child])))
+            label.append(name_of(tree, int(children[child])))
             value.append(int(sizes[child]))
             summed.append(0)
         if rest := order[n_shown:].tolist():
@@ -84,14 +84,15 @@ def choose_boxes(
     return Boxes(node=node, parent=parent, label=label, size=value, n_summed=summed)
 
 
-def _name(tree: TaxonTree, node: int) -> str:
+def name_of(tree: TaxonTree, node: int) -> str:
+    """Return the scientific name of a node, Life for the root."""
     return "Life" if node == ROOT else str(tree.scientific_names([node])[0])
 
 
 def make_treemap_page(tree: TaxonTree, top: int, *, source: str) -> Page:
     """Return the page of a clade; ``source`` is its checklist and version."""
     boxes = choose_boxes(tree, top)
-    name, species = _name(tree, top), count_species(tree)
+    name, species = name_of(tree, top), count_species(tree)
     inside = tree.subtree(top)
     below = np.bincount(tree.rank[inside].astype(np.int64) + 1, minlength=len(Rank) + 1)[1:]
     facts = {_plural(rank, int(n)): int(n) for rank, n in zip(Rank, below, strict=True) if n and rank > tree.rank[top]}
@@ -148,7 +149,7 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
     ids = [str(i) for i in range(len(boxes.node))]
     values = _adding_up(boxes)
     notes = [_note(tree, boxes, i, unit) for i in range(len(ids))]
-    colours = _colours(boxes)
+    colours = colour_boxes(boxes)
     shared = {
         "ids": ids,
         "labels": [*boxes.label],
@@ -217,22 +218,23 @@ def _note(tree: TaxonTree, boxes: Boxes, box: int, unit: str) -> str:
     return rank if rank == unit else f"{rank}<br>{n:,} {unit}"
 
 
-def _colours(boxes: Boxes) -> list[str]:
+def colour_boxes(boxes: Boxes) -> list[str]:
     """Return one hue per taxon directly below the top, lighter further down, and pale for combined taxa."""
     colours, depths = ["#d9dfd8"], [0]
     n_hues = 0
     for node, parent in zip(boxes.node[1:], boxes.parent[1:], strict=True):
         depths.append(depths[parent] + 1)
         if node < 0:
-            colours.append(_lighter(colours[parent], 0.55))
+            colours.append(lighter(colours[parent], 0.55))
         elif parent == 0:
             colours.append(PALETTE[n_hues % len(PALETTE)])
             n_hues += 1
         else:
-            colours.append(_lighter(colours[parent]))
+            colours.append(lighter(colours[parent]))
     return colours
 
 
-def _lighter(colour: str, by: float = 0.12) -> str:
+def lighter(colour: str, by: float = 0.12) -> str:
+    """Return a colour mixed with a share of white."""
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(part + (255 - part) * by):02x}" for part in parts)

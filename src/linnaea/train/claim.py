@@ -18,7 +18,7 @@ from linnaea.train.checkpoints import list_checkpoints
 from linnaea.train.locked import VIEWS_FOLDER
 from linnaea.train.logs import LOG_FILE, TENSORBOARD_FOLDER
 from linnaea.train.parallel import Peers, Spread
-from linnaea.train.recipe import Recipe
+from linnaea.train.recipe import Recipe, read_recipe
 
 COMPILED_FOLDER = "compiled"
 _LEFT_BEHIND = (RECIPE_FILE, BPE_FILE, LOG_FILE, VIEWS_FOLDER, TENSORBOARD_FOLDER, COMPILED_FOLDER, "checkpoints")
@@ -119,16 +119,34 @@ def _clear(run_dir: Path) -> None:
             run_dir.rmdir()
 
 
+def read_started(run_dir: Path) -> TrainingRun:
+    """Return the run that was started in a folder.
+
+    Raises:
+        LinnaeaError: There is no run.
+    """
+    before = _complete(_read_settings(run_dir), asdict(Recipe()))
+    try:
+        return TrainingRun(recipe_name=before["recipe"], recipe=read_recipe(before), data_dir=Path(before["data"]),
+                           run_dir=run_dir)  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise LinnaeaError(f"{run_dir}: {RECIPE_FILE} is not a recipe of this version ({error})") from error
+
+
+def _read_settings(run_dir: Path) -> dict[str, Any]:
+    try:
+        return read_json(run_dir / RECIPE_FILE, kind="the recipe of a run")
+    except LinnaeaError as error:
+        raise LinnaeaError(f"{run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
+
+
 def check_same_recipe(run: TrainingRun) -> None:
     """Check that the run in the folder was started with the same settings, except for whether towers are compiled.
 
     Raises:
         LinnaeaError: The settings differ (the message names them), or there is no run.
     """
-    try:
-        before = read_json(run.run_dir / RECIPE_FILE, kind="the recipe of a run")
-    except LinnaeaError as error:
-        raise LinnaeaError(f"{run.run_dir}: no run to resume ({RECIPE_FILE} is missing or broken)") from error
+    before = _read_settings(run.run_dir)
     now, plain = (json.loads(json.dumps(part)) for part in (run.describe(), asdict(Recipe())))
     was = before.get(DATA_KEY, now[DATA_KEY])  # runs that were started before the checksum was kept have none
     if was != now[DATA_KEY]:

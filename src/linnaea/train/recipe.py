@@ -338,6 +338,15 @@ def list_changes(named: Recipe, recipe: Recipe, asked: Collection[str] = ()) -> 
     return changes
 
 
+def read_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe whose values, part by part, were written as JSON."""
+    parts: dict[str, Any] = {
+        part: cls(**{one.name: _read_value(cls, one.name, values[part][one.name]) for one in fields(cls)})
+        for part, cls in _PARTS.items()
+    }
+    return Recipe(**parts, seed=values["seed"])
+
+
 def _read_value(part: type, name: str, value: Any) -> Any:
     """Return a value in the type of its field: a list becomes a tuple, a path its name."""
     hint = get_type_hints(part)[name]

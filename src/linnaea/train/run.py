@@ -11,6 +11,7 @@ import torch
 
 from linnaea import __version__
 from linnaea.data.shards import DataSet, write_parquet
+from linnaea.errors import UsageError
 from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
@@ -21,7 +22,15 @@ from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE
 from linnaea.train.batches import BatchSource, Loader, empty_pixels
-from linnaea.train.claim import COMPILED_FOLDER, TrainingRun, check_same_recipe, claimed, open_part
+from linnaea.train.claim import (
+    COMPILED_FOLDER,
+    RECIPE_FILE,
+    TrainingRun,
+    check_same_recipe,
+    claimed,
+    open_part,
+    read_started,
+)
 from linnaea.train.costs import Plan, make_meter, make_plan
 from linnaea.train.distil import blend_towers, load_teacher
 from linnaea.train.fit import FitResult, Runtime, fit
@@ -67,9 +76,9 @@ class TrainResult:
 
 
 def train(
-    recipe: str | Recipe,
+    recipe: str | Recipe | None = None,
     *,
-    data: str | Path,
+    data: str | Path | None = None,
     output: str | Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
@@ -85,7 +94,7 @@ def train(
     ``recipe`` is a name (``linnaea list recipes``) or a :class:`~linnaea.train.recipe.Recipe`; ``overrides`` are
     values of the recipe by the names of the command's options (``lr=1e-4``, ``batch_size=64``, ``start="nano"``).
     ``data`` is the folder of a data set, and ``output`` the folder of the run. ``resume`` continues the run in that
-    folder.
+    folder, with the values that it was started with; ``recipe`` and ``data`` may then be left out.
 
     ``evaluate`` scores the model every ``evaluate_every`` steps, for the log
     (:func:`linnaea.evaluate.validation.make_validator` makes one). ``workers`` is the number of decoding threads, which
@@ -98,9 +107,14 @@ def train(
         LinnaeaError: The folder holds another run, the data set or the start cannot be read, the loss is not finite,
             or a checkpoint cannot be written. A run that fails before its first checkpoint leaves its folder as it was.
     """
+    started = find_started(recipe, output) if resume else None
+    if started is not None:
+        recipe, data = started.recipe, data or started.data_dir
+    if recipe is None or data is None:
+        raise UsageError("give a recipe and a data set; only a run that is resumed has its own")
     name, chosen = choose_recipe(recipe, overrides, evaluates=evaluate is not None)
-    run = TrainingRun(recipe_name=name, recipe=chosen, data_dir=Path(data), run_dir=Path(output), device=device,
-                      n_workers=workers, spread=spread, wandb=wandb)  # fmt: skip
+    run = TrainingRun(recipe_name=started.recipe_name if started else name, recipe=chosen, data_dir=Path(data),
+                      run_dir=Path(output), device=device, n_workers=workers, spread=spread, wandb=wandb)  # fmt: skip
     with join(device) as peers:
         tell = on_notice if peers.is_first else _ignore
         if resume and peers.first_does(lambda: _is_finished(run)):
@@ -114,6 +128,19 @@ def train(
             )
         return TrainResult(run=run.run_dir, model=run.model_dir, steps=result.step, finished=result.finished,
                            metrics=_read_last_metrics(run.run_dir), n_unreadable=result.n_unreadable)  # fmt: skip
+
+
+def find_started(recipe: str | Recipe | None, output: str | Path) -> TrainingRun | None:
+    """Return the run to resume in a folder; ``None`` if it is not one of this recipe.
+
+    Raises:
+        LinnaeaError: No recipe is given, and there is no run.
+    """
+    folder = Path(output)
+    if isinstance(recipe, Recipe) or (recipe is not None and not (folder / RECIPE_FILE).exists()):
+        return None
+    started = read_started(folder)
+    return started if recipe in (None, started.recipe_name) else None
 
 
 def plan(recipe: str | Recipe, *, data: str | Path, evaluates: bool = False, **overrides: Any) -> Plan:

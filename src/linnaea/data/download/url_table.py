@@ -7,7 +7,7 @@ per host, and writes to ``output``:
 - ``ledger/``: the outcome of every URL (:mod:`linnaea.data.download.ledger`), exact after kill -9;
 - ``images.parquet``: the rows of the table whose picture was fetched, with ``path, sha256, n_bytes, content_type,
   final_url``; ready for ``linnaea data build --table images.parquet --path-column path``;
-- ``rejects.parquet``: the other rows, with ``reason`` and ``status``;
+- ``rejects.parquet``, and ``rejects.csv`` for people: the other rows, with ``reason`` and ``status``;
 - ``hosts.parquet``: files, bytes, rejects, refusals and latency per host.
 
 The same command resumes an interrupted download and fetches nothing twice; a URL that occurs in several rows is
@@ -265,6 +265,7 @@ def _write_tables(
             rejects.write(
                 _with_facts(rows.filter(~is_done), [o for o in outcomes if o.state != "done"], _REJECT_COLUMNS)
             )
+    _write_csv(output / REJECTS)
     with atomic_path(output / HOSTS) as path:
         hosts.write_parquet(path)
     return DownloadSummary(
@@ -338,6 +339,14 @@ class _Writer:
             pl.DataFrame().write_parquet(self._path)
         else:
             self._writer.close()
+
+
+def _write_csv(table: Path) -> None:
+    """Write a Parquet table once more as CSV, for people, without columns that CSV cannot hold."""
+    rows = pl.scan_parquet(table, glob=False)
+    plain = [name for name, kind in rows.collect_schema().items() if not (kind.is_nested() or kind == pl.Binary)]
+    with atomic_path(table.with_suffix(".csv")) as path:
+        rows.select(plain).sink_csv(path)
 
 
 def _host_table(ledger: Ledger, downloader: Downloader) -> pl.DataFrame:
