@@ -165,7 +165,7 @@ PARAMETERS = {
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
     "save_model": "model directory * dtype= repo=",
-    "train": "recipe * data output resume= evaluate= device= workers= spread= wandb= on_notice= **overrides",
+    "train": "recipe= * data= output resume= evaluate= device= workers= spread= wandb= on_notice= **overrides",
 }
 """Of functions and constructors; ``=`` has a default, what follows ``*`` is given by name. Of an enum its members."""
 

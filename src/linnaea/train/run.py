@@ -12,7 +12,7 @@ import torch
 from linnaea import __version__
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.errors import UsageError
-from linnaea.model.folders import BPE_FILE
+from linnaea.model.folders import BPE_FILE, RECIPE_FILE
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.transfer import pinned_pixels
@@ -24,7 +24,6 @@ from linnaea.taxonomy.taxon import PHOTO_TEMPLATE
 from linnaea.train.batches import BatchSource, Loader, empty_pixels
 from linnaea.train.claim import (
     COMPILED_FOLDER,
-    RECIPE_FILE,
     TrainingRun,
     check_same_recipe,
     claimed,
