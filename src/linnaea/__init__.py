@@ -64,7 +64,7 @@ if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
     from linnaea.taxonomy.tree import TaxonTree as TaxonTree
     from linnaea.train.run import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "list_checklists": "linnaea.taxonomy.checklists.store",
