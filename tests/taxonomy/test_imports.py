@@ -495,6 +495,33 @@ def test_coldp_classification_columns_serve_where_there_are_no_parents(tmp_path:
     assert found == ("Animalia", "Aves", "Corvidae")
 
 
+def test_acef_packages_are_read_with_their_infraspecific_taxa_and_names(tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    species = ["AcceptedTaxonID;Kingdom;Phylum;Class;Order;Family;Genus;SubGenusName;Species;AuthorString;IsFossil",
+               "s1;Plantae;Tracheophyta;Magnoliopsida;Rosales;Rosaceae;Rosa;;canina;L.;0"]  # fmt: skip
+    below = ["AcceptedTaxonID;ParentSpeciesID;InfraSpeciesEpithet;InfraSpecificAuthorString;InfraSpecificMarker",
+             "v1;s1;dumetorum;Baker;var."]  # fmt: skip
+    others = ["AcceptedTaxonID;Genus;SpeciesEpithet;AuthorString;InfraSpeciesEpithet;InfraSpecificMarker",
+              "s1;Rosa;sepium;Thuill.;;", "s9;Rosa;nova;Auth.;;", "s1;Rosa;canina;L.;vulgaris;var."]  # fmt: skip
+    names = ["AcceptedTaxonID;CommonName;Language;Country", "s1;Dog rose;English;UK"]
+    table(folder, "AcceptedSpecies.txt", "\n".join(species) + "\n")
+    table(folder, "AcceptedInfraSpecificTaxa.txt", "\n".join(below) + "\n")
+    table(folder, "Synonyms.txt", "\n".join(others) + "\n")
+    table(folder, "CommonNames.txt", "\n".join(names) + "\n")
+    table(folder, "Distribution.txt", "AcceptedTaxonID;Distribution\ns1;Europe\n")
+    checklist = read(folder)
+    ranks = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
+    names = ("Plantae", "Tracheophyta", "Magnoliopsida", "Rosales", "Rosaceae", "Rosa", "Rosa canina")
+    assert taxa(checklist) == dict(zip(names, ranks, strict=True))
+    other = {"Rosa canina dumetorum", "Rosa sepium", "Rosa canina vulgaris"}
+    assert synonyms(checklist) == {(name, "Rosa canina") for name in other}
+    assert checklist.vernaculars.select("name", "language").rows() == [("Dog rose", "en")]
+    assert reasons(checklist) == {"its accepted name is not in the list": (1, ("Rosa nova",))}
+    assert checklist.report is not None
+    assert checklist.report.n_rows == 6
+    assert checklist.report.unused == ("SubGenusName", "IsFossil", "Country", "Distribution.txt")
+
+
 # Tables.
 
 

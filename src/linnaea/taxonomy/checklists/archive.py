@@ -3,8 +3,9 @@
 import re
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -58,8 +59,10 @@ class ArchivePart:
                 done += block.height
                 yield block.with_columns(rows)
 
-    def read(self, terms: Sequence[str] | None = None) -> pl.DataFrame:
-        """Return all rows (:meth:`iter_blocks`), of some terms or of all.
+    def read(
+        self, terms: Sequence[str] | None = None, change: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    ) -> pl.DataFrame:
+        """Return all rows (:meth:`iter_blocks`), of some terms or of all, after a ``change`` of each block.
 
         Quotes that enclose no cell are characters, in a table whose cells are separated by tabs.
 
@@ -67,16 +70,20 @@ class ArchivePart:
             LinnaeaError: a file is missing or cannot be read as a table.
         """
         try:
-            return self._read(terms)
+            return self._read(terms, change)
         except LinnaeaError:
             if self.quote is None or self.separator != "\t":
                 raise
             quoted = rf"^{re.escape(self.quote)}(.*){re.escape(self.quote)}$"
-            return replace(self, quote=None)._read(terms).with_columns(pl.all().str.replace(quoted, "$1"))
+            plain = pl.all().str.replace(quoted, "$1")
+            return replace(self, quote=None)._read(
+                terms, lambda block: change(block.with_columns(plain)) if change else block.with_columns(plain)
+            )
 
-    def _read(self, terms: Sequence[str] | None) -> pl.DataFrame:
-        empty = dict.fromkeys((*(self.terms if terms is None else terms), "_id", "_row"), pl.String)
-        return pl.concat([pl.DataFrame(schema=empty), *(block.select(*empty) for block in self.iter_blocks())])
+    def _read(self, terms: Sequence[str] | None, change: Callable[[pl.DataFrame], pl.DataFrame] | None) -> pl.DataFrame:
+        empty = pl.DataFrame(schema=dict.fromkeys((*(terms or self.terms), "_id", "_row"), pl.String))
+        blocks = chain([empty], (block.select(empty.columns) for block in self.iter_blocks()))
+        return pl.concat([change(block) if change else block for block in blocks])
 
     @property
     def terms(self) -> tuple[str, ...]:

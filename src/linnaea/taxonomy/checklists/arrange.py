@@ -1,18 +1,24 @@
 """Bring records of any source into the one form: taxa in depth-first order, their synonyms and vernacular names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from linnaea.taxonomy.checklists.ledger import AGAIN, Fates, ImportReport, count_rows
+from linnaea.taxonomy.checklists.ledger import AGAIN, Fates, ImportReport, count_rows, is_among
 from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
     MADE_UP,
     MISAPPLIED,
     VIRUS_SPECIES,
     ChecklistRecords,
+    IdIndex,
+    Rows,
+    in_parts,
     map_kingdom,
+    share_texts,
+    with_categories,
+    with_texts,
 )
 from linnaea.taxonomy.label_words import ODD_BINOMIALS
 from linnaea.taxonomy.name_parser import split_authors
@@ -43,72 +49,78 @@ VERNACULAR_SCHEMA: dict[str, pl.DataType] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArrangedRecords:
-    """The tables of a checklist, and what became of every row of its source."""
+class Checklist:
+    """One taxonomy, in the form that all sources are brought to."""
 
+    name: str
+    version: str
     taxa: pl.DataFrame
-    """:data:`TAXA_SCHEMA`, in depth-first order."""
+    """Rows in depth-first order (:data:`TAXA_SCHEMA`): ``rank`` a :class:`Rank` value, ``name`` canonical ("Pica
+    hudsonia", "Corvidae"), ``parent`` the row above or -1, ``species`` the epithet, ``""`` where unknown."""
     synonyms: pl.DataFrame
-    """:data:`SYNONYM_SCHEMA`"""
+    """:data:`SYNONYM_SCHEMA`: ``row`` the accepted taxon; ``kind`` "synonym" or the rank of a name between or below
+    the seven ranks ("subfamily", "subspecies")."""
     vernaculars: pl.DataFrame
-    """:data:`VERNACULAR_SCHEMA`"""
-    report: ImportReport
+    """:data:`VERNACULAR_SCHEMA`: ``language`` a code of ISO 639-1 where there is one, ``row`` the taxon."""
+    report: ImportReport | None = None
+    """What became of the rows of the source; ``None`` for a checklist that was read before."""
+
+    def __len__(self) -> int:
+        return self.taxa.height
+
+    def __repr__(self) -> str:
+        rest = f"{self.synonyms.height:,} synonyms, {self.vernaculars.height:,} vernacular names"
+        return f"Checklist({self.name} {self.version}: {self.taxa.height:,} taxa, {rest})"
 
 
-def arrange(source: ChecklistRecords) -> ArrangedRecords:
-    """Order records depth-first, one row per lineage, with parents and the higher taxa that they imply."""
-    given, given_synonyms = _with_lines(source)
-    checked = _clean_records(given)
-    records = checked.filter(pl.col("reason") == "").drop("reason")
-    checked = checked.select("line", "reason", "name", "rank_value")  # what stays in memory is kept small
-    principal = records.filter(pl.col("rank_value").is_not_null())
-    principal = pl.concat([principal, _implied_species(records, principal)], how="diagonal")
-    taxa = pl.concat([principal, _implied(principal)], how="diagonal").with_columns(
-        pl.col("id", "authorship").fill_null("")
-    )
-    others = records.filter(pl.col("rank_value").is_null())
-    records = records.select("id", "common_name", "rank_value")
-    del principal
-    taxa = taxa.with_columns(rank=pl.col("rank_value").cast(pl.Int8))
-    described = pl.col("authorship") != ""
-    taxa = taxa.sort([*RANK_LABELS, "rank", described], descending=[False] * 8 + [True], maintain_order=True)
-    firsts = taxa.select(pl.struct(*RANK_LABELS).is_first_distinct()).to_series()
-    rows = taxa.select("id").with_columns(row=(firsts.cast(pl.Int32).cum_sum() - 1).cast(pl.Int32))
-    taxa = taxa.filter(firsts).with_row_index("row").with_columns(pl.col("row").cast(pl.Int32))
-    taxa = taxa.with_columns(name=_canonical_name())
-    taxa = taxa.with_columns(parent=_parents(taxa))
-    row_of = rows.filter(pl.col("id") != "").unique("id", keep="first")
+def make_checklist(source: ChecklistRecords) -> Checklist:
+    """Return the checklist of a source's records: depth-first, a row for each lineage, with the higher taxa it implies.
+
+    :attr:`Checklist.report` says what became of every row.
+    """
+    given, synonyms = _with_lines(source)
+    source = replace(source, records=source.records.clear())  # of large lists only what is still needed stays in memory
+    checked = in_parts(given, _clean_records)
+    del given
+    records = checked if (checked["reason"] == "").all() else checked.filter(pl.col("reason") == "")
+    doubtful = checked.select("line", "reason", "name", "rank_value")
+    del checked
+    own_names = records.filter(pl.col("common_name") != "").select("id", "common_name", "rank_value")
+    others = with_texts(records.filter(pl.col("rank_value").is_null()))
+    taxa = _depth_first(_with_implied(records, others))
+    del records
+    ids, firsts = taxa["id"], _is_first(taxa)
+    row = (firsts.cast(pl.Int32).cum_sum() - 1).cast(pl.Int32)
+    taxa = taxa if firsts.all() else taxa.filter(firsts)
+    taxa = taxa.with_row_index("row").with_columns(pl.col("row").cast(pl.Int32))
+    doubtful = doubtful.filter(~pl.Series(is_among(doubtful["line"], taxa["line"])))
+    taxa = taxa.with_columns(in_parts(taxa.select("rank", *RANK_LABELS), _canonical_name), parent=_parents(taxa))
     below = others.filter(pl.col("rank").is_in(BELOW_SPECIES))
     below = below.with_columns(split_authors(below["name"])["name"])
     between = _between(pl.concat([others.filter(~pl.col("rank").is_in(BELOW_SPECIES)), below]), taxa)
-    row_of = pl.concat([row_of, between.select("id", "row").join(row_of, on="id", how="anti")])
-    synonyms = [between.select("name", "authorship", "row", pl.col("rank").alias("kind"), "line")]
-    if given_synonyms is not None:
-        synonyms.insert(0, _given_synonyms(given_synonyms, row_of, taxa["name"]))
-    other_names = _drop_self(pl.concat(synonyms), taxa)
-    vernaculars = _vernaculars(source, records, row_of)
-    preferred = (
-        vernaculars.filter((pl.col("language") == "en") & pl.col("of_taxon") & pl.lit(source.are_captions))
-        .sort("preferred", descending=True, maintain_order=True)
-        .unique("row", keep="first", maintain_order=True)
-        .select("row", common_name="name")
-    )
+    rows = _TaxonRows.of(ids, row, between)
+    found = [between.select("name", "authorship", "row", pl.col("rank").alias("kind"), "line")]
+    if synonyms is not None:
+        found.insert(0, _given_synonyms(synonyms, rows, taxa["name"]))
+    other_names = _drop_self(pl.concat(found), taxa)
+    vernaculars = _vernaculars(source, own_names, rows)
     fates = Fates(
         accepted=taxa["line"],
         synonyms=other_names["line"],
-        left_out=_left_out(source, checked, given_synonyms, between, row_of),
+        left_out=_left_out(source, doubtful, synonyms, between, rows),
         n_vernaculars=vernaculars.filter("from_table").height,
-        lost_vernaculars=_lost_vernaculars(source, row_of, vernaculars),
+        lost_vernaculars=_lost_vernaculars(source, rows, vernaculars),
     )
-    own_ids = pl.when(pl.col("id").str.starts_with(MADE_UP)).then(pl.lit("")).otherwise("id")
-    taxa = (
-        taxa.with_columns(id=own_ids).drop("common_name").join(preferred, on="row", how="left", maintain_order="left")
-    )
-    return ArrangedRecords(
-        taxa=_typed(taxa.rename({"id": "source_id"}).with_columns(pl.col("common_name").fill_null("")), TAXA_SCHEMA),
+    report = count_rows(fates, source.used, source.unused, source.notes)
+    taxa = _with_captions(taxa, vernaculars if source.are_captions else vernaculars.clear())
+    del ids, row, rows, found, synonyms, fates
+    return Checklist(
+        name=source.name,
+        version=source.version,
+        taxa=_typed(taxa, TAXA_SCHEMA),
         synonyms=_typed(other_names, SYNONYM_SCHEMA),
         vernaculars=_typed(vernaculars, VERNACULAR_SCHEMA),
-        report=count_rows(fates, source.used, source.unused, source.notes),
+        report=report,
     )
 
 
@@ -122,66 +134,129 @@ def _with_lines(source: ChecklistRecords) -> tuple[pl.DataFrame, pl.DataFrame | 
     return records, synonyms
 
 
+def _with_implied(records: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Return the records of the seven ranks, and the taxa that the records imply, with what orders them."""
+    columns = ("line", "id", "authorship", *RANK_LABELS, "rank_value")
+    principal = records.select(columns).filter(pl.col("rank_value").is_not_null())
+    empty = {"id": pl.lit(""), "authorship": pl.lit("").cast(pl.Categorical), "line": pl.lit(None, pl.UInt32)}
+    species = with_categories(_implied_species(others, principal)).with_columns(**empty).select(columns)
+    principal = pl.concat([principal, species]) if species.height else principal
+    implied = _implied(principal).with_columns(**empty).select(columns)
+    return pl.concat([principal, implied]) if implied.height else principal
+
+
+def _depth_first(taxa: pl.DataFrame) -> pl.DataFrame:
+    """Return taxa in depth-first order, those with an author before others of the same lineage."""
+    taxa = taxa.with_columns(rank=pl.col("rank_value").cast(pl.Int8)).drop("rank_value")
+    described = pl.col("authorship") != ""
+    return taxa.sort([*RANK_LABELS, "rank", described], descending=[False] * 8 + [True], maintain_order=True)
+
+
+def _is_first(taxa: pl.DataFrame) -> pl.Series:
+    """Return whether each of the sorted taxa has another lineage than the one before it."""
+    changed = (pl.col(label).ne_missing(pl.col(label).shift(1)) for label in RANK_LABELS)
+    return taxa.select(first=pl.any_horizontal(*changed) | (pl.int_range(pl.len()) == 0)).to_series()
+
+
+def _with_captions(taxa: pl.DataFrame, vernaculars: pl.DataFrame) -> pl.DataFrame:
+    """Return taxa as they are stored: with their English names, and without ids that a reader made up."""
+    preferred = (
+        vernaculars.filter((pl.col("language") == "en") & pl.col("of_taxon"))
+        .sort("preferred", descending=True, maintain_order=True)
+        .unique("row", keep="first", maintain_order=True)
+        .select("row", common_name="name")
+    )
+    common = pl.repeat("", taxa.height, dtype=pl.String, eager=True).scatter(preferred["row"], preferred["common_name"])
+    own_ids = pl.when(pl.col("id").str.starts_with(MADE_UP)).then(pl.lit("")).otherwise("id")
+    return taxa.select(pl.all().exclude("id"), source_id=own_ids, common_name=common)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TaxonRows:
+    """The row of the taxon that each id of a source belongs to."""
+
+    index: IdIndex
+    rows: Rows
+    n_principal: int
+    """The first ids are those of the seven ranks; those of names between them follow."""
+
+    @classmethod
+    def of(cls, ids: pl.Series, row: pl.Series, between: pl.DataFrame) -> "_TaxonRows":
+        rows = np.concatenate([row.to_numpy(), between["row"].cast(pl.Int32).to_numpy()])
+        return cls(index=IdIndex(pl.concat([ids, between["id"]])), rows=rows, n_principal=len(ids))
+
+    def join(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of ``table`` whose ``id`` is known, with ``row`` and whether the id is ``of_taxon``."""
+        at = self.index.find(table["id"])
+        known, found = pl.Series(at >= 0), at[at >= 0]
+        row, of_taxon = pl.Series("row", self.rows[found], pl.Int32), pl.Series("of_taxon", found < self.n_principal)
+        return table.filter(known).with_columns(row, of_taxon)
+
+    def knows(self, ids: pl.Series) -> pl.Series:
+        """Return which ids are known."""
+        return pl.Series(self.index.find(ids) >= 0)
+
+
 def _left_out(
     source: ChecklistRecords,
-    checked: pl.DataFrame,
+    doubtful: pl.DataFrame,
     synonyms: pl.DataFrame | None,
     between: pl.DataFrame,
-    row_of: pl.DataFrame,
+    rows: _TaxonRows,
 ) -> pl.DataFrame:
     """Return ``line, reason, name`` of the rows that may have been left out, with the first reason first."""
-    columns = ("line", "reason", "name")
+    columns = (pl.col("line").cast(pl.UInt32), pl.col("reason").cast(pl.String), "name")
     parts = [] if source.left_out is None else [source.left_out.select(columns)]
-    parts.append(checked.filter(pl.col("reason") != "").select(columns))
-    apart = checked.filter((pl.col("reason") == "") & pl.col("rank_value").is_null())
+    parts.append(doubtful.filter(pl.col("reason") != "").select(columns))
+    apart = doubtful.filter((pl.col("reason") == "") & pl.col("rank_value").is_null())
     apart = apart.join(between.select("line").unique(), on="line", how="anti", maintain_order="left")
-    parts.append(
-        apart.with_columns(reason=pl.lit("no taxon above it from kingdom to species is in the list")).select(columns)
-    )
-    again = checked.filter(pl.col("reason") == "").with_columns(reason=pl.lit(AGAIN)).select(columns)
-    parts.append(again)
+    nothing_above = pl.lit("no taxon above it from kingdom to species is in the list")
+    parts.append(apart.with_columns(reason=nothing_above).select(columns))
+    parts.append(doubtful.filter(pl.col("reason") == "").with_columns(reason=pl.lit(AGAIN)).select(columns))
     if synonyms is not None:
-        known = synonyms.select(pl.col("id").is_in(row_of["id"].implode())).to_series()
+        known = rows.knows(synonyms["id"])
         repeated = pl.lit("a synonym that repeats a name of its taxon, or is misapplied")
-        lost = synonyms.with_columns(
-            reason=pl.when(known).then(repeated).otherwise(pl.lit("its accepted name was left out"))
-        )
-        parts.append(lost.select(columns))
-    return pl.concat([part.cast({"line": pl.UInt32}) for part in parts])
+        reason = pl.when(known).then(repeated).otherwise(pl.lit("its accepted name was left out"))
+        parts.append(synonyms.with_columns(reason=reason).select(columns))
+    return pl.concat(parts)
 
 
-def _lost_vernaculars(source: ChecklistRecords, row_of: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+def _lost_vernaculars(source: ChecklistRecords, rows: _TaxonRows, kept: pl.DataFrame) -> pl.DataFrame:
     """Return ``reason, name`` of the vernacular names that were left out."""
     if source.vernaculars is None:
         return pl.DataFrame(schema={"reason": pl.String, "name": pl.String})
     names = source.vernaculars.select("id", _tidy("name")).with_row_index("at")
-    known = names.join(row_of.select("id"), on="id", how="semi")["at"]
     names = names.join(kept.filter("from_table").select("at"), on="at", how="anti", maintain_order="left")
     reason = (
         pl.when(pl.col("name") == "").then(pl.lit("no vernacular name"))
-        .when(~pl.col("at").is_in(known.implode())).then(pl.lit("a vernacular name of no taxon of the list"))
+        .when(~rows.knows(names["id"])).then(pl.lit("a vernacular name of no taxon of the list"))
         .otherwise(pl.lit("repeats another vernacular name"))
     )  # fmt: skip
     return names.select("name", reason=reason)
 
 
-def _given_synonyms(synonyms: pl.DataFrame, row_of: pl.DataFrame, accepted: pl.Series) -> pl.DataFrame:
+def _given_synonyms(synonyms: pl.DataFrame, rows: _TaxonRows, accepted: pl.Series) -> pl.DataFrame:
     """Return the synonyms of a source without the authors in their names.
 
     A misapplied name ("Carex rostrata auct. non Stokes") is left out where the name has a taxon of its own.
     """
-    given = synonyms.join(row_of, on="id", maintain_order="left").with_columns(pl.col("authorship").fill_null(""))
+    given = with_texts(rows.join(synonyms)).with_columns(pl.col("authorship").fill_null(""))
     written = given.select(pl.concat_str("name", pl.lit(" "), "authorship")).to_series()
     names = split_authors(given["name"])
     author = pl.when(pl.col("authorship") != "").then("authorship").otherwise(names["authorship"])
     given = given.with_columns(names["name"], authorship=author, misapplied=written.str.contains(MISAPPLIED))
-    own = pl.concat([accepted, given.filter(~pl.col("misapplied"))["name"]]).unique()
+    asked = given.filter("misapplied")["name"].unique().implode()
+    own = pl.concat([accepted, given.filter(~pl.col("misapplied"))["name"]])
+    own = own.filter(own.is_in(asked))
     given = given.filter(~pl.col("misapplied") | ~pl.col("name").is_in(own.implode()))
     return given.select("name", "authorship", "row", "kind", "line")
 
 
 def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    return table.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    columns = (
+        share_texts(table[name]) if kind == pl.String else table[name].cast(kind) for name, kind in schema.items()
+    )
+    return pl.DataFrame(list(columns))
 
 
 def _tidy(column: str) -> pl.Expr:
@@ -210,8 +285,6 @@ def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
         .with_columns(rank_value=pl.col("rank").replace_strict(_RANK_VALUES, default=None, return_dtype=pl.Int8))
         .with_columns(_empty_below_rank(rank) for rank in Rank)
         .with_columns(reason=_why_no_taxon())
-        # A name of a higher taxon is in many rows, and a number takes a quarter of the memory of a text.
-        .with_columns(pl.col(RANK_LABELS[:-1]).cast(pl.Categorical))
     )
 
 
@@ -274,37 +347,26 @@ def _names_no_species() -> pl.Expr:
     return open_name | (formula & (pl.col("rank_value").fill_null(6) >= int(Rank.GENUS)))
 
 
-def _implied_species(records: pl.DataFrame, principal: pl.DataFrame) -> pl.DataFrame:
+def _implied_species(others: pl.DataFrame, principal: pl.DataFrame) -> pl.DataFrame:
     """Return the species of subspecies that have no record of their own ("Pica hudsonia hudsonia" alone)."""
-    parts = records.filter(
+    parts = others.filter(
         pl.col("rank").is_in(BELOW_SPECIES)
-        & pl.col("rank_value").is_null()
         & (pl.col("genus") != "")
         & pl.col("species").str.contains(r"^\p{Ll}[\p{Ll}-]+$")
         & ~pl.col("name").str.contains(r"[\[/?]")
     )
-    known = principal.filter(pl.col("rank_value") == int(Rank.SPECIES)).select("genus", "species").unique()
+    known = principal.filter(pl.col("rank_value") == int(Rank.SPECIES)).select("genus", "species")
+    known = with_texts(known.join(with_categories(parts.select("genus").unique()), on="genus", how="semi"))
     missing = parts.join(known, on=["genus", "species"], how="anti").unique(["genus", "species"], keep="first")
-    return missing.select(
-        *RANK_LABELS,
-        id=pl.lit(""),
-        name=pl.concat_str("genus", pl.lit(" "), "species"),
-        authorship=pl.lit(""),
-        common_name=pl.lit(""),
-        rank=pl.lit(Rank.SPECIES.label),
-        rank_value=pl.lit(int(Rank.SPECIES), pl.Int8),
-    ).sort(RANK_LABELS)
+    return missing.select(*RANK_LABELS, rank_value=pl.lit(int(Rank.SPECIES), pl.Int8)).sort(RANK_LABELS)
 
 
-def _canonical_name() -> pl.Expr:
+def _canonical_name(taxa: pl.DataFrame) -> pl.DataFrame:
+    """Return ``name``, made of the lineage of each taxon."""
     phrase = pl.col("species").str.contains(r"^\p{Lu}.* ")  # a virus whose species is named by a phrase
-    binomial = pl.when(phrase).then("species").otherwise(pl.col("genus").cast(pl.String) + " " + pl.col("species"))
-    lowest = pl.coalesce(
-        pl.when(pl.col("rank") == int(rank)).then(pl.col(rank.label).cast(pl.String))
-        for rank in Rank
-        if rank != Rank.SPECIES
-    )
-    return pl.when(pl.col("rank") == int(Rank.SPECIES)).then(binomial).otherwise(lowest)
+    binomial = pl.when(phrase).then("species").otherwise(pl.col("genus") + " " + pl.col("species"))
+    lowest = pl.coalesce(pl.when(pl.col("rank") == int(rank)).then(rank.label) for rank in Rank if rank != Rank.SPECIES)
+    return taxa.select(name=pl.when(pl.col("rank") == int(Rank.SPECIES)).then(binomial).otherwise(lowest))
 
 
 def _implied(taxa: pl.DataFrame) -> pl.DataFrame:
@@ -339,17 +401,18 @@ def _parents(taxa: pl.DataFrame) -> pl.Series:
 def _between(records: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
     """Return records of other ranks (tribe, subspecies) with the row of their nearest principal taxon."""
     keyed = records.with_columns(_epithet_needs_genus())
-    return keyed.join(
-        taxa.select(*RANK_LABELS, "row"), on=list(RANK_LABELS), how="inner", maintain_order="left"
-    ).filter(pl.col("name") != "")
+    keyed = with_categories(keyed)
+    taxa = taxa.select(*RANK_LABELS, "row").join(keyed.select(RANK_LABELS), on=list(RANK_LABELS), how="semi")
+    joined = keyed.join(taxa, on=list(RANK_LABELS), how="inner", maintain_order="left")
+    return with_texts(joined.filter(pl.col("name") != ""))
 
 
 def _epithet_needs_genus() -> pl.Expr:
     return pl.when(pl.col("genus") == "").then(pl.lit("")).otherwise(pl.col("species")).alias("species")
 
 
-def _vernaculars(source: ChecklistRecords, records: pl.DataFrame, row_of: pl.DataFrame) -> pl.DataFrame:
-    own = records.filter(pl.col("common_name") != "").select(
+def _vernaculars(source: ChecklistRecords, own_names: pl.DataFrame, rows: _TaxonRows) -> pl.DataFrame:
+    own = own_names.select(
         "id",
         name="common_name",
         language=pl.lit("en"),
@@ -362,17 +425,13 @@ def _vernaculars(source: ChecklistRecords, records: pl.DataFrame, row_of: pl.Dat
     if source.vernaculars is not None:
         columns = ("id", _tidy("name"), "language", "preferred", "source", pl.lit(True).alias("from_table"))
         parts.append(source.vernaculars.with_row_index("at").select(*columns, "at"))
-    principal = records.filter(pl.col("rank_value").is_not_null()).select("id", of_taxon=pl.lit(True))
-    names = pl.concat(parts).filter(pl.col("name") != "").join(row_of, on="id", maintain_order="left")
     # A name of a subspecies finds its species, but is not a name of the species itself.
-    names = names.join(principal, on="id", how="left", maintain_order="left").with_columns(
-        pl.col("of_taxon").fill_null(False)
-    )
+    names = rows.join(pl.concat(parts).filter(pl.col("name") != ""))
     return names.unique(["row", "name", "language"], keep="first", maintain_order=True)
 
 
 def _drop_self(synonyms: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
     """Drop synonyms that only repeat their accepted name."""
-    same = synonyms.join(taxa.select("row", accepted="name"), on="row", how="left", maintain_order="left")
-    kept = same.filter((pl.col("name") != pl.col("accepted")) & (pl.col("name") != ""))
-    return kept.drop("accepted").unique(["name", "row", "kind"], keep="first", maintain_order=True)
+    accepted = taxa["name"].gather(synonyms["row"])
+    kept = synonyms.filter((pl.col("name") != accepted) & (pl.col("name") != ""))
+    return kept.unique(["name", "row", "kind"], keep="first", maintain_order=True)

@@ -9,7 +9,7 @@ from linnaea.tables import read_table
 from linnaea.taxonomy.checklists.headers import WORDS, find_headers, header_key
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usage_names import SYNONYM_STATUS
-from linnaea.taxonomy.checklists.usages import UsageTable, make_records, vernacular_table
+from linnaea.taxonomy.checklists.usages import UsageTable, make_records, prepare_usages, vernacular_table
 
 _SUFFIXES = (".tsv", ".csv", ".txt", ".tab")
 _OF_NAMES = {
@@ -49,21 +49,21 @@ def read_coldp(folder: Path, name: str, version: str) -> ChecklistRecords:
     usages = _read_usages(tables["nameusage"]) if "nameusage" in tables else _join_usages(tables)
     vernaculars = None
     if "vernacularname" in tables:
-        rows = _read(tables["vernacularname"], _OF_VERNACULARS)[0]
+        rows = read_columns(tables["vernacularname"], _OF_VERNACULARS)[0]
         vernaculars = vernacular_table(fill_columns(rows, *_OF_VERNACULARS), name)
     others = [
         file.name
         for key, file in tables.items()
         if key not in ("nameusage", "name", "taxon", "synonym", "vernacularname")
     ]
-    table = UsageTable(rows=usages.rows, vernaculars=vernaculars, used=usages.used, notes=usages.notes,
+    table = UsageTable(rows=prepare_usages(usages.rows), vernaculars=vernaculars, used=usages.used, notes=usages.notes,
                        unused=(*usages.unused, *others))  # fmt: skip
     return make_records(table, name, _version(folder) or version)
 
 
 def _read_usages(path: Path) -> UsageTable:
     words = {**WORDS, "id": ("id",), "parent": ("parentid",)}
-    rows, used, unused = _read(
+    rows, used, unused = read_columns(
         path, {column: accepted for column, accepted in words.items() if column != "parent_name"}
     )
     return UsageTable(rows=_parents_of_synonyms(rows), used=used, unused=unused)
@@ -82,15 +82,15 @@ def _parents_of_synonyms(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _join_usages(tables: Mapping[str, Path]) -> UsageTable:
-    names, used, unused = _read(tables["name"], _OF_NAMES)
+    names, used, unused = read_columns(tables["name"], _OF_NAMES)
     names = names.rename({"id": "name_id"}).unique("name_id", keep="first", maintain_order=True)
     if "taxon" not in tables:
         note = "there is no table of taxa; every name was read as that of a taxon"
         return UsageTable(rows=names.rename({"name_id": "id"}), used=used, unused=unused, notes=(note,))
-    taxa, used_taxa, unused_taxa = _read(tables["taxon"], _OF_TAXA)
+    taxa, used_taxa, unused_taxa = read_columns(tables["taxon"], _OF_TAXA)
     parts = [taxa.drop("of", strict=False)]
     if "synonym" in tables:
-        synonyms, more, rest = _read(tables["synonym"], _OF_TAXA)
+        synonyms, more, rest = read_columns(tables["synonym"], _OF_TAXA)
         used_taxa, unused_taxa = (*used_taxa, *more), (*unused_taxa, *rest)
         status = pl.col("status").str.replace("^$", "synonym") if "status" in synonyms.columns else pl.lit("synonym")
         parts.append(synonyms.rename({"of": "accepted"}).with_columns(status=pl.format("synonym {}", status)))
@@ -105,7 +105,9 @@ def _join_usages(tables: Mapping[str, Path]) -> UsageTable:
     )
 
 
-def _read(path: Path, words: Mapping[str, Sequence[str]]) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:
+def read_columns(
+    path: Path, words: Mapping[str, Sequence[str]]
+) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:
     """Return a table with the columns of ``words``, and the headers that were used and that were not."""
     table = read_table(path, keep_ragged=True).rows
     headers = find_headers(table.columns, words)

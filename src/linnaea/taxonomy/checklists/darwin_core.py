@@ -1,6 +1,6 @@
 """Reader of Darwin Core Archives with a Taxon core."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +10,7 @@ from linnaea.taxonomy.checklists.archive import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.headers import find_headers, header_key
 from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
-from linnaea.taxonomy.checklists.usages import UsageTable, id_at_end, make_records, vernacular_table
+from linnaea.taxonomy.checklists.usages import UsageTable, id_at_end, make_records, prepare_usages, vernacular_table
 
 
 def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
@@ -23,28 +23,39 @@ def read_darwin_core(meta: Path, name: str, version: str) -> ChecklistRecords:
     if core.row_type.lower() != "taxon":
         raise LinnaeaError(f"{meta}: no Taxon core; give an archive of taxa, not of occurrences")
     headers = find_headers(core.terms)
-    terms = tuple(headers.found.values())
-    rows, notes = _without_header(core.read(terms), terms)
-    # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
-    own = headers.found.get("id")
-    ids = rows.select(
-        id_at_end("_id").alias("key"),
-        id=pl.coalesce(pl.when(pl.col(own) != "").then(id_at_end(own)), id_at_end("_id")) if own else id_at_end("_id"),
-    )
-    named = {column: header for column, header in headers.found.items() if column != "id"}
-    usages = rows.select(ids["id"], **{column: pl.col(header) for column, header in named.items()})
-    del rows
     read = [one for one in extensions if one.row_type.lower() == "vernacularname" and not one.missing()]
-    vernaculars = [_vernaculars(extension, ids, name) for extension in read]
-    notes += _missing_tables(extensions)
-    table = UsageTable(
-        rows=usages,
-        vernaculars=pl.concat(vernaculars) if vernaculars else None,
-        used=(*headers.found.values(), *dict.fromkeys(one.row_type for one in read)),
-        notes=notes,
-        unused=(*headers.unused, *dict.fromkeys(one.row_type for one in extensions if one not in read)),
+    usages, notes = _read_core(core, headers.found, with_keys=bool(read))
+    vernaculars = [_vernaculars(extension, usages.select("key", "id"), name) for extension in read]
+    return make_records(
+        UsageTable(
+            rows=usages.drop("key", strict=False),
+            vernaculars=pl.concat(vernaculars) if vernaculars else None,
+            used=(*headers.found.values(), *dict.fromkeys(one.row_type for one in read)),
+            notes=(*notes, *_missing_tables(extensions)),
+            unused=(*headers.unused, *dict.fromkeys(one.row_type for one in extensions if one not in read)),
+        ),
+        name,
+        version,
     )
-    return make_records(table, name, version)
+
+
+def _read_core(core: ArchivePart, found: Mapping[str, str], with_keys: bool) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the usages of a core and notes; ``with_keys`` adds ``key``, by which extensions refer to its rows."""
+    terms = tuple(dict.fromkeys(found.values()))
+    notes: set[str] = set()
+    # Parents refer to taxonID, extensions to the core's id column; in most archives they are the same.
+    own = found.get("id")
+    key = id_at_end("_id")
+    ids = pl.coalesce(pl.when(pl.col(own) != "").then(id_at_end(own)), key) if own else key
+    columns = {column: pl.col(header) for column, header in found.items()} | {"id": ids}
+
+    def usages(block: pl.DataFrame) -> pl.DataFrame:
+        if block["_row"].head(1).to_list() == ["0"] and _repeats_terms(block, terms):
+            notes.add("the header, which meta.xml does not count, was not read as a row")
+            block = block.slice(1)
+        return prepare_usages(block.select(**columns, **({"key": key} if with_keys else {})))
+
+    return core.read(terms, usages), tuple(notes)
 
 
 def _missing_tables(extensions: Sequence[ArchivePart]) -> tuple[str, ...]:
@@ -59,12 +70,10 @@ def _missing_tables(extensions: Sequence[ArchivePart]) -> tuple[str, ...]:
     )
 
 
-def _without_header(rows: pl.DataFrame, terms: tuple[str, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Return rows without a first one that repeats the terms, where ``meta.xml`` does not count the header."""
-    first = rows.select(terms).head(1).rows()
-    if not first or sum(header_key(cell) == header_key(term) for cell, term in zip(first[0], terms, strict=True)) < 2:
-        return rows, ()
-    return rows.slice(1), ("the header, which meta.xml does not count, was not read as a row",)
+def _repeats_terms(rows: pl.DataFrame, terms: tuple[str, ...]) -> bool:
+    """Return whether the first row repeats the terms, where ``meta.xml`` does not count the header."""
+    first = rows.select(terms).row(0)
+    return sum(header_key(cell) == header_key(term) for cell, term in zip(first, terms, strict=True)) >= 2
 
 
 def _vernaculars(extension: ArchivePart, ids: pl.DataFrame, source: str) -> pl.DataFrame:

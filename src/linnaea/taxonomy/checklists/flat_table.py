@@ -10,7 +10,7 @@ from linnaea.tables import read_table, scan_table
 from linnaea.taxonomy.checklists.headers import find_headers, header_key
 from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
-from linnaea.taxonomy.checklists.usages import UsageTable, make_records, vernacular_table
+from linnaea.taxonomy.checklists.usages import UsageTable, make_records, prepare_usages, vernacular_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _NAMES = {"name", "canonical", "uninomial", "generic", *RANK_LABELS}
@@ -48,7 +48,7 @@ def read_flat_table(path: Path, name: str, version: str, vernaculars: Sequence[P
     rows = table.rows.select(pl.col(header).alias(column) for column, header in headers.found.items())
     common = [_read_vernaculars(file, name) for file in vernaculars]
     usages = UsageTable(
-        rows=rows,
+        rows=prepare_usages(rows),
         vernaculars=pl.concat(common) if common else None,
         used=(*headers.found.values(), *(file.name for file in vernaculars)),
         unused=headers.unused,

@@ -4,8 +4,13 @@ import numpy as np
 import polars as pl
 
 from linnaea.taxonomy.checklists.rank_words import UNRANKED, is_known
-from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS, VIRUS_SPECIES, is_virus_phrase
-from linnaea.taxonomy.checklists.relations import Rows
+from linnaea.taxonomy.checklists.records import (
+    KINGDOMS_OF_OTHER_SCHOOLS,
+    VIRUS_SPECIES,
+    Rows,
+    is_virus_phrase,
+    with_texts,
+)
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 _FIRST = r"^(?:[×✕]\s?|x\s)?\p{Lu}[\p{L}-]+ (?:\(\p{Lu}[^)]*\) )?(?:[×✕]\s?|x\s)?"
@@ -53,12 +58,16 @@ def ranks_of_place(usages: pl.DataFrame, parent: Rows, roots_are_genera: bool) -
     ranks = usages["rank"]
     if not (ranks == "").any():
         return ranks
-    table = usages.select("name", "rank", *RANK_LABELS[:-1], word=pl.col("name").str.replace(r"^(?:[×✕]\s?|x\s)", ""))
-    of_genus = table.filter(pl.col("rank").is_in(("species", "infraspecific")))["word"].str.extract(r"^(\S+) ").unique()
+    plain = pl.col("name").str.replace(r"^(?:[×✕]\s?|x\s)", "")
+    low = usages.filter(pl.col("rank").is_in(("species", "infraspecific")))
+    of_genus = low.select(plain.str.extract(r"^(\S+) ").unique()).to_series()
+    asked = (ranks == "").arg_true()
+    table = with_texts(usages.select("name", *RANK_LABELS[:-1])[asked]).with_columns(word=plain)
     word, named = pl.col("word"), pl.col("word") != ""
     filled = [pl.when(named & (pl.col(label) == word)).then(pl.lit(label)) for label in RANK_LABELS[:-1]]
     elsewhere = [
-        pl.when(named & word.is_in(table[label].unique().implode())).then(pl.lit(label)) for label in RANK_LABELS[:-1]
+        pl.when(named & word.is_in(usages[label].unique().cast(pl.String).implode())).then(pl.lit(label))
+        for label in RANK_LABELS[:-1]
     ]
     genus = pl.when(word.is_in(of_genus.drop_nulls().implode())).then(pl.lit("genus"))
     kingdom = pl.when(word.str.to_lowercase().is_in(_KINGDOMS)).then(pl.lit("kingdom"))
@@ -67,15 +76,17 @@ def ranks_of_place(usages: pl.DataFrame, parent: Rows, roots_are_genera: bool) -
         for rank, ending in _ENDINGS.items()
     ]
     guess = pl.coalesce(*filled, genus, *elsewhere, kingdom, *endings, pl.lit(""))
-    ranks = table.select(pl.when(pl.col("rank") == "").then(guess).otherwise("rank").alias("rank")).to_series()
-    return _from_parents(ranks, parent, roots_are_genera)
+    ranks = ranks.cast(pl.String).scatter(asked, table.select(guess).to_series())
+    return _from_parents(ranks, parent, roots_are_genera).cast(pl.Categorical)
 
 
 def _from_parents(ranks: pl.Series, parent: Rows, roots_are_genera: bool) -> pl.Series:
     """Return ranks in which the unknown ones follow from those above, from the top down."""
     has_children = np.zeros(len(parent), bool)
     has_children[parent[parent >= 0]] = True
-    known = ranks.to_numpy().astype(object)
+    words = ranks.unique().to_list()
+    codes = ranks.replace_strict(words, range(len(words)), return_dtype=pl.UInt32)
+    known = np.array(words, object)[codes.to_numpy()]
     unknown = np.flatnonzero(known == "")
     for row in unknown[~has_children[unknown]]:
         known[row] = "subgenus" if parent[row] >= 0 and known[parent[row]] == "genus" else "genus"

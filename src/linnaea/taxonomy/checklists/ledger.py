@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 MUCH = 0.2
@@ -84,13 +86,23 @@ class Fates:
     """``reason, name``"""
 
 
+def is_among(lines: pl.Series, others: pl.Series) -> npt.NDArray[np.bool_]:
+    """Return which numbers of rows are among others."""
+    known = others.drop_nulls()
+    size = 1 + max(0, *(int(one.max() or 0) for one in (lines, known)))  # type: ignore[arg-type]
+    among = np.zeros(size + 1, bool)
+    among[known.to_numpy()] = True
+    return np.asarray(among[lines.fill_null(size).to_numpy()], bool)
+
+
 def count_rows(fates: Fates, used: Sequence[str], unused: Sequence[str], notes: Sequence[str]) -> ImportReport:
     """Return the report of an import; every row counts once, as the best that became of it."""
-    accepted = fates.accepted.drop_nulls().unique()
-    synonyms = fates.synonyms.drop_nulls().unique()
-    synonyms = synonyms.filter(~synonyms.is_in(accepted.implode()))
-    kept = pl.concat([accepted, synonyms]).rename("line").to_frame()
-    lost = fates.left_out.drop_nulls("line").join(kept, on="line", how="anti", maintain_order="left")
+    n_lines = 1 + max(0, *(int(lines.max() or 0) for lines in (fates.accepted, fates.synonyms)))  # type: ignore[arg-type]
+    accepted = np.bincount(fates.accepted.drop_nulls().to_numpy(), minlength=n_lines) > 0
+    synonyms = (np.bincount(fates.synonyms.drop_nulls().to_numpy(), minlength=n_lines) > 0) & ~accepted
+    kept = pl.Series(np.flatnonzero(accepted | synonyms))
+    lost = fates.left_out.drop_nulls("line")
+    lost = lost.filter(~pl.Series(is_among(lost["line"], kept)))
     lost = lost.unique("line", keep="first", maintain_order=True).select("reason", "name")
     reasons = pl.concat([lost, fates.lost_vernaculars.select("reason", "name")])
     groups = reasons.group_by("reason", maintain_order=True).agg(pl.len().alias("n"), pl.col("name").head(N_EXAMPLES))
@@ -99,8 +111,8 @@ def count_rows(fates: Fates, used: Sequence[str], unused: Sequence[str], notes: 
         for reason, n, names in groups.sort("n", descending=True, maintain_order=True).iter_rows()
     ]
     return ImportReport(
-        n_accepted=len(accepted),
-        n_synonyms=len(synonyms),
+        n_accepted=int(accepted.sum()),
+        n_synonyms=int(synonyms.sum()),
         n_vernaculars=fates.n_vernaculars,
         left_out=tuple(left_out),
         used=tuple(used),

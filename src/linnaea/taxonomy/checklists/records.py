@@ -3,6 +3,7 @@
 Most archives give a parent instead of a lineage; :func:`with_lineage` finds the lineages of all rows at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,14 @@ import polars as pl
 
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
+Rows = npt.NDArray[np.int32]
+
 _MAX_DEPTH = 120
 """The largest number of steps to the root; NCBI's deepest lineages have about 60."""
+
+_AT_ONCE = 200_000
+_REPEATED = ("rank", "status", "authorship", "reason", *RANK_LABELS[:-1])
+"""Columns whose texts are in many rows."""
 
 _LANGUAGES = {
     **dict.fromkeys(("en", "eng", "english"), "en"),
@@ -77,7 +84,8 @@ class ChecklistRecords:
     version: str
     records: pl.DataFrame
     """``id`` (unique), ``rank`` (a lower-case word), ``name``, the seven ranks; ``authorship`` and
-    ``common_name`` if there are any. Records between or below the seven ranks become synonyms."""
+    ``common_name`` if there are any. Records between or below the seven ranks become synonyms. All are texts or
+    categories."""
     synonyms: pl.DataFrame | None = None
     """``id`` of the accepted record, ``name``, ``authorship``, ``kind``"""
     vernaculars: pl.DataFrame | None = None
@@ -152,45 +160,142 @@ def fill_columns(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
     )
 
 
+# Large tables.
+
+
+def in_parts(table: pl.DataFrame, change: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """Return ``change(table)`` of a change that sees one row at a time, computed part by part.
+
+    ``change`` is given texts. In the result texts that are in many rows are categories: a category takes 4 bytes, a
+    text 16 and more, and lists of millions of names have little room.
+    """
+    starts = range(0, max(1, table.height), _AT_ONCE)
+    return pl.concat([with_categories(change(with_texts(table.slice(start, _AT_ONCE)))) for start in starts])
+
+
+def with_categories(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table in which the texts that are in many rows are categories."""
+    return table.with_columns(pl.col(column).cast(pl.Categorical) for column in _REPEATED if column in table.columns)
+
+
+def with_texts(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table in which categories are texts."""
+    return table.with_columns(pl.selectors.categorical().cast(pl.String))
+
+
+def share_texts(column: pl.Series) -> pl.Series:
+    """Return a column as texts; those of one category share their bytes, which a cast would copy for each row."""
+    if column.dtype != pl.Categorical or column.null_count():
+        return column.cast(pl.String)
+    once = column.unique()
+    codes = once.to_physical().to_numpy()
+    place = np.zeros(int(codes.max(initial=0)) + 1, np.uint32)
+    place[codes] = np.arange(len(once), dtype=np.uint32)
+    return once.cast(pl.String).gather(pl.Series(place[column.to_physical().to_numpy()])).alias(column.name)
+
+
+class IdIndex:
+    """The first row of each id.
+
+    It compares hashes first, so that it takes 12 bytes a row; a table of texts takes over a hundred.
+    """
+
+    def __init__(self, ids: pl.Series) -> None:
+        hashes = _hashes(ids)
+        self._ids = ids
+        self._order = np.argsort(hashes, kind="stable").astype(np.int32)
+        self._hashes = hashes[self._order]
+
+    def find(self, asked: pl.Series) -> Rows:
+        """Return the first row with each id that is asked for; -1 for none, and for ``""``."""
+        rows = np.full(len(asked), -1, np.int32)
+        if not len(self._order):
+            return rows
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked.slice(start, _AT_ONCE)
+            hashes = _hashes(part)
+            at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._order) - 1)
+            found = np.flatnonzero((self._hashes[at] == hashes) & (part != "").fill_null(False).to_numpy())
+            row = self._order[at[found]]
+            rows[start + found] = row
+            other = (self._ids.gather(pl.Series(row)) != part.gather(pl.Series(found))).to_numpy()
+            if other.any():  # two ids of one hash
+                rows[start + found[other]] = self._compare(part.gather(pl.Series(found[other])))
+        return rows
+
+    def may_repeat(self) -> bool:
+        """Return whether two rows may have one id; if not, none have."""
+        return bool((self._hashes[1:] == self._hashes[:-1]).any())
+
+    def _compare(self, asked: pl.Series) -> Rows:
+        ids = self._ids.alias("id").to_frame().with_row_index("at").filter(pl.col("id").is_in(asked.implode()))
+        first = ids.unique("id", keep="first")
+        found = asked.alias("id").to_frame().join(first, on="id", how="left", maintain_order="left")["at"]
+        return found.cast(pl.Int32).fill_null(-1).to_numpy()
+
+
+def _hashes(texts: pl.Series) -> npt.NDArray[np.uint64]:
+    return texts.hash().to_numpy()
+
+
 # Lineages from parents.
 
 
-def parent_rows(records: pl.DataFrame) -> npt.NDArray[np.int64]:
+def parent_rows(records: pl.DataFrame) -> Rows:
     """Return the row of each record's parent; -1 for none. Ids are unique."""
-    rows = records.select("id").with_row_index("at")
-    found = records.select(id="parent").join(rows, on="id", how="left", maintain_order="left")["at"]
-    return found.cast(pl.Int64).fill_null(-1).to_numpy()
+    return IdIndex(records["id"]).find(records["parent"])
 
 
 def with_lineage(records: pl.DataFrame) -> pl.DataFrame:
     """Add the seven ranks to ``id, parent, rank, name`` by climbing; names of species must be binomials."""
-    parent_row = parent_rows(records)
-    value = records["rank"].replace_strict(_climbing_ranks(), default=-1, return_dtype=pl.Int8).to_numpy()
-    n = records.height
-    found = np.full((7, n), -1, np.int64)
-    at, rows = np.arange(n), np.arange(n)
+    return records.with_columns(with_texts(make_lineages(records, parent_rows(records))))
+
+
+def make_lineages(records: pl.DataFrame, parent: Rows) -> pl.DataFrame:
+    """Return the seven ranks of ``rank, name`` by climbing to the row of the parent; the upper six are categories."""
+    found = _rows_above(records["rank"], parent)
+    names = pl.concat([records["name"].cast(pl.String), pl.Series([""])])
+    columns = {label: _names_at(names, rows) for label, rows in zip(RANK_LABELS, found, strict=True)}
+    del found
+    columns["species"] = columns["species"].cast(pl.String)
+    return in_parts(pl.DataFrame(columns), _with_epithets)
+
+
+def _rows_above(rank: pl.Series, parent: Rows) -> npt.NDArray[np.int32]:
+    """Return ``[7, n]``: the row of the taxon of each principal rank at or above each row, or -1."""
+    words = rank.unique()
+    value = rank.replace_strict(words, [_climbing_ranks().get(word, -1) for word in words], return_dtype=pl.Int8)
+    values, n = value.to_numpy(), len(parent)
+    found = np.full((len(Rank), n), -1, np.int32)
+    at, rows = np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32)
     for _ in range(_MAX_DEPTH):
-        rank = value[at]
+        here = values[at]
         for principal in Rank:
-            here = (rank == int(principal)) & (found[principal][rows] < 0)
-            found[principal][rows[here]] = at[here]
-        at = parent_row[at]
+            new = (here == int(principal)) & (found[principal][rows] < 0)
+            found[principal][rows[new]] = at[new]
+        at = parent[at]
         alive = at >= 0
         at, rows = at[alive], rows[alive]
         if not len(rows):
             break
-    names = records["name"].str.replace(r"^(?:[×†]\s*|x\s+)", "")
-    last_is_empty = pl.concat([names, pl.Series([""])])
-    columns = {
-        label: last_is_empty.gather(pl.Series(np.where(rows < 0, n, rows), dtype=pl.UInt32))
-        for label, rows in zip(RANK_LABELS, found, strict=True)
-    }
-    filled = records.with_columns(**columns)
-    return filled.with_columns(
-        genus=pl.when((pl.col("genus") == "") & (pl.col("species") != ""))
-        .then(pl.col("species").str.extract(r"^(\S+) "))
-        .otherwise("genus")
-        .fill_null(""),
+    return found
+
+
+def _names_at(names: pl.Series, rows: Rows) -> pl.Series:
+    """Return the names at some rows without hybrid signs and daggers; -1 is the last row."""
+    here = np.zeros(len(names), bool)
+    here[rows] = True
+    code = (np.cumsum(here, dtype=np.int32) - 1).astype(np.int32)[rows]
+    once = names.gather(pl.Series(np.flatnonzero(here))).str.replace(r"^(?:[×†]\s*|x\s+)", "")
+    once = once.cast(pl.Categorical) if len(once) < len(rows) / 4 else once
+    return once.gather(pl.Series(code))
+
+
+def _with_epithets(lineages: pl.DataFrame) -> pl.DataFrame:
+    """Return lineages with the genus of a species that has no other, and its epithet in place of its name."""
+    genus = pl.when((pl.col("genus") == "") & (pl.col("species") != ""))
+    return lineages.with_columns(
+        genus=genus.then(pl.col("species").str.extract(r"^(\S+) ")).otherwise("genus").fill_null(""),
         species=epithet_of(pl.col("species")),
     )
 

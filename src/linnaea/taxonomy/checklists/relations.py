@@ -1,20 +1,19 @@
 """Find the parent of each usage and the accepted usage that a synonym stands for, by id or by name."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.taxonomy.checklists.records import BELOW_SPECIES
+from linnaea.taxonomy.checklists.records import BELOW_SPECIES, IdIndex, Rows, in_parts, with_categories
 from linnaea.taxonomy.keys import name_key
 from linnaea.taxonomy.name_parser import split_authors
 
 ACCEPTED, BROKEN = -1, -2
 _MAX_CHAIN = 50
 """Steps from a synonym to its accepted name; published chains have two or three."""
-
-Rows = npt.NDArray[np.int64]
 
 NOWHERE = "its accepted name is not in the list"
 UNNAMED = "a synonym without an accepted name"
@@ -35,6 +34,8 @@ class Relations:
     """Why a synonym is broken; ``""`` for all others."""
     n_own_parents: int
     """The number of usages that are their own parent."""
+    ids_may_repeat: bool
+    """Whether two usages may have one id."""
 
 
 def find_relations(usages: pl.DataFrame) -> Relations:
@@ -49,10 +50,10 @@ def find_relations(usages: pl.DataFrame) -> Relations:
     direct, several = index.find(usages, "accepted", "accepted_name", own=True)
     named = _says(usages, "accepted", "accepted_name")
     parent, _ = index.find(usages, "parent", "parent_name")
-    rows = np.arange(usages.height)
+    rows = np.arange(usages.height, dtype=np.int32)
     says_synonym = usages["synonym"].to_numpy()
     # Some archives give the accepted name of a synonym as its parent.
-    peer = says_synonym & ~named & (parent >= 0) & _same_level(usages["rank"], parent)
+    peer = _same_level(usages["rank"], parent, says_synonym & ~named & (parent >= 0))
     direct = np.where(peer, parent, direct)
     itself = direct == rows
     is_synonym = (named & ~itself) | says_synonym
@@ -61,17 +62,21 @@ def find_relations(usages: pl.DataFrame) -> Relations:
     no_name = is_synonym & (target == BROKEN)
     codes = np.select(
         [endless, no_name & ((~named & ~peer) | itself), no_name & several, no_name & (direct >= 0), no_name],
-        [1, 2, 3, 5, 4],
-        0,
+        [np.uint8(code) for code in (1, 2, 3, 5, 4)],
+        np.uint8(0),
     )
-    texts = pl.Series(["", ENDLESS, UNNAMED, SEVERAL, NOWHERE, DEAD_END])
+    texts = pl.Series(["", ENDLESS, UNNAMED, SEVERAL, NOWHERE, DEAD_END]).cast(pl.Categorical)
     own_parent = parent == rows
     above = np.where(own_parent, -1, parent)
     above = np.where((above >= 0) & (target[above] >= 0), target[above], above)
     above = np.where((above >= 0) & (target[above] == BROKEN), -1, above)
     above = np.where(above == rows, -1, above)
     return Relations(
-        parent=above, accepted=target, reason=texts.gather(pl.Series(codes)), n_own_parents=int(own_parent.sum())
+        parent=above,
+        accepted=target,
+        reason=texts.gather(pl.Series(codes)),
+        n_own_parents=int(own_parent.sum()),
+        ids_may_repeat=index.ids.may_repeat(),
     )
 
 
@@ -81,12 +86,13 @@ def adopt_orphans(usages: pl.DataFrame, relations: Relations) -> Rows:
     Some writers give a species no parent, or a trinomial itself. The row above is the one accepted row with that name.
     """
     accepted = relations.accepted == ACCEPTED
-    rank = usages["rank"].replace_strict(dict.fromkeys(BELOW_SPECIES, "below"), default=usages["rank"])
-    low = rank.is_in(("species", "below")) & (usages["family"] == "")
+    low = usages["rank"].is_in(("species", *BELOW_SPECIES)) & (usages["family"] == "")
     orphans = np.flatnonzero(accepted & (relations.parent < 0) & low.to_numpy())
-    parent = relations.parent.copy()
     if not len(orphans):
-        return parent
+        return relations.parent
+    rank = usages["rank"].cast(pl.String)
+    rank = rank.replace_strict(dict.fromkeys(BELOW_SPECIES, "below"), default=rank)
+    parent = relations.parent.copy()
     above = usages.select(key=name_key(pl.col("name")), rank=rank).with_row_index("at")
     above = above.filter(pl.Series(accepted) & pl.col("rank").is_in(("genus", "species")))
     above = above.unique(["rank", "key"], keep="none")
@@ -107,9 +113,13 @@ def _says(usages: pl.DataFrame, *columns: str) -> npt.NDArray[np.bool_]:
     return usages.select(pl.any_horizontal(pl.col(column) != "" for column in columns)).to_series().to_numpy()
 
 
-def _same_level(rank: pl.Series, parent: Rows) -> npt.NDArray[np.bool_]:
-    level = rank.replace_strict(dict.fromkeys(BELOW_SPECIES, "species"), default=rank).to_numpy()
-    return np.asarray(level == level[parent])
+def _same_level(rank: pl.Series, parent: Rows, asked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which of the rows that are asked for have a parent of their own rank."""
+    same, at = asked.copy(), np.flatnonzero(asked)
+    own, above = (rank.gather(pl.Series(rows)).cast(pl.String) for rows in (at, parent[at]))
+    own, above = (one.replace_strict(dict.fromkeys(BELOW_SPECIES, "species"), default=one) for one in (own, above))
+    same[at] = (own == above).to_numpy()
+    return same
 
 
 def _follow(direct: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
@@ -131,13 +141,12 @@ def _follow(direct: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
 class _Index:
     """The rows of a table by id and, where it is asked, by name."""
 
-    ids: pl.DataFrame
+    ids: IdIndex
     usages: pl.DataFrame
 
     @classmethod
     def of(cls, usages: pl.DataFrame) -> "_Index":
-        ids = usages.select(key="id").with_row_index("at").filter(pl.col("key") != "")
-        return cls(ids=ids.unique("key", keep="first", maintain_order=True), usages=usages)
+        return cls(ids=IdIndex(usages["id"]), usages=usages)
 
     def find(
         self, usages: pl.DataFrame, by_id: str, by_name: str, own: bool = False
@@ -146,14 +155,15 @@ class _Index:
 
         With ``own``, a usage that names itself refers to itself, whatever else has its name.
         """
-        rows = _join(usages.select(key=by_id), self.ids)
+        rows = self.ids.find(usages[by_id])
         several = np.zeros(len(rows), bool)
         for column in (by_name, by_id):
             open_ = np.flatnonzero((rows < 0) & (usages[column] != "").to_numpy())
             if not len(open_):
                 continue
-            asked = usages[open_].with_columns(key=pl.col(column), row=pl.Series(open_))
-            found = _join(asked.select("key"), self.ids)
+            key = usages[column].gather(pl.Series(open_)).cast(pl.String)
+            asked = usages.select(*_ASKED)[open_].with_columns(key=key, row=pl.Series(open_))
+            found = self.ids.find(key)
             named, ambiguous = self._by_name(asked.filter(pl.Series(found < 0)), own)
             found[found < 0] = named
             several[open_[found < 0]] = ambiguous[named < 0] if len(named) else False
@@ -162,11 +172,10 @@ class _Index:
 
     def _by_name(self, asked: pl.DataFrame, own: bool) -> tuple[Rows, npt.NDArray[np.bool_]]:
         if asked.is_empty():
-            return np.zeros(0, np.int64), np.zeros(0, bool)
+            return np.zeros(0, np.int32), np.zeros(0, bool)
         plain = split_authors(asked["key"])["name"].str.replace_all("†", "").str.strip_chars()
-        asked = asked.with_columns(plain=plain).with_row_index("ask")
+        asked = with_categories(asked).with_columns(plain=plain).with_row_index("ask")
         names = self.usages.select("full", "name", "synonym", "authorship", *_NEAR).with_row_index("at")
-        names = names.with_columns(written=pl.concat_str("name", pl.lit(" "), "authorship"))
         best = pl.DataFrame(schema={"ask": pl.UInt32, "at": pl.UInt32})
         several = np.zeros(asked.height, bool)
         if own:
@@ -174,11 +183,11 @@ class _Index:
                 (pl.col("key") == pl.col("full")) | ((pl.col("plain") == pl.col("name")) & ~pl.col("synonym"))
             )
             best = mine.select("ask", at=pl.col("row").cast(pl.UInt32))
-        for left, right in (("key", "full"), ("key", "written"), ("plain", "name")):
+        for left, right in (("key", pl.col("full")), ("key", _WRITTEN), ("plain", pl.col("name"))):
             left_over = asked.join(best, on="ask", how="anti")
             wanted = left_over.select("ask", "row", *_NEAR, key=left).filter(pl.col("key") != "")
-            there = names.select("at", "synonym", key=right, **{f"{c}_there": c for c in _NEAR})
-            there = there.join(wanted.select("key").unique(), on="key", how="semi")
+            there = in_parts(names, partial(_named, by=right, wanted=wanted.select("key").unique()))
+            there = there.rename({c: f"{c}_there" for c in _NEAR})
             crowded = there.filter(pl.len().over("key") > _MOST_HOMONYMS).select("key").unique()
             several[wanted.join(crowded, on="key", how="semi")["ask"].to_numpy()] = True
             pairs = wanted.join(there.join(crowded, on="key", how="anti"), on="key").filter(
@@ -187,14 +196,22 @@ class _Index:
             chosen = _choose(pairs)
             several[pairs.join(chosen, on="ask", how="anti")["ask"].to_numpy()] = True
             best = pl.concat([best, chosen])
-        rows = np.full(asked.height, -1, np.int64)
+        rows = np.full(asked.height, -1, np.int32)
         rows[best["ask"].to_numpy()] = best["at"].to_numpy()
         return rows, several & (rows < 0)
 
 
 _NEAR = ("kingdom", "family")
+_ASKED = ("full", "name", "synonym", *_NEAR)
 _MOST_HOMONYMS = 50
 """Rows with one name that are compared; a name of more rows says nothing."""
+
+
+_WRITTEN = pl.concat_str("name", pl.lit(" "), "authorship")
+
+
+def _named(names: pl.DataFrame, by: pl.Expr, wanted: pl.DataFrame) -> pl.DataFrame:
+    return names.select("at", "synonym", *_NEAR, key=by).join(wanted, on="key", how="semi", maintain_order="left")
 
 
 def _choose(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -205,8 +222,3 @@ def _choose(pairs: pl.DataFrame) -> pl.DataFrame:
     scored = pairs.with_columns(score=near + 4 * (~pl.col("synonym")).cast(pl.Int8))
     scored = scored.filter(pl.col("score") == pl.col("score").max().over("ask"))
     return scored.filter(pl.len().over("ask") == 1).select("ask", "at")
-
-
-def _join(keys: pl.DataFrame, ids: pl.DataFrame) -> Rows:
-    found = keys.join(ids, on="key", how="left", maintain_order="left")["at"]
-    return found.cast(pl.Int64).fill_null(-1).to_numpy().copy()

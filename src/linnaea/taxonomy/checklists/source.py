@@ -24,6 +24,7 @@ from linnaea.archives import explain_broken, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import read_parquet
 from linnaea.storage import check_regular
+from linnaea.taxonomy.checklists.acef import SPECIES, read_acef
 from linnaea.taxonomy.checklists.coldp import find_tables, read_coldp
 from linnaea.taxonomy.checklists.darwin_core import read_darwin_core
 from linnaea.taxonomy.checklists.flat_table import is_table_of_taxa, is_table_of_vernaculars, read_flat_table
@@ -47,6 +48,8 @@ def _find_reader(files: Iterable[Path]) -> tuple[Reader, Path] | None:
         return read_ncbi_dump, by_name["nodes.dmp"].parent
     if "nameusage" in tables or {"name", "taxon"} <= tables:
         return read_coldp, next(iter(by_name.values())).parent
+    if SPECIES in tables:
+        return read_acef, next(iter(by_name.values())).parent
     databases = [file for name, file in by_name.items() if name.endswith((".sqlite", ".sqlite3"))]
     return (read_itis, databases[0]) if databases else None
 
@@ -166,7 +169,7 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
     except (PolarsError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LinnaeaError(f"{path}: cannot be read as a checklist: {' '.join(str(error).split())[:200]}") from error
     raise LinnaeaError(
-        f"{path}: not a checklist; give a table ({', '.join(TABLE_SUFFIXES)}), a Darwin Core Archive, ColDP, "
+        f"{path}: not a checklist; give a table ({', '.join(TABLE_SUFFIXES)}), a Darwin Core Archive, ColDP, ACEF, "
         "an NCBI dump or ITIS.sqlite (zipped or not)"
     )
 
@@ -207,5 +210,6 @@ def _read_folder(folder: Path, name: str, version: str) -> ChecklistRecords:
         vernaculars = [table for table in tables if table not in taxa and is_table_of_vernaculars(table)]
         return read_flat_table(taxa[0], taxa[0].stem, version_of(taxa[0]), vernaculars)
     raise LinnaeaError(
-        f"{folder}: no checklist inside (no meta.xml, NameUsage, nodes.dmp, ITIS.sqlite or single table)"
+        f"{folder}: no checklist inside (no meta.xml, NameUsage, AcceptedSpecies, nodes.dmp, ITIS.sqlite or single "
+        "table)"
     )

@@ -23,11 +23,19 @@ from polars.exceptions import PolarsError
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
 from linnaea.storage import cache_dir, check_regular, read_json
-from linnaea.taxonomy.checklists.arrange import arrange
-from linnaea.taxonomy.checklists.ledger import ImportReport
-from linnaea.taxonomy.checklists.records import ChecklistRecords
+from linnaea.taxonomy.checklists.arrange import Checklist, make_checklist
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
+
+__all__ = [
+    "CatalogueEntry",
+    "Checklist",
+    "import_checklist",
+    "list_checklists",
+    "load_checklist",
+    "make_checklist",
+    "with_keys",
+]
 
 FORMAT = 10
 """The version of the tables. It increases when they change, so that older caches are read again from their source."""
@@ -35,44 +43,6 @@ FORMAT = 10
 _log = logging.getLogger(__name__)
 
 _TABLES = ("taxa", "synonyms", "vernaculars")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checklist:
-    """One taxonomy, in the form that all sources are brought to."""
-
-    name: str
-    version: str
-    taxa: pl.DataFrame
-    """Rows in depth-first order (``arrange.TAXA_SCHEMA``): ``rank`` a :class:`Rank` value, ``name`` canonical ("Pica
-    hudsonia", "Corvidae"), ``parent`` the row above or -1, ``species`` the epithet, ``""`` where unknown."""
-    synonyms: pl.DataFrame
-    """``arrange.SYNONYM_SCHEMA``: ``row`` the accepted taxon; ``kind`` "synonym" or the rank of a name between or below
-    the seven ranks ("subfamily", "subspecies")."""
-    vernaculars: pl.DataFrame
-    """``arrange.VERNACULAR_SCHEMA``: ``language`` a code of ISO 639-1 where there is one, ``row`` the taxon."""
-    report: ImportReport | None = None
-    """What became of the rows of the source; ``None`` for a checklist that was read before."""
-
-    def __len__(self) -> int:
-        return self.taxa.height
-
-    def __repr__(self) -> str:
-        rest = f"{self.synonyms.height:,} synonyms, {self.vernaculars.height:,} vernacular names"
-        return f"Checklist({self.name} {self.version}: {self.taxa.height:,} taxa, {rest})"
-
-
-def make_checklist(source: ChecklistRecords) -> Checklist:
-    """Return the checklist of a source's records; :attr:`Checklist.report` says what became of every row."""
-    made = arrange(source)
-    return Checklist(
-        name=source.name,
-        version=source.version,
-        taxa=made.taxa,
-        synonyms=made.synonyms,
-        vernaculars=made.vernaculars,
-        report=made.report,
-    )
 
 
 def with_keys(checklist: Checklist) -> Checklist:

@@ -4,7 +4,7 @@ A usage is a row with a name. It is accepted, or it stands for the accepted name
 and accepted names are found in whatever columns a table has (:data:`~linnaea.taxonomy.checklists.headers.WORDS`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -18,12 +18,16 @@ from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
     MADE_UP,
     ChecklistRecords,
+    Rows,
     epithet_of,
+    in_parts,
     is_virus_phrase,
     language_code,
+    make_lineages,
     mark_misapplied,
     parent_rows,
-    with_lineage,
+    with_categories,
+    with_texts,
 )
 from linnaea.taxonomy.checklists.relations import ACCEPTED, NOWHERE, adopt_orphans, find_relations
 from linnaea.taxonomy.checklists.usage_names import HIGHER, with_names, with_usual_case
@@ -31,6 +35,9 @@ from linnaea.taxonomy.name_parser import split_authors
 
 _MARKS = (*NULL_MARKS, "NA", "N/A", "nan", "NaN", "None", "<NA>")
 """Cells for a missing value; R and pandas write the last ones, and none of them is a name."""
+_OF_NAMES = ("name", "full", "authorship", "rank", "synonym")
+"""Columns that :func:`with_names` makes."""
+_OF_RECORDS = ("id", "line", "rank", "name", "authorship", "common_name", "epithet", *HIGHER)
 _NOT_ONE_TAXON = r"[/?]|(?i) x .* x | sp\.| spp\.?$"
 _FORMULA = r"^\p{Lu}\S+ \p{Ll}\S+ [x×] "
 """Names of rows that are about several taxa, or about none that has a name ("Larus sp.", "a/b", "a x b")."""
@@ -41,7 +48,7 @@ class UsageTable:
     """The usages of a source, in the columns that it has."""
 
     rows: pl.DataFrame
-    """Some of :data:`~linnaea.taxonomy.checklists.headers.WORDS`, all text."""
+    """The result of :func:`prepare_usages`."""
     vernaculars: pl.DataFrame | None = None
     """``id, name, language, preferred, source``"""
     used: tuple[str, ...] = ()
@@ -49,38 +56,68 @@ class UsageTable:
     notes: tuple[str, ...] = ()
 
 
+def prepare_usages(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return usages without blank rows and with tidy cells, with their names in one form (:func:`with_names`).
+
+    It can be used on the parts of a large table. It takes some of
+    :data:`~linnaea.taxonomy.checklists.headers.WORDS`, all text, and a column ``key``, which stays as it is.
+    """
+    given = [column for column in (*WORDS, "key") if column in rows.columns]
+    kept = {*given, *_OF_NAMES}
+
+    def prepare(part: pl.DataFrame) -> pl.DataFrame:
+        usages = with_names(_tidy(part.select(given)))
+        if usages["full"].equals(usages["name"]):
+            usages = usages.with_columns(full=usages["name"])  # one memory for both
+        return usages.select(column for column in usages.columns if column in kept)
+
+    return in_parts(rows, prepare)
+
+
 def make_records(table: UsageTable, name: str, version: str) -> ChecklistRecords:
     """Return the records, synonyms and vernacular names of a table of usages, and what was left out of it and why."""
-    usages = _one_row_for_each_accepted(with_names(_tidy(table.rows)))
+    usages = _one_row_for_each_accepted(_with_ids(table.rows))
+    table = replace(
+        table, rows=usages.clear()
+    )  # what is no longer needed is freed: lists of millions of rows are large
     relations = find_relations(usages)
-    usages = usages.with_columns(
+    usages = usages.drop("parent", "parent_name").with_columns(
         pl.Series("reason", relations.reason),
         pl.Series("target", relations.accepted),
         ranks_of_place(usages, relations.parent, roots_are_genera=not (relations.parent >= 0).any()),
     )
-    usages = usages.with_columns(_ids_at(usages, pl.Series(adopt_orphans(usages, relations))).alias("parent"))
-    usages = usages.with_columns(of=_ids_at(usages, usages["target"]), again=_accepted_again(usages)).drop(
-        "parent_name"
+    usages = usages.with_columns(
+        parent=_ids_at(usages, adopt_orphans(usages, relations)),
+        of=_ids_at(usages, relations.accepted),
+        again=_accepted_again(usages, relations.ids_may_repeat),
     )
-    usages, implied = _with_implied_accepted(usages)
-    usages = usages.with_columns(reason=_reason())
-    kept = pl.col("reason") == ""
-    records = _with_lineages(pl.concat([usages.filter(kept & (pl.col("target") == ACCEPTED)), implied], how="diagonal"))
-    synonyms = usages.filter(kept & (pl.col("target") != ACCEPTED))
     n = relations.n_own_parents
+    del relations
+    usages, implied = _with_implied_accepted(usages)
+    reasons = in_parts(usages.select("name", "reason", "full", "status", "target", "again"), _with_reason)
+    usages = usages.drop("accepted", "accepted_name", "again").with_columns(reasons)
+    kept, accepted = pl.col("reason") == "", pl.col("target") == ACCEPTED
+    left_out = usages.filter(~kept).select("line", "reason", name="full")
+    synonyms = usages.filter(kept & ~accepted).select("id", "of", "line", "name", "authorship", "full", "status")
+    taxa = usages.select("reason", "target", "parent", *_OF_RECORDS).filter(kept & accepted).drop("reason", "target")
+    del usages
     own = (f"{count(n, 'row')} with itself as parent; read as without a parent",) if n else ()
-    authorship = mark_misapplied(pl.col("authorship"), pl.col("full"), pl.col("status"))
     return ChecklistRecords(
         name=name,
         version=version,
-        records=records,
-        synonyms=synonyms.select("name", "line", authorship=authorship, id="of", kind=pl.lit("synonym")),
+        records=_with_lineages(pl.concat([taxa, implied.select(taxa.columns)]) if implied.height else taxa),
+        synonyms=in_parts(synonyms, _as_synonyms),
         vernaculars=None if table.vernaculars is None else _of_accepted(table.vernaculars, synonyms),
-        left_out=usages.filter(~kept).select("line", "reason", name="full"),
+        left_out=left_out,
         used=table.used,
         unused=table.unused,
         notes=(*table.notes, *own),
     )
+
+
+def _as_synonyms(usages: pl.DataFrame) -> pl.DataFrame:
+    authorship = mark_misapplied(pl.col("authorship"), pl.col("full"), pl.col("status"))
+    return usages.select("name", "line", authorship=authorship, id="of", kind=pl.lit("synonym"))
 
 
 def vernacular_table(table: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -104,22 +141,31 @@ def id_at_end(column: str) -> pl.Expr:
 
 
 def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return every column of the vocabulary without stray blanks and null marks, and the number of each row."""
+    """Return every column of the vocabulary without stray blanks and null marks; rows without a cell are left out."""
     given = [column for column in WORDS if column in rows.columns]
     cells = [pl.col(column).cast(pl.String).fill_null("").str.strip_chars() for column in given]
-    tidy = rows.select(pl.when(cell.is_in(_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
-    tidy = tidy.filter(pl.any_horizontal(pl.all() != ""))  # blank lines
-    tidy = tidy.with_columns(pl.lit("").alias(column) for column in WORDS if column not in given)
+    tidy = rows.with_columns(pl.when(cell.is_in(_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
+    tidy = tidy.filter(pl.any_horizontal(pl.col(given) != ""))
+    tidy = tidy.with_columns(pl.lit("").alias(column) for column in WORDS if column not in rows.columns)
     tidy = with_usual_case(tidy, ("name", "uninomial", *HIGHER))
-    tidy = tidy.with_columns(id_at_end(column) for column in ("id", "parent", "accepted")).with_row_index("line")
-    tidy = _with_whole_ids(tidy)
     return tidy.with_columns(
-        id=pl.when(pl.col("id") == "").then(pl.format(MADE_UP + "{}", "line")).otherwise("id"),
+        *(id_at_end(column) for column in ("id", "parent", "accepted")),
         rank=read_ranks(tidy["rank"]),
         common_name=pl.when(pl.col("common_name").str.to_lowercase() == pl.col("name").str.to_lowercase())
         .then(pl.lit(""))
         .otherwise("common_name"),
     )
+
+
+def _with_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return usages with the number of each row, an id that is never empty, and every column of the vocabulary."""
+    missing = [column for column in WORDS if column not in rows.columns]
+    rows = with_categories(rows.with_columns(pl.lit("").alias(column) for column in missing))
+    rows = _with_whole_ids(rows.with_row_index("line"))
+    if not (rows["id"] == "").any():
+        return rows
+    made_up = pl.format(MADE_UP + "{}", "line")
+    return rows.with_columns(id=pl.when(pl.col("id") == "").then(made_up).otherwise("id"))
 
 
 _DECIMAL = r"^\d+\.0$"
@@ -138,7 +184,10 @@ def _with_whole_ids(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _one_row_for_each_accepted(usages: pl.DataFrame) -> pl.DataFrame:
     """Return the usages with a row for each accepted name that a row lists (``"12|15"``)."""
-    several = pl.col("accepted").str.contains(r"[|;,]") & ~pl.col("accepted").is_in(usages["id"].implode())
+    several = pl.col("accepted").str.contains(r"[|;,]")
+    if not usages.select(several.any()).item():
+        return usages
+    several &= ~pl.col("accepted").is_in(usages["id"].implode())
     if not usages.select(several.any()).item():
         return usages
     parts = pl.col("accepted").str.replace_all(r"\s*[|;,]\s*", "|").str.strip_chars("|").str.split("|")
@@ -146,27 +195,27 @@ def _one_row_for_each_accepted(usages: pl.DataFrame) -> pl.DataFrame:
     return usages.with_columns(accepted=lists).explode("accepted")
 
 
-def _ids_at(usages: pl.DataFrame, rows: pl.Series) -> pl.Series:
+def _ids_at(usages: pl.DataFrame, rows: Rows) -> pl.Series:
     """Return the ids of some rows; ``""`` for a negative row."""
     ids = pl.concat([usages["id"], pl.Series([""])])
-    return ids.gather(pl.select(pl.when(rows < 0).then(usages.height).otherwise(rows)).to_series().cast(pl.UInt32))
+    return ids.gather(pl.Series(np.where(rows < 0, usages.height, rows)))
 
 
-def _accepted_again(usages: pl.DataFrame) -> pl.Series:
+def _accepted_again(usages: pl.DataFrame, ids_may_repeat: bool) -> pl.Series:
     """Return whether an accepted row has the id of an earlier one."""
-    if usages["id"].n_unique() == usages.height:
+    if not ids_may_repeat:
         return pl.repeat(False, usages.height, dtype=pl.Boolean, eager=True)
     accepted = (pl.col("target") == ACCEPTED).cast(pl.Int32)
     return usages.select(accepted.cum_sum().over("id") > 1).to_series()
 
 
-def _reason() -> pl.Expr:
-    """Return why a row is left out, ``""`` if it is not."""
+def _with_reason(usages: pl.DataFrame) -> pl.DataFrame:
+    """Return ``reason``: why a row is left out, ``""`` if it is not."""
     accepted = pl.col("target") == ACCEPTED
     not_one = pl.col("full").str.contains(_NOT_ONE_TAXON) | pl.col("full").str.contains(_FORMULA)
     bare = pl.col("status").str.to_lowercase().str.contains(r"^bare[ _]name")
     again = accepted & pl.col("again")
-    return (
+    reason = (
         pl.when(pl.col("name") == "").then(pl.lit("no name"))
         .when(pl.col("reason") != "").then("reason")
         .when(bare).then(pl.lit("a bare name, without a taxon"))
@@ -174,6 +223,7 @@ def _reason() -> pl.Expr:
         .when(again).then(pl.lit("its id is that of an earlier row"))
         .otherwise(pl.lit(""))
     )  # fmt: skip
+    return usages.select(reason=reason)
 
 
 # Lineages.
@@ -181,10 +231,15 @@ def _reason() -> pl.Expr:
 
 def _with_lineages(accepted: pl.DataFrame) -> pl.DataFrame:
     """Return accepted usages with the seven ranks: those of their columns, else those of the rows above them."""
-    given = accepted.select(*(pl.col(label).alias(f"given_{label}") for label in HIGHER))
-    lineage = with_lineage(
-        accepted.select("id", "parent", "rank", "name", "authorship", "common_name", "line", "epithet")
-    )
+    parent = parent_rows(accepted)
+    given = [label for label in HIGHER[:-1] if (accepted[label] != "").any()]
+    columns = accepted.drop("parent").rename({label: f"given_{label}" for label in HIGHER})
+    lineages = in_parts(columns.hstack(make_lineages(accepted, parent)), _with_own_names)
+    return _with_columns_of_parents(lineages, given, parent)
+
+
+def _with_own_names(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Return usages with lineages that have what their own columns (``given_...``) and their names say."""
     # A species keeps the genus of its name, whatever is above it; a name below follows the species above it.
     virus = is_virus_phrase(pl.col("name"))
     below = pl.col("rank").is_in(BELOW_SPECIES)
@@ -202,25 +257,25 @@ def _with_lineages(accepted: pl.DataFrame) -> pl.DataFrame:
         pl.when((pl.col("rank") == label) & (pl.col(label) == "")).then("name").otherwise(label).alias(label)
         for label in HIGHER
     ]
-    lineage = pl.concat([lineage, given], how="horizontal").with_columns(**columns).with_columns(*own)
-    return _with_columns_of_parents(lineage, [label for label in HIGHER[:-1] if (given[f"given_{label}"] != "").any()])
+    filled = accepted.with_columns(**columns).with_columns(*own)
+    return filled.select("id", "line", "rank", "name", "authorship", "common_name", *HIGHER, "species")
 
 
-def _with_columns_of_parents(lineage: pl.DataFrame, labels: list[str]) -> pl.DataFrame:
+def _with_columns_of_parents(lineages: pl.DataFrame, labels: list[str], parent: Rows) -> pl.DataFrame:
     """Return lineages in which what the columns of a row above say holds for those below it too."""
-    parent = parent_rows(lineage)
     columns = []
     for label in labels:
-        values, at = lineage[label], np.flatnonzero(((lineage[label] == "") & pl.Series(parent >= 0)).to_numpy())
+        values = lineages[label].cast(pl.String)
+        at = np.flatnonzero((values == "").to_numpy() & (parent >= 0))
         while len(at):
-            above = values.gather(parent[at])
+            above = values.gather(pl.Series(parent[at]))
             told = (above != "").to_numpy()
             if not told.any():
                 break
             values = values.scatter(at[told], above.filter(pl.Series(told)))
             at = at[~told]
-        columns.append(values)
-    return lineage.with_columns(columns)
+        columns.append(values.cast(pl.Categorical))
+    return lineages.with_columns(columns)
 
 
 def _said(column: str) -> pl.Expr:
@@ -238,7 +293,7 @@ def _with_implied_accepted(usages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataF
         return usages, usages.clear()
     key = pl.when(pl.col("accepted") != "").then("accepted").otherwise(pl.format(MADE_UP + "of {}", "accepted_name"))
     usages = usages.with_columns(of=pl.when(named).then(key).otherwise("of"), named=named)
-    implied = usages.filter("named").unique("of", keep="first", maintain_order=True)
+    implied = with_texts(usages.filter("named")).unique("of", keep="first", maintain_order=True)
     names = split_authors(implied["accepted_name"])
     empty = {column: pl.lit("") for column in ("genus", "epithet", "common_name", "full")}
     implied = implied.with_columns(names["name"], names["authorship"], id="of", line=pl.lit(None, pl.UInt32), **empty)
@@ -249,7 +304,7 @@ def _with_implied_accepted(usages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataF
         at_or_above = pl.col("rank").is_in(HIGHER[: at + 1])
         implied = implied.with_columns(pl.when(at_or_above).then(pl.lit("")).otherwise(label).alias(label))
     reason = pl.when("named").then(pl.lit("")).otherwise("reason")
-    return usages.with_columns(reason=reason), implied
+    return usages.with_columns(reason=reason).drop("named"), with_categories(implied)
 
 
 def _of_accepted(vernaculars: pl.DataFrame, synonyms: pl.DataFrame) -> pl.DataFrame:
