@@ -1,6 +1,6 @@
 """Reader of ACEF, the exchange format of the Catalogue of Life before ColDP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -40,7 +40,7 @@ def read_acef(folder: Path, name: str, version: str) -> ChecklistRecords:
     used: dict[str, None] = {}
     unused: dict[str, None] = {}
 
-    def read(key: str, words: Mapping[str, tuple[str, ...]]) -> pl.DataFrame:
+    def read(key: str, words: Mapping[str, Sequence[str]]) -> pl.DataFrame:
         if key not in tables:
             return pl.DataFrame(schema=dict.fromkeys(words, pl.String))
         rows, found, rest = read_columns(tables[key], words)
