@@ -7,9 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 from table_shapes import SHAPES, to_csv, write_parquet, write_shape
 
+from linnaea import tables
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.tables import find_column, is_table, match_columns, need_columns, read_list, read_table, scan_table, sniff
 
@@ -94,6 +96,32 @@ def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
     assert kept.rows.rows() == [("1", "2"), ("1", "2"), ("1", "")]
     assert kept.problems is not None
     assert kept.problems.is_not_null().to_list() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1,2\n3\n5,6\n7,8\n",
+        "a,b\n1,2,3\n3,4\n",
+        'a,b\n"1\n1",2\n"x ""y"", z",4\n',
+        "a,b\n",
+        "a,a\n1,2\n",
+        "\ufeffa;b\n1;Käfer\n",
+        "a,b\r\n1,2\r\n\r\n3,4\r\n",
+    ],
+)
+def test_blocks_of_a_large_file_are_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
+    whole = read_table(tmp_path / "t.csv", keep_ragged=True)
+    monkeypatch.setattr(tables, "_LARGE", 0)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 2)
+    blocks = read_table(
+        tmp_path / "t.csv", keep_ragged=True, change=lambda rows: rows.with_columns(n=pl.lit(rows.width))
+    )
+    assert blocks.rows.drop("n").equals(whole.rows)
+    assert (blocks.rows["n"] == whole.rows.width).all()
+    assert blocks.notes == whole.notes
+    assert (blocks.problems is None) == (whole.problems is None)
 
 
 def test_types_and_nulls_stay_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import logging
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +38,9 @@ SEPARATORS = (",", ";", "\t", "|")
 
 _HEAD_BYTES = 1 << 20
 _SNIFFED_CHARACTERS = 1 << 16
+_LARGE = 1 << 26
+"""Bytes from which a text file is read in blocks where that is possible."""
+_ROWS_AT_ONCE = 50_000
 _CHECKED_BYTES = 1 << 28
 """Bytes of a large file that are checked for UTF-8 before it is scanned."""
 
@@ -94,6 +98,7 @@ def read_table(
     columns: Iterable[str] = (),
     as_text: bool = True,
     keep_ragged: bool = False,
+    change: "Callable[[pl.DataFrame], pl.DataFrame] | None" = None,
 ) -> Table:
     """Read a whole table: CSV with any usual separator, TSV, Parquet, the first sheet of an Excel file or JSON lines.
 
@@ -105,6 +110,8 @@ def read_table(
         as_text: read every column as text and every missing cell as ``""``; otherwise types and nulls are those of
             the file.
         keep_ragged: cut rows with too many cells and note it in ``problems``, instead of raising an error.
+        change: a change of text rows, such as a choice of columns. A large text file is changed block by block while
+            it is read, so that its rows are never in memory at once; it must give the same for blocks as for the whole.
 
     Raises:
         LinnaeaError: the file does not exist, it is not a table (the message names its format), or a row has too many
@@ -116,6 +123,8 @@ def read_table(
     form = sniff(path, encoding=encoding)
     note, problems = form.note, None
     with explain_os_errors(path), _explain_polars_errors(path):
+        if change and as_text and (changed := _read_blocks(path, form, change)) is not None:
+            return Table(rows=changed, notes=(note,) if note else ())
         if form.kind == "parquet":
             rows = read_parquet(path)
         elif form.kind == "excel":
@@ -128,7 +137,7 @@ def read_table(
     rows = rows.rename(match_columns(rows.columns, columns))
     if as_text:
         rows = rows.with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
-    return Table(rows=rows, notes=(note,) if note else (), problems=problems)
+    return Table(rows=change(rows) if change else rows, notes=(note,) if note else (), problems=problems)
 
 
 @contextmanager
@@ -441,6 +450,26 @@ def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl
         number = int(problems.is_not_null().arg_true()[0]) + 2
         raise LinnaeaError(f"{path}: cannot be read as a table: row {number} has {bad[0]}")
     return rows, problems, note
+
+
+def _read_blocks(
+    path: Path, form: TableFormat, change: "Callable[[pl.DataFrame], pl.DataFrame]"
+) -> "pl.DataFrame | None":
+    """Return the rows of a large, well-formed text file, changed block by block; ``None`` for any other file."""
+    import polars as pl
+
+    if form.kind != "text" or form.encoding != "utf-8" or path.stat().st_size < _LARGE or _is_packed(path):
+        return None
+    options = {"separator": form.separator, "quote_char": form.quote, "infer_schema": False}
+    try:
+        table = pl.scan_csv(path, glob=False, **options)  # type: ignore[arg-type]
+        blocks = chain(
+            [pl.DataFrame(schema=table.collect_schema())],
+            table.collect_batches(chunk_size=_ROWS_AT_ONCE, maintain_order=True),
+        )
+        return pl.concat([change(block.with_columns(pl.all().fill_null(""))) for block in blocks])
+    except pl.exceptions.PolarsError:
+        return None
 
 
 def _read_row_by_row(path: Path, text: str, form: TableFormat) -> tuple["pl.DataFrame", "pl.Series"]:

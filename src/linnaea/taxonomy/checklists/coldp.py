@@ -1,12 +1,13 @@
 """Reader of the Catalogue of Life's data packages (ColDP)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from linnaea.tables import read_table
-from linnaea.taxonomy.checklists.headers import WORDS, find_headers, header_key
+from linnaea.taxonomy.checklists.headers import WORDS, Headers, find_headers, header_key
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usage_names import SYNONYM_STATUS
 from linnaea.taxonomy.checklists.usages import UsageTable, make_records, prepare_usages, vernacular_table
@@ -45,6 +46,10 @@ def read_coldp(folder: Path, name: str, version: str) -> ChecklistRecords:
 
     Names of files and columns may have any case, hyphens and underscores.
     """
+    return make_records(_read_tables(folder, name), name, _version(folder) or version)
+
+
+def _read_tables(folder: Path, name: str) -> UsageTable:
     tables = find_tables([file for file in folder.iterdir() if file.is_file()])
     usages = _read_usages(tables["nameusage"]) if "nameusage" in tables else _join_usages(tables)
     vernaculars = None
@@ -56,17 +61,14 @@ def read_coldp(folder: Path, name: str, version: str) -> ChecklistRecords:
         for key, file in tables.items()
         if key not in ("nameusage", "name", "taxon", "synonym", "vernacularname")
     ]
-    table = UsageTable(rows=prepare_usages(usages.rows), vernaculars=vernaculars, used=usages.used, notes=usages.notes,
-                       unused=(*usages.unused, *others))  # fmt: skip
-    return make_records(table, name, _version(folder) or version)
+    return replace(usages, vernaculars=vernaculars, unused=(*usages.unused, *others))
 
 
 def _read_usages(path: Path) -> UsageTable:
     words = {**WORDS, "id": ("id",), "parent": ("parentid",)}
-    rows, used, unused = read_columns(
-        path, {column: accepted for column, accepted in words.items() if column != "parent_name"}
-    )
-    return UsageTable(rows=_parents_of_synonyms(rows), used=used, unused=unused)
+    del words["parent_name"]
+    rows, used, unused = read_columns(path, words, lambda rows: prepare_usages(_parents_of_synonyms(rows)))
+    return UsageTable(rows=rows, used=used, unused=unused)
 
 
 def _parents_of_synonyms(rows: pl.DataFrame) -> pl.DataFrame:
@@ -86,7 +88,7 @@ def _join_usages(tables: Mapping[str, Path]) -> UsageTable:
     names = names.rename({"id": "name_id"}).unique("name_id", keep="first", maintain_order=True)
     if "taxon" not in tables:
         note = "there is no table of taxa; every name was read as that of a taxon"
-        return UsageTable(rows=names.rename({"name_id": "id"}), used=used, unused=unused, notes=(note,))
+        return UsageTable(rows=prepare_usages(names.rename({"name_id": "id"})), used=used, unused=unused, notes=(note,))
     taxa, used_taxa, unused_taxa = read_columns(tables["taxon"], _OF_TAXA)
     parts = [taxa.drop("of", strict=False)]
     if "synonym" in tables:
@@ -99,19 +101,28 @@ def _join_usages(tables: Mapping[str, Path]) -> UsageTable:
         names.join(usages, on="name_id", how="anti").with_columns(status=pl.lit("bare name")).rename({"name_id": "id"})
     )
     return UsageTable(
-        rows=pl.concat([usages.drop("name_id"), bare], how="diagonal"),
+        rows=prepare_usages(pl.concat([usages.drop("name_id"), bare], how="diagonal")),
         used=tuple(dict.fromkeys((*used, *used_taxa))),
         unused=tuple(dict.fromkeys((*unused, *unused_taxa))),
     )
 
 
 def read_columns(
-    path: Path, words: Mapping[str, Sequence[str]]
+    path: Path,
+    words: Mapping[str, Sequence[str]],
+    change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
 ) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:
-    """Return a table with the columns of ``words``, and the headers that were used and that were not."""
-    table = read_table(path, keep_ragged=True).rows
-    headers = find_headers(table.columns, words)
-    rows = table.select(pl.col(header).str.strip_chars().alias(column) for column, header in headers.found.items())
+    """Return a table with the columns of ``words``, after a ``change`` of its parts, the headers used and those not."""
+    headers = Headers(found={}, unused=())
+
+    def choose(rows: pl.DataFrame) -> pl.DataFrame:
+        nonlocal headers
+        headers = find_headers(rows.columns, words)
+        return change(
+            rows.select(pl.col(header).str.strip_chars().alias(column) for column, header in headers.found.items())
+        )
+
+    rows = read_table(path, keep_ragged=True, change=choose).rows
     return rows, tuple(headers.found.values()), headers.unused
 
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from linnaea.errors import LinnaeaError
 from linnaea.tables import read_table, scan_table
-from linnaea.taxonomy.checklists.headers import find_headers, header_key
+from linnaea.taxonomy.checklists.headers import Headers, find_headers, header_key
 from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usages import UsageTable, make_records, prepare_usages, vernacular_table
@@ -38,23 +38,31 @@ def read_flat_table(path: Path, name: str, version: str, vernaculars: Sequence[P
     Raises:
         LinnaeaError: No column contains names.
     """
-    table = read_table(path, keep_ragged=True)
-    headers = find_headers(table.rows.columns)
-    if not _NAMES & set(headers.found):
-        raise LinnaeaError(
-            f"{path}: no column with names; needs scientific_name, name or columns of ranks such as genus, species"
-        )
+    return make_records(_read_usages(path, name, vernaculars), name, version)
+
+
+def _read_usages(path: Path, name: str, vernaculars: Sequence[Path]) -> UsageTable:
+    headers = Headers(found={}, unused=())
+
+    def prepare(rows: pl.DataFrame) -> pl.DataFrame:
+        nonlocal headers
+        headers = find_headers(rows.columns)
+        if not _NAMES & set(headers.found):
+            raise LinnaeaError(
+                f"{path}: no column with names; needs scientific_name, name or columns of ranks such as genus, species"
+            )
+        return prepare_usages(rows.select(pl.col(header).alias(column) for column, header in headers.found.items()))
+
+    table = read_table(path, keep_ragged=True, change=prepare)
     n_cut = 0 if table.problems is None else int(table.problems.is_not_null().sum())
-    rows = table.rows.select(pl.col(header).alias(column) for column, header in headers.found.items())
     common = [_read_vernaculars(file, name) for file in vernaculars]
-    usages = UsageTable(
-        rows=prepare_usages(rows),
+    return UsageTable(
+        rows=table.rows,
         vernaculars=pl.concat(common) if common else None,
         used=(*headers.found.values(), *(file.name for file in vernaculars)),
         unused=headers.unused,
         notes=(f"{count(n_cut, 'row')} with too many cells; cut",) if n_cut else (),
     )
-    return make_records(usages, name, version)
 
 
 def is_table_of_taxa(path: Path) -> bool:
