@@ -59,7 +59,7 @@ def world(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for target in ("exam/1.jpg", "example.jpg"):
         shutil.copy(pictures[0], target)
     rows = [(str(one.relative_to("photos")), one.parent.name, str(one)) for one in pictures]
-    write_table(Path("photos.csv"), ("file", "name", "path", "license"), *((*row, "CC0 1.0") for row in rows))
+    write_table(Path("photos.csv"), ("file", "name", "filepath", "license"), *((*row, "CC0 1.0") for row in rows))
     sentences = ((file, f"picture {n} of {name}") for n, (file, name, _) in enumerate(rows))
     write_table(Path("photos/metadata.csv"), ("file_name", "sentence"), *sentences)
     write_table(Path("labels.csv"), ("name",), *((name,) for name in SPECIES))

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import linnaea
 from linnaea import cli
 from linnaea.errors import LinnaeaError
 
@@ -171,6 +172,15 @@ def test_every_command_of_every_page_is_understood() -> None:
             continue  # it is understood, and looked for the run that it names
     assert len(COMMANDS) > 50
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_changelog_has_each_version_once_and_the_newest_is_ours() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert unreleased == "Unreleased"
+    assert [version.partition(" - ")[0] for version in versions] == ["0.2.0", "0.1.0"]
+    assert linnaea.__version__ == "0.2.0"
+    assert f"version: {linnaea.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 MESSAGES = re.findall(r"^### (.*)$", (ROOT / "docs/faq.md").read_text().partition("## Messages")[2], re.MULTILINE)
