@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from linnaea.data.images import ImageError
+from linnaea.model import preprocess
 from linnaea.model.encode import encode_captions, encode_names, encode_pixels, encode_taxa, iter_encoded_images
 from linnaea.model.load import TaxonModel
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -132,3 +133,13 @@ def test_fast_decoding_is_close_on_photographs(model: TaxonModel) -> None:
     exact = np.stack([vector for _, vector in iter_encoded_images(model, items)])
     fast = np.stack([vector for _, vector in iter_encoded_images(model, items, fast=True)])
     assert (exact * fast).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 80), (100, 80), (96, 48), (60, 20), (36, 24)])
+def test_the_middle_alone_is_resized_to_the_same_bits(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    whole_too = preprocess.Preprocess(image_size=32)
+    assert preprocess._scales_exactly((width, height), (32 * width // height, 32), 32)
+    middle = whole_too.pixels(picture)
+    monkeypatch.setattr(preprocess, "_scales_exactly", lambda *_: False)
+    assert np.array_equal(middle, whole_too.pixels(picture))

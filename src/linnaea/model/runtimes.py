@@ -90,6 +90,8 @@ def open_onnxruntime(path: Path) -> Run:
         check_external_data(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = count_cores()
+    # Threads that wait actively take the cores from decoding and from other programs: 19 processor ms instead of 12.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever the runtime raises for a broken file

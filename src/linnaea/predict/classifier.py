@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from linnaea.predict.int8 import Int8Rows, release
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.predict.threads import in_parts
+from linnaea.predict.trust import Path, follow
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -171,20 +172,18 @@ def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) ->
 
     The path has a guess for each rank with a name, from kingdom down; scores never rise along it.
     """
-    sums_of = sum_to_all_ranks(probability_BK, bank)
-    paths: list[list[Guess]] = []
-    for image in range(len(probability_BK)):
-        low, high, path = 0, len(bank), list[Guess]()
-        for rank in Rank:
-            sums = sums_of[rank][image]
-            first, last = bank.groups.children(rank, (low, high))
-            group = int(first + sums[first:last].argmax())
-            low, high = bank.groups.rows(rank, group)
-            taxon = bank.group(rank, group)
-            if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
-                path.append(Guess(taxon, taxon.rank, float(sums[group])))
-        paths.append(path)
-    return paths
+    path = follow(sum_to_all_ranks(probability_BK, bank), bank)
+    return [name_path(path, image, bank) for image in range(len(probability_BK))]
+
+
+def name_path(path: Path, image: int, bank: LabelBank) -> list[Guess]:
+    """Return a guess for each rank with a name on the path of one image."""
+    groups = [(rank, bank.group(rank, int(path.group_BR[image, rank]))) for rank in Rank]
+    return [
+        Guess(taxon, taxon.rank, float(path.probability_BR[image, rank]))
+        for rank, taxon in groups
+        if taxon is not None and (taxon[rank] or rank == Rank.SPECIES)
+    ]
 
 
 def guess_at_rank(

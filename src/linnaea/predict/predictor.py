@@ -7,6 +7,7 @@ not sure enough.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -21,14 +22,22 @@ from linnaea.data.images import ImageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
-from linnaea.predict.classifier import Guess, Scored, guess_at_rank, iter_scored, likeliest_paths, sum_to_all_ranks
+from linnaea.predict.classifier import (
+    Guess,
+    Scored,
+    guess_at_rank,
+    iter_scored,
+    likeliest_paths,
+    name_path,
+    sum_to_all_ranks,
+)
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, ByRank, of_each_rank
 from linnaea.predict.inputs import NO_ANIMAL, EmptyPictureError, Input
 from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.surroundings import ELSEWHERE_FROM, Surroundings
-from linnaea.predict.trust import Weights, trust_of
+from linnaea.predict.trust import Path, Weights, follow, trust_along
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
@@ -148,16 +157,31 @@ class Predictor:
     """All labels of the model, if only some of them may answer and the answer may be none of these."""
 
     def answer(self, inputs: Iterable[Input]) -> Iterator[Answer]:
-        """Yield an answer per input, in their order, in memory that does not grow with their number."""
+        """Yield an answer per input, in their order, in memory that does not grow with their number.
+
+        Three stages overlap: threads decode, the caller's thread encodes a batch, and another compares the batch before
+        with the labels.
+        """
         items = ((one, one.load) for one in inputs)
         encoded = iter_encoded_images(
             self.model, items, batch_size=self.batch_size, n_workers=self.n_workers, fast=self.fast
         )
-        while batch := list(islice(encoded, self.batch_size)):
-            good = [(one, vector) for one, vector in batch if not isinstance(vector, ImageError)]
-            answers = iter(self.answer_vectors([one for one, _ in good], [vector for _, vector in good]))
-            for one, vector in batch:
-                yield answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
+        with ThreadPoolExecutor(1) as comparing:
+            before: Future[list[Answer]] | None = None
+            while batch := list(islice(encoded, self.batch_size)):
+                answers = comparing.submit(self._answer_batch, batch)
+                if before is not None:
+                    yield from before.result()
+                before = answers
+            if before is not None:
+                yield from before.result()
+
+    def _answer_batch(self, batch: list[tuple[Input, Any]]) -> list[Answer]:
+        """Return the answers to a batch of photographs with their vectors or errors."""
+        good = [(one, vector) for one, vector in batch if not isinstance(vector, ImageError)]
+        answers = iter(self.answer_vectors([one for one, _ in good], [vector for _, vector in good]))
+        return [answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
+                for one, vector in batch]  # fmt: skip
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -289,9 +313,10 @@ def decide_or_explain(
     With ``weights``, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
     sums_of = sum_to_all_ranks(probability_BK, bank)
-    trust_BR = trust_of(sums_of, bank, weights) if weights else None
+    path = follow(sums_of, bank)
+    trust_BR = trust_along(path, bank, weights) if weights else None
     answers: list[_Chosen] = []
-    for image, guess in enumerate(decide(sums_of, bank, confidence, judged.answerable, trust_BR)):
+    for image, guess in enumerate(_deepest(path, bank, confidence, judged.answerable, trust_BR)):
         if guess is not None:
             answers.append(((guess,), "", ""))
         elif not judged.recognised_B[image]:
@@ -300,7 +325,7 @@ def decide_or_explain(
         elif judged.elsewhere[image]:
             answers.append(((), "not among the labels", judged.elsewhere[image]))
         else:
-            best = likeliest_paths(probability_BK[image : image + 1], bank)[0]
+            best = name_path(path, image, bank)
             if trust_BR is not None:
                 best = [replace(one, score=float(trust_BR[image, _rank_of(one)])) for one in best]
             answers.append(((), "not sure enough", explain_doubt(best, confidence)))
@@ -322,27 +347,32 @@ def decide(
     and say nothing about taxa outside it; ``trust_BR``, which decides instead if it is given, does. Images that are not
     ``recognised`` get ``None``.
     """
-    n_images = len(sums_of[Rank.KINGDOM])
-    least = of_each_rank(confidence)
-    chosen: list[Guess | None] = [None] * n_images
-    ranges = [(0, len(bank))] * n_images
+    return _deepest(follow(sums_of, bank), bank, confidence, recognised_B, trust_BR)
+
+
+def _deepest(
+    path: Path,
+    bank: LabelBank,
+    confidence: float | Sequence[float],
+    recognised_B: Bool[ndarray, "B"] | None,  # noqa: F821
+    trust_BR: Float64[ndarray, "B 7"] | None,
+) -> list[Guess | None]:
+    """Return for each path the deepest named taxon that reaches the confidence; one name is made for each."""
+    score_BR = path.probability_BR if trust_BR is None else trust_BR
+    least_R = np.array(of_each_rank(confidence))
+    lowest_R = np.minimum.accumulate(least_R[::-1])[::-1]
+    goes_on_BR = np.logical_and.accumulate(~(score_BR < lowest_R), axis=1)  # probabilities only fall along the path
+    reaches_BR = goes_on_BR & (score_BR >= least_R)
     if recognised_B is not None:
-        ranges = [(0, len(bank) if known else 0) for known in recognised_B]
-    for rank in Rank:
-        sums = sums_of[rank]
-        for image, rows in enumerate(ranges):
-            first, last = bank.groups.children(rank, rows)
-            if first == last:
-                continue
-            group = int(first + sums[image, first:last].argmax())
-            score = float(sums[image, group] if trust_BR is None else trust_BR[image, rank])
-            if score < min(least[rank:]):  # probabilities only fall along the path
-                ranges[image] = (0, 0)
-                continue
-            ranges[image] = bank.groups.rows(rank, group)
-            taxon = bank.group(rank, group)
-            if score >= least[rank] and taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
-                chosen[image] = Guess(taxon, taxon.rank, score)
+        reaches_BR &= np.asarray(recognised_B)[:, None]
+    chosen: list[Guess | None] = [None] * len(reaches_BR)
+    for image in np.flatnonzero(reaches_BR.any(axis=1)).tolist():
+        for number in reversed(np.flatnonzero(reaches_BR[image]).tolist()):
+            rank = Rank(number)
+            taxon = bank.group(rank, int(path.group_BR[image, rank]))
+            if taxon is not None and (taxon[rank] or rank == Rank.SPECIES):
+                chosen[image] = Guess(taxon, taxon.rank, float(score_BR[image, rank]))
+                break
     return chosen
 
 

@@ -80,4 +80,9 @@ def weigh_signs(signs_BRS: Float64[ndarray, "B 7 S"], weights: Weights) -> Float
 
 def trust_of(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank, weights: Weights) -> NDArray[np.float64]:
     """Return ``[B, 7]``: how far the likeliest path (:func:`follow`) is to be trusted at each rank."""
-    return weigh_signs(read_signs(follow(sums_of, bank), bank), weights)
+    return trust_along(follow(sums_of, bank), bank, weights)
+
+
+def trust_along(path: Path, bank: LabelBank, weights: Weights) -> NDArray[np.float64]:
+    """Return ``[B, 7]``: how far each step of a path is to be trusted."""
+    return weigh_signs(read_signs(path, bank), weights)
