@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from linnaea.evaluate.beyond_species import (
+    RunScore,
     TraitHead,
+    all_right,
     cluster_partly_labelled,
     macro_f1,
     match_clusters,
@@ -14,7 +16,6 @@ from linnaea.evaluate.beyond_species import (
     score_discovery,
     score_pairs,
     score_transfer,
-    share_all_right,
 )
 
 
@@ -31,7 +32,7 @@ def test_traits_are_learned_and_carry_over_to_other_images() -> None:
     traits = (features[:, :3] > 0).astype(np.int64)
     head = TraitHead(learning_rate=1e-2, epochs=30)
     logits = predict_traits(features[:300], traits[:300], features[300:], head)
-    assert share_all_right(logits > 0, traits[300:]) > 0.8
+    assert all_right(logits > 0, traits[300:]).mean() > 0.8
     assert np.array_equal(logits, predict_traits(features[:300], traits[:300], features[300:], head))
 
 
@@ -60,6 +61,9 @@ def test_pairs_are_pooled_over_images() -> None:
     score, own = score_pairs(both, labels, is_train, names, n_runs=1, n_draws=3)
     assert own["easy"] == 1.0
     assert score.runs[0] == pytest.approx((own["easy"] * 40 + own["noise"] * 10) / 50)
+    assert score.interval is not None
+    assert score.interval.n_groups == 2, "a task is one classifier, so tasks are drawn whole"
+    assert score.interval.mean == pytest.approx(score.mean)
 
 
 def test_transfer_draws_its_support_from_train_alone() -> None:
@@ -67,6 +71,20 @@ def test_transfer_draws_its_support_from_train_alone() -> None:
     score = score_transfer(features[::2], label[::2], features[1::2], label[1::2])
     assert len(score.runs) == 5
     assert score.mean > 0.9
+    assert score.interval is not None
+    assert score.interval.n_groups == 4
+
+
+def test_the_interval_of_runs_speaks_of_classes_and_not_of_photographs() -> None:
+    rng = np.random.default_rng(5)
+    label = np.repeat(np.arange(40), 25)
+    right = [(rng.random(40) < 0.5)[label]] * 3
+    alone, whole = (RunScore.of_images(right, group).interval for group in (np.arange(1000), label))
+    assert alone is not None
+    assert whole is not None
+    assert whole.mean == alone.mean == pytest.approx(right[0].mean())
+    assert whole.high - whole.low > 2 * (alone.high - alone.low)
+    assert RunScore.of_images([np.zeros(0, bool)], np.zeros(0, np.int64)).interval is None
 
 
 def test_matching_is_the_best_of_all_matchings() -> None:
@@ -83,6 +101,11 @@ def test_labelled_images_keep_their_class_and_new_classes_are_found() -> None:
     scores = score_discovery(features, label, is_old)
     assert scores["old"].mean > 0.9
     assert scores["new"].mean > 0.6
+    for part, n_classes in (("all", 6), ("old", 3), ("new", 3)):
+        interval = scores[part].interval
+        assert interval is not None
+        assert interval.n_groups == n_classes
+        assert interval.low < scores[part].mean <= interval.high
     labelled = is_old[label] & (np.arange(180) % 2 == 0)
     cluster = cluster_partly_labelled(features, label, labelled, 6)
     assert (cluster[labelled] == label[labelled]).all()

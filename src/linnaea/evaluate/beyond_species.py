@@ -6,7 +6,7 @@ on the machine, so scores agree within the spread of the runs, but not example b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 
 from linnaea.errors import LinnaeaError
-from linnaea.evaluate.intervals import mean_of_classes
+from linnaea.evaluate.intervals import Interval, bootstrap_mean, mean_of_classes
 from linnaea.evaluate.probes import simple_shot
 from linnaea.jobs import OnProgress, ignore_progress
 
@@ -33,6 +33,15 @@ class RunScore:
     runs: tuple[float, ...]
     by_class: tuple[float, ...] = ()
     """The same as means over classes, where the scores are means over images."""
+    interval: Interval | None = None
+    """The interval of the mean for other classes, or binary tasks, where the scores are means over images."""
+
+    @classmethod
+    def of_images(cls, right: Sequence[Bool[ndarray, "N"]], group_N: Int[ndarray, "N"]) -> "RunScore":  # noqa: F821
+        """Return the score of runs over the same images, whose groups are drawn whole for the interval."""
+        asked_N = np.full(len(group_N), len(right))
+        interval = bootstrap_mean(np.mean(right, axis=0), group_N=group_N, weight_N=asked_N) if len(group_N) else None
+        return cls(runs=tuple(float(run.mean()) if len(run) else float("nan") for run in right), interval=interval)
 
     @property
     def mean(self) -> float:
@@ -93,9 +102,9 @@ def predict_traits(
             return np.asarray(classifier(torch.from_numpy(np.asarray(test_QE))).numpy())
 
 
-def share_all_right(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"]) -> float:
-    """Return the share of images with every trait right (FishNet)."""
-    return float((said_QA == truth_QA.astype(bool)).all(axis=1).mean())
+def all_right(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"]) -> Bool[ndarray, "Q"]:  # noqa: F821
+    """Return which images have every trait right (FishNet)."""
+    return np.asarray((said_QA == truth_QA.astype(bool)).all(axis=1))
 
 
 def macro_f1(said_QA: Bool[ndarray, "Q A"], truth_QA: Int[ndarray, "Q A"], *, first: int | None = None) -> float:
@@ -162,7 +171,10 @@ def score_pairs(
     n_jobs: int = 1,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[RunScore, dict[str, float]]:
-    """Return the accuracy over the test images of all tasks for each run, and each task's accuracy in the first run."""
+    """Return the accuracy over the test images of all tasks for each run, and each task's accuracy in the first run.
+
+    Tasks are drawn whole for the interval: the images of a task are answered by one classifier.
+    """
     tasks = np.asarray(task_N)
     names = sorted(set(task_N))
     runs, own = [], {}
@@ -177,8 +189,9 @@ def score_pairs(
             if run == 0:
                 own[name] = float(right[-1].mean())
             on_progress(run * len(names) + number + 1, n_runs * len(names))
-        runs.append(float(np.concatenate(right).mean()))
-    return RunScore(runs=tuple(runs)), own
+        runs.append(np.concatenate(right))
+    sizes = [int(((tasks == name) & ~is_train_N).sum()) for name in names]
+    return RunScore.of_images(runs, np.repeat(np.arange(len(names)), sizes)), own
 
 
 def score_transfer(
@@ -201,10 +214,9 @@ def score_transfer(
         support = np.concatenate(
             [rng.permutation(np.flatnonzero(label_S == label))[:n_shots] for label in np.unique(label_S)]
         )
-        said = simple_shot(train_SE[support], label_S[support], test_QE, n_classes)
-        runs.append(float((said == truth_Q).mean()))
-        by_class.append(mean_of_classes(said == truth_Q, truth_Q))
-    return RunScore(runs=tuple(runs), by_class=tuple(by_class))
+        runs.append(simple_shot(train_SE[support], label_S[support], test_QE, n_classes) == truth_Q)
+        by_class.append(mean_of_classes(runs[-1], truth_Q))
+    return replace(RunScore.of_images(runs, truth_Q), by_class=tuple(by_class))
 
 
 def score_discovery(
@@ -224,15 +236,15 @@ def score_discovery(
     candidates = np.flatnonzero(old_N)
     labelled = np.zeros(len(label_N), bool)
     labelled[np.random.RandomState(0).choice(candidates, int(0.8 * len(candidates)), replace=False)] = True
-    scores: dict[str, list[float]] = {"all": [], "old": [], "new": []}
+    parts = {"all": ~labelled, "old": old_N & ~labelled, "new": ~old_N}
+    rights = []
     for run in range(n_runs):
         cluster_N = cluster_partly_labelled(features_NE, label_N, labelled, len(is_old_K), seed=run)
         right = np.zeros(len(label_N), bool)
         for part in (old_N & ~labelled, ~old_N):
             right[part] = match_clusters(cluster_N[part], label_N[part])
-        for name, part in (("all", ~labelled), ("old", old_N & ~labelled), ("new", ~old_N)):
-            scores[name].append(float(right[part].mean()) if part.any() else float("nan"))
-    return {name: RunScore(runs=tuple(values)) for name, values in scores.items()}
+        rights.append(right)
+    return {name: RunScore.of_images([right[part] for right in rights], label_N[part]) for name, part in parts.items()}
 
 
 def cluster_partly_labelled(

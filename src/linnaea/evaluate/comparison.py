@@ -313,8 +313,9 @@ def _scores_without_examples(run: Entry) -> list[dict[str, Any]]:
                 score = f"ranking by queries, {measure.upper()}"
             case _:
                 continue
-        std = run.metrics.get(name.removesuffix("mean") + "std")
-        rows.append({"score": score, "value": value, "std": std, "n_images": run.metrics.get("n_images")})
+        std, low, high = (run.metrics.get(name.removesuffix("mean") + which) for which in ("std", "low", "high"))
+        row = {"score": score, "value": value, "std": std, "low": low, "high": high}
+        rows.append(row | {"n_images": run.metrics.get("n_images")})
     return rows
 
 

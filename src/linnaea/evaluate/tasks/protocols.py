@@ -14,12 +14,12 @@ from linnaea.evaluate.beyond_species import (
     N_RUNS,
     PUBLISHED_THRESHOLD,
     RunScore,
+    all_right,
     macro_f1,
     predict_traits,
     score_discovery,
     score_pairs,
     score_transfer,
-    share_all_right,
 )
 from linnaea.evaluate.retrieval import EncodeSentences, score_ranking, score_retrieval
 from linnaea.evaluate.tasks import Task
@@ -65,6 +65,8 @@ def score_task(
 
 def _flat(place: str, score: RunScore) -> dict[str, int | float]:
     means: dict[str, int | float] = {f"{place}/mean": score.mean, f"{place}/std": score.std}
+    if score.interval:
+        means |= {f"{place}/low": score.interval.low, f"{place}/high": score.interval.high}
     return means | ({f"{place}/mean_by_class": float(np.mean(score.by_class))} if score.by_class else {})
 
 
@@ -104,6 +106,7 @@ def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnPr
     train = _is_train(images)
     is_awa2 = task.name == "awa2"
     scores: dict[str, list[float]] = {}
+    right: dict[str, list[ndarray]] = {}
     for run in range(N_RUNS):
         head = AWA2_HEAD if is_awa2 else FISHNET_HEAD
         logits = predict_traits(features[train], trait_NA[train], features[~train], head, seed=run)
@@ -112,11 +115,13 @@ def _traits(task: Task, images: TaskImages, features: ndarray, on_progress: OnPr
                 scores.setdefault(f"traits/{name}first_two", []).append(macro_f1(said, trait_NA[~train], first=2))
                 scores.setdefault(f"traits/{name}", []).append(macro_f1(said, trait_NA[~train]))
             else:
-                scores.setdefault(f"traits/{name}", []).append(share_all_right(said, trait_NA[~train]))
+                right.setdefault(f"traits/{name}", []).append(all_right(said, trait_NA[~train]))
         on_progress(run + 1, N_RUNS)
     metrics: dict[str, int | float] = {"n_traits": trait_NA.shape[1], "n_test": int((~train).sum())}
     for place, values in scores.items():
         metrics |= _flat(place.rstrip("/"), RunScore(runs=tuple(values)))
+    for place, images_right in right.items():
+        metrics |= _flat(place.rstrip("/"), RunScore.of_images(images_right, _labels(images)[~train]))
     return metrics
 
 
