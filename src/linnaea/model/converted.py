@@ -59,7 +59,7 @@ class Source:
         for path in files:
             digest.update(path.name.encode())
             digest.update(_checksum(path).encode())
-        word = re.sub(r"[^\w.-]+", "-", self.name.removeprefix(HUB)).strip("-.")[-40:]
+        word = re.sub(r"[^\w.-]+", "-", self.name.removeprefix(HUB).partition("@")[0]).strip("-.")[-40:]
         return cache_dir() / "towers" / f"{word}-{digest.hexdigest()[:16]}"
 
     def load(self) -> "TaxonModel":
