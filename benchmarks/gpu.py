@@ -24,6 +24,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -78,12 +79,14 @@ class Size:
     labels: int
     captions: int
     threads: int
+    patience: int
+    """Factor of the limits of time: a machine without a GPU may be slow."""
 
 
 CORES = os.cpu_count() or 2
 REAL = Size("cuda", 320, 32, 256, "ViT-B-16", 1024, 16_384, 16, 128, 25, 200, (16_384, 32_768), 867_455, 100_000,
-            max(2, CORES - 2))  # fmt: skip
-TOY = Size("cpu", 8, 8, 48, "toy", 8, 16, 2, 8, 4, 4, (64,), 300, 40, 2)
+            max(2, CORES - 2), 1)  # fmt: skip
+TOY = Size("cpu", 8, 8, 48, "toy", 8, 16, 2, 8, 4, 4, (64,), 300, 40, 2, 20)
 
 
 @dataclass
@@ -111,19 +114,23 @@ class Bench:
 
     def call(self, name: str, command: Sequence[str], limit: float) -> str:
         """Run a command with a limit and return its output, which is also kept; raise if it fails."""
-        log, limit = self.output / f"{name}.log", max(1.0, min(limit, self.left))
+        log, limit = self.output / f"{name}.log", max(1.0, min(limit * self.size.patience, self.left))
         given = filter(None, [os.environ.get("PYTHONPATH")])
         path = os.pathsep.join([str(HERE.parent / "src"), *given, str(self.output / "site")])
         environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TORCHINDUCTOR_CACHE_DIR": self.code}
         with log.open("w") as stream:
+            child = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, cwd=self.output, env=environment,
+                process_group=0,
+            )  # fmt: skip
             try:
-                done = subprocess.run(
-                    command, stdout=stream, stderr=subprocess.STDOUT, cwd=self.output, env=environment, check=False,
-                    timeout=limit,
-                )  # fmt: skip
-                code = f"exit code {done.returncode}" if done.returncode else ""
+                code = f"exit code {child.returncode}" if child.wait(limit) else ""
             except subprocess.TimeoutExpired:
                 code = f"stopped after {limit:.0f} s"
+            finally:
+                if child.poll() is None:
+                    os.killpg(child.pid, signal.SIGKILL)  # with the processes that load or compile for it
+                    child.wait()
         text = log.read_text(errors="replace")
         if code:
             last = [line for line in text.splitlines() if line.strip()][-1:] or ["no output"]
@@ -267,8 +274,6 @@ def read_open_clip(log: str, batch: int) -> list[float]:
 
 def resume(bench: Bench) -> list[Row]:
     """Kill a run with -9 and continue it; its losses beside those of a run that was left alone."""
-    from signal import SIGKILL
-
     options, steps = ("--checkpoint-every", "2", "--no-grad-checkpointing"), max(6, bench.size.steps // 2)
     whole = train(bench, "resume-whole", *options, steps=steps, batch=bench.size.small)
     shutil.rmtree(bench.output / "resume-killed", ignore_errors=True)
@@ -283,7 +288,7 @@ def resume(bench: Bench) -> list[Row]:
     try:
         bench.call("resume-killed", command, 120)
     except RuntimeError as error:
-        if f"exit code {-SIGKILL}" not in str(error):
+        if f"exit code {-signal.SIGKILL}" not in str(error):
             raise
     began = time.monotonic()
     again = train(bench, "resume-killed", "--resume", *options, steps=steps, batch=bench.size.small)

@@ -198,7 +198,7 @@ def find_profile(size: dict[str, Any]) -> None:
             take_step(model, batch, table, optimizer)
             wait(model.device)
         wall = (time.perf_counter() - began) * 1e3
-        times = {row.key: (row.device_time_total if cuda else row.self_cpu_time_total) / 1e3
+        times = {row.key: (row.self_device_time_total if cuda else row.self_cpu_time_total) / 1e3
                  for row in found.key_averages()}  # fmt: skip
         total, name = sum(times.values()), "ours, compiled" if form else "open_clip's towers"
         report(

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
@@ -197,6 +198,26 @@ def test_packs_of_similar_batches_have_one_size() -> None:
         assert len(packed) == starts[-1] <= 2 * int(lengths.sum())
         sizes.add((len(packed), len(ends)))
     assert len(sizes) == 1
+
+
+def test_every_plain_tower_of_open_clip_takes_the_form() -> None:
+    """ViT-S to ViT-bigG, with and without quick_gelu; one layer each, without memory for weights."""
+    kinds = {"timm_model_name", "hf_model_name", "hf_tokenizer_name"}
+    taken = []
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        towers = config["vision_cfg"], config["text_cfg"]
+        is_vit = isinstance(towers[0].get("layers"), int) and not kinds & {*towers[0], *towers[1]}
+        if not is_vit or "multimodal_cfg" in config or config.pop("custom_text", False):
+            continue
+        for tower in towers:
+            tower["layers"] = 1
+        with torch.device("meta"):
+            clip = CLIP(**config).train()
+            take_training_form(clip, PREPROCESS, compiled=False)
+        assert takes_bytes(clip) and caption_form(clip) is not None, name
+        taken.append(name)
+    assert {"ViT-S-16", "ViT-B-16", "ViT-B-32-quickgelu", "ViT-L-14", "ViT-H-14-378", "ViT-bigG-14"} <= {*taken}
 
 
 def test_layers_that_were_replaced_are_not_plain() -> None:
