@@ -19,8 +19,8 @@ pytestmark = pytest.mark.long
 
 PAGES = ("README.md", "docs/guide.md", "docs/questions.md")
 SPECIES = (
-    "Pica pica", "Turdus merula", "Arctia caja", "Deilephila elpenor", "Aglais io", "Papilio machaon", "Vulpes vulpes",
-    "Rattus norvegicus",
+    "Pica pica", "Turdus merula", "Arctia villica", "Deilephila elpenor", "Aglais io", "Papilio machaon",
+    "Vulpes vulpes", "Rattus norvegicus",
 )  # fmt: skip
 NOT_RUN = (
     (r"linnaea serve|linnaea review (?!.*--output)", "a server that waits for callers: tests/serve"),
