@@ -6,9 +6,9 @@ Elsewhere nothing is shown.
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,10 @@ def progress_bar(title: str, unit: str = "it") -> Iterator[Bar]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    if console.is_terminal or console.is_jupyter:
+    if console.is_jupyter:
+        with _in_notebook(title, unit) as on_progress:
+            yield on_progress
+    elif console.is_terminal:
         with _bar(console, title, unit) as on_progress:
             yield on_progress
     elif _logs_lines:
@@ -121,13 +124,38 @@ def _can_tell(n_done: float, total: float | None, seconds: float) -> bool:
     return total is not None and n_done > 0 and (n_done >= 0.01 * total or seconds >= 30)
 
 
-class _Lines:
-    """A display for logs, one line every few seconds: ``title 1,200/4,000 (350 img/s, ETA 0:08)``."""
+@contextmanager
+def _in_notebook(title: str, unit: str) -> Iterator[Bar]:
+    """Show one bar below the cell, which is gone when the stage ends; it needs no widgets."""
+    from html import escape
 
-    def __init__(self, title: str, unit: str, every_s: float = 10.0) -> None:
+    from IPython.display import display
+
+    shown: Any = display({"text/html": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def show(line: str, done: int, total: int | None) -> None:
+        share = "" if not total else f' value="{done}" max="{total}"'
+        shown.update({"text/html": f"<progress{share}></progress> {escape(line)}"}, raw=True)
+
+    try:
+        yield _Lines(title, unit, every_s=0.5, show=show)
+    finally:
+        shown.update({"text/html": ""}, raw=True)
+
+
+def _print_line(line: str, done: int, total: int | None) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Lines:
+    """A display of one line every few seconds: ``title 1,200/4,000 (350 img/s, ETA 0:08)``."""
+
+    def __init__(
+        self, title: str, unit: str, every_s: float = 10.0, show: Callable[[str, int, int | None], None] = _print_line
+    ) -> None:
         import time
 
-        self._clock = time.monotonic
+        self._clock, self._show = time.monotonic, show
         self._title, self._unit, self._every_s = title, unit, every_s
         self._start = self._last = self._clock()
         self._first_done: int | None = None
@@ -144,7 +172,7 @@ class _Lines:
         self._last = now
         of = f"/{total:,}" if total is not None else ""
         speed = self._speed(done - self._first_done, now - self._start, None if total is None else total - done)
-        print(f"{self._title} {done:,}{of}{speed} {note}".rstrip(), file=sys.stderr, flush=True)
+        self._show(f"{self._title} {done:,}{of}{speed} {note}".rstrip(), done, total)
 
     def _speed(self, n_done: int, seconds: float, n_left: int | None) -> str:
         """Return the rate and the time left in parentheses, or ``""`` if no work was done yet."""

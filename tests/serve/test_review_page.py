@@ -179,6 +179,7 @@ def test_a_folder_is_reviewed_beside_the_service(card_folder: Path, predictor: A
     _add_review(app, card_folder, predictor)
     client = TestClient(app, base_url="http://localhost", headers={"Authorization": "Bearer word"})
     assert "<title>Review" in client.get("/review", headers={"Authorization": ""}).text
+    assert 'href="review/"' in client.get("/").text
     assert client.get("/review/table").json()["progress"]["n"] == 3
     assert client.get("/review/photos/0").headers["content-type"] == "image/jpeg"
     client.post("/review/decisions", json={"ids": [0], "reviewer": "Ann", "decision": "cannot tell"})
@@ -201,6 +202,28 @@ def test_every_file_can_be_downloaded(form: str, client: Any) -> None:
     assert "taxa-reviewed" in answered.headers["Content-Disposition"]
     assert len(answered.content) > 200
     assert client.get("/export", params={"form": "exe"}).status_code == 422
+
+
+def test_a_package_of_camtrap_dp_is_downloaded_as_a_zip(desk: Desk, tmp_path: Path) -> None:
+    """Without a time zone or positions it says what is missing."""
+    import io
+    import zipfile
+    from dataclasses import replace
+    from zoneinfo import ZoneInfo
+
+    from fastapi.testclient import TestClient
+
+    def download(one: Desk) -> Any:
+        app = make_review_app(one, access=Access(hosts=()))
+        return TestClient(app, base_url="http://localhost").get("/export", params={"form": "camtrapdp-package"})
+
+    assert "--timezone" in download(desk).json()["detail"]
+    (tmp_path / "cameras.csv").write_text("deploymentID,latitude,longitude\nnorth,52.5,13.4\nsouth,52.6,13.5\n")
+    context = replace(desk.context, deployments=tmp_path / "cameras.csv", zone=ZoneInfo("Europe/Berlin"))
+    answered = download(replace(desk, context=context))
+    assert answered.status_code == 200
+    names = zipfile.ZipFile(io.BytesIO(answered.content)).namelist()
+    assert {"datapackage.json", "deployments.csv", "media.csv", "observations.csv"} <= {*names}
 
 
 @pytest.fixture

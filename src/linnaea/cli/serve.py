@@ -156,12 +156,13 @@ def _add_review(app: "FastAPI", folder: Path, predictor: "Predictor") -> None:
     from linnaea.cli.review import DECISIONS, user_name
     from linnaea.predict.records.decisions import DecisionLog
     from linnaea.predict.records.review import Review
+    from linnaea.serve.app import REVIEW_PATH
     from linnaea.serve.review_app import make_review_app, open_desk
 
     review = Review.open(_find_answers(folder) or _answer_folder(folder, predictor))
     desk = open_desk(review, DecisionLog(folder / DECISIONS), predictor.bank.taxa_list, reviewer=user_name(),
                      checklists=("inat",))  # fmt: skip
-    app.mount("/review", make_review_app(desk))
+    app.mount(REVIEW_PATH, make_review_app(desk))
 
 
 def _find_answers(folder: Path) -> Path | None:

@@ -61,6 +61,9 @@ class Explanation:
         write_atomically(path, self.jpeg())
         return path
 
+    def _repr_jpeg_(self) -> bytes:
+        return self.jpeg()
+
     def __repr__(self) -> str:
         name = self.guess.taxon.scientific_name or self.guess.taxon.common_name
         return f"<Explanation of {name} in {self.answer.name}>"

@@ -54,6 +54,9 @@ CACHED_BANKS_BYTES = 1_000_000_000
 """The memory for banks of recently requested clades."""
 NAME_AT_MOST = 100
 """The number of characters of a clade."""
+REVIEW_PATH = "/review"
+"""The place of the page of `serve --review`, if there is one."""
+REVIEW_LINK = f' · <a href="{REVIEW_PATH[1:]}/">review a folder</a>'
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -176,8 +179,9 @@ def _add_information(
     model_name = short_name(predictor.model.name)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def page() -> HTMLResponse:
-        return _page(model_name, len(predictor.bank), with_place=with_place)
+    def page(request: Request) -> HTMLResponse:
+        reviews = any(getattr(route, "path", "") == REVIEW_PATH for route in request.app.routes)
+        return _page(model_name, len(predictor.bank), with_place=with_place, with_review=reviews)
 
     @app.get("/health")
     def health() -> dict[str, Any]:
@@ -323,12 +327,13 @@ def _ready(bank: LabelBank) -> LabelBank:
     return LabelBank(bank.taxa, np.asarray(bank.vectors, np.float32), bank.facts)
 
 
-def _page(model_name: str, n_labels: int, *, with_place: bool) -> HTMLResponse:
+def _page(model_name: str, n_labels: int, *, with_place: bool, with_review: bool) -> HTMLResponse:
     text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
     text = text.replace("{{model}}", escape(model_name)).replace("{{labels}}", f"{n_labels:,}")
     formats = "".join(f'<option value="{form}">{title}</option>' for form, title in TITLES.items())
     text = (
         text.replace("{{formats}}", formats)
+        .replace("{{review}}", REVIEW_LINK if with_review else "")
         .replace("{{place}}", "" if with_place else "hidden")
         .replace("{{columns}}", json.dumps(ANSWER_COLUMNS))
     )

@@ -29,7 +29,7 @@ class Completion:
         self._reading = threading.Thread(target=self._read, args=(tuple(checklists),), daemon=True)
 
     def begin(self) -> None:
-        """Begin to read the checklists, in the background: a million species take 20 s and 2 GB."""
+        """Begin to read the checklists, in the background: a file that was not imported takes a while."""
         with self._lock:
             if not self._begun:
                 self._begun = True
@@ -39,7 +39,6 @@ class Completion:
         for name in names:
             try:
                 finder = Finder.of_checklist(load_checklist(name))
-                finder.complete("a", 1)  # which indexes it
             except LinnaeaError as error:
                 _log.warning("%s", error)
             else:

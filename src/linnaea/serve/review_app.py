@@ -4,6 +4,7 @@ The page loads nothing from other hosts. A request names photographs by their nu
 gets them as JPEGs made anew, without their metadata.
 """
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -51,8 +52,9 @@ HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }  # fmt: skip
+PACKAGE = "camtrapdp-package"
 ENDINGS = {"csv": "csv", "xlsx": "xlsx", "jsonl": "jsonl", "parquet": "parquet", "html": "html", "megadetector": "json",
-           "camtrapdp": "csv", "dwca": "zip"}  # fmt: skip
+           "camtrapdp": "csv", PACKAGE: "zip", "dwca": "zip"}  # fmt: skip
 """The files that can be downloaded, with the endings of their names."""
 
 
@@ -182,7 +184,12 @@ def _add_page(app: FastAPI, desk: Desk) -> None:
         name = f"{review.table.stem}-reviewed.{ENDINGS[form]}"
         with tempfile.TemporaryDirectory(prefix="linnaea-review") as folder:
             path = Path(folder) / name
-            review.write(path, form, desk.log.verdicts, desk.context)
+            if form == PACKAGE:
+                package = Path(folder) / path.stem
+                review.write(package, form, desk.log.verdicts, desk.context)
+                shutil.make_archive(str(package), "zip", root_dir=package)
+            else:
+                review.write(path, form, desk.log.verdicts, desk.context)
             content = path.read_bytes()
         attached = {"Content-Disposition": f'attachment; filename="{_plain(name)}"'}
         return Response(content, media_type="application/octet-stream", headers=attached)

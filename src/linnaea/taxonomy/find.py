@@ -97,7 +97,8 @@ class Finder:
         """Return :attr:`names` with these keys; the tables of a large checklist are filtered instead of indexed."""
         if self.checklist is None or "names" in self.__dict__ or "key" not in self.checklist.taxa.columns:
             return self.names
-        return _names_of_checklist(self.checklist, keys.unique())
+        asked = keys.unique().implode()
+        return _names_of_checklist(self.checklist, lambda key: key.is_in(asked))
 
     # By name.
 
@@ -253,23 +254,43 @@ class Finder:
         """
         _, rank, name = _read_leniently(text)
         keys = _asked([(text, rank, name)])["key"].to_list() if name else [""]
-        offers = self._offers if rank is None else self._offers.filter(pl.col("rank") == rank.label)
-        begins = pl.any_horizontal(pl.lit(False), *(pl.col("key").str.starts_with(key) for key in keys))
-        holds = pl.any_horizontal(pl.lit(False), *(pl.col("key").str.contains(key, literal=True) for key in keys))
-        likeness = begins.cast(pl.Int8) + pl.col("key").is_in(keys)
-        found = offers.filter(holds).sort(likeness, descending=True, maintain_order=True)
-        return found.drop("key").unique(["rank", "name"], keep="first", maintain_order=True).head(limit)
+
+        def begins(key: pl.Expr) -> pl.Expr:
+            return pl.any_horizontal(pl.lit(False), *(key.str.starts_with(one) for one in keys))
+
+        def holds(key: pl.Expr) -> pl.Expr:
+            return pl.any_horizontal(pl.lit(False), *(key.str.contains(one, literal=True) for one in keys))
+
+        found = pl.DataFrame()
+        for fits in (begins, holds):
+            if found.height >= limit:  # what only holds the text comes after what begins with it
+                break
+            offers = self._offers_that(fits)
+            offers = offers if rank is None else offers.filter(pl.col("rank") == rank.label)
+            likeness = begins(pl.col("key")).cast(pl.Int8) + pl.col("key").is_in(keys)
+            offers = offers.sort(likeness, descending=True, maintain_order=True).drop("key")
+            found = offers.unique(["rank", "name"], keep="first", maintain_order=True).head(limit)
+        return found
+
+    def _offers_that(self, fits: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:
+        """Return the offers whose key fits; those of a large checklist are made of the names that fit alone."""
+        if self.checklist is not None and "key" in self.checklist.taxa.columns:
+            return self._make_offers(_names_of_checklist(self.checklist, fits))
+        return self._offers.filter(fits(pl.col("key")))
 
     @cached_property
     def _offers(self) -> pl.DataFrame:
-        """``key``, ``rank`` (as a word), ``name``, ``n``, ``row``, ``matched`` of every name, largest taxa first."""
+        return self._make_offers(pl.concat([self.names, self.other_names]))
+
+    def _make_offers(self, some: pl.DataFrame) -> pl.DataFrame:
+        """Return ``key``, ``rank`` (as a word), ``name``, ``n``, ``row``, ``matched`` of names, largest taxa first."""
         parts = []
-        all_names = pl.concat([self.names, self.other_names])
         for rank in Rank:
-            names = all_names.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
+            names = some.filter(pl.col("rank") == int(rank)).select("key", "row", "matched")
             values = self.taxa["scientific_name" if rank == Rank.SPECIES else rank.label].fill_null("")
             own = values.gather(names["row"]).alias("name")
-            sizes = values.value_counts(name="n").rename({values.name: "name"})
+            counted = values.filter(values.is_in(own.unique().implode()))
+            sizes = counted.value_counts(name="n").rename({values.name: "name"})
             named = names.with_columns(own).join(sizes, on="name", maintain_order="left")
             label, depth = pl.lit(rank.label), pl.lit(int(rank))
             parts.append(named.select("key", "matched", "name", "n", "row", rank=label, depth=depth))
@@ -277,7 +298,7 @@ class Finder:
         offers = pl.concat(parts).with_columns(
             name=pl.when(nameless).then("matched").otherwise("name"), n=pl.when(nameless).then(1).otherwise("n")
         )
-        ordered = offers.sort("n", "depth", "name", descending=[True, False, False])
+        ordered = offers.sort("n", "depth", "name", descending=[True, False, False], maintain_order=True)
         return ordered.select("key", "rank", "name", "n", "row", "matched")
 
 
@@ -350,15 +371,15 @@ def _embedded_names(names: pl.DataFrame, kingdoms: pl.Series) -> pl.DataFrame:
     return _described(found.select("row", "rank", "how", key="asked", matched="name"), 3, pl.col("how"))
 
 
-def _names_of_checklist(checklist: "Checklist", keys: pl.Series | None = None) -> pl.DataFrame:
-    """Return the names of a checklist, or those with one of the ``keys``.
+def _names_of_checklist(checklist: "Checklist", fits: Callable[[pl.Expr], pl.Expr] | None = None) -> pl.DataFrame:
+    """Return the names of a checklist, or those whose key fits.
 
     The keys of names are computed unless the checklist has them from its cache.
     """
 
     def named(table: pl.DataFrame, key: str, make_key: Callable[[pl.Expr], pl.Expr]) -> pl.DataFrame:
-        if keys is not None:
-            table = table.filter(pl.col(key).is_in(keys.implode()))
+        if fits is not None:
+            table = table.filter(fits(pl.col(key)))
         given = pl.col(key) if key in table.columns else make_key(pl.col("name"))
         return table.with_columns(pl.col("row").cast(pl.Int64), key=given, matched="name")
 
