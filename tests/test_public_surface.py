@@ -140,7 +140,7 @@ PARAMETERS = {
     "index": "images output * model= device= precision= preprocess= batch_size= workers=",
     "search": "index * text= taxon= image= model= checklist= text_type= top_k= exact= device=",
     "update_labels": "bank * taxa= old= new= model= output= device=",
-    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= text_type= preprocess="
+    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= rehearsals= text_type= preprocess="
     " pretrained= device= workers=",
     "check_data": "data * decode= on_problem=",
     "describe_data": "data",
