@@ -140,8 +140,8 @@ PARAMETERS = {
     "index": "images output * model= device= precision= preprocess= batch_size= workers=",
     "search": "index * text= taxon= image= model= checklist= text_type= top_k= exact= device=",
     "update_labels": "bank * taxa= old= new= model= output= device=",
-    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= rehearsals= text_type= preprocess="
-    " pretrained= device= workers=",
+    "calibrate": "model * data split= sources= labels= no_organism= organisms= strangers= rehearsals= text_type="
+    " preprocess= pretrained= device= workers=",
     "check_data": "data * decode= on_problem=",
     "describe_data": "data",
     "download": "table output * url_column= contact= connections= per_host= timeout= max_megabytes= attempts="
