@@ -8,7 +8,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
 
-from linnaea.storage import atomic_path
+from linnaea.errors import LinnaeaError
+from linnaea.storage import atomic_path, check_regular
 
 
 class _Stream:
@@ -34,6 +35,25 @@ def save_array(array: NDArray[Any], path: Path) -> None:
     """Write an array to ``path`` in one step."""
     with atomic_path(path) as partial, partial.open("wb") as stream:
         write_array(stream, array)
+
+
+def map_array(path: Path, *, kind: str) -> NDArray[Any]:
+    """Map an array that was written by :func:`save_array` into memory; what is changed there stays there.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages: ``"the vectors of a label bank"``.
+
+    Raises:
+        LinnaeaError: the file is missing or damaged, or holds Python objects.
+    """
+    check_regular(path)
+    try:
+        return open_memmap(path, "c")
+    except FileNotFoundError as error:
+        raise LinnaeaError(f"{path}: no such file; it should be {kind}") from error
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, OverflowError) as error:
+        raise LinnaeaError(f"{path}: a damaged array of NumPy; it should be {kind}") from error
 
 
 def create_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:

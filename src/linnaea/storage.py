@@ -100,20 +100,43 @@ def read_json(path: Path, *, kind: str) -> dict[str, Any]:
     Raises:
         LinnaeaError: there is no such file, or it is not a JSON object.
     """
-    try:
-        with open_regular(path) as stream:
-            content = json.loads(stream.read())
-    except OSError as error:
-        raise LinnaeaError(f"{path}: cannot be read ({error.strerror}); it should be {kind}") from error
-    except (ValueError, RecursionError) as error:
-        raise LinnaeaError(f"{path}: cannot be read as JSON ({_first_words(error)}); it should be {kind}") from error
+    content = load_json(path, kind=kind)
     if not isinstance(content, dict):
         raise LinnaeaError(f"{path}: not a JSON object; it should be {kind}")
     return content
 
 
-def _first_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:100] or type(error).__name__
+def load_json(path: Path, *, kind: str) -> Any:
+    """Return the value in a JSON file, of whatever type it is.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages.
+
+    Raises:
+        LinnaeaError: there is no such file, or it is not JSON.
+    """
+    try:
+        with open_regular(path) as stream:
+            return json.loads(stream.read())
+    except OSError as error:
+        raise LinnaeaError(f"{path}: cannot be read ({error.strerror}); it should be {kind}") from error
+    except (ValueError, RecursionError) as error:
+        raise LinnaeaError(f"{path}: not JSON ({explain_json_error(error)}); it should be {kind}") from error
+
+
+def explain_json_error(error: Exception) -> str:
+    """Return in a few words why a text is not JSON."""
+    match error:
+        case json.JSONDecodeError() if error.pos >= len(error.doc.rstrip()):
+            return "it ends too early" if error.doc.strip() else "it is empty"
+        case json.JSONDecodeError():
+            return f"it goes wrong at line {error.lineno}, character {error.colno}"
+        case UnicodeDecodeError():
+            return f"byte {error.start + 1} is not {error.encoding.upper()}"
+        case RecursionError():
+            return "it is nested too deeply"
+    return "a number in it is too long"
 
 
 @contextmanager

@@ -9,11 +9,12 @@ import codecs
 import csv
 import gzip
 import io
+import json
 import logging
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from linnaea.archives import check_gzip, check_zip, explain_broken, gunzip
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.parquet import read_parquet, scan_parquet
-from linnaea.storage import atomic_path, explain_os_errors, open_regular
+from linnaea.storage import atomic_path, check_regular, explain_os_errors, open_regular
 
 if TYPE_CHECKING:
     import polars as pl
@@ -136,13 +137,13 @@ def read_table(
             rows, problems, note = _read_text(path, form, keep_ragged=keep_ragged)
     rows = rows.rename(match_columns(rows.columns, columns))
     if as_text:
-        rows = rows.with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
+        rows = with_words(rows).with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
     return Table(rows=change(rows) if change else rows, notes=(note,) if note else (), problems=problems)
 
 
 @contextmanager
 def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyFrame"]:
-    """Yield a table of any size as a lazy frame.
+    """Yield a table of any size as a lazy frame; what a cell of a CSV cannot hold is text (:func:`_words`).
 
     The columns of a text file are text; rows with too many cells are cut. A text file that is not UTF-8 is copied as
     UTF-8 to the folder for temporary files, and the copy is removed at the end.
@@ -154,10 +155,9 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
 
     form = sniff(path, encoding=encoding)
     with explain_os_errors(path), _explain_polars_errors(path), tempfile.TemporaryDirectory("linnaea-table") as scratch:
-        if form.kind == "parquet":
-            yield scan_parquet(path)
-        elif form.kind == "json lines":
-            yield _scan_json_lines(path)
+        if form.kind in ("parquet", "json lines"):
+            table = scan_parquet(path) if form.kind == "parquet" else _scan_json_lines(path)
+            yield table.with_columns(_words(table.collect_schema()))
         elif form.kind == "excel":
             yield read_table(path).rows.lazy()
         else:
@@ -203,15 +203,51 @@ def check_table_name(path: Path) -> None:
 
 
 def write_table(table: "pl.DataFrame", path: Path) -> None:
-    """Write a table as Parquet, TSV or, with any other ending, CSV. An empty string becomes an empty cell of a text."""
+    """Write a table as Parquet, TSV or, with any other ending, CSV.
+
+    In text, an empty string becomes an empty cell, and lists and records become JSON.
+    """
     import polars as pl
 
     with atomic_path(path) as partial:
         if path.suffix.lower() == ".parquet":
             table.write_parquet(partial)
             return
-        blank = table.with_columns(pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)))
+        blank = with_words(table).with_columns(pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)))
         blank.write_csv(partial, separator="\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+def with_words(table: "pl.DataFrame") -> "pl.DataFrame":
+    """Return a table whose lists and records are JSON, whose bytes are decoded, and whose durations are text."""
+    return table.with_columns(_words(table.schema))
+
+
+def _words(schema: "Mapping[str, pl.DataType]") -> "list[pl.Expr]":
+    """Return the columns that a cell of a CSV cannot hold, as text: JSON for lists and records, bytes decoded."""
+    import polars as pl
+
+    return [
+        pl.col(name).map_batches(_to_words, return_dtype=pl.String, is_elementwise=True)
+        for name, kind in schema.items()
+        if kind.is_nested() or kind in (pl.Binary, pl.Duration, pl.Object)
+    ]
+
+
+def _to_words(cells: "pl.Series") -> "pl.Series":
+    import polars as pl
+
+    return pl.Series(cells.name, [_to_word(cell) for cell in cells.to_list()], dtype=pl.String)
+
+
+def _to_word(cell: object) -> str | None:
+    match cell:
+        case None:
+            return None
+        case bytes():
+            return cell.decode("utf-8", "backslashreplace")
+        case list() | dict():
+            return json.dumps(cell, ensure_ascii=False, default=_to_word)
+    return str(cell)
 
 
 def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:
@@ -285,9 +321,10 @@ def sniff(path: Path, *, encoding: str | None = None, empty: bool = False) -> Ta
         LinnaeaError: the file does not exist, is empty, or is not a table; the message names its format.
         UsageError: ``encoding`` is not the name of an encoding.
     """
-    if not path.is_file():
-        raise LinnaeaError(f"{path}: no such file")
     with explain_os_errors(path):
+        if not path.exists():
+            raise LinnaeaError(f"{path}: no such file")
+        check_regular(path)
         packed, head, whole = _read_head(path)
     if head.startswith(b"PAR1"):
         return TableFormat(kind="parquet")
@@ -419,14 +456,25 @@ def _quotes_cells(text: str, *, whole: bool) -> bool:
 # Reading.
 
 
+_OTHERWISE = "damaged, or of lines that are not alike; JSON lines have one object a line, with values of one type a key"
+
+
 @contextmanager
 def _explain_polars_errors(path: Path) -> Iterator[None]:
-    from polars.exceptions import PolarsError
+    """Turn what polars says about a table into one line for its reader; --debug shows polars' own words."""
+    from polars.exceptions import DuplicateError, PolarsError
 
     try:
         yield
+    except DuplicateError as error:
+        twice = re.search(r"'([^']*)'", str(error))
+        name = f" {twice[1]!r}" if twice else ""
+        raise LinnaeaError(f"{path}: cannot be read as a table: two columns have the name{name}; rename one") from error
     except PolarsError as error:
-        raise LinnaeaError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:160]}") from error
+        with path.open("rb") as stream:
+            is_parquet = stream.read(4) == b"PAR1"
+        what = "a damaged Parquet file; write or copy it again" if is_parquet else _OTHERWISE
+        raise LinnaeaError(f"{path}: cannot be read as a table: {what}") from error
 
 
 def _read_text(path: Path, form: TableFormat, *, keep_ragged: bool) -> tuple["pl.DataFrame", "pl.Series | None", str]:

@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return DONE
-    except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in given:
+    except BaseException as error:
+        if "--debug" in given or isinstance(error, SystemExit | GeneratorExit):
             raise
         code, message = _verdict(error)
         print(f"linnaea: {visible(' '.join(message.split()))}", file=sys.stderr)
@@ -91,8 +91,8 @@ def _verdict(error: BaseException) -> tuple[int, str]:
             return FAILED, _explain(error)
 
 
-_OF_INPUTS = ("polars.", "pyarrow.", "sqlite3", "zipfile", "tarfile", "zlib", "struct", "json.", "gzip", "xml.",
-              "pyexpat", "safetensors", "fastexcel")  # fmt: skip
+_OF_INPUTS = ("polars.", "pyo3_runtime", "pyarrow.", "sqlite3", "zipfile", "tarfile", "zlib", "struct", "json.", "gzip",
+              "xml.", "pyexpat", "safetensors", "fastexcel")  # fmt: skip
 """Libraries that read files; what they raise is about a file."""
 
 
@@ -108,7 +108,7 @@ def _explain(error: BaseException) -> str:
         return f"{where}{error.strerror or text or name}"
     of_input = isinstance(error, (UnicodeError, EOFError)) or type(error).__module__.startswith(_OF_INPUTS)
     if of_input or isinstance(error, RecursionError):
-        return f"an input is damaged or not what it should be ({name}: {text}); --debug shows which part reads it"
+        return f"an input is damaged or not what it should be ({name}); --debug shows which part reads it"
     return f"unexpected {name}: {text} (--debug shows the traceback)"
 
 

@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import cattrs
 from cattrs import override
@@ -40,6 +40,7 @@ from linnaea.data.sources.occurrences import DarwinCoreSource
 from linnaea.data.sources.published import PublishedSource
 from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError, UsageError
+from linnaea.storage import open_regular
 from linnaea.taxonomy.ranks import Rank
 
 KINDS: dict[str, type[Any]] = {
@@ -71,8 +72,15 @@ def read_config(path: Path) -> DataConfig:
         UsageError: the file does not exist, is not TOML, or has an invalid key or value; the message names the place.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        with open_regular(path) as stream:
+            content = tomllib.load(stream)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: cannot be read as TOML (not UTF-8)") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: cannot be read as TOML (nested too deeply)") from error
+    except ValueError as error:  # too long a number, and all that tomllib finds
         raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
     _check_keys(path, "the file", content, {"sources", "build"})
     entries = content.get("sources", [])
@@ -90,8 +98,10 @@ def read_config(path: Path) -> DataConfig:
 
 def _read_source(path: Path, number: int, entry: Mapping[str, Any], converter: cattrs.Converter) -> Source:
     where = f"source {number}"
+    if not isinstance(entry, dict):
+        raise UsageError(f"{path}: {where}: must be a table of keys, not {entry!r:.60}")
     kind = entry.get("kind", "")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         near = difflib.get_close_matches(str(kind), KINDS, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"{path}: {where}: kind {kind!r} is not one of {', '.join(KINDS)}{meant}")
@@ -115,15 +125,28 @@ def _structure(
 def _check_nested(path: Path, where: str, content: Mapping[str, Any], target: type[Any]) -> None:
     """Check for unknown and missing keys, with clear messages; cattrs checks the values."""
     hints = get_type_hints(target)
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: {where}: must be a table of keys, not {content!r:.60}")
     settable = {one.name: one for one in fields(target) if one.init and not _is_callable(hints[one.name])}
     _check_keys(path, where, content, set(settable))
     for name, value in content.items():
-        if is_dataclass(hints[name]) and isinstance(value, dict):
+        if is_dataclass(hints[name]):
             _check_nested(path, f"{where}.{name}", value, hints[name])
+        elif (kind := _container_of(hints[name])) and not isinstance(value, kind):
+            should = "a list" if kind is list else "a table of keys"
+            raise UsageError(f"{path}: {where}.{name}: must be {should}, not {value!r:.60}")
     missing = [name for name, one in settable.items()
                if one.default is MISSING and one.default_factory is MISSING and name not in content]  # fmt: skip
     if missing:
         raise UsageError(f"{path}: {where}: needs {', '.join(missing)}")
+
+
+def _container_of(hint: Any) -> type[Any] | None:
+    """Return what TOML calls a value of a type, if it holds others."""
+    origin = get_origin(hint)
+    if origin is tuple:
+        return list
+    return dict if isinstance(origin, type) and issubclass(origin, Mapping) else None
 
 
 def _is_callable(hint: Any) -> bool:

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.data.shards import read_manifest, write_parquet
+from linnaea.data.shards import read_manifest, read_tables, write_parquet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output, link_others, replaced_folder
 from linnaea.parquet import read_parquet
-from linnaea.storage import explain_os_errors, write_atomically
-from linnaea.tables import check_table_name, match_columns, need_columns, read_table, write_table
+from linnaea.storage import write_atomically
+from linnaea.tables import check_table_name, match_columns, need_columns, read_table, with_words, write_table
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.migrate import Migration, count_statuses, migrate_labels, migrate_taxa
@@ -75,7 +75,8 @@ def _read_labels(path: Path, column: str) -> tuple[pl.DataFrame, dict[str, str]]
     known = match_columns(table.columns, (column, *NAME_COLUMNS))
     table = table.rename(known)
     need_columns(table.columns, path, column)
-    return table, {ours: theirs for theirs, ours in known.items()}
+    names = table.select(name for name in table.columns if name in (column, *NAME_COLUMNS))
+    return table.with_columns(with_words(names)), {ours: theirs for theirs, ours in known.items()}
 
 
 def migrate_data_set(directory: Path, migration: Migration, *, output: Path | None = None) -> dict[str, int]:
@@ -117,8 +118,7 @@ def _choose_source(directory: Path, target: Path) -> Path:
 
 def _migrate_tables(directory: Path, migration: Migration) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
     """Return the tables that change, by name, and the number of taxa per status."""
-    with explain_os_errors(directory):
-        index, taxa = read_parquet(directory / "index.parquet"), read_parquet(directory / "taxa.parquet")
+    index, taxa = read_tables(directory)
     result = migrate_taxa(taxa, migration)
     tables = {"taxa": result.taxa, "index": _with_new_ids(index, result.new_id), "taxonomy_history": result.history}
     if (directory / "taxonomy_history.parquet").exists():

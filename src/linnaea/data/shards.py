@@ -19,7 +19,7 @@ import polars as pl
 
 from linnaea.data.splits import TRAIN, TRAIN_SMALL, is_in_train_small
 from linnaea.errors import LinnaeaError
-from linnaea.parquet import read_parquet
+from linnaea.parquet import read_stated
 from linnaea.storage import atomic_path, check_regular, read_json, resolve_inside
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -49,6 +49,9 @@ INDEX_SCHEMA: dict[str, Any] = {
 }
 """Columns of ``index.parquet``, one row per picture; ``offset`` and ``size`` locate the JPEG inside the shard. ``pdq``
 is the perceptual hash of the original as 64 hex digits, null if none was computed (and in older data sets)."""
+
+_PLACES = ("key", "split", "shard", "offset", "size", "taxon_id")
+"""Columns of ``index.parquet`` without which no picture is found."""
 
 TAXA_SCHEMA: dict[str, Any] = {
     "taxon_id": pl.Int32,
@@ -135,14 +138,7 @@ class DataSet:
                 else "not a data set (no manifest.json); make one with `linnaea data build`"
             )
             raise LinnaeaError(f"{directory}: {state}")
-        try:
-            index = read_parquet(directory / "index.parquet")
-            taxa = read_parquet(directory / "taxa.parquet")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(
-                f"{directory}: its tables cannot be read ({error}); they cannot be repaired, so build it again"
-            ) from error
-        _check_names(directory, index)
+        index, taxa = read_tables(directory)
         if "pdq" not in index.columns:
             index = index.with_columns(pdq=pl.lit(None, pl.String))
         return cls(directory, index, taxa)
@@ -275,6 +271,34 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_tables(directory: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the index and the taxa of a data set, with only such names, shards and taxa as there can be.
+
+    Raises:
+        LinnaeaError: one of them cannot be read, or is something else.
+    """
+    again = "which cannot be repaired: build it again"
+    index_kind = f"the index of a data set, {again}"
+    index = read_stated(directory / "index.parquet", INDEX_SCHEMA, needed=_PLACES, filled=_PLACES, kind=index_kind)
+    taxa = read_taxa_table(directory / "taxa.parquet", kind=f"the taxa of a data set, {again}")
+    _check_names(directory, index)
+    ids = index["taxon_id"]
+    if not ids.is_between(0, taxa.height - 1).all():
+        raise LinnaeaError(
+            f"{directory / 'index.parquet'}: names taxa that taxa.parquet lacks; build the data set again"
+        )
+    return index, taxa
+
+
+def read_taxa_table(path: Path, *, kind: str, more: Mapping[str, Any] | None = None) -> pl.DataFrame:
+    """Return a table of taxa (:data:`TAXA_SCHEMA`); ``more`` has the types of further columns.
+
+    Raises:
+        LinnaeaError: it cannot be read, or is something else.
+    """
+    return read_stated(path, {**TAXA_SCHEMA, **(more or {})}, needed=(*RANK_LABELS, "common_name"), kind=kind)
+
+
 def _check_names(directory: Path, index: pl.DataFrame) -> None:
     """Check that splits, shards and keys, which become names of files, stay inside a folder.
 
@@ -282,11 +306,11 @@ def _check_names(directory: Path, index: pl.DataFrame) -> None:
         LinnaeaError: one does not.
     """
     for column, pattern in (("split", SPLIT_NAME), ("key", _KEY_NAME)):
-        names = index[column].cast(pl.String) if column in index.columns else pl.Series(dtype=pl.String)
+        names = index[column]
         if (bad := names.filter(~names.str.contains(pattern).fill_null(value=False))).len():
             raise LinnaeaError(f"{directory / 'index.parquet'}: {bad[0]!r} cannot be the name of a {column}")
-    for shard in index["shard"].unique() if "shard" in index.columns else ():
-        check_regular(resolve_inside(directory, str(shard)))
+    for shard in index["shard"].unique():
+        check_regular(resolve_inside(directory, shard))
 
 
 def sha256_of_file(path: Path) -> str:

@@ -32,7 +32,7 @@ from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, op
 from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.labels import to_float32
 from linnaea.progress import progress_bar
-from linnaea.storage import check_regular, explain_os_errors, open_regular, read_json
+from linnaea.storage import check_regular, explain_json_error, explain_os_errors, open_regular, read_json
 from linnaea.taxonomy.resolve import resolve
 from linnaea.taxonomy.taxon import Taxon, TextType
 
@@ -73,11 +73,11 @@ class Index:
         """
         try:
             facts = read_json(directory / FACTS_FILE, kind="the facts of an index")
-            lines = _read_lines(directory, int(facts["width"]))
-            last = {str(line["name"]): (row, line) for row, line in enumerate(lines)}
-            good = [(name, row) for name, (row, line) in last.items() if not line["reason"]]
-        except (OSError, ValueError, KeyError, TypeError, LinnaeaError) as error:
+            lines = _read_lines(directory, _width_in(directory, facts))
+        except LinnaeaError as error:
             raise LinnaeaError(f"{directory}: not an index ({error}); make one with `linnaea index`") from error
+        last = {line["name"]: (row, line) for row, line in enumerate(lines)}
+        good = [(name, row) for name, (row, line) in last.items() if not line["reason"]]
         rows = np.array([row for _, row in good], np.int64)
         return cls(directory=directory, facts=facts, names=tuple(name for name, _ in good), rows=rows)
 
@@ -89,7 +89,7 @@ class Index:
 
     @cached_property
     def _stored(self) -> NDArray[np.float16]:
-        width = int(self.facts["width"])
+        width = _width_in(self.directory, self.facts)
         if not len(self.rows):
             return np.zeros((0, width), np.float16)
         shape = int(self.rows.max()) + 1, width  # a writer may be adding to the file
@@ -130,7 +130,7 @@ class Index:
         Raises:
             LinnaeaError: faiss is not installed.
         """
-        width = int(self.facts["width"])
+        width = _width_in(self.directory, self.facts)
         return open_approximate(self.directory, self.rows, width, self.vectors, on_progress)
 
     def iter_pairs(self, at_least: float) -> Iterator[tuple[str, str, float]]:
@@ -368,7 +368,8 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
     """Return the lines of an index, with torn ends cut off, or start a new index if there is none."""
 
     def why_other(earlier: str) -> str:
-        facts = json.loads(earlier)
+        facts = read_json(directory / FACTS_FILE, kind="the facts of an index")
+        _width_in(directory, facts)
         if facts["model"] != model.fingerprint:
             return f"of another model ({facts['name']})"
         same = facts.get("preprocess", seen) == seen
@@ -389,8 +390,6 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
 
 def _read_lines(directory: Path, width: int) -> list[dict[str, Any]]:
     """Return the complete lines that have a complete vector."""
-    if width < 1:
-        raise ValueError(f"vectors of width {width}")
     path, vectors = directory / LINES_FILE, directory / VECTORS_FILE
     if not path.exists() or not vectors.exists():
         return []
@@ -398,7 +397,30 @@ def _read_lines(directory: Path, width: int) -> list[dict[str, Any]]:
     with open_regular(path) as stream:
         whole = stream.read().split(b"\n")[:-1]
     n_vectors = vectors.stat().st_size // (2 * width)
-    return [json.loads(line) for line in whole[:n_vectors]]
+    return [_read_line(path, number, line) for number, line in enumerate(whole[:n_vectors], start=1)]
+
+
+def _read_line(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LinnaeaError(f"{path}: line {number} is not JSON ({explain_json_error(error)})") from error
+    types = {"name": str, "stamp": list, "reason": str}
+    if not isinstance(line, dict) or not all(isinstance(line.get(key), kind) for key, kind in types.items()):
+        raise LinnaeaError(f"{path}: line {number} is not a photograph with name, stamp and reason")
+    return line
+
+
+def _width_in(directory: Path, facts: dict[str, Any]) -> int:
+    """Return the width of the vectors of an index.
+
+    Raises:
+        LinnaeaError: the facts are not those of an index.
+    """
+    width, texts = facts.get("width"), (facts.get("model"), facts.get("name"))
+    if type(width) is not int or not 0 < width < 2**31 or not all(isinstance(text, str) for text in texts):
+        raise LinnaeaError(f"{directory / FACTS_FILE}: lacks the model, its name or the width of its vectors")
+    return width
 
 
 def _length(lines: list[dict[str, Any]]) -> int:

@@ -7,6 +7,7 @@ parts, a high and a low one, so that products are off by the rounding of the ban
 import hashlib
 import json
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class Int8Rows:
         rows = cls(np.empty(len(vectors), np.float32), np.empty(vectors.shape, np.int8))
         rows._round(vectors)
         return rows
+
+    @staticmethod
+    def is_packed(array: NDArray[Any]) -> bool:
+        """Return whether an array is one of :func:`row_type`."""
+        fields: Mapping[str, Any] = array.dtype.fields or {}
+        width = fields["cells"][0].shape if "cells" in fields else ()
+        return array.ndim == 1 and len(width) == 1 and array.dtype == row_type(width[0])
 
     @classmethod
     def unpack(cls, packed: NDArray[Any]) -> "Int8Rows":

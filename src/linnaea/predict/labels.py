@@ -20,19 +20,18 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.arrays import write_array
+from linnaea.arrays import map_array, write_array
 from linnaea.data.naming import N_SHOWN, NamingRule, settle_classes
-from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, taxa_from_table
+from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, read_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
-from linnaea.parquet import read_parquet
 from linnaea.predict.int8 import Int8Rows
 from linnaea.progress import progress_bar
-from linnaea.storage import cache_dir, check_regular, read_json
+from linnaea.storage import cache_dir, read_json
 from linnaea.tables import find_column, is_table, read_list, read_table, shorten_columns
 from linnaea.taxonomy.checklists.store import Checklist
 from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
@@ -62,6 +61,9 @@ CACHE_FROM = 2_000
 """The number of captions from which :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
 EXACT_BYTES = 256_000_000
 """Cached banks up to this size keep float32. Larger ones are rounded to fp16, as saved banks are."""
+
+
+_BUILD = "build the bank again with `linnaea labels build`"
 
 
 @dataclass(frozen=True)
@@ -143,21 +145,18 @@ class LabelBank:
         Raises:
             LinnaeaError: the folder is not a bank.
         """
-        try:
-            taxa = read_parquet(directory / TAXA_FILE)
-            check_regular(directory / VECTORS_FILE)
-            (directory / FACTS_FILE).stat()
-            stored = np.load(directory / VECTORS_FILE, mmap_mode="c")
-        except (OSError, ValueError, EOFError, SyntaxError, pl.exceptions.PolarsError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise LinnaeaError(f"{directory}: not a label bank ({why}); see `linnaea labels build`") from error
-        facts = read_json(directory / FACTS_FILE, kind="the facts of a label bank")
-        if len(stored) != taxa.height or stored.ndim != (1 if stored.dtype.names else 2):
-            shape = " x ".join(map(str, stored.shape))
-            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape} vectors; build the bank again")
-        if missing := [name for name in (*RANK_LABELS, "common_name") if name not in taxa.columns]:
-            raise LinnaeaError(f"{directory}: {TAXA_FILE} has no column {', '.join(missing)}; build the bank again")
-        bank = cls(taxa, stored if stored.dtype.names is None else Int8Rows.unpack(stored), facts)
+        taxa = read_taxa_table(
+            directory / TAXA_FILE, kind=f"the taxa of a label bank: {_BUILD}",
+            more={TRAINED: pl.Boolean, OFFSET: pl.Float32},
+        )  # fmt: skip
+        facts = read_json(directory / FACTS_FILE, kind=f"the facts of a label bank: {_BUILD}")
+        stored = map_array(directory / VECTORS_FILE, kind=f"the vectors of a label bank: {_BUILD}")
+        vectors = Int8Rows.unpack(stored) if Int8Rows.is_packed(stored) else stored
+        is_number = isinstance(vectors, Int8Rows) or stored.dtype.kind == "f"
+        if len(vectors.shape) != 2 or len(vectors) != taxa.height or not is_number:
+            shape = f"{' x '.join(map(str, stored.shape))} vectors of {stored.dtype}"
+            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape}; build the bank again")
+        bank = cls(taxa, vectors, facts)
         object.__setattr__(bank, "folder", directory)
         return bank
 
@@ -294,7 +293,7 @@ def read_taxa(path: Path, rule: NamingRule = NamingRule()) -> pl.DataFrame:  # n
     if path.is_dir():
         if not (path / TAXA_FILE).exists():
             raise LinnaeaError(f"{path}: has no {TAXA_FILE}; give a data set, a label bank or a file of labels")
-        return _in_order(read_parquet(path / TAXA_FILE).select(list(TAXA_SCHEMA)))
+        return _in_order(read_taxa_table(path / TAXA_FILE, kind="a table of taxa").select(list(TAXA_SCHEMA)))
     if not path.exists():
         raise LinnaeaError(f"{path}: no such file; give a data set, a label bank or a file of labels")
     labels = (_labels_of_table if is_table(path) else _labels_of_list)(path, label_reader(rule.merge_by))

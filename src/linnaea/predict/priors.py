@@ -20,7 +20,7 @@ from linnaea.data.exif import Taken
 from linnaea.data.shards import write_parquet
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
-from linnaea.parquet import read_parquet
+from linnaea.parquet import read_stated
 from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
@@ -227,12 +227,8 @@ class Regions:
         Raises:
             LinnaeaError: the file is not a file of regions.
         """
-        try:
-            return cls(read_parquet(path, columns=list(REGION_SCHEMA)))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise LinnaeaError(
-                f"{path}: not a file of regions; make one from a GBIF download with `linnaea labels regions`"
-            ) from error
+        kind, columns = "a file of regions, as `linnaea labels regions` makes from a GBIF download", (*REGION_SCHEMA,)
+        return cls(read_stated(path, REGION_SCHEMA, needed=columns, filled=columns, kind=kind).select(columns))
 
     @cached_property
     def _totals(self) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import UsageError
-from linnaea.tables import find_column, read_list, read_table, write_table
+from linnaea.tables import find_column, read_list, read_table, with_words, write_table
 from linnaea.taxonomy.columns import QUALIFIER_HEADERS, RESULT_COLUMNS, find_name_column
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.resolve import Status
@@ -46,7 +46,7 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
     """
     is_list = path.suffix.lower() == ".txt"
     table = read_list(path) if is_list else read_table(path, as_text=False, keep_ragged=True)
-    rows = table.rows
+    rows = with_words(table.rows)
     first = "scientific_name" if rows.width != 1 else rows.columns[0]
     found = find_column(rows.columns, column) if column else find_name_column(rows.columns, first)
     if column and not found:
@@ -63,7 +63,7 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
         names = rows.select(with_doubt(pl.lit(names), pl.col(qualifier)).alias(names.name)).to_series()
     ranks = {rank: find_name_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
     given = [pl.col(header).cast(pl.String).alias(rank) for rank, header in ranks.items() if header not in ("", found)]
-    return NameTable(rows=rows, names=names, given=rows.select(given) if given else None, problems=table.problems)
+    return NameTable(rows=table.rows, names=names, given=rows.select(given) if given else None, problems=table.problems)
 
 
 def read_species_list(path: Path) -> pl.Series:

@@ -18,6 +18,7 @@ import polars as pl
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError
+from linnaea.storage import explain_json_error
 from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS
@@ -108,7 +109,11 @@ def _read_json(path: Path) -> Iterator[pl.DataFrame]:
         rows = content.get("@graph", []) if isinstance(content, dict) else content
         texts = [{key: None if value is None else str(value) for key, value in row.items()} for row in rows]
         table = pl.DataFrame(texts, infer_schema_length=None)
-    except (OSError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
-        raise LinnaeaError(f"{path}: not BIOSCAN metadata ({error})") from error
+    except OSError as error:
+        raise LinnaeaError(f"{path}: not BIOSCAN metadata ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise LinnaeaError(f"{path}: not BIOSCAN metadata ({explain_json_error(error)})") from error
+    except (AttributeError, TypeError, pl.exceptions.PolarsError) as error:
+        raise LinnaeaError(f"{path}: not BIOSCAN metadata (it is not a list of objects)") from error
     for start in range(0, table.height, ROWS_AT_ONCE):
         yield table.slice(start, ROWS_AT_ONCE).fill_null("")

@@ -7,7 +7,6 @@ depthMeters) with ``boundingBoxes`` (uuid, concept, altConcept, x, y, width, hei
 ``<uuid>.<ending of the url>``, as ``fathomnet-generate`` names them. A concept is a name at any rank.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import polars as pl
 from linnaea.data.sources import Record, Rejected, at_box
 from linnaea.data.sources.normal import describe_files, iter_records, normal, read_whole
 from linnaea.errors import LinnaeaError
-from linnaea.storage import open_regular
+from linnaea.storage import load_json
 from linnaea.tables import find_column, need_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -62,11 +61,7 @@ class FathomNetSource:
         return table.with_columns(pl.all().fill_null(""))
 
     def _read(self) -> Any:
-        try:
-            with open_regular(self.annotations) as stream:
-                return json.loads(stream.read())
-        except (OSError, ValueError, RecursionError) as error:
-            raise LinnaeaError(f"{self.annotations}: cannot be read as JSON ({error})") from error
+        return load_json(self.annotations, kind="annotations of FathomNet")
 
     def _normalise(self, boxes: pl.DataFrame) -> pl.DataFrame:
         names = self._names(boxes["concept"].unique(maintain_order=True).to_list())

@@ -5,7 +5,6 @@ Layout: ``<root>/train/<idx>_Kingdom_.._epithet/<uuid>.jpg``; ``train.json``, ``
 ``categories`` (id, name, common_name, kingdom .. genus, specific_epithet) and ``licenses`` (id, name, url).
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.class_folders import SPLIT_FOLDERS
 from linnaea.data.sources.normal import describe_files, iter_records, normal
 from linnaea.errors import LinnaeaError
+from linnaea.storage import read_json
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 
@@ -81,13 +81,14 @@ class Inat21Source:
         )
 
     def _read(self) -> dict[str, Any]:
-        try:
-            content = json.loads(self.annotations.read_text(encoding="utf-8"))
-            if not isinstance(content.get("images"), list):
-                raise ValueError("it has no list of images")
-        except (OSError, ValueError, AttributeError) as error:
-            raise LinnaeaError(f"{self.annotations}: not an iNat21 annotation file ({error})") from error
-        return dict(content)
+        content = read_json(self.annotations, kind="annotations of iNat21")
+        for part in ("images", "annotations", "categories"):
+            rows = content.get(part, [])
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise LinnaeaError(f"{self.annotations}: not annotations of iNat21 ({part} is not a list of objects)")
+        if "images" not in content:
+            raise LinnaeaError(f"{self.annotations}: not annotations of iNat21 (it has no list of images)")
+        return content
 
 
 def _frame(rows: list[dict[str, Any]], *columns: str) -> pl.DataFrame:

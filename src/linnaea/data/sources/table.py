@@ -36,6 +36,10 @@ class TableSource:
     source_column: str = "source"
     label_to_taxon: LabelReader = class_from_label
 
+    def __post_init__(self) -> None:
+        if not self.path_column:
+            raise UsageError("path_column is empty; name the column with the photographs' paths")
+
     @property
     def name(self) -> str:
         return self.table.stem

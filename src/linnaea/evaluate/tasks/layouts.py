@@ -6,7 +6,6 @@ order of the published list, because SimpleShot's shuffles depend on it. All val
 files are not opened.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from linnaea.data.file_kinds import NOT_IMAGES
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource, iter_files
 from linnaea.errors import LinnaeaError
+from linnaea.storage import load_json
 from linnaea.tables import need_columns, read_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -150,7 +150,7 @@ def read_inat21(root: Path) -> pl.DataFrame:
     """Read iNat21's validation set: ``val.json`` (COCO), or folders ``val/<number>_Kingdom_..._epithet``."""
     if not (root / "val.json").exists():
         return _with_lineage_of_folders(read_folders(root, "val"))
-    content = _read_json(root / "val.json")
+    content = load_json(root / "val.json", kind="the annotations of iNaturalist 2021")
     try:
         ranks_of = {
             entry["id"]: {
@@ -286,10 +286,3 @@ def _pairs(path: Path) -> dict[str, str]:
     """Read lines of the form ``KEY rest`` into a dict."""
     split = (line.split(" ", 1) for line in _lines(path))
     return {key: rest[0].strip() if rest else "" for key, *rest in split}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LinnaeaError(f"{path}: cannot be read ({error})") from error

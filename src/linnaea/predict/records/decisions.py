@@ -6,6 +6,7 @@ one more line.
 """
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.storage import explain_os_errors, open_regular, sync_to_disk
+from linnaea.storage import check_regular, explain_json_error, explain_os_errors, open_regular, sync_to_disk
 from linnaea.taxonomy.columns import answer_names
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -90,14 +91,40 @@ class Decision:
         """Read a line of the file.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not a decision.
+            ValueError: it is not a decision; the error says why.
         """
         stated, score = line.get("taxon"), line.get("score")
-        texts = {name: str(line.get(name, "")) for name in ("answer", "bbox", "event", "time", "batch")}
+        texts = {name: _text_in(line, name) for name in ("answer", "bbox", "event", "time", "batch")}
+        if missing := [name for name in ("file_name", "reviewer", "decision") if not line.get(name)]:
+            raise ValueError(f"it has no {missing[0]}")
+        if not isinstance(stated, Mapping | None):
+            raise ValueError("its taxon is not an object")
+        box = texts["bbox"].split()
+        if len(box) not in (0, 4) or not all(map(is_number, box)):
+            raise ValueError(f"its bbox is {texts['bbox']!r:.40}, not four numbers")
+        if isinstance(score, bool) or not (score is None or (isinstance(score, int | float) and math.isfinite(score))):
+            raise ValueError(f"its score is {score!r:.40}, not a number")
         return cls(
-            file_name=str(line["file_name"]), reviewer=str(line["reviewer"]), kind=Kind(line["decision"]),
-            taxon=None if stated is None else taxon_of(stated), score=None if score is None else float(score), **texts,
+            file_name=_text_in(line, "file_name"), reviewer=_text_in(line, "reviewer"),
+            kind=Kind(_text_in(line, "decision")), taxon=None if stated is None else taxon_of(stated),
+            score=None if score is None else float(score), **texts,
         )  # fmt: skip
+
+
+def is_number(word: str) -> bool:
+    """Return whether a word is a finite number."""
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def _text_in(values: Mapping[str, Any], name: str) -> str:
+    """Return a text, ``""`` if it is not there."""
+    text = values.get(name)
+    if not isinstance(text, str | None):
+        raise ValueError(f"its {name} is {text!r:.40}, not a text")
+    return text or ""
 
 
 def taxon_of(names: Mapping[str, Any]) -> Taxon:
@@ -106,10 +133,8 @@ def taxon_of(names: Mapping[str, Any]) -> Taxon:
     Raises:
         ValueError: the names are not a taxon.
     """
-    ranks = {label: str(names.get(label) or "") for label in RANK_LABELS[: Rank.SPECIES]}
-    return Taxon.of(
-        ranks | {"species": str(names.get("species_epithet") or "")}, common_name=str(names.get("common_name") or "")
-    )
+    ranks = {label: _text_in(names, label) for label in RANK_LABELS[: Rank.SPECIES]}
+    return Taxon.of(ranks | {"species": _text_in(names, "species_epithet")}, common_name=_text_in(names, "common_name"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,18 +231,34 @@ def read_decisions(*paths: Path) -> Verdicts:
 
 
 def _take_lines(path: Path, content: bytes, verdicts: Verdicts) -> None:
-    whole, _, _ = content.rpartition(b"\n")  # what follows the last line end is torn
+    whole, _, torn = content.rpartition(b"\n")  # what follows the last line end is torn
+    if torn and not torn.startswith(b"{"):
+        raise LinnaeaError(f"{path}: not a file of decisions; the review page writes one, a line of JSON for each")
     for number, line in enumerate(whole.split(b"\n"), start=1):
         if not line.strip():
             continue
-        try:
-            stated = json.loads(line)
-            if "undone" in stated:
-                verdicts.undo(str(stated["reviewer"]))
-            else:
-                verdicts.add(Decision.of_json(stated))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-            raise LinnaeaError(f"{path}: line {number} is not a decision ({error}); mend or remove the line") from error
+        if why := _take(line, verdicts):
+            raise LinnaeaError(f"{path}: line {number} is not a decision ({why}); mend or remove the line")
+
+
+def _take(line: bytes, verdicts: Verdicts) -> str:
+    """Add a line of a file to the verdicts; return why it is not a decision, ``""`` if it is."""
+    try:
+        stated = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {explain_json_error(error)}"
+    if not isinstance(stated, dict):
+        return "not an object"
+    try:
+        if "undone" not in stated:
+            verdicts.add(Decision.of_json(stated))
+        elif not verdicts.last_batch(_text_in(stated, "reviewer")):
+            return "it undoes a decision that is not there"
+        else:
+            verdicts.undo(stated["reviewer"])
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class DecisionLog:
@@ -233,11 +274,12 @@ class DecisionLog:
         with explain_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             is_new = not path.exists()
+            check_regular(path)
             path.touch()
             if is_new:
                 sync_to_disk(path.parent)
+            self.verdicts = read_decisions(path)
             _cut_torn_line(path)
-        self.verdicts = read_decisions(path)
 
     def add(self, decisions: Iterable[Decision]) -> None:
         """Append decisions that are made together."""

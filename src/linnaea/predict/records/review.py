@@ -19,7 +19,7 @@ from linnaea.predict.inputs import NO_ANIMAL, Input, find_input, split_frame
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import NUMBERS, Row, box_of, by_photograph, without_box
 from linnaea.predict.outputs.write import write_rows
-from linnaea.predict.records.decisions import Decision, Kind, Verdict, Verdicts, taxon_of
+from linnaea.predict.records.decisions import Decision, Kind, Verdict, Verdicts, is_number, taxon_of
 from linnaea.predict.records.media import Medium, find_events, place_media, read_media
 from linnaea.predict.records.places import Find, find_places
 from linnaea.predict.records.reviewed import answer_of, with_decisions
@@ -233,12 +233,19 @@ def read_answers(table: Path) -> list[Row]:
     if missing := {"file_name", "species", "status"} - {*found.columns}:
         lacks = ", ".join(sorted(missing))
         raise UsageError(f"{table}: not a table of answers (no column {lacks}); linnaea predict --output writes one")
-    return [_row(cells) for cells in found.iter_rows(named=True)]
+    return [_row(table, number, cells) for number, cells in enumerate(found.iter_rows(named=True), start=2)]
 
 
-def _row(cells: dict[str, str]) -> Row:
+def _row(table: Path, number: int, cells: dict[str, str]) -> Row:
     row: Row = {name: cells.get(name, "") for name in ANSWER_COLUMNS}
+    for name in (*NUMBERS, "bbox"):
+        words = row[name].split()
+        if len(words) not in (0, 4 if name == "bbox" else 1) or not all(map(is_number, words)):
+            raise LinnaeaError(f"{table}: row {number}: {name} is {row[name]!r:.40}, not {_NUMBERS_IN[name]}")
     return row | {name: float(row[name]) if row[name] else None for name in NUMBERS}
+
+
+_NUMBERS_IN = dict.fromkeys(NUMBERS, "a number") | {"bbox": "four numbers"}
 
 
 def _whole(row: Row) -> str:

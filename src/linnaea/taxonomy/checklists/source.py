@@ -167,7 +167,9 @@ def read_checklist_source(path: Path) -> ChecklistRecords:
         if path.suffix.lower() in TABLE_SUFFIXES or path.name.lower().endswith((".csv.gz", ".tsv.gz")):
             return read_flat_table(path, path.stem, version_of(path))
     except (PolarsError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise LinnaeaError(f"{path}: cannot be read as a checklist: {' '.join(str(error).split())[:200]}") from error
+        said = str(error) if type(error) in (OSError, ValueError) else ""
+        why = " ".join(said.split())[:200] or "it is damaged, or not in the form that it begins as"
+        raise LinnaeaError(f"{path}: cannot be read as a checklist: {why}") from error
     raise LinnaeaError(
         f"{path}: not a checklist; give a table ({', '.join(TABLE_SUFFIXES)}), a Darwin Core Archive, ColDP, ACEF, "
         "an NCBI dump or ITIS.sqlite (zipped or not)"
