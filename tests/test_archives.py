@@ -11,13 +11,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from linnaea import archives, parquet
-from linnaea.archives import check_gzip, check_zip, gunzip, unpack
+from linnaea import archives, parquet, tables
+from linnaea.archives import check_gzip, gunzip, iter_unpacked, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.model import tokenizer
 from linnaea.model.tokenizer import make_tokenizer, vocabulary_size
 from linnaea.parquet import read_parquet, scan_parquet
 from linnaea.tables import read_table, scan_table
+from linnaea.taxonomy.checklists import itis
 from linnaea.taxonomy.checklists.itis import read_itis
 from linnaea.taxonomy.checklists.source import read_checklist_source
 
@@ -111,7 +112,7 @@ def test_a_packed_table_unpacks_in_proportion_to_its_size(ending: str, tmp_path:
 
 def test_a_workbook_unpacks_in_proportion_to_its_size(tmp_path: Path) -> None:
     zip_of(tmp_path / "names.xlsx", {"xl/workbook.xml": b" " * 60_000})
-    for call in (check_zip, read_table):
+    for call in (lambda path: list(iter_unpacked(path)), read_table):
         with pytest.raises(LinnaeaError, match="unpack to more than"):
             call(tmp_path / "names.xlsx")
 
@@ -133,6 +134,58 @@ def test_a_parquet_file_of_equal_rows_is_not_read_without_end(tmp_path: Path, mo
     for call in (read_parquet, scan_parquet, read_table):
         with pytest.raises(LinnaeaError, match=r"hold 200,000 cells; refused"):
             call(tmp_path / "a.parquet")
+
+
+def test_a_parquet_file_of_a_long_text_is_not_read_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pl.DataFrame({"name": ["x" * 1_000_000]}).write_parquet(tmp_path / "a.parquet")
+    assert read_parquet(tmp_path / "a.parquet").height == 1
+    monkeypatch.setattr(parquet, "FREE_BYTES", 1000)
+    for call in (read_parquet, scan_parquet, read_table):
+        with pytest.raises(LinnaeaError, match=r"unpack to .* refused"):
+            call(tmp_path / "a.parquet")
+
+
+def test_a_workbook_that_hides_its_size_is_unpacked_in_proportion(tmp_path: Path) -> None:
+    """Its directory states another size than its packed streams have; the limit is of kilobytes here."""
+    path = zip_of(tmp_path / "names.xlsx", {"xl/workbook.xml": b" " * 60_000})
+    stated = (60_000).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(stated, (10).to_bytes(4, "little")))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.infolist()[0].file_size == 10
+    for call in (lambda path: list(iter_unpacked(path)), read_table):
+        with pytest.raises(LinnaeaError, match="unpack to more than"):
+            call(path)
+
+
+def test_a_workbook_of_two_cells_far_apart_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "FREE_BYTES", 1_000_000)
+    monkeypatch.setattr(tables, "CELLS_OF_WORKBOOK", 1000)
+    sheets = {"near": "C90", "far": "AA900"}
+    for name, corner in sheets.items():
+        pl.DataFrame({"name": ["Pica pica"]}).write_excel(tmp_path / f"{name}.xlsx")
+        with zipfile.ZipFile(tmp_path / f"{name}.xlsx") as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+        row = f'<row r="{corner.lstrip("AC")}"><c r="{corner}"><v>1</v></c></row></sheetData>'.encode()
+        members["xl/worksheets/sheet1.xml"] = members["xl/worksheets/sheet1.xml"].replace(b"</sheetData>", row)
+        zip_of(tmp_path / f"{name}.xlsx", members)
+    assert read_table(tmp_path / "near.xlsx").rows.height == 89
+    with pytest.raises(LinnaeaError, match=r"cells lie in 900 rows and 27 columns; refused"):
+        read_table(tmp_path / "far.xlsx")
+
+
+@pytest.mark.parametrize("trick", ["computed column", "long text"])
+def test_a_database_computes_nothing(trick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(itis, "BYTES_AT_MOST", 10_000)
+    computed = ", complete_name AS (hex(zeroblob(10)))" if trick == "computed column" else ", complete_name"
+    columns = "tsn, parent_tsn, rank_id, kingdom_id, taxon_author_id, rank_name, taxon_author, tsn_accepted"
+    with sqlite3.connect(tmp_path / "a.sqlite") as database:
+        for table in itis._TABLES:
+            own = computed if table == "taxonomic_units" else ""
+            database.execute(f"CREATE TABLE {table} ({columns}, vernacular_name, language{own})")
+        if trick == "long text":
+            database.execute("INSERT INTO taxonomic_units (tsn, complete_name) VALUES (1, ?)", ["x" * 20_000])
+    with pytest.raises(LinnaeaError, match=r"computed|too big"):
+        read_itis(tmp_path / "a.sqlite", "x", "1")
 
 
 def test_a_view_is_no_table_of_a_checklist(tmp_path: Path) -> None:

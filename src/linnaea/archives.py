@@ -1,6 +1,7 @@
 """Unpack what is packed, up to a size in proportion to the packed file: a small file may otherwise fill the disk."""
 
 import gzip
+import os
 import tarfile
 import zipfile
 import zlib
@@ -84,16 +85,40 @@ def check_gzip(path: Path) -> None:
         pass
 
 
-def check_zip(path: Path) -> None:
-    """Check the sizes that a zip states for its members.
+def iter_unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the members of a zip in blocks, each with its member's name; what the zip states of sizes is not trusted.
 
     Raises:
-        LinnaeaError: it is broken or too large.
+        LinnaeaError: it is broken or too large, or packed in another way than zip files of documents are.
     """
     budget = _Budget(path)
-    with explain_broken(path), zipfile.ZipFile(path) as archive:
+    with explain_broken(path), open_regular(path) as raw, zipfile.ZipFile(raw) as archive:
         for member in archive.infolist():
-            budget.spend(member.file_size)
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile(f"{member.filename!r:.80} is packed in an unusual way")
+            raw.seek(member.header_offset + _LOCAL_HEAD_LENGTHS)
+            lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
+            raw.seek(lengths, os.SEEK_CUR)
+            for block in _iter_member(raw, member):
+                budget.spend(len(block))
+                yield member.filename, block
+
+
+_LOCAL_HEAD_LENGTHS = 26
+"""Where a member's own header states the lengths of its name and of what follows, which end the header."""
+
+
+def _iter_member(raw: IO[bytes], member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yield the content of a member that begins here, to the end of its packed stream."""
+    if member.compress_type == zipfile.ZIP_STORED:
+        for start in range(0, member.compress_size, _BLOCK):
+            yield raw.read(min(_BLOCK, member.compress_size - start))
+        return
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    packed = raw.read(_BLOCK)
+    while packed and not unpacker.eof:
+        yield unpacker.decompress(packed, _BLOCK)
+        packed = unpacker.unconsumed_tail or raw.read(_BLOCK)
 
 
 def _iter_gunzipped(path: Path) -> Iterator[bytes]:

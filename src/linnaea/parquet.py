@@ -9,6 +9,8 @@ from linnaea.storage import check_regular
 
 FREE_CELLS, CELLS_PER_BYTE = 50_000_000, 100
 """Cells that any file may hold, and more of them for each byte of a large file; real tables have less than one."""
+FREE_BYTES, RATIO_AT_MOST = 100_000_000, 100
+"""Bytes that any file may unpack to, and more of them for each byte of a large file."""
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,17 +85,21 @@ def _check(path: Path) -> None:
     Raises:
         LinnaeaError: it is not.
     """
-    import polars as pl
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_metadata
 
     check_regular(path)
     try:
-        table = pl.scan_parquet(path, glob=False)
-        n_cells = table.select(pl.len()).collect().item() * len(table.collect_schema())
-    except (pl.exceptions.PolarsError, OSError):
+        facts = read_metadata(path)
+        n_cells = facts.num_rows * facts.num_columns
+        n_unpacked = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
+    except (ArrowException, OSError):
         return  # reading it explains why
     n_bytes = path.stat().st_size
     if n_cells > FREE_CELLS and n_cells > CELLS_PER_BYTE * n_bytes:
         raise LinnaeaError(f"{path}: {n_bytes:,} bytes hold {n_cells:,} cells; refused")
+    if n_unpacked > FREE_BYTES and n_unpacked > RATIO_AT_MOST * n_bytes:
+        raise LinnaeaError(f"{path}: {n_bytes:,} bytes unpack to {n_unpacked:,}; refused")
 
 
 def scan_parquet(path: Path | Sequence[Path]) -> "pl.LazyFrame":

@@ -1,6 +1,7 @@
 """Open files safely, write them atomically, explain disk errors, and find the cache folder."""
 
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -88,6 +89,28 @@ def open_regular(path: Path) -> BinaryIO:
         stream.close()
         raise LinnaeaError(f"{path}: not a regular file")
     return stream
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        LinnaeaError: it is not a regular file.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a regular file, which is read in blocks.
+
+    Raises:
+        LinnaeaError: it is not a regular file.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: Path, *, kind: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from linnaea.data.plan import (
 from linnaea.data.read import RecordTables, count_rows, read_sources
 from linnaea.data.samples import SampleForm, make_facts
 from linnaea.data.settle import COUNTS_FILE, SettleRules, describe_rules, settle
-from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, sha256_of_file, taxa_from_table, write_parquet
+from linnaea.data.shards import INDEX_SCHEMA, DataSet, ShardWriter, taxa_from_table, write_parquet
 from linnaea.data.sources import LICENCE_FACTS, LicensedSource, Source, read_location
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
@@ -55,7 +55,13 @@ from linnaea.jobs import (
     run_parts,
 )
 from linnaea.parquet import read_parquet, scan_parquet
-from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
+from linnaea.storage import (
+    atomic_path,
+    explain_os_errors,
+    remove_partial_files,
+    sha256_of_file,
+    write_atomically,
+)
 from linnaea.tables import write_table
 from linnaea.taxonomy.row import MergeBy, label_reader
 

@@ -26,13 +26,19 @@ from linnaea.data.export_parts import (
     write_parquet_part,
     write_tar_part,
 )
-from linnaea.data.shards import DataSet, sha256_of_file
+from linnaea.data.shards import DataSet
 from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import hold_output
 from linnaea.jobs import OnProgress, claim_folder, ignore_progress, read_finished, run_parts
 from linnaea.parquet import scan_parquet
-from linnaea.storage import atomic_path, explain_os_errors, remove_partial_files, write_atomically
+from linnaea.storage import (
+    atomic_path,
+    explain_os_errors,
+    remove_partial_files,
+    sha256_of_file,
+    write_atomically,
+)
 from linnaea.taxonomy.find import Finder
 
 Format: TypeAlias = Literal["parquet", "catalog", "webdataset", "imagefolder"]

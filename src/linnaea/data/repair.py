@@ -25,13 +25,12 @@ from linnaea.data.shards import (
     ShardWriter,
     iter_members,
     read_manifest,
-    sha256_of_file,
 )
 from linnaea.data.sources import read_location
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.parquet import scan_parquet
-from linnaea.storage import atomic_path
+from linnaea.storage import atomic_path, sha256_of_file
 
 LICENCES_FILE = "licences.parquet"
 

@@ -5,7 +5,6 @@ are pure functions of slices. If several reasons apply to a record, the first of
 benchmark's picture, a benchmark's species, a copy.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ from linnaea.data.splits import BENCHMARK, BenchmarkDraw, SplitRule, assign_spli
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
 from linnaea.parquet import read_parquet, scan_parquet
-from linnaea.storage import write_atomically
+from linnaea.storage import sha256_of_file, write_atomically
 from linnaea.taxonomy.name_tables import read_name_table
 from linnaea.taxonomy.taxon import Taxon
 
@@ -92,8 +91,7 @@ def describe_rules(rules: SettleRules) -> dict[str, Any]:
 
 def _checksum(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of_file(path)
     except OSError as error:
         raise LinnaeaError(f"{path}: {error.strerror}; give an existing file of names") from error
 

@@ -4,7 +4,6 @@ A sample is ``<key>.jpg`` and ``<key>.json`` (and optional texts) in a plain ust
 its content only. The index holds the offset of every picture, so reading any sample takes one ``pread``.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -311,12 +310,6 @@ def _check_names(directory: Path, index: pl.DataFrame) -> None:
             raise LinnaeaError(f"{directory / 'index.parquet'}: {bad[0]!r} cannot be the name of a {column}")
     for shard in index["shard"].unique():
         check_regular(resolve_inside(directory, shard))
-
-
-def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file, which is read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:

@@ -29,6 +29,7 @@ from PIL import Image
 from linnaea.data.colours import profile_of_cicp, to_srgb
 from linnaea.data.orientation import UPRIGHT, turn_upright
 from linnaea.data.picture import ImageError, Picture, check_size
+from linnaea.storage import open_regular
 
 BATCH_BYTES = 50_000_000
 """Frames that are read together have at most about this size."""
@@ -111,7 +112,7 @@ def frame_rate_here(path: str) -> float:
     Raises:
         ImageError: the file is not a video that can be read.
     """
-    with Path(path).open("rb") as file, _open_video(file) as container:
+    with open_regular(Path(path)) as file, _open_video(file) as container:
         stream = container.streams.video[0]
         return float(stream.average_rate or stream.guessed_rate or 0)
 
@@ -153,7 +154,7 @@ def _state_of(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def _scan_clip(path: str, changed: int, size: int) -> _Clip:
-    with Path(path).open("rb") as file, _open_video(file) as container:
+    with open_regular(Path(path)) as file, _open_video(file) as container:
         stream = container.streams.video[0]
         base = stream.time_base or Fraction(1, 1000)
         stamps: list[int] = []
@@ -189,7 +190,7 @@ class _Reader:
         self._open()
 
     def _open(self) -> None:
-        self._file = Path(self._path).open("rb")  # noqa: SIM115
+        self._file = open_regular(Path(self._path))
         self._container = _open_video(self._file)
         self._stream = self._container.streams.video[0]
         self._frames = self._decode()

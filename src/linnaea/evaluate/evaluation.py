@@ -27,6 +27,7 @@ from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import KEY as CALIBRATION
 from linnaea.predict.labels import FACTS_FILE, LabelBank, mark_trained, read_taxa
+from linnaea.storage import read_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
@@ -50,7 +51,7 @@ def read_templates(word: str) -> tuple[str, ...]:
     if word in TEMPLATES:
         return TEMPLATES[word]
     try:
-        lines = [line for line in Path(word).read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in read_regular(Path(word)).decode().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise LinnaeaError(f"--templates {word}: not one of {', '.join(TEMPLATES)} or a text file ({error})") from None
     wrong = next((line for line in lines if "{}" not in line), None)

@@ -7,7 +7,6 @@ A model folder whose image tower is also a graph holds ``image.onnx`` (pixels be
 its weights from ``open_clip_model.safetensors`` beside it, and ``image.json``.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +33,7 @@ from linnaea.model.folders import (
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.runtimes import AT_ONCE, Run, open_onnxruntime, open_runtime
 from linnaea.progress import announce
-from linnaea.storage import check_regular, read_json
+from linnaea.storage import read_json, read_regular, sha256_of_file
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
@@ -108,7 +107,7 @@ class OnnxModel(_GraphEncoder):
             ) from error
         if not (self.folder / BPE_FILE).exists():
             raise LinnaeaError(f"{self.name}: was exported without a vocabulary; use the labels in the folder")
-        tokenizer = make_tokenizer((self.folder / BPE_FILE).read_bytes(), int(self.about["context_length"]))
+        tokenizer = make_tokenizer(read_regular(self.folder / BPE_FILE), int(self.about["context_length"]))
         vectors = np.empty((len(captions), self.width), np.float32)
         for start in range(0, len(captions), _AT_ONCE):
             some = captions[start : start + _AT_ONCE]
@@ -225,9 +224,7 @@ def hash_sources(folder: Path) -> dict[str, str]:
     found = {}
     for name in (CONFIG_FILE, WEIGHTS_FILE, BPE_FILE):
         if (folder / name).exists():
-            check_regular(folder / name)
-            with (folder / name).open("rb") as stream:
-                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[name] = sha256_of_file(folder / name)
     return found
 
 

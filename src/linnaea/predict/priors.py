@@ -227,8 +227,15 @@ class Regions:
         Raises:
             LinnaeaError: the file is not a file of regions.
         """
+        import h3.api.numpy_int as h3
+
         kind, columns = "a file of regions, as `linnaea labels regions` makes from a GBIF download", (*REGION_SCHEMA,)
-        return cls(read_stated(path, REGION_SCHEMA, needed=columns, filled=columns, kind=kind).select(columns))
+        counts = read_stated(path, REGION_SCHEMA, needed=columns, filled=columns, kind=kind).select(columns)
+        if counts.is_empty() or not (counts["n"] > 0).all():
+            raise LinnaeaError(f"{path}: has no records; it should be {kind}")
+        if not all(map(h3.is_valid_cell, counts["cell"].unique().to_list())):
+            raise LinnaeaError(f"{path}: its cells are not cells of H3; it should be {kind}")
+        return cls(counts)
 
     @cached_property
     def _totals(self) -> pl.DataFrame:

@@ -18,7 +18,7 @@ import polars as pl
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.normal import ROWS_AT_ONCE, describe_files, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError
-from linnaea.storage import explain_json_error
+from linnaea.storage import explain_json_error, read_regular
 from linnaea.tables import need_columns
 from linnaea.taxonomy.checklists.records import fill_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS
@@ -103,7 +103,7 @@ def _place_in_5m() -> pl.Expr:
 def _read_json(path: Path) -> Iterator[pl.DataFrame]:
     """Read JSON-LD: a list of objects, an object with the list under ``@graph``, or one object per line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
         by_line = text.lstrip().startswith("{") and "\n{" in text
         content = [json.loads(line) for line in text.splitlines() if line.strip()] if by_line else json.loads(text)
         rows = content.get("@graph", []) if isinstance(content, dict) else content

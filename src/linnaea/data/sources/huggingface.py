@@ -22,7 +22,7 @@ from linnaea.data.images import ImageError, read_image_file
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.data.sources.normal import describe_files, hash_text, iter_records, normal, read_blocks
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.storage import atomic_path, cache_dir, is_inside, resolve_inside
+from linnaea.storage import atomic_path, cache_dir, check_regular, is_inside, resolve_inside
 from linnaea.tables import match_columns, need_columns, shorten_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -125,6 +125,7 @@ class HuggingFaceSource:
         Raises:
             LinnaeaError: it cannot be read as Parquet, or has no column of pictures.
         """
+        check_regular(path)
         try:
             file = pq.ParquetFile(path)
             schema = file.schema_arrow

@@ -1,6 +1,5 @@
 """A table of photographs with a path column and label columns, in any format that :mod:`linnaea.tables` reads."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import polars as pl
 
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.errors import UsageError
+from linnaea.storage import sha256_of_file
 from linnaea.tables import find_column, need_columns, read_table, shorten_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS, QUALIFIER_HEADERS, match_name_columns
 from linnaea.taxonomy.row import LabelReader, class_from_label, read_taxon, with_doubt
@@ -46,7 +46,7 @@ class TableSource:
 
     def describe(self) -> dict[str, str]:
         files = [self.table] + ([self.split_table] if self.split_table else [])
-        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        digests = [sha256_of_file(path) for path in files]
         columns = (self.path_column, self.label_column, self.split_column, self.group_column)
         return {"kind": "table", "table": str(self.table), "root": str(self.root), "sha256": " ".join(digests),
                 "columns": " ".join(columns)}  # fmt: skip

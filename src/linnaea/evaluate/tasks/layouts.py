@@ -16,7 +16,7 @@ from linnaea.data.file_kinds import NOT_IMAGES
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource, iter_files
 from linnaea.errors import LinnaeaError
-from linnaea.storage import load_json
+from linnaea.storage import load_json, read_regular
 from linnaea.tables import need_columns, read_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -279,7 +279,7 @@ def need(path: Path) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in need(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in read_regular(need(path)).decode("utf-8", "replace").splitlines() if line.strip()]
 
 
 def _pairs(path: Path) -> dict[str, str]:

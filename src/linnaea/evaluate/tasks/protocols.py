@@ -26,6 +26,7 @@ from linnaea.evaluate.tasks import Task
 from linnaea.evaluate.tasks.layouts import TRAIT
 from linnaea.evaluate.tasks.photographs import TaskImages
 from linnaea.jobs import OnProgress, ignore_progress
+from linnaea.storage import read_regular
 
 OLD_CLASSES = "old-classes.txt"
 """A file next to Herbarium 19's folders with the names of the old classes, one per line."""
@@ -141,7 +142,7 @@ def _discovery(images: TaskImages, features: ndarray) -> dict[str, int | float]:
 
 def _read_old_classes(path: Path) -> set[str]:
     try:
-        return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        return {line.strip() for line in read_regular(path).decode("utf-8", "replace").splitlines() if line.strip()}
     except OSError as error:
         raise LinnaeaError(
             f"{path}: {error.strerror}; list the old classes of the published split in it, one per line"

@@ -5,6 +5,7 @@ ranks, as Lightroom and digiKam write it. Keywords that are there already stay. 
 it, as ``NAME_original``.
 """
 
+import logging
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,9 @@ NEEDS = (
     "--write-xmp needs exiftool or pyexiv2, and neither is here: install exiftool (exiftool.org; Debian:"
     " libimage-exiftool-perl), or pip install pyexiv2"
 )
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,9 @@ def collect_keywords(rows: Iterable[Row]) -> dict[Path, Keywords]:
         first, file = of_one[0], file_of(name, of_one[0])
         if first["status"] != "ok" or is_video(file) or not Path(file).is_file():
             continue
+        if len(file.splitlines()) > 1:  # to exiftool, which reads an option a line, the rest would be options
+            _log.warning("%s: has a line break in its name; no keywords are written", file)
+            continue
         words = [word for word in (finest_name(first), first["common_name"]) if word]
         lineage = [first[label] for label in RANK_LABELS[: Rank.SPECIES]] + [first["species"]]
         subjects.setdefault(Path(file), {}).update(dict.fromkeys(words))
@@ -76,7 +83,7 @@ def _write_with_exiftool(keywords: Mapping[Path, Keywords]) -> None:
                 lines += [f"-{tag}-={one_line}", f"-{tag}+={one_line}"]  # taken away first, so that none is there twice
         lines += [str(path.absolute()), "-execute"]
     run = subprocess.run(["exiftool", "-@", "-"], input="\n".join(lines) + "\n", text=True, encoding="utf-8",
-                         capture_output=True, check=False)  # fmt: skip
+                         errors="surrogateescape", capture_output=True, check=False)  # fmt: skip
     if run.returncode:
         first = next((line for line in run.stderr.splitlines() if line.strip()), f"exit code {run.returncode}")
         raise LinnaeaError(f"exiftool could not write all keywords: {first}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import resolve_inside
+from linnaea.storage import read_regular, resolve_inside
 from linnaea.tables import as_utf8
 
 ROWS_AT_ONCE = 50_000
@@ -138,7 +138,7 @@ def describe_archive(meta: Path) -> tuple[ArchivePart, list[ArchivePart]]:
         LinnaeaError: ``meta.xml`` is missing or not valid, or a file of the core is missing.
     """
     try:
-        root = ET.parse(meta).getroot()
+        root = ET.fromstring(read_regular(meta))
     except (OSError, ET.ParseError) as error:
         raise LinnaeaError(f"{meta}: not a description of an archive ({error})") from error
     spaces = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from linnaea.storage import read_regular
 from linnaea.tables import read_table
 from linnaea.taxonomy.checklists.headers import WORDS, Headers, find_headers, header_key
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
@@ -128,7 +129,7 @@ def read_columns(
 
 def _version(folder: Path) -> str:
     for file in folder.glob("metadata.y*ml"):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_regular(file).decode("utf-8", "replace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() in ("version", "issued") and value.strip(" '\""):
                 return value.strip(" '\"")

@@ -32,6 +32,7 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
     try:
         check_regular(path)
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BYTES_AT_MOST)
             _check_tables(database)
             until = time.monotonic() + SECONDS_AT_MOST
             database.set_progress_handler(lambda: time.monotonic() > until, 100_000)
@@ -68,6 +69,10 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
     )
 
 
+BYTES_AT_MOST = 1_000_000
+"""The length of a text; a function in a file could make one of any length."""
+
+
 def _check_tables(database: sqlite3.Connection) -> None:
     """Check that what is read are plain tables; a view could compute without end.
 
@@ -81,6 +86,8 @@ def _check_tables(database: sqlite3.Connection) -> None:
         kind, sql = kinds.get(table, ("missing", ""))
         if kind != "table" or sql.upper().startswith("CREATE VIRTUAL"):
             raise sqlite3.DatabaseError(f"{table} is {'missing' if kind == 'missing' else 'no plain table'}")
+        if any(hidden for *_, hidden in database.execute(f"PRAGMA table_xinfo({table})")):
+            raise sqlite3.DatabaseError(f"{table} has columns that are computed")
 
 
 def _query(database: sqlite3.Connection, query: str) -> pl.DataFrame:

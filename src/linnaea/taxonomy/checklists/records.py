@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from linnaea.storage import check_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 Rows = npt.NDArray[np.int32]
@@ -137,6 +138,7 @@ def language_code(column: pl.Expr) -> pl.Expr:
 
 
 def read_delimited(path: Path, separator: str, quote: str | None, skip: int, columns: list[str] | None) -> pl.DataFrame:
+    check_regular(path)
     table = pl.read_csv(
         path,
         glob=False,

@@ -5,7 +5,6 @@ A reader is one function from a path, a name and a version to
 :func:`_find_reader`; a new package with a checklist is an entry of :data:`EMBEDDED`.
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import tarfile
@@ -23,7 +22,7 @@ from polars.exceptions import PolarsError
 from linnaea.archives import explain_broken, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import read_parquet
-from linnaea.storage import check_regular
+from linnaea.storage import check_regular, sha256_of_file
 from linnaea.taxonomy.checklists.acef import SPECIES, read_acef
 from linnaea.taxonomy.checklists.coldp import find_tables, read_coldp
 from linnaea.taxonomy.checklists.darwin_core import read_darwin_core
@@ -186,8 +185,7 @@ def version_of(path: Path) -> str:
     if path.is_dir():
         newest = max((file.stat().st_mtime for file in path.iterdir()), default=0.0)
         return time.strftime("%Y-%m-%d", time.gmtime(newest))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of_file(path)
     return f"{time.strftime('%Y-%m-%d', time.gmtime(path.stat().st_mtime))}+{digest[:8]}"
 
 
