@@ -123,7 +123,7 @@ def read_table(
 
     form = sniff(path, encoding=encoding)
     note, problems = form.note, None
-    with explain_os_errors(path), _explain_polars_errors(path):
+    with explain_os_errors(path), explain_polars_errors(path):
         if change and as_text and (changed := _read_blocks(path, form, change)) is not None:
             return Table(rows=changed, notes=(note,) if note else ())
         if form.kind == "parquet":
@@ -154,7 +154,7 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
     import polars as pl
 
     form = sniff(path, encoding=encoding)
-    with explain_os_errors(path), _explain_polars_errors(path), tempfile.TemporaryDirectory("linnaea-table") as scratch:
+    with explain_os_errors(path), explain_polars_errors(path), tempfile.TemporaryDirectory("linnaea-table") as scratch:
         if form.kind in ("parquet", "json lines"):
             table = scan_parquet(path) if form.kind == "parquet" else _scan_json_lines(path)
             yield table.with_columns(_words(table.collect_schema()))
@@ -460,8 +460,8 @@ _OTHERWISE = "damaged, or of lines that are not alike; JSON lines have one objec
 
 
 @contextmanager
-def _explain_polars_errors(path: Path) -> Iterator[None]:
-    """Turn what polars says about a table into one line for its reader; --debug shows polars' own words."""
+def explain_polars_errors(path: Path) -> Iterator[None]:
+    """Turn what polars says about a table into a :class:`LinnaeaError`; --debug shows polars' own words."""
     from polars.exceptions import DuplicateError, PolarsError
 
     try:

@@ -14,6 +14,7 @@ did not end cleanly are therefore compared with the ledger by size, and files th
 
 import fcntl
 import hashlib
+import re
 import sqlite3
 import threading
 import time
@@ -21,14 +22,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self, TypeAlias
+from typing import IO, Any, Literal, Self, TypeAlias
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import write_atomically
+from linnaea.storage import read_regular, sha256_of_file, write_atomically
 
 MANY_SHARDS = 16
 """Number of SQLite files of a ledger for a large table."""
 KEY_BYTES = 16
+_ENDING = re.compile(r"(\.[a-z0-9]{1,8})?")
 STORE, PARTIAL, LEDGER = "files", "partial", "ledger"
 
 State: TypeAlias = Literal["done", "refused", "failed"]
@@ -112,6 +114,9 @@ class Ledger:
         except sqlite3.Error as error:
             self._lock_file.close()
             raise self._explained(error) from error
+        except LinnaeaError:
+            self._lock_file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +161,7 @@ class Ledger:
                         f"SELECT {', '.join(_COLUMNS)} FROM urls WHERE key IN ({marks})", some
                     )
                     for row in rows:
-                        found[row[0]] = UrlResult(**dict(zip(_COLUMNS, row, strict=True)))
+                        found[row[0]] = self._result(row)
         return found
 
     def forget(self, state: State) -> int:
@@ -201,7 +206,7 @@ class Ledger:
             except ValueError:
                 key = b""
             outcome = self.look_up([key]).get(key) if len(key) == KEY_BYTES else None
-            if outcome and outcome.state == "done" and _file_sha256(path) == outcome.sha256:
+            if outcome and outcome.state == "done" and sha256_of_file(path) == outcome.sha256:
                 final = self.directory / outcome.path
                 final.parent.mkdir(exist_ok=True)
                 path.replace(final)
@@ -213,16 +218,29 @@ class Ledger:
             rows = connection.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM urls WHERE run = ? AND state = 'done'", (run,)
             )
-            outcomes = (UrlResult(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+            outcomes = map(self._result, rows)
             wrong = [(o.key,) for o in outcomes if _file_size(self.directory / o.path) != o.n_bytes]
             with connection:
                 connection.executemany("DELETE FROM urls WHERE key = ?", wrong)
+
+    def _result(self, row: Sequence[Any]) -> UrlResult:
+        """Return the outcome in a row; a file's ending becomes part of a path, so that only an ending may be there.
+
+        Raises:
+            LinnaeaError: no download has written it.
+        """
+        result = UrlResult(**dict(zip(_COLUMNS, row, strict=True)))
+        texts = (result.reason, result.sha256, result.md5, result.content_type, result.final_url)
+        is_key = isinstance(result.key, bytes) and len(result.key) == KEY_BYTES
+        if not is_key or not _ENDING.fullmatch(str(result.ending)) or not all(isinstance(text, str) for text in texts):
+            raise LinnaeaError(f"{self.directory / LEDGER}: holds what no download wrote; remove it to begin anew")
+        return result
 
     def _explained(self, error: sqlite3.Error) -> LinnaeaError:
         where = self.directory / LEDGER
         if "full" in str(error):
             return LinnaeaError(f"{where}: the disk is full; free some space and run the same command again")
-        return LinnaeaError(f"{where}: the ledger cannot be used ({error})")
+        return LinnaeaError(f"{where}: the ledger cannot be used ({error}); remove it to begin anew")
 
 
 def _lock(path: Path, directory: Path) -> IO[bytes]:
@@ -240,7 +258,10 @@ def _shard_paths(folder: Path, n_shards: int) -> list[Path]:
     count = folder / "shards"
     if not count.exists():
         write_atomically(count, f"{n_shards}\n")
-    return [folder / f"{shard:02x}.sqlite" for shard in range(int(count.read_text()))]
+    stated = read_regular(count)[:10].strip()
+    if not stated.isdigit() or not 1 <= int(stated) <= MANY_SHARDS:
+        raise LinnaeaError(f"{count}: not the number of the ledger's files; remove {folder} to begin anew")
+    return [folder / f"{shard:02x}.sqlite" for shard in range(int(stated))]
 
 
 def _open_shard(path: Path) -> sqlite3.Connection:
@@ -261,8 +282,3 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

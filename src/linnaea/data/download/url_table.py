@@ -38,7 +38,15 @@ from linnaea.data.download.politeness import belongs_to, host_of, why_no_url
 from linnaea.data.download.received import Checksums
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
-from linnaea.tables import TableFormat, match_columns, need_columns, read_table, sniff
+from linnaea.tables import (
+    TableFormat,
+    explain_polars_errors,
+    match_columns,
+    need_columns,
+    read_table,
+    sniff,
+    with_words,
+)
 
 BATCH_ROWS = 10_000
 LARGE_TABLE_BYTES = 100_000_000
@@ -216,10 +224,12 @@ def _open_csv(path: Path, form: TableFormat, texts: Sequence[str] = ()) -> Any:
 @contextmanager
 def _explain(path: Path) -> Iterator[None]:
     try:
-        yield
+        with explain_polars_errors(path):
+            yield
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LinnaeaError(f"{path}: cannot be read as a table ({first})") from error
+        lines = str(error).splitlines() or [type(error).__name__]
+        why = lines[0] if lines[0].startswith("CSV") else "it is damaged"
+        raise LinnaeaError(f"{path}: cannot be read as a table ({why})") from error
 
 
 def _urls_of(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, Checksums]]:
@@ -230,6 +240,7 @@ def _urls_of(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str,
 
 
 def _cells(batch: pl.DataFrame, config: DownloadConfig) -> Iterator[tuple[str, Checksums]]:
+    batch = with_words(batch.select(name for name in (config.url_column, *CHECKSUM_COLUMNS) if name in batch.columns))
     columns = [
         batch[name].cast(pl.String).fill_null("").str.strip_chars()
         if name in batch.columns
