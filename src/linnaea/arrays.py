@@ -49,7 +49,10 @@ def map_array(path: Path, *, kind: str) -> NDArray[Any]:
     """
     check_regular(path)
     try:
-        return open_memmap(path, "c")
+        array = open_memmap(path, "c")
+        if not array.dtype.isnative:
+            raise TypeError(array.dtype)
+        return array
     except FileNotFoundError as error:
         raise LinnaeaError(f"{path}: no such file; it should be {kind}") from error
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, OverflowError) as error:

@@ -79,9 +79,16 @@ def make_taxa_table(taxa: Iterable[Taxon]) -> pl.DataFrame:
 
 
 def taxa_from_table(table: pl.DataFrame) -> list[Taxon]:
-    """Return the rows of a taxon table as :class:`Taxon` values."""
+    """Return the rows of a taxon table as :class:`Taxon` values.
+
+    Raises:
+        LinnaeaError: a row is not a taxon.
+    """
     names = table.select(*RANK_LABELS, "common_name").fill_null("").rows()
-    return [Taxon(lineage[:-1], common_name=lineage[-1]) for lineage in names]
+    try:
+        return [Taxon(lineage[:-1], common_name=lineage[-1]) for lineage in names]
+    except ValueError as error:
+        raise LinnaeaError(f"a table of taxa has a row that is no taxon: {error}") from error
 
 
 class ShardWriter:

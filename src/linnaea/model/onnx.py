@@ -124,12 +124,13 @@ def load_onnx(folder: Path) -> OnnxModel:
     """
     try:
         about = read_json(folder / ONNX_FACTS_FILE, kind="the description of an exported model")
-        preprocess = Preprocess.of_json(dict(about["preprocess"]))
+        preprocess = Preprocess.of_json(dict(about["preprocess"]), str(folder / ONNX_FACTS_FILE))
+        facts = dict(about["facts"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LinnaeaError(f"{folder / ONNX_FACTS_FILE}: cannot be read ({error}); export the model again") from error
+        raise LinnaeaError(f"{folder / ONNX_FACTS_FILE}: not that of an export; export the model again") from error
     if not (folder / IMAGE_FILE).exists():
         raise LinnaeaError(f"{folder}: {IMAGE_FILE} is missing; export the model again")
-    return OnnxModel(name=str(folder), folder=folder, preprocess=preprocess, facts=about["facts"], about=about)
+    return OnnxModel(name=str(folder), folder=folder, preprocess=preprocess, facts=facts, about=about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +212,11 @@ def load_graph(folder: Path, name: str) -> GraphModel:
     """
     try:
         about = read_json(folder / GRAPH_FACTS_FILE, kind="the description of a graph")
-        preprocess = Preprocess.of_json(dict(about["preprocess"]))
+        preprocess = Preprocess.of_json(dict(about["preprocess"]), str(folder / GRAPH_FACTS_FILE))
         has_facts = (folder / FACTS_FILE).exists()
         facts = read_json(folder / FACTS_FILE, kind="the description of a model") if has_facts else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LinnaeaError(f"{folder / GRAPH_FACTS_FILE}: cannot be read ({error})") from error
+        raise LinnaeaError(f"{folder / GRAPH_FACTS_FILE}: not that of a graph; pack the model again") from error
     return GraphModel(name=name, folder=folder, preprocess=preprocess, facts=facts, about=about)
 
 

@@ -1,5 +1,6 @@
 """Turn a picture into the image tower's input: open_clip's evaluation transform, as a value."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,6 +33,10 @@ Preprocessing: TypeAlias = Literal["crop", "squash"]
 
 Pixels: TypeAlias = UInt8[ndarray, "B 3 S S"] | Float32[ndarray, "B 3 S S"]
 """A batch made by :meth:`Preprocess.pixels`."""
+
+
+LARGEST_SIDE = 4096
+"""The largest picture that a model takes, in pixels; a damaged file may state any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +81,23 @@ class Preprocess:
         return cls(image_size=sides.pop(), mean=_triple(cfg["mean"]), std=_triple(cfg["std"]), **given)
 
     @classmethod
-    def of_json(cls, stored: Mapping[str, Any]) -> "Preprocess":
-        """Return the preprocessing that a bank or an index recorded."""
-        return cls(**{**stored, "mean": _triple(stored["mean"]), "std": _triple(stored["std"])})
+    def of_json(cls, stored: Mapping[str, Any], where: str) -> "Preprocess":
+        """Return the preprocessing that a file records; ``where`` names the file in messages.
+
+        Raises:
+            LinnaeaError: it is damaged.
+        """
+        try:
+            found = cls(**{**stored, "mean": _triple(stored["mean"]), "std": _triple(stored["std"])})
+            sizes, colours = (found.image_size, found.fill_color), (*found.mean, *found.std)
+            if not all(type(size) is int for size in sizes) or not all(map(math.isfinite, colours)):
+                raise ValueError("not numbers")
+            if not 0 < found.image_size <= LARGEST_SIDE:
+                raise ValueError(f"{found.image_size} pixels")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            words = str(stored)[:100]
+            raise LinnaeaError(f"{where}: its form of photographs is damaged ({words}); make the file again") from error
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the preprocessing as a bank or an index records it."""

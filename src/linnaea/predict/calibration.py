@@ -103,12 +103,10 @@ class Calibration:
                 least_evidence=float("-inf") if least is None else float(least),
                 n_images=int(facts["n_images"]),
                 n_labels=int(facts["n_labels"]),
-                preprocess=Preprocess.of_json(facts["preprocess"]) if facts.get("preprocess") else None,
+                preprocess=Preprocess.of_json(facts["preprocess"], "calibration") if facts.get("preprocess") else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise LinnaeaError(
-                f"calibration: cannot be read ({error!r}); run `linnaea labels calibrate` again"
-            ) from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise LinnaeaError("the calibration is damaged; run `linnaea labels calibrate` again") from error
 
     def explain_other_form(self, encoder: Encoder) -> str:
         """Return a line if the calibration was learned from photographs in another form; else nothing."""

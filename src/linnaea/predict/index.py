@@ -249,7 +249,9 @@ def search(
     opened = index if isinstance(index, Index) else Index.open(Path(index))
     encoder = open_encoder(model or opened.facts["name"], device=device)
     if "preprocess" in opened.facts:
-        encoder = see_as(encoder, Preprocess.of_json(opened.facts["preprocess"]))
+        encoder = see_as(encoder, Preprocess.of_json(opened.facts["preprocess"], str(opened.directory / FACTS_FILE)))
+    if encoder.fingerprint == opened.facts["model"] and encoder.width != opened.facts["width"]:
+        raise LinnaeaError(f"{opened.directory / FACTS_FILE}: states another width than its model has; make it again")
     if encoder.fingerprint != opened.facts["model"]:
         raise LinnaeaError(
             f"{opened.directory}: belongs to another model, {opened.facts['name']}; give --model with that one"
@@ -373,7 +375,7 @@ def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:
         if facts["model"] != model.fingerprint:
             return f"of another model ({facts['name']})"
         same = facts.get("preprocess", seen) == seen
-        form = "" if same else Preprocess.of_json(facts["preprocess"]).form
+        form = "" if same else Preprocess.of_json(facts["preprocess"], str(directory / FACTS_FILE)).form
         return "" if same else f"of photographs in another form (--preprocess {form})"
 
     seen = model.preprocess.to_json()

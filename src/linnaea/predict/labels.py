@@ -118,7 +118,10 @@ class LabelBank:
     def taxon(self, row: int) -> Taxon:
         """Return the taxon of one row, without making a list of all taxa."""
         *lineage, common_name = (column[row] for column in self._columns)
-        return Taxon(tuple(lineage), common_name=common_name)
+        try:
+            return Taxon(tuple(lineage), common_name=common_name)
+        except ValueError as error:
+            raise LinnaeaError(f"{self.folder or 'the labels'}: row {row + 1} of its taxa: {error}") from error
 
     def group(self, rank: Rank, number: int) -> Taxon | None:
         """Return the taxon of a group of a rank; at species rank the row itself, with its common name.

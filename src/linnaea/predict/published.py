@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from linnaea.arrays import create_array
+from linnaea.arrays import create_array, map_array
 from linnaea.data.shards import TAXA_SCHEMA
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
@@ -23,7 +23,7 @@ from linnaea.model.encoder import Encoder
 from linnaea.model.hub import Published, fetch_file, fetch_pinned
 from linnaea.predict.labels import FACTS_FILE, PREPROCESS, TAXA_FILE, VECTORS_FILE, LabelBank, openai_templates
 from linnaea.progress import announce, progress_bar
-from linnaea.storage import atomic_path, cache_dir, check_regular, open_regular, write_atomically
+from linnaea.storage import atomic_path, cache_dir, open_regular, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.taxonomy.tree import depth_first
@@ -100,6 +100,9 @@ def open_bank(place: Path, encoder: Encoder) -> LabelBank:
     bank = LabelBank.open(place)
     if bank.facts.get("model") != encoder.fingerprint:
         raise LinnaeaError(f"{place}: was built with another model; build it again with `linnaea labels build`")
+    if bank.vectors.shape[1] != encoder.width:
+        width = bank.vectors.shape[1]
+        raise LinnaeaError(f"{place}: has vectors of {width} numbers, its model {encoder.width}; build it again")
     return bank
 
 
@@ -187,11 +190,7 @@ def _convert(array_path: Path, folder: Path, facts: Mapping[str, Any], on_progre
 
 
 def _open_array(path: Path) -> Any:
-    try:
-        check_regular(path)
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise LinnaeaError(f"{path}: not a published label bank ({error})") from error
+    array = map_array(path, kind="a published label bank")
     if not np.issubdtype(array.dtype, np.floating):
         raise LinnaeaError(f"{path}: not a published label bank (numbers of type {array.dtype})")
     return array

@@ -419,7 +419,7 @@ def _see_as_head(encoder: Encoder, bank: LabelBank, chosen: Preprocessing | None
     """
     if ADAPTED not in bank.facts or PREPROCESS not in bank.facts:
         return encoder
-    seen = see_as(encoder, Preprocess.of_json(bank.facts[PREPROCESS]))
+    seen = see_as(encoder, Preprocess.of_json(bank.facts[PREPROCESS], str(bank.folder or "the head")))
     if chosen is not None and seen.preprocess != encoder.preprocess:
         raise LinnaeaError(f"{bank.folder or 'the head'}: was fitted to photographs in another form; leave out"
                            f" --preprocess {chosen}, or adapt again with it")  # fmt: skip
