@@ -87,16 +87,17 @@ def test_an_imported_checklist_is_the_old_or_the_new_after_a_kill_at_any_step(
     assert load_checklist("mine").taxa["name"][-1] == "Pica alba"
 
 
+DAMAGES = [("taxa.arrow", b""), ("taxa.arrow", b"not Arrow"), ("taxa.arrow", None), ("checklist.json", b"{")]
+
+
 def test_a_damaged_cache_of_a_checklist_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
     source = table(tmp_path / "birds.csv", "pica")
     assert "Pica pica" in load_checklist(str(source)).taxa["name"]
     (folder,) = (tmp_path / "cache" / "checklists" / "read").iterdir()
-    for damage in (b"", b"not Arrow", (folder / "taxa.arrow").read_bytes()[:100]):
-        (folder / "taxa.arrow").write_bytes(damage)
+    for name, damage in DAMAGES:
+        (folder / name).write_bytes((folder / name).read_bytes()[:100] if damage is None else damage)
         assert "Pica pica" in load_checklist(str(source)).taxa["name"]
-    (folder / "checklist.json").write_text("{")
-    assert "Pica pica" in load_checklist(str(source)).taxa["name"]
 
 
 def test_a_damaged_import_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +153,9 @@ def test_one_command_at_a_time_writes_an_output(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "no lock is left"
 
 
+WRITERS = ("answers.csv", "head", "packed", "exported", "index", "vectors.npy", "scores", "bank")
+
+
 def test_commands_say_that_another_one_writes(
     photographs: Path, trained: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +163,7 @@ def test_commands_say_that_another_one_writes(
     assert (
         main(["labels", "build", "--taxa", str(dataset_dir), "--model", model, "--output", str(tmp_path / "bank")]) == 0
     )
-    commands = {
+    commands: dict[str, list[str]] = {
         "answers.csv": ["predict", folder, "--model", model, "--output"],
         "head": ["adapt", str(photographs), "--model", model, "--output"],
         "packed": ["pack", str(trained), "--output"],
@@ -169,6 +173,7 @@ def test_commands_say_that_another_one_writes(
         "scores": ["evaluate", str(trained), "--data", str(dataset_dir), "--split", "val", "--output"],
         "bank": ["labels", "append", str(tmp_path / "bank"), "--taxa", str(dataset_dir), "--model", model, "--output"],
     }
+    assert tuple(commands) == WRITERS
     for name, words in commands.items():
         capsys.readouterr()
         with hold_output(tmp_path / name, kind="command"):

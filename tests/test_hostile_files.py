@@ -20,25 +20,36 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from linnaea.arrays import map_array
 from linnaea.cli import main
 from linnaea.cli.console import machine_output, say, show_table, tell, warn
+from linnaea.data.config import read_config
+from linnaea.data.frames import list_frames
 from linnaea.data.repair import repair
 from linnaea.data.shards import DataSet, iter_members
 from linnaea.data.sources import read_location
+from linnaea.data.sources.bioscan import BioscanSource
 from linnaea.data.sources.folder import FolderSource, iter_files
 from linnaea.data.sources.huggingface import HuggingFaceSource
 from linnaea.data.sources.inat21 import Inat21Source
+from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError
+from linnaea.evaluate.evaluation import read_templates
+from linnaea.parquet import read_parquet
 from linnaea.predict.detection_files import open_detections
 from linnaea.predict.index import Index
 from linnaea.predict.inputs import list_inputs
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.write import write_rows
+from linnaea.predict.priors import Regions
+from linnaea.predict.records.decisions import DecisionLog, read_decisions
 from linnaea.progress import visible
-from linnaea.storage import check_regular, open_regular, read_json, resolve_inside
-from linnaea.tables import read_table, scan_table
+from linnaea.storage import check_regular, open_regular, read_json, read_regular, resolve_inside, sha256_of_file
+from linnaea.tables import read_list, read_table, scan_table
 from linnaea.taxonomy.checklists.archive import describe_archive
+from linnaea.taxonomy.checklists.records import read_delimited
+from linnaea.taxonomy.checklists.source import read_checklist_source
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 
@@ -182,7 +193,7 @@ def test_annotations_name_only_files_below_their_root(tmp_path: Path) -> None:
     assert ["leads outside" in getattr(item, "reason", "") for item in items] == [True, False]
 
 
-DETECTIONS = [
+MALFORMED = [
     {"file": "../../secret.jpg", "detections": []},
     {"file": "/etc/passwd", "detections": []},
     {"file": 3, "detections": []},
@@ -194,15 +205,16 @@ DETECTIONS = [
     {"file": "words.jpg", "detections": [{"category": "1", "conf": "high", "bbox": [0, 0, 1, 1]}]},
     {"file": "infinite.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 1e999]}]},
     {"file": "null.jpg", "detections": [None]},
-    {"file": "good.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 1]}]},
 ]
+GOOD = {"file": "good.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 1]}]}
 
 
 def test_a_malformed_detection_is_one_row(tmp_path: Path) -> None:
-    (tmp_path / "found.json").write_text(json.dumps({"images": DETECTIONS, "detection_categories": {"1": "animal"}}))
+    images = [*MALFORMED, GOOD]
+    (tmp_path / "found.json").write_text(json.dumps({"images": images, "detection_categories": {"1": "animal"}}))
     Image.new("RGB", (30, 20)).save(tmp_path / "good.jpg")
     inputs = open_detections(tmp_path / "found.json").inputs(0.2)
-    assert len(inputs) == len(DETECTIONS)
+    assert len(inputs) == len(images)
     for one in inputs[:-1]:
         with pytest.raises(LinnaeaError):
             one.load(None)
@@ -238,16 +250,51 @@ def within(seconds: float, function: Callable[[], object]) -> None:
     assert isinstance(errors[0], LinnaeaError), repr(errors[0])
 
 
+def table_source(path: Path) -> TableSource:
+    return TableSource(table=path, root=path.parent, path_column="file")
+
+
+OPENERS: dict[str, Callable[[Path], object]] = {
+    "check": check_regular,
+    "open": open_regular,
+    "read": read_regular,
+    "checksum": sha256_of_file,
+    "JSON": lambda path: read_json(path, kind="x"),
+    "tar": lambda path: list(iter_members(path)),
+    "location": lambda path: read_location(str(path)),
+    "part of a file": lambda path: read_location(f"{path}::0::10"),
+    "detections": open_detections,
+    "table": read_table,
+    "list": read_list,
+    "table of photographs": lambda path: table_source(path).describe(),
+    "Parquet": read_parquet,
+    "array": lambda path: map_array(path, kind="x"),
+    "configuration": read_config,
+    "decisions": read_decisions,
+    "log of decisions": DecisionLog,
+    "regions": Regions.open,
+    "meta.xml": describe_archive,
+    "checklist": read_checklist_source,
+    "delimited text": lambda path: read_delimited(path, ",", None, 0, None),
+    "video": lambda path: list_frames(path, 1),
+    "BIOSCAN": lambda path: list(BioscanSource(metadata=path, images=path.parent).records()),
+    "annotations": lambda path: list(Inat21Source(annotations=path, root=path.parent).records()),
+    "templates": lambda path: read_templates(str(path)),
+}
+
+
 @pytest.mark.parametrize("make", [make_pipe, make_socket])
-def test_a_special_file_is_refused_and_never_waited_for(make: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_special_file_is_refused_and_never_waited_for(
+    opener: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
     make(tmp_path / "special")
-    special = tmp_path / "special"
-    for call in (check_regular, open_regular, lambda path: read_json(path, kind="x"), iter_members):
-        within(20, lambda call=call: list(call(special) or ()))  # type: ignore[misc]
-    within(20, lambda: read_location(str(special)))
-    within(20, lambda: read_location(f"{special}::0::10"))
-    within(20, lambda: open_detections(special))
-    assert main(["predict", str(special), "--format", "csv"]) in (1, 3)
+    within(20, lambda: OPENERS[opener](tmp_path / "special"))
+
+
+def test_a_special_file_among_photographs_is_one_reject(tmp_path: Path) -> None:
+    make_pipe(tmp_path / "special")
+    assert main(["predict", str(tmp_path / "special"), "--format", "csv"]) in (1, 3)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.parquet", "taxa.parquet"])

@@ -9,8 +9,9 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from linnaea.errors import LinnaeaError
 
@@ -76,7 +77,7 @@ def check_regular(path: Path) -> None:
         raise LinnaeaError(f"{path}: not a regular file ({what})")
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises:

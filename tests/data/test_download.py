@@ -6,11 +6,13 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -595,6 +597,7 @@ def write(tmp_path: Path, urls: list[str]) -> Path:
 
 SCRIPT = """
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from linnaea.data.download.url_table import download
@@ -674,3 +677,14 @@ def test_kill_9_at_random_moments(tmp_path: Path, server: bad.MisbehavingServer)
     for path, sha256 in images.select("path", "sha256").iter_rows():
         assert hashlib.sha256((output / path).read_bytes()).hexdigest() == sha256
     assert sum(1 for p in (output / "files").rglob("*") if p.is_file()) == n * 8 // 10
+
+
+@pytest.mark.parametrize("ending", ["/../../../outside.jpg", "/etc/passwd", ".jpg/..", "\0"])
+def test_a_ledger_names_only_files_of_its_download(ending: str, tmp_path: Path, server: bad.MisbehavingServer) -> None:
+    urls = [server.serve("/a.jpg", bad.picture())]
+    fetch(tmp_path, urls)
+    (ledger,) = tmp_path.rglob("00.sqlite")
+    with closing(sqlite3.connect(ledger)) as database, database:
+        database.execute("UPDATE urls SET ending = ?", [ending])
+    with pytest.raises(LinnaeaError, match="holds what no download wrote"):
+        fetch(tmp_path, urls)

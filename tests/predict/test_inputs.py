@@ -166,16 +166,21 @@ def elsewhere() -> Iterator[str]:
         httpd.shutdown()
 
 
+REDIRECTS = {
+    **dict.fromkeys(
+        ("SERVER/a.jpg", "http://169.254.169.254/latest", "http://[::ffff:7f00:1]/", "http://localhost:1/"),
+        "private network",
+    ),
+    **dict.fromkeys(("file:///etc/passwd", "http://a..b/"), "redirect refused"),
+}
+
+
 def test_a_redirect_leads_to_the_typed_host_or_a_public_one(
     elsewhere: str, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (one,) = list_inputs([f"{elsewhere}/a.jpg"])
-    for to in (f"{server}/a.jpg", "http://169.254.169.254/latest", "http://[::ffff:7f00:1]/", "http://localhost:1/"):
-        monkeypatch.setattr(Elsewhere, "to", to)
-        with pytest.raises(ImageError, match="private network"):
-            one.load(None)
-    for to, why in (("file:///etc/passwd", "redirect refused"), ("http://a..b/", "redirect refused")):
-        monkeypatch.setattr(Elsewhere, "to", to)
+    for to, why in REDIRECTS.items():
+        monkeypatch.setattr(Elsewhere, "to", to.replace("SERVER", server))
         with pytest.raises(ImageError, match=why):
             one.load(None)
     monkeypatch.setattr(Elsewhere, "to", "/again")

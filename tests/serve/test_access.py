@@ -54,11 +54,14 @@ def test_any_name_is_a_choice(predictor: Predictor) -> None:
 
 
 TOKEN = Access(token="a-secret")
+WRONG_TOKENS: list[dict[str, str]] = [
+    {}, {"authorization": "Bearer wrong"}, {"authorization": "a-secret"}, {"authorization": "Bearer "},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/predict", "/metrics", "/taxa", "/openapi.json"])
 def test_the_token_is_asked_for(predictor: Predictor, path: str) -> None:
-    for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": "a-secret"}, {"authorization": "Bearer "}):
+    for wrong in WRONG_TOKENS:
         answer = ask(predictor, TOKEN, path, **wrong)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -72,23 +75,32 @@ def test_the_page_and_the_health_check_need_no_token(predictor: Predictor) -> No
 
 
 @pytest.mark.parametrize(
-    ("headers", "code"),
+    "headers",
     [
-        ({}, 200),
-        ({"origin": "http://testserver"}, 200),
-        ({"origin": "https://testserver:443"}, 200),
-        ({"sec_fetch_site": "same-origin"}, 200),
-        ({"origin": "http://evil.example.org"}, 403),
-        ({"origin": "http://testserver:8001"}, 403),
-        ({"origin": "http://testserver.evil.org"}, 403),
-        ({"origin": "null"}, 403),
-        ({"origin": "http://["}, 403),
-        ({"sec_fetch_site": "cross-site"}, 403),
-        ({"sec_fetch_site": "same-site"}, 403),
+        {},
+        {"origin": "http://testserver"},
+        {"origin": "https://testserver:443"},
+        {"sec_fetch_site": "same-origin"},
     ],
 )
-def test_a_page_of_another_site_cannot_post(predictor: Predictor, headers: dict[str, str], code: int) -> None:
-    assert ask(predictor, Access(), "/predict", **headers).status_code == code
+def test_a_page_of_this_site_can_post(predictor: Predictor, headers: dict[str, str]) -> None:
+    assert ask(predictor, Access(), "/predict", **headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example.org"},
+        {"origin": "http://testserver:8001"},
+        {"origin": "http://testserver.evil.org"},
+        {"origin": "null"},
+        {"origin": "http://["},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+    ],
+)
+def test_a_page_of_another_site_cannot_post(predictor: Predictor, headers: dict[str, str]) -> None:
+    assert ask(predictor, Access(), "/predict", **headers).status_code == 403
 
 
 def test_which_addresses_are_ones_own_machine() -> None:

@@ -53,7 +53,7 @@ class Int8Rows:
     def is_packed(array: NDArray[Any]) -> bool:
         """Return whether an array is one of :func:`row_type`."""
         fields: Mapping[str, Any] = array.dtype.fields or {}
-        width = fields["cells"][0].shape if "cells" in fields else ()
+        width: tuple[int, ...] = fields["cells"][0].shape if "cells" in fields else ()
         return array.ndim == 1 and len(width) == 1 and array.dtype == row_type(width[0])
 
     @classmethod

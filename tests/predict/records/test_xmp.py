@@ -12,6 +12,7 @@ from answered import FOX, HUMAN, answer, draw, read
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.predict.inputs import list_inputs
+from linnaea.predict.outputs.rows import make_empty_row
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.records.xmp import Keywords, collect_keywords, find_writer
 
@@ -117,3 +118,14 @@ def test_what_was_reviewed_is_written_too(photo: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("linnaea.predict.records.xmp.find_writer", lambda: written.update)
     assert main(["review", str(tmp_path / "taxa.parquet"), "--write-xmp"]) == 0
     assert list(written.values()) == [WORDS]
+
+
+def test_a_line_break_in_a_name_is_no_option(tmp_path: Path) -> None:
+    """To exiftool, what follows a line break would be an option of its own."""
+    names = ["a\n-if\n1.jpg", "b\r-o.jpg", "c\u2028d.jpg", "good.jpg"]
+    rows = []
+    for name in names:
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff")
+        row = make_empty_row("", "ok", "") | {"file_name": str(tmp_path / name)}
+        rows.append(row | {"genus": "Pica", "species": "Pica pica"})
+    assert [path.name for path in collect_keywords(rows)] == ["good.jpg"]
