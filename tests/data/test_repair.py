@@ -155,7 +155,7 @@ def test_what_cannot_be_mended_is_said(data: Path) -> None:
     with pytest.raises(LinnaeaError, match="without the plan no shard can be rebuilt"):
         repair(data)
     (data / "index.parquet").write_bytes(b"torn")
-    with pytest.raises(LinnaeaError, match="cannot be repaired, so build it again"):
+    with pytest.raises(LinnaeaError, match="which cannot be repaired: build it again"):
         repair(data)
 
 

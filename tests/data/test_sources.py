@@ -114,7 +114,7 @@ def test_inat21(tmp_path: Path) -> None:
     assert first.facts["label"] == "Pica hudsonia"
     assert rejects == {"val/x/9.jpg": "has no category in the annotations"}
     write(tmp_path / "bad.json", "[]")
-    with pytest.raises(LinnaeaError, match="not an iNat21 annotation file"):
+    with pytest.raises(LinnaeaError, match="it should be annotations of iNat21"):
         list(Inat21Source(annotations=tmp_path / "bad.json", root=tmp_path).records())
 
 

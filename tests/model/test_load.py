@@ -186,7 +186,7 @@ def damage(folder: Path, what: str) -> None:
         ("no weights", "has no weights"),  # open_clip would go on with random ones
         ("truncated weights", "cannot be loaded"),
         ("no configuration", "not a model folder"),
-        ("broken configuration", "cannot be read"),
+        ("broken configuration", "not JSON .* the description of a model"),
         ("empty configuration", "not a CLIP configuration"),
         ("no vocabulary", "vocabulary bpe.txt.gz is missing"),
         ("other vocabulary", "another model's vocabulary"),

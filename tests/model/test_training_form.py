@@ -31,9 +31,10 @@ TEXT_OPTIONS: list[dict[str, Any]] = [{}, {"ls_init_value": 0.3}, {"proj_bias": 
 
 
 def make_clip(
-    *, image: dict[str, Any] | None = None, text: dict[str, Any] | None = None, own_text: bool = False, **options: Any
-) -> Any:
-    torch.manual_seed(0)
+    *, image: dict[str, Any] | None = None, text: dict[str, Any] | None = None, own_text: bool = False, seed: int = 0,
+    **options: Any,
+) -> Any:  # fmt: skip
+    torch.manual_seed(seed)
     vision_cfg = {"image_size": 24, "layers": 3, "width": 32, "patch_size": 8, "head_width": 8} | (image or {})
     text_cfg = {"context_length": 20, "vocab_size": 300, "width": 24, "heads": 3, "layers": 2} | (text or {})
     kind = CustomTextCLIP if own_text else CLIP
@@ -120,14 +121,18 @@ def assert_same(clip: Any, changed: Any) -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_bf16_is_no_farther_from_float32_than_autocast(quick: bool) -> None:
-    clip = make_clip(image={"layers": 6}, text={"layers": 6}, quick_gelu=quick)
-    exact, autocast, found = measure(clip), measure(clip, bf16=True), measure(in_form(clip), bf16=True)
-    ours, theirs = (
-        torch.tensor([distance(one[name], exact[name]) for name in exact if exact[name].norm() > 1e-6])
-        for one in (found, autocast)
-    )
-    assert found["image"].isfinite().all() and 1e-4 < ours.mean() < 1.2 * theirs.mean()
-    assert (ours < 2 * theirs + 0.01).all()
+    """In the mean over twelve models: that of one differs by a sixth, and with the number of threads."""
+    ratios, distances = [], []
+    for seed in range(12):
+        clip = make_clip(image={"layers": 6}, text={"layers": 6}, seed=seed, quick_gelu=quick)
+        exact, autocast, found = measure(clip), measure(clip, bf16=True), measure(in_form(clip), bf16=True)
+        names = [name for name in exact if exact[name].norm() > 1e-6]
+        pair = torch.tensor([[distance(one[name], exact[name]) for name in names] for one in (found, autocast)])
+        assert found["image"].isfinite().all() and pair[0].mean() > 1e-4
+        distances.append(pair)
+        ratios.append(float(pair[0].mean() / pair[1].mean()))
+    ours, theirs = torch.stack(distances).mean(dim=0)
+    assert sum(ratios) / len(ratios) < 1.2 and (ours < 2 * theirs + 0.01).all()
 
 
 def test_checkpointed_blocks_have_the_same_gradients() -> None:

@@ -158,7 +158,7 @@ def test_a_bank_cut_short_is_one_line(tmp_path: Path) -> None:
     bank = make_bank(12)
     bank.save(tmp_path / "bank")
     (tmp_path / "bank" / "bank.json").unlink()
-    with pytest.raises(LinnaeaError, match="not a label bank"):
+    with pytest.raises(LinnaeaError, match="it should be the facts of a label bank"):
         LabelBank.open(tmp_path / "bank")
     bank.save(tmp_path / "bank")
     np.save(tmp_path / "bank" / "embeddings.npy", np.zeros((3, 16), np.float16))

@@ -154,7 +154,7 @@ def test_a_bank_on_disk_is_the_same_bank(tmp_path: Path) -> None:
     assert again.taxa.equals(bank.taxa)
     assert (np.asarray(again.vectors) == bank.vectors).all()
     assert again.facts == bank.facts
-    with pytest.raises(LinnaeaError, match="not a label bank"):
+    with pytest.raises(LinnaeaError, match="it should be the taxa of a label bank"):
         LabelBank.open(tmp_path)
 
 

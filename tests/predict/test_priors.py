@@ -129,7 +129,7 @@ def test_places_are_on_earth(place: tuple[float, float, int]) -> None:
 
 def test_what_is_no_file_of_regions_is_one_line(tmp_path: Path) -> None:
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "x.parquet")
-    with pytest.raises(LinnaeaError, match="not a file of regions"):
+    with pytest.raises(LinnaeaError, match="it should be a file of regions"):
         Regions.open(tmp_path / "x.parquet")
     (tmp_path / "o.csv").write_text("species,lat\nPica pica,3\n")
     with pytest.raises(UsageError, match="no column 'decimalLatitude'"):

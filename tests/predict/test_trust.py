@@ -164,7 +164,7 @@ def test_answers_to_strangers_are_right_as_often_as_asked() -> None:
 def test_a_calibration_keeps_its_trust_and_refuses_another_number_of_weights() -> None:
     calibration = Calibration(trust=PLAIN)
     assert Calibration.of_json(calibration.to_json()) == calibration
-    with pytest.raises(LinnaeaError, match="calibration: cannot be read"):
+    with pytest.raises(LinnaeaError, match="the calibration is damaged"):
         Calibration.of_json(calibration.to_json() | {"trust": [[0.0]] * N_RANKS})
 
 
