@@ -12,6 +12,8 @@ FREE_CELLS, CELLS_PER_BYTE = 50_000_000, 100
 FREE_BYTES, RATIO_AT_MOST = 100_000_000, 100
 """Bytes that any file may unpack to, and more of them for each byte of a large file."""
 
+_PACKAGE = Path(__file__).parent
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -85,10 +87,12 @@ def _check(path: Path) -> None:
     Raises:
         LinnaeaError: it is not.
     """
+    check_regular(path)
+    if path.is_relative_to(_PACKAGE):  # as trusted as the code beside it, and read by every first answer
+        return
     from pyarrow import ArrowException
     from pyarrow.parquet import read_metadata
 
-    check_regular(path)
     try:
         facts = read_metadata(path)
         n_cells = facts.num_rows * facts.num_columns
