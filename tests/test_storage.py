@@ -11,7 +11,14 @@ import pytest
 
 from linnaea import storage
 from linnaea.errors import LinnaeaError
-from linnaea.storage import atomic_path, cache_dir, explain_os_errors, remove_partial_files, write_atomically
+from linnaea.storage import (
+    atomic_path,
+    cache_dir,
+    explain_os_errors,
+    parse_facts,
+    remove_partial_files,
+    write_atomically,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -114,3 +121,13 @@ def test_a_writer_that_was_killed_and_not_yet_waited_for_has_left_its_file(tmp_p
     remove_partial_files(tmp_path)
     assert not left.exists()
     writer.wait()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("{", "not JSON"), (b"\xff", "not JSON"), ("[1]", "not a JSON object"), ("3", "not a JSON object")],
+)
+def test_facts_of_a_sample_are_an_object_or_one_line(text: str | bytes, why: str) -> None:
+    with pytest.raises(LinnaeaError, match=f"shard-0.tar: a.json: facts that are {why}.*data repair"):
+        parse_facts(text, "shard-0.tar: a.json")
+    assert parse_facts(b'{"licence": "CC0-1.0"}', "x") == {"licence": "CC0-1.0"}

@@ -149,6 +149,22 @@ def load_json(path: Path, *, kind: str) -> Any:
         raise LinnaeaError(f"{path}: not JSON ({explain_json_error(error)}); it should be {kind}") from error
 
 
+def parse_facts(text: str | bytes, where: object) -> dict[str, Any]:
+    """Return the facts of a sample that lie as JSON in a file of a data set.
+
+    Raises:
+        LinnaeaError: the text is not a JSON object; ``where`` says which sample's it is.
+    """
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = explain_json_error(error)
+        raise LinnaeaError(f"{where}: facts that are not JSON ({why}); see `linnaea data repair`") from error
+    if not isinstance(facts, dict):
+        raise LinnaeaError(f"{where}: facts that are not a JSON object; see `linnaea data repair`")
+    return facts
+
+
 def explain_json_error(error: Exception) -> str:
     """Return in a few words why a text is not JSON."""
     match error:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict import classifier, int8, labels
-from linnaea.predict.classifier import iter_probabilities, sum_to_all_ranks, sum_to_rank
+from linnaea.predict.classifier import iter_probabilities, iter_scored, sum_to_all_ranks, sum_to_rank
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
@@ -217,3 +218,17 @@ def test_the_largest_are_those_of_a_sort(n: int, k: int, stretch: int, seed: int
         found = classifier._largest(row, min(k, n))
     assert len(set(found.tolist())) == min(k, n)
     assert sorted(row[found]) == sorted(row)[-min(k, n) :]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_are_one_line(value: float) -> None:
+    bank = make_bank(12)
+    images = np.asarray(bank.vectors[:2], np.float32)
+    broken = np.array(bank.vectors, np.float32)
+    broken[5, 1] = value
+    with pytest.raises(LinnaeaError, match="the labels have vectors that are not finite"):
+        list(iter_scored(images, replace(bank, vectors=broken), 10.0))
+    images = images.copy()
+    images[1, 0] = value
+    with pytest.raises(LinnaeaError, match="the model gives photographs vectors that are not finite"):
+        list(iter_scored(images, bank, 10.0))

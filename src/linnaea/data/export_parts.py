@@ -16,7 +16,7 @@ import polars as pl
 from linnaea.data.samples import make_texts
 from linnaea.data.shards import DataSet, ShardWriter, iter_members, taxa_from_table
 from linnaea.data.sources import LICENCE_FACTS
-from linnaea.storage import write_atomically
+from linnaea.storage import parse_facts, write_atomically
 from linnaea.tables import read_table
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon, TextType
@@ -111,7 +111,8 @@ def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 def write_catalog_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
     """Write rows of TreeOfLife-10M's catalog; its ids are filled if a record has them, the common name always."""
-    facts = [json.loads(text) if text else {} for text in table["facts"]]
+    facts = [parse_facts(text, f"{dataset.directory}: {key}") if text else {}
+             for key, text in table.select("key", "facts").iter_rows()]  # fmt: skip
     common = {number: taxon.caption(TextType.COM) for number, taxon in _taxa(dataset, table).items()}
     rows = [
         _catalog_row(row, fact, common[row["taxon_id"]])
@@ -146,7 +147,7 @@ def write_tar_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
         for row in table.iter_rows(named=True):
             offset, size = places[f"{row['key']}.json"]
             stored.seek(offset)
-            facts = json.loads(stored.read(size))
+            facts = parse_facts(stored.read(size), f"{shard}: {row['key']}")
             writer.add(row["key"], dataset.read(row["row"]), facts, texts[row["taxon_id"]])
         writer.close()
 

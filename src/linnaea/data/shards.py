@@ -19,7 +19,7 @@ import polars as pl
 from linnaea.data.splits import TRAIN, TRAIN_SMALL, is_in_train_small
 from linnaea.errors import LinnaeaError
 from linnaea.parquet import read_stated
-from linnaea.storage import atomic_path, check_regular, read_json, resolve_inside
+from linnaea.storage import atomic_path, check_regular, parse_facts, read_json, resolve_inside
 from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
@@ -248,7 +248,7 @@ class DataSet:
                     key, _, ending = name.partition(".")
                     if ending == "json" and key in wanted:
                         stream.seek(offset)
-                        yield key, json.loads(stream.read(size))
+                        yield key, parse_facts(stream.read(size), f"{path}: {name}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"directory": self.directory, "index": self.index, "taxa": self.taxa, "_files": {}}

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.errors import LinnaeaError
 from linnaea.predict.int8 import Int8Rows, release
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.predict.threads import in_parts
@@ -67,6 +68,9 @@ def iter_scored(
     depend on the other images of the block, which change the order of float32 sums (1e-7 of a cosine, 1e-5 of a logit).
     ``rounded`` are the bank's vectors in 8 bits (:func:`~linnaea.predict.int8.load_rounded`), from which all other
     cosines are taken: several times as fast for a large bank.
+
+    Raises:
+        LinnaeaError: vectors of the images or labels are not finite.
     """
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
@@ -78,6 +82,9 @@ def iter_scored(
         if bank.offsets is not None:
             logits += bank.offsets
         energy, largest = _softmax(logits, logit_scale)
+        if not np.isfinite(energy).all():
+            whose = "labels have" if np.isfinite(images).all() else "model gives photographs"
+            raise LinnaeaError(f"the {whose} vectors that are not finite numbers; build or pack them again")
         yield Scored(logits, energy, largest, images)
 
 
@@ -88,7 +95,8 @@ def _softmax(cosine_BK: NDArray[np.float32], scale: float) -> tuple[NDArray[np.f
     def soften(rows: slice) -> None:
         values = cosine_BK[rows]
         largest = values.max(axis=1, keepdims=True)
-        values -= largest
+        with np.errstate(invalid="ignore"):  # infinite values are refused afterwards
+            values -= largest
         values *= scale
         np.exp(values, out=values)
         total = values.sum(axis=1, keepdims=True)
