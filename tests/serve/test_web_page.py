@@ -33,7 +33,7 @@ def test_photographs_become_cards_and_a_table(browser: Any, served: str, photogr
     wide = browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert wide, "nothing sticks out"
     browser.find_element("id", "save").click()
-    wait_for((tmp_path / "taxa.csv").exists)
+    wait_for(lambda: (tmp_path / "taxa.csv").exists() and (tmp_path / "taxa.csv").stat().st_size)
     lines = (tmp_path / "taxa.csv").read_text().splitlines()
     assert len(lines) == 11
     assert lines[0].startswith("file_name,kingdom,phylum")
@@ -222,7 +222,7 @@ def test_cards_are_sorted_removed_enlarged_and_corrected(
     wait_for(lambda: "corrected by you" in browser.find_element("tag name", "article").text)
     assert browser.find_element("css selector", "article h2").text == name
     browser.find_element("id", "save").click()
-    wait_for((tmp_path / "taxa.csv").exists)
+    wait_for(lambda: (tmp_path / "taxa.csv").exists() and (tmp_path / "taxa.csv").stat().st_size)
     assert f",{name}," in (tmp_path / "taxa.csv").read_text()
     assert (tmp_path / "taxa.csv").read_text().count("corrected by hand") == 1
 
