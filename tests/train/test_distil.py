@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 import timm
 import torch
+from stopping import train_whole_and_in_parts
 from torch.nn.functional import normalize
 
 from linnaea.errors import LinnaeaError
@@ -17,7 +17,6 @@ from linnaea.train.claim import TrainingRun, open_part
 from linnaea.train.distil import ImageTeacher, blend_towers, load_teacher, similarity_loss
 from linnaea.train.objectives import Guides, compute_loss
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
-from linnaea.train.run import run_training
 from linnaea.train.start import make_start
 
 BACKBONE = "test_efficientnet"
@@ -114,17 +113,8 @@ def test_a_run_with_a_teacher_goes_on_as_if_never_stopped(dataset_dir: Path, wei
     recipe = with_teacher(weights)
     recipe = replace(recipe, descent=replace(recipe.descent, steps=4))
     whole, parts = (make_run(dataset_dir, tmp_path / name, recipe) for name in ("whole", "parts"))
-    run_training(whole)
-
-    def stop_at_three(step: int, total: int, line: object) -> None:
-        if step == 3:
-            raise RuntimeError("pulled the plug")
-
-    with pytest.raises(RuntimeError, match="plug"):
-        run_training(parts, stop_at_three)
-    assert run_training(parts).finished
-    losses = [pl.read_ndjson(run.run_dir / "metrics.jsonl")["loss"].to_list() for run in (whole, parts)]
-    assert losses[0] == losses[1] and len(losses[0]) == 4
+    losses, again = train_whole_and_in_parts(whole, parts)
+    assert losses == again and len(losses) == 4
 
 
 def test_a_model_can_be_the_teacher_at_its_own_size(dataset_dir: Path) -> None:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
+from stopping import losses_of, train_whole_and_in_parts
 
 from linnaea.model.text import make_token_table
 from linnaea.taxonomy.ranks import Rank
@@ -52,18 +52,9 @@ def test_a_run_imprints_and_goes_on_as_if_never_stopped(dataset_dir: Path, tmp_p
     plain = replace(RECIPE, descent=replace(RECIPE.descent, imprint=False))
     whole, parts, random = (make_run(dataset_dir, tmp_path / name, plain if name == "random" else RECIPE)
                             for name in names)  # fmt: skip
-    run_training(whole)
     run_training(random)
-
-    def stop_at_three(step: int, total: int, line: object) -> None:
-        if step == 3:
-            raise RuntimeError("pulled the plug")
-
-    with pytest.raises(RuntimeError, match="plug"):
-        run_training(parts, stop_at_three)
-    assert run_training(parts).finished
-    losses = [pl.read_ndjson(run.run_dir / "metrics.jsonl")["loss"].to_list() for run in (whole, parts, random)]
-    assert losses[0] == losses[1] and losses[0][0] != losses[2][0]
+    losses, again = train_whole_and_in_parts(whole, parts)
+    assert losses == again and losses[0] != losses_of(random)[0]
 
 
 def test_only_classes_are_imprinted() -> None:

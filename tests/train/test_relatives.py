@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from stopping import train_whole_and_in_parts
 
 from linnaea.data.shards import DataSet, make_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
@@ -209,17 +210,8 @@ def test_a_run_with_relatives_goes_on_as_if_never_stopped(dataset_dir: Path, tmp
         descent=replace(RECIPE.descent, steps=4, freeze=("image",), checkpoint_every=2),
     )
     whole, parts = (_run(dataset_dir, tmp_path / name, recipe) for name in ("whole", "parts"))
-    run_training(whole)
-
-    def stop_at_three(step: int, total: int, line: object) -> None:
-        if step == 3:
-            raise RuntimeError("pulled the plug")
-
-    with pytest.raises(RuntimeError, match="plug"):
-        run_training(parts, stop_at_three)
-    assert run_training(parts).finished
-    tables = [pl.read_ndjson(run.run_dir / "metrics.jsonl")["loss"].to_list() for run in (whole, parts)]
-    assert tables[0] == tables[1] and len(tables[0]) == 4
+    losses, again = train_whole_and_in_parts(whole, parts)
+    assert losses == again and len(losses) == 4
 
 
 def test_relatives_want_teaching_and_a_number() -> None:

@@ -29,7 +29,7 @@ from linnaea.evaluate.trust import (
 from linnaea.evaluate.zero_shot import ZeroShotAnswers
 from linnaea.model.encode import encode_taxa
 from linnaea.model.load import TaxonModel
-from linnaea.predict.calibration import Calibration, find_groups, read_calibration
+from linnaea.predict.calibration import Calibration, find_groups, has_names, read_calibration
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
@@ -134,7 +134,7 @@ def _trust(
     nothing_ME: Float32[ndarray, "M E"] | None,
 ) -> Findings:
     group = find_groups(truth, bank)
-    named = np.array([[bool(name) for name in taxon.lineage] for taxon in truth])
+    named = has_names(truth)
     calibration = read_calibration(bank.facts, model.facts)
     asked = (features_NE, group, named, bank, model.logit_scale)
     beliefs = collect_beliefs(*asked, calibration or Calibration())

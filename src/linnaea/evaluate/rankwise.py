@@ -17,7 +17,7 @@ from linnaea.evaluate.hierarchy import score_consistency
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names
 from linnaea.model.encoder import Encoder
-from linnaea.predict.calibration import find_groups
+from linnaea.predict.calibration import find_groups, has_names
 from linnaea.predict.classifier import MAX_CELLS, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
@@ -47,7 +47,7 @@ def score_by_rank(
     empty.
     """
     group_NR = find_groups(truth, bank)
-    named_NR = np.array([[bool(name) for name in taxon.lineage] for taxon in truth])
+    named_NR = has_names(truth)
     if not named_NR.any():
         return {}
     captions = encode_ranks(model, bank, templates, on_progress)

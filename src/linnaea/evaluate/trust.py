@@ -16,9 +16,9 @@ from linnaea.evaluate.intervals import bootstrap_mean, mean_of_classes
 from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabilities
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
-from linnaea.predict.predictor import decide
+from linnaea.predict.predictor import choose_deepest
 from linnaea.predict.restrict import keep_rows
-from linnaea.predict.trust import trust_of
+from linnaea.predict.trust import follow, trust_along
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 
 CONFIDENCES = (0.8, 0.9, 0.95)
@@ -86,9 +86,10 @@ def collect_beliefs(
             square[rows, rank] = np.einsum("bk,bk->b", sums, sums)
             best_NR[rows, rank], right[rows, rank] = best, best == group
         recognised = calibration.recognises(calibration.weigh(block))
-        trust_BR = trust_of(sums_of, bank, calibration.trust) if calibration.trust else None
+        path = follow(sums_of, bank)
+        trust_BR = trust_along(path, bank, calibration.trust) if calibration.trust else None
         for number, wanted in enumerate(CONFIDENCES):
-            for row, guess in zip(rows, decide(sums_of, bank, wanted, recognised, trust_BR), strict=True):
+            for row, guess in zip(rows, choose_deepest(path, bank, wanted, recognised, trust_BR), strict=True):
                 if guess is not None and guess.rank is not None:
                     asserted[number, row] = guess.rank
                     asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])

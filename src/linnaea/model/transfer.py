@@ -3,9 +3,11 @@
 from functools import cache
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
+
+from linnaea.model.preprocess import Preprocess
 
 
 def move(value: Tensor, device: torch.device) -> Tensor:
@@ -30,6 +32,18 @@ def move_pixels(pixels: UInt8[ndarray, "B 3 S S"], device: torch.device) -> UInt
     main.wait_stream(beside)
     moved.record_stream(main)
     return moved.permute(0, 3, 1, 2)
+
+
+def normalise(pixels_BCHW: Tensor, preprocess: Preprocess, dtype: torch.dtype) -> Float[Tensor, "B 3 H W"]:
+    """Return uint8 pixels as a model takes them, on their device."""
+    mean, std = (_on_channels(value, pixels_BCHW.device) for value in (preprocess.mean, preprocess.std))
+    return pixels_BCHW.to(dtype).div_(255).sub_(mean).div_(std)
+
+
+@cache
+def _on_channels(values: tuple[float, ...], device: torch.device) -> Float[Tensor, "3 1 1"]:
+    """Return a constant on the device; making it anew would wait for a GPU in each step."""
+    return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def pinned_pixels(n: int, side: int) -> UInt8[ndarray, "n 3 S S"]:

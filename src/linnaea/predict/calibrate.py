@@ -21,7 +21,7 @@ from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank, read_taxa
-from linnaea.predict.places import Places, encode_places, list_places
+from linnaea.predict.places import draw_places, encode_places, list_places
 from linnaea.predict.published import open_bank, open_published_bank
 from linnaea.predict.rehearsals import rehearse_run
 from linnaea.progress import progress_bar
@@ -97,7 +97,7 @@ def calibrate(
     truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
     vectors = encode_places(loaded, list_places(splits), workers)
     nothing, left_out = (None, []) if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
-    more = encode_places(loaded, _draw(list_places(others)), workers) if others else None
+    more = encode_places(loaded, draw_places(list_places(others), MOST_ORGANISMS), workers) if others else None
     group = find_groups(truth, bank)
     abroad = [one for run in rehearsals for one in rehearse_run(Path(run), data, split, device, workers)]
     learned = fit_calibration(vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more,
@@ -128,11 +128,6 @@ def _open_splits(data: str | Path | DataSet, sources: Sequence[str], *wanted: Se
     """Yield the splits of a data set for each list of their names."""
     whole = (data if isinstance(data, DataSet) else DataSet.open(Path(data))).sources(tuple(sources))
     yield from ([whole.split(name) for name in names] for names in wanted)
-
-
-def _draw(places: Places) -> Places:
-    """Draw at most ``MOST_ORGANISMS`` photographs, the same ones every time."""
-    return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:MOST_ORGANISMS])]
 
 
 def encode_no_organism(model: TaxonModel, folder: Path, n_workers: int) -> tuple[Float32[ndarray, "M E"], list[str]]:

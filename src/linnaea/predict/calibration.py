@@ -243,6 +243,11 @@ def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"
     return np.array([found[taxon] for taxon in truth], np.int64).reshape(len(truth), N_RANKS)
 
 
+def has_names(truth: Sequence[Taxon]) -> Bool[ndarray, "N 7"]:
+    """Tell at which ranks each taxon has a name."""
+    return np.array([[bool(name) for name in taxon.lineage] for taxon in truth], bool).reshape(len(truth), N_RANKS)
+
+
 def signs_of(block: Scored) -> Float32[ndarray, "B E1"]:
     """Return the features that tell organisms from other pictures: the vector, and the energy at the same weight."""
     weight = np.float32(np.sqrt(block.image_BE.shape[1]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -83,13 +83,16 @@ def fit_calibration(
             calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (organisms, nothing_ME)))
         )
     parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
+    strangers = _iter_strangers(group_NR, bank) if with_strangers else ()
     if abroad:
         home = rehearse(image_NE, group_NR, group_NR != UNKNOWN, bank, calibration, logit_scale)
-        kin = _rehearse_kin(image_NE[known], group_NR[known], bank, calibration, logit_scale) if with_strangers else []
+        kin = [rehearse(image_NE[images], groups, group_NR[images] != UNKNOWN, small, calibration, logit_scale)
+               for images, small, groups in strangers]  # fmt: skip
         calibration = replace(calibration, trust=fit_trust(home, kin, abroad))
     else:
-        strangers = _collect_strangers(image_NE, group_NR, bank, calibration, scale) if with_strangers else []
-        calibration = replace(calibration, sharpness=_fit_sharpness([parts, *strangers]))
+        more = [_collect(image_NE[images], groups, small, calibration, scale, with_none=True)[0]
+                for images, small, groups in strangers]  # fmt: skip
+        calibration = replace(calibration, sharpness=_fit_sharpness([parts, *more]))
     quantiles = np.quantile(weighed[known], np.linspace(0, 1, N_QUANTILES))
     least = float(np.quantile(weighed[known], LEAST_SHARE))
     if nothing_ME is not None and len(nothing_ME):
@@ -98,44 +101,23 @@ def fit_calibration(
     return replace(calibration, evidence=tuple(map(float, quantiles)), least_evidence=least)
 
 
-def _collect_strangers(
-    image_NE: Float32[ndarray, "N E"],
-    group_NR: Int[ndarray, "N 7"],
-    bank: LabelBank,
-    calibration: Calibration,
-    scale: float,
-) -> list[list[_Parts]]:
-    """Return the siblings of photographs whose species are not in the bank, half of the species at a time."""
+def _iter_strangers(
+    group_NR: Int[ndarray, "N 7"], bank: LabelBank
+) -> Iterator[tuple[Bool[ndarray, "N"], LabelBank, Int64[ndarray, "M 7"]]]:  # noqa: F821
+    """Yield the photographs of half of the bank's species, the bank without that half, and their groups in it; twice.
+
+    Other photographs, whose species the bank lacks, are in neither half.
+    """
     known_species = group_NR[group_NR[:, Rank.SPECIES] != UNKNOWN, Rank.SPECIES]
-    found = []
     for out in _halve(known_species):
         images = np.isin(group_NR[:, Rank.SPECIES], out)
-        small, groups = _leave_out(bank, group_NR[images], out)
-        found.append(_collect(image_NE[images], groups, small, calibration, scale, with_none=True)[0])
-    return found
+        yield images, *_leave_out(bank, group_NR[images], out)
 
 
 def _fit_sharpness(parts: Sequence[list[_Parts]]) -> tuple[float, ...]:
     """Return the sharpness of each rank from the siblings of all kinds of photographs."""
     joined = [_join([one for kind in parts for one in kind[rank]]) for rank in Rank]
     return tuple(1.0 if own is None else min(_solve(own.slope), MOST_SHARPENED) for own in joined)
-
-
-def _rehearse_kin(
-    image_NE: Float32[ndarray, "N E"],
-    group_NR: Int[ndarray, "N 7"],
-    bank: LabelBank,
-    calibration: Calibration,
-    logit_scale: float,
-) -> list[Rehearsal]:
-    """Answer photographs of known species, half of the species at a time, with labels that lack that half."""
-    kin = []
-    for out in _halve(group_NR[:, Rank.SPECIES]):
-        images = np.isin(group_NR[:, Rank.SPECIES], out)
-        small, groups = _leave_out(bank, group_NR[images], out)
-        judged = group_NR[images] != UNKNOWN
-        kin.append(rehearse(image_NE[images], groups, judged, small, calibration, logit_scale))
-    return kin
 
 
 def fit_temperature(

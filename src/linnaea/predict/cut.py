@@ -100,15 +100,12 @@ class _Cut:
             common_name=pl.when(lowest.is_null()).then(pl.lit(OTHERS)).otherwise(pl.lit("")),
             scientific_name=lowest.fill_null(""),
         )
+        rows, starts = lineages["row"].to_numpy().astype(np.int64), firsts["place"].to_numpy().astype(np.int64)
         if TRAINED in bank.taxa.columns:
             taxa = taxa.with_columns(pl.lit(value=True).alias(TRAINED))
         if N_PHOTOGRAPHS in bank.taxa.columns and len(firsts):
-            counts = np.add.reduceat(bank.n_photographs[lineages["row"].to_numpy()], firsts["place"].to_numpy())
-            taxa = taxa.with_columns(pl.Series(N_PHOTOGRAPHS, counts))
-        return cls(
-            rows=lineages["row"].to_numpy().astype(np.int64), starts=firsts["place"].to_numpy().astype(np.int64),
-            taxa=taxa,
-        )  # fmt: skip
+            taxa = taxa.with_columns(pl.Series(N_PHOTOGRAPHS, np.add.reduceat(bank.n_photographs[rows], starts)))
+        return cls(rows=rows, starts=starts, taxa=taxa)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.int64]]]:
         """Yield ranges of ``rows`` that hold whole groups, and the places of the groups in them."""

@@ -102,6 +102,11 @@ class LabelBank:
         return self.taxa[N_PHOTOGRAPHS].fill_null(0).cast(pl.Int64).to_numpy()
 
     @cached_property
+    def n_photographs_of(self) -> tuple[Int64[ndarray, "G"], ...]:  # noqa: F821
+        """Return :attr:`n_photographs` of the groups of each rank."""
+        return tuple(np.add.reduceat(self.n_photographs, starts) for starts in self.groups.starts)
+
+    @cached_property
     def offsets(self) -> Float32[ndarray, "K"] | None:  # noqa: F821
         """Return what is added to the cosines with the rows; ``None`` for a bank that was not cut."""
         return np.asarray(self.taxa[OFFSET], np.float32) if OFFSET in self.taxa.columns else None

@@ -13,6 +13,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.load import TaxonModel
 from linnaea.progress import progress_bar
+from linnaea.taxonomy.taxon import Taxon
 
 Places: TypeAlias = list[tuple[DataSet, int]]
 """Photographs, as rows of data sets."""
@@ -21,6 +22,16 @@ Places: TypeAlias = list[tuple[DataSet, int]]
 def list_places(parts: Sequence[DataSet]) -> Places:
     """Return the places of all photographs of the parts of a data set."""
     return [(part, row) for part in parts for row in range(len(part))]
+
+
+def taxa_at(places: Places) -> list[Taxon]:
+    """Return the taxon of each photograph."""
+    return [part.taxon(part.index["taxon_id"][row]) for part, row in places]
+
+
+def draw_places(places: Places, n: int) -> Places:
+    """Draw at most ``n`` of the photographs, the same ones every time, in their order."""
+    return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:n])]
 
 
 def encode_places(model: TaxonModel, places: Places, n_workers: int) -> Float32[ndarray, "N E"]:

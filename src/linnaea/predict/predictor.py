@@ -316,7 +316,7 @@ def decide_or_explain(
     path = follow(sums_of, bank)
     trust_BR = trust_along(path, bank, weights) if weights else None
     answers: list[_Chosen] = []
-    for image, guess in enumerate(_deepest(path, bank, confidence, judged.answerable, trust_BR)):
+    for image, guess in enumerate(choose_deepest(path, bank, confidence, judged.answerable, trust_BR)):
         if guess is not None:
             answers.append(((guess,), "", ""))
         elif not judged.recognised_B[image]:
@@ -347,10 +347,10 @@ def decide(
     and say nothing about taxa outside it; ``trust_BR``, which decides instead if it is given, does. Images that are not
     ``recognised`` get ``None``.
     """
-    return _deepest(follow(sums_of, bank), bank, confidence, recognised_B, trust_BR)
+    return choose_deepest(follow(sums_of, bank), bank, confidence, recognised_B, trust_BR)
 
 
-def _deepest(
+def choose_deepest(
     path: Path,
     bank: LabelBank,
     confidence: float | Sequence[float],

@@ -13,11 +13,11 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.folders import RECIPE_FILE
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
-from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups
+from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, has_names
 from linnaea.predict.calibration_fit import FEWEST, fit_temperature
 from linnaea.predict.labels import LabelBank, load_class_heads
-from linnaea.predict.places import encode_places, list_places
-from linnaea.predict.trust_fit import Rehearsal, has_names, rehearse
+from linnaea.predict.places import draw_places, encode_places, list_places, taxa_at
+from linnaea.predict.trust_fit import Rehearsal, rehearse
 from linnaea.storage import read_json
 from linnaea.taxonomy.ranks import Rank
 
@@ -48,16 +48,11 @@ def rehearse_run(
     calibration = Calibration(temperature=fit_temperature(known, rows, bank, model.logit_scale))
     answered = []
     for source in others:
-        part = whole.sources((source,))
-        truth = [part.taxon(number) for number in part.index["taxon_id"].gather(_draw_rows(len(part)))]
-        vectors = encode_places(model, [(part, row) for row in _draw_rows(len(part))], n_workers)
-        answered.append(rehearse(vectors, find_groups(truth, bank), has_names(truth), bank, calibration,
-                                 model.logit_scale))  # fmt: skip
+        places = draw_places(list_places([whole.sources((source,))]), MOST_STRANGERS)
+        truth = taxa_at(places)
+        answered.append(rehearse(encode_places(model, places, n_workers), find_groups(truth, bank), has_names(truth),
+                                 bank, calibration, model.logit_scale))  # fmt: skip
     return answered
-
-
-def _draw_rows(n: int) -> list[int]:
-    return sorted(np.random.default_rng(0).permutation(n)[:MOST_STRANGERS].tolist())
 
 
 def _encode_known(
@@ -65,7 +60,7 @@ def _encode_known(
 ) -> tuple[Float32[ndarray, "N E"], NDArray[np.int64]]:
     """Return the vectors of the photographs of species that the bank has, and their groups."""
     places = list_places([data.split(name) for name in split])
-    groups = find_groups([part.taxon(part.index["taxon_id"][row]) for part, row in places], bank)
+    groups = find_groups(taxa_at(places), bank)
     known = groups[:, Rank.SPECIES] != UNKNOWN
     if known.sum() < FEWEST:
         raise LinnaeaError(f"{model.name}: {known.sum()} photographs of its species in {' '.join(split)};"

@@ -41,13 +41,19 @@ def follow(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank) -> Path
     n_images = len(sums_of[Rank.KINGDOM])
     group_BR = np.zeros((n_images, N_RANKS), np.int64)
     for rank in Rank:
-        sums, edges = sums_of[rank], np.append(bank.groups.first_children[rank], len(bank.groups.starts[rank]))
-        above_B = group_BR[:, rank - 1] if rank > 0 else np.zeros(n_images, np.int64)
-        for image, (first, last) in enumerate(zip(edges[above_B], edges[above_B + 1], strict=True)):
+        sums = sums_of[rank]
+        for image, (first, last) in enumerate(zip(*_children(group_BR, rank, bank), strict=True)):
             group_BR[image, rank] = first + sums[image, first:last].argmax()
     rows = np.arange(n_images)
     columns = [sums_of[rank][rows, group_BR[:, rank]] for rank in Rank]
     return Path(group_BR, np.stack(columns, axis=1).astype(np.float64))
+
+
+def _children(group_BR: NDArray[np.int64], rank: Rank, bank: LabelBank) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first group of ``rank`` within each path's group at the rank above, and one past the last."""
+    edges = bank.groups.edges_of_children[rank]
+    above_B = group_BR[:, rank - 1] if rank > 0 else np.zeros(len(group_BR), np.int64)
+    return edges[above_B], edges[above_B + 1]
 
 
 def read_signs(path: Path, bank: LabelBank) -> Float64[ndarray, "B 7 S"]:
@@ -56,11 +62,8 @@ def read_signs(path: Path, bank: LabelBank) -> Float64[ndarray, "B 7 S"]:
     shares = path.probability_BR / np.maximum(parents, 1e-12)
     siblings, photographs = (np.empty(path.group_BR.shape) for _ in range(2))
     for rank in Rank:
-        above = bank.groups.parents(rank)
-        n_children = np.bincount(above)
-        n_photographs = np.add.reduceat(bank.n_photographs, bank.groups.starts[rank])
-        group_B = path.group_BR[:, rank]
-        siblings[:, rank], photographs[:, rank] = n_children[above[group_B]], n_photographs[group_B]
+        first_B, last_B = _children(path.group_BR, rank, bank)
+        siblings[:, rank], photographs[:, rank] = last_B - first_B, bank.n_photographs_of[rank][path.group_BR[:, rank]]
     return np.stack(
         [_log_odds(path.probability_BR), _log_odds(shares), np.log(siblings), np.log1p(photographs)], axis=-1
     )
@@ -76,11 +79,6 @@ def weigh_signs(signs_BRS: Float64[ndarray, "B 7 S"], weights: Weights) -> Float
     table = np.array(weights, np.float64)
     odds_BR = np.einsum("brs,rs->br", signs_BRS, table[:, 1:]) + table[:, 0]
     return np.asarray(np.minimum.accumulate(1 / (1 + np.exp(-odds_BR)), axis=1))
-
-
-def trust_of(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank, weights: Weights) -> NDArray[np.float64]:
-    """Return ``[B, 7]``: how far the likeliest path (:func:`follow`) is to be trusted at each rank."""
-    return trust_along(follow(sums_of, bank), bank, weights)
 
 
 def trust_along(path: Path, bank: LabelBank, weights: Weights) -> NDArray[np.float64]:

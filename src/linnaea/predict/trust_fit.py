@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 from numpy import ndarray
-from numpy.typing import NDArray
 
 from linnaea.predict.calibration import Calibration, weigh_untrained
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.trust import SIGNS, Weights, follow, read_signs
-from linnaea.taxonomy.ranks import N_RANKS, Rank
-from linnaea.taxonomy.taxon import Taxon
+from linnaea.taxonomy.ranks import Rank
 
 KIN_COUNTS = 0.5
 """The weight of photographs whose species was taken out of the labels, relative to all photographs of known species."""
@@ -51,11 +49,6 @@ def rehearse(
         right.append(path.group_BR == group_NR[start : start + len(path.group_BR)])
         start += len(path.group_BR)
     return Rehearsal(np.concatenate(signs), np.concatenate(right), judged_NR)
-
-
-def has_names(truth: Sequence[Taxon]) -> NDArray[np.bool_]:
-    """Return ``[N, 7]``: at which ranks each taxon has a name."""
-    return np.array([[bool(name) for name in taxon.lineage] for taxon in truth], bool).reshape(len(truth), N_RANKS)
 
 
 def fit_trust(home: Rehearsal, kin: Sequence[Rehearsal], abroad: Sequence[Rehearsal]) -> Weights:

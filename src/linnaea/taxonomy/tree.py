@@ -116,6 +116,13 @@ class RankGroups:
         """For each rank, the first group within each group of the rank above, ``[n_groups of the rank above]``."""
         return tuple(np.flatnonzero(np.diff(parent, prepend=-1)) for parent in self._parents)
 
+    @cached_property
+    def edges_of_children(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each rank, ``[n_groups of the rank above + 1]``: where the children of each group begin, and the end."""
+        return tuple(
+            np.append(first, len(starts)) for first, starts in zip(self.first_children, self.starts, strict=True)
+        )
+
     def children(self, rank: Rank, rows: tuple[int, int]) -> tuple[int, int]:
         """Return the groups at ``rank`` that begin within ``rows``; both are pairs of first and one past the last."""
         first, last = np.searchsorted(self.starts[rank], rows)

@@ -21,6 +21,7 @@ from linnaea.model.create import load_backbone
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.model.preprocess import Preprocess
+from linnaea.model.transfer import normalise
 
 _WEIGHT_FILES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -38,9 +39,7 @@ class ImageTeacher:
     @torch.no_grad()
     def encode(self, pixels_BCHW: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """Return the tower's vectors of pictures that are on its device."""
-        mean, std = (pixels_BCHW.new_tensor(value, dtype=torch.float32).view(3, 1, 1)
-                     for value in (self.preprocess.mean, self.preprocess.std))  # fmt: skip
-        images_BCHW = pixels_BCHW.float().div_(255).sub_(mean).div_(std)
+        images_BCHW = normalise(pixels_BCHW, self.preprocess, torch.float32)
         size = self.preprocess.image_size
         if not self.takes_any_size and images_BCHW.shape[-1] != size:
             images_BCHW = interpolate(images_BCHW, size=(size, size), mode="bicubic", antialias=True)

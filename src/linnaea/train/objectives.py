@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from linnaea.model.fast import FastDepthwise, has_depthwise
 from linnaea.model.load import TaxonModel
 from linnaea.model.text import TokenTable, encode_by_length, take_rows
 from linnaea.model.training_form import caption_form, takes_bytes
-from linnaea.model.transfer import move, move_pixels
+from linnaea.model.transfer import move, move_pixels, normalise
 from linnaea.taxonomy.ranks import Rank
 from linnaea.train.batches import Batch, Labels, Replayed
 from linnaea.train.distil import ImageTeacher, similarity_loss
@@ -71,6 +70,7 @@ def compute_loss(
     ``guides`` add what else the recipe asks for: the distance of the names of species without photographs to their
     target vectors, and the distance of the pictures' similarities to those that another image tower sees.
     """
+    pixels_BCHW = None
     if batch.vectors is not None:
         image_BE = move(torch.from_numpy(batch.vectors), model.device)
     else:
@@ -79,8 +79,8 @@ def compute_loss(
     labels = _gather_labels(batch, peers)
     every_BE = peers.gather(image_BE)
     loss = loss_of_features(model, every_BE, labels, table, descent, peers)
-    if guides.teacher is not None and batch.vectors is None:
-        taught_BF = guides.teacher.encode(move_pixels(batch.pixels, model.device))
+    if guides.teacher is not None and pixels_BCHW is not None:
+        taught_BF = guides.teacher.encode(pixels_BCHW)
         loss = loss + descent.distil * similarity_loss(every_BE, peers.gather(taught_BF))
     if batch.replayed is not None:
         loss = loss + _replay_loss(model, batch.replayed, descent, peers)
@@ -333,12 +333,5 @@ def _frozen_statistics(clip: nn.Module) -> Iterator[None]:
 
 def normalise_pixels(model: TaxonModel, pixels_BCHW: Tensor) -> Float[Tensor, "B 3 S S"]:
     """Move uint8 pixels to the device and normalise them there."""
-    mean, std = (_on_channels(tuple(value), model.device) for value in (model.preprocess.mean, model.preprocess.std))
     dtype = torch.promote_types(model.clip.logit_scale.dtype, torch.float32)  # type: ignore[arg-type]
-    return move(pixels_BCHW, model.device).to(dtype).div_(255).sub_(mean).div_(std)
-
-
-@cache
-def _on_channels(values: tuple[float, ...], device: torch.device) -> Float[Tensor, "3 1 1"]:
-    """Return a constant on the device; making it anew would wait for a GPU in each step."""
-    return torch.tensor(values, device=device).view(3, 1, 1)
+    return normalise(move(pixels_BCHW, model.device), model.preprocess, dtype)

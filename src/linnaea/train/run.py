@@ -229,8 +229,9 @@ def run_training(
         loader = _make_loader(run, model, dataset, peers)
         if recipe.descent.imprint:
             known = find_known_classes(model, dataset, table, banks)
-            peers.first_does(lambda: encode_views(model, _one_view(loader), run.run_dir, on_view))
-            imprint_class_heads(model, *read_views(_one_view(loader), table, run.run_dir), known)
+            views = _one_view(loader)
+            peers.first_does(lambda: encode_views(model, views, run.run_dir, on_view))
+            imprint_class_heads(model, *read_views(views, table, run.run_dir), known)
         batches = _make_batches(model, loader, run.run_dir, peers, on_view)
         measures = peers.is_first and not recipe.feed.cached_views
         meter = make_meter(model, loader, table, recipe, peers) if measures else Meter()
