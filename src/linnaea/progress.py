@@ -131,7 +131,7 @@ def _in_notebook(title: str, unit: str) -> Iterator[Bar]:
 
     from IPython.display import display
 
-    shown: Any = display({"text/html": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+    shown: Any = display({"text/html": ""}, raw=True, display_id=True)
 
     def show(line: str, done: int, total: int | None) -> None:
         share = "" if not total else f' value="{done}" max="{total}"'
