@@ -34,21 +34,27 @@ start = time.perf_counter()
 bank = LabelBank.open(folder)
 opened = time.perf_counter() - start
 bank.groups
-more = {}
+calibration = Calibration(sharpness=(0.9, 1.1, 1.0, 0.8, 1.2, 1.05, 0.7))
+def work():
+    for block in iter_scored(images, bank, 46.4, exact=True):
+        sums = sum_to_all_ranks(calibrate_probabilities(block.probability_BK, bank, calibration), bank)
+    return sums
 if way == "8 bits":
+    from linnaea.predict.fused import iter_ranked
     from linnaea.predict.int8 import load_rounded
-    more = {"rounded": load_rounded(bank.vectors)}
+    rounded = load_rounded(bank.vectors)
+    def work():
+        for block in iter_ranked(images, bank, rounded, 46.4, calibration):
+            sums = block.sums_of
+        return sums
 rng = np.random.default_rng(1)
 near = np.asarray(bank.vectors[rng.choice(len(bank), n)], np.float32)
 images = near * 0.4 + rng.standard_normal(near.shape, np.float32) * (0.9 / near.shape[1] ** 0.5)
 images = (images / np.linalg.norm(images, axis=1, keepdims=True)).astype(np.float32)
-calibration = Calibration(sharpness=(0.9, 1.1, 1.0, 0.8, 1.2, 1.05, 0.7))
 took, sums = [], {}
 for _ in range(3):
     clocks = time.perf_counter(), time.process_time()
-    blocks = list(iter_scored(images, bank, 46.4, exact=True, **more))
-    for block in blocks:
-        sums = sum_to_all_ranks(calibrate_probabilities(block.probability_BK, bank, calibration), bank)
+    sums = work()
     took.append([(now - then) * 1000 / n for now, then in zip((time.perf_counter(), time.process_time()), clocks)])
 status = open("/proc/self/status").read().splitlines()
 held = sum(int(line.split()[1]) for line in status if line.startswith(("RssAnon", "RssShmem"))) / 1024

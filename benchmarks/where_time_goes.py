@@ -42,8 +42,9 @@ def took(before, n=1):
 start = clocks()
 import linnaea
 from linnaea.data.images import decode
-from linnaea.predict.calibration import Calibration, calibrate_probabilities
-from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.calibration import Calibration
+from linnaea.predict.classifier import sum_to_all_ranks
+from linnaea.predict.fused import rank_blocks
 from linnaea.predict.inputs import list_inputs
 from linnaea.predict.predictor import Asked, Predictor, decide
 from linnaea.taxonomy.ranks import Rank
@@ -80,11 +81,10 @@ def stages(n):
     pixels = time_it("resize", lambda: [encoder.preprocess.pixels(one) for one in pictures])
     vectors = time_it("tower", lambda: encoder.encode_pixels(np.stack(pixels)))
     scale = encoder.logit_scale
-    score = lambda: list(iter_scored(vectors, bank, scale, exact=True, rounded=predictor.rounded))
-    blocks = time_it("product and softmax", score)
-    calibrate = lambda: [calibrate_probabilities(one.probability_BK, bank, calibration) for one in blocks]
-    judged = time_it("calibration", calibrate)
-    sums = time_it("sums of all ranks", lambda: [sum_to_all_ranks(one, bank) for one in judged])
+    score = lambda: list(rank_blocks(vectors, bank, predictor.rounded, scale, calibration))
+    blocks = time_it("product, softmax, calibration", score)
+    sums = time_it("sums of all ranks", lambda: [one.sums_of or sum_to_all_ranks(one.probability_BK, bank)
+                                                 for one in blocks])
     time_it("decision and name", lambda: [decide(one, bank, 0.9) for one in sums])
     return ms
 

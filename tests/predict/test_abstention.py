@@ -1,5 +1,6 @@
 """An answer that names no taxon says which of three it is: nothing there, something else, or not sure enough."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import linnaea
 from linnaea.data.shards import make_taxa_table
 from linnaea.model.encoder import Encoder
+from linnaea.predict import predictor
 from linnaea.predict.agreement import agree
 from linnaea.predict.calibration import Calibration
 from linnaea.predict.classifier import iter_scored
 from linnaea.predict.inputs import Input, bytes_input
+from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.outputs.rows import rows_of
 from linnaea.predict.predictor import Asked, Predictor
@@ -52,9 +55,17 @@ def make_bank() -> LabelBank:
     return LabelBank(make_taxa_table(taxa), vectors, {})
 
 
-@pytest.fixture(scope="module")
-def bank() -> LabelBank:
-    """The bank, calibrated with photographs that lie at its labels."""
+@pytest.fixture(scope="module", params=["float32", "8 bits"])
+def bank(request: pytest.FixtureRequest) -> Iterator[LabelBank]:
+    """The bank, calibrated with photographs that lie at its labels; in 8 bits it is compared as a very large one is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "ROUNDED_FROM", 1)
+        found = calibrate_bank()
+        vectors = Int8Rows.of(found.vectors) if request.param == "8 bits" else found.vectors
+        yield LabelBank(found.taxa, vectors, found.facts)
+
+
+def calibrate_bank() -> LabelBank:
     plain = make_bank()
     (block,) = iter_scored(plain.vectors, plain, SCALE)
     known = np.sort(block.energy_B)
@@ -89,7 +100,7 @@ def test_a_bird_among_birds_has_its_answer(bank: LabelBank) -> None:
 
 
 def test_nothing_is_nothing_with_and_without_a_clade(bank: LabelBank) -> None:
-    nothing = -bank.vectors.sum(axis=0)
+    nothing = -np.asarray(bank.vectors).sum(axis=0)
     for among in (Among(), Among(within=("Aves",)), Among(species_list=("G0 s0",))):
         answer = answer_one(ask(bank, among), nothing)
         assert answer.abstention == "no organism"
@@ -121,7 +132,7 @@ def test_doubt_names_the_taxon_that_comes_nearest(bank: LabelBank) -> None:
 
 
 def test_a_row_without_an_answer_has_no_score(bank: LabelBank) -> None:
-    for vector in (-bank.vectors.sum(axis=0), bank.vectors[20]):
+    for vector in (-np.asarray(bank.vectors).sum(axis=0), bank.vectors[20]):
         answer = answer_one(ask(bank, Among(within=("Aves",))), vector)
         assert answer.score is None
         (row,) = rows_of(answer)

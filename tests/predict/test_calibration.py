@@ -43,7 +43,7 @@ def decide_calibrated(block: Scored, bank: LabelBank, calibration: Calibration, 
         recognised_B=calibration.recognises(weighed), evidence_B=calibration.evidence_of(weighed),
         elsewhere=("",) * len(p),
     )  # fmt: skip
-    chosen = decide_or_explain(p, bank, confidence, judged)
+    chosen = decide_or_explain(sum_to_all_ranks(p, bank), bank, confidence, judged)
     return [guesses[0] if guesses else (abstention, reason) for guesses, abstention, reason in chosen]
 
 

@@ -107,7 +107,7 @@ bank = LabelBank.open(Path(sys.argv[1]))
 seconds = time.perf_counter() - start
 images = np.random.default_rng(0).normal(size=(32, 512)).astype(np.float32)
 for p in iter_probabilities(images, bank, 1.0):
-    guess_at_rank(p, bank, Rank.GENUS, 5)
+    guess_at_rank(sum_to_rank(p, bank, Rank.GENUS), bank, Rank.GENUS, 5)
     decide(sum_to_all_ranks(p, bank), bank, 0.1)
 print(seconds, (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024, p[0].sum(dtype=np.float64))
 """

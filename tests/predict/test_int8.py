@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from linnaea.data.shards import make_taxa_table
 from linnaea.model.open import open_encoder
-from linnaea.predict import classifier, int8, predictor, threads
-from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
-from linnaea.predict.int8 import Int8Rows, load_rounded
+from linnaea.predict import int8, predictor, threads
+from linnaea.predict.int8 import STRETCH, Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import Predictor
 from linnaea.taxonomy.taxon import Taxon
@@ -37,32 +36,17 @@ def test_products_are_those_of_the_rounded_vectors(n: int, n_rows: int, width: i
     rows = Int8Rows.of(unit(rng.normal(size=(n_rows, width))).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(int8, "_RELEASED_AFTER", 128)
-        got = rows.products(images)
+        got, largest = rows.products(images)
     exact = images.astype(np.float64) @ np.asarray(rows, np.float64).T
     bound = np.abs(images).max(axis=1, keepdims=True) / 127 / 254 / 2 * np.abs(np.asarray(rows)).sum(axis=1)
-    assert (np.abs(got - exact) <= bound + 1e-6).all()
+    assert (np.abs(got.T - exact) <= bound + 1e-6).all()
+    whole = n_rows // STRETCH
+    np.testing.assert_array_equal(largest, got[: whole * STRETCH].reshape(whole, STRETCH, n).max(axis=1))
 
 
 def test_images_and_rows_of_zeros_multiply_to_zero() -> None:
-    assert (Int8Rows.of(np.zeros((3, 16), np.float32)).products(np.ones((1, 16), np.float32)) == 0).all()
-    assert (Int8Rows.of(np.ones((3, 16), np.float32)).products(np.zeros((2, 16), np.float32)) == 0).all()
-
-
-@pytest.mark.parametrize("scale", [46.0, 100.0])
-def test_the_best_are_compared_exactly(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first label is that of float32, its probability within 1e-5, and each sum of a rank within 2e-4."""
-    bank = make_bank(5_000, width=64)
-    rng = np.random.default_rng(3)
-    images = unit(bank.vectors[::500] + 0.05 * rng.normal(size=(10, 64))).astype(np.float32)
-    monkeypatch.setattr(classifier, "SUMMED_AFTER_INT8", 500)
-    (fast,) = iter_scored(images, bank, scale, exact=True, rounded=Int8Rows.of(bank.vectors))
-    (slow,) = iter_scored(images, bank, scale, exact=True)
-    first = slow.probability_BK.argmax(axis=1)
-    np.testing.assert_array_equal(fast.probability_BK.argmax(axis=1), first)
-    of_first = np.arange(10), first
-    np.testing.assert_allclose(fast.probability_BK[of_first], slow.probability_BK[of_first], atol=1e-5)
-    for rank, sums in sum_to_all_ranks(fast.probability_BK, bank).items():
-        np.testing.assert_allclose(sums, sum_to_all_ranks(slow.probability_BK, bank)[rank], atol=2e-4)
+    assert (Int8Rows.of(np.zeros((3, 16), np.float32)).products(np.ones((1, 16), np.float32))[0] == 0).all()
+    assert (Int8Rows.of(np.ones((3, 16), np.float32)).products(np.zeros((2, 16), np.float32))[0] == 0).all()
 
 
 def test_a_bank_on_disk_is_rounded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +84,16 @@ def test_parts_cover_all_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
     threads.in_parts(count, (0, 10))
     with pytest.raises(ZeroDivisionError):
         threads.in_threads(lambda _: 1 // 0, range(5))
+
+
+def test_each_thread_reserves_memory_once() -> None:
+    scratch = threads.Scratch()
+    first = scratch.take(4, 8)
+    assert np.shares_memory(first, scratch.take(2, 3)) and scratch.take(2, 3).shape == (2, 3)
+    assert not np.shares_memory(first, scratch.take(4, 8, np.int32))
+    others: list[bool] = []
+    threads.in_one_thread(lambda: others.append(np.shares_memory(first, scratch.take(4, 8))))
+    assert others == [False]
 
 
 def test_only_answers_that_are_not_exact_anyway_use_8_bits(

@@ -57,7 +57,7 @@ def test_the_path_is_the_likeliest() -> None:
     images = unit(np.random.default_rng(1).normal(size=(30, WIDTH)))
     (block,) = iter_scored(images, bank, 8.0)
     path = follow(sum_to_all_ranks(block.probability_BK, bank), bank)
-    for image, guesses in enumerate(likeliest_paths(block.probability_BK, bank)):
+    for image, guesses in enumerate(likeliest_paths(sum_to_all_ranks(block.probability_BK, bank), bank)):
         for guess in guesses:
             assert guess.rank is not None
             assert bank.group(guess.rank, int(path.group_BR[image, guess.rank])) == guess.taxon

@@ -71,6 +71,7 @@ def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.fl
             judged,
             probability_BK=np.where(known, agreed, judged.probability_BK),
             without_prior_BK=np.where(known, before, judged.without_prior_BK),
+            sums_of=None,
         )
         yield from predictor.choose(together, predictor.asked)
 

@@ -30,7 +30,7 @@ from linnaea.model.encoder import Encoder
 from linnaea.model.folders import FACTS_FILE as MODEL_FACTS_FILE
 from linnaea.model.open import see_as
 from linnaea.model.preprocess import Preprocess
-from linnaea.predict.classifier import Scored
+from linnaea.predict.classifier import Ranked, Scored
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
@@ -117,7 +117,7 @@ class Calibration:
                 f" probabilities are less exact; run `linnaea labels calibrate --preprocess {encoder.preprocess.form}`"
                 )  # fmt: skip
 
-    def weigh(self, block: Scored) -> Float32[ndarray, "B"]:  # noqa: F821
+    def weigh(self, block: Scored | Ranked) -> Float32[ndarray, "B"]:  # noqa: F821
         """Return each image's evidence of an organism: the score of the learned weights, or its energy without them.
 
         Raises:
@@ -201,9 +201,15 @@ def _sharpen_ranks(
 
 
 def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, factor: float) -> Float32[ndarray, "B K"]:
+    weights = weights_of_untrained(bank, factor)
+    return probability_BK if weights is None else apply_prior(probability_BK, weights[None])
+
+
+def weights_of_untrained(bank: LabelBank, factor: float) -> Float32[ndarray, "K"] | None:  # noqa: F821
+    """Return the weight of each label; ``None`` if all weigh the same."""
     if factor == 1 or bank.trained.all() or not bank.trained.any():
-        return probability_BK
-    return apply_prior(probability_BK, np.where(bank.trained, np.float32(1), np.float32(factor))[None])
+        return None
+    return np.where(bank.trained, np.float32(1), np.float32(factor))
 
 
 def _sharpen(
@@ -248,7 +254,7 @@ def has_names(truth: Sequence[Taxon]) -> Bool[ndarray, "N 7"]:
     return np.array([[bool(name) for name in taxon.lineage] for taxon in truth], bool).reshape(len(truth), N_RANKS)
 
 
-def signs_of(block: Scored) -> Float32[ndarray, "B E1"]:
+def signs_of(block: Scored | Ranked) -> Float32[ndarray, "B E1"]:
     """Return the features that tell organisms from other pictures: the vector, and the energy at the same weight."""
     weight = np.float32(np.sqrt(block.image_BE.shape[1]))
     return np.concatenate([block.image_BE, weight * block.energy_B[:, None]], axis=1)

@@ -1,15 +1,16 @@
 """Turn vectors into taxa: probabilities at all seven ranks at once, which add up along the lineage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
+from linnaea.predict.int8 import STRETCH as COLUMN_STRETCH
 from linnaea.predict.int8 import Int8Rows, release
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.predict.threads import in_parts
@@ -24,12 +25,13 @@ TAXA_AT_ONCE = 32_768
 
 SUMMED_EXACTLY = 128
 """Taxa per image whose cosines are summed in float64; rounding errors of all others are too small to show."""
-SUMMED_AFTER_INT8 = 1_000
-"""The same where cosines come from 8-bit products, whose errors are larger. With 1.1 million labels at a scale of 46
-the first probability is then off by 1e-6, and the sum of any rank by 2e-5."""
 
 STRETCH = 256
 """See :func:`_largest`."""
+
+
+RankSums: TypeAlias = Mapping[Rank, NDArray[np.float32]]
+"""For each rank the probabilities ``[B, G]`` of its groups (:func:`sum_to_all_ranks`)."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,31 @@ class Scored:
     """The unit vectors of the images."""
 
 
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """A block of images with calibrated probabilities, and the energy and largest cosine of each image."""
+
+    sums_of: RankSums | None
+    """The probabilities of all ranks, if they were made together with those of the labels."""
+    probability_BK: Float32[ndarray, "B K"]
+    """With ``sums_of``, column by column in memory, as the probabilities of species are."""
+    energy_B: Float32[ndarray, "B"]  # noqa: F821
+    max_cosine_B: Float32[ndarray, "B"]  # noqa: F821
+    image_BE: Float32[ndarray, "B E"]
+
+
 def iter_scored(
     image_NE: Float32[ndarray, "N E"],
     bank: LabelBank,
     logit_scale: float,
     *,
     exact: bool = False,
-    rounded: Int8Rows | None = None,
 ) -> Iterator[Scored]:
     """Yield the softmax over the bank's taxa in blocks of images, so that memory does not grow with their number.
 
     With ``exact``, the cosines of each image's likeliest taxa are summed in float64. Its probabilities then do not
     depend on the other images of the block, which change the order of float32 sums (1e-7 of a cosine, 1e-5 of a logit).
-    ``rounded`` are the bank's vectors in 8 bits (:func:`~linnaea.predict.int8.load_rounded`), from which all other
-    cosines are taken: several times as fast for a large bank.
+    Large banks in 8 bits are several times as fast with :func:`linnaea.predict.fused.iter_ranked`.
 
     Raises:
         LinnaeaError: vectors of the images or labels are not finite.
@@ -75,17 +88,21 @@ def iter_scored(
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
         images = image_NE[start : start + step]
-        logits = _cosines(images, bank.vectors) if rounded is None else rounded.products(images)
+        logits = _cosines(images, bank.vectors)
         if exact:
-            n_best = SUMMED_EXACTLY if rounded is None else SUMMED_AFTER_INT8
-            _sum_best_exactly(logits, images, bank.vectors, n_best)
+            _sum_best_exactly(logits, images, bank.vectors)
         if bank.offsets is not None:
             logits += bank.offsets
         energy, largest = _softmax(logits, logit_scale)
-        if not np.isfinite(energy).all():
-            whose = "labels have" if np.isfinite(images).all() else "model gives photographs"
-            raise LinnaeaError(f"the {whose} vectors that are not finite numbers; build or pack them again")
+        check_finite(energy, images)
         yield Scored(logits, energy, largest, images)
+
+
+def check_finite(energy_B: NDArray[np.float32], image_BE: NDArray[np.float32]) -> None:
+    """Raise LinnaeaError if an energy is not finite; the message says whether labels or images are to blame."""
+    if not np.isfinite(energy_B).all():
+        whose = "labels have" if np.isfinite(image_BE).all() else "model gives photographs"
+        raise LinnaeaError(f"the {whose} vectors that are not finite numbers; build or pack them again")
 
 
 def _softmax(cosine_BK: NDArray[np.float32], scale: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -130,22 +147,28 @@ def _cosines(image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any] | Int8R
 
 
 def _sum_best_exactly(
-    cosines_BK: Float32[ndarray, "B K"],
-    image_BE: Float32[ndarray, "B E"],
-    vectors_KE: NDArray[Any] | Int8Rows,
-    n_best: int,
+    cosines_BK: Float32[ndarray, "B K"], image_BE: Float32[ndarray, "B E"], vectors_KE: NDArray[Any] | Int8Rows
 ) -> None:
-    """Replace the ``n_best`` largest cosines of each image by their sums in float64, in place."""
-    k = min(n_best, cosines_BK.shape[1])
+    """Replace the largest cosines of each image by their sums in float64, in place."""
+    k = min(SUMMED_EXACTLY, cosines_BK.shape[1])
 
     def sum_up(images: slice) -> None:
         for cosines_K, image_E in zip(cosines_BK[images], image_BE[images], strict=True):
             best = np.sort(_largest(cosines_K, k))
-            cosines_K[best] = np.einsum(
-                "ke,e->k", to_float32(vectors_KE[best]).astype(np.float64), image_E.astype(np.float64)
-            )
+            cosines_K[best] = sum_exactly(vectors_KE, best, image_E)
 
     in_parts(sum_up, cosines_BK.shape)
+
+
+def sum_exactly(
+    vectors_KE: NDArray[Any] | Int8Rows,
+    rows: Int64[ndarray, "N"],  # noqa: F821
+    image_E: Float32[ndarray, "E"],  # noqa: F821
+) -> NDArray[np.float64]:
+    """Return the cosines of an image with some rows of a bank, summed in float64."""
+    return np.asarray(
+        np.einsum("ke,e->k", to_float32(vectors_KE[rows]).astype(np.float64), image_E.astype(np.float64)), np.float64
+    )
 
 
 def sum_to_rank(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank) -> NDArray[np.float32]:
@@ -175,13 +198,13 @@ def sum_to_all_ranks(
     return {rank: sums_of[rank] for rank in reversed(Rank) if rank in sums_of}
 
 
-def likeliest_paths(probability_BK: Float32[ndarray, "B K"], bank: LabelBank) -> list[list[Guess]]:
+def likeliest_paths(sums_of: RankSums, bank: LabelBank) -> list[list[Guess]]:
     """Return for each image the path from the root on which every step is the likeliest child of the one before.
 
     The path has a guess for each rank with a name, from kingdom down; scores never rise along it.
     """
-    path = follow(sum_to_all_ranks(probability_BK, bank), bank)
-    return [name_path(path, image, bank) for image in range(len(probability_BK))]
+    path = follow(sums_of, bank)
+    return [name_path(path, image, bank) for image in range(len(path.group_BR))]
 
 
 def name_path(path: Path, image: int, bank: LabelBank) -> list[Guess]:
@@ -194,11 +217,15 @@ def name_path(path: Path, image: int, bank: LabelBank) -> list[Guess]:
     ]
 
 
-def guess_at_rank(
-    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank, top_k: int
-) -> list[list[Guess]]:
+def guess_at_rank(sums_BG: Float32[ndarray, "B G"], bank: LabelBank, rank: Rank, top_k: int) -> list[list[Guess]]:
     """Return each image's ``top_k`` likeliest taxa of a rank, best first, leaving out labels without a name there."""
-    return _name_best(sum_to_rank(probability_BK, bank, rank), bank, rank, top_k)
+    k = min(top_k, sums_BG.shape[1])
+    guesses = []
+    for row, largest in zip(sums_BG, _iter_largest(sums_BG, k), strict=True):
+        ordered = sorted(largest.tolist(), key=lambda number: (-row[number], number))
+        named = [(bank.group(rank, number), float(row[number])) for number in ordered]
+        guesses.append([Guess(taxon, taxon.rank, score) for taxon, score in named if taxon is not None])
+    return guesses
 
 
 def guess_at_all_ranks(
@@ -206,7 +233,7 @@ def guess_at_all_ranks(
 ) -> dict[Rank, list[list[Guess]]]:
     """Return :func:`guess_at_rank` for every rank, at little more than the cost of the highest."""
     sums_of = sum_to_all_ranks(probability_BK, bank)
-    return {rank: _name_best(sums_of[rank], bank, rank, top_k) for rank in Rank}
+    return {rank: guess_at_rank(sums_of[rank], bank, rank, top_k) for rank in Rank}
 
 
 def _largest(row_K: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -222,11 +249,32 @@ def _largest(row_K: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.asarray(candidates[np.argpartition(row_K[candidates], -k)[-k:]], np.int64)
 
 
-def _name_best(sums: NDArray[np.float32], bank: LabelBank, rank: Rank, top_k: int) -> list[list[Guess]]:
-    k = min(top_k, sums.shape[1])
-    guesses = []
-    for row in sums:
-        ordered = sorted(_largest(row, k).tolist(), key=lambda number: (-row[number], number))
-        named = [(bank.group(rank, number), float(row[number])) for number in ordered]
-        guesses.append([Guess(taxon, taxon.rank, score) for taxon, score in named if taxon is not None])
-    return guesses
+def _iter_largest(value_BK: NDArray[np.float32], k: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of the ``k`` largest values of each row, in any order."""
+    n_stretches = value_BK.shape[1] // COLUMN_STRETCH
+    if value_BK.flags.c_contiguous or n_stretches < k:
+        yield from (_largest(row, k) for row in value_BK)
+        return
+    import torch  # columns lie together where PyTorch has made them (linnaea.predict.fused)
+
+    value_KB = value_BK.T
+    stretches = torch.from_numpy(value_KB[: n_stretches * COLUMN_STRETCH]).view(n_stretches, COLUMN_STRETCH, -1)
+    largest = stretches.amax(dim=1).numpy()
+    yield from (largest_of_columns(value_KB, largest, image, k) for image in range(len(value_BK)))
+
+
+def largest_of_columns(
+    value_KB: NDArray[np.float32], stretch_NB: NDArray[np.float32], column: int, k: int
+) -> NDArray[np.int64]:
+    """Return the positions of the ``k`` largest values of a column, as :func:`_largest` does for a row.
+
+    ``stretch_NB`` are the maxima of stretches of :data:`COLUMN_STRETCH` rows; rows after the last whole stretch are
+    candidates too.
+    """
+    if len(stretch_NB) < k:
+        return np.asarray(np.argpartition(value_KB[:, column], -k)[-k:], np.int64)
+    largest = stretch_NB[:, column]
+    stretches = np.flatnonzero(largest >= np.partition(largest, -k)[-k])
+    inside = (stretches[:, None] * COLUMN_STRETCH + np.arange(COLUMN_STRETCH)).ravel()
+    rows = np.concatenate([inside, np.arange(len(stretch_NB) * COLUMN_STRETCH, len(value_KB))])
+    return np.asarray(rows[np.argpartition(value_KB[rows, column], -k)[-k:]], np.int64)

@@ -6,7 +6,7 @@ reaches the confidence of its rank, or the reason why there is none: no organism
 not sure enough.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,17 +21,18 @@ from numpy.typing import NDArray
 from linnaea.data.images import ImageError
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.encoder import Encoder
-from linnaea.predict.calibration import Calibration, calibrate_probabilities, read_calibration
+from linnaea.predict.calibration import Calibration, read_calibration
 from linnaea.predict.classifier import (
     Guess,
-    Scored,
+    Ranked,
+    RankSums,
     guess_at_rank,
-    iter_scored,
     likeliest_paths,
     name_path,
     sum_to_all_ranks,
 )
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, ByRank, of_each_rank
+from linnaea.predict.fused import rank_blocks
 from linnaea.predict.inputs import NO_ANIMAL, EmptyPictureError, Input
 from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
@@ -132,6 +133,8 @@ class Judged:
     """The share of known photographs that show less evidence."""
     elsewhere: tuple[str, ...]
     """Why a photograph shows none of the labels that may answer; empty for those that may show one."""
+    sums_of: RankSums | None = None
+    """The sums of ``without_prior_BK`` at all ranks, if comparing with the labels has made them."""
 
     @property
     def answerable(self) -> Bool[ndarray, "B"]:  # noqa: F821
@@ -191,7 +194,14 @@ class Predictor:
     @cached_property
     def rounded(self) -> Int8Rows | None:
         """Return a large bank's vectors in 8 bits, if the bank or the model is not exact and PyTorch is installed."""
-        vectors = self.bank.vectors
+        return self._round(self.bank)
+
+    @cached_property
+    def _rounded_around(self) -> Int8Rows | None:
+        return None if self.around is None else self._round(self.around.bank)
+
+    def _round(self, bank: LabelBank) -> Int8Rows | None:
+        vectors = bank.vectors
         is_exact = self.model.precision == "float32" and not isinstance(vectors, Int8Rows)
         if len(vectors) < ROUNDED_FROM or is_exact:
             return None
@@ -210,10 +220,11 @@ class Predictor:
         """Yield the probabilities of photographs' vectors, in blocks that fit memory."""
         calibration, done = self.calibration or Calibration(), 0
         scale = self.model.logit_scale / calibration.temperature
-        for block in self._scored(np.stack(vectors), scale) if vectors else ():
-            of_block = inputs[done : done + len(block.probability_BK)]
+        images = np.stack(vectors) if vectors else np.empty((0, self.model.width), np.float32)
+        for block in rank_blocks(images, self.bank, self.rounded, scale, calibration):
+            of_block = inputs[done : done + len(block.image_BE)]
             done += len(of_block)
-            probability = without_prior = calibrate_probabilities(block.probability_BK, self.bank, calibration)
+            probability = without_prior = block.probability_BK
             if self.weights_of is not None:
                 probability = apply_prior(without_prior, np.stack([self.weights_of(one) for one in of_block]))
             weighed, elsewhere = self._look_around(block, calibration, scale)
@@ -225,10 +236,11 @@ class Predictor:
                 recognised_B=calibration.recognises(weighed),
                 evidence_B=calibration.evidence_of(weighed),
                 elsewhere=elsewhere,
+                sums_of=block.sums_of,
             )
 
     def _look_around(
-        self, block: Scored, calibration: Calibration, scale: float
+        self, block: Ranked, calibration: Calibration, scale: float
     ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """Return each photograph's evidence of an organism, and why it shows none of the labels that may answer.
 
@@ -237,14 +249,10 @@ class Predictor:
         if self.around is None:
             return calibration.weigh(block), ("",) * len(block.image_BE)
         weighed, elsewhere = list[NDArray[np.float32]](), list[str]()
-        for scored in iter_scored(block.image_BE, self.around.bank, scale, exact=True):
-            weighed.append(calibration.weigh(scored))
-            probability_BK = calibrate_probabilities(scored.probability_BK, self.around.bank, calibration)
-            elsewhere += explain_elsewhere(probability_BK, self.around, self.asked.confidence)
+        for ranked in rank_blocks(block.image_BE, self.around.bank, self._rounded_around, scale, calibration):
+            weighed.append(calibration.weigh(ranked))
+            elsewhere += explain_elsewhere(ranked, self.around, self.asked.confidence)
         return np.concatenate(weighed), tuple(elsewhere)
-
-    def _scored(self, image_NE: NDArray[np.float32], scale: float) -> Iterator[Scored]:
-        return iter_scored(image_NE, self.bank, scale, exact=True, rounded=self.rounded)
 
     def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
         """Return the answer to each photograph of a block.
@@ -277,15 +285,22 @@ class Predictor:
 
     def paths(self, judged: Judged) -> list[list[Guess]]:
         """Return for each photograph the likeliest taxon at every rank, each below the one before."""
-        return likeliest_paths(judged.probability_BK, self.bank)
+        return likeliest_paths(self._sum(judged, judged.probability_BK, Rank.KINGDOM), self.bank)
 
     def _choose(self, judged: Judged, probability_BK: NDArray[np.float32], asked: Asked) -> list["_Chosen"]:
+        sums_of = self._sum(judged, probability_BK, asked.rank or Rank.KINGDOM)
         if asked.rank is None:
             weights = () if self.calibration is None else self.calibration.trust
-            return decide_or_explain(probability_BK, self.bank, asked.confidence, judged, weights)
+            return decide_or_explain(sums_of, self.bank, asked.confidence, judged, weights)
         why_none = f"no label has a name at rank {asked.rank.label} or above"
-        guesses = guess_at_rank(probability_BK, self.bank, asked.rank, asked.top_k)
+        guesses = guess_at_rank(sums_of[asked.rank], self.bank, asked.rank, asked.top_k)
         return [(tuple(of_image), "", "" if of_image else why_none) for of_image in guesses]
+
+    def _sum(self, judged: Judged, probability_BK: NDArray[np.float32], highest: Rank) -> RankSums:
+        """Return the sums of probabilities at the ranks from species up to ``highest``."""
+        if judged.sums_of is not None and probability_BK is judged.without_prior_BK:
+            return judged.sums_of
+        return sum_to_all_ranks(probability_BK, self.bank, highest)
 
 
 _Chosen: TypeAlias = tuple[tuple[Guess, ...], Abstention, str]
@@ -306,13 +321,12 @@ def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
 
 
 def decide_or_explain(
-    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, confidence: ByRank, judged: Judged, weights: Weights = ()
+    sums_of: RankSums, bank: LabelBank, confidence: ByRank, judged: Judged, weights: Weights = ()
 ) -> list[_Chosen]:
     """Return for each image the deepest taxon that reaches ``confidence``, or the reason why none does.
 
     With ``weights``, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
-    sums_of = sum_to_all_ranks(probability_BK, bank)
     path = follow(sums_of, bank)
     trust_BR = trust_along(path, bank, weights) if weights else None
     answers: list[_Chosen] = []
@@ -333,7 +347,7 @@ def decide_or_explain(
 
 
 def decide(
-    sums_of: Mapping[Rank, NDArray[np.float32]],
+    sums_of: RankSums,
     bank: LabelBank,
     confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
@@ -391,13 +405,17 @@ def _rank_of(guess: Guess) -> Rank:
     return Rank.SPECIES if guess.rank is None else guess.rank
 
 
-def explain_elsewhere(probability_BK: Float32[ndarray, "B K"], around: Surroundings, confidence: ByRank) -> list[str]:
+def explain_elsewhere(ranked: Ranked, around: Surroundings, confidence: ByRank) -> list[str]:
     """Return for each image why it shows none of the labels that may answer; ``""`` where it may show one."""
-    outside_B = probability_BK @ around.elsewhere_K.astype(np.float32)
-    reasons = [""] * len(probability_BK)
+    outside_B = ranked.probability_BK @ around.elsewhere_K.astype(np.float32)
+    reasons = [""] * len(outside_B)
     far = np.flatnonzero(outside_B >= ELSEWHERE_FROM)
     if len(far):
-        guesses = decide(sum_to_all_ranks(probability_BK[far], around.bank), around.bank, confidence)
+        if ranked.sums_of is None:
+            guesses = decide(sum_to_all_ranks(ranked.probability_BK[far], around.bank), around.bank, confidence)
+        else:
+            of_all = decide(ranked.sums_of, around.bank, confidence)
+            guesses = [of_all[image] for image in far.tolist()]
         for image, guess in zip(far.tolist(), guesses, strict=True):
             instead = "other labels are likelier" if guess is None else f"{_name(guess)} is likelier"
             reasons[image] = f"{NOT_AMONG} {around.answering}: {instead} ({outside_B[image]:.1%} is outside)"

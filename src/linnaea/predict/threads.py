@@ -6,9 +6,14 @@ for one another after each product, which takes several times as long on a busy 
 """
 
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from linnaea.data.engine import count_cores
 
@@ -16,6 +21,7 @@ PART_CELLS = 262_144
 """Values that one thread works on at once (1 MB of float32), which fit a processor's cache."""
 
 Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 def in_parts(work: Callable[[slice], None], shape: tuple[int, ...]) -> None:
@@ -35,12 +41,38 @@ def in_threads(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
         for item in items:
             work(item)
         return
+    with _pool(n_threads) as pool:
+        list(pool.map(work, items))
+
+
+def in_one_thread(work: Callable[[], Result]) -> Result:
+    """Return what ``work`` returns; PyTorch computes on one thread in it, so that no thread waits for another."""
+    with _pool(1) as pool:
+        return pool.submit(work).result()
+
+
+@contextmanager
+def _pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
     torch = sys.modules.get("torch")
     before = 0 if torch is None else torch.get_num_threads()
     with ThreadPoolExecutor(n_threads, initializer=_compute_alone) as pool:
-        list(pool.map(work, items))
+        yield pool
     if torch is not None:
         torch.set_num_threads(before)  # threads that PyTorch sees first from now on get as many as before
+
+
+class Scratch(threading.local):
+    """Memory that each thread reserves once: fresh memory costs more than many a step that is computed in it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, NDArray[Any]] = {}
+
+    def take(self, n_rows: int, n_columns: int, dtype: Any = np.float32) -> NDArray[Any]:
+        """Return an array of any values, which is the same memory as that of the call before with this ``dtype``."""
+        cells = self._arrays.get(dtype)
+        if cells is None or len(cells) < n_rows * n_columns:
+            cells = self._arrays[dtype] = np.empty(n_rows * n_columns, dtype)
+        return cells[: n_rows * n_columns].reshape(n_rows, n_columns)
 
 
 def _compute_alone() -> None:
