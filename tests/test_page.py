@@ -8,7 +8,21 @@ import polars as pl
 import pytest
 
 from linnaea.errors import LinnaeaError
-from linnaea.page import Block, Card, Cards, Chart, Details, Facts, Figure, Page, Section, Table, Text, unsigned_zero
+from linnaea.page import (
+    Block,
+    Card,
+    Cards,
+    Chart,
+    Details,
+    Facts,
+    Figure,
+    Page,
+    Section,
+    Table,
+    Text,
+    new_plot,
+    unsigned_zero,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 20
@@ -17,7 +31,7 @@ JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 20
 class Outline(HTMLParser):
     """Tags with their attributes, the visible text, and whether every tag is closed."""
 
-    VOID = frozenset({"meta", "link", "img", "br"})
+    VOID = frozenset({"meta", "link", "img", "br", "wbr"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +78,22 @@ def every_block() -> list[Block]:
         Cards([Card(PNG, "a magpie", ["Pica pica", "0.93"], "right"), Card(JPEG, "a jay", [], "wrong")]),
         Details("more", [Text("inside")]),
     ]
+
+
+def test_a_plot_fits_a_phone_and_wide_figures_are_scrolled() -> None:
+    plot, _ = new_plot(1.5)
+    html = Page("T", sections=[Section("S", [Figure(plot, "a plot")])]).html()
+    assert 'class="wide"' not in html
+    wide, _ = new_plot(1.5, width=9, columns=3)
+    assert 'class="wide"' in Page("T", sections=[Section("S", [Figure(wide, "a plot")])]).html()
+
+
+def test_a_card_has_names_in_italics_and_a_file_name_that_breaks_well() -> None:
+    card = Card(PNG, "", ["Pica pica (90%)", "Corvidae › Pica"], latin=["Pica", "", "Pica pica"], file="Pica_1.jpg")
+    html = Page("T", sections=[Section("S", [Cards([card])])]).html()
+    assert "<b><em>Pica pica</em> (90%)</b>" in html
+    assert "<span>Corvidae › <em>Pica</em></span>" in html
+    assert "<small>Pica_<wbr>1.jpg</small>" in html
 
 
 def test_every_block_is_well_formed_and_nothing_is_fetched() -> None:

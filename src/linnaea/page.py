@@ -13,17 +13,25 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
 
-FIGURE_DPI = 192
-"""The resolution of figures: twice the 96 pixels of a CSS inch, so that they are sharp on a phone."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Plot
+
+PLOT_WIDTH = 3.5
+"""The width of a plot in inches: a phone shows it whole, with text of about 8 points. A larger screen enlarges it."""
+PLOT_ZOOM = 1.6
+"""How many times larger a plot of :data:`PLOT_WIDTH` is on a larger screen."""
+FIGURE_DPI = 288
+"""The resolution of figures: three pixels for one of the 96 pixels of a CSS inch."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,27 @@ def plot_label(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def new_plot(
+    height: float, *, width: float = PLOT_WIDTH, columns: int = 1, lines: int = 1, **options: Any
+) -> "tuple[Plot, Any]":
+    """Return a matplotlib figure and its axes, with text that can be read on a phone; sizes are in inches.
+
+    ``options`` are those of ``Figure.subplots``. A phone scrolls figures wider than :data:`PLOT_WIDTH` sideways.
+    """
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    plot = MatplotlibFigure(figsize=(width, height), layout="constrained")
+    axes = plot.subplots(lines, columns, **options)
+    for panel in plot.axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[:].set_linewidth(0.6)
+        panel.tick_params(labelsize=7.5, width=0.6, length=2.5, pad=2)
+        panel.title.set_fontsize(8)
+        panel.xaxis.label.set_fontsize(8)
+        panel.yaxis.label.set_fontsize(8)
+    return plot, axes
+
+
 @dataclass(frozen=True)
 class Figure:
     """A matplotlib figure, or the bytes of a PNG or JPEG; ``alt`` is its alternative text."""
@@ -77,6 +106,10 @@ class Card:
     alt: str
     lines: Sequence[str] = ()
     mark: Literal["right", "wrong", ""] = ""
+    latin: Sequence[str] = ()
+    """Names of genera and species, which are set in italics wherever a line has them."""
+    file: str = ""
+    """The name of the photograph's file, shown last; it is broken behind ``_`` where it is too long."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the card is found by where cards are browsed: ``status``, ``rank``, ``certainty`` (a number), ``lineage`` (a
     list) and ``name``."""
@@ -262,12 +295,20 @@ def _right(numeric: bool) -> str:
 
 def _render_card(card: Card) -> str:
     first, *rest = card.lines or ("",)
-    lines = f"<b>{escape(first)}</b>" + "".join(f"<span>{escape(line)}</span>" for line in rest)
+    lines = f"<b>{_italic(first, card.latin)}</b>"
+    lines += "".join(f"<span>{_italic(line, card.latin)}</span>" for line in rest)
+    lines += f"<small>{escape(card.file).replace('_', '_<wbr>')}</small>" if card.file else ""
     # Colour is never the only sign: there is also a mark, with a word for screen readers.
     sign = {"right": "✓", "wrong": "✗", "": ""}[card.mark]
     mark = f'<i role="img" aria-label="{card.mark}">{sign}</i>' if sign else ""
     facts = f' data-facts="{escape(json.dumps(dict(card.facts), ensure_ascii=False))}"' if card.facts else ""
     return f'<div class="card {card.mark}"{facts}>{mark}{_image(card.image, card.alt)}<div>{lines}</div></div>'
+
+
+def _italic(text: str, names: Sequence[str]) -> str:
+    """Return escaped text with ``names`` in italics, of two at one place the longer."""
+    ways = "|".join(re.escape(escape(name)) for name in sorted(filter(None, names), key=len, reverse=True))
+    return re.sub(rf"(?<!\w)(?:{ways})(?!\w)", r"<em>\g<0></em>", escape(text)) if ways else escape(text)
 
 
 def _render_tools(cards: Sequence[Card]) -> str:
@@ -279,10 +320,10 @@ def _render_tools(cards: Sequence[Card]) -> str:
 
     return f"""<form class="tools" role="search"><label>taxon, name or file<input type="search" class="text"></label>
 <label>rank<select class="rank"><option value="">all</option>{options("rank")}</select></label>
-<label>status<select class="status"><option value="">all</option>{options("status")}</select></label>
-<label>at least<select class="least"><option value="0">any certainty</option>
-<option value="0.5">50%</option><option value="0.9">90%</option><option value="0.99">99%</option></select></label>
-<label>order<select class="order"><option value="">as given</option><option value="doubt">least sure first</option>
+<label>answer<select class="status"><option value="">all</option>{options("status")}</select></label>
+<label>certainty<select class="least"><option value="0">any</option><option value="0.5">at least 50%</option>
+<option value="0.9">at least 90%</option><option value="0.99">at least 99%</option></select></label>
+<label>sort by<select class="order"><option value="">as given</option><option value="doubt">least sure first</option>
 <option value="sure">surest first</option><option value="lineage">by lineage</option>
 <option value="name">by file</option></select></label><output></output></form>"""
 
@@ -290,8 +331,10 @@ def _render_tools(cards: Sequence[Card]) -> str:
 def _image(image: Any, alt: str) -> str:
     size = ""
     if not isinstance(image, bytes):
-        width, height = (round(inches * 96) for inches in image.get_size_inches())
-        size = f' width="{width}" height="{height}"'
+        inches = image.get_size_inches()
+        zoom = PLOT_ZOOM if inches[0] <= PLOT_WIDTH else 1
+        size = f' width="{round(inches[0] * 96 * zoom)}" height="{round(inches[1] * 96 * zoom)}"'
+        size += "" if zoom > 1 else ' class="wide"'
         stream = io.BytesIO()
         image.savefig(stream, format="png", dpi=FIGURE_DPI, facecolor="white", metadata={"Software": None})
         image = stream.getvalue()
@@ -402,8 +445,8 @@ thead th { border-top: 0; color: var(--soft); font-weight: 600; white-space: now
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 img { display: block; max-width: 100%; height: auto; }
 .plot .scroll { background: #fff; padding: 10px; width: fit-content; max-width: 100%; }
-@media (max-width: 640px) { main { padding: 24px 14px 48px; } .plot img[width] { max-width: none;
-  width: max(100%, 540px); }
+@media (max-width: 640px) { main { padding: 24px 14px 48px; } .plot img.wide { max-width: none;
+  width: max(100%, 640px); }
   th, td { padding: 6px 9px; } .facts { grid-template-columns: repeat(2, 1fr); } }
 @media (prefers-color-scheme: dark) { .plot .scroll { background: #f4f6f3; } .plot img { mix-blend-mode: multiply; } }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(var(--w), 46%), 1fr)); gap: 10px; }
@@ -413,6 +456,7 @@ img { display: block; max-width: 100%; height: auto; }
 .card > div { padding: 8px 10px 10px; font-size: .84rem; line-height: 1.35; overflow-wrap: anywhere; }
 .card b, .card span { display: block; }
 .card span { color: var(--soft); }
+.card small { display: block; color: var(--soft); margin-top: 5px; font-size: .76rem; }
 .card.right { border: 2px solid var(--right); } .card.wrong { border: 2px solid var(--wrong); }
 .card i { position: absolute; top: 6px; right: 6px; width: 22px; height: 22px; border-radius: 50%; color: #fff;
   font: 700 13px/22px sans-serif;
@@ -421,8 +465,10 @@ img { display: block; max-width: 100%; height: auto; }
 .tools { display: flex; flex-wrap: wrap; gap: 10px 14px; align-items: end; margin: 0 0 14px; }
 .tools label { display: grid; gap: 2px; font-size: .85rem; color: var(--soft); }
 .tools input, .tools select { font: inherit; color: var(--ink); background: var(--raised); padding: 6px 9px;
-  border: 1px solid var(--soft); border-radius: 8px; }
+  height: 38px; width: 100%; border: 1px solid var(--soft); border-radius: 8px; }
 .tools output { color: var(--soft); font-size: .9rem; }
+@media (max-width: 640px) { .tools { display: grid; grid-template-columns: 1fr 1fr; }
+  .tools label:first-child { grid-column: 1 / -1; } }
 .chart { height: min(var(--h), 80vh); min-height: 320px; border: 1px solid var(--line); border-radius: 10px;
   overflow: hidden; background: var(--raised); }
 .chart > div { height: 100%; }

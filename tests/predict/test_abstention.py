@@ -128,7 +128,7 @@ def test_doubt_names_the_taxon_that_comes_nearest(bank: LabelBank) -> None:
     flat = LabelBank(bank.taxa.with_columns(kingdom=bank.taxa["class"]), bank.vectors, {})
     answer = answer_one(ask(flat), bank.vectors[3] + bank.vectors[20])
     assert answer.abstention == "not sure enough"
-    assert answer.reason.startswith("not sure enough: no taxon reaches 0.9; the surest is kingdom ")
+    assert answer.reason.startswith("not sure enough: no taxon reaches 90%; the surest is kingdom ")
 
 
 def test_a_row_without_an_answer_has_no_score(bank: LabelBank) -> None:

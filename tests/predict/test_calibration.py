@@ -312,7 +312,7 @@ def test_an_abstention_says_which_it_is_and_why() -> None:
     nothing, unsure = decide_calibrated(block, bank, calibration, 0.9)
     assert nothing == ("no organism", f"{NOTHING}: less evidence than 100.0% of known photographs show")
     assert unsure == (
-        "not sure enough", "not sure enough: no taxon reaches 0.9; the surest is kingdom K0 with 0.500"
+        "not sure enough", "not sure enough: no taxon reaches 90%; the surest is kingdom K0 (50.0%)"
     )  # fmt: skip
     known = decide(sum_to_all_ranks(p, bank), bank, 0.01, np.array([False, True]))
     assert known[0] is None

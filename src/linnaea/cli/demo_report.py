@@ -10,7 +10,7 @@ from linnaea.data.statistics import measure
 from linnaea.evaluate.evaluation_page import RANK_CAPTION, make_cards, rank_accuracy, score_rows
 from linnaea.evaluate.evaluation_plots import GREEN, plot_ranks
 from linnaea.model.folders import RECIPE_FILE
-from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text
+from linnaea.page import Cards, Facts, Figure, Page, Section, Table, Text, new_plot
 from linnaea.parquet import read_parquet
 
 SPLITS = {"test": "species in training", "unseen": "held-out species"}
@@ -88,17 +88,13 @@ def _show_split(folder: Path, dataset: DataSet, split: str, name: str) -> Sectio
 
 
 def _plot_loss(run: Path) -> Figure:
-    from matplotlib.figure import Figure as Plot
-
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     n_batch = json.loads((run / RECIPE_FILE).read_text())["feed"]["batch_size"]
-    plot = Plot(figsize=(7.2, 3), layout="constrained")
-    axes = plot.subplots()
-    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color=GREEN, lw=1.8)
-    axes.axhline(math.log(n_batch), color="#888", lw=1, ls=":")
-    axes.text(lines[-1]["step"], math.log(n_batch), f"ln {n_batch} ", ha="right", va="bottom", fontsize=8, color="#666")
+    plot, axes = new_plot(1.7)
+    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color=GREEN, lw=1.2)
+    axes.axhline(math.log(n_batch), color="#888", lw=0.7, ls=":")
+    axes.text(lines[-1]["step"], math.log(n_batch), f"ln {n_batch} ", ha="right", va="bottom", fontsize=7, color="#666")
     axes.set(xlabel="step", ylabel="InfoNCE", ylim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
     caption = f"An untrained model stays at ln {n_batch}, the logarithm of the batch size."
     return Figure(plot, "the loss over the training steps", caption)
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.page import Card, Cards, plot_label
+from linnaea.page import Card, Cards, new_plot, plot_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import TaxonTree, depth_first
 from linnaea.taxonomy.treemap import PALETTE
@@ -54,28 +55,27 @@ def count_tree(dataset: "DataSet") -> CountedTree:
 
 def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
     """Plot images per taxon from the commonest to the rarest, with both axes logarithmic."""
-    from matplotlib.figure import Figure as Plot
     from matplotlib.ticker import FuncFormatter
 
-    figure = Plot(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_plot(1.9)
     counts = images_per_taxon.to_numpy()
     ranks = np.arange(1, len(counts) + 1)
-    axes.plot(ranks, counts, color=GREEN, lw=2, solid_capstyle="round")
+    axes.plot(ranks, counts, color=GREEN, lw=1.3, solid_capstyle="round")
     axes.fill_between(ranks, counts, 0.5, color=GREEN, alpha=0.12, lw=0)
     axes.set(xscale="log", yscale="log", xlabel="taxa, commonest first", ylabel="photographs of the taxon")
     axes.set(xlim=(0.93, max(len(counts), 2) * 1.15), ylim=(0.8, max(counts.max(initial=1) * 1.6, 3)))
     n_head = int((np.cumsum(counts) < counts.sum() / 2).sum()) + 1
     if 1 < n_head < len(counts):
-        axes.axvline(n_head, color=AMBER, lw=1.2, ls=(0, (4, 3)))
+        right = n_head * n_head < len(counts)  # the words stand where there is more room, above or below the curve
+        axes.axvline(n_head, color=AMBER, lw=0.8, ls=(0, (4, 3)))
         axes.annotate(
-            f"half of the photographs\nare of {n_head:,} taxa", (n_head, axes.get_ylim()[1]), xytext=(7, -4),
-            textcoords="offset points", va="top", fontsize=9, color="#8a5a12",
+            f"half of the photographs\nare of {n_head:,} taxa", (n_head, axes.get_ylim()[right]),
+            xytext=(5, -2) if right else (-5, 3), textcoords="offset points", ha="left" if right else "right",
+            va="top" if right else "bottom", fontsize=7, color="#8a5a12",
         )  # fmt: skip
     plain = FuncFormatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_major_formatter(plain)
     axes.yaxis.set_major_formatter(plain)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -151,30 +151,34 @@ def _is_dark(colour: tuple[float, ...]) -> bool:
 
 def plot_licences(by_source_licence: pl.DataFrame, permissions: Mapping[str, str]) -> "Plot":
     """Plot the shares of open, non-commercial and closed licences of each source."""
-    from matplotlib.figure import Figure as Plot
-
     counted = by_source_licence.with_columns(allows=pl.col("licence").replace_strict(permissions, default="closed"))
     totals = counted.group_by("source").agg(pl.col("images").sum().alias("total")).sort("total", "source").tail(30)
     shares = counted.group_by("source", "allows").agg(pl.col("images").sum()).join(totals, on="source")
-    figure = Plot(figsize=(9, 0.34 * totals.height + 0.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_plot(0.2 * totals.height + 0.6)
     left = np.zeros(totals.height)
     for allows, colour in PERMISSION_COLOURS.items():
         part = totals.join(shares.filter(pl.col("allows") == allows).drop("total"), on="source", how="left",
                            maintain_order="left")  # fmt: skip
         width = (part["images"].fill_null(0) / part["total"]).to_numpy()
-        axes.barh([*map(plot_label, totals["source"])], width, left=left, color=colour, height=0.72, label=allows)
+        axes.barh(
+            [plot_label(fill(source, 20)) for source in totals["source"]],
+            width,
+            left=left,
+            color=colour,
+            height=0.72,
+            label=allows,
+        )
         left += width
     axes.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], xticklabels=["0%", "25%", "50%", "75%", "100%"])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=7)
     return figure
 
 
 def make_cards(dataset: "DataSet", attributions: Mapping[str, str]) -> list[tuple[str, Cards]]:
     """Return random photographs (keys are hashes), each of another taxon: one grid per kingdom, the largest first."""
-    taxa = dataset.taxa.select("taxon_id", "kingdom", "scientific_name", "common_name")
+    taxa = dataset.taxa.select("taxon_id", "kingdom", "genus", "scientific_name", "common_name")
     rows = dataset.index.with_row_index("row").select("row", "key", "taxon_id").join(taxa, on="taxon_id")
     kingdoms = rows.group_by("kingdom").len().sort("len", "kingdom", descending=[True, False])
     grids: list[tuple[str, Cards]] = []
@@ -207,4 +211,5 @@ def _make_card(dataset: "DataSet", row: Mapping[str, object], attributions: Mapp
     names = [name for name in (common, scientific) if name]
     attribution = attributions.get(str(row["key"]), "")
     jpeg = simplejpeg.encode_jpeg(square, quality=82, colorspace="RGB", colorsubsampling="420")
-    return Card(jpeg, f"photograph of {' or '.join(names)}", [*names, *([attribution] if attribution else [])])
+    return Card(jpeg, f"photograph of {' or '.join(names)}", [*names, *([attribution] if attribution else [])],
+                latin=[scientific] if row["genus"] else [])  # fmt: skip

@@ -359,7 +359,7 @@ def _describe_table(names: pl.DataFrame) -> list[str]:
     lines = []
     for what, rows in (("not found", not_found(names)), ("doubtful", doubtful(names))):
         shown = ", ".join(rows["asked"].head(N_SHOWN)) + (", ..." if rows.height > N_SHOWN else "")
-        lines += [f"{what}: {rows.height:,} names ({shown})"] if rows.height else []
+        lines += [f"{what}: {rows.height:,} name{'s' * (rows.height > 1)} ({shown})"] if rows.height else []
     return lines
 
 

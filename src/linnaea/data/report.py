@@ -23,6 +23,7 @@ from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.page import Block, Chart, Details, Facts, Figure, Page, Section, Table, Text
 from linnaea.parquet import read_parquet
 from linnaea.storage import write_atomically
+from linnaea.taxonomy.resolve import Status
 from linnaea.taxonomy.tree import ROOT
 from linnaea.taxonomy.treemap import Boxes, choose_boxes, make_figure
 
@@ -161,12 +162,16 @@ def _names(dataset: "DataSet", manifest: Mapping[str, Any]) -> list[Block]:
     names = read_parquet(dataset.directory / NAMES_FILE)
     found = names.group_by("status").len().sort("len", "status", descending=[True, False]).iter_rows()
     blocks: list[Block] = [Facts({status.replace("_", " "): f"{n:,}" for status, n in found})]
-    for what, rows in (("Not found", not_found(names)), ("Doubtful", doubtful(names))):
-        shown = rows.head(N_NAMES).select(pl.col("asked").alias("name"), "status", "note", "records")
-        caption = f"{what}: {rows.height:,} names; all are in `{NAMES_FILE}`."
+    renamed = names.filter(pl.col("status") == Status.SYNONYM).sort("records", "asked", descending=[True, False])
+    kinds = {"Not found": not_found(names), "Doubtful": doubtful(names), "Synonyms, replaced": renamed}
+    for what, rows in kinds.items():
+        shown = rows.head(N_NAMES).select(
+            pl.col("asked").alias("name"), "status", pl.col("matched_name").alias("read as"), "note", "records"
+        )
+        caption = f"{what}: {rows.height:,} {'name' if rows.height == 1 else 'names'}; all are in `{NAMES_FILE}`."
         blocks.append(Table(shown, caption) if rows.height else Text(f"{what}: none."))
     together = _merged(names, dataset.taxa)
-    return [*blocks, Table(together, said) if together.height else Text("Merged: no labels.")]
+    return [*blocks, Table(together, said) if together.height else Text("Merged: none; each label is one class.")]
 
 
 def _merged(names: pl.DataFrame, taxa: pl.DataFrame) -> pl.DataFrame:
@@ -290,14 +295,14 @@ def _copies(manifest: Mapping[str, Any]) -> str:
     """Say what a split keeps together: bursts, and copies under different names."""
     bursts, copies = manifest.get("bursts", {}), manifest.get("copies", {})
     said = []
-    if bursts:
+    if bursts.get("groups"):
         said.append(
             f"{bursts['photographs']:,} photographs are of {bursts['groups']:,} bursts (near copies, shots of one"
             " camera within a minute, numbered folders below a class); each burst is in one split."
         )
     if n_names := copies.get("near copies under different names", 0):
         said.append(f"{n_names:,} near copies have different names; they are kept, those of one picture in one group.")
-    return " ".join(said) or "Bursts were not searched for."
+    return " ".join(said) or ("There are no bursts." if bursts else "Bursts were not searched for.")
 
 
 def _collection(manifest: Mapping[str, Any]) -> dict[str, str]:

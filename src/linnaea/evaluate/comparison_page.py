@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 
 from linnaea.evaluate.embedding_structure import Level
 from linnaea.evaluate.evaluation_plots import plot_models
-from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, plot_label, unsigned_zero
+from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, new_plot, plot_label, unsigned_zero
 
 COLOURS = ("#2f6f4f", "#c98a2b", "#3b6ea5", "#a5433b", "#6b4ea0", "#4b4b4b")
 GREY = "#9aa19a"
@@ -45,7 +46,7 @@ def write_comparison(
     ours = scores.filter("ours")
     facts = Facts(
         {
-            "models": ours["model"].n_unique(),
+            "models" if ours["model"].n_unique() != 1 else "model": ours["model"].n_unique(),
             "tasks and data sets": ours["what"].n_unique(),
             "differences tested": pairs["p_value"].count(),
             "significant differences": pairs.filter(pl.col("verdict").str.ends_with("is better")).height,
@@ -86,9 +87,10 @@ def structure_section(
     blocks: list[Block] = [Text(STRUCTURE)]
     for number, (what, levels_of) in enumerate(structures.items(), start=1):
         path = folder / ("structure.png" if len(structures) == 1 else f"structure-{number}.png")
-        plot_models(levels_of).savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
+        plot = plot_models(levels_of)
+        plot.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
         alt = f"t-SNE of each rank for {', '.join(levels_of)}"
-        blocks.append(Figure(path.read_bytes(), alt, f"{what}: one line per model, one column per rank."))
+        blocks.append(Figure(plot, alt, f"{what}: one line per model, one column per rank."))
     return Section("The tree in the vectors", [*blocks, Table(round_scores(scores))])
 
 
@@ -128,12 +130,9 @@ def _verdicts(pairs: pl.DataFrame) -> list[Block]:
 
 def plot_scores(scores: pl.DataFrame) -> Any:
     """Draw a dot with its interval for each task and model, with one colour per model."""
-    from matplotlib.figure import Figure as Plot
-
     whats = scores["what"].unique(maintain_order=True).to_list()[:MOST_ROWS]
     models = scores["model"].unique(maintain_order=True).to_list()
-    plot = Plot(figsize=(7.2, 1.1 + 0.22 * len(whats) * max(len(models), 2)), layout="constrained")
-    axes = plot.subplots()
+    plot, axes = new_plot(0.75 + 0.15 * len(whats) * max(len(models), 2))
     for number, model in enumerate(models):
         for row in scores.filter(pl.col("model") == model).iter_rows(named=True):
             if row["what"] in whats:
@@ -141,18 +140,17 @@ def plot_scores(scores: pl.DataFrame) -> Any:
                 place = whats.index(row["what"]) + shift
                 colour = COLOURS[number % len(COLOURS)]
                 if row["low"] is not None:
-                    axes.hlines(place, 100 * row["low"], 100 * row["high"], color=colour, lw=2)
+                    axes.hlines(place, 100 * row["low"], 100 * row["high"], color=colour, lw=1.3)
                 label = plot_label(model) if row["what"] == whats[0] else None
-                axes.plot(100 * row["value"], place, "o", ms=6, color=colour, label=label)
-    axes.set_yticks(range(len(whats)), [plot_label(what) for what in whats])
+                axes.plot(100 * row["value"], place, "o", ms=4, color=colour, label=label)
+    axes.set_yticks(range(len(whats)), [plot_label(fill(what, 24)) for what in whats])
     axes.set_ylim(len(whats) - 0.4, -0.6)
     axes.set(xlabel="right (%)")
     axes.set_xlim(0, 1.04 * axes.get_xlim()[1])
-    axes.grid(axis="x", color="#e3e3e3")
+    axes.grid(axis="x", color="#e3e3e3", lw=0.6)
     axes.set_axisbelow(True)
     if len(models) > 1:
-        plot.legend(loc="outside upper left", ncols=min(len(models), 3), frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+        plot.legend(loc="outside upper left", ncols=min(len(models), 2), frameon=False, fontsize=7)
     return plot
 
 

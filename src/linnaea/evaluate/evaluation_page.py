@@ -145,10 +145,12 @@ def confusion_cards(dataset: DataSet, examples: pl.DataFrame) -> list[Card]:
         row = max(pair["rows"], key=lambda number: examples["score"][number])
         lines = [pair["truth"], f"taken for {pair['answer']}", f"{pair['times']} of {pair['of']} times",
                  _meeting(pair["lca_height"])]  # fmt: skip
-        cards.append(Card(dataset.read(row), f"photograph of {pair['truth']}", lines, "wrong"))
+        cards.append(Card(dataset.read(row), f"photograph of {pair['truth']}", lines, "wrong",
+                          latin=[pair["truth"], pair["answer"]]))  # fmt: skip
         other: int = (of_class if pair["answer"] in of_class else fallback)[pair["answer"]]
         lines = [pair["answer"], "for comparison", examples["truth_common_name"][other]]
-        cards.append(Card(dataset.read(other), f"photograph of {pair['answer']}", [line for line in lines if line]))
+        cards.append(Card(dataset.read(other), f"photograph of {pair['answer']}", [line for line in lines if line],
+                          latin=[pair["answer"]]))  # fmt: skip
     return cards
 
 
@@ -158,15 +160,18 @@ def _meeting(height: int) -> str:
 
 def _classes(examples: pl.DataFrame) -> Section:
     table = per_class(examples)
+    if not any(table["common name"]):
+        table = table.drop("common name")
     seen = table.filter(pl.col("images") >= 3)
     enough = seen.height >= 2 * N_CLASSES
     shown = seen if enough else table
     n_shown = min(N_CLASSES, shown.height // 2)  # no class is both among the best and among the worst
     among = " among those with at least three photographs" if enough else ""
+    worst = shown.tail(n_shown).filter(pl.col("right") < 1).reverse()
     percent = ("right", "probability of truth")
     halves = [
         Table(shown.head(n_shown).drop("taken for"), f"The best classes{among}.", percent=percent),
-        Table(shown.tail(n_shown).reverse(), f"The worst classes{among}.", percent=percent),
+        Table(worst, f"The worst classes{among}.", percent=percent) if worst.height else Text(NO_MISTAKE),
     ]
     return Section("Best and worst classes", [
         *(halves if n_shown else []),
@@ -239,7 +244,7 @@ def _open_set(metrics: Mapping[str, int | float], findings: Findings) -> Section
 def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findings) -> Section:
     levels = list(findings.levels)
     figure = plot_levels(levels)
-    figure.savefig(folder / "tsne.png", dpi=160, facecolor="white", metadata={"Software": None})
+    figure.savefig(folder / "tsne.png", dpi=320, facecolor="white", metadata={"Software": None})
     labels = [taxon.scientific_name or taxon.common_name for taxon in findings.truth]
     facts = {
         "correlation with tree distance (images)": f"{metrics.get('structure/distance_correlation', 0):.2f}",
@@ -252,7 +257,7 @@ def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findi
         )
     return Section("The tree in the vectors", [
         Chart(plot_interactive(levels, labels), "interactive t-SNE per rank", TSNE_CAPTION, height=560),
-        Details("All ranks side by side", [Figure((folder / "tsne.png").read_bytes(), "t-SNE of each rank")]),
+        Details("All ranks side by side", [Figure(figure, "t-SNE of each rank")]),
         Figure(plot_purity(metrics), "neighbour purity per rank", PURITY_CAPTION),
         Facts(facts),
         Text(STRUCTURE_TEXT),
@@ -290,6 +295,7 @@ NO_SHARES = ("lca_height_of_errors", "n_classes")
 BY_CLASS = "_by_class"
 """The ending of a metric's name that is the mean over classes, beside the mean over images."""
 N_CONFUSIONS, N_CLASSES = 8, 10
+NO_MISTAKE = "No photograph was named wrongly."
 
 RANK_CAPTION = (
     "Accuracy of the likeliest taxon of each rank. Solid lines: 95% intervals for other classes. Dotted lines: a"
@@ -395,4 +401,5 @@ def _make_card(image: bytes, example: dict[str, Any]) -> Card:
     else:
         lines = [answer, f"is {example['truth']}", _meeting(example["lca_height"])]
     mark = "right" if example["right"] else "wrong"
-    return Card(image, f"photograph of {example['truth']}", [line for line in lines if line], mark)  # type: ignore[arg-type]
+    return Card(image, f"photograph of {example['truth']}", [line for line in lines if line], mark,  # type: ignore[arg-type]
+                latin=[example["truth"], example["answer"]])  # fmt: skip

@@ -8,7 +8,7 @@ import polars as pl
 
 from linnaea.evaluate.embedding_structure import Level
 from linnaea.evaluate.trust import Beliefs, Evidence, reliability, risk_coverage
-from linnaea.page import plot_label
+from linnaea.page import new_plot, plot_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -23,23 +23,13 @@ COLOUR_BAR = {"title": {"text": "right to species (%)", "side": "top"}, "orienta
               "y": -0.02, "yanchor": "top"}  # fmt: skip
 
 
-def _new(width: float = 7.2, height: float = 3.2, columns: int = 1, lines: int = 1, **options: Any) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    plot = Figure(figsize=(width, height), layout="constrained")
-    axes = plot.subplots(lines, columns, **options)
-    for panel in np.atleast_1d(axes).ravel():
-        panel.spines[["top", "right"]].set_visible(False)
-    return plot, axes
-
-
 def plot_ranks(
     accuracy: Mapping[str, Sequence[float | None]],
     baseline: Sequence[float | None] | None = None,
     bounds: Sequence[tuple[float, float] | None] | None = None,
 ) -> Any:
     """Draw bars per rank in one colour per series, with dotted baselines and ``bounds`` on the first series."""
-    plot, axes = _new()
+    plot, axes = new_plot(1.9)
     width = 0.8 / len(accuracy)
     for number, (name, values) in enumerate(accuracy.items()):
         places = [i + (number - (len(accuracy) - 1) / 2) * width for i in range(len(RANK_LABELS))]
@@ -49,82 +39,90 @@ def plot_ranks(
             for place, height, bound in zip(places, heights, bounds, strict=True):
                 if bound is not None:
                     low, high = 100 * bound[0], 100 * bound[1]
-                    axes.vlines(place, low, high, color="#1d2620", lw=1.3)
-                    axes.annotate(f"{height:.0f}", (place, max(height, high)), (0, 3), textcoords="offset points",
-                                  ha="center", fontsize=8, color="#555")  # fmt: skip
+                    axes.vlines(place, low, high, color="#1d2620", lw=0.9)
+                    axes.annotate(f"{height:.0f}", (place, max(height, high)), (0, 2), textcoords="offset points",
+                                  ha="center", fontsize=7, color="#555")  # fmt: skip
         else:
-            axes.bar_label(bars, fmt="%.0f", fontsize=7, color="#555", padding=1)
+            axes.bar_label(bars, fmt="%.0f", fontsize=6, color="#555", padding=1)
     if baseline is not None:
         for place, value in enumerate(baseline):
-            axes.hlines(100 * (value or 0), place - 0.4, place + 0.4, color="#222", lw=1.4, ls=":")
+            axes.hlines(100 * (value or 0), place - 0.4, place + 0.4, color="#222", lw=0.9, ls=":")
     axes.set_xticks(range(len(RANK_LABELS)), RANK_LABELS)
     axes.set(ylabel="right (%)", ylim=(0, 112))
+    axes.tick_params(axis="x", labelsize=6.5)
     if len(accuracy) > 1:
-        axes.legend(frameon=False, loc="upper right", ncols=len(accuracy))
+        plot.legend(frameon=False, loc="outside upper left", ncols=len(accuracy), fontsize=7)
     return plot
 
 
 def plot_reliability(beliefs: Beliefs, uncalibrated: Beliefs | None) -> Any:
     """Draw accuracy against confidence in one panel per rank, order to species; grey is before calibration."""
     ranks = [rank for rank in SHOWN_RANKS if beliefs.counted_NR[:, rank].any()]
-    plot, axes = _new(9.2, 2.75, len(ranks), sharey=True, squeeze=False)
-    for panel, rank in zip(axes[0], ranks, strict=True):
+    lines = -(-len(ranks) // 2)
+    plot, axes = new_plot(1.75 * lines, columns=2, lines=lines, sharey=True, squeeze=False)
+    for panel in axes.ravel()[len(ranks) :]:
+        panel.axis("off")
+    for panel, rank in zip(axes.ravel(), ranks, strict=False):
         panel.plot([0, 100], [0, 100], color=GREY, lw=0.8, ls=":")
         counted = beliefs.counted_NR[:, rank]
         if uncalibrated is not None:
             before = reliability(uncalibrated.confidence_NR[counted, rank], uncalibrated.right_NR[counted, rank])
-            panel.plot(100 * before.confidence, 100 * before.accuracy, color=GREY, lw=1.2, label="before calibration")
+            panel.plot(100 * before.confidence, 100 * before.accuracy, color=GREY, lw=0.9, label="before calibration")
         bins = reliability(beliefs.confidence_NR[counted, rank], beliefs.right_NR[counted, rank])
-        panel.plot(100 * bins.confidence, 100 * bins.accuracy, color=RANK_COLOURS[rank], lw=1.4)
-        panel.scatter(100 * bins.confidence, 100 * bins.accuracy, s=8 + 140 * bins.n / bins.n.max(),
+        panel.plot(100 * bins.confidence, 100 * bins.accuracy, color=RANK_COLOURS[rank], lw=1)
+        panel.scatter(100 * bins.confidence, 100 * bins.accuracy, s=3 + 50 * bins.n / bins.n.max(),
                       color=RANK_COLOURS[rank], alpha=0.75, lw=0)  # fmt: skip
-        panel.set_title(rank.label, fontsize=10, loc="left")
+        panel.set_title(rank.label, fontsize=8, loc="left")
         panel.set(xlim=(0, 104), ylim=(0, 104), xlabel="confidence (%)")
-    axes[0][0].set_ylabel("right (%)")
+    for line in axes:
+        line[0].set_ylabel("right (%)")
     if uncalibrated is not None:
-        axes[0][0].legend(frameon=False, fontsize=7, loc="upper left")
+        axes[0][0].legend(frameon=False, fontsize=6.5, loc="upper left")
     return plot
 
 
 def plot_coverage(beliefs: Beliefs) -> Any:
     """Draw the accuracy of the most confident answers against coverage, with one line per rank."""
-    plot, axes = _new()
+    plot, axes = new_plot(1.9)
     for rank in SHOWN_RANKS:
         counted = beliefs.counted_NR[:, rank]
         if not counted.any():
             continue
         coverage, risk = risk_coverage(beliefs.confidence_NR[counted, rank], beliefs.right_NR[counted, rank])
         rows = np.unique(np.linspace(min(len(risk) - 1, 9), len(risk) - 1, MOST_POINTS).astype(int))
-        axes.plot(100 * coverage[rows], 100 * (1 - risk[rows]), color=RANK_COLOURS[rank], lw=1.8, label=rank.label)
+        axes.plot(100 * coverage[rows], 100 * (1 - risk[rows]), color=RANK_COLOURS[rank], lw=1.2, label=rank.label)
     axes.set(xlabel="photographs answered, most confident first (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 103))
-    axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=4)
+    plot.legend(frameon=False, fontsize=7, loc="outside upper left", ncols=4)
     return plot
 
 
 def plot_evidence(known: Evidence, unknown: Mapping[str, Evidence]) -> Any:
     """Draw the distribution of energies of photographs with a label, and of those without."""
-    plot, axes = _new(7.2, 2.7)
+    plot, axes = new_plot(1.8)
     every = np.concatenate([known.energy, *(part.energy for part in unknown.values())])
     low, high = (float(edge) for edge in np.quantile(every, [0.002, 0.998]))
     edges = np.linspace(low, high, 45)
     shown = {"has a label": known, **unknown}
     for (name, part), colour in zip(shown.items(), (GREEN, AMBER, BLUE, RED), strict=False):
-        axes.hist(part.energy, edges, density=True, histtype="step", color=colour, lw=1.6, label=plot_label(name))
+        inside = np.clip(part.energy.astype(np.float64), low, high)
+        if len(inside) and low < high:
+            axes.hist(inside, edges, density=True, histtype="step", color=colour, lw=1.1, label=plot_label(name))
     axes.set(xlabel="energy (higher is closer to the labels)", yticks=[])
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    plot.legend(frameon=False, fontsize=7, loc="outside upper left", ncols=2)
     axes.spines["left"].set_visible(False)
     return plot
 
 
 def plot_purity(metrics: Mapping[str, int | float]) -> Any:
     """Draw the share of the five nearest photographs with the same taxon, per rank, with chance as dotted lines."""
-    plot, axes = _new(7.2, 2.7)
+    plot, axes = new_plot(1.7)
     labels = [label for label in RANK_LABELS if f"structure/purity/{label}" in metrics]
     bars = axes.bar(labels, [100 * metrics[f"structure/purity/{label}"] for label in labels], 0.6, color=GREEN)
-    axes.bar_label(bars, fmt="%.0f", fontsize=8, color="#555", padding=1)
+    axes.bar_label(bars, fmt="%.0f", fontsize=7, color="#555", padding=1)
+    axes.tick_params(axis="x", labelsize=6.5)
     for place, label in enumerate(labels):
         chance = 100 * metrics[f"structure/purity_chance/{label}"]
-        axes.hlines(chance, place - 0.38, place + 0.38, color="#222", lw=1.4, ls=":")
+        axes.hlines(chance, place - 0.38, place + 0.38, color="#222", lw=0.9, ls=":")
     axes.set(ylabel="of the same taxon (%)", ylim=(0, 112))
     return plot
 
@@ -201,21 +199,23 @@ def _label(key: tuple[str, ...], rank: str) -> str:
 
 def plot_levels(levels: Sequence[Level]) -> Any:
     """Return all t-SNE panels as one matplotlib figure."""
-    columns = min(4, len(levels))
+    columns = min(2, len(levels))
     lines = -(-len(levels) // columns)
-    plot, axes = _new(3.1 * columns, 3.5 * lines, columns, lines, squeeze=False)
+    plot, axes = new_plot(2.1 * lines, columns=columns, lines=lines, squeeze=False)
     for panel in axes.ravel()[len(levels) :]:
         panel.axis("off")
     for panel, level in zip(axes.ravel(), levels, strict=False):
         _draw_level(panel, level)
-        panel.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, markerscale=2)
+        panel.legend(fontsize=5.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, markerscale=2,
+                     columnspacing=0.6, handletextpad=0.1)  # fmt: skip
     return plot
 
 
 def plot_models(levels_of: Mapping[str, Sequence[Level]]) -> Any:
     """Return the t-SNE panels of several models: one line per model, one column per rank (figure 5 of the paper)."""
     shown = list(dict.fromkeys((level.rank, level.within) for levels in levels_of.values() for level in levels))
-    plot, axes = _new(2.4 * len(shown), 2.7 * len(levels_of) + 0.8, len(shown), len(levels_of), squeeze=False)
+    plot, axes = new_plot(2.7 * len(levels_of) + 0.8, width=2.4 * len(shown), columns=len(shown),
+                          lines=len(levels_of), squeeze=False)  # fmt: skip
     for number, (name, levels) in enumerate(levels_of.items(), start=1):
         place = {(level.rank, level.within): level for level in levels}
         for column, (panel, which) in enumerate(zip(axes[number - 1], shown, strict=True)):
@@ -231,12 +231,12 @@ def plot_models(levels_of: Mapping[str, Sequence[Level]]) -> Any:
 
 
 def _draw_level(panel: Any, level: Level) -> None:
-    size = 3 if len(level.row_N) > 500 else 10
+    size = 2 if len(level.row_N) > 500 else 6
     for i, name in enumerate(level.names):
         here = level.xy_N2[level.colour_N == i]
         panel.scatter(here[:, 0], here[:, 1], s=size, color=LEVEL_COLOURS[i], alpha=0.6, lw=0, label=plot_label(name))
     title = RANK_LABELS[level.rank] + (f" within {level.within}" if level.within else "")
-    panel.set_title(plot_label(title), fontsize=9, loc="left")
+    panel.set_title(plot_label(title), fontsize=7.5, loc="left")
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set(visible=True, color="#d9dfd8")
 

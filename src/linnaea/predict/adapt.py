@@ -330,29 +330,41 @@ def _make_page(head: Head) -> Page:
     rows = pl.DataFrame({"class": [names[n] for n in labels], "answer": [names[n] if n >= 0 else "" for n in answers],
                          "right": answers == labels, "validated": answers >= 0})  # fmt: skip
     per_class = rows.group_by("class").agg(
-        pl.len().alias("photographs"), pl.col("right").filter(pl.col("validated")).mean().fill_null(0.0)
+        pl.len().alias("photographs"), pl.col("right").filter(pl.col("validated")).mean()
     )
     mistakes = rows.filter(pl.col("validated") & ~pl.col("right")).group_by("class", "answer").len("times")
-    facts = {f"right, {name}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
+    facts = {f"right, {_IN_WORDS[name]}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
     if head.tested is not None:
         facts[f"right on {len(head.tested.labels):,} photographs of test"] = f"{head.tested.right:.1%}"
-    facts["moments (bursts count once)"] = f"{head.metrics['n_groups']:,.0f}"
+    facts["moments (a burst counts once)"] = f"{head.metrics['n_groups']:,.0f}"
     how = (
-        f"Cross-validation chose {choice.mix:.0%} of the fitted head and {1 - choice.mix:.0%} of zero-shot, ridge"
-        f" {choice.ridge:g}, scale {choice.scale:g}. The choice was made on the same photographs, so the figure of the"
-        " blend is slightly too good. Photographs of one burst are validated together. Classes with photographs of a"
-        " single moment are fitted, but cannot be validated."
+        "Each photograph was answered by a head that was fitted without it, and without the others of its burst"
+        " (cross-validation). The head that was written blends two ways to know a class:"
+        f" {choice.mix:.0%} is learned from your photographs, {1 - choice.mix:.0%} comes from the names (zero-shot),"
+        f" with ridge {choice.ridge:g} and scale {choice.scale:g}. The blend was chosen on the same photographs, so its"
+        " figure is slightly too good. A class with photographs of a single moment is fitted, but cannot be validated;"
+        " the table has no figure for it."
     )
+    confused = Table(mistakes.sort("times", "class", descending=[True, False]))
     return Page(
         "A head for your classes",
         f"{len(labels):,} photographs of {len(head.bank):,} classes",
         [
             Section("In short", [Facts(facts), Text(how)]),
-            Section("Names", [Text(note) for note in head.notes]),
-            Section("Classes, hardest first", [Table(per_class.sort("right", "class"), percent=["right"])]),
-            Section("Confusions", [Table(mistakes.sort("times", "class", descending=[True, False]))]),
+            Section("Folders and names", [Text(note[:1].upper() + note[1:]) for note in head.notes]),
+            Section("Classes, hardest first",
+                    [Table(per_class.sort("right", "class", nulls_last=True), percent=["right"])]),
+            Section("Confusions", [confused if mistakes.height else Text("None: every answer was right.")]),
         ],
-    )
+        footer="Made by `linnaea adapt`.",
+    )  # fmt: skip
+
+
+_IN_WORDS = {
+    "zero-shot": "from the names alone (zero-shot)",
+    "head alone": "from your photographs alone",
+    "blended": "from both: the head that was written",
+}
 
 
 def fit_head(

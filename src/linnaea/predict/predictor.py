@@ -395,10 +395,10 @@ def explain_doubt(path: Sequence[Guess], confidence: ByRank) -> str:
     least = of_each_rank(confidence)
     short = [(least[_rank_of(guess)] - guess.score, guess) for guess in path]
     if not short:
-        return f"{NOT_SURE}: no taxon reaches {min(least):g}"
+        return f"{NOT_SURE}: no taxon reaches {100 * min(least):g}%"
     _, nearest = min(short, key=lambda one: one[0])
     asked = least[_rank_of(nearest)]
-    return f"{NOT_SURE}: no taxon reaches {asked:g}; the surest is {_name(nearest)} with {nearest.score:.3f}"
+    return f"{NOT_SURE}: no taxon reaches {100 * asked:g}%; the surest is {_name(nearest)} ({nearest.score:.1%})"
 
 
 def _rank_of(guess: Guess) -> Rank:

@@ -17,6 +17,9 @@ CARDS_AT_MOST = 2_000
 THUMBNAIL = 320
 """The longer side of a photograph on a page, in pixels."""
 
+WORDS = {"ok": "named", "abstained": "no answer", "failed": "cannot be read"}
+"""What the page calls each status."""
+
 CALIBRATED = {
     True: "The percentages are calibrated: of the answers with 90%, about 90% are right for photographs like those of"
     " the calibration.",
@@ -49,15 +52,21 @@ def _card(name: str, of_one: list[Row], context: Context) -> Card:
     file = name.rpartition("/")[2]
     picture = context.pictures.get(name) or make_thumbnail(name, box_of(first) if first["bbox"] else None)
     lineage = [first[label] for label in RANK_LABELS[: Rank.SPECIES] if first[label]]
-    facts = {"status": first["status"], "rank": first["rank"], "certainty": _certainty(first),
+    facts = {"status": WORDS[first["status"]], "rank": first["rank"], "certainty": _certainty(first),
              "lineage": [*lineage, first["species"]], "name": name}  # fmt: skip
     if first["status"] != "ok":
-        return Card(picture, alt=name, lines=[first["status"], first["reason"], file], facts=facts)
+        lines = [WORDS[first["status"]], first["reason"]]
+        return Card(picture, alt=name, lines=lines, latin=_latin(of_one), file=file, facts=facts)
     lines = [f"{finest_name(first)} ({_how_sure(first)})"]
     lines += [text for text in (first["common_name"], first["rank"]) if text]
     lines.append(" › ".join(one for one in lineage if one != finest_name(first)))
     lines += [f"or {finest_name(row)} ({_how_sure(row)})" for row in of_one[1:3] if row["status"] == "ok"]
-    return Card(picture, alt=name, lines=[line for line in (*lines, file) if line], facts=facts)
+    return Card(picture, alt=name, lines=[line for line in lines if line], latin=_latin(of_one), file=file, facts=facts)
+
+
+def _latin(rows: list[Row]) -> list[str]:
+    """Return the names of genera and species in rows: what is written in italics."""
+    return [str(row[rank]) for row in rows[:3] for rank in ("genus", "species")]
 
 
 def _certainty(row: Row) -> float:

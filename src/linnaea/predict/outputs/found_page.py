@@ -44,4 +44,4 @@ def write_found(path: Path, title: str, hits: Sequence[Hit], pairs: Sequence[Pai
 
 
 def _card(name: str, words: str) -> Card:
-    return Card(make_thumbnail(name), alt=printable(name), lines=[words, printable(name).rpartition("/")[2]])
+    return Card(make_thumbnail(name), alt=printable(name), lines=[words], file=printable(name).rpartition("/")[2])
