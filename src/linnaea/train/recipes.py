@@ -53,7 +53,7 @@ NANO_BASE = Recipe(
         checkpoint_every=100,
     ),
 )
-"""The first of four steps to the bundled model: classes of all ranks at 128 pixels, from ImageNet weights.
+"""The first of five steps to the bundled model: classes of all ranks at 128 pixels, from ImageNet weights.
 
 ``linnaea train nano-base --data DATA --output BASE --backbone-weights FILE``; all steps: ``docs/nano.md``.
 """
@@ -75,14 +75,46 @@ NANO_EYE = Recipe(
 
 ``linnaea train nano-eye --start BASE --data DATA --output EYE``; all steps: ``docs/nano.md``.
 """
-NANO_COOL = replace(
+NANO_WIDE = replace(
     NANO_EYE,
-    tower=replace(NANO_EYE.tower, start="nano-eye"),
-    descent=replace(NANO_EYE.descent, epochs=1.5, lr=2e-4, warmup=20, label_smoothing=0.0, cutmix=0.0, average=0.98),
+    tower=replace(
+        NANO_EYE.tower, start="nano-4", resize_to=192, distil_from="efficientnet-lite1-77cc7160.pth", blend=0.4
+    ),
+    feed=replace(NANO_EYE.feed, taxon_balance=0.0),
+    descent=replace(
+        NANO_EYE.descent,
+        epochs=4.0,
+        lr=3e-4,
+        warmup=40,
+        class_weights=(0.0, 0.0, 0.2, 0.2, 0.3, 0.3, 1.0),
+        cutmix=0.2,
+        imprint=True,
+        distil=2.0,
+        average=0.99,
+    ),
 )
-"""The third, short step: whole photographs and hard labels, for better-calibrated confidence.
+"""The third step: more kinds of organisms, from version 4 blended with its ImageNet start, whose view it keeps.
 
-``linnaea train nano-cool --start EYE --data DATA --output COOL``; all steps: ``docs/nano.md``.
+``linnaea train nano-wide --start V4 --distil-from FILE --data DATA --output WIDE``; all steps: ``docs/nano.md``.
+"""
+NANO_COOL = replace(
+    NANO_WIDE,
+    tower=replace(NANO_WIDE.tower, start="nano-wide", resize_to=224, blend=0.0),
+    descent=replace(
+        NANO_WIDE.descent,
+        epochs=2.0,
+        lr=2e-4,
+        warmup=20,
+        label_smoothing=0.0,
+        cutmix=0.0,
+        imprint=False,
+        average=0.98,
+        checkpoint_every=20,
+    ),
+)
+"""The fourth, short step at 224 pixels: whole photographs and hard labels, for better-calibrated confidence.
+
+``linnaea train nano-cool --start WIDE --distil-from FILE --data DATA --output COOL``; all steps: ``docs/nano.md``.
 """
 NANO = Recipe(
     tower=Tower(
@@ -223,6 +255,7 @@ RECIPES: dict[str, Recipe] = {
     "small": SMALL,
     "nano-base": NANO_BASE,
     "nano-eye": NANO_EYE,
+    "nano-wide": NANO_WIDE,
     "nano-cool": NANO_COOL,
     "nano": NANO,
     "fine-tune": FINE_TUNE,
@@ -275,7 +308,8 @@ NOTES: dict[str, str] = {
     "small": "a small convolutional tower from scratch at 96 px, for a few thousand photographs on a CPU; not measured",
     "nano-base": "the bundled model, first step: classes of all ranks at 128 px, from ImageNet weights (docs/nano.md)",
     "nano-eye": "second step: the same at 224 px, 30 epochs; a GPU helps (--start a run of nano-base)",
-    "nano-cool": "third step: 1.5 epochs without CutMix and label smoothing (--start a run of nano-eye)",
+    "nano-wide": "third step: more kinds of organisms (--start version 4, --distil-from its ImageNet weights)",
+    "nano-cool": "fourth step: 2 epochs without CutMix and label smoothing (--start a run of nano-wide)",
     "nano": "last step: names against a frozen image tower (--start a run of nano-cool)",
     "fine-tune": "BioCLIP (or --start another) on a few thousand of your photographs, on one GPU or a CPU;"
     " not measured",
