@@ -192,6 +192,29 @@ def test_a_direction_parts_what_energy_cannot() -> None:
         learnt.weigh(block)
 
 
+def test_a_source_that_the_weights_have_not_seen_is_recognised() -> None:
+    """Each source is set apart by its camera; one camera's photographs lie nearer to pictures of nothing."""
+    bank = make_bank()
+    rng = np.random.default_rng(8)
+    rows = np.arange(600) % len(bank)
+    cameras = np.zeros((3, WIDTH))
+    cameras[0, 0], cameras[1, 1], cameras[2, 2] = 0.6, 0.6, 0.6
+    cameras[2, 3] = -0.25
+    camera_N = np.repeat([0, 1, 2], 200)
+    images = np.concatenate([photograph(bank, rows[camera_N == c], rng, cameras[c]) for c in range(3)])
+    nothing = photograph(bank, rng.integers(len(bank), size=300), rng, -3.0 * np.eye(WIDTH)[3] / 4)
+    groups = find_groups([bank.taxon(r) for r in rows.tolist()], bank)
+    seen = camera_N != 2
+    lost = {}
+    for name, sources in (("one", ()), ("two", [f"camera {c}" for c in camera_N[seen]])):
+        learnt = fit_calibration(images[seen], groups[seen], bank, 60.0, nothing_ME=nothing[:150], sources=sources)
+        weighed = [weigh(learnt, v, bank, 60.0 / learnt.temperature) for v in (images[~seen], nothing[150:])]
+        lost[name] = [1 - float(learnt.recognises(one).mean()) for one in weighed]
+    assert lost["one"][0] >= 0.3, "otherwise this shows nothing"
+    assert lost["two"][0] <= lost["one"][0] / 3
+    assert lost["two"][1] >= 0.7, "of pictures of nothing"
+
+
 def test_photographs_trained_on_show_what_organisms_look_like() -> None:
     """Organisms of a kind that the calibration's photographs lack lie on the side of nothing, until some are shown."""
     bank = make_bank()

@@ -21,7 +21,7 @@ from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
 from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank, read_taxa
-from linnaea.predict.places import draw_places, encode_places, list_places
+from linnaea.predict.places import draw_places, encode_places, list_places, sources_at, taxa_at
 from linnaea.predict.published import open_bank, open_published_bank
 from linnaea.predict.rehearsals import rehearse_run
 from linnaea.progress import progress_bar
@@ -94,14 +94,15 @@ def calibrate(
     splits, others = _open_splits(data, sources, split, organisms)
     loaded = see_as(load_model(model, pretrained=pretrained, device=device), preprocess)
     bank, folder = open_labels_to_calibrate(loaded, loaded.name, None if labels is None else Path(labels), text_type)
-    truth = [part.taxon(number) for part in splits for number in part.index["taxon_id"]]
-    vectors = encode_places(loaded, list_places(splits), workers)
+    places, more_places = list_places(splits), draw_places(list_places(others), MOST_ORGANISMS)
+    truth, vectors = taxa_at(places), encode_places(loaded, places, workers)
     nothing, left_out = (None, []) if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
-    more = encode_places(loaded, draw_places(list_places(others), MOST_ORGANISMS), workers) if others else None
+    more = encode_places(loaded, more_places, workers) if others else None
     group = find_groups(truth, bank)
     abroad = [one for run in rehearsals for one in rehearse_run(Path(run), data, split, device, workers)]
     learned = fit_calibration(vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more,
-                              with_strangers=strangers, abroad=abroad)  # fmt: skip
+                              sources=sources_at(places + more_places), with_strangers=strangers,
+                              abroad=abroad)  # fmt: skip
     learned = replace(learned, preprocess=loaded.preprocess)
     n_known = int((group[:, Rank.SPECIES] != UNKNOWN).sum())
     return Calibrated(calibration=learned, path=write_calibration(folder, learned), n_images=len(truth),

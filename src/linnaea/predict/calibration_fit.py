@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_untrained
-from linnaea.predict.classifier import Scored, iter_scored, sum_to_all_ranks
+from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
 from linnaea.predict.trust_fit import Rehearsal, fit_trust, rehearse
@@ -23,8 +23,12 @@ LEAST_SHARE = 0.01
 UNTRAINED_SHARE = 0.1
 """The largest mean share of a photograph's probability for labels that the model was not trained on, as if one
 photograph in ten showed such a label. If more of the photographs do, their share is the limit instead."""
+MOST_LOST = 0.01
+"""The largest share of any source's photographs that may be called no organism, by weights that were learned without
+this source. Of seven large sources that a tower was not trained on, at most 1% were lost by that rule, and up to 25% by
+a limit on the mean (docs/log.md)."""
 FEWEST = 50
-"""The least number of photographs that a fit needs."""
+"""The least number of photographs that a fit needs, and that a source needs for a share of its own."""
 _TINY = np.float32(1e-38)
 _Parts: TypeAlias = list[tuple[NDArray[np.float32], int]]
 """Probabilities of siblings, and the position of the true one, or ``UNKNOWN`` if none of them is."""
@@ -47,13 +51,15 @@ def fit_calibration(
     *,
     nothing_ME: Float32[ndarray, "M E"] | None = None,
     organism_OE: Float32[ndarray, "O E"] | None = None,
+    sources: Sequence[str] = (),
     with_strangers: bool = False,
     abroad: Sequence[Rehearsal] = (),
 ) -> Calibration:
     """Learn from photographs with known names (:func:`find_groups`), and from pictures without an organism, if any.
 
     ``organism_OE`` are more photographs of organisms, used only to learn what organisms look like; the model may have
-    been trained on them.
+    been trained on them. ``sources`` names the source of each photograph of ``image_NE``, then of ``organism_OE``; by
+    default they are of one source.
 
     Photographs of species that the bank lacks still inform the ranks above. With ``with_strangers`` every photograph
     is used once more as if its species were not in the bank; at the first rank that is then missing, every answer is
@@ -79,9 +85,10 @@ def fit_calibration(
     )
     if nothing_ME is not None and len(nothing_ME):
         organisms = image_NE if organism_OE is None else np.concatenate([image_NE, organism_OE])
-        calibration = replace(
-            calibration, organism=_part_from_nothing(*(iter_scored(v, bank, scale) for v in (organisms, nothing_ME)))
-        )
+        shown, empty = (np.concatenate([signs_of(block) for block in iter_scored(vectors, bank, scale)])
+                        for vectors in (organisms, nothing_ME))  # fmt: skip
+        weights, least = _part_from_nothing(shown, empty, sources or [""] * len(organisms))
+        calibration = replace(calibration, organism=weights, least_evidence=least)
     parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
     strangers = _iter_strangers(group_NR, bank) if with_strangers else ()
     if abroad:
@@ -94,10 +101,7 @@ def fit_calibration(
                 for images, small, groups in strangers]  # fmt: skip
         calibration = replace(calibration, sharpness=_fit_sharpness([parts, *more]))
     quantiles = np.quantile(weighed[known], np.linspace(0, 1, N_QUANTILES))
-    least = float(np.quantile(weighed[known], LEAST_SHARE))
-    if nothing_ME is not None and len(nothing_ME):
-        nothing = np.concatenate([calibration.weigh(block) for block in iter_scored(nothing_ME, bank, scale)])
-        least = _divide(weighed[known], nothing)
+    least = calibration.least_evidence if calibration.organism else float(np.quantile(weighed[known], LEAST_SHARE))
     return replace(calibration, evidence=tuple(map(float, quantiles)), least_evidence=least)
 
 
@@ -184,15 +188,38 @@ def _leave_out(
     return small, groups
 
 
-def _part_from_nothing(organisms: Iterator[Scored], nothing: Iterator[Scored]) -> tuple[float, ...]:
-    """Return the weights of a logistic regression between the two kinds, each with the same total weight."""
+def _part_from_nothing(
+    shown_NS: Float32[ndarray, "N S"], empty_MS: Float32[ndarray, "M S"], sources: Sequence[str]
+) -> tuple[tuple[float, ...], float]:
+    """Return the weights of the signs that tell organisms from other pictures, and the least evidence of an organism.
+
+    The evidence of each source comes from weights that were learned without it, if there are several sources of
+    :data:`FEWEST` photographs. The least evidence separates the two kinds best (equally weighted) among those that lose
+    at most :data:`MOST_LOST` of any source.
+    """
+    source_N = np.array(sources)
+    large = [name for name in np.unique(source_N) if (source_N == name).sum() >= FEWEST]
+    weights, constant = _fit_organisms(shown_NS, empty_MS)
+    highest = []
+    for name in large if len(large) > 1 else [None]:
+        own = source_N == name if name is not None else np.ones(len(shown_NS), bool)
+        without, base = (weights, constant) if name is None else _fit_organisms(shown_NS[~own], empty_MS)
+        highest.append(np.quantile(shown_NS[own] @ without + base, MOST_LOST) - constant)
+    rounded = tuple(round(float(weight), 5) for weight in weights)
+    evidence, nothing = (signs @ np.array(rounded, np.float32) for signs in (shown_NS, empty_MS))
+    return rounded, _divide(evidence, nothing, float(min(highest)))
+
+
+def _fit_organisms(
+    shown_NS: Float32[ndarray, "N S"], empty_MS: Float32[ndarray, "M S"]
+) -> tuple[Float[ndarray, "S"], float]:  # noqa: F821
+    """Return weights and constant of a logistic regression between the two kinds, each with the same total weight."""
     from sklearn.linear_model import LogisticRegression
 
-    shown, empty = (np.concatenate([signs_of(block) for block in blocks]) for blocks in (organisms, nothing))
-    truth = np.repeat([1, 0], [len(shown), len(empty)])
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000)
-    fitted = model.fit(np.concatenate([shown, empty]), truth)
-    return tuple(round(float(weight), 5) for weight in fitted.coef_[0])
+    truth = np.repeat([1, 0], [len(shown_NS), len(empty_MS)])
+    model = LogisticRegression(C=30.0, class_weight="balanced", max_iter=3000)
+    fitted = model.fit(np.concatenate([shown_NS, empty_MS]), truth)
+    return fitted.coef_[0], float(fitted.intercept_[0])
 
 
 def _slope_of_logits(
@@ -300,10 +327,10 @@ def _solve(slope: Callable[[float], tuple[float, float]]) -> float:
     return float(here)
 
 
-def _divide(organisms: Float[ndarray, "N"], nothing: Float[ndarray, "M"]) -> float:  # noqa: F821
-    """Return the evidence that best separates the two kinds (equally weighted) and loses at most 5% of organisms."""
-    edges = np.unique(np.concatenate([organisms, nothing]))
+def _divide(organisms: Float[ndarray, "N"], nothing: Float[ndarray, "M"], highest: float) -> float:  # noqa: F821
+    """Return the evidence, ``highest`` at most, that best separates the two kinds (equally weighted)."""
+    edges = np.unique(np.concatenate([organisms, nothing, [highest]]))
+    edges = edges[edges <= highest]
     lost = np.searchsorted(np.sort(organisms), edges) / len(organisms)
     found_out = np.searchsorted(np.sort(nothing), edges) / len(nothing)
-    gain = np.where(lost <= 0.05, found_out - lost, -np.inf)
-    return float(edges[int(gain.argmax())])
+    return float(edges[int((found_out - lost).argmax())])

@@ -274,7 +274,3 @@ def read_box(stated: Any) -> Box | None:
         return None
     inside = left >= 0 and top >= 0 and left + width <= 1 and top + height <= 1
     return (left, top, width, height) if inside else (x0, y0, round(x1 - x0, 6), round(y1 - y0, 6))
-
-
-LEAST_SIDE = 1e-6
-"""The least side of a box, as a share of the picture's."""

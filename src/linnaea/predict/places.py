@@ -29,6 +29,11 @@ def taxa_at(places: Places) -> list[Taxon]:
     return [part.taxon(part.index["taxon_id"][row]) for part, row in places]
 
 
+def sources_at(places: Places) -> list[str]:
+    """Return the source of each photograph."""
+    return [part.index["source"][row] for part, row in places]
+
+
 def draw_places(places: Places, n: int) -> Places:
     """Draw at most ``n`` of the photographs, the same ones every time, in their order."""
     return [places[number] for number in np.sort(np.random.default_rng(0).permutation(len(places))[:n])]
