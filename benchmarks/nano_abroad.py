@@ -152,7 +152,8 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     given = parser.parse_args()
     model, data = load_model(given.model, device="cpu"), DataSet.open(given.data)
-    home = Home(model=model, bank=open_bank((find_model_folder(given.model) or Path(given.model)) / LABELS_FOLDER, model), data=data)
+    folder = find_model_folder(given.model) or Path(given.model)
+    home = Home(model=model, bank=open_bank(folder / LABELS_FOLDER, model), data=data)
     vectors, taxa = home.encode("val")
     abroad = ask_runs(given.rehearsals, data)
 
