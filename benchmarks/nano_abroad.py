@@ -1,16 +1,18 @@
 """Is the bundled model's word kept for photographs from elsewhere? One source after the other is left out.
 
-    python benchmarks/nano_abroad.py --data DATA --rehearsals RUN ... [--model nano] [--labels LABELS]
+    python benchmarks/nano_abroad.py --data DATA --rehearsals RUN ... [--no-organism EMPTY] [--model nano]
 
 DATA and the runs, each trained without some sources, are made by the commands in docs/nano.md. Each source that a run
 was not trained on is asked in turn, and trust is learned without it. Prints, for the ways to decide how deep an answer
 goes, how much is answered and how much of it is right: on all these sources together, on each of them, and on `test`
-and `unseen` of the model itself. The ways:
+and `unseen` of the model itself; before that, the share of `test` whose class is right. The ways:
 
 - probability: the deepest taxon whose calibrated probability is as large as asked;
 - bound: for each rank the least probability from which on the sources, pooled, are right as often as asked with 95%
   confidence (fixed-sequence tests of Angelopoulos et al., "Learn then Test", 2021, with exact binomial bounds);
 - trust: the rule of the product, docs/nano.md.
+
+With pictures of no organism, it also prints how many photographs of the sources left out are taken for such pictures.
 """
 
 import argparse
@@ -29,10 +31,12 @@ from linnaea.evaluate.intervals import bootstrap_mean
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
+from linnaea.predict.calibrate import MOST_ORGANISMS, encode_no_organism
 from linnaea.predict.calibration import Calibration, find_groups, has_names
 from linnaea.predict.calibration_fit import fit_calibration
-from linnaea.predict.labels import LabelBank
-from linnaea.predict.places import draw_places, encode_places, list_places, taxa_at
+from linnaea.predict.classifier import iter_scored
+from linnaea.predict.labels import LabelBank, load_class_heads
+from linnaea.predict.places import draw_places, encode_places, list_places, sources_at, taxa_at
 from linnaea.predict.published import open_bank
 from linnaea.predict.rehearsals import MOST_STRANGERS, rehearse_run
 from linnaea.predict.trust import weigh_signs
@@ -43,6 +47,8 @@ from linnaea.taxonomy.taxon import Taxon
 
 ASKED = (0.8, 0.9, 0.95)
 NO_RANK = -1
+LEAST = 5
+"""The least number of photographs of a class whose share counts."""
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Confidence = Callable[[Rehearsal], Floats]
@@ -96,22 +102,22 @@ def describe(right: Floats, deepest: Ints, taxa: Ints) -> tuple[str, ...]:
             ", ".join(ranks), f"{100 * (deepest == Rank.SPECIES).mean():.0f}")  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """Photographs of one source or split, as they were answered, and a number for each one's taxon."""
-
-    name: str
-    answers: Rehearsal
-    taxa: Ints
-
-    def judge(self, confidence_of: Confidence, asked: float) -> tuple[Floats, Ints, Ints]:
-        deepest = choose(confidence_of(self.answers), asked)
-        return judge(self.answers, deepest), deepest, self.taxa
-
-
 def number_taxa(taxa: Sequence[Taxon]) -> Ints:
     numbers = {taxon: number for number, taxon in enumerate(dict.fromkeys(taxa))}
     return np.array([numbers[taxon] for taxon in taxa])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Photographs of one source or split, as they were answered, and their taxa."""
+
+    name: str
+    answers: Rehearsal
+    taxa: Sequence[Taxon]
+
+    def judge(self, confidence_of: Confidence, asked: float) -> tuple[Floats, Ints, Ints]:
+        deepest = choose(confidence_of(self.answers), asked)
+        return judge(self.answers, deepest), deepest, number_taxa(self.taxa)
 
 
 def ask_runs(runs: Sequence[Path], data: DataSet) -> list[Asked]:
@@ -122,7 +128,7 @@ def ask_runs(runs: Sequence[Path], data: DataSet) -> list[Asked]:
         others = sorted(set(data.index["source"].unique()) - own)
         for source, answers in zip(others, rehearse_run(run, data, ("val",), "cpu", 2), strict=True):
             taxa = taxa_at(draw_places(list_places([data.sources((source,))]), MOST_STRANGERS))
-            asked.append(Asked(name=source, answers=answers, taxa=number_taxa(taxa)))
+            asked.append(Asked(name=source, answers=answers, taxa=taxa))
     return asked
 
 
@@ -142,13 +148,44 @@ class Home:
         vectors, taxa = self.encode(split)
         answers = rehearse(vectors, find_groups(taxa, self.bank), has_names(taxa), self.bank, calibration,
                            self.model.logit_scale)  # fmt: skip
-        return Asked(name=f"`{split}`", answers=answers, taxa=number_taxa(taxa))
+        return Asked(name=f"`{split}`", answers=answers, taxa=taxa)
+
+
+def print_classes(asked: Asked) -> None:
+    """Print for each class how many photographs are of it, and how many are said to be, among all labels."""
+    names = np.array([taxon[Rank.CLASS] for taxon in asked.taxa])
+    right = asked.answers.right_NR[:, Rank.CLASS]
+    shares = [(int((names == name).sum()), float(right[names == name].mean()), name) for name in set(names) - {""}]
+    for n, share, name in sorted(shares, reverse=True):
+        print_row(name, n, f"{100 * share:.1f}")
+    large = [share for n, share, _ in shares if n >= LEAST]
+    print_row(f"mean of the {len(large)} classes of {LEAST} photographs or more", "", f"{100 * np.mean(large):.1f}")
+
+
+def print_nothing(run: Path, data: DataSet, no_organism: Path) -> None:
+    """Print for each source that a run was not trained on the share of its photographs that are called no organism."""
+    model, bank = load_model(str(run), device="cpu"), load_class_heads(run)[Rank.SPECIES]
+    own = set(read_json(run / "recipe.json", kind="the recipe of a run")["feed"]["sources"])
+    known = data.sources(tuple(own))
+    places, more = (list_places([known.split(split)]) for split in ("val", "train"))
+    more = draw_places(more, MOST_ORGANISMS)
+    calibration = fit_calibration(
+        encode_places(model, places, 2), find_groups(taxa_at(places), bank), bank, model.logit_scale,
+        nothing_ME=encode_no_organism(model, no_organism, 2)[0], organism_OE=encode_places(model, more, 2),
+        sources=sources_at(places + more),
+    )  # fmt: skip
+    for source in sorted(set(data.index["source"].unique()) - own):
+        left_out = draw_places(list_places([data.sources((source,))]), MOST_STRANGERS)
+        blocks = iter_scored(encode_places(model, left_out, 2), bank, model.logit_scale / calibration.temperature)
+        recognised = np.concatenate([calibration.recognises(calibration.weigh(block)) for block in blocks])
+        print_row(run.name, source, len(recognised), f"{100 * (1 - recognised.mean()):.1f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rehearsals", type=Path, nargs="+", required=True)
+    parser.add_argument("--no-organism", type=Path)
     parser.add_argument("--model", default="nano")
     given = parser.parse_args()
     model, data = load_model(given.model, device="cpu"), DataSet.open(given.data)
@@ -168,6 +205,7 @@ def main() -> None:
         return lambda answers: weigh_signs(answers.signs_NRS, weights)
 
     splits = [home.ask(split, replace(learn(""), trust=())) for split in ("test", "unseen")]
+    print_classes(splits[0])
     print_row("asked", "decides", "photographs of", "answered, %", "right, % (95% interval)",
               "right at the rank that is said (% of photographs)", "species said, %")  # fmt: skip
     print_row(*["---"] * 3, *["---:"] * 2, "---", "---:")
@@ -189,6 +227,11 @@ def main() -> None:
                     print_row(asked, way, one.name, *describe(*of_source))
             for split in splits:
                 print_row(asked, way, split.name, *describe(*split.judge(learn_without(""), asked)))
+    if given.no_organism is not None:
+        print_row("run", "source that it was not trained on", "photographs", "called no organism, %")
+        print_row("---", "---", "---:", "---:")
+        for run in given.rehearsals:
+            print_nothing(run, data, given.no_organism)
 
 
 def print_row(*cells: object) -> None:

@@ -16,6 +16,9 @@ from linnaea.cli import DONE, main
 from linnaea.data.no_organism import write_pictures
 
 SEEN = ("cub", "butterflies", "eu-moths", "primates", "beetles", "big-cats", "fungi", "colorado")
+BROAD = ("animal-apps", "animals141", "bug-observations", "detmaster", "faunahub", "fishes", "herps", "imagenet-sample",
+         "oceanus", "plant-guides", "popular-animals", "wildsphere")  # fmt: skip
+"""The sources of the second folder; most have few photographs in `test`."""
 UNSEEN = ("cub", "butterflies", "eu-moths", "colorado", "pfaf")
 STRANGE = ("seedlings", "medicinal-leaves")
 RANKS = ("class", "order", "family", "genus", "species")
@@ -78,6 +81,12 @@ def main_scores() -> None:
         m = ask(f"test-{source}", "--split", "test", "--sources", source, "--species-only", "--shots", "0")
         ranks = [percent(m, rank) for rank in ("species", "genus", "family", "order")]
         print_row(source, int(m["n_images"]), int(m["n_candidates"]), *ranks)
+
+    broad = "--split", "test", "--sources", *BROAD, "--species-only", "--shots", "0"
+    for name, words in (("new sources", ()), ("new sources, all labels", ("--labels", given.model))):
+        m = ask(f"test-{name.replace(', ', '-').replace(' ', '-')}", *broad, *words)
+        ranks = [percent(m, rank) for rank in ("species", "genus", "family", "order")]
+        print_row(name, int(m["n_images"]), int(m["n_candidates"]), *ranks)
 
     print("\nUnseen species, all taxa of the source as candidates: % right (95% interval, species drawn whole)"
           "[photographs drawn one by one]; chance; always the commonest\n")  # fmt: skip
