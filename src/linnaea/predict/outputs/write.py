@@ -70,13 +70,21 @@ WRITERS: dict[str, Callable[[Writable, Iterable[Row], Context], None]] = {
 }
 
 
+MOST_ROWS = 1_048_575
+"""The most rows of a sheet of Excel, below the names of the columns."""
+
+
 def _write_excel(path: Path, table: pl.DataFrame) -> None:
-    """Write a workbook in which every text is a text: a name that begins with = is no formula, and none is a link."""
+    """Write a workbook in which a name that begins with = stays text, and an address, too.
+
+    Rows that a sheet cannot hold are on the next sheet.
+    """
     from xlsxwriter import Workbook
 
     plain = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
     with path.open("wb") as stream, Workbook(stream, plain) as book:
-        table.write_excel(book, worksheet="predictions")
+        for number, part in enumerate(table.iter_slices(MOST_ROWS) if table.height else [table], start=1):
+            part.write_excel(book, worksheet="predictions" if number == 1 else f"predictions {number}")
 
 
 def write_rows(output: Path, form: str, rows: Iterable[Row], context: Context = Context()) -> None:  # noqa: B008
