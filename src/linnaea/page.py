@@ -124,7 +124,7 @@ class Cards:
     width: int = 150
     """The minimum width of a card in pixels; a phone shows two columns of 150."""
     browsed: bool = False
-    """Whether the page filters the cards by text, rank and status, and sorts them."""
+    """True if the page filters the cards by text, rank and status, and sorts them."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from linnaea.errors import LinnaeaError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _DISK_FULL = ("os error 28", "No space left", "requested and 0 written")
-"""How polars, safetensors and NumPy say that the disk is full."""
+"""The words with which polars, safetensors and NumPy say that the disk is full."""
 _SHARED_MEMORY = "/dev/shm"
 
 _SPECIAL = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),

@@ -89,7 +89,7 @@ class Build:
     workers: int = 0
     """Processes (0: one per core)."""
     engine: Literal["local", "ray"] = "local"
-    """Where the build runs: processes of this machine, or a Ray cluster whose nodes share inputs and output."""
+    """Run the build in processes of this machine, or on a Ray cluster whose nodes share inputs and output."""
     ray_address: str = ""
     """Address of the Ray cluster, host:6379 or auto (default: $RAY_ADDRESS, else this machine)."""
     overwrite: bool = False

@@ -78,7 +78,7 @@ class Prepared:
     width: int
     height: int
     stored_verbatim: bool
-    """Whether the input's bytes were kept, because it was an upright RGB JPEG that already fitted."""
+    """True if the input's bytes were kept, because it was an upright RGB JPEG that already fitted."""
 
     @property
     def sha256(self) -> str:

@@ -214,7 +214,7 @@ def _ask_again(
 CONTEXT_RANKS = ("kingdom", "phylum", "class")
 """The ranks at which the other names of a data set decide what a doubtful name means."""
 LEAST_NAMES, LEAST_SHARE = 3, 0.9
-"""How many other names must agree, and which share of them."""
+"""The number of other names that must agree, and the share of them."""
 _ONE_WORD = r"^[\d\W_]*\p{L}[\p{L}'’]*[\d\W_]*$"
 _LIKE_A_GENUS = r"^[\d\W_]*\p{Lu}\p{Ll}+[\d\W_]*$"
 

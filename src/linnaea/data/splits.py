@@ -71,7 +71,7 @@ class SplitRule:
 
     @property
     def draws(self) -> bool:
-        """Whether photographs are drawn into several splits."""
+        """Return whether photographs are drawn into several splits."""
         return bool(self.val or self.test or self.benchmark)
 
     def split_of(self, source: str, unit: str) -> str:

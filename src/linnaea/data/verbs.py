@@ -225,7 +225,7 @@ class CheckedDataSet:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is broken."""
+        """Return whether nothing is broken."""
         return not self.problems
 
 

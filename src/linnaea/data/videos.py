@@ -126,7 +126,7 @@ class _Clip:
     ticks: list[int]
     """The time stamps of these frames, in units of the stream."""
     holes: list[tuple[float, float]]
-    """Where the container is damaged: the times before and after."""
+    """The damaged parts of the container: the times before and after each."""
     is_cut: bool
     stated_s: float
     """The duration that the container states, 0 if none."""

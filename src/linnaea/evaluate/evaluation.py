@@ -86,7 +86,7 @@ class Question:
     """Taxa that the model was trained on (any file or folder of taxa; of a data set, those of its split train).
     Seen and unseen species are scored apart."""
     structure: bool = False
-    """Whether to analyse how the vectors reflect the tree, which takes minutes."""
+    """Analyse how the vectors reflect the tree; it takes minutes."""
     by_rank: bool = False
     """Score four ways of answering at each rank (:mod:`linnaea.evaluate.rankwise`)."""
     no_organism: Path | None = None

@@ -59,7 +59,7 @@ class PairedDifference:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval of the difference excludes zero."""
+        """Return whether the interval of the difference excludes zero."""
         return self.difference.low > 0 or self.difference.high < 0
 
 

@@ -38,9 +38,9 @@ class Beliefs:
     confidence_NR: Float32[ndarray, "N 7"]
     """Probability of the likeliest taxon of the rank."""
     right_NR: Bool[ndarray, "N 7"]
-    """Whether the likeliest taxon is right."""
+    """True where the likeliest taxon is right."""
     counted_NR: Bool[ndarray, "N 7"]
-    """Whether the truth has a name at the rank."""
+    """True where the truth has a name at the rank."""
     truth_NR: Float32[ndarray, "N 7"]
     """Probability of the truth; 0 where the bank lacks it."""
     square_NR: Float32[ndarray, "N 7"]

@@ -1,4 +1,4 @@
-"""Where in a picture a model's score comes from: integrated gradients (Sundararajan et al., ICML 2017, section 3).
+"""Attribute a model's score to places of a picture: integrated gradients (Sundararajan et al., ICML 2017, section 3).
 
 The score's gradient is averaged over pictures between a blurred one, on which no organism can be told, and the picture
 itself, and multiplied by their difference. What is the same in both pictures counts for nothing, and the values of all

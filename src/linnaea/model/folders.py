@@ -1,4 +1,4 @@
-"""Where a model's files are: in a user's folder, in the folder of a run, or in this package.
+"""Find a model's files: in a user's folder, in the folder of a run, or in this package.
 
 The module imports neither torch nor NumPy, since ``linnaea --help`` reads it.
 """

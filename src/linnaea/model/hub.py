@@ -22,7 +22,7 @@ Kind: TypeAlias = Literal["model", "dataset"]
 """The hub's kinds of repositories."""
 
 SECONDS_TO_ANSWER = 5.0
-"""How long the hub may take to accept a connection."""
+"""The seconds in which the hub must accept a connection."""
 BANK_FOLDER = "embeddings"
 """The folder of a data set's repository that holds the label banks."""
 

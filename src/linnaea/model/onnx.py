@@ -139,7 +139,7 @@ class GraphModel(_GraphEncoder):
 
     precision: str = "float32"
     load: "Callable[[], TaxonModel] | None" = field(default=None, repr=False, compare=False)
-    """How PyTorch loads the model, if its files are not in the folder of its graph."""
+    """The function that loads the model in PyTorch, if its files are not in the folder of its graph."""
 
     @property
     def has_text(self) -> bool:

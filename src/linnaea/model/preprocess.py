@@ -23,7 +23,7 @@ _MAX_RATIO = 50
 Interpolation = Literal["bicubic", "bilinear", "random"]
 """open_clip's words. ``random`` is for training and means bicubic here."""
 ResizeMode = Literal["shortest", "longest", "squash", "pybioclip"]
-"""How a picture becomes a square.
+"""The ways in which a picture becomes a square.
 
 ``shortest``: resize the short side and crop. ``longest``: resize the long side and pad. ``squash``: resize both sides.
 ``pybioclip``: resize both sides, linearly and in floating point, as pybioclip does for the published models.

@@ -50,14 +50,14 @@ class Shape(NamedTuple):
     eps_1: float
     eps_2: float
     quick: bool
-    """Whether the activation is QuickGELU."""
+    """True if the activation is QuickGELU, false if it is GELU."""
     approximate: str
     float8: bool
-    """Whether an image block multiplies in 8 bits."""
+    """True if an image block multiplies its matrices in 8 bits."""
 
 
 class Places(NamedTuple):
-    """Where the captions of a pack lie; tensors on the device."""
+    """The positions of the captions in a pack; the tensors are on the device."""
 
     starts: Int[Tensor, " S+1"]
     """The first row of each caption, and the number of rows."""
@@ -66,7 +66,7 @@ class Places(NamedTuple):
     n_tokens: int
     """The most tokens that a caption can have."""
     by_kernel: bool
-    """Whether the GPU has a kernel for captions of varying length."""
+    """True if the GPU has an attention kernel for captions of different lengths."""
 
 
 def normalise(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -208,7 +208,7 @@ class Buckets:
 
 @dataclass
 class CaptionForm:
-    """How the captions of a causal text tower are encoded whose blocks have the training form."""
+    """Encodes the captions of a causal text tower whose blocks have the training form."""
 
     compute: Callable[..., Tensor] = caption_block
     captions: Buckets | None = None

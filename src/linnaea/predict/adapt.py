@@ -63,7 +63,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """How well a choice did on photographs that it was not fitted to."""
+    """The result of a choice on photographs that it was not fitted to."""
 
     choice: Choice
     nll: float
@@ -404,7 +404,7 @@ class _Dealt:
 
     fold_N: Int[ndarray, " N"]
     validated_N: ndarray
-    """Whether the class of each photograph has a photograph in another fold."""
+    """True for each photograph whose class has a photograph in another fold."""
     n_groups: int
 
 

@@ -29,7 +29,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """How well probabilities of species match what is right."""
+    """The agreement of the probabilities of species with the reviewed species."""
 
     nll: float
     """Mean negative log-probability of the reviewed species."""

@@ -70,7 +70,7 @@ class Calibration:
     n_images: int = 0
     n_labels: int = 0
     preprocess: Preprocess | None = None
-    """How the photographs were seen; ``None`` is the model's own way."""
+    """The preprocessing of the photographs; ``None`` is the model's own."""
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and len(self.sharpness) == N_RANKS and min(self.sharpness) > 0):

@@ -37,7 +37,7 @@ NONE_COUNTS = 0.2
 _UNLIKELIEST = -8.0
 """The log-share below which a share counts no more, if all siblings are equally wrong."""
 _LEAST_LOG_FACTOR = -80.0
-"""Where the search for the factor of untrained labels begins: far below any plausible value."""
+"""The start of the search for the factor of untrained labels: far below any plausible value."""
 _LOWEST, _HIGHEST = 0.02, 50.0
 MOST_SHARPENED = 1.5
 """The largest sharpness. If almost no photograph is wrong at a rank, likelihood alone would make it certain of all."""

@@ -84,7 +84,7 @@ class Record:
     file: str
     """The name as the file states it."""
     path: Path | None
-    """Where it lies; ``None`` if the name is not a path inside the folder."""
+    """The file of the photograph; ``None`` if the name is not a path inside the folder."""
     detections: tuple[Detection, ...] | None = None
     """``None`` if no detector has seen the photograph."""
     failure: str = ""

@@ -1,4 +1,4 @@
-"""Where in a photograph an answer comes from: a heat map of what speaks for its taxon and against all others."""
+"""Explain an answer: a heat map of what in the photograph speaks for its taxon and against all others."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from linnaea.storage import write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 STRENGTH = 0.6
-"""How much of the heat's colour covers the photograph where the heat is strongest."""
+"""The opacity of the heat's colour where the heat is strongest, 0 to 1."""
 LONGER_SIDE = 1_024
 """The longer side of a heat map's picture, in pixels."""
 

@@ -51,7 +51,7 @@ class PackedModel:
     n_labels: int
     n_bytes: int
     address: str = ""
-    """Where it was pushed to."""
+    """The address that it was pushed to."""
 
     def __repr__(self) -> str:
         return f"<PackedModel {self.folder}: {self.n_labels:,} labels, {self.n_bytes / 1e6:.1f} MB>"
@@ -120,7 +120,7 @@ def pack(
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut:
-    """How a model is made small for apps."""
+    """The settings by which a model is made small for apps."""
 
     within: tuple[str, ...]
     int8: bool

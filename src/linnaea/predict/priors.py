@@ -197,7 +197,7 @@ def read_weights(
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where and when a photograph was taken."""
+    """The place and month in which a photograph was taken."""
 
     lat: float
     """Degrees north."""
@@ -215,7 +215,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Regions:
-    """How often each species was recorded in each cell and month."""
+    """The number of records of each species in each cell and month."""
 
     counts: pl.DataFrame
     """A table with the schema :data:`REGION_SCHEMA`."""

@@ -71,7 +71,7 @@ class Among:
     species_list: str | Path | tuple[str, ...] | None = None
     """Only the taxa of this list: a file, or names."""
     strict: bool = False
-    """Whether a listed name that no label has is an error."""
+    """Treat a listed name that no label has as an error."""
     checklists: tuple[str, ...] = ("inat",)
     """Checklists that resolve the names of lists."""
     prior: str | Path | None = None

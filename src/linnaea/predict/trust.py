@@ -1,4 +1,4 @@
-"""How far an answer is to be trusted: what a taxon's probability is worth, by what the model knows of the taxon.
+"""Estimate how far to trust an answer: the chance that its taxon is right, by what the model knows of the taxon.
 
 A softmax spreads all probability over the taxa that it has. A photograph of a species that no label names is therefore
 called by a relative, with a probability that says nothing of the relative's absence. Trust is the chance that a taxon

@@ -26,7 +26,7 @@ class Rehearsal:
     signs_NRS: Float64[ndarray, "N 7 S"]
     right_NR: Bool[ndarray, "N 7"]
     judged_NR: Bool[ndarray, "N 7"]
-    """Whether the photograph's taxon has a name at the rank."""
+    """True where the photograph's taxon has a name at the rank."""
 
 
 def rehearse(

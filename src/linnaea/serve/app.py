@@ -98,7 +98,7 @@ class Result(BaseModel):
     prior: str
     """If a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
     recognised: bool
-    """Whether the photograph shows enough evidence of an organism."""
+    """True if the photograph shows enough evidence of an organism."""
     abstention: str
     """Why there is no answer: ``no organism``, ``not among the labels`` or ``not sure enough``; empty if there is."""
     rows: list[dict[str, str | float | None]]

@@ -23,7 +23,7 @@ from linnaea.taxonomy.taxon import Taxon
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedName:
-    """How a label can be read: as ``name``, as ``vernacular``, or as either."""
+    """The readings of a label: as ``name``, as ``vernacular``, or as either."""
 
     text: str
     """The label, tidied up."""
@@ -47,7 +47,7 @@ class ParsedName:
     whole: str = ""
     """The whole label, if it may be a vernacular name and ``vernacular`` is a part of it."""
     is_pair: bool = False
-    """Whether the label gives a scientific name and a vernacular name of one taxon."""
+    """True if the label gives a scientific name and a vernacular name of one taxon."""
     title_cased: str = ""
     """A binomial that the label may be if it has the capitals of a title ("Acer Glabrum")."""
     other_names: tuple[str, ...] = ()

@@ -44,7 +44,7 @@ class LabelReading:
     doubt: str = ""
     """The words that say that the taxon is not, or not surely, the one named: "auct. non L.", "?"."""
     is_pair: bool = False
-    """Whether the label gives a scientific name and a vernacular name."""
+    """True if the label gives a scientific name and a vernacular name."""
     ancestors: tuple[str, ...] = ()
     """The names above the taxon in the label, the lowest first."""
     ranks: tuple[str, ...] = ()

@@ -79,7 +79,7 @@ class Checkpoints:
 
     @property
     def failed(self) -> bool:
-        """Whether writing the pending checkpoint has failed."""
+        """Return whether writing the pending checkpoint has failed."""
         return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def finish(self) -> None:

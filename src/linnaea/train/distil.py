@@ -32,7 +32,7 @@ class ImageTeacher:
 
     tower: nn.Module = field(repr=False)
     preprocess: Preprocess
-    """How the tower sees pixels; they are resized to its input size unless it takes any."""
+    """The preprocessing of the tower. Pixels are resized to its input size, unless it takes any size."""
     takes_any_size: bool
     precision: str
 

@@ -37,7 +37,7 @@ MAX_LOGIT_SCALE = math.log(100)
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where a run is computed and where its log goes; the trained model does not depend on it."""
+    """The devices that compute a run, and the place of its log; the trained model does not depend on them."""
 
     peers: Peers = ALONE
     spread: Spread = "ddp"

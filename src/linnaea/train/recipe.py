@@ -187,7 +187,7 @@ class Descent:
 
     @property
     def reads_captions(self) -> bool:
-        """Whether the objective compares pictures with captions instead of predicting classes."""
+        """Return whether the objective compares pictures with captions instead of predicting classes."""
         return self.objective not in ("cross_entropy", "hierarchical")
 
 

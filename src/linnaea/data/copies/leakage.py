@@ -242,7 +242,7 @@ class TaxonMatch:
     """The taxa of a table that a benchmark holds. Check ``unmatched``: a filter without a match removes nothing."""
 
     is_in_benchmark: NDArray[np.bool_]
-    """Whether each row of the table of taxa matches, ``[K]``."""
+    """True for each row of the table of taxa that matches, ``[K]``."""
     unmatched: tuple[str, ...]
     """Names of the benchmark that match no taxon, or do not name a species."""
 

@@ -26,7 +26,7 @@ DROP_THRESHOLD = 12
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateRule:
-    """How a build handles pictures that occur several times, in one source or in several.
+    """The treatment of pictures that occur several times, in one source or in several.
 
     ``drop`` keeps the first picture by key and rejects its copies. ``group`` gives a cluster of copies (with further
     photographs of the same individuals) one group, so that training and test never share it. A near copy differs in

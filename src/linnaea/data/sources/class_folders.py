@@ -72,12 +72,12 @@ class _Sighting:
     name: str
     """The canonical name, as a checklist writes it."""
     is_binomial: bool
-    """Whether the name has two words. A binomial is rarely anything else; one word may also be a place (Cyprus is a
+    """True if the name has two words. A binomial is rarely anything else; one word may also be a place (Cyprus is a
     genus of weevils)."""
     taxa: tuple[Taxon, ...]
     """The candidates, by the form of the name or by a checklist; empty if the name is not a taxon."""
     is_known: bool = False
-    """Whether a checklist has the name."""
+    """True if a checklist has the name."""
 
 
 _Link = tuple[int, _Sighting]

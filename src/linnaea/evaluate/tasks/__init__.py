@@ -41,7 +41,7 @@ class Task:
     """What the photographs show, in one line."""
     citation: str
     where: str
-    """Where to get the data set: a page, or a site and its name there."""
+    """The source of the data set: a page, or a site and the data set's name there."""
     licence: str = UNKNOWN_LICENCE
     read: Callable[[Path], pl.DataFrame] = field(repr=False)
     """The reader of the layout on disk (:mod:`linnaea.evaluate.tasks.layouts`)."""

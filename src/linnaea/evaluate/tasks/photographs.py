@@ -40,7 +40,7 @@ class TaskImages(DataSet):
     n_resolved: int = 0
     """Number of classes whose label names a known taxon."""
     as_published: bool = False
-    """Whether the numbers of images and classes match the published ones, as far as these are known."""
+    """True if the numbers of images and classes match the published ones, as far as these are known."""
     n_missing: int = 0
     """Number of listed images that are missing on disk."""
 

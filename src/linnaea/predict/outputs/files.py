@@ -42,13 +42,13 @@ class Context:
     checklists: tuple[str, ...] = ("inat",)
     """Checklists whose identifiers a Darwin Core Archive states, the first that has the taxon."""
     no_formulas: bool = False
-    """Whether the cells of a CSV that a spreadsheet would take for formulas get a quote in front."""
+    """Put a quote before the cells of a CSV that a spreadsheet would take for formulas."""
     decisions: Verdicts | None = None
     """What reviewers decided."""
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     """Small JPEGs by file name, for a page of photographs that are not on this machine."""
     calibrated: bool | None = None
-    """Whether the probabilities are calibrated, if it is known."""
+    """True if the probabilities are calibrated; ``None`` if it is not known."""
     tell: Callable[[str], None] = field(default=lambda line: None)
     """Called with what the person who runs the command should know."""
 
@@ -84,7 +84,7 @@ class AnsweredFile:
     failure: str = ""
     found: tuple[Found, ...] = ()
     has_detector: bool = False
-    """Whether a detector has seen it."""
+    """True if a detector has seen it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the detector's file says about it."""
     frame_rate: float | None = None

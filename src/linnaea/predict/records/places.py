@@ -1,4 +1,4 @@
-"""Where the photographs of a table of answers, or of decisions, lie."""
+"""Find the photographs of a table of answers or of decisions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

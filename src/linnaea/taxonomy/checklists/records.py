@@ -101,7 +101,7 @@ class ChecklistRecords:
     notes: tuple[str, ...] = ()
     """What was odd in the source and was read all the same."""
     are_captions: bool = True
-    """Whether the preferred English names are the common names of the taxa, which captions show."""
+    """True if the preferred English names are the common names of the taxa, which captions show."""
 
 
 MADE_UP = "row "

@@ -35,7 +35,7 @@ class Relations:
     n_own_parents: int
     """The number of usages that are their own parent."""
     ids_may_repeat: bool
-    """Whether two usages may have one id."""
+    """True if two usages may have the same id."""
 
 
 def find_relations(usages: pl.DataFrame) -> Relations:
