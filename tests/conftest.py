@@ -1,6 +1,7 @@
 """What many tests need: a small tree of life on disk, a data set of it, a model that costs nothing."""
 
 import difflib
+import fcntl
 import os
 import shutil
 import sys
@@ -19,11 +20,63 @@ settings.register_profile("no deadline", deadline=None)  # a busy machine is not
 settings.load_profile("no deadline")
 
 
+@pytest.fixture(scope="session")
+def all_workers_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run of the tests see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def make_once(all_workers_dir: Path) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Let the first worker that needs a folder fill it; the others wait for it and take it as it is."""
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = all_workers_dir / name
+        with (all_workers_dir / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "whole").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                (folder / "whole").touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of this worker; tests and fixtures of every scope leave the user's alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "LINNAEA_CACHE" not in os.environ:
+            patch.setenv("LINNAEA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield Path(os.environ["LINNAEA_CACHE"])
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches of a test stay its own."""
-    if "LINNAEA_CACHE" not in os.environ:
-        monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def _embedded_checklist_is_read_once(cache_of_worker: Path, all_workers_dir: Path) -> Iterator[None]:
+    """What one worker has read of the embedded checklist (ten seconds), the other need not read again."""
+    of_all, is_own = all_workers_dir / "cache-of-all", cache_of_worker.is_relative_to(all_workers_dir)
+    if is_own:
+        _copy_embedded(of_all, cache_of_worker)
+    yield
+    if is_own:
+        _copy_embedded(cache_of_worker, of_all)
+
+
+def _copy_embedded(source: Path, target: Path) -> None:
+    """Link the files of a cache into another on the same disk, where they are not there yet."""
+    below = Path("checklists", "read")
+    for whole in (source / below).glob("inat-*/checklist.json"):
+        folder = target / below / whole.parent.name
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+            shutil.copytree(whole.parent, partial, copy_function=os.link)
+            try:
+                partial.rename(folder)
+            except OSError:  # the other worker was faster
+                shutil.rmtree(partial)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,15 @@ def test_a_corrupt_shard_is_named_and_the_run_goes_on(
     assert (tmp_path / "run" / "model" / "open_clip_model.safetensors").exists()
 
 
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
 def test_ctrl_c_saves_and_resume_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(train_command(dataset_dir, tmp_path / "run"), stderr=subprocess.PIPE, env=environment)
@@ -145,9 +155,8 @@ def test_ctrl_c_saves_and_resume_goes_on(dataset_dir: Path, tmp_path: Path) -> N
     assert b"Traceback" not in err
     if process.returncode == 130:
         assert f"`linnaea train --output {tmp_path / 'run'} --resume` continues".encode() in err
-    again = [sys.executable, "-m", "linnaea", "train", "--output", str(tmp_path / "run"), "--resume"]
-    subprocess.run(again, check=True, capture_output=True, env=environment)
-    subprocess.run(train_command(dataset_dir, tmp_path / "whole"), check=True, capture_output=True, env=environment)
+    assert main(["train", "--output", str(tmp_path / "run"), "--resume"]) == 0
+    assert main(train_command(dataset_dir, tmp_path / "whole")[3:]) == 0
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 

@@ -44,9 +44,14 @@ def draw(path: Path, corner: int, organism: np.ndarray) -> np.ndarray:
     return mask
 
 
+@pytest.fixture(scope="module")
+def nano() -> Model:
+    return linnaea.open("nano", device="cpu")
+
+
 @pytest.fixture(scope="module", params=["transformer", "convolutions"])
-def model(request: pytest.FixtureRequest, trained: Path) -> Model:
-    return linnaea.open(trained if request.param == "transformer" else "nano", device="cpu")
+def model(request: pytest.FixtureRequest, trained: Path, nano: Model) -> Model:
+    return linnaea.open(trained, device="cpu") if request.param == "transformer" else nano
 
 
 @pytest.mark.parametrize("corner", range(4), ids=CORNERS)
@@ -67,19 +72,20 @@ def test_what_an_organism_adds_to_a_scene_is_in_its_corner(
 
 
 @pytest.mark.parametrize("corner", range(4), ids=CORNERS)
-def test_the_heat_of_an_answer_is_where_the_organism_is(photographs: Path, tmp_path: Path, corner: int) -> None:
+def test_the_heat_of_an_answer_is_where_the_organism_is(
+    nano: Model, photographs: Path, tmp_path: Path, corner: int
+) -> None:
     inside = draw(tmp_path / "a.png", corner, cv2.imread(str(sorted(photographs.rglob("*.jpg"))[7 * corner])))
-    (found,) = linnaea.open("nano", device="cpu").explain(tmp_path / "a.png")
+    (found,) = nano.explain(tmp_path / "a.png")
     assert found.heat.shape == (SIDE, SIDE)
     assert inside[np.unravel_index(found.heat.argmax(), found.heat.shape)]
     assert found.heat[inside].sum() > 0.7 * found.heat.sum()
 
 
-def test_real_organisms_are_found_too(shared: Path, tmp_path: Path) -> None:
+def test_real_organisms_are_found_too(nano: Model, shared: Path, tmp_path: Path) -> None:
     photos = sorted((shared / "species-images" / "big-cats" / "Jaguar").glob("*.jpg"))[:3]
     if not photos:
         pytest.skip("no photographs of jaguars")
-    nano = linnaea.open("nano", device="cpu")
     for corner, photo in enumerate(photos):
         inside = draw(tmp_path / "a.png", corner, cv2.imread(str(photo)))
         (found,) = nano.explain(tmp_path / "a.png", rank="class")

