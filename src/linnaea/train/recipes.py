@@ -78,7 +78,7 @@ NANO_EYE = Recipe(
 NANO_WIDE = replace(
     NANO_EYE,
     tower=replace(
-        NANO_EYE.tower, start="nano-4", resize_to=192, distil_from="efficientnet-lite1-77cc7160.pth", blend=0.4
+        NANO_EYE.tower, start="nano-eye", resize_to=192, distil_from="efficientnet-lite1-77cc7160.pth", blend=0.4
     ),
     feed=replace(NANO_EYE.feed, taxon_balance=0.0),
     descent=replace(
