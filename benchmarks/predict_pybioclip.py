@@ -9,7 +9,7 @@ The tower is ViT-B/16 as open_clip initialises it, logit scale 100, saved as ope
 the embedded checklist with random unit vectors of width 512, in float32 for both. Parts:
 
   ranks   parity of scores and of the five likeliest at every rank, and what ranks cost on top of product and softmax
-  end     photographs to the five likeliest species, both on all cores, in turns; float32, and ours in bf16
+  end     photographs to the five likeliest species, both on all cores, in turns; float32, and ours in bf16 and int8
   agree   ours in bf16 against float32: the likeliest species, with banks of several seeds
   memory  what is held beyond model and bank: ours for 10,000 pictures, the peer for 1,000 (a small tower, as the tower
           is not what is measured)
@@ -227,6 +227,19 @@ def make_tower(folder: Path, name: str) -> None:
     write_graph(load_model(str(folder), device="cpu"), folder, np.zeros((1, 3, side, side), np.uint8))
 
 
+def make_int8(tower: Path, paths: list[str]) -> None:
+    """The tower in 8 bits; its random weights would be refused where answers count."""
+    from linnaea.data.images import decode
+    from linnaea.model.folders import INT8_FILE
+    from linnaea.model.onnx_export import write_int8
+    from linnaea.model.open import load_model
+
+    if not (tower / INT8_FILE).exists():
+        model = load_model(str(tower), device="cpu")
+        pixels = np.stack([model.preprocess.pixels(decode(Path(path).read_bytes())) for path in paths[:16]])
+        write_int8(model, tower, pixels.astype(np.uint8))
+
+
 def make_banks(ours: Path, peers: Path, n_taxa: int, width: int) -> None:
     """One bank in both forms, float32."""
     from linnaea.predict.labels import LabelBank
@@ -397,7 +410,8 @@ def main() -> None:
             if "ranks" in options.parts:
                 part_ranks(*sides.values(), images[: options.n_ranks])
             if "end" in options.parts:
-                sides["ours, bf16"] = ours(tower, "bf16")
+                make_int8(tower, images)
+                sides |= {f"ours, {precision}": ours(tower, precision) for precision in ("bf16", "int8")}
                 part_end(sides, images[: options.n_end], options.rounds)
             for child in sides.values():
                 child.close()

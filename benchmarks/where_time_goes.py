@@ -18,10 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from bank_memory import make_bank_folder
-from predict_pybioclip import make_photographs, make_tower
+from predict_pybioclip import make_int8, make_photographs, make_tower
 
 CHILD = """
 import json, sys, time
@@ -133,19 +131,6 @@ def show(precision: str, found: dict, n_cores: int) -> None:
     print("|---|---:|---:|---:|")
     for word, anonymous, mapped, highest in found["memory"]:
         print(f"| {word} | {anonymous:,.0f} | {mapped:,.0f} | {highest:,.0f} |")
-
-
-def make_int8(tower: Path, paths: list[str]) -> None:
-    """The tower in 8 bits; its random weights would be refused where answers count."""
-    from linnaea.data.images import decode
-    from linnaea.model.folders import INT8_FILE
-    from linnaea.model.onnx_export import write_int8
-    from linnaea.model.open import load_model
-
-    if not (tower / INT8_FILE).exists():
-        model = load_model(str(tower), device="cpu")
-        pixels = np.stack([model.preprocess.pixels(decode(Path(path).read_bytes())) for path in paths[:16]])
-        write_int8(model, tower, pixels.astype(np.uint8))
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import linnaea
+from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.model import onnx_export, runtimes
 from linnaea.model import open as opening
@@ -18,6 +20,7 @@ from linnaea.model.load import TaxonModel
 from linnaea.model.onnx import GraphModel
 from linnaea.model.open import load_model, open_encoder
 from linnaea.predict import rounding
+from linnaea.predict.inputs import iter_inputs
 
 
 @pytest.fixture
@@ -63,6 +66,26 @@ def test_graphs_are_kept_by_the_weights_checksum(
     assert digests[0] == digests[1] != digests[2]
     with pytest.raises(LinnaeaError, match="40 or more photographs"):
         open_encoder(str(other), precision="int8")
+
+
+@pytest.mark.parametrize("command", ["predict", "embed", "index", "serve"])
+def test_each_command_makes_the_form_from_its_photographs(
+    command: str, trained: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    given: list[int] = []
+
+    def make(source: Any, open_bank: Any, photographs: Any) -> None:
+        assert len(open_bank(source.load())) > 1
+        given.append(len(list(iter_inputs(photographs))))
+        raise LinnaeaError("made")
+
+    monkeypatch.setattr(rounding, "make_int8", make)
+    words = {"serve": ["--int8-photographs", str(photographs), "--port", "0"],
+             "predict": [str(photographs)]}  # fmt: skip
+    more = words.get(command, [str(photographs), "--output", str(tmp_path / "made.parquet")])
+    assert main([command, *more, "--model", str(trained), "--device", "cpu", "--precision", "int8"]) == 1
+    assert given == [96]
 
 
 def test_a_form_that_answers_otherwise_is_refused_for_good(

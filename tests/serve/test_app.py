@@ -363,6 +363,39 @@ def test_a_model_that_fails_does_not_end_the_service(
     assert np.linalg.norm(asyncio.run(both())) == pytest.approx(1, abs=1e-5)
 
 
+def test_what_waits_for_the_same_labels_is_answered_together(predictor: Predictor) -> None:
+    """While one is answered the others wait, and are the next call; an error is that of all of its call."""
+    calls: list[list[int]] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def answer(numbers: list[int], asked: Predictor) -> list[int]:
+        assert asked is predictor
+        calls.append(numbers)
+        begun.set()
+        assert go_on.wait(20)
+        if 9 in numbers:
+            raise MemoryError("no room")
+        return [number * 10 for number in numbers]
+
+    async def many() -> list[Any]:
+        service = Service(predictor, Limits())
+        first = asyncio.create_task(service.score_together(answer, 0, predictor))
+        await asyncio.to_thread(begun.wait, 20)
+        rest = [asyncio.create_task(service.score_together(answer, number, predictor)) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        rest[1].cancel()
+        go_on.set()
+        found = await asyncio.gather(first, *rest, return_exceptions=True)
+        with pytest.raises(MemoryError):
+            await service.score_together(answer, 9, predictor)
+        await asyncio.to_thread(service.close)
+        return found
+
+    found = asyncio.run(many())
+    assert [found[0], found[1], found[3]] == [0, 10, 30] and isinstance(found[2], asyncio.CancelledError)
+    assert calls == [[0], [1, 2, 3], [9]]
+
+
 def test_batches_come_in_few_sizes(predictor: Predictor, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch keeps memory for every size it has seen."""
     whole = service_module.encode_pixels

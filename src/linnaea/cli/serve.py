@@ -68,6 +68,9 @@ class Serve:
     """cpu, cuda, mps or auto."""
     precision: Precision = "float32"
     """Number format of the image tower, as in linnaea predict."""
+    int8_photographs: str | None = None
+    """With --precision int8: folder of 40 or more photographs like those to come, from which a model without a form in
+    8 bits gets one. Default: the folder of --review."""
     batch_size: int = 32
     """Photographs that the model encodes at once."""
     workers: int = 2
@@ -109,9 +112,9 @@ def serve(options: Serve) -> int:
 
     listener = reserve(options.host, options.port)
     model = open_model(options.model, labels=options.labels, device=options.device, precision=options.precision,
-                       preprocess=options.preprocess,
-                       calibrated=options.calibration, resolve=options.resolve,
-                       merge_by=options.merge_by)  # fmt: skip
+                       preprocess=options.preprocess, calibrated=options.calibration, resolve=options.resolve,
+                       merge_by=options.merge_by,
+                       int8_photographs=options.int8_photographs or options.review)  # fmt: skip
     if options.language:
         model = model.in_language(options.language, options.checklist)
     predictor = replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)

@@ -110,8 +110,8 @@ class _Worker:
     """A process that computes one call at a time."""
 
     def __init__(self) -> None:
-        ask_out, ask_in = os.pipe()
-        answer_out, answer_in = os.pipe()
+        ask_out, ask_in = _wide_pipe()
+        answer_out, answer_in = _wide_pipe()
         # -I: neither the working folder, which may be a data set, nor the environment adds modules.
         path = [place for place in sys.path if place]
         code = (
@@ -194,6 +194,16 @@ class _Worker:
         self._process.wait()
         self._ask.close()
         self._answer.close()
+
+
+def _wide_pipe() -> tuple[int, int]:
+    """Return a pipe that holds a megabyte, where the system can; most photographs then need one switch of processes."""
+    out, into = os.pipe()
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 1 << 20)
+    return out, into
 
 
 def _too_much(limits: CallLimits) -> str:

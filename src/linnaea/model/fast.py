@@ -44,7 +44,7 @@ def choose_precision(precision: Precision, device: torch.device) -> Literal["flo
     if precision == "int8":
         raise LinnaeaError(
             "the model has no form in 8 bits yet; `linnaea predict FOLDER --precision int8` makes it from 40 or more"
-            " photographs, as does `pack --int8-photographs`"
+            " photographs, as do `embed` and `index`, and `serve` and `pack` with --int8-photographs"
         )
     if precision != "auto":
         return precision

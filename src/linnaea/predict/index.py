@@ -31,6 +31,7 @@ from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
 from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.labels import to_float32
+from linnaea.predict.session import make_int8_form
 from linnaea.progress import progress_bar
 from linnaea.storage import check_regular, explain_json_error, explain_os_errors, open_regular, read_json
 from linnaea.taxonomy.resolve import resolve
@@ -183,8 +184,8 @@ def index(
         output: Folder of the index.
         model: Name or folder of a model, or an open model (then without ``device`` and ``precision``).
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
-        precision: ``"float32"``, ``"bf16"``, ``"int8"`` for models that have a form in 8 bits, or ``"auto"``: bf16 if
-            the processor multiplies it natively.
+        precision: ``"float32"``, ``"bf16"``, ``"int8"``, or ``"auto"``: bf16 if the processor multiplies it natively.
+            A model without a form in 8 bits gets one from the photographs, if there are 40 or more.
         preprocess: ``"crop"`` (the middle square) or ``"squash"`` (the whole photograph); by default as the model was
             trained. The index records it, and a search with a photograph uses it too.
         batch_size: Photographs that the model encodes at once.
@@ -200,6 +201,8 @@ def index(
     inputs = list_inputs(words)
     if not inputs:
         raise LinnaeaError(f"{' '.join(words)}: no photographs there")
+    if precision == "int8" and isinstance(model, str | Path):
+        make_int8_form(str(model), inputs)
     encoder = open_encoder(model, device=device, precision=precision)
     encoder = see_as(encoder, preprocess)
     folder = Path(output)

@@ -110,7 +110,7 @@ def open_model(
     """
     naming = make_naming(resolve=resolve, merge_by=merge_by)
     if precision == "int8" and int8_photographs is not None and not pretrained:
-        _make_int8(
+        make_int8_form(
             str(name), int8_photographs, lambda one: open_labels(one, str(name), labels, TextType(text_type), naming)
         )
     encoder = open_encoder(str(name), pretrained=pretrained, device=device, precision=precision)
@@ -124,14 +124,20 @@ def open_model(
     return model
 
 
-def _make_int8(name: str, photographs: Photographs, open_bank: Callable[[Encoder], LabelBank]) -> None:
-    """Make the form in 8 bits of a folder's or a hub model that has none."""
+def make_int8_form(
+    name: str, photographs: Photographs, open_bank: Callable[[Encoder], LabelBank] | None = None
+) -> None:
+    """Make the form in 8 bits of a folder's or a hub model that has none; the model's own labels judge it by default.
+
+    Raises:
+        LinnaeaError: there are fewer than 40 photographs, or the model has no labels.
+    """
     from linnaea.model.converted import find_without_int8
 
     if source := find_without_int8(name):
         from linnaea.predict.rounding import make_int8
 
-        make_int8(source, open_bank, photographs)
+        make_int8(source, open_bank or (lambda one: open_labels(one, name, None, TextType.TAXON_COM)), photographs)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -219,10 +219,7 @@ def _add_predict(
     """Add the route ``POST /predict``."""
     model_name = short_name(predictor.model.name)
 
-    @lru_cache(maxsize=max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes))))
-    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> Kept:
-        kept = keep_clades(predictor.bank, within, exclude, finder=finder)
-        return kept, look_around(predictor.bank, kept, Among(within=within, exclude=exclude))
+    predictor_of = _keep_predictors(predictor, finder)
 
     @app.post("/predict", responses=_errors(400, 413, 415, 422, 429, 503))
     async def predict(
@@ -250,28 +247,52 @@ def _add_predict(
         least = parse_confidence(" ".join(confidence)) if confidence else DEFAULT_CONFIDENCE
         asked = Asked(rank=parse_rank(rank), confidence=least, top_k=top_k)
         given = _given(lat, lon, month, regions)
-        bank, around = await _restricted(bank_of, within or [], exclude or [])
+        kept, left_out = (tuple(sorted({word for word in words or [] if word})) for words in (within, exclude))
+        among = await run_in_threadpool(predictor_of, kept, left_out, asked)
         service: Service = request.app.state.service
-        weights_of = None if regions is None else weights_by_place(bank, regions, given)
+        weights_of = None if regions is None else weights_by_place(among.bank, regions, given)
 
         async def answer(upload: UploadFile) -> Result:
             one = bytes_input(upload.filename or "", b"")
             vector = await _encode(service, upload, one, alone=len(photographs) == 1)
             if isinstance(vector, ImageError):
                 return _result(answer_of_error(one, vector))
-            among = replace(predictor, bank=bank, around=around, asked=asked)
-            if weights_of is not None:
-                await upload.seek(0)
-                taken = await service.read_taken(await upload.read())
-                one = replace(one, read_taken=lambda: taken)
-                among = replace(among, weights_of=weights_of if taken.position or given.position else None)
-            return await service.score(_answer, one, vector, among, asked)
+            if weights_of is None:
+                return await service.score_together(_answer, (one, vector), among)
+            await upload.seek(0)
+            taken = await service.read_taken(await upload.read())
+            one = replace(one, read_taken=lambda: taken)
+            there = replace(among, weights_of=weights_of if taken.position or given.position else None)
+            (result,) = await service.score(_answer, [(one, vector)], there)
+            return result
 
         with service.room_for(len(photographs)):
             results = await gather(answer(photograph) for photograph in photographs)
         for result in results:
             metrics.photographs.labels(result.status).inc()
-        return Results(model=model_name, n_labels=len(bank), results=results)
+        return Results(model=model_name, n_labels=len(among.bank), results=results)
+
+
+def _keep_predictors(
+    predictor: Predictor, finder: Finder
+) -> Callable[[tuple[str, ...], tuple[str, ...], Asked], Predictor]:
+    """Return a function that gives the predictor of the clades ``within`` and ``exclude`` and of what is asked.
+
+    The latest are kept: one predictor opens its calibration and labels once.
+    """
+    at_most = max(1, min(64, CACHED_BANKS_BYTES // max(1, predictor.bank.vectors.nbytes)))
+
+    @lru_cache(maxsize=at_most)
+    def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> Kept:
+        kept = keep_clades(predictor.bank, within, exclude, finder=finder)
+        return kept, look_around(predictor.bank, kept, Among(within=within, exclude=exclude))
+
+    @lru_cache(maxsize=at_most)
+    def predictor_of(within: tuple[str, ...], exclude: tuple[str, ...], asked: Asked) -> Predictor:
+        bank, around = bank_of(within, exclude)
+        return replace(predictor, bank=bank, around=around, asked=asked)
+
+    return predictor_of
 
 
 def _add_files(app: FastAPI, predictor: Predictor, finder: Finder) -> None:
@@ -368,13 +389,6 @@ def _check(clades: list[str], n_files: int, limits: Limits) -> None:
         raise HTTPException(422, f"{too_long[:40]!r}...: {len(too_long):,} characters; at most {NAME_AT_MOST}")
 
 
-async def _restricted(
-    bank_of: Callable[[tuple[str, ...], tuple[str, ...]], Kept], within: list[str], exclude: list[str]
-) -> Kept:
-    words = tuple(sorted({w for w in within if w})), tuple(sorted({w for w in exclude if w}))
-    return await run_in_threadpool(bank_of, *words)
-
-
 async def gather(jobs: Iterable[Awaitable[Result]]) -> list[Result]:
     """Return the answers in order; if one raises, the others are cancelled."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
@@ -408,14 +422,17 @@ async def _encode(service: Service, upload: UploadFile, one: Input, *, alone: bo
         return error
 
 
-def _answer(one: Input, vector: Any, predictor: Predictor, asked: Asked) -> Result:
-    """Return the answer for a photograph's vector, at the requested rank and as deep as the confidence allows."""
-    (judged,) = predictor.judge([one], [vector])
-    (wanted,), (path,) = predictor.choose(judged, asked), predictor.paths(judged)
-    deepest = wanted
-    if asked.rank is not None:
-        (deepest,) = predictor.choose(judged, replace(asked, rank=None))
-    return _result(wanted, deepest, path, recognised=bool(judged.recognised_B[0]))
+def _answer(photographs: list[tuple[Input, Any]], predictor: Predictor) -> list[Result]:
+    """Return the answers for photographs' vectors, at the requested rank and as deep as the confidence allows."""
+    inputs, vectors = (list(each) for each in zip(*photographs, strict=True))
+    auto, results = replace(predictor.asked, rank=None), list[Result]()
+    for judged in predictor.judge(inputs, vectors):
+        wanted = deepest = predictor.choose(judged, predictor.asked)
+        if predictor.asked.rank is not None:
+            deepest = predictor.choose(judged, auto)
+        each = zip(wanted, deepest, predictor.paths(judged), judged.recognised_B, strict=True)
+        results += [_result(one, deep, path, recognised=bool(known)) for one, deep, path, known in each]
+    return results
 
 
 def _result(

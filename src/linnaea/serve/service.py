@@ -21,6 +21,7 @@ from linnaea.model.encode import encode_pixels
 from linnaea.model.preprocess import decode_pixels
 from linnaea.predict.predictor import Predictor
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -72,6 +73,9 @@ class Service:
         self.predictor, self.limits = predictor, limits
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=max(limits.waiting, limits.files))
         self._n_waiting = 0
+        self._asked: dict[int, list[tuple[Any, asyncio.Future[Any]]]] = {}
+        """For each predictor that is answering, what waits for it."""
+        self._answering: set[asyncio.Task[None]] = set()
         # Few threads each, since PyTorch and OpenBLAS keep memory for every thread that ever called them.
         self._decoders = ThreadPoolExecutor(max(2, predictor.n_workers), "decode")
         self._scorers = ThreadPoolExecutor(max(2, predictor.n_workers), "score")
@@ -108,6 +112,43 @@ class Service:
     async def score(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run a function of a vector in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._scorers, function, *arguments)
+
+    async def score_together(
+        self, function: Callable[[list[Item], Predictor], list[Result]], item: Item, predictor: Predictor
+    ) -> Result:
+        """Run a function of all items that wait for the same predictor in a thread.
+
+        One call runs at a time for each predictor; what arrives meanwhile is the next call's. A product of many vectors
+        with the labels takes little more time than one of a single vector.
+        """
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if (waiting := self._asked.get(id(predictor))) is not None:
+            waiting.append((item, result))
+        else:
+            self._asked[id(predictor)] = [(item, result)]
+            task = asyncio.create_task(self._answer_all(function, predictor))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+        return await result
+
+    async def _answer_all(self, function: Callable[[list[Any], Predictor], list[Any]], predictor: Predictor) -> None:
+        waiting = self._asked[id(predictor)]
+        try:
+            while waiting:
+                some = waiting[: predictor.batch_size]
+                del waiting[: len(some)]
+                try:
+                    answers = await self.score(function, [item for item, _ in some], predictor)
+                except Exception as error:
+                    for _, result in some:
+                        if not result.done():  # its caller has left
+                            result.set_exception(error)
+                else:
+                    for (_, result), answer in zip(some, answers, strict=True):
+                        if not result.done():
+                            result.set_result(answer)
+        finally:
+            del self._asked[id(predictor)]
 
     async def encode(self, data: bytes, notes: list[str] | None = None) -> NDArray[np.float32]:
         """Return the unit vector of one photograph; what is unusual about the file is added to ``notes``.
