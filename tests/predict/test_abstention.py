@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import linnaea
@@ -21,7 +22,7 @@ from linnaea.predict.labels import LabelBank
 from linnaea.predict.outputs.rows import rows_of
 from linnaea.predict.predictor import Asked, Predictor
 from linnaea.predict.restrict import Among, restrict
-from linnaea.predict.surroundings import describe, find_elsewhere, look_around
+from linnaea.predict.surroundings import describe, find_elsewhere, find_unrelated, look_around
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -122,6 +123,52 @@ def test_a_listed_species_relatives_are_not_elsewhere(bank: LabelBank) -> None:
     answer = answer_one(ask(bank, listed), stranger)
     assert answer.abstention == "not among the labels"
     assert "not one of the 2 labels of the species list" in answer.reason
+
+
+def ask_list(bank: LabelBank, rows: list[int], **changed: list[str]) -> Predictor:
+    """Ask a list of names of one's own: rows of the bank without a calibration, with columns changed."""
+    taxa = bank.taxa[rows].with_columns(*(pl.Series(name, values) for name, values in changed.items()))
+    listed = LabelBank(taxa, bank.vectors[rows], {"text_type": "taxon_com"})
+    around = look_around(listed, listed, Among(), bank)
+    return Predictor(model=Vectors(), bank=listed, asked=Asked(rank=None), around=around, own=bank)
+
+
+def test_a_list_of_names_abstains_as_the_labels_of_the_model_do(bank: LabelBank) -> None:
+    asked = ask_list(bank, [0, 10])
+    assert answer_one(asked, bank.vectors[10]).lineage["species"] == "G5 s10"
+    assert answer_one(asked, bank.vectors[1]).status == "ok", "a relative may be a listed species"
+    stranger = answer_one(asked, bank.vectors[20])
+    assert (stranger.status, stranger.abstention) == ("abstained", "not among the labels")
+    assert stranger.reason.startswith("an organism, but not one of the 2 labels: species G10 s20 is likelier")
+    nothing = answer_one(asked, -np.asarray(bank.vectors).sum(axis=0))
+    assert (nothing.abstention, nothing.evidence) == ("no organism", 0)
+
+
+def test_a_listed_name_that_the_model_lacks_competes_with_its_labels(bank: LabelBank) -> None:
+    """A family that the model has no label of must not lose its photographs to the labels that look most like it."""
+    without = LabelBank(bank.taxa[:20], bank.vectors[:20], bank.facts)
+    listed = LabelBank(bank.taxa[20:], bank.vectors[20:], {})
+    around = look_around(listed, listed, Among(), without)
+    asked = Predictor(model=Vectors(), bank=listed, asked=Asked(rank=None), around=around)
+    assert answer_one(asked, bank.vectors[20]).lineage["species"] == "G10 s20"
+    assert answer_one(asked, bank.vectors[3]).abstention == "not among the labels"
+
+
+def test_another_classification_of_a_listed_species_is_no_reason_to_abstain(bank: LabelBank) -> None:
+    other = ask_list(bank, [0, 10], family=["Elsidae", "Elsidae"], kingdom=["Metazoa", "Metazoa"])
+    assert answer_one(other, bank.vectors[10]).lineage["family"] == "Elsidae"
+
+
+def test_words_without_a_lineage_always_answer(bank: LabelBank) -> None:
+    words = ask_list(bank, [0, 10], kingdom=["", ""])
+    assert words.around is None
+    assert answer_one(words, bank.vectors[20]).abstention in ("", "not sure enough")
+
+
+def test_a_listed_class_keeps_what_is_below_it() -> None:
+    taxa = make_bank().taxa
+    aves = taxa[:1].with_columns(pl.lit("").alias(label) for label in ("order", "family", "genus", "species"))
+    assert find_unrelated(taxa, aves).tolist() == [False] * 12 + [True] * 12
 
 
 def test_doubt_names_the_taxon_that_comes_nearest(bank: LabelBank) -> None:

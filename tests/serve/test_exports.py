@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from linnaea.predict.inputs import find_input
-from linnaea.serve.exports import ENDINGS, TITLES, Export, export
+from linnaea.serve.exports import ENDINGS, PACKAGE, TITLES, Export, export
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 FOX = {"file_name": "fox.jpg", "kingdom": "Animalia", "genus": "Vulpes", "species_epithet": "vulpes", "rank": "species",
@@ -31,7 +32,7 @@ def client(predictor: Any) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.mark.parametrize("form", ENDINGS)
+@pytest.mark.parametrize("form", [form for form in ENDINGS if form != PACKAGE])
 def test_every_format_has_the_answers(client: TestClient, form: str) -> None:
     answer = client.post("/export", json={"format": form, "rows": [FOX, NOTHING]})
     assert answer.status_code == 200
@@ -47,6 +48,35 @@ def test_every_format_has_the_answers(client: TestClient, form: str) -> None:
             text = data.decode()
     assert "vulpes vulpes" in text.lower() or "vulpes;vulpes" in text.lower()
     assert ENDINGS.keys() == TITLES.keys()
+
+
+def make_head(clock: str) -> str:
+    """Return a JPEG in base64 whose EXIF states when it was taken."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = clock
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "JPEG", exif=exif)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_a_package_has_the_times_and_the_place_that_the_page_sends(client: TestClient) -> None:
+    asked = {"format": PACKAGE, "rows": [FOX, NOTHING], "heads": {"fox.jpg": make_head("2024:05:01 12:00:00")}}
+    here = {"timezone": "Europe/Berlin", "lat": 52.5, "lon": 13.25}
+    answer = client.post("/export", json=asked | here)
+    assert answer.status_code == 200, answer.text
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as parts:
+        text = {name: parts.read(name).decode() for name in parts.namelist()}
+    media = pl.read_csv(io.StringIO(text["media.csv"]), infer_schema=False).to_dicts()
+    assert [(one["fileName"], one["timestamp"]) for one in media] == [("fox.jpg", "2024-05-01T12:00:00+02:00")]
+    place = pl.read_csv(io.StringIO(text["deployments.csv"])).to_dicts()
+    assert [(one["deploymentID"], one["latitude"], one["longitude"]) for one in place] == [("photographs", 52.5, 13.25)]
+    assert "Vulpes vulpes" in text["observations.csv"]
+    assert "1 photographs without a time are not in the package" in text["notes.txt"]
+    assert json.loads(text["datapackage.json"])["resources"]
+    for wrong, words in ((asked, "no position"), (asked | {"heads": {}} | here, "when it was taken"),
+                         (asked | here | {"timezone": "Mars"}, "Mars")):  # fmt: skip
+        refused = client.post("/export", json=wrong | {"timezone": wrong.get("timezone", "UTC")})
+        assert (refused.status_code, words in refused.json()["detail"]) == (422, True), refused.text
 
 
 def test_rows_keep_their_columns_and_numbers() -> None:

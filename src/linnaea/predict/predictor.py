@@ -158,6 +158,8 @@ class Predictor:
     """Apply the calibration that comes with the labels or the model."""
     around: Surroundings | None = None
     """All labels of the model, if only some of them may answer and the answer may be none of these."""
+    own: LabelBank | None = None
+    """The labels that come with the model, with their calibration, if a list of names answers in their place."""
 
     def answer(self, inputs: Iterable[Input]) -> Iterator[Answer]:
         """Yield an answer per input, in their order, in memory that does not grow with their number.
@@ -190,6 +192,12 @@ class Predictor:
     def calibration(self) -> Calibration | None:
         """Return the bank's calibration, else the model's; ``None`` if there is none or it is turned off."""
         return read_calibration(self.bank.facts, self.model.facts) if self.calibrated else None
+
+    @property
+    def of_evidence(self) -> Calibration | None:
+        """Return the calibration that says whether a photograph shows an organism."""
+        around = None if self.around is None else self.around.calibration
+        return around or self.calibration
 
     @cached_property
     def rounded(self) -> Int8Rows | None:
@@ -227,21 +235,20 @@ class Predictor:
             probability = without_prior = block.probability_BK
             if self.weights_of is not None:
                 probability = apply_prior(without_prior, np.stack([self.weights_of(one) for one in of_block]))
-            weighed, elsewhere = self._look_around(block, calibration, scale)
+            seen = self.of_evidence or Calibration()
+            weighed, elsewhere = self._look_around(block, seen)
             yield Judged(
                 inputs=of_block,
                 image_BE=block.image_BE,
                 probability_BK=probability,
                 without_prior_BK=without_prior,
-                recognised_B=calibration.recognises(weighed),
-                evidence_B=calibration.evidence_of(weighed),
+                recognised_B=seen.recognises(weighed),
+                evidence_B=seen.evidence_of(weighed),
                 elsewhere=elsewhere,
                 sums_of=block.sums_of,
             )
 
-    def _look_around(
-        self, block: Ranked, calibration: Calibration, scale: float
-    ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    def _look_around(self, block: Ranked, calibration: Calibration) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """Return each photograph's evidence of an organism, and why it shows none of the labels that may answer.
 
         Both come from all labels of the model, if there is a need to look at them.
@@ -249,9 +256,12 @@ class Predictor:
         if self.around is None:
             return calibration.weigh(block), ("",) * len(block.image_BE)
         weighed, elsewhere = list[NDArray[np.float32]](), list[str]()
+        scale = self.model.logit_scale / calibration.temperature
         for ranked in rank_blocks(block.image_BE, self.around.bank, self._rounded_around, scale, calibration):
-            weighed.append(calibration.weigh(ranked))
-            elsewhere += explain_elsewhere(ranked, self.around, self.asked.confidence)
+            energy_B = self.around.energy_of_all(ranked.image_BE, ranked.energy_B, scale)
+            weighed.append(calibration.weigh(replace(ranked, energy_B=energy_B)))
+            kept_B = np.exp(scale * (ranked.energy_B - energy_B))
+            elsewhere += explain_elsewhere(ranked, self.around, self.asked.confidence, kept_B)
         return np.concatenate(weighed), tuple(elsewhere)
 
     def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
@@ -265,7 +275,7 @@ class Predictor:
         before = chosen
         if self.weights_of is not None:
             before = self._choose(judged, judged.without_prior_BK, asked)
-        has_evidence = self.calibration is not None and bool(self.calibration.evidence)
+        has_evidence = self.of_evidence is not None and bool(self.of_evidence.evidence)
         return [
             Answer(
                 input=one,
@@ -405,9 +415,17 @@ def _rank_of(guess: Guess) -> Rank:
     return Rank.SPECIES if guess.rank is None else guess.rank
 
 
-def explain_elsewhere(ranked: Ranked, around: Surroundings, confidence: ByRank) -> list[str]:
-    """Return for each image why it shows none of the labels that may answer; ``""`` where it may show one."""
-    outside_B = ranked.probability_BK @ around.elsewhere_K.astype(np.float32)
+def explain_elsewhere(
+    ranked: Ranked,
+    around: Surroundings,
+    confidence: ByRank,
+    kept_B: Float32[ndarray, "B"],  # noqa: F821
+) -> list[str]:
+    """Return for each image why it shows none of the labels that may answer; ``""`` where it may show one.
+
+    ``kept_B`` is the share of the probability that the labels of the model keep beside added ones.
+    """
+    outside_B = ranked.probability_BK @ around.elsewhere_K.astype(np.float32) * kept_B
     reasons = [""] * len(outside_B)
     far = np.flatnonzero(outside_B >= ELSEWHERE_FROM)
     if len(far):

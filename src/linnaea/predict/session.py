@@ -25,7 +25,7 @@ from linnaea.model.hub import find_published
 from linnaea.model.open import open_encoder, see_as
 from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.answers import Answers, Vectors
-from linnaea.predict.calibration import read_calibration
+from linnaea.predict.calibration import KEY, read_calibration
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, Confidence, parse_confidence
 from linnaea.predict.inputs import Input, Photographs, iter_inputs
 from linnaea.predict.labels import (
@@ -313,9 +313,28 @@ class Model:
         if learned is not None and (line := learned.explain_other_form(self.encoder)):
             announce(line)
         weights_of = read_prior(bank, among, tell)
-        around = look_around(self.bank, bank, among) if asked.rank is None else None
+        around = look_around(self.bank, bank, among, self.own) if asked.rank is None else None
         return Predictor(model=self.encoder, bank=bank, asked=asked, weights_of=weights_of, calibrated=self.calibrated,
-                         around=around, batch_size=batch_size, n_workers=n_workers)  # fmt: skip
+                         around=around, own=self.own, batch_size=batch_size, n_workers=n_workers)  # fmt: skip
+
+    @cached_property
+    def own(self) -> LabelBank | None:
+        """Return the labels that come with the model, with their calibration, if names answer in their place.
+
+        ``None`` if the model has none on this machine, or if its labels or a head made from photographs answer.
+        """
+        place = None if self.labels is None else find_own_labels(self.name)
+        if (
+            place is None
+            or not (place / VECTORS_FILE).exists()
+            or self.bank.facts.get("text_type") not in set(TextType)
+        ):
+            return None
+        bank = LabelBank.open(place)
+        if bank.facts.get("model") != self.encoder.fingerprint or ADAPTED in self.bank.facts:
+            return None
+        learned = read_calibration(bank.facts, self.encoder.facts) if self.calibrated else None
+        return LabelBank(bank.taxa, bank.vectors, {} if learned is None else {KEY: learned.to_json()})
 
     def __repr__(self) -> str:
         n_labels = f", {len(self.bank):,} labels" if "bank" in self.__dict__ else ""
@@ -326,15 +345,19 @@ def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input
     """Return everything that the answers of a predictor depend on, as JSON; inputs are told apart by their boxes."""
     boxes = [(one.name, one.box, one.event) for one in inputs if one.box is not None or one.event]
     model, asked, learnt = predictor.model, predictor.asked, predictor.calibration
-    return {
-        "model": model.fingerprint,
-        "precision": model.precision,
-        "preprocess": model.preprocess.to_json(),
-        "calibration": None if learnt is None else learnt.to_json(),
-        "labels": predictor.bank.facts | {"n": len(predictor.bank), "names": hash_taxa(predictor.bank.taxa)},
-        "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
-        "prior": [str(among.prior), among.lat, among.lon, among.date],
-    } | ({"boxes": hashlib.blake2b(repr(boxes).encode(), digest_size=12).hexdigest()} if boxes else {})
+    return (
+        {
+            "model": model.fingerprint,
+            "precision": model.precision,
+            "preprocess": model.preprocess.to_json(),
+            "calibration": None if learnt is None else learnt.to_json(),
+            "labels": predictor.bank.facts | {"n": len(predictor.bank), "names": hash_taxa(predictor.bank.taxa)},
+            "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
+            "prior": [str(among.prior), among.lat, among.lon, among.date],
+        }
+        | ({"around": seen.to_json()} if (seen := predictor.of_evidence) is not learnt and seen else {})
+        | ({"boxes": hashlib.blake2b(repr(boxes).encode(), digest_size=12).hexdigest()} if boxes else {})
+    )
 
 
 UNUSED_CONFIDENCE = "--confidence counts with --rank auto only; at a given rank, the likeliest taxa are the answer"

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
-from importlib.resources import files
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -30,6 +29,7 @@ from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
 from linnaea.predict.explain import explain_pixels
 from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
+from linnaea.predict.outputs.contact_sheet import CALIBRATED
 from linnaea.predict.outputs.rows import make_row, rows_of
 from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
 from linnaea.predict.priors import Regions, weights_by_place
@@ -40,6 +40,7 @@ from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.exports import TITLES, Export, export
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
+from linnaea.serve.templates import read_template
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS, answer_names
 from linnaea.taxonomy.find import Finder
 from linnaea.taxonomy.ranks import Rank
@@ -181,7 +182,8 @@ def _add_information(
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page(request: Request) -> HTMLResponse:
         reviews = any(getattr(route, "path", "") == REVIEW_PATH for route in request.app.routes)
-        return _page(model_name, len(predictor.bank), with_place=with_place, with_review=reviews)
+        return _page(model_name, len(predictor.bank), calibrated=predictor.calibration is not None,
+                     with_place=with_place, with_review=reviews)  # fmt: skip
 
     @app.get("/health")
     def health() -> dict[str, Any]:
@@ -285,7 +287,7 @@ def _keep_predictors(
     @lru_cache(maxsize=at_most)
     def bank_of(within: tuple[str, ...], exclude: tuple[str, ...]) -> Kept:
         kept = keep_clades(predictor.bank, within, exclude, finder=finder)
-        return kept, look_around(predictor.bank, kept, Among(within=within, exclude=exclude))
+        return kept, look_around(predictor.bank, kept, Among(within=within, exclude=exclude), predictor.own)
 
     @lru_cache(maxsize=at_most)
     def predictor_of(within: tuple[str, ...], exclude: tuple[str, ...], asked: Asked) -> Predictor:
@@ -348,13 +350,14 @@ def _ready(bank: LabelBank) -> LabelBank:
     return LabelBank(bank.taxa, np.asarray(bank.vectors, np.float32), bank.facts)
 
 
-def _page(model_name: str, n_labels: int, *, with_place: bool, with_review: bool) -> HTMLResponse:
-    text = files("linnaea.serve").joinpath("page.html").read_text(encoding="utf-8")
+def _page(model_name: str, n_labels: int, *, calibrated: bool, with_place: bool, with_review: bool) -> HTMLResponse:
+    text = read_template("page.html", "Linnaea")
     text = text.replace("{{model}}", escape(model_name)).replace("{{labels}}", f"{n_labels:,}")
     formats = "".join(f'<option value="{form}">{title}</option>' for form, title in TITLES.items())
     text = (
         text.replace("{{formats}}", formats)
         .replace("{{review}}", REVIEW_LINK if with_review else "")
+        .replace("{{calibrated}}", CALIBRATED[calibrated].replace("`linnaea labels calibrate`", "Calibration"))
         .replace("{{place}}", "" if with_place else "hidden")
         .replace("{{columns}}", json.dumps(ANSWER_COLUMNS))
     )

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,8 +28,10 @@ from linnaea.predict.records.decisions import NAME_AT_MOST, DecisionLog, Kind, V
 from linnaea.predict.records.review import Item, Order, Review, State, Wanted, box_of_item
 from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.completion import Completion
+from linnaea.serve.exports import PACKAGE, TITLES
 from linnaea.serve.intake import LimitBody
 from linnaea.serve.service import Limits
+from linnaea.serve.templates import read_template
 from linnaea.taxonomy.columns import answer_names
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
@@ -52,7 +53,6 @@ HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }  # fmt: skip
-PACKAGE = "camtrapdp-package"
 ENDINGS = {"csv": "csv", "xlsx": "xlsx", "jsonl": "jsonl", "parquet": "parquet", "html": "html", "megadetector": "json",
            "camtrapdp": "csv", PACKAGE: "zip", "dwca": "zip"}  # fmt: skip
 """The files that can be downloaded, with the endings of their names."""
@@ -152,13 +152,14 @@ def _add_page(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> HTMLResponse:
-        return HTMLResponse((files("linnaea.serve") / "review.html").read_text(encoding="utf-8"))
+        return HTMLResponse(read_template("review.html", "Review"))
 
     @app.get("/table")
     def table() -> dict[str, Any]:
         taxa = [{"name": name, "n": n} for name, n in review.taxa.items() if name][:TAXA_SHOWN]
         return {"table": review.table.name, "reviewer": desk.reviewer, "cameras": review.cameras, "taxa": taxa,
-                "failed": len(review.failed), "forms": list(ENDINGS), "progress": desk.progress()}  # fmt: skip
+                "failed": len(review.failed), "forms": {form: TITLES[form] for form in ENDINGS},
+                "progress": desk.progress()}  # fmt: skip
 
     @app.get("/queue")
     def queue(

@@ -61,8 +61,9 @@ def write_camtrap_package(folder: Path, rows: Iterable[Row], context: Context) -
     n_missing = len({row["mediaID"] for row in observations}) - len(media)
     if not media:
         raise LinnaeaError(
+            "no photograph states when it was taken (EXIF), which the package asks for" if context.zone else
             "no photograph states a time with its offset from UTC; give --timezone, such as Europe/Berlin"
-        )
+        )  # fmt: skip
     if n_missing:
         context.tell(f"{n_missing:,} photographs without a time are not in the package, which asks for one")
     given = [] if context.deployments is None else read_deployments(context.deployments)

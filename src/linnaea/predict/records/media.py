@@ -192,7 +192,7 @@ def _complete(deployment: Deployment, media: Sequence[Medium]) -> Deployment:
         if not positions:
             raise LinnaeaError(
                 f"deployment {deployment.id}: no position; give --deployments TABLE with the columns deploymentID, "
-                "latitude and longitude"
+                "latitude and longitude (on the page: latitude and longitude)"
             )
         latitudes, longitudes = zip(*positions, strict=True)
         middle = len(positions) // 2
