@@ -1,6 +1,8 @@
 """Labels in 8 bits: the products and answers of the vectors that were rounded."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +30,45 @@ def make_bank(n_taxa: int, width: int) -> LabelBank:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 300), st.sampled_from([8, 24, 64, 512]), st.integers(0, 99))
-def test_products_are_those_of_the_rounded_vectors(n: int, n_rows: int, width: int, seed: int) -> None:
-    """Off by the rounding of the second part alone: a 64,516th of the largest value, summed over the width."""
-    rng = np.random.default_rng(seed)
+@given(st.integers(1, 40), st.integers(1, 300), st.sampled_from([8, 24, 64, 512]), st.booleans(), st.integers(0, 99))
+def test_products_are_those_of_the_rounded_vectors(n: int, n_rows: int, width: int, vnni: bool, seed: int) -> None:
+    """Off by the rounding of the second part alone, summed over the width.
+
+    It is a 64,516th of the largest value, and a 16,384th where larger integers would saturate.
+    """
+    rng, is_exact = np.random.default_rng(seed), int8._adds_exactly()
     images = unit(rng.normal(size=(n, width))).astype(np.float32)
     rows = Int8Rows.of(unit(rng.normal(size=(n_rows, width))).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(int8, "_RELEASED_AFTER", 128)
+        patch.setattr(int8, "_adds_exactly", lambda: vnni and is_exact)
         got, largest = rows.products(images)
     exact = images.astype(np.float64) @ np.asarray(rows, np.float64).T
-    bound = np.abs(images).max(axis=1, keepdims=True) / 127 / 254 / 2 * np.abs(np.asarray(rows)).sum(axis=1)
+    steps = 127 * 254 if vnni and is_exact else 64 * 128
+    bound = np.abs(images).max(axis=1, keepdims=True) / steps / 2 * np.abs(np.asarray(rows)).sum(axis=1)
     assert (np.abs(got.T - exact) <= bound + 1e-6).all()
     whole = n_rows // STRETCH
     np.testing.assert_array_equal(largest, got[: whole * STRETCH].reshape(whole, STRETCH, n).max(axis=1))
+
+
+@pytest.mark.long
+def test_products_do_not_saturate_without_vnni() -> None:
+    """Integers of an image are at most 64 there, for which the largest of a bank's are exact (in a process of AVX2)."""
+    code = """
+import numpy as np
+from linnaea.predict import int8
+assert not int8._adds_exactly()
+images = np.ones((3, 512), np.float32)
+images[1:, ::2] = -1
+rows = int8.Int8Rows.of(np.concatenate([np.ones((64, 512)), -np.ones((64, 512))]).astype(np.float32))
+for some in (images, images[:1]):
+    print(np.abs(rows.products(some)[0] - np.asarray(rows) @ some.T).max())
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    if "assert not" in done.stderr:
+        pytest.skip("this processor adds exactly even so")
+    assert [float(line) for line in done.stdout.split()] == pytest.approx([0, 0], abs=0.05), done.stderr
 
 
 def test_images_and_rows_of_zeros_multiply_to_zero() -> None:
