@@ -295,7 +295,10 @@ def _read(source: FolderSource) -> tuple[list[Record], list[Record], list[str], 
     records = [item for item in items if isinstance(item, Record)]
     failed = [f"{item.location}: {item.reason}" for item in items if not isinstance(item, Record)]
     if not records:
-        raise LinnaeaError(f"{source.root}: has no class folders with photographs")
+        raise LinnaeaError(
+            f"{source.root}: has no class folders with photographs; put those of each class into a folder of its name,"
+            f" such as {source.root}/Pica pica/"
+        )
     fitted = [record for record in records if record.split in ("", "train")]
     if not fitted:
         splits = ", ".join(sorted({record.split for record in records}))
