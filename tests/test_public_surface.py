@@ -107,7 +107,7 @@ PARAMETERS = {
     "date= batch_size=",
     "Model.predict": "self photographs * rank= confidence= top_k= within= exclude= species_list= prior= lat= lon= "
     "date= batch_size=",
-    "Predictor": "* model bank asked= weights_of= batch_size= n_workers= fast= calibrated= around=",
+    "Predictor": "* model bank asked= weights_of= batch_size= n_workers= fast= calibrated= around= own=",
     "Rank": "KINGDOM PHYLUM CLASS ORDER FAMILY GENUS SPECIES",
     "Taxon": "lineage common_name= authorship=",
     "TaxonModel": "* name clip tokenizer preprocess device model_cfg facts= bpe= precision= known_as= makers=",
