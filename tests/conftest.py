@@ -16,6 +16,8 @@ from hub import Hub, serve_hub
 from killing import Killer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # with as many workers as cores, more threads wait for one another
 settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
 settings.load_profile("no deadline")
 

@@ -467,10 +467,11 @@ class TreeOfLifeClassifier(BaseClassifier):
         """
         sums: dict[str, float] = defaultdict(float)
         names_of: dict[str, dict[str, str]] = {}
-        for idx in torch.nonzero(probs > min_prob).squeeze(-1).tolist():
+        places = torch.nonzero(probs > min_prob).squeeze(-1)
+        for idx, probability in zip(places.tolist(), probs[places].tolist(), strict=True):
             names = self.get_classification_dict(idx, rank)
             group = join_names(names)
-            sums[group] += float(probs[idx])
+            sums[group] += probability
             names_of[group] = names
         likeliest = sorted(sums, key=lambda group: -sums[group])[:k]
         best = (group for group in likeliest if group.strip())  # others have no name at this rank or above
