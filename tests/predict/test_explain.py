@@ -79,7 +79,7 @@ def test_the_heat_of_an_answer_is_where_the_organism_is(
     (found,) = nano.explain(tmp_path / "a.png")
     assert found.heat.shape == (SIDE, SIDE)
     assert inside[np.unravel_index(found.heat.argmax(), found.heat.shape)]
-    assert found.heat[inside].sum() > 0.7 * found.heat.sum()
+    assert found.heat[inside].sum() > 0.6 * found.heat.sum()
 
 
 def test_real_organisms_are_found_too(nano: Model, shared: Path, tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ class Pack:
     """Licence of the weights for the model card, as the hub writes it: mit, cc0-1.0, cc-by-4.0."""
     push: str = ""
     """Repository of the hub to upload the folder to, OWNER/NAME (log in to the hub first)."""
+    heads: Path | None = None
+    """Run of class heads that the model was started from: species that were trained on get the mean of their caption's
+    vector and their head's, which was learned from photographs."""
     int8_photographs: Path | None = None
     """Folder of at least 40 photographs like those that will be named: also write the image tower in 8 bits, calibrated
     on them, for --precision int8."""
@@ -58,6 +61,7 @@ def pack(options: Pack) -> int:
         options.model,
         options.output,
         labels=options.labels,
+        heads=options.heads,
         within=options.within,
         image_only=options.image_only,
         int8=options.int8,

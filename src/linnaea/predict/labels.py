@@ -186,6 +186,21 @@ def make_bank(
     return LabelBank(taxa, vectors, facts)
 
 
+def take_vectors(bank: LabelBank, head: LabelBank) -> LabelBank:
+    """Return the bank with the mean of caption and class head, at unit length, where a species has its lineage in both.
+
+    The head learned from photographs, the caption also from its relatives; both are unit vectors before.
+    """
+    lineage = [pl.col(label).fill_null("") for label in RANK_LABELS]
+    row_of = {names: row for row, names in enumerate(head.taxa.select(lineage).rows())}
+    rows = np.array([row_of.get(names, -1) for names in bank.taxa.select(lineage).rows()])
+    vectors = to_float32(bank.vectors[:]).copy()
+    learned, named = to_float32(head.vectors[:])[rows[rows >= 0]], vectors[rows >= 0]
+    both = sum(one / np.linalg.norm(one, axis=1, keepdims=True) for one in (learned, named))
+    vectors[rows >= 0] = both / np.linalg.norm(both, axis=1, keepdims=True)
+    return LabelBank(bank.taxa, vectors, dict(bank.facts) | {"learned": int((rows >= 0).sum())})
+
+
 def update_bank(
     model: Encoder,
     bank: LabelBank,

@@ -28,7 +28,15 @@ from linnaea.parquet import read_parquet
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.card import make_card
 from linnaea.predict.cut import cut_bank
-from linnaea.predict.labels import TAXA_FILE, LabelBank, make_bank, mark_trained, read_taxa
+from linnaea.predict.labels import (
+    TAXA_FILE,
+    LabelBank,
+    load_class_heads,
+    make_bank,
+    mark_trained,
+    read_taxa,
+    take_vectors,
+)
 from linnaea.predict.restrict import keep_rows
 from linnaea.predict.rounding import write_judged_int8
 from linnaea.predict.session import open_labels
@@ -62,6 +70,7 @@ def pack(
     output: str | Path,
     *,
     labels: str | Path | None = None,
+    heads: str | Path | None = None,
     within: Sequence[str] = (),
     image_only: bool = False,
     int8: bool = False,
@@ -79,9 +88,12 @@ def pack(
 
     ``run`` is the folder of a run or of its model. The labels are the taxa it was trained on, or those of ``labels`` (a
     data set, a table, a file of names); with ``species_only``, taxa above species are left out. Their captions have the
-    form ``text_type``. With ``resolve``, the embedded checklist gives the names of a file their lineages; ``merge_by``
-    says whether labels over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or
-    merged by ``"taxon"``. A convolutional image tower can take another ``image_size``, in pixels.
+    form ``text_type``. ``heads`` is the run of class heads whose image tower the model has: species that it was trained
+    on have the mean of their caption's vector and the head's, which was learned from photographs.
+
+    With ``resolve``, the embedded checklist gives the names of a file their lineages; ``merge_by`` says whether labels
+    over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or merged by ``"taxon"``. A
+    convolutional image tower can take another ``image_size``, in pixels.
 
     The image tower is also written as a graph over the same weights, for CPUs without PyTorch, and in 8 bits,
     calibrated on photographs of the folder ``int8_photographs``; each only if it answers alike.
@@ -95,14 +107,17 @@ def pack(
     repository of the hub, ``OWNER/NAME``, to upload the folder to.
 
     Raises:
-        UsageError: ``within`` or ``int8`` is given without ``image_only``, or ``image_size`` with it.
-        LinnaeaError: there is no such folder or labels, the image tower takes one size only, or the hub refuses.
+        UsageError: ``within`` or ``int8`` is given without ``image_only``, or ``image_size`` or ``heads`` with it.
+        LinnaeaError: there is no such folder or labels, ``heads`` has no head for species or another image tower, the
+            image tower takes one size only, or the hub refuses.
     """
     _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8, image_size=image_size)
     rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)
     if image_only:
         if int8_photographs is not None:
             raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
+        if heads is not None:
+            raise UsageError("--heads: --image-only takes the labels of the model as they are; leave one of them out")
         loaded = load_model(str(run), device="cpu")
         bank = open_labels(loaded, str(run), labels, form, rule)
         bank = keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if species_only else bank
@@ -113,8 +128,9 @@ def pack(
         taxa = read_taxa(Path(labels) if labels else folder, rule)
         taxa = _mark(taxa.filter(pl.col("species") != "") if species_only else taxa, folder)
         loaded = load_model(str(folder), device="cpu")
+        head = None if heads is None else _open_head(Path(heads), loaded)
         loaded = at_image_size(loaded, image_size) if image_size else loaded
-        write = partial(_write_towers, loaded, taxa, form, push, int8_photographs)
+        write = partial(_write_towers, loaded, taxa, form, push, int8_photographs, head)
     return _write_folder(write, Path(output), licence, push, image_only=image_only)
 
 
@@ -138,6 +154,21 @@ def _check_pack(
         raise UsageError("--image-size: the labels of --image-only are for the model as it is; leave one of them out")
     if group_rank not in RANK_LABELS[:-1]:
         raise UsageError(f"--group-rank {group_rank}: write one of {', '.join(RANK_LABELS[:-1])}")
+
+
+def _open_head(run: Path, model: TaxonModel) -> LabelBank:
+    """Return the head for species of a run that has the model's image tower.
+
+    Raises:
+        LinnaeaError: the run has no head for species, or another image tower.
+    """
+    heads = load_class_heads(run)
+    if Rank.SPECIES not in heads:
+        raise LinnaeaError(f"{run}: has no class head for species; give the run that the model was started from")
+    theirs, ours = (one.image_tower.state_dict() for one in (load_model(str(run), device="cpu"), model))
+    if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], ours[name]) for name in ours):
+        raise LinnaeaError(f"{run}: has another image tower than {model.name}; give the run that it was started from")
+    return heads[Rank.SPECIES]
 
 
 def _mark(taxa: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -170,7 +201,13 @@ def _write_folder(
 
 
 def _write_towers(
-    whole: TaxonModel, taxa: pl.DataFrame, text_type: TextType, repo: str, photographs: str | Path | None, folder: Path
+    whole: TaxonModel,
+    taxa: pl.DataFrame,
+    text_type: TextType,
+    repo: str,
+    photographs: str | Path | None,
+    head: LabelBank | None,
+    folder: Path,
 ) -> tuple[TaxonModel, LabelBank]:
     facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
     save_model(replace(whole, facts=facts), folder, dtype=torch.float16, repo=repo)
@@ -178,6 +215,7 @@ def _write_towers(
     _write_graph(model, folder)
     with progress_bar("encoding labels", "labels") as on_progress:
         bank = make_bank(model, taxa, text_type, on_progress=on_progress)
+    bank = bank if head is None else take_vectors(bank, head)
     if photographs is not None:
         write_judged_int8(model, bank, folder, photographs)
     return replace(model, facts=facts), bank

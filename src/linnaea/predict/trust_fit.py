@@ -13,7 +13,7 @@ from linnaea.predict.labels import LabelBank
 from linnaea.predict.trust import SIGNS, Weights, follow, read_signs
 from linnaea.taxonomy.ranks import Rank
 
-KIN_COUNTS = 0.2
+KIN_COUNTS = 0.05
 """The weight of photographs whose species was taken out of the labels, relative to all photographs of known species."""
 SURE = (12.0,) + (0.0,) * len(SIGNS)
 """The weights of a rank at which no answer was wrong."""
