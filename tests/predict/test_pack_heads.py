@@ -1,5 +1,6 @@
 """Labels of a packed model may come from a class head that its image tower was trained with."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,13 @@ import numpy as np
 import pytest
 
 from linnaea.cli import main
+from linnaea.data.shards import DataSet
 from linnaea.model.folders import LABELS_FOLDER
+from linnaea.model.open import load_model
+from linnaea.predict.calibration import find_groups
 from linnaea.predict.labels import LabelBank, load_class_heads
 from linnaea.predict.pack import pack
+from linnaea.predict.places import encode_places, list_places, taxa_at
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.train.claim import TrainingRun
 from linnaea.train.recipe import Descent, Feed, Recipe, Tower
@@ -59,6 +64,26 @@ def test_species_trained_on_have_the_mean_of_caption_and_head(
     assert not np.allclose(banks["heads"].vectors[own], banks["captions"].vectors[own], atol=0.05)
     np.testing.assert_array_equal(banks["heads"].vectors[rows[new]], banks["captions"].vectors[rows[new]])
     assert banks["heads"].facts["learned"] == len(learned)
+
+
+def test_evaluate_answers_with_these_labels(runs: tuple[Path, Path], dataset_dir: Path, tmp_path: Path) -> None:
+    heads, names = runs
+    small = tmp_path / "small"
+    pack(names, small, labels=dataset_dir, species_only=True, heads=heads)
+    words = ["evaluate", str(small), "--data", str(dataset_dir), "--split", "test", "--species-only", "--shots", "0"]
+    assert main([*words, "--labels", str(small), "--output", str(tmp_path / "scores")]) == 0
+    bank, model, data = (
+        LabelBank.open(small / LABELS_FOLDER),
+        load_model(str(small), device="cpu"),
+        DataSet.open(dataset_dir),
+    )
+    places = list_places([data.split("test")])
+    truth = find_groups(taxa_at(places), bank)[:, Rank.SPECIES]
+    kept = truth >= 0
+    answers = (encode_places(model, places, 1) @ bank.vectors[:].astype(np.float32).T).argmax(axis=1)
+    right = float((answers == bank.groups.starts[Rank.SPECIES][truth])[kept].mean())
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert metrics["zero_shot/taxon_com/species"] == pytest.approx(right, abs=1e-9)
 
 
 def test_a_head_of_another_tower_is_refused(

@@ -49,6 +49,8 @@ TRAINED = "trained"
 
 N_PHOTOGRAPHS = "n_photographs"
 """Column of a bank's taxa: the number of photographs of the taxon that the model was trained on."""
+LEARNED = "learned"
+"""The key in ``bank.json`` for the number of vectors that were learned from photographs, too (:func:`take_vectors`)."""
 
 OFFSET = "offset"
 """Column of a bank's taxa: a number that is added to each cosine with the row (:mod:`linnaea.predict.cut`)."""
@@ -198,7 +200,7 @@ def take_vectors(bank: LabelBank, head: LabelBank) -> LabelBank:
     learned, named = to_float32(head.vectors[:])[rows[rows >= 0]], vectors[rows >= 0]
     both = sum(one / np.linalg.norm(one, axis=1, keepdims=True) for one in (learned, named))
     vectors[rows >= 0] = both / np.linalg.norm(both, axis=1, keepdims=True)
-    return LabelBank(bank.taxa, vectors, dict(bank.facts) | {"learned": int((rows >= 0).sum())})
+    return LabelBank(bank.taxa, vectors, dict(bank.facts) | {LEARNED: int((rows >= 0).sum())})
 
 
 def update_bank(
