@@ -160,8 +160,8 @@ PARAMETERS = {
     "open": "name= * labels= device= precision= preprocess= calibrated= text_type= pretrained= resolve= merge_by="
     " int8_photographs=",
     "export": "model output * int8= pretrained=",
-    "pack": "run output * labels= within= image_only= int8= group_rank= species_only= image_size= text_type= resolve="
-    " merge_by= licence= push= int8_photographs=",
+    "pack": "run output * labels= heads= within= image_only= int8= group_rank= species_only= image_size= text_type="
+    " resolve= merge_by= licence= push= int8_photographs=",
     "parse_label": "label",
     "resolve": "names checklists= * context= given= processes= on_progress=",
     "save_model": "model directory * dtype= repo=",

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from linnaea.data.naming import make_naming
+from linnaea.data.naming import NamingRule, make_naming
 from linnaea.data.no_organism import KINDS, draw
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output, replaced_folder
@@ -114,19 +114,14 @@ def pack(
     _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8, image_size=image_size)
     rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)
     if image_only:
-        if int8_photographs is not None:
-            raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
-        if heads is not None:
-            raise UsageError("--heads: --image-only takes the labels of the model as they are; leave one of them out")
+        _check_image_only(int8_photographs, heads)
         loaded = load_model(str(run), device="cpu")
         bank = open_labels(loaded, str(run), labels, form, rule)
         bank = keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if species_only else bank
-        cut = _Cut(within=tuple(within), int8=int8, group_rank=Rank.parse(group_rank))
-        write = partial(_write_image_tower, loaded, bank, cut)
+        write = partial(_write_image_tower, loaded, bank, _Cut(tuple(within), int8, Rank.parse(group_rank)))
     else:
         folder = _find_run(str(run))
-        taxa = read_taxa(Path(labels) if labels else folder, rule)
-        taxa = _mark(taxa.filter(pl.col("species") != "") if species_only else taxa, folder)
+        taxa = _read_marked(Path(labels) if labels else folder, folder, rule, species_only=species_only)
         loaded = load_model(str(folder), device="cpu")
         head = None if heads is None else _open_head(Path(heads), loaded)
         loaded = at_image_size(loaded, image_size) if image_size else loaded
@@ -134,13 +129,20 @@ def pack(
     return _write_folder(write, Path(output), licence, push, image_only=image_only)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Cut:
     """The settings by which a model is made small for apps."""
 
     within: tuple[str, ...]
     int8: bool
     group_rank: Rank
+
+
+def _check_image_only(int8_photographs: str | Path | None, heads: str | Path | None) -> None:
+    if int8_photographs is not None:
+        raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
+    if heads is not None:
+        raise UsageError("--heads: --image-only takes the labels of the model as they are; leave one of them out")
 
 
 def _check_pack(
@@ -171,8 +173,10 @@ def _open_head(run: Path, model: TaxonModel) -> LabelBank:
     return heads[Rank.SPECIES]
 
 
-def _mark(taxa: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Mark the taxa that the model of a folder was trained on, if it says so."""
+def _read_marked(labels: Path, folder: Path, rule: NamingRule, *, species_only: bool) -> pl.DataFrame:
+    """Read the taxa, and mark those that the model of a folder was trained on, if it says so."""
+    taxa = read_taxa(labels, rule)
+    taxa = taxa.filter(pl.col("species") != "") if species_only else taxa
     return mark_trained(taxa, read_parquet(folder / TAXA_FILE)) if (folder / TAXA_FILE).exists() else taxa
 
 
