@@ -100,8 +100,7 @@ def pack(
 
     With ``image_only``, ``run`` may also be the name of a published or hub model. The folder then holds the image tower
     as ONNX (its weights in 8 bits with ``int8``) and the labels, for apps and machines without PyTorch. ``within`` cuts
-    these labels to clades: one more row for each group of other taxa, at ``group_rank``, keeps the probability of what
-    was cut (:mod:`linnaea.predict.cut`).
+    these labels to clades (:mod:`linnaea.predict.cut`); a row for each group of other taxa is at ``group_rank``.
 
     The folder gets a model card (``README.md``) with ``licence``, a name of the hub such as ``mit``. ``push`` is a
     repository of the hub, ``OWNER/NAME``, to upload the folder to.
@@ -116,8 +115,7 @@ def pack(
     if image_only:
         _check_image_only(int8_photographs, heads)
         loaded = load_model(str(run), device="cpu")
-        bank = open_labels(loaded, str(run), labels, form, rule)
-        bank = keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if species_only else bank
+        bank = _keep_species(open_labels(loaded, str(run), labels, form, rule), only=species_only)
         write = partial(_write_image_tower, loaded, bank, _Cut(tuple(within), int8, Rank.parse(group_rank)))
     else:
         folder = _find_run(str(run))
@@ -136,6 +134,10 @@ class _Cut:
     within: tuple[str, ...]
     int8: bool
     group_rank: Rank
+
+
+def _keep_species(bank: LabelBank, *, only: bool) -> LabelBank:
+    return keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if only else bank
 
 
 def _check_image_only(int8_photographs: str | Path | None, heads: str | Path | None) -> None:
