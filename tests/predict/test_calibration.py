@@ -333,7 +333,7 @@ def test_an_abstention_says_which_it_is_and_why() -> None:
     )
     calibration = Calibration(evidence=(0.5, 0.7, 0.9), least_evidence=0.5)
     nothing, unsure = decide_calibrated(block, bank, calibration, 0.9)
-    assert nothing == ("no organism", f"{NOTHING}: less evidence than 100.0% of known photographs show")
+    assert nothing == ("no organism", f"{NOTHING}: less evidence than any known photograph shows")
     assert unsure == (
         "not sure enough", "not sure enough: no taxon reaches 90%; the surest is kingdom K0 (50.0%)"
     )  # fmt: skip

@@ -344,7 +344,9 @@ def decide_or_explain(
         if guess is not None:
             answers.append(((guess,), "", ""))
         elif not judged.recognised_B[image]:
-            more = f"less evidence than {1 - judged.evidence_B[image]:.1%} of known photographs show"
+            share = 1 - judged.evidence_B[image]
+            known = f"{share:.1%} of known photographs show" if share < 0.9995 else "any known photograph shows"
+            more = f"less evidence than {known}"
             answers.append(((), "no organism", f"{NOTHING}: {more}"))
         elif judged.elsewhere[image]:
             answers.append(((), "not among the labels", judged.elsewhere[image]))
