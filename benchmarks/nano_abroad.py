@@ -38,10 +38,9 @@ from linnaea.predict.classifier import iter_scored
 from linnaea.predict.labels import LabelBank, load_class_heads
 from linnaea.predict.places import draw_places, encode_places, list_places, sources_at, taxa_at
 from linnaea.predict.published import open_bank
-from linnaea.predict.rehearsals import MOST_STRANGERS, rehearse_run
+from linnaea.predict.rehearsals import draw_strangers, rehearse_run, split_sources
 from linnaea.predict.trust import weigh_signs
 from linnaea.predict.trust_fit import Rehearsal, rehearse
-from linnaea.storage import read_json
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -124,11 +123,9 @@ def ask_runs(runs: Sequence[Path], data: DataSet) -> list[Asked]:
     """Ask each run about each source that it was not trained on."""
     asked = []
     for run in runs:
-        own = set(read_json(run / "recipe.json", kind="the recipe of a run")["feed"]["sources"])
-        others = sorted(set(data.index["source"].unique()) - own)
+        _, others = split_sources(run, data)
         for source, answers in zip(others, rehearse_run(run, data, ("val",), "cpu", 2), strict=True):
-            taxa = taxa_at(draw_places(list_places([data.sources((source,))]), MOST_STRANGERS))
-            asked.append(Asked(name=source, answers=answers, taxa=taxa))
+            asked.append(Asked(name=source, answers=answers, taxa=taxa_at(draw_strangers(data, source))))
     return asked
 
 
@@ -165,8 +162,8 @@ def print_classes(asked: Asked) -> None:
 def print_nothing(run: Path, data: DataSet, no_organism: Path) -> None:
     """Print for each source that a run was not trained on the share of its photographs that are called no organism."""
     model, bank = load_model(str(run), device="cpu"), load_class_heads(run)[Rank.SPECIES]
-    own = set(read_json(run / "recipe.json", kind="the recipe of a run")["feed"]["sources"])
-    known = data.sources(tuple(own))
+    own, others = split_sources(run, data)
+    known = data.sources(own)
     places, more = (list_places([known.split(split)]) for split in ("val", "train"))
     more = draw_places(more, MOST_ORGANISMS)
     calibration = fit_calibration(
@@ -174,9 +171,10 @@ def print_nothing(run: Path, data: DataSet, no_organism: Path) -> None:
         nothing_ME=encode_no_organism(model, no_organism, 2)[0], organism_OE=encode_places(model, more, 2),
         sources=sources_at(places + more),
     )  # fmt: skip
-    for source in sorted(set(data.index["source"].unique()) - own):
-        left_out = draw_places(list_places([data.sources((source,))]), MOST_STRANGERS)
-        blocks = iter_scored(encode_places(model, left_out, 2), bank, model.logit_scale / calibration.temperature)
+    for source in others:
+        blocks = iter_scored(
+            encode_places(model, draw_strangers(data, source), 2), bank, model.logit_scale / calibration.temperature
+        )
         recognised = np.concatenate([calibration.recognises(calibration.weigh(block)) for block in blocks])
         print_row(run.name, source, len(recognised), f"{100 * (1 - recognised.mean()):.1f}")
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PLOT_WIDTH = 3.5
 """The width of a plot in inches: a phone shows it whole, with text of about 8 points. A larger screen enlarges it."""
 PLOT_ZOOM = 1.6
-"""How many times larger a plot of :data:`PLOT_WIDTH` is on a larger screen."""
+"""The factor by which a larger screen enlarges a plot of :data:`PLOT_WIDTH`."""
 FIGURE_DPI = 288
 """The resolution of figures: three pixels for one of the 96 pixels of a CSS inch."""
 

@@ -27,7 +27,6 @@ from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import KEY as CALIBRATION
 from linnaea.predict.labels import FACTS_FILE, LEARNED, LabelBank, mark_trained, read_taxa
-from linnaea.predict.restrict import keep_rows
 from linnaea.storage import read_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -135,7 +134,7 @@ def evaluate_features(
         templates = read_templates(question.templates)
         for form in question.text_types:
             captions = make_captions(form, candidates, whole)
-            plain = _finished_bank(question.labels, form, candidates, model)
+            plain = _finished_bank(question.labels, form, model)
             if plain is None:
                 vectors = encode_names(model, captions, templates, on_progress=on_progress)
                 plain = LabelBank(candidates, vectors, {"text_type": str(form)})
@@ -165,9 +164,7 @@ def evaluate_features(
     return Scores(metrics=metrics, answers=answers, few_shot=few_shot, banks=banks)
 
 
-def _finished_bank(
-    labels: Path | None, form: CaptionForm, candidates: pl.DataFrame, model: TaxonModel
-) -> LabelBank | None:
+def _finished_bank(labels: Path | None, form: CaptionForm, model: TaxonModel) -> LabelBank | None:
     """Return the bank that the candidates come from, if its vectors are not those of the captions alone.
 
     It is a published bank, or one of this model whose vectors were learned from photographs, too.
@@ -175,10 +172,8 @@ def _finished_bank(
     if labels is None or form != TextType.TAXON_COM or not (labels / FACTS_FILE).exists():
         return None
     bank = LabelBank.open(labels)
-    if "published" in bank.facts or LEARNED not in bank.facts or bank.facts.get("model") != model.fingerprint:
-        return bank if "published" in bank.facts else None
-    row_of = {names: row for row, names in enumerate(bank.taxa.select(RANK_LABELS).rows())}
-    return keep_rows(bank, np.array([row_of[names] for names in candidates.select(RANK_LABELS).rows()]))
+    is_learned = LEARNED in bank.facts and bank.facts.get("model") == model.fingerprint
+    return bank if "published" in bank.facts or is_learned else None
 
 
 def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -> LabelBank:

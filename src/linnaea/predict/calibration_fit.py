@@ -197,17 +197,17 @@ def _part_from_nothing(
     :data:`FEWEST` photographs. The least evidence separates the two kinds best (equally weighted) among those that lose
     at most :data:`MOST_LOST` of any source.
     """
-    source_N = np.array(sources)
-    large = [name for name in np.unique(source_N) if (source_N == name).sum() >= FEWEST]
     weights, constant = _fit_organisms(shown_NS, empty_MS)
-    highest = []
-    for name in large if len(large) > 1 else [None]:
-        own = source_N == name if name is not None else np.ones(len(shown_NS), bool)
-        without, base = (weights, constant) if name is None else _fit_organisms(shown_NS[~own], empty_MS)
-        highest.append(np.quantile(shown_NS[own] @ without + base, MOST_LOST) - constant)
+    names, source_N, n_of = np.unique(sources, return_inverse=True, return_counts=True)
+    large = [source_N == number for number in range(len(names)) if n_of[number] >= FEWEST]
+    if len(large) > 1:
+        fitted = [(shown_NS[own], *_fit_organisms(shown_NS[~own], empty_MS)) for own in large]
+    else:
+        fitted = [(shown_NS, weights, constant)]
+    highest = min(np.quantile(signs @ without + base, MOST_LOST) for signs, without, base in fitted) - constant
     rounded = tuple(round(float(weight), 5) for weight in weights)
     evidence, nothing = (signs @ np.array(rounded, np.float32) for signs in (shown_NS, empty_MS))
-    return rounded, _divide(evidence, nothing, float(min(highest)))
+    return rounded, _divide(evidence, nothing, float(highest))
 
 
 def _fit_organisms(

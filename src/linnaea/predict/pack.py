@@ -107,13 +107,13 @@ def pack(
 
     Raises:
         UsageError: ``within`` or ``int8`` is given without ``image_only``, or ``image_size`` or ``heads`` with it.
-        LinnaeaError: there is no such folder or labels, ``heads`` has no head for species or another image tower, the
-            image tower takes one size only, or the hub refuses.
+        LinnaeaError: there is no such folder or labels, the run ``heads`` has no head for species or its image tower
+            is another, the image tower takes one size only, or the hub refuses.
     """
-    _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8, image_size=image_size)
+    _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8)
     rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)
     if image_only:
-        _check_image_only(int8_photographs, heads)
+        _check_image_only(image_size, int8_photographs, heads)
         loaded = load_model(str(run), device="cpu")
         bank = _keep_species(open_labels(loaded, str(run), labels, form, rule), only=species_only)
         write = partial(_write_image_tower, loaded, bank, _Cut(tuple(within), int8, Rank.parse(group_rank)))
@@ -140,22 +140,20 @@ def _keep_species(bank: LabelBank, *, only: bool) -> LabelBank:
     return keep_rows(bank, np.flatnonzero(bank.taxa["species"] != "")) if only else bank
 
 
-def _check_image_only(int8_photographs: str | Path | None, heads: str | Path | None) -> None:
+def _check_image_only(image_size: int, int8_photographs: str | Path | None, heads: str | Path | None) -> None:
+    if image_size:
+        raise UsageError("--image-size: the labels of --image-only are for the model as it is; leave one of them out")
     if int8_photographs is not None:
         raise UsageError("--int8-photographs: --image-only has its own --int8; leave one of them out")
     if heads is not None:
         raise UsageError("--heads: --image-only takes the labels of the model as they are; leave one of them out")
 
 
-def _check_pack(
-    push: str, group_rank: str, *, within: Sequence[str], image_only: bool, int8: bool, image_size: int
-) -> None:
+def _check_pack(push: str, group_rank: str, *, within: Sequence[str], image_only: bool, int8: bool) -> None:
     if push:
         check_repo_name(push)
     if (within or int8) and not image_only:
         raise UsageError("--within and --int8 need --image-only")
-    if image_only and image_size:
-        raise UsageError("--image-size: the labels of --image-only are for the model as it is; leave one of them out")
     if group_rank not in RANK_LABELS[:-1]:
         raise UsageError(f"--group-rank {group_rank}: write one of {', '.join(RANK_LABELS[:-1])}")
 

@@ -16,7 +16,7 @@ from linnaea.model.open import load_model
 from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, has_names
 from linnaea.predict.calibration_fit import FEWEST, fit_temperature
 from linnaea.predict.labels import LabelBank, load_class_heads
-from linnaea.predict.places import draw_places, encode_places, list_places, taxa_at
+from linnaea.predict.places import Places, draw_places, encode_places, list_places, taxa_at
 from linnaea.predict.trust_fit import Rehearsal, rehearse
 from linnaea.storage import read_json
 from linnaea.taxonomy.ranks import Rank
@@ -35,24 +35,33 @@ def rehearse_run(
     Raises:
         LinnaeaError: The run has no head for species, was trained on all sources, or has too few photographs.
     """
-    recipe = read_json(run / RECIPE_FILE, kind="the recipe of a run")
     model, heads = load_model(str(run), device=device), load_class_heads(run)
     whole = data if isinstance(data, DataSet) else DataSet.open(Path(data))
-    own = set(recipe.get("feed", {}).get("sources", ()))
-    others = sorted(set(whole.index["source"].unique()) - own) if own else []
+    own, others = split_sources(run, whole)
     if Rank.SPECIES not in heads or not others:
         raise LinnaeaError(f"{run}: give a run of class heads that was trained without some of the data's sources")
     bank = heads[Rank.SPECIES]
-    known, groups = _encode_known(model, whole.sources(tuple(own)), split, bank, n_workers)
+    known, groups = _encode_known(model, whole.sources(own), split, bank, n_workers)
     rows = bank.groups.starts[Rank.SPECIES][groups[:, Rank.SPECIES]]
     calibration = Calibration(temperature=fit_temperature(known, rows, bank, model.logit_scale))
     answered = []
     for source in others:
-        places = draw_places(list_places([whole.sources((source,))]), MOST_STRANGERS)
+        places = draw_strangers(whole, source)
         truth = taxa_at(places)
         answered.append(rehearse(encode_places(model, places, n_workers), find_groups(truth, bank), has_names(truth),
                                  bank, calibration, model.logit_scale))  # fmt: skip
     return answered
+
+
+def split_sources(run: Path, data: DataSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the sources that a run was trained on, and those of the data that it left out; none if it took all."""
+    own = tuple(read_json(run / RECIPE_FILE, kind="the recipe of a run").get("feed", {}).get("sources", ()))
+    return own, tuple(sorted(set(data.index["source"].unique()) - set(own))) if own else ()
+
+
+def draw_strangers(data: DataSet, source: str) -> Places:
+    """Draw the photographs of a source that a rehearsal uses, the same ones every time."""
+    return draw_places(list_places([data.sources((source,))]), MOST_STRANGERS)
 
 
 def _encode_known(

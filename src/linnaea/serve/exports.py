@@ -53,7 +53,7 @@ class Export(BaseModel):
     timezone: str = Field(default="", max_length=100)
     """The time zone of cameras that write no offset, such as Europe/Berlin, for ``camtrapdp-package``."""
     lat: float | None = Field(default=None, ge=-90, le=90)
-    """Where the camera stood, for ``camtrapdp-package``; by default as the photographs say."""
+    """The camera's latitude, for ``camtrapdp-package``; by default that of the photographs."""
     lon: float | None = Field(default=None, ge=-180, le=180)
 
 

@@ -18,7 +18,7 @@ THUMBNAIL = 320
 """The longer side of a photograph on a page, in pixels."""
 
 WORDS = {"ok": "named", "abstained": "no answer", "failed": "cannot be read"}
-"""What the page calls each status."""
+"""The words of the page for each status."""
 
 CALIBRATED = {
     True: "The percentages are calibrated: of the answers with 90%, about 90% are right for photographs like those of"
