@@ -40,7 +40,7 @@ def test_products_are_those_of_the_rounded_vectors(n: int, n_rows: int, width: i
     images = unit(rng.normal(size=(n, width))).astype(np.float32)
     rows = Int8Rows.of(unit(rng.normal(size=(n_rows, width))).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "_RELEASED_AFTER", 128)
+        patch.setattr(int8, "_PRODUCTS_AT_ONCE", 128)
         patch.setattr(int8, "_adds_exactly", lambda: vnni and is_exact)
         got, largest = rows.products(images)
     exact = images.astype(np.float64) @ np.asarray(rows, np.float64).T

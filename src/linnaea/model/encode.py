@@ -47,10 +47,10 @@ def iter_encoded_images(
 
     An item is a file, its bytes, or a function that takes the smallest short side that is enough (``None``: full size)
     and returns the decoded picture. Threads decode ahead of the model (both decoders release the GIL), and at most a
-    few batches are in memory. With ``fast``, JPEGs are decoded no larger than twice the model's input. That is several
-    times faster for camera photographs, but not exact. Without ``unit``, vectors keep the length that the model gives.
+    few batches are in memory. With ``fast``, and by models in 8 bits, JPEGs are decoded no larger than
+    :meth:`Encoder.enough_short_side`. Without ``unit``, vectors keep the length that the model gives.
     """
-    enough = model.preprocess.enough_short_side if fast else None
+    enough = model.enough_short_side(fast)
 
     def load(item: Photograph) -> Any:
         try:

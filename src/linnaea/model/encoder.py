@@ -44,6 +44,15 @@ class Encoder(ABC):
         return getattr(self, "makers", None) or self.preprocess
 
     @property
+    def n_callers(self) -> int:
+        """Return how many threads may encode pixels at once with profit: one, if a call uses every core."""
+        return 1
+
+    def for_many_callers(self) -> "Encoder":
+        """Return the model for a server, whose callers do not wait for one another if it is small."""
+        return self
+
+    @property
     def precision(self) -> str:
         """Return the number format of the image tower: float32, bf16 or int8. Captions are encoded in float32."""
         return "float32"
@@ -52,6 +61,18 @@ class Encoder(ABC):
     def takes_fractions(self) -> bool:
         """Tell whether the image tower takes pixels that are not whole numbers."""
         return True
+
+    def enough_short_side(self, fast: bool) -> int | None:
+        """Return the short side in pixels at which decoding a JPEG at a fraction may stop; ``None``: not at all.
+
+        That is several times faster for photographs of cameras and not exact, since the picture is shrunk twice. With
+        ``fast`` it is twice the input. In 8 bits it is one and a half times the input even without ``fast``, which
+        changes vectors less than 8 bits do (docs/log.md, 27 November 2026).
+        """
+        side = self.preprocess.image_size
+        if self.precision == "int8":
+            return 3 * side // 2
+        return 2 * side if fast else None
 
     @abstractmethod
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from linnaea.data.engine import count_cores
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import (
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
 
 _AT_ONCE = 64
+_SMALL_BYTES = 100_000_000
+"""A folder smaller than this has a tower that takes milliseconds for a photograph on one core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,8 @@ class GraphModel(_GraphEncoder):
     """A model folder whose photographs are encoded by its graph. Captions are encoded in PyTorch, loaded for them."""
 
     precision: str = "float32"
+    n_callers: int = 1
+    """Threads that encode pixels at once, each on one core; with 1, a call uses every core."""
     load: "Callable[[], TaxonModel] | None" = field(default=None, repr=False, compare=False)
     """The function that loads the model in PyTorch, if its files are not in the folder of its graph."""
 
@@ -148,7 +153,12 @@ class GraphModel(_GraphEncoder):
     @cached_property
     def _image(self) -> Run:
         path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
-        return open_runtime(path, self.precision, self.preprocess.image_size)
+        return open_runtime(path, self.precision, self.preprocess.image_size, n_callers=self.n_callers)
+
+    def for_many_callers(self) -> "GraphModel":
+        """Return the model with a caller for each core. Large towers keep all cores for one photograph."""
+        n_bytes = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        return replace(self, n_callers=count_cores()) if n_bytes < _SMALL_BYTES else self
 
     @cached_property
     def whole(self) -> "TaxonModel":

@@ -173,15 +173,6 @@ class Preprocess:
         channels = (Image.fromarray(picture[..., channel].astype(np.float32)) for channel in range(3))
         return np.stack([np.asarray(one.resize(size, Image.Resampling.BILINEAR), np.float32) for one in channels])
 
-    @property
-    def enough_short_side(self) -> int:
-        """Return the short side in pixels at which a scaled decode may stop: twice the input, for a good average.
-
-        Decoding no more than this is several times faster for camera photographs. It is not exact, since the picture
-        is then shrunk twice.
-        """
-        return 2 * self.image_size
-
 
 def decode_pixels(
     data: bytes, preprocess: Preprocess, min_short_side: int | None, max_pixels: int

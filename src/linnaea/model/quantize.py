@@ -56,10 +56,15 @@ def _find_products(graph: "GraphProto") -> "list[NodeProto]":
     """Return the nodes that multiply by weights and are to be in 8 bits."""
     weights = {weight.name for weight in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in weights]
-    products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights]
     if len(convolutions) > KEPT_CONVOLUTIONS:
         return convolutions[KEPT_CONVOLUTIONS:]  # the projection stays in float32
     return products[:-1]
+
+
+def _is_transposed(node: "NodeProto") -> bool:
+    """Tell whether a ``Gemm`` has its weights as (outputs, inputs)."""
+    return any(attribute.name == "transB" and attribute.i == 1 for attribute in node.attribute)
 
 
 def _scale_of(weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -140,14 +145,14 @@ class _Quantiser:
 
         name, is_convolution = node.input[1], node.op_type == "Conv"
         weights = self.values[name]
-        axis = 0 if is_convolution else weights.ndim - 1
+        axis = 0 if is_convolution or _is_transposed(node) else weights.ndim - 1
         shape = tuple(-1 if number == axis else 1 for number in range(weights.ndim))
         scale = _scale_of(np.moveaxis(weights, axis, 0))
         whole = np.rint(weights / scale.reshape(shape)).astype(np.int8)
         error = whole * scale.reshape(shape) - weights
         mean = self.means[node.input[0]]
         if not is_convolution:
-            shift = mean @ error
+            shift = error @ mean if axis == 0 else mean @ error
         elif weights.shape[1] == 1 and len(mean) == len(weights):  # depthwise
             shift = error.sum(axis=(1, 2, 3)) * mean
         else:
@@ -161,7 +166,7 @@ class _Quantiser:
     def _shift_bias(self, node: "NodeProto", shift: NDArray[np.float32]) -> None:
         from onnx import numpy_helper
 
-        if node.op_type == "Conv":
+        if node.op_type != "MatMul":
             biases = list(node.input[2:3])
         else:
             users = [user for user in self.graph.node if node.output[0] in user.input and user.op_type == "Add"]

@@ -88,7 +88,7 @@ def iter_scored(
     step = max(1, MAX_CELLS // max(len(bank), 1))
     for start in range(0, len(image_NE), step):
         images = image_NE[start : start + step]
-        logits = _cosines(images, bank.vectors)
+        logits = _cosines(images, bank.vectors_at_hand)
         if exact:
             _sum_best_exactly(logits, images, bank.vectors)
         if bank.offsets is not None:

@@ -32,8 +32,6 @@ _PRODUCTS_AT_ONCE = 131_072
 """Products of one call: few enough for the processor's cache."""
 STRETCH = 32
 """Rows whose largest products are kept, to find the best of all rows quickly."""
-_RELEASED_AFTER = 262_144
-"""Rows after whose products mapped memory is released."""
 _CELLS_FILE, _SCALE_FILE, _FACTS_FILE = "cells.npy", "scale.npy", "facts.json"
 
 
@@ -111,7 +109,8 @@ class Int8Rows:
 
         The two 8-bit parts of an image are multiplied as integers. A product is off by about a millionth from the
         product with the float32 image; without VNNI, whose parts are coarser, by four. All images of a row lie
-        together, so that sums and gathers along the rows of a bank use whole registers.
+        together, so that sums and gathers along the rows of a bank use whole registers. Mapped rows are not released:
+        mapping them again takes as long as the products with one image, and the system can take their pages back.
         """
         import torch
 
@@ -139,10 +138,7 @@ class Int8Rows:
             torch.amax(stretches, dim=1, out=largest_NB[first : first + n_whole])
 
         step = max(STRETCH * 64, _PRODUCTS_AT_ONCE // (2 * n_images) // STRETCH * STRETCH)
-        for start in range(0, len(self), _RELEASED_AFTER):
-            end = min(start + _RELEASED_AFTER, len(self))
-            in_threads(multiply, [slice(first, min(first + step, end)) for first in range(start, end, step)])
-            release(self)
+        in_threads(multiply, [slice(first, first + step) for first in range(0, len(self), step)])
         return products_KB.numpy(), largest_NB.numpy()
 
 

@@ -61,6 +61,8 @@ PREPROCESS = "preprocess"
 
 CACHE_FROM = 2_000
 """The number of captions from which :func:`load_cached_bank` keeps a bank; fewer are encoded in seconds."""
+FEW = 32_768
+"""The number of taxa up to which a bank's vectors are kept in memory as float32 (67 MB of width 512)."""
 EXACT_BYTES = 256_000_000
 """Cached banks up to this size keep float32. Larger ones are rounded to fp16, as saved banks are."""
 
@@ -107,6 +109,11 @@ class LabelBank:
     def n_photographs_of(self) -> tuple[Int64[ndarray, "G"], ...]:  # noqa: F821
         """Return :attr:`n_photographs` of the groups of each rank."""
         return tuple(np.add.reduceat(self.n_photographs, starts) for starts in self.groups.starts)
+
+    @cached_property
+    def vectors_at_hand(self) -> NDArray[Any] | Int8Rows:
+        """Return :attr:`vectors`, as float32 if they are few: a server would convert them for each photograph."""
+        return np.asarray(self.vectors, np.float32) if len(self) <= FEW else self.vectors
 
     @cached_property
     def offsets(self) -> Float32[ndarray, "K"] | None:  # noqa: F821

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -67,7 +67,11 @@ class _Job:
 
 
 class Service:
-    """Encodes photographs as unit vectors, in batches of those that wait; one thread runs the model."""
+    """Encodes photographs as unit vectors, in batches of those that wait.
+
+    One thread runs a large model on every core, and a thread for each core runs a small one: threads that share a
+    batch wait for one another, which takes twice the processor time where others decode.
+    """
 
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
         self.predictor, self.limits = predictor, limits
@@ -79,8 +83,10 @@ class Service:
         # Few threads each, since PyTorch and OpenBLAS keep memory for every thread that ever called them.
         self._decoders = ThreadPoolExecutor(max(2, predictor.n_workers), "decode")
         self._scorers = ThreadPoolExecutor(max(2, predictor.n_workers), "score")
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        n_callers = predictor.model.n_callers
+        self._threads = [threading.Thread(target=self._work, name="model", daemon=True) for _ in range(n_callers)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def n_waiting(self) -> int:
@@ -104,8 +110,10 @@ class Service:
 
     def close(self) -> None:
         """Finish the waiting photographs, then stop."""
-        self._jobs.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
         self._decoders.shutdown()
         self._scorers.shutdown()
 
@@ -198,8 +206,8 @@ class Service:
         """Decode in a process that is killed at the time ``until``, since a thread cannot be."""
         if (left := until - time.monotonic()) <= 0:
             raise TimeoutError
-        preprocess, pixels = self.predictor.model.preprocess, self.limits.pixels
-        enough = preprocess.enough_short_side if self.predictor.fast else None
+        model, pixels = self.predictor.model, self.limits.pixels
+        preprocess, enough = model.preprocess, model.enough_short_side(self.predictor.fast)
         limits = CallLimits(n_bytes=self.limits.decoding_bytes, seconds=left, wall_s=left)
         result: NDArray[Any]
         if preprocess.resize_mode == "longest":  # this mode needs PyTorch, which a decoding process does not load
@@ -211,14 +219,15 @@ class Service:
 
     def _work(self) -> None:
         """Encode batches of 1, 2, 4 ... photographs, since PyTorch keeps memory for every batch size it has seen."""
-        while (first := self._jobs.get()) is not None:
+        ended = False
+        while not ended and (first := self._jobs.get()) is not None:
             batch = [first]
-            n_here = min(self._jobs.qsize() + 1, self.predictor.batch_size)
-            for _ in range((1 << n_here.bit_length() >> 1) - 1):
-                if (more := self._jobs.get()) is None:  # the end of the queue
-                    self._run(batch)
-                    return
-                batch.append(more)
+            n_here = min(self._jobs.qsize() // len(self._threads) + 1, self.predictor.batch_size)
+            with suppress(queue.Empty):  # another thread took it
+                for _ in range((1 << n_here.bit_length() >> 1) - 1):
+                    if ended := (more := self._jobs.get_nowait()) is None:
+                        break
+                    batch.append(more)
             self._run(batch)
 
     def _run(self, batch: Sequence[_Job]) -> None:
