@@ -126,7 +126,7 @@ def test_bf16_is_timed_once_against_pytorch(
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
     monkeypatch.setattr(runtimes, "has_openvino", lambda: True)
     monkeypatch.setattr(runtimes, "has_bf16", lambda: True)
-    monkeypatch.setattr(runtimes, "_open_openvino", lambda path, precision, side: runtimes.open_onnxruntime(path))
+    monkeypatch.setattr(runtimes, "_open_openvino", lambda path, precision, side, n=1: runtimes.open_onnxruntime(path))
     monkeypatch.setattr(runtimes, "_time", time)
     for _ in range(2):
         model = open_encoder(str(trained), device="cpu", precision="bf16")

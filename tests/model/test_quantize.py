@@ -2,19 +2,23 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
+from linnaea.data.engine import count_cores
+from linnaea.data.images import decode
 from linnaea.errors import LinnaeaError
 from linnaea.model import runtimes
-from linnaea.model.encode import encode_pixels
-from linnaea.model.folders import IMAGE_FILE, INT8_FILE, bundled_models
+from linnaea.model.encode import encode_pixels, iter_encoded_images
+from linnaea.model.folders import IMAGE_FILE, INT8_FILE, Precision, bundled_models
 from linnaea.model.open import open_encoder
-from linnaea.model.quantize import LARGEST_PAIR
+from linnaea.model.quantize import LARGEST_PAIR, quantise
 from linnaea.predict import pack as packing
 from linnaea.predict import rounding
 
@@ -45,6 +49,33 @@ def test_a_transformer_in_8_bits_is_near_and_needs_no_pytorch(small: Path, photo
     words = [sys.executable, "-c", FIRST_ANSWER, str(picture), str(small)]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_products_whose_rows_are_tokens_are_rounded_as_others(tmp_path: Path) -> None:
+    """Attention's last product is a ``Gemm`` of the tokens of all photographs, with weights as (outputs, inputs)."""
+    rng = np.random.default_rng(0)
+    first, second, last = (rng.normal(size=(16, 16)).astype(np.float32) for _ in range(3))
+    shape = numpy_helper.from_array(np.array([-1, 16], np.int64), "shape")
+    weights = [numpy_helper.from_array(one, name) for one, name in
+               ((first, "first"), (second, "second"), (np.ones(16, np.float32), "bias"), (last, "last"))]  # fmt: skip
+    nodes = [
+        onnx.helper.make_node("Reshape", ["pixels", "shape"], ["tokens"]),
+        onnx.helper.make_node("MatMul", ["tokens", "first"], ["a"]),
+        onnx.helper.make_node("Gemm", ["a", "second", "bias"], ["b"], transB=1),
+        onnx.helper.make_node("MatMul", ["b", "last"], ["c"]),
+    ]
+    of_pixels, of_last = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+                          for name, dims in (("pixels", ["B", 3, 8, 8]), ("c", None)))  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "tower", [of_pixels], [of_last], [shape, *weights])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), str(tmp_path / "whole.onnx"))
+    pixels = rng.integers(0, 255, (40, 3, 8, 8), np.uint8)
+    quantise(tmp_path / "whole.onnx", tmp_path / "small.onnx", pixels)
+    stored = {one.name for one in onnx.load(str(tmp_path / "small.onnx")).graph.initializer}
+    assert {"first.int8", "second.int8", "last"} <= stored
+    got = runtimes.open_onnxruntime(tmp_path / "small.onnx")(pixels.astype(np.float32))
+    exact = ((pixels.reshape(-1, 16) @ first) @ second.T + 1) @ last
+    assert np.abs(got - exact).mean() < 0.02 * np.abs(exact).mean()
 
 
 def test_what_names_others_is_left_out(
@@ -99,7 +130,7 @@ def test_the_faster_runtime_is_measured_once_and_remembered(
 ) -> None:  # fmt: skip
     timed: list[runtimes.Run] = []
 
-    def open_openvino(path: Path, precision: str, side: int) -> runtimes.Run:
+    def open_openvino(path: Path, precision: str, side: int, n_callers: int = 1) -> runtimes.Run:
         if ms is None:
             raise RuntimeError("no such instruction")
         return by_openvino
@@ -111,7 +142,7 @@ def test_the_faster_runtime_is_measured_once_and_remembered(
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path))
     monkeypatch.setattr(runtimes, "has_openvino", lambda: True)
     monkeypatch.setattr(runtimes, "_open_openvino", open_openvino)
-    monkeypatch.setattr(runtimes, "open_onnxruntime", lambda path: by_onnxruntime)
+    monkeypatch.setattr(runtimes, "open_onnxruntime", lambda path, n_callers=1: by_onnxruntime)
     monkeypatch.setattr(runtimes, "_time", time)
     assert runtimes.open_runtime(NANO / IMAGE_FILE, "float32", 256) is wanted
     assert ("no such instruction" in caplog.text) == (ms is None)
@@ -129,3 +160,40 @@ def test_both_runtimes_give_the_same_vectors() -> None:
     path = NANO / IMAGE_FILE
     theirs, ours = runtimes._open_openvino(path, "float32", 256)(pixels), runtimes.open_onnxruntime(path)(pixels)
     np.testing.assert_allclose(theirs, ours, atol=1e-5 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_many_callers_get_the_same_vectors(precision: Precision) -> None:
+    """A server's threads encode at once, each on one core."""
+    alone = open_encoder("nano", device="cpu", precision=precision)
+    many = alone.for_many_callers()
+    assert (alone.n_callers, many.n_callers) == (1, count_cores())
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 3, 256, 256), np.uint8)
+    with ThreadPoolExecutor(3) as pool:
+        got = list(pool.map(lambda some: encode_pixels(many, some), np.split(pixels, 3)))
+    np.testing.assert_allclose(np.concatenate(got), encode_pixels(alone, pixels), atol=1e-6)
+
+
+def test_models_in_pytorch_have_one_caller(trained: Path) -> None:
+    model = open_encoder(str(trained), device="cpu")
+    assert model.for_many_callers() is model
+    assert model.n_callers == 1
+
+
+def test_8_bits_decode_large_photographs_at_a_fraction(small: Path, tmp_path: Path) -> None:
+    """No smaller than one and a half times the input, so that this changes less than 8 bits do."""
+    whole, rounded = (open_encoder(str(small), device="cpu", precision=one) for one in ("float32", "int8"))
+    side = whole.preprocess.image_size
+    assert (whole.enough_short_side(False), whole.enough_short_side(True)) == (None, 2 * side)
+    assert rounded.enough_short_side(False) == 3 * side // 2
+    Image.effect_noise((side * 8, side * 4), 60).convert("RGB").save(tmp_path / "a.jpg")
+    seen: list[int | None] = []
+
+    def load(enough: int | None) -> np.ndarray:
+        seen.append(enough)
+        return decode((tmp_path / "a.jpg").read_bytes(), min_short_side=enough)
+
+    for model in (whole, rounded):
+        (found,) = iter_encoded_images(model, [("a", load)])
+        assert isinstance(found[1], np.ndarray)
+    assert seen == [None, 3 * side // 2]

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,21 @@ def test_batches_come_in_few_sizes(predictor: Predictor, pictures: list[Path], m
     asyncio.run(many())
     assert sum(sizes) == 13
     assert set(sizes) <= {1, 2, 4}
+
+
+def test_a_small_model_encodes_on_several_threads(pictures: list[Path]) -> None:
+    """Each photograph gets its own vector, and closing finishes what waits."""
+    model = open_model("nano", device="cpu")
+    alone = model.predictor()
+    many = replace(alone, model=replace(model.encoder, n_callers=3))
+
+    async def all_of(predictor: Predictor) -> list[Any]:
+        service = Service(predictor, Limits())
+        found = await asyncio.gather(*(service.encode(path.read_bytes()) for path in pictures[:9]))
+        await asyncio.to_thread(service.close)
+        return found
+
+    np.testing.assert_allclose(asyncio.run(all_of(many)), asyncio.run(all_of(alone)), atol=1e-6)
 
 
 def test_a_head_of_ones_own_is_served(trained: Path, photographs: Path, tmp_path: Path) -> None:

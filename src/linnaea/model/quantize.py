@@ -27,7 +27,6 @@ LARGEST_PAIR = 128
 """The largest sum of two weights whose products a processor without VNNI adds in 16 bits: 255 x 128 < 2^15."""
 KEPT_CONVOLUTIONS = 3
 """Stem, first depthwise and first pointwise convolution, which carry most of the error of EfficientNets."""
-_AT_ONCE = 4
 
 
 def quantise(source: Path, target: Path, pixels: UInt8[ndarray, "B 3 S S"]) -> None:
@@ -128,14 +127,12 @@ class _Quantiser:
         session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
         low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
         of_channel: dict[str, Any] = dict.fromkeys(names, 0.0)
-        for start in range(0, len(pixels), _AT_ONCE):
-            some = pixels[start : start + _AT_ONCE].astype(np.float32)
-            for name, values in zip(names, session.run(list(names), {"pixels": some}), strict=True):
-                flat = values.reshape(len(values), -1)
-                low[name] += float(flat.min(axis=1).sum())
-                high[name] += float(flat.max(axis=1).sum())
+        for one in pixels.astype(np.float32):  # alone: rows of some products are tokens of all photographs
+            for name, values in zip(names, session.run(list(names), {"pixels": one[None]}), strict=True):
+                low[name] += float(values.min())
+                high[name] += float(values.max())
                 axes = (0, *range(2, values.ndim)) if values.ndim == 4 else tuple(range(values.ndim - 1))
-                of_channel[name] = of_channel[name] + values.mean(axis=axes, dtype=np.float64) * len(values)
+                of_channel[name] = of_channel[name] + values.mean(axis=axes, dtype=np.float64)
         self.means = {name: of_channel[name] / len(pixels) for name in names}
         return {name: (low[name] / len(pixels), high[name] / len(pixels)) for name in names}
 
