@@ -75,7 +75,8 @@ def stages(n):
         ms[name] = best
         return result
     data = time_it("read", lambda: [open(one.path, "rb").read() for one in some])
-    pictures = time_it("decode", lambda: [decode(one) for one in data])
+    enough = encoder.enough_short_side(False)
+    pictures = time_it("decode", lambda: [decode(one, min_short_side=enough) for one in data])
     pixels = time_it("resize", lambda: [encoder.preprocess.pixels(one) for one in pictures])
     vectors = time_it("tower", lambda: encoder.encode_pixels(np.stack(pixels)))
     scale = encoder.logit_scale

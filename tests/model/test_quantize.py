@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from onnx import numpy_helper
 from PIL import Image
 
 from linnaea.data.engine import count_cores
-from linnaea.data.images import decode
+from linnaea.data.images import ImageError, decode
 from linnaea.errors import LinnaeaError
 from linnaea.model import runtimes
 from linnaea.model.encode import encode_pixels, iter_encoded_images
 from linnaea.model.folders import IMAGE_FILE, INT8_FILE, Precision, bundled_models
+from linnaea.model.onnx import GraphModel
 from linnaea.model.open import open_encoder
 from linnaea.model.quantize import LARGEST_PAIR, quantise
 from linnaea.predict import pack as packing
@@ -163,21 +165,32 @@ def test_both_runtimes_give_the_same_vectors() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_many_callers_get_the_same_vectors(precision: Precision) -> None:
-    """A server's threads encode at once, each on one core."""
-    alone = open_encoder("nano", device="cpu", precision=precision)
-    many = alone.for_many_callers()
-    assert (alone.n_callers, many.n_callers) == (1, count_cores())
-    pixels = np.random.default_rng(0).integers(0, 255, (6, 3, 256, 256), np.uint8)
-    with ThreadPoolExecutor(3) as pool:
-        got = list(pool.map(lambda some: encode_pixels(many, some), np.split(pixels, 3)))
-    np.testing.assert_allclose(np.concatenate(got), encode_pixels(alone, pixels), atol=1e-6)
+def test_callers_on_a_core_each_get_the_same_vectors(precision: Precision) -> None:
+    """As the threads of a server and of a folder's batch do, in order and with a broken photograph among them."""
+    found = open_encoder("nano", device="cpu", precision=precision)
+    assert isinstance(found, GraphModel) and found.n_callers == count_cores()
+    alone, many = (replace(found, n_callers=n) for n in (1, 3))
+    pixels = np.random.default_rng(0).integers(0, 255, (11, 256, 256, 3), np.uint8)
+
+    def read(number: int, enough: int | None) -> np.ndarray:
+        if number == 4:
+            raise ImageError("broken")
+        return pixels[number]
+
+    one, several = (list(iter_encoded_images(model, [(at, partial(read, at)) for at in range(11)], batch_size=8))
+                    for model in (alone, many))  # fmt: skip
+    for (key, vector), (same_key, same) in zip(one, several, strict=True):
+        assert key == same_key
+        if key == 4:
+            assert isinstance(vector, ImageError) and isinstance(same, ImageError)
+        else:
+            np.testing.assert_allclose(vector, same, atol=1e-6)
 
 
-def test_models_in_pytorch_have_one_caller(trained: Path) -> None:
-    model = open_encoder(str(trained), device="cpu")
-    assert model.for_many_callers() is model
-    assert model.n_callers == 1
+def test_models_in_pytorch_and_large_graphs_have_one_caller(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_encoder(str(trained), device="cpu").n_callers == 1
+    monkeypatch.setattr("linnaea.model.onnx._SMALL_BYTES", 1000)
+    assert open_encoder("nano", device="cpu").n_callers == 1
 
 
 def test_8_bits_decode_large_photographs_at_a_fraction(small: Path, tmp_path: Path) -> None:

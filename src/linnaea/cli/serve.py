@@ -117,8 +117,7 @@ def serve(options: Serve) -> int:
                        int8_photographs=options.int8_photographs or options.review)  # fmt: skip
     if options.language:
         model = model.in_language(options.language, options.checklist)
-    predictor = model.predictor(batch_size=options.batch_size, n_workers=options.workers)
-    predictor = replace(predictor, model=predictor.model.for_many_callers(), fast=options.fast)
+    predictor = replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)
     limits = Limits(
         file_bytes=round(options.max_file_mb * 1e6),
         request_bytes=round(min(options.max_files, 8) * options.max_file_mb * 1e6) + 1_000_000,

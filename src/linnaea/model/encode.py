@@ -1,8 +1,10 @@
 """Encode photographs and captions as unit vectors, in batches, decoding ahead of the model."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,6 +17,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encoder import Encoder
 from linnaea.model.preprocess import Pixels
+from linnaea.model.runtimes import AT_ONCE
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
@@ -61,17 +64,18 @@ def iter_encoded_images(
         except ImageError as error:
             return error
 
-    pool = ThreadPoolExecutor(max(n_workers, 1))
+    pool, encoders = ThreadPoolExecutor(max(n_workers, 1)), ThreadPoolExecutor(model.n_callers)
     try:
         waiting: list[tuple[Key, Any]] = []
         for key, loaded in _ahead(pool, load, items, limit=2 * batch_size):
             waiting.append((key, loaded))
             if len(waiting) == batch_size:
-                yield from _encode_batch(model, waiting, unit)
+                yield from _encode_batch(model, waiting, unit, encoders)
                 waiting = []
-        yield from _encode_batch(model, waiting, unit)
+        yield from _encode_batch(model, waiting, unit, encoders)
     finally:  # also if the consumer stops early or Ctrl-C is pressed
         pool.shutdown(cancel_futures=True)
+        encoders.shutdown(cancel_futures=True)
 
 
 def _ahead(
@@ -87,9 +91,16 @@ def _ahead(
         yield key, future.result()
 
 
-def _encode_batch(model: Encoder, batch: list[tuple[Key, Any]], unit: bool) -> Iterator[tuple[Key, Any]]:
+def _encode_batch(
+    model: Encoder, batch: list[tuple[Key, Any]], unit: bool, encoders: ThreadPoolExecutor
+) -> Iterator[tuple[Key, Any]]:
+    """Yield the vectors of a batch; each of the model's callers encodes parts of it."""
     good = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
-    vectors = iter(encode_pixels(model, np.stack(good), unit=unit) if good else ())
+    n_at_once = len(good) if model.n_callers == 1 else min(AT_ONCE, -(-len(good) // model.n_callers))
+    parts = [np.stack(good[start : start + n_at_once]) for start in range(0, len(good), max(n_at_once, 1))]
+    encode = partial(encode_pixels, model, unit=unit)
+    encoded = map(encode, parts) if model.n_callers == 1 else encoders.map(encode, parts)
+    vectors = itertools.chain.from_iterable(encoded)
     for key, loaded in batch:
         yield key, loaded if isinstance(loaded, ImageError) else next(vectors)
 

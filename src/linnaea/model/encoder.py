@@ -45,12 +45,8 @@ class Encoder(ABC):
 
     @property
     def n_callers(self) -> int:
-        """Return how many threads may encode pixels at once with profit: one, if a call uses every core."""
+        """Return how many threads encode pixels at once with profit: one, if a call uses every core."""
         return 1
-
-    def for_many_callers(self) -> "Encoder":
-        """Return the model for a server, whose callers do not wait for one another if it is small."""
-        return self
 
     @property
     def precision(self) -> str:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 64
 _SMALL_BYTES = 100_000_000
-"""A folder smaller than this has a tower that takes milliseconds for a photograph on one core."""
+"""A folder smaller than this has a tower that takes milliseconds for a photograph on one core. Each core then encodes
+photographs of its own: cores that share a batch wait for one another while others decode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +156,6 @@ class GraphModel(_GraphEncoder):
         path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
         return open_runtime(path, self.precision, self.preprocess.image_size, n_callers=self.n_callers)
 
-    def for_many_callers(self) -> "GraphModel":
-        """Return the model with a caller for each core. Large towers keep all cores for one photograph."""
-        n_bytes = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-        return replace(self, n_callers=count_cores()) if n_bytes < _SMALL_BYTES else self
-
     @cached_property
     def whole(self) -> "TaxonModel":
         """Return the model in PyTorch, which is loaded when it is first needed."""
@@ -227,7 +223,9 @@ def load_graph(folder: Path, name: str) -> GraphModel:
         facts = read_json(folder / FACTS_FILE, kind="the description of a model") if has_facts else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LinnaeaError(f"{folder / GRAPH_FACTS_FILE}: not that of a graph; pack the model again") from error
-    return GraphModel(name=name, folder=folder, preprocess=preprocess, facts=facts, about=about)
+    is_small = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < _SMALL_BYTES
+    return GraphModel(name=name, folder=folder, preprocess=preprocess, facts=facts, about=about,
+                      n_callers=count_cores() if is_small else 1)  # fmt: skip
 
 
 def hash_sources(folder: Path) -> dict[str, str]:
