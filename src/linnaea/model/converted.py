@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FEWEST_PHOTOGRAPHS = 40
 """The fewest photographs from which a model gets a form in 8 bits."""
-_FORM = "1"
+_FORM = "2"
 """Changes where graphs are to be made anew."""
 _WEIGHTS = (".safetensors", ".bin", ".pth")
 
