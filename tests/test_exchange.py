@@ -119,6 +119,21 @@ def test_a_name_that_is_a_pattern_empties_no_cache(tmp_path: Path, monkeypatch: 
     assert len(list((tmp_path / "cache" / "checklists" / "read").iterdir())) == 3
 
 
+def test_checklists_of_one_name_in_two_folders_are_kept_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older state of a file was read as goes; so does what was cached under the names of before."""
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    read = tmp_path / "cache" / "checklists" / "read"
+    before = read / "birds-0123456789abcdef"
+    before.mkdir(parents=True)
+    for place, name in (("a", "pica"), ("b", "alba")):
+        (tmp_path / place).mkdir()
+        load_checklist(str(table(tmp_path / place / "birds.csv", name)))
+    kept = set(read.iterdir())
+    assert len(kept) == 2 and before not in kept
+    load_checklist(str(table(tmp_path / "a" / "birds.csv", "cyanus")))
+    assert len(set(read.iterdir())) == 2 and len(set(read.iterdir()) & kept) == 1
+
+
 def test_a_failed_replacement_changes_nothing(tmp_path: Path) -> None:
     bank_of(1).save(tmp_path / "bank")
     with pytest.raises(RuntimeError), replaced_folder(tmp_path / "bank") as new:

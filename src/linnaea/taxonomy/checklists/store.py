@@ -155,11 +155,13 @@ def _imported_dir(name: str) -> Path | None:
 
 
 def _cache_folder(name: str, paths: Sequence[Path]) -> Path:
-    """Return the folder of a cached source; its name changes with the files' sizes and times and with our format."""
+    """Return the folder of a cached source: of its name, its place, and the files' sizes and times and our format."""
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(json.dumps([FORMAT, str(paths[0].resolve()), stats]).encode()).hexdigest()[:16]
-    return cache_dir() / "checklists" / "read" / f"{name}-{key}"
+    place, state = (hashlib.sha256(text.encode()).hexdigest() for text in (
+        str(paths[0].resolve()), json.dumps([FORMAT, stats])
+    ))  # fmt: skip
+    return cache_dir() / "checklists" / "read" / f"{name}-{place[:16]}-{state[:16]}"
 
 
 def _cached(name: str, paths: Sequence[Path], read: Callable[[], Checklist]) -> Checklist:
@@ -167,8 +169,10 @@ def _cached(name: str, paths: Sequence[Path], read: Callable[[], Checklist]) -> 
     if (folder / "checklist.json").exists():
         with suppress(LinnaeaError):  # a damaged cache is made again
             return _open(folder)
-    for older in folder.parent.glob(f"{escape(name)}-" + "?" * 16):
-        shutil.rmtree(older, ignore_errors=True)
+    of_place = folder.name.rpartition("-")[0]
+    for beginning in (of_place, name):  # as they are named now, and as they were before
+        for older in folder.parent.glob(f"{escape(beginning)}-" + "?" * 16):
+            shutil.rmtree(older, ignore_errors=True)
     made = read()
     if made.report is not None and made.report.warning and name not in EMBEDDED:
         _log.warning("%s: %s; linnaea taxonomy checklists --add says why", paths[0], made.report.warning)
