@@ -137,7 +137,7 @@ def test_the_faster_runtime_is_measured_once_and_remembered(
             raise RuntimeError("no such instruction")
         return by_openvino
 
-    def time(run: runtimes.Run, side: int) -> float:
+    def time(run: runtimes.Run, side: int, n_callers: int) -> float:
         timed.append(run)
         return {by_openvino: ms or 0, by_onnxruntime: 10.0}[run]
 
