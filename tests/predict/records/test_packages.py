@@ -116,6 +116,9 @@ def test_the_validation_can_fail(season: Detections, tmp_path: Path) -> None:
         ("latitude,longitude\n1,2\n", "no column deploymentID"),
         ("deploymentID\nnorth\nnorth\n", "twice"),
         ("deploymentID,latitude,longitude\neast,1,2\nwest,1,2\n", "no deployment has the name of one of its folders"),
+        ("deploymentID,latitude,longitude\ncard,152.5,13.4\n", "card: latitude 152.5 is not a number from -90 to 90"),
+        ("deploymentID,latitude,longitude\ncard,nan,13.4\n", "latitude nan is not a number from -90 to 90"),
+        ("deploymentID,latitude,longitude\ncard,52.5,13°24'\n", "longitude 13°24' is not a number from -180 to 180"),
     ],
 )
 def test_a_table_of_deployments_that_does_not_fit_is_said(
@@ -125,6 +128,15 @@ def test_a_table_of_deployments_that_does_not_fit_is_said(
     with pytest.raises(LinnaeaError, match=message):
         write("camtrapdp-package", tmp_path / "package", season, deployments=tmp_path / "deployments.csv")
     assert not (tmp_path / "package/datapackage.json").exists()
+
+
+def test_decimal_commas_of_deployments_are_read(season: Detections, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("deploymentID;latitude;longitude\nnorth;52,5;-13,4\nsouth;-0,25;13\n")
+    write("camtrapdp-package", tmp_path / "package", season, deployments=tmp_path / "d.csv")
+    places = table(tmp_path / "package/deployments.csv")
+    assert [(one["latitude"], one["longitude"]) for one in places] == [("52.5", "-13.4"), ("-0.25", "13")]
+    content = json.loads((tmp_path / "package/datapackage.json").read_text())
+    assert content["spatial"]["coordinates"] == [[-13.4, 52.5], [13.0, -0.25]]
 
 
 def test_what_the_format_asks_for_and_nobody_states_is_said(tmp_path: Path) -> None:

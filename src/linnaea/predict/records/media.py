@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from os.path import commonpath
@@ -21,6 +22,7 @@ from linnaea.tables import find_column, read_table, shorten_columns
 DEPLOYMENT_COLUMNS = ("deploymentID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
 FOUND_BY = ("folder", "deploymentID", "locationID", "locationName", "cameraID")
 """The columns of a table of deployments that may hold the name of a photograph's folder."""
+_LIMITS_DEG = {"latitude": 90.0, "longitude": 180.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def read_deployments(path: Path) -> list[Deployment]:
     """Return the deployments of a table with Camtrap DP's columns (``deploymentID`` at least).
 
     Raises:
-        UsageError: the column is missing, or a deployment is there twice.
+        UsageError: the column is missing, a deployment is there twice, or its position is not a place on earth.
         LinnaeaError: the table cannot be read.
     """
     table = read_table(path).rows
@@ -129,10 +131,22 @@ def read_deployments(path: Path) -> list[Deployment]:
     found = []
     for row in table.iter_rows(named=True):
         facts = {name: "" if value is None else str(value).strip() for name, value in row.items()}
-        found.append(Deployment(id=facts[column], facts=facts | {"deploymentID": facts[column]}))
+        degrees = {name: _read_degrees(facts, name, f"{path}: deployment {facts[column]}") for name in _LIMITS_DEG}
+        found.append(Deployment(id=facts[column], facts=facts | degrees | {"deploymentID": facts[column]}))
     if len({one.id for one in found}) < len(found):
         raise UsageError(f"{path}: a deployment is there twice")
     return found
+
+
+def _read_degrees(facts: Mapping[str, str], name: str, where: str) -> str:
+    """Return a latitude or longitude as a decimal number, ``""`` if there is none; a decimal comma becomes a point."""
+    stated = facts.get(name, "")
+    text = stated if "." in stated else stated.replace(",", ".")
+    with suppress(ValueError):
+        if not text or abs(float(text)) <= _LIMITS_DEG[name]:
+            return text
+    most = f"{_LIMITS_DEG[name]:.0f}"
+    raise UsageError(f"{where}: {name} {stated[:40]} is not a number from -{most} to {most}; write degrees (52.516)")
 
 
 def place_media(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Medium]:
