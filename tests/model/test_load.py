@@ -1,6 +1,7 @@
 """A model goes to disk and back through open_clip unchanged, and what is missing is said in one line."""
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.create import ModelConfig, make_model
 from linnaea.model.load import TaxonModel, choose_device, save_model
 from linnaea.model.open import load_model
-from linnaea.model.preprocess import Preprocess
+from linnaea.model.preprocess import Preprocess, decode_pixels
 
 CAPTIONS = ["a photo of Pica pica.", "a photo of Plantae Tracheophyta.", "Weißtanne", ""]
 
@@ -303,6 +304,18 @@ def test_pixels_are_open_clips_own_to_the_bit(
     pixels = torch.from_numpy(preprocess.pixels(picture))
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in (preprocess.mean, preprocess.std))
     assert torch.equal(pixels.float().div(255).sub(mean).div(std), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_pictures_without_shades_are_resized_with_shades(mode: str) -> None:
+    """Pillow takes the nearest pixels of palettes and 1-bit scans; open_clip's transform lets it."""
+    lines = np.random.default_rng(0).integers(0, 2, (200, 200), dtype=np.uint8) * 255
+    scan, same = io.BytesIO(), io.BytesIO()
+    Image.fromarray(lines).convert(mode).save(scan, "PNG")
+    Image.fromarray(lines).convert("RGB").save(same, "PNG")
+    found, in_rgb = (decode_pixels(file.getvalue(), Preprocess(image_size=32), None, 10**6)[0] for file in (scan, same))
+    assert np.array_equal(found, in_rgb)
+    assert len(np.unique(found)) > 20
 
 
 def test_a_preprocessing_that_open_clip_does_not_know_is_refused() -> None:
