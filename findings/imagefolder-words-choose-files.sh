@@ -3,8 +3,8 @@
 # `test` or `train`, or else one photograph has such a word in its name, whatever has none is left out, without a message: one
 # `creek_test_2.jpg` among class folders is the whole data set, and `unseen/` beside `train/` and `test/` is not there.
 #
-# Who is hurt: whoever loads folders of camera traps and students (test shots, Val d'Isere), or publishes
-# held-out species as a split of their own.
+# Who is hurt: whoever loads folders of camera traps (`IMG_0012 test.jpg` is enough), or publishes held-out species as a split of
+# their own.
 # What Linnaea does: `data build` takes no split from the name of a photograph, and all folders; the cards of `data export`
 # name the files of every split, which `datasets` follows.
 #

@@ -1,7 +1,7 @@
 #!/bin/bash
 # torchmetrics' MulticlassAccuracy, whose default is the mean over classes, counts a class without a single example as 0 as
-# soon as it is answered once, with top_k=1, and leaves it out with top_k=5. The better the test set's species are
-# a part of the label list (a region, a season), the lower the score; a class that nobody answers is left out both times.
+# soon as it is answered once, with top_k=1, and leaves it out with top_k=5. The smaller the part of the
+# label list that the test set covers (a region, a season), the lower the score. Classes never answered are left out both times.
 #
 # Who is hurt: whoever scores a classifier of many species on photographs of few: here top 1 is a fifth of the mean over the
 # species that there are, top 5 is right, and the two seem to tell of a model that ranks badly.

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,18 @@ def test_webdataset_has_the_texts_and_the_stored_bytes(dataset_dir: Path, tmp_pa
     for key, taxon_id in dataset.index.select("key", "taxon_id").iter_rows():
         texts = {name: samples[key][name].decode() for name in make_texts(dataset.taxon(taxon_id))}
         assert texts == make_texts(dataset.taxon(taxon_id))
+
+
+@pytest.mark.parametrize("form", ["parquet", "imagefolder", "webdataset"])
+def test_the_card_names_the_files_of_every_split(dataset_dir: Path, tmp_path: Path, form: Format) -> None:
+    """Hugging Face's ``datasets`` leaves out folders other than train, validation and test that no card names."""
+    run(dataset_dir, tmp_path, form)
+    stated = re.findall(r'  - split: "(.+)"\n    path: "(.+)"', (tmp_path / "README.md").read_text())
+    files = {word: list(tmp_path.glob(path)) for word, path in stated}
+    names = {word.replace("validation", "val") for word in files}
+    assert names == {split.replace("-", "_") for split in DataSet.open(dataset_dir).index["split"].unique()}
+    assert "unseen" in names
+    assert all(files.values())
 
 
 def _members(path: Path) -> dict[str, bytes]:

@@ -27,6 +27,7 @@ from linnaea.data.export_parts import (
     write_tar_part,
 )
 from linnaea.data.shards import DataSet
+from linnaea.data.splits import VAL
 from linnaea.data.statistics import Statistics, load_licences, measure
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import hold_output
@@ -239,7 +240,7 @@ def _finish(
         receipts = _join_metadata(output, tasks)
     else:
         n_files = len(receipts)
-    if config.form in ("parquet", "imagefolder"):
+    if config.form in _SPLIT_FILES:
         write_card(selected, output, config.form)
     n_taxa = int(selected.index["taxon_id"].n_unique())
     summary = ExportSummary(n_images=len(rows), n_files=n_files, n_taxa=n_taxa)
@@ -298,6 +299,8 @@ def _finished_before(output: Path, fingerprint: str) -> ExportSummary:
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
           (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
+_SPLIT_FILES = {"parquet": "data/{}-*.parquet", "imagefolder": "{}/**", "webdataset": "{}/*.tar"}
+"""The files of a split; ``datasets`` knows train, validation and test by itself, and leaves out other folders."""
 _HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0", "GFDL": "gfdl"}
 
 
@@ -321,11 +324,12 @@ def make_card(name: str, statistics: Statistics, form: str) -> str:
         "size_categories:",
         f"- {next((word for limit, word in _SIZES if statistics.n_images < limit), 'n>1T')}",
     ]
-    if form == "parquet":
-        header += ["configs:", "- config_name: default", "  data_files:"]
-        for split in statistics.by_split["split"]:
-            word = split.replace("-", "_")  # the Hub allows no hyphen
-            header += [f"  - split: {json.dumps(word)}", f"    path: {json.dumps(f'data/{split}-*.parquet')}"]
+    header += ["configs:", "- config_name: default", "  data_files:"]
+    for split in statistics.by_split["split"]:
+        word = split.replace("-", "_")  # the Hub allows no hyphen
+        if split == VAL and form != "parquet":
+            word = "validation"  # as `datasets` calls it without a card
+        header += [f"  - split: {json.dumps(word)}", f"    path: {json.dumps(_SPLIT_FILES[form].format(split))}"]
     header.append("---")
     splits = "\n".join(
         f"| {row['split']} | {row['images']:,} | {row['taxa']:,} |" for row in statistics.by_split.iter_rows(named=True)
