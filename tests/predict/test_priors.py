@@ -245,3 +245,13 @@ def test_an_export_of_inaturalists_website_is_a_table_of_occurrences(tmp_path: P
     assert make_regions(tmp_path / "observations-1.csv", tmp_path / "r.parquet") == (2, 1)
     counts = Regions.open(tmp_path / "r.parquet").counts
     assert sorted(counts["month"]) == [0, 5]
+
+
+def test_positions_with_decimal_commas_are_the_same_places(tmp_path: Path) -> None:
+    """As a spreadsheet of a German or French office writes them."""
+    header, found = "species;decimalLatitude;decimalLongitude;month", list[pl.DataFrame]()
+    for lat, lon in (("52.516", "-13.4"), ("52,516", "-13,4")):
+        (tmp_path / "o.csv").write_text(f"{header}\nParus major;{lat};{lon};5\nParus major;52;-13;5\n")
+        assert make_regions(tmp_path / "o.csv", tmp_path / "r.parquet") == (2, 0)
+        found.append(Regions.open(tmp_path / "r.parquet").counts)
+    assert found[0].equals(found[1])

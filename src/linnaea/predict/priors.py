@@ -316,16 +316,21 @@ def make_regions(
 def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
     types = {"lat": pl.Float64, "lon": pl.Float64, "month": pl.Int8, "scientific_name": pl.String}
     with scan_table(path) as found:
-        table, columns = found, found.collect_schema().names()
+        table, schema = found, found.collect_schema()
+        columns = schema.names()
         spelled = {known: column for column, known in match_columns(columns, _COLUMNS).items()}
         if not {*columns, *spelled} & {"decimalLatitude", "species"} and set(_INATURALIST.values()) <= set(columns):
             spelled = _INATURALIST
             table = table.with_columns(pl.col("observed_on").cast(pl.String).str.slice(5, 2))
         need_columns([*columns, *spelled], path, *_COLUMNS)
-        wanted = [
-            pl.col(spelled.get(name, name)).cast(types[ours], strict=False).alias(ours)
-            for name, ours in _COLUMNS.items()
-        ]
+        wanted = []
+        for name, ours in _COLUMNS.items():
+            cells = pl.col(column := spelled.get(name, name))
+            if types[ours] == pl.Float64 and schema[column] == pl.String:  # a decimal comma becomes a point
+                cells = (
+                    pl.when(cells.str.contains(".", literal=True)).then(cells).otherwise(cells.str.replace(",", "."))
+                )
+            wanted.append(cells.cast(types[ours], strict=False).alias(ours))
         wanted[-1] = tidy_names(wanted[-1])
         wanted.append(_is_presence(columns).alias("present"))
         yield from table.select(wanted).collect_batches(chunk_size=_ROWS_AT_ONCE)
