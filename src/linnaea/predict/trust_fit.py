@@ -15,6 +15,8 @@ from linnaea.taxonomy.ranks import Rank
 
 KIN_COUNTS = 0.05
 """The weight of photographs whose species was taken out of the labels, relative to all photographs of known species."""
+ABROAD_COUNTS = 2.0
+"""The weight of photographs from elsewhere, relative to all photographs of known species."""
 SURE = (12.0,) + (0.0,) * len(SIGNS)
 """The weights of a rank at which no answer was wrong."""
 
@@ -55,10 +57,11 @@ def fit_trust(home: Rehearsal, kin: Sequence[Rehearsal], abroad: Sequence[Rehear
     """Return the weights of the signs for each rank.
 
     ``home`` are photographs of known species, ``kin`` the same with their species taken out of the labels, and
-    ``abroad`` photographs of sources that the answering model was not trained on, one rehearsal for each source. Home
-    and abroad have the same total weight, and each source has an equal part of it.
+    ``abroad`` photographs of sources that the answering model was not trained on, one rehearsal for each source. What
+    each kind counts for is in :data:`KIN_COUNTS` and :data:`ABROAD_COUNTS`; each source abroad has an equal part.
     """
-    parts = [(home, 1.0), *((one, KIN_COUNTS / len(kin)) for one in kin), *((one, 1 / len(abroad)) for one in abroad)]
+    of_kin, of_abroad = KIN_COUNTS / max(len(kin), 1), ABROAD_COUNTS / max(len(abroad), 1)
+    parts = [(home, 1.0), *((one, of_kin) for one in kin), *((one, of_abroad) for one in abroad)]
     return tuple(_fit_rank(rank, parts) for rank in Rank)
 
 
