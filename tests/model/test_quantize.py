@@ -189,6 +189,8 @@ def test_callers_on_a_core_each_get_the_same_vectors(precision: Precision) -> No
 
 def test_models_in_pytorch_and_large_graphs_have_one_caller(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_encoder(str(trained), device="cpu").n_callers == 1
+    small = open_encoder("nano", device="cpu")
+    assert (small.for_photographs(1).n_callers, small.for_photographs(2).n_callers) == (1, count_cores())
     monkeypatch.setattr("linnaea.model.onnx._SMALL_BYTES", 1000)
     assert open_encoder("nano", device="cpu").n_callers == 1
 

@@ -217,6 +217,7 @@ def predict(options: Predict) -> int:
         _check_readable(inputs[0])
     model, among = _open_model(options, inputs), _make_among(options)
     predictor = _make_predictor(options, model, among)
+    predictor = replace(predictor, model=predictor.model.for_photographs(len(inputs)))
     question = describe_question(predictor, among, inputs)
     context = replace(context, calibrated=predictor.calibration is not None)
     _say_how_sure(predictor, options.rank)

@@ -48,6 +48,10 @@ class Encoder(ABC):
         """Return how many threads encode pixels at once with profit: one, if a call uses every core."""
         return 1
 
+    def for_photographs(self, n: int) -> "Encoder":
+        """Return the model for ``n`` photographs in all; for one, callers would take memory in vain."""
+        return self
+
     @property
     def precision(self) -> str:
         """Return the number format of the image tower: float32, bf16 or int8. Captions are encoded in float32."""

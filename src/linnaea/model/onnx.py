@@ -151,6 +151,9 @@ class GraphModel(_GraphEncoder):
     def has_text(self) -> bool:
         return bool(self.about["has_text"])
 
+    def for_photographs(self, n: int) -> "GraphModel":
+        return replace(self, n_callers=1) if n == 1 and self.n_callers > 1 else self
+
     @cached_property
     def _image(self) -> Run:
         path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
