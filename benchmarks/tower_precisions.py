@@ -44,7 +44,7 @@ def open_all(name: str) -> dict[str, Encoder]:
             opened["OpenVINO"] = runtimes._open_openvino(path, precision, side)
         for runtime, run in opened.items():
             model = replace(graph, precision=precision)
-            model.__dict__["_image"] = run  # fills the cached property
+            model.__dict__["_opened"] = run  # fills the cached property
             found[f"{precision}, {runtime}"] = model
     return found
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from linnaea.archives import check_gzip, explain_broken, gunzip, iter_unpacked
 from linnaea.errors import LinnaeaError, UsageError
@@ -28,6 +28,8 @@ from linnaea.storage import atomic_path, check_regular, explain_os_errors, open_
 
 if TYPE_CHECKING:
     import polars as pl
+
+Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 """Endings of files that are read as tables where a list of names is accepted as well."""
@@ -248,6 +250,15 @@ def _to_word(cell: object) -> str | None:
         case list() | dict():
             return json.dumps(cell, ensure_ascii=False, default=_to_word)
     return str(cell)
+
+
+def with_decimal_points(table: Frame, columns: Iterable[str]) -> Frame:
+    """Return a table whose text has decimal points in these columns: ``52,516`` becomes 52.516, the rest stays."""
+    import polars as pl
+
+    schema = table.collect_schema()
+    texts = [pl.col(name) for name in columns if schema.get(name) == pl.String]
+    return table.with_columns(text.str.replace(r"^([^.,]*),([^.,]*)$", "${1}.${2}") for text in texts)
 
 
 def match_columns(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Encoder(ABC):
         return 1
 
     def for_photographs(self, n: int) -> "Encoder":
-        """Return the model for ``n`` photographs in all; for one, callers would take memory in vain."""
+        """Return the model for ``n`` photographs in all. A small one then needs less memory for a single photograph."""
         return self
 
     @property

@@ -7,6 +7,7 @@ A model folder whose image tower is also a graph holds ``image.onnx`` (pixels be
 its weights from ``open_clip_model.safetensors`` beside it, and ``image.json``.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
 
 _AT_ONCE = 64
+_OPENING = threading.Lock()
 _SMALL_BYTES = 100_000_000
 """A folder smaller than this has a tower that takes milliseconds for a photograph on one core. Each core then encodes
 photographs of its own: cores that share a batch wait for one another while others decode."""
@@ -154,8 +156,13 @@ class GraphModel(_GraphEncoder):
     def for_photographs(self, n: int) -> "GraphModel":
         return replace(self, n_callers=1) if n == 1 and self.n_callers > 1 else self
 
-    @cached_property
+    @property
     def _image(self) -> Run:
+        with _OPENING:  # from Python 3.12 on, each thread would open it
+            return self._opened
+
+    @cached_property
+    def _opened(self) -> Run:
         path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
         return open_runtime(path, self.precision, self.preprocess.image_size, n_callers=self.n_callers)
 

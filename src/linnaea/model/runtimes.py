@@ -80,7 +80,7 @@ def compare(path: Path, precision: str, side: int, in_pytorch: Run) -> bool:
 
 
 def open_onnxruntime(path: Path, n_callers: int = 1) -> Run:
-    """Open a graph in ONNX Runtime, for so many threads (:func:`open_runtime`).
+    """Open a graph in ONNX Runtime; for ``n_callers`` see :func:`open_runtime`.
 
     Raises:
         LinnaeaError: the file cannot be opened, or names files outside its folder.

@@ -107,8 +107,8 @@ def pack(
 
     Raises:
         UsageError: ``within`` or ``int8`` is given without ``image_only``, or ``image_size`` or ``heads`` with it.
-        LinnaeaError: there is no such folder or labels, the run ``heads`` has no head for species or its image tower
-            is another, the image tower takes one size only, or the hub refuses.
+        LinnaeaError: the folder or the labels do not exist, the run ``heads`` has no head for species or has another
+            image tower, the image tower takes one size only, or the hub refuses.
     """
     _check_pack(push, group_rank, within=within, image_only=image_only, int8=int8)
     rule, form = make_naming(resolve=resolve, merge_by=merge_by), TextType(text_type)

@@ -25,7 +25,15 @@ from linnaea.predict.inputs import Input
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among, Resolves, Unknown, find_names, load_resolver, tell_unknown
 from linnaea.storage import open_regular
-from linnaea.tables import find_column, match_columns, need_columns, read_table, scan_table, shorten_columns
+from linnaea.tables import (
+    find_column,
+    match_columns,
+    need_columns,
+    read_table,
+    scan_table,
+    shorten_columns,
+    with_decimal_points,
+)
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.row import read_binomials, tidy_names
 
@@ -316,21 +324,15 @@ def make_regions(
 def _iter_occurrences(path: Path) -> Iterator[pl.DataFrame]:
     types = {"lat": pl.Float64, "lon": pl.Float64, "month": pl.Int8, "scientific_name": pl.String}
     with scan_table(path) as found:
-        table, schema = found, found.collect_schema()
-        columns = schema.names()
+        table, columns = found, found.collect_schema().names()
         spelled = {known: column for column, known in match_columns(columns, _COLUMNS).items()}
         if not {*columns, *spelled} & {"decimalLatitude", "species"} and set(_INATURALIST.values()) <= set(columns):
             spelled = _INATURALIST
             table = table.with_columns(pl.col("observed_on").cast(pl.String).str.slice(5, 2))
         need_columns([*columns, *spelled], path, *_COLUMNS)
-        wanted = []
-        for name, ours in _COLUMNS.items():
-            cells = pl.col(column := spelled.get(name, name))
-            if types[ours] == pl.Float64 and schema[column] == pl.String:  # a decimal comma becomes a point
-                cells = (
-                    pl.when(cells.str.contains(".", literal=True)).then(cells).otherwise(cells.str.replace(",", "."))
-                )
-            wanted.append(cells.cast(types[ours], strict=False).alias(ours))
+        column_of = {ours: spelled.get(name, name) for name, ours in _COLUMNS.items()}
+        table = with_decimal_points(table, (column_of["lat"], column_of["lon"]))
+        wanted = [pl.col(column).cast(types[ours], strict=False).alias(ours) for ours, column in column_of.items()]
         wanted[-1] = tidy_names(wanted[-1])
         wanted.append(_is_presence(columns).alias("present"))
         yield from table.select(wanted).collect_batches(chunk_size=_ROWS_AT_ONCE)

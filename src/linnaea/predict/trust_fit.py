@@ -60,8 +60,9 @@ def fit_trust(home: Rehearsal, kin: Sequence[Rehearsal], abroad: Sequence[Rehear
     ``abroad`` photographs of sources that the answering model was not trained on, one rehearsal for each source. What
     each kind counts for is in :data:`KIN_COUNTS` and :data:`ABROAD_COUNTS`; each source abroad has an equal part.
     """
-    of_kin, of_abroad = KIN_COUNTS / max(len(kin), 1), ABROAD_COUNTS / max(len(abroad), 1)
-    parts = [(home, 1.0), *((one, of_kin) for one in kin), *((one, of_abroad) for one in abroad)]
+    of_kin = [(one, KIN_COUNTS / len(kin)) for one in kin]
+    of_abroad = [(one, ABROAD_COUNTS / len(abroad)) for one in abroad]
+    parts = [(home, 1.0), *of_kin, *of_abroad]
     return tuple(_fit_rank(rank, parts) for rank in Rank)
 
 

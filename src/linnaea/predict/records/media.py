@@ -17,7 +17,7 @@ from linnaea.data.frames import is_video
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.inputs import Input
 from linnaea.predict.outputs.camtrapdp import moment_of
-from linnaea.tables import find_column, read_table, shorten_columns
+from linnaea.tables import find_column, read_table, shorten_columns, with_decimal_points
 
 DEPLOYMENT_COLUMNS = ("deploymentID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
 FOUND_BY = ("folder", "deploymentID", "locationID", "locationName", "cameraID")
@@ -124,29 +124,30 @@ def read_deployments(path: Path) -> list[Deployment]:
         UsageError: the column is missing, a deployment is there twice, or its position is not a place on earth.
         LinnaeaError: the table cannot be read.
     """
-    table = read_table(path).rows
+    table = with_decimal_points(read_table(path).rows, _LIMITS_DEG)
     column = find_column(table.columns, "deploymentID")
     if not column:
         raise UsageError(f"{path}: has no column deploymentID; it has {shorten_columns(table.columns)}")
     found = []
     for row in table.iter_rows(named=True):
         facts = {name: "" if value is None else str(value).strip() for name, value in row.items()}
-        degrees = {name: _read_degrees(facts, name, f"{path}: deployment {facts[column]}") for name in _LIMITS_DEG}
-        found.append(Deployment(id=facts[column], facts=facts | degrees | {"deploymentID": facts[column]}))
+        _check_position(facts, f"{path}: deployment {facts[column]}")
+        found.append(Deployment(id=facts[column], facts=facts | {"deploymentID": facts[column]}))
     if len({one.id for one in found}) < len(found):
         raise UsageError(f"{path}: a deployment is there twice")
     return found
 
 
-def _read_degrees(facts: Mapping[str, str], name: str, where: str) -> str:
-    """Return a latitude or longitude as a decimal number, ``""`` if there is none; a decimal comma becomes a point."""
-    stated = facts.get(name, "")
-    text = stated if "." in stated else stated.replace(",", ".")
-    with suppress(ValueError):
-        if not text or abs(float(text)) <= _LIMITS_DEG[name]:
-            return text
-    most = f"{_LIMITS_DEG[name]:.0f}"
-    raise UsageError(f"{where}: {name} {stated[:40]} is not a number from -{most} to {most}; write degrees (52.516)")
+def _check_position(facts: Mapping[str, str], where: str) -> None:
+    """Raise UsageError for a latitude or longitude that is no number of degrees; a deployment may have none."""
+    for name, most in _LIMITS_DEG.items():
+        stated = facts.get(name, "")
+        with suppress(ValueError):
+            if not stated or abs(float(stated)) <= most:
+                continue
+        raise UsageError(
+            f"{where}: {name} {stated[:40]} is not a number from -{most:.0f} to {most:.0f}; write degrees (52.516)"
+        )
 
 
 def place_media(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Medium]:

@@ -155,13 +155,18 @@ def _imported_dir(name: str) -> Path | None:
 
 
 def _cache_folder(name: str, paths: Sequence[Path]) -> Path:
-    """Return the folder of a cached source: of its name, its place, and the files' sizes and times and our format."""
+    """Return the folder of a cached source. Its name holds a hash of where the source is, and one of its state.
+
+    The state is the sizes and times of the files, and the version of our format.
+    """
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    place, state = (hashlib.sha256(text.encode()).hexdigest() for text in (
-        str(paths[0].resolve()), json.dumps([FORMAT, stats])
-    ))  # fmt: skip
-    return cache_dir() / "checklists" / "read" / f"{name}-{place[:16]}-{state[:16]}"
+    place, state = _short_hash(str(paths[0].resolve())), _short_hash(json.dumps([FORMAT, stats]))
+    return cache_dir() / "checklists" / "read" / f"{name}-{place}-{state}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _cached(name: str, paths: Sequence[Path], read: Callable[[], Checklist]) -> Checklist:
