@@ -2,9 +2,14 @@
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -27,6 +32,9 @@ from linnaea.predict import rounding
 NANO = bundled_models()["nano"]
 FIRST_ANSWER = """
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from linnaea.cli import main
 assert main(["predict", sys.argv[1], "--model", sys.argv[2], "--precision", "int8"]) == 0
 assert "torch" not in sys.modules
@@ -162,6 +170,30 @@ def test_both_runtimes_give_the_same_vectors() -> None:
     path = NANO / IMAGE_FILE
     theirs, ours = runtimes._open_openvino(path, "float32", 256)(pixels), runtimes.open_onnxruntime(path)(pixels)
     np.testing.assert_allclose(theirs, ours, atol=1e-5 * np.abs(ours).max())
+
+
+def test_openvino_runs_once_alone_before_many_callers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that use its bindings for the first time at once may wait for each other forever."""
+    spans: list[tuple[float, float]] = []
+
+    def infer(inputs: dict[int, np.ndarray]) -> list[np.ndarray]:
+        start = time.monotonic()
+        time.sleep(0.02)
+        spans.append((start, time.monotonic()))
+        return [inputs[0].mean(axis=(2, 3))]
+
+    model = SimpleNamespace(reshape=lambda shape: None, get_ops=list)
+    compiled = SimpleNamespace(create_infer_request=lambda: SimpleNamespace(infer=infer))
+    core = SimpleNamespace(read_model=lambda path: model, compile_model=lambda *given: compiled)
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: core))
+    monkeypatch.setattr(runtimes, "watch", lambda *given: None)
+    monkeypatch.setattr(runtimes, "_HAS_RUN", threading.Event())
+    run = runtimes._open_openvino(NANO / IMAGE_FILE, "float32", 256, n_callers=4)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, [np.zeros((1, 3, 2, 2), np.float32)] * 8))
+    (_, first_ended), *others = sorted(spans)
+    assert all(start >= first_ended for start, _ in others)
+    assert any(start < before for (_, before), (start, _) in pairwise(others)), "later ones run side by side"
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

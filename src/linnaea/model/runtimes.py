@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +34,9 @@ CPU_FACTS = Path("/proc/cpuinfo")
 AT_ONCE = 8
 """Photographs that a graph encodes at once: few enough for a processor's cache."""
 _ONNX_RUNTIME, _OPENVINO, _PYTORCH = "ONNX Runtime", "OpenVINO", "PyTorch"
+_FIRST_RUN, _HAS_RUN = threading.Lock(), threading.Event()
+"""OpenVINO's first run is alone. Its bindings make their tables of types when they are first used, and two threads that
+do so at once may wait for each other forever: one has the table's lock, the other the interpreter's."""
 _CLEARLY = 0.95
 """OpenVINO is used if it takes less than this share of the other's time."""
 
@@ -125,9 +129,12 @@ def _open_openvino(path: Path, precision: str, side: int, n_callers: int = 1) ->
     of_thread = threading.local()
 
     def run(values: ndarray) -> Float32[ndarray, "B E"]:
-        if not hasattr(of_thread, "request"):
-            of_thread.request = compiled.create_infer_request()
-        return np.array(of_thread.request.infer({0: np.ascontiguousarray(values)})[0])
+        with nullcontext() if _HAS_RUN.is_set() else _FIRST_RUN:
+            if not hasattr(of_thread, "request"):
+                of_thread.request = compiled.create_infer_request()
+            found = np.array(of_thread.request.infer({0: np.ascontiguousarray(values)})[0])
+            _HAS_RUN.set()
+        return found
 
     return run
 
