@@ -204,13 +204,16 @@ def heic(picture: Image.Image, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def photoshop(mode: int = 3, *, has_composite: bool = True, bits: int = 8) -> bytes:
-    """Return a Photoshop file (version 1) of red left and blue right, 60 x 40, without layers."""
-    n_channels = {1: 1, 3: 3}[mode]
+def photoshop(
+    mode: int = 3, *, has_composite: bool = True, bits: int = 8, layers: bytes = b"", more: bytes = b""
+) -> bytes:
+    """Return a Photoshop file (version 1) of red left and blue right, 60 x 40; ``more`` is a channel after these."""
+    n_colours = {1: 1, 3: 3}[mode]
+    n_channels = n_colours + bool(more)
     block = b"8BIM" + struct.pack(">H2xI", 1057, 6) + b"\0\0\0\1" + bytes([has_composite, 0])
     head = b"8BPS" + struct.pack(">H6xHIIHH", 1, n_channels, 40, 60, bits, mode)
-    head += bytes(4) + struct.pack(">I", len(block)) + block + bytes(4) + b"\0\0"
-    return head + np.moveaxis(np.asarray(two_halves()), -1, 0)[:n_channels].tobytes()
+    head += bytes(4) + struct.pack(">I", len(block)) + block + struct.pack(">I", len(layers)) + layers + b"\0\0"
+    return head + np.moveaxis(np.asarray(two_halves()), -1, 0)[:n_colours].tobytes() + more
 
 
 def test_phone_photographs_are_read() -> None:
@@ -227,6 +230,46 @@ def test_a_photoshop_files_composite_is_read() -> None:
                          (photoshop()[:-500], r"truncated \(Photoshop\)")):  # fmt: skip
         with pytest.raises(ImageError, match=reason):
             decode(data)
+
+
+@pytest.mark.parametrize(("n_layers", "is_white"), [(0, False), (2, False), (-2, True)])
+def test_a_saved_selection_of_photoshop_is_no_transparency(n_layers: int, is_white: bool) -> None:
+    """The channel after the colours is transparency if the number of layers is below zero."""
+    layers = struct.pack(">Ih2x", 4, n_layers) + bytes(8) if n_layers else b""
+    picture = decode(photoshop(layers=layers, more=bytes(60 * 40)))
+    assert (picture[20, 10] > 250).all() == is_white
+    assert is_red(picture[20, 10]) != is_white
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_a_png_of_12_bits_in_16_keeps_its_light(channels: int) -> None:
+    colours = np.asarray(two_halves()).astype(np.uint16) * 16
+    opaque = np.full((40, 60, 1), 65_535, np.uint16)
+    if channels == 2:
+        data = png_of(np.dstack([colours[..., :1], opaque]), 4)
+    else:
+        data = png_of(colours if channels == 3 else np.dstack([colours, opaque]), {3: 2, 4: 6}[channels])
+    picture, notes = decode_noted_here(data, None, None)
+    assert abs(int(picture[20, 10, 0]) - RED[0]) < 3
+    assert "12 bits per sample in 16" in notes[0]
+
+
+def png_of(samples: np.ndarray, colour_type: int) -> bytes:
+    """Return a PNG of 16 bits: colour type 2 RGB, 4 grey and 6 RGB with transparency."""
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+              (b"IDAT", zlib.compress(rows)), (b"IEND", b""))  # fmt: skip
+    parts = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+             for name, body in chunks)  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("form", ["AVIF", "HEIC", "WEBP", "JPEG2000"])
+def test_a_picture_that_is_cut_short_says_so(form: str) -> None:
+    data = heic(two_halves()) if form == "HEIC" else saved(two_halves(), form)
+    with pytest.raises(ImageError, match="image is truncated"):
+        decode(data[: len(data) * 2 // 3])
 
 
 def state_colours(data: bytes, primaries: int, transfer: int) -> bytes:
@@ -279,16 +322,17 @@ def test_the_checksums_of_a_png_count() -> None:
         decode(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
 
 
-@pytest.mark.parametrize("form", ["AVIF", "HEIC", "WEBP"])
-def test_a_lost_sector_of_a_format_without_checksums_is_noted_or_an_error(form: str) -> None:
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+@pytest.mark.parametrize("form", ["AVIF", "HEIC", "WEBP", "JPEG2000"])
+def test_a_lost_sector_of_a_format_without_checksums_is_noted_or_an_error(form: str, byte: bytes) -> None:
     noise = Image.effect_noise((300, 200), 80).convert("RGB")
     data = heic(noise) if form == "HEIC" else saved(noise, form, quality=90)
     middle = len(data) // 2
     try:
-        _, notes = decode_noted_here(data[:middle] + bytes(600) + data[middle + 600 :], None, None)
+        _, notes = decode_noted_here(data[:middle] + 600 * byte + data[middle + 600 :], None, None)
     except ImageError:
         return
-    assert "zero bytes" in notes[0]
+    assert f"{'zero' if byte == bytes(1) else '0xff'} bytes" in notes[0]
 
 
 def test_the_import_leaves_other_libraries_alone() -> None:

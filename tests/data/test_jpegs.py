@@ -30,7 +30,7 @@ Image.fromarray(NOISE).convert("CMYK").save(CMYK, "JPEG", quality=90)
 
 
 @pytest.mark.parametrize("tail", [b"", b"\xff", bytes(3000), b"\xff" * 300], ids=["no", "half", "zeros", "fill"])
-@pytest.mark.parametrize("data", [BASELINE, PROGRESSIVE], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("data", [BASELINE, PROGRESSIVE, CMYK.getvalue()], ids=["baseline", "progressive", "CMYK"])
 def test_a_missing_end_marker_loses_no_pixel(data: bytes, tail: bytes) -> None:
     picture, notes = decode_noted_here(data[:-2] + tail, None, None)
     assert (picture == decode(data)).all()
@@ -79,6 +79,23 @@ def test_data_lost_in_the_middle_are_never_answered(kind: str, loss: str) -> Non
 def test_a_progressive_jpeg_that_lost_data_is_not_answered_without_a_note(place: float, loss: str) -> None:
     with contextlib.suppress(ImageError):
         assert decode_noted_here(LOSSES[loss](PROGRESSIVE, place), None, None)[1]
+
+
+def add_stray_bytes(data: bytes) -> bytes:
+    """Put bytes between two segments of the head, as cameras do that write a wrong length."""
+    place = data.index(b"\xff\xdb")
+    return data[:place] + b"stray" + data[place:]
+
+
+def test_stray_bytes_in_the_head_hide_no_loss() -> None:
+    picture, notes = decode_noted_here(add_stray_bytes(BASELINE), None, None)
+    assert (picture == decode(BASELINE)).all()
+    assert "stray bytes" in notes[0]
+    for lost in (LOSSES["removed"](BASELINE, 0.4), LOSSES["zeros"](BASELINE, 0.4)):
+        with pytest.raises(ImageError, match="damaged"):
+            decode(add_stray_bytes(lost))
+    with pytest.raises(ImageError, match="damaged"):
+        decode(BASELINE.replace(b"\n", b"\r\n"))
 
 
 def test_flat_parts_of_a_picture_are_no_lost_data() -> None:

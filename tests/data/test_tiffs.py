@@ -29,10 +29,22 @@ def lzw(samples: np.ndarray) -> bytes:
     ].tobytes()
 
 
-def _with_thumbnail() -> bytes:
+def by_pillow(compression: str) -> bytes:
+    """Return a TIFF of 8 bits in strips."""
+    stream = io.BytesIO()
+    Image.fromarray(SCENE).save(stream, "TIFF", compression=compression)
+    return stream.getvalue()
+
+
+def lose_sector(data: bytes, instead: bytes) -> bytes:
+    place = len(data) // 2
+    return data[:place] + instead * 512 + data[place + 512 :]
+
+
+def _with_thumbnail(subfiletype: int = 1) -> bytes:
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
-        writer.write(255 - SCENE[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
+        writer.write(255 - SCENE[::4, ::4], photometric="rgb", subfiletype=subfiletype, metadata=None)
         writer.write(SCENE, photometric="rgb", metadata=None)
     return stream.getvalue()
 
@@ -81,6 +93,17 @@ READ: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
         lambda: tiff(GREY_16 >> 6, ome=True, metadata={"axes": "YX", "SignificantBits": 12}), GREY // 4,
     ),
     "a thumbnail before the picture": (_with_thumbnail, SCENE),
+    "a thumbnail that does not say so": (lambda: _with_thumbnail(0), SCENE),
+    "8 bits, big-endian BigTIFF": (lambda: tiff(SCENE, photometric="rgb", bigtiff=True, byteorder=">"), SCENE),
+    "signed 8 bits": (lambda: tiff((GREY // 2).astype(np.int8)), GREY),
+    "infrared besides planes of 8 bits": (
+        lambda: tiff(planes(np.dstack([SCENE, GREY])), photometric="rgb", planarconfig="separate",
+                     extrasamples=["unspecified"]), SCENE,
+    ),
+    "12 bits, transparency of 16": (
+        lambda: tiff(np.dstack([RGB_16 >> 4, GREY_16 * 0 + 65_535]), photometric="rgb", extrasamples=["unassalpha"]),
+        SCENE,
+    ),
 }  # fmt: skip
 
 
@@ -120,6 +143,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "layers": (lambda: tiff(np.stack([GREY_16] * 16), volumetric=True, tile=(16, 16, 16)), "16 layers"),
     "cut short": (lambda: tiff(RGB_16, photometric="rgb")[:-5000], "truncated"),
     "cut short, LZW": (lambda: lzw(RGB_16)[:-100], "truncated"),
+    "cut before its directory": (lambda: by_pillow("tiff_lzw")[:900], "truncated.*TIFF"),
+    "deflated, zeros": (lambda: lose_sector(by_pillow("tiff_adobe_deflate"), b"\0"), "damaged.*TIFF"),
+    "deflated, ones": (lambda: lose_sector(by_pillow("tiff_adobe_deflate"), b"\xff"), "damaged.*TIFF"),
+    "JPEG within, zeros": (lambda: lose_sector(by_pillow("jpeg"), b"\0"), "damaged.*JPEG"),
 }  # fmt: skip
 
 
@@ -132,6 +159,8 @@ def test_what_is_no_picture_is_refused_with_its_reason(kind: str) -> None:
 
 NOTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "depth": (lambda: tiff(GREY_12), "12 bits per sample in 16"),
+    "sectors of ones": (lambda: lose_sector(by_pillow("zstd"), b"\xff"), "a run of 0xff bytes"),
+    "shorter": (lambda: tiff(SCENE[:100], photometric="rgb", tile=(64, 64))[:-10], "shorter than it states"),
     "pages": (lambda: _pages(GREY_16, GREY_16, GREY_16), "first of 3"),
     "pages of 8 bits": (lambda: _pages(GREY, GREY), "first of 2"),
     "a stack": (lambda: tiff(np.stack([GREY_16] * 4), imagej=True, metadata={"axes": "ZYX"}), "first of 4"),

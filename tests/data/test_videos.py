@@ -80,8 +80,10 @@ KINDS = {
 def test_every_kind_of_video_gives_each_frame_its_time(ending: str, tmp_path: Path) -> None:
     codec, form = KINDS[ending]
     path = film(tmp_path / f"clip{ending}", codec, form=form)
-    times = times_of(path, 0.5)
+    found = list_frames_here(str(path), 0.5)
+    times = found["times"]
     assert times == pytest.approx([0, 0.52, 1, 1.52], abs=0.002)
+    assert found["lost"] == [], "nothing is missing"
     reds = read(path, times)[..., 0].mean(axis=(1, 2))
     assert reds == pytest.approx([shade(round(time * RATE)) for time in times], abs=3)
     assert read_frame_rate(path) == pytest.approx(RATE, rel=0.01)
@@ -197,6 +199,44 @@ def test_a_clip_cut_short_says_so(ending: str, tmp_path: Path) -> None:
         inputs[-1].load(None)
 
 
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+@pytest.mark.parametrize("ending", [".avi", ".mkv", ".flv", ".wmv"])
+def test_an_end_of_equal_bytes_is_missed(ending: str, byte: bytes, tmp_path: Path) -> None:
+    """As a card leaves it that lost its last blocks: the file is as long as it says, but its frames end earlier."""
+    codec, form = KINDS[ending]
+    path = film(tmp_path / f"clip{ending}", codec, form=form, scene=busy)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3].ljust(len(data), byte))
+    found = list_frames_here(str(path), 0.5)
+    assert len(found["times"]) + len(found["lost"]) == 4
+    assert all("its frames end at" in reason and "of 2.0" in reason for _, reason in found["lost"])
+    assert found["lost"]
+
+
+def test_joined_clips_whose_clock_begins_again_say_so(tmp_path: Path) -> None:
+    path = film(tmp_path / "clip.mpg", "mpeg2video")
+    path.write_bytes(path.read_bytes() * 2)
+    found = list_frames_here(str(path), 0.5)
+    ((_, reason),) = found["lost"]
+    assert f"{N_FRAMES} frames are not seen" in reason
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".mp4"])
+def test_a_picture_in_front_of_the_video_is_not_the_video(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"covered{ending}"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=rate) for codec, rate in (("mjpeg", 1), ("libx264", RATE))]
+        for stream, form in zip(streams, ("yuvj420p", "yuv420p"), strict=True):
+            stream.width, stream.height, stream.pix_fmt = *SIZE, form
+        for stream, n_frames in zip(streams, (1, N_FRAMES), strict=True):
+            for number in range(n_frames):
+                frame = av.VideoFrame.from_ndarray(draw(number, N_FRAMES), format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    assert len(times_of(path, 0.5)) == 4
+
+
 def test_a_clip_without_its_index_says_so(tmp_path: Path) -> None:
     path = film(tmp_path / "clip.mp4")
     path.write_bytes(path.read_bytes()[:-2000])
@@ -220,8 +260,15 @@ def test_frames_that_an_edit_list_hides_are_not_seen(tmp_path: Path) -> None:
 
 def test_what_is_no_video_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "words.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "zeros.avi").write_bytes(bytes(9000))
     (tmp_path / "list.mts").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/a.ts\n")
-    for name, reason in (("words.mp4", "not a readable video"), ("list.mts", "not a readable video"),
-                         ("missing.mp4", "no such file")):  # fmt: skip
+    film(tmp_path / "raw.h264", form="h264", n_frames=3)
+    reasons = {
+        "words.mp4": r"not a readable video \(text file\)", "list.mts": "not a readable video",
+        "missing.mp4": "no such file", "empty.mp4": "^file is empty", "zeros.avi": r"only zero bytes \(9,000\)",
+        "raw.h264": "copy it into an MP4",
+    }  # fmt: skip
+    for name, reason in reasons.items():
         with pytest.raises(ImageError, match=reason):
             list_frames(tmp_path / name, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from linnaea.data.picture import ImageError, OnNote, ignore_note
+from linnaea.data.picture import ImageError, OnNote, Picture, ignore_note
 
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 _PART = 1 << 22
@@ -53,5 +53,14 @@ def range_of(samples: NDArray[Any], stated_top: float = 0) -> float:
     highest = max(float(samples.max(initial=0)), stated_top)
     if samples.dtype.kind == "f" and highest <= 1:
         return 1
-    depths = [bits for bits in _DEPTHS if bits < 8 * samples.dtype.itemsize] if samples.dtype.kind == "i" else _DEPTHS
-    return next((2.0**bits - 1 for bits in depths if highest < 2**bits), max(highest, 2.0 ** (depths[-1] + 1) - 1))
+    if samples.dtype.kind != "i":
+        return next((2.0**bits - 1 for bits in _DEPTHS if highest < 2**bits), highest)
+    n_bits = 8 * samples.dtype.itemsize - 1
+    return next((2.0**bits - 1 for bits in (*_DEPTHS, n_bits) if highest < 2**bits <= 2**n_bits), highest)
+
+
+def on_white(rgb: Picture, alpha: NDArray[Any], *, associated: bool = False) -> Picture:
+    """Return colours on white by their transparency; ``associated`` ones are multiplied by it already."""
+    share = (alpha / range_of(alpha)).clip(0, 1)[..., None]
+    front = rgb if associated else rgb * share
+    return np.asarray((front + 255 * (1 - share)).clip(0, 255).round(), np.uint8)

@@ -1,4 +1,9 @@
-"""What kind of file bytes are, by their first bytes, for the reason why they do not give a picture."""
+"""What kind of file bytes are, by their first bytes, and what is wrong with those that give no picture."""
+
+import io
+
+from linnaea.data.cut_short import is_cut_short
+from linnaea.data.picture import OnNote
 
 _ISO_BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC",
@@ -75,6 +80,9 @@ PICTURE_ENDINGS = {
 }  # fmt: skip
 """Endings of the files that are pictures in an archive; there, files with other endings may be anything."""
 
+_HOLES = {"zero": bytes(512), "0xff": b"\xff" * 512}
+"""A sector of equal bytes, which cards leave where they lost one; no compressed picture has it."""
+
 RAW_KINDS = {kind for _, kind in _STARTS if kind.endswith(" raw")} | {"Canon raw"}
 
 
@@ -107,12 +115,33 @@ def is_picture_member(name: str, head: bytes) -> bool:
 
 def why_not_an_image(data: bytes) -> str:
     """Return why nothing can be read from a file that no reader knows."""
+    if not data:
+        return "file is empty"
+    if is_truncated_picture(data):
+        return f"image is truncated ({kind_of(data)})"
     if not data.strip(b"\0"):
         return f"holds only zero bytes ({len(data):,}): the card or the copy failed"
     if len(set(data[:512])) == 1 and len(data) > 1:
-        return f"not an image (begins with the byte {data[0]:#04x}, repeated: the card or the copy failed)"
-    kind = kind_of(data) or _text_kind(data)
+        return f"cannot be read (begins with the byte {data[0]:#04x}, repeated: the card or the copy failed)"
+    kind = kind_in_words(data)
     return f"not an image ({kind})" if kind not in _PICTURES else f"not a readable image ({kind})"
+
+
+def is_truncated_picture(data: bytes) -> bool:
+    """Return whether a picture ends before the end that its own structure states."""
+    return kind_of(data) in _PICTURES and is_cut_short(io.BytesIO(data), len(data))
+
+
+def note_hole(data: bytes, on_note: OnNote) -> None:
+    """Tell of a run of equal bytes in a compressed file, which has no checksums that would tell more."""
+    for word, hole in _HOLES.items():
+        if hole in data:
+            on_note(f"the file holds a run of {word} bytes; a part of the picture may be lost")
+
+
+def kind_in_words(data: bytes) -> str:
+    """Return what the first bytes of a file say it is, in words."""
+    return kind_of(data) or _text_kind(data)
 
 
 def _text_kind(data: bytes) -> str:

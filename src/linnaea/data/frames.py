@@ -13,7 +13,7 @@ from linnaea.data.isolated import CallLimits
 VIDEOS = {
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".3gp", ".3g2", ".wmv",
     ".asf", ".lrv", ".flv", ".ogv", ".vob", ".mxf", ".mpe", ".m2v", ".qt", ".divx", ".dv", ".mjpg", ".mjpeg", ".insv",
-    ".m2t", ".m1v", ".mod", ".tod", ".f4v", ".ogm",
+    ".m2t", ".m1v", ".mod", ".tod", ".f4v", ".ogm", ".3gpp", ".h264", ".264", ".h265", ".265", ".hevc",
 }  # fmt: skip
 
 FRAMES_AT_ONCE = 8

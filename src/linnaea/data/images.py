@@ -30,10 +30,11 @@ from PIL import Image, UnidentifiedImageError
 
 from linnaea.data.colours import profile_of_cicp, to_srgb
 from linnaea.data.depth import to_bytes
-from linnaea.data.file_kinds import kind_of, why_not_an_image
+from linnaea.data.file_kinds import is_truncated_picture, kind_of, note_hole, why_not_an_image
 from linnaea.data.isolated import CallLimits, IsolatedError, run_isolated
-from linnaea.data.jpegs import JPEG_MAGIC, check_intact, decode_jpeg, is_plain_jpeg, is_upright_srgb_jpeg
+from linnaea.data.jpegs import JPEG_MAGIC, decode_jpeg, is_plain_jpeg, is_upright_srgb_jpeg, make_intact
 from linnaea.data.orientation import orientation_of, turn_upright
+from linnaea.data.photoshop import check_photoshop, has_transparency
 from linnaea.data.picture import ImageError, OnNote, Picture, check_size, ignore_note, pixel_limit
 from linnaea.data.pngs import check_png, decode_dim_png
 from linnaea.errors import LinnaeaError
@@ -58,11 +59,7 @@ SQUASHED_SIDE, SQUASHED_QUALITY = 224, 100
 
 _POSTSCRIPT_MAGIC = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 """Formats that are rejected, because Pillow would run Ghostscript on untrusted files."""
-_NO_COMPOSITE = 1057
-"""The block of a Photoshop file that says whether it holds the composite of its layers."""
-_HOLE = bytes(512)
-"""A sector of zeros, which cards leave where they lost one; no compressed picture has it."""
-_COMPRESSED = ("HEIC", "AVIF", "WebP")
+_COMPRESSED = ("HEIC", "AVIF", "WebP", "JPEG 2000")
 _JPEG_MAX_SIDE = 65_500
 _LEAST_LINEAR_SCALE = 1 / 1.6
 _PASSING_ERRORS = {
@@ -290,8 +287,7 @@ def squash(data: bytes) -> Prepared:
 
 def _squash_here(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if data.startswith(JPEG_MAGIC):
-        check_intact(data)
-        return _squash_image(data, max_pixels, 0)
+        return _squash_image(make_intact(data), max_pixels, 0)
     read = _read_without_pillow(data, max_pixels, ignore_note)
     if isinstance(read, int):
         return _squash_image(data, max_pixels, read)
@@ -332,9 +328,9 @@ def _decode_other(data: bytes, max_pixels: int | None, on_note: OnNote) -> Pictu
         picture, orientation = read
         return turn_upright(picture, orientation)
     if data.startswith(JPEG_MAGIC):
-        check_intact(data)
-    if kind_of(data) in _COMPRESSED and _HOLE in data:
-        on_note("the file holds a run of zero bytes; a part of the picture may be lost")
+        data = make_intact(data, on_note)
+    if kind_of(data) in _COMPRESSED:
+        note_hole(data, on_note)
     with _opened(data, max_pixels, page=read) as image:
         dim = decode_dim_png(data, on_note)
         picture = np.asarray(_to_rgb(image, _stated_colours(data), on_note), np.uint8) if dim is None else dim
@@ -358,13 +354,13 @@ def _opened(data: bytes, max_pixels: int | None = None, page: int = 0) -> Iterat
     if data.startswith(_POSTSCRIPT_MAGIC):
         raise ImageError("not a photograph (PostScript)")
     check_png(data)
+    check_photoshop(data)
     with _explained(data), open_image(data) as image:
         check_size(*image.size, max_pixels)
         if page:
             image.seek(page)
-        _check_composite(image)
         image.load()
-        yield image
+        yield image.convert("RGB") if image.format == "PSD" and not has_transparency(data) else image
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -382,14 +378,6 @@ def open_image(data: bytes) -> Image.Image:
         return HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
     except SyntaxError as error:
         raise ImageError(f"this HEIC file cannot be read: {error}") from error
-
-
-def _check_composite(image: Image.Image) -> None:
-    """Refuse a Photoshop file that holds its layers only; the composite would be blank."""
-    blocks = getattr(image, "resources", ()) if image.format == "PSD" else ()
-    for number, _, content in blocks:
-        if number == _NO_COMPOSITE and content[4:5] == b"\0":
-            raise ImageError("Photoshop file without a composite; save it with 'Maximize compatibility'")
 
 
 def _stated_colours(data: bytes) -> bytes:
@@ -420,13 +408,16 @@ def _explained(data: bytes = b"") -> Iterator[None]:
     except Exception as error:  # Pillow's plug-ins raise many kinds of exceptions on broken data
         if "memory" in str(error).lower():
             raise MemoryError from error
-        raise ImageError(_why_broken(error, kind_of(data))) from error
+        raise ImageError(_why_broken(error, data)) from error
 
 
 def _to_rgb(image: Image.Image, stated: bytes = b"", on_note: OnNote = ignore_note) -> Image.Image:
     """Return an image in sRGB; ``stated`` is the profile to use if the file embeds none."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return Image.fromarray(to_bytes(np.asarray(image), on_note=on_note)).convert("RGB")
+        samples = np.asarray(image)
+        if image.mode == "I" and samples.min() >= 0 and samples.max() < 2**16:  # what Pillow makes of 16 bits
+            samples = samples.astype(np.uint16)
+        return Image.fromarray(to_bytes(samples, on_note=on_note)).convert("RGB")
     profile = image.info.get("icc_profile") or stated
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -439,8 +430,9 @@ def _to_rgb(image: Image.Image, stated: bytes = b"", on_note: OnNote = ignore_no
     return to_srgb(image.convert("RGB"), b"" if image.mode in ("L", "1") else profile)
 
 
-def _why_broken(error: Exception, kind: str) -> str:
-    text = " ".join(str(error).split())
-    if "truncated" in text.lower() or "not processed" in text or isinstance(error, EOFError):
+def _why_broken(error: Exception, data: bytes) -> str:
+    text, kind = " ".join(str(error).split()), kind_of(data)
+    said = "truncated" in text.lower() or "not processed" in text or isinstance(error, EOFError)
+    if said or is_truncated_picture(data):
         return f"image is truncated ({kind})" if kind else "image is truncated"
     return f"image is broken: {text or type(error).__name__}" + (f" ({kind})" if kind else "")

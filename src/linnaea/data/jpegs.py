@@ -28,6 +28,8 @@ _PLAIN_PIXELS, _PLAIN_SCANS = 64_000_000, 100
 _LOST = re.compile(r"premature end of data|bad Huffman|found marker|extraneous bytes|Premature end of JPEG")
 _STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _STRAY_BYTES_AT_MOST = 8
+_NEXT_SEGMENT = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_FIRST_WITHOUT_LENGTH, _LAST_WITHOUT_LENGTH = 0xD0, 0xD9
 _ZEROS = bytes(64)
 """More zeros than the coded data of a picture have in a row, unless its code of an empty block consists of zeros."""
 
@@ -62,10 +64,10 @@ def decode_jpeg(
     Raises:
         ImageError: pixels are lost, or there are too many.
     """
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    header, data = _read_header(data, on_note)
+    if header is None:
         return None
+    height, width, colours = header
     check_size(width, height, max_pixels)
     head = jpeg_head(data)
     if colours not in ("YCbCr", "RGB", "Gray") or (plain_only and not _is_moderate(data, head, width * height)):
@@ -76,9 +78,10 @@ def decode_jpeg(
         target = {"min_height": height, "min_width": width}
     if scratch is not None and 3 * height * width <= scratch.size:
         target["buffer"] = scratch
-    picture = _decode_intact(data, "RGB", target, on_note)
-    if picture is None:
+    decoded = _decode_intact(data, "RGB", target, on_note)
+    if decoded is None:
         return None
+    picture, data = decoded
     _check_zeros(data, len(head))
     facts = _read_facts(head)
     # The profile of a grey JPEG describes grey only, so it is not applied after decoding to RGB.
@@ -102,18 +105,50 @@ def _is_moderate(data: bytes, head: bytes, n_pixels: int) -> bool:
     return n_pixels <= _PLAIN_PIXELS and (_PROGRESSIVE not in head or data.count(_SCAN_MARKER) <= _PLAIN_SCANS)
 
 
-def check_intact(data: bytes) -> None:
-    """Check that no pixel of a JPEG is lost, for decoders that do not tell.
+def make_intact(data: bytes, on_note: OnNote = ignore_note) -> bytes:
+    """Return a JPEG of which no pixel is lost, for decoders that do not tell; its end marker is added if it is missing.
 
     Raises:
         ImageError: pixels are lost.
     """
-    try:
-        _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return  # the decoder says what is wrong
-    _decode_intact(data, "CMYK" if colours in ("CMYK", "YCCK") else "RGB", {}, ignore_note)
+    header, data = _read_header(data, on_note)
+    if header is None:
+        return data  # the decoder says what is wrong
+    decoded = _decode_intact(data, "CMYK" if header[2] in ("CMYK", "YCCK") else "RGB", {}, on_note)
+    data = data if decoded is None else decoded[1]
     _check_zeros(data, len(jpeg_head(data)))
+    return data
+
+
+def _read_header(data: bytes, on_note: OnNote) -> tuple[tuple[int, int, str] | None, bytes]:
+    """Return height, width and colours of a JPEG (``None`` if its head is broken), and the JPEG without stray bytes.
+
+    libjpeg skips bytes between the segments of the head with a warning, which would hide its other warnings.
+    """
+    for attempt in (data, _drop_stray_bytes(data)):
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(attempt)
+        except ValueError as error:
+            if "extraneous bytes before marker" not in str(error):
+                break
+            continue
+        if attempt is not data:
+            on_note("the JPEG's head has stray bytes between its segments")
+        return (height, width, colours), attempt
+    return None, data
+
+
+def _drop_stray_bytes(data: bytes) -> bytes:
+    """Return a JPEG without the bytes between the segments of its head."""
+    kept, place = [data[:2]], 2
+    while found := _NEXT_SEGMENT.search(data, place):
+        start, place, kind = found.end() - 2, found.end(), found[1][0]
+        if kind == _SCAN:
+            return b"".join(kept) + data[start:]
+        if not _FIRST_WITHOUT_LENGTH <= kind <= _LAST_WITHOUT_LENGTH:
+            place += int.from_bytes(data[place : place + 2], "big")
+            kept.append(data[start:place])
+    return data
 
 
 def is_upright_srgb_jpeg(data: bytes, short_side: int) -> bool:
@@ -145,15 +180,16 @@ def jpeg_head(data: bytes) -> bytes:
     return data[:place]
 
 
-def _decode_intact(data: bytes, colorspace: str, target: dict[str, Any], on_note: OnNote) -> Picture | None:
-    """Decode; return ``None`` if libjpeg cannot or warns of something else than lost data.
+def _decode_intact(
+    data: bytes, colorspace: str, target: dict[str, Any], on_note: OnNote
+) -> tuple[Picture, bytes] | None:
+    """Decode; return ``None`` if libjpeg cannot or warns of something else than lost data, else with the JPEG as read.
 
     Raises:
         ImageError: data are lost.
     """
     try:
-        picture: Picture = simplejpeg.decode_jpeg(data, colorspace=colorspace, strict=True, **target)
-        return picture
+        return simplejpeg.decode_jpeg(data, colorspace=colorspace, strict=True, **target), data
     except ValueError as error:
         warning = str(error)
     if not _LOST.search(warning):
@@ -161,16 +197,15 @@ def _decode_intact(data: bytes, colorspace: str, target: dict[str, Any], on_note
     ended, note = _with_end(data, warning)
     for mended in ended:
         try:
-            picture = simplejpeg.decode_jpeg(mended, colorspace=colorspace, strict=True, **target)
+            picture: Picture = simplejpeg.decode_jpeg(mended, colorspace=colorspace, strict=True, **target)
         except ValueError:
             continue
         on_note(note)
-        return picture
+        return picture, mended
     stray = _STRAY.search(warning)
     if stray and int(stray[1]) <= _STRAY_BYTES_AT_MOST and _END in data[-_STRAY_BYTES_AT_MOST:]:
         on_note(f"the JPEG has {stray[1]} stray bytes before its end; a part of the picture may be wrong")
-        loose: Picture = simplejpeg.decode_jpeg(data, colorspace=colorspace, strict=False, **target)
-        return loose
+        return simplejpeg.decode_jpeg(data, colorspace=colorspace, strict=False, **target), data
     if "Premature end of JPEG" in warning:
         raise ImageError("image is truncated: the JPEG ends early")
     raise ImageError(f"image is damaged: data are lost within the JPEG ({warning.removeprefix('Corrupt JPEG data: ')})")

@@ -6,11 +6,13 @@ import zlib
 import cv2
 import numpy as np
 
-from linnaea.data.depth import range_of, to_bytes
+from linnaea.data.depth import on_white, range_of, to_bytes
 from linnaea.data.picture import ImageError, OnNote, Picture
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
+_DEEP_COLOURS = (b"\x10\2", b"\x10\4", b"\x10\6")
+"""16 bits, and the kind of colours: RGB, grey with transparency, RGB with transparency."""
 _DIM = 2**14
 """A 16-bit picture without a larger sample is shown by the range it uses."""
 
@@ -34,10 +36,14 @@ def check_png(data: bytes) -> None:
 
 
 def decode_dim_png(data: bytes, on_note: OnNote) -> Picture | None:
-    """Return the pixels of a colour PNG of 16 bits that uses fewer; Pillow would show the upper 8 of the 16."""
-    if not data.startswith(PNG_MAGIC) or data[24:26] != b"\x10\x02":
+    """Return the pixels of a PNG of 16 bits that uses fewer, on white; Pillow would show the upper 8 of the 16.
+
+    Grey without transparency is left to Pillow, which gives all 16 bits.
+    """
+    if not data.startswith(PNG_MAGIC) or data[24:26] not in _DEEP_COLOURS:
         return None
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3 or range_of(samples) > _DIM:
+    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3 or range_of(samples[..., :3]) > _DIM:
         return None
-    return to_bytes(np.ascontiguousarray(samples[..., ::-1]), on_note=on_note)
+    picture = to_bytes(np.ascontiguousarray(samples[..., 2::-1]), on_note=on_note)
+    return on_white(picture, samples[..., 3]) if samples.shape[2] == 4 else picture

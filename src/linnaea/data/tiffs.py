@@ -8,6 +8,7 @@ import io
 import math
 import re
 import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, PREDICTOR, TiffFile, TiffFileError, TiffPage
 
 from linnaea.data.colours import to_srgb
-from linnaea.data.depth import range_of, to_bytes
+from linnaea.data.depth import on_white, to_bytes
+from linnaea.data.file_kinds import note_hole
+from linnaea.data.jpegs import make_intact
 from linnaea.data.picture import ImageError, OnNote, Picture, check_size
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -26,9 +29,16 @@ _DNG_VERSION, _MAX_SAMPLE, _SMAX_SAMPLE, _PROFILE, _ORIENTATION = 50706, 281, 34
 _RAW_PHOTOMETRIC = {PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW}
 _RAW_COMPRESSION = {32767, 32769, 34713, 65535}  # Sony, Epson and Samsung, Nikon, Pentax
 _REDUCED, _MASK = 1, 4
+_BIG_BIG_ENDIAN = b"MM\0+"
+_DEFLATED = {COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE}
+_UNPACKED_HERE = {COMPRESSION.NONE, COMPRESSION.LZW, COMPRESSION.PACKBITS, *_DEFLATED}
+_CODED = {COMPRESSION.LZW, COMPRESSION.JPEG, COMPRESSION.ZSTD, COMPRESSION.WEBP, COMPRESSION.LZMA, *_DEFLATED}
+"""Compressions that leave no long runs of one byte."""
 _BY_LIBTIFF = {COMPRESSION.LZW: 5, COMPRESSION.ZSTD: 50000}
 """Compressions of bytes that tifffile leaves to a package of 26 MB."""
 _UNASSOCIATED, _ASSOCIATED = 2, 1
+_FIRST_PAGES = 16
+"""Pages among which the picture is looked for."""
 
 
 def read_tiff(data: bytes, max_pixels: int | None, on_note: OnNote) -> tuple[Picture, int] | int:
@@ -45,9 +55,8 @@ def read_tiff(data: bytes, max_pixels: int | None, on_note: OnNote) -> tuple[Pic
                 on_note(f"the first of {n_pages} pictures in the file")
             check_size(page.imagewidth, page.imagelength, max_pixels)
             _check_bands(page, on_note)
-            if page.bitspersample <= 8 and page.sampleformat == 1:
-                return number
-            if page.photometric == PHOTOMETRIC.PALETTE or page.bitspersample not in (16, 32, 64):
+            if _is_left_to_pillow(data, page):
+                _check_strips(data, page, on_note)
                 return number
             _check_whole(page, len(data))
             samples = page.asarray() if page.compression not in _BY_LIBTIFF else _read_by_libtiff(data, number, page)
@@ -60,6 +69,40 @@ def read_tiff(data: bytes, max_pixels: int | None, on_note: OnNote) -> tuple[Pic
         raise ImageError(f"image is broken: {error} (TIFF)") from error
     except Exception as error:  # tifffile raises many kinds on broken files and on what it does not read
         raise ImageError(f"this TIFF cannot be read: {' '.join(str(error).split())[:150]}") from error
+
+
+def _is_left_to_pillow(data: bytes, page: TiffPage) -> bool:
+    """Return whether Pillow reads a page rightly: with 8 bits, unless they are signed or have further planes."""
+    if page.photometric == PHOTOMETRIC.PALETTE or page.bitspersample not in (8, 16, 32, 64):
+        return True
+    is_plain = page.bitspersample == 8 and page.sampleformat == 1
+    has_more_planes = page.planarconfig == PLANARCONFIG.SEPARATE and page.samplesperpixel > 3
+    unknown = (page.photometric == PHOTOMETRIC.RGB and has_more_planes) or data.startswith(_BIG_BIG_ENDIAN)
+    return is_plain and not (unknown and page.compression in _UNPACKED_HERE)
+
+
+def _check_strips(data: bytes, page: TiffPage, on_note: OnNote) -> None:
+    """Check what libtiff does not: the checksums of deflated strips and tiles, the warnings of JPEGs, runs of one byte.
+
+    Raises:
+        ImageError: data are lost.
+    """
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if max((at + size for at, size in places), default=0) > len(data):
+        on_note("the file is shorter than it states; a part of the picture may be lost")
+    compression = page.compression
+    if compression in _CODED:
+        for at, size in places:
+            note_hole(data[at : at + size], on_note)
+    for at, size in places:
+        strip = data[at : at + size]
+        if compression in _DEFLATED:
+            try:
+                zlib.decompressobj().decompress(strip)
+            except zlib.error as error:
+                raise ImageError("image is damaged: a checksum or code of the TIFF is wrong") from error
+        elif compression == COMPRESSION.JPEG:
+            make_intact(page.jpegtables[:-2] + strip[2:] if page.jpegtables else strip)
 
 
 def is_raw_tiff(data: bytes) -> bool:
@@ -91,13 +134,25 @@ def _is_raw(page: Any) -> bool:
 
 
 def _choose_page(tiff: TiffFile) -> tuple[int, TiffPage]:
-    """Return the first page that is a whole picture and not a thumbnail or a mask, with its number."""
-    for number, page in enumerate(tiff.pages):
-        whole = page if isinstance(page, TiffPage) else page.aspage()
-        if not whole.subfiletype & (_REDUCED | _MASK):
-            return number, whole
-    first = tiff.pages[0]
-    return 0, first if isinstance(first, TiffPage) else first.aspage()
+    """Return the first page that is a whole picture and not a thumbnail or a mask, with its number.
+
+    A page is a thumbnail if it says so, or if the next one has the same shape and is at least twice as large.
+
+    Raises:
+        ImageError: there is none.
+    """
+    if not len(tiff.pages):
+        raise ImageError("image is truncated: it has no directory (TIFF)")
+    pages = [page if isinstance(page, TiffPage) else page.aspage() for page in tiff.pages[:_FIRST_PAGES]]
+    whole = [(number, page) for number, page in enumerate(pages) if not page.subfiletype & (_REDUCED | _MASK)]
+    if len(whole) > 1 and _is_thumbnail_of(whole[0][1], whole[1][1]):
+        return whole[1]
+    return whole[0] if whole else (0, pages[0])
+
+
+def _is_thumbnail_of(page: TiffPage, other: TiffPage) -> bool:
+    factor = other.imagewidth / max(page.imagewidth, 1)
+    return factor >= 2 and abs(other.imagelength / factor - page.imagelength) <= 1
 
 
 def _n_pages(tiff: TiffFile, number: int, page: TiffPage) -> int:
@@ -182,7 +237,6 @@ def _to_picture(page: TiffPage, samples: NDArray[Any], stated: tuple[float, floa
     low, top = stated
     light = samples[..., :n_expected]
     values = to_bytes(light, stated_top=top, low=low, on_note=on_note)
-    white = top if low else range_of(light, top)
     if colour == PHOTOMETRIC.MINISWHITE:
         values = 255 - values
     image = Image.fromarray(values[..., 0] if n_expected == 1 else values, "CMYK" if n_expected == 4 else None)
@@ -190,19 +244,13 @@ def _to_picture(page: TiffPage, samples: NDArray[Any], stated: tuple[float, floa
     rgb = image.convert("RGB") if n_expected == 1 else to_srgb(image, profile)
     if alpha is None:
         return np.asarray(rgb, np.uint8)
-    return _on_white(np.asarray(rgb), samples[..., n_expected] / white, associated=alpha == _ASSOCIATED)
+    return on_white(np.asarray(rgb), samples[..., n_expected], associated=alpha == _ASSOCIATED)
 
 
 def _alpha(page: TiffPage, n_extra: int) -> int | None:
     """Return the kind of the first extra sample if it is transparency."""
     kinds = [int(kind) for kind in page.extrasamples or ()]
     return kinds[0] if n_extra and kinds and kinds[0] in (_ASSOCIATED, _UNASSOCIATED) else None
-
-
-def _on_white(rgb: NDArray[np.uint8], alpha: NDArray[Any], *, associated: bool) -> Picture:
-    share = alpha.clip(0, 1)[..., None]
-    front = rgb if associated else rgb * share
-    return np.asarray((front + 255 * (1 - share)).clip(0, 255).round(), np.uint8)
 
 
 def _read_by_libtiff(data: bytes, number: int, page: TiffPage) -> NDArray[Any]:

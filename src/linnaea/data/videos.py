@@ -4,8 +4,6 @@ A frame is known by its time after the clip's first visible frame. Frames that a
 follows damage is damaged up to the next key frame; the clip goes on there.
 """
 
-import io
-import os
 from bisect import bisect_left
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from linnaea.data.colours import profile_of_cicp, to_srgb
+from linnaea.data.cut_short import is_cut_short
+from linnaea.data.file_kinds import kind_in_words, why_not_an_image
 from linnaea.data.orientation import UPRIGHT, turn_upright
 from linnaea.data.picture import ImageError, Picture, check_size
 from linnaea.storage import open_regular
@@ -40,6 +40,13 @@ _FAR_S = 10
 """Seconds that are decoded rather than sought."""
 _LOST_AT_MOST = 10_000
 _DEMUX_ERRORS_AT_MOST = 100
+_HEAD_BYTES, _ZEROS_AT_MOST = 4096, 100_000_000
+_JUMP_S = 1
+"""Times that go back by more than this begin again."""
+_STATING = {"mp4", "avi", "matroska", "flv", "asf", "mxf"}
+"""Containers whose head states how long they are."""
+_MARGIN_S, _MARGIN_OTHERS_S = 0.25, 1.5
+"""How much earlier than stated the pictures may end. A container may state one duration for pictures and sound."""
 _HOLE = bytes(64)
 _WITHOUT_ZEROS = {"h264", "hevc", "mpeg4", "vp8", "vp9", "av1", "wmv3", "vc1"}
 """Codecs whose frames hold no long runs of zero bytes, because these would look like a start code or are impossible."""
@@ -60,7 +67,7 @@ def list_frames_here(path: str, every_s: float) -> dict[str, Any]:
     """
     clip = _scan_clip(path, *_state_of(path))
     if not clip.times:
-        raise ImageError("not a readable video (no frame in it)")
+        raise ImageError("not a readable video (no frame with a time in it; copy it into an MP4)")
     taken: dict[float, None] = {}
     lost: dict[float, str] = {}
     number = 0
@@ -73,11 +80,11 @@ def list_frames_here(path: str, every_s: float) -> dict[str, Any]:
         else:
             taken[time] = None
             number = int((time + _SOON_S) / every_s) + 1
-    if clip.is_cut:
-        of_all = f" of {clip.stated_s:.1f}" if clip.stated_s > clip.times[-1] + 1 else ""
-        reason = f"the video is cut short: its data end at {clip.times[-1]:.1f} s{of_all}"
+    if clip.is_cut or clip.is_short:
         n_missing = int((clip.stated_s - asked) / every_s + 1 - 1e-9) if clip.stated_s > asked else 1
-        lost |= {asked + every_s * more: reason for more in range(min(n_missing, _LOST_AT_MOST))}
+        lost |= {asked + every_s * more: clip.why_short for more in range(min(n_missing, _LOST_AT_MOST))}
+    if clip.n_hidden:
+        lost[asked] = f"the video's clock begins again (joined clips): {clip.n_hidden} frames are not seen; split it"
     return {"times": list(taken), "lost": sorted(lost.items())}
 
 
@@ -113,7 +120,7 @@ def frame_rate_here(path: str) -> float:
         ImageError: the file is not a video that can be read.
     """
     with open_regular(Path(path)) as file, _open_video(file) as container:
-        stream = container.streams.video[0]
+        stream = _stream_of(container)
         return float(stream.average_rate or stream.guessed_rate or 0)
 
 
@@ -127,9 +134,27 @@ class _Clip:
     """The time stamps of these frames, in units of the stream."""
     holes: list[tuple[float, float]]
     """The damaged parts of the container: the times before and after each."""
+    end_s: float
+    """When the last packet ends."""
     is_cut: bool
     stated_s: float
     """The duration that the container states, 0 if none."""
+    margin_s: float
+    """How much earlier than stated a whole clip may end."""
+    n_hidden: int
+    """Frames with the time stamp of an earlier one, where the clock begins again."""
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether frames are missing at the end, though the file is not cut there."""
+        return self.stated_s - self.end_s > self.margin_s
+
+    @property
+    def why_short(self) -> str:
+        of_all = f" of {self.stated_s:.1f}" if self.is_short else ""
+        if self.is_cut:
+            return f"the video is cut short: its data end at {self.times[-1]:.1f} s{of_all}"
+        return f"the video is damaged: its frames end at {self.times[-1]:.1f} s{of_all}"
 
     def ticks_at(self, time: float) -> int:
         """Return the time stamp of the frame nearest to a time."""
@@ -155,16 +180,22 @@ def _state_of(path: str) -> tuple[int, int]:
 @lru_cache(maxsize=4)
 def _scan_clip(path: str, changed: int, size: int) -> _Clip:
     with open_regular(Path(path)) as file, _open_video(file) as container:
-        stream = container.streams.video[0]
+        stream = _stream_of(container)
         base = stream.time_base or Fraction(1, 1000)
         stamps: list[int] = []
         holes: list[tuple[int, int]] = []
-        begun = after_error = False
+        begun = after_error = begins_again = False
+        end = last = -(1 << 62)
         for packet, is_damaged in _iter_packets(container, stream):
             after_error |= is_damaged and bool(stamps)
             begun |= packet.is_keyframe
             stamp = packet.pts if packet.pts is not None else packet.dts
-            if not packet.size or stamp is None or packet.is_discard or not begun:
+            if stamp is None:
+                continue
+            end = max(end, stamp + (packet.duration or 0))
+            begins_again |= packet.dts is not None and packet.dts < last - _JUMP_S / base
+            last = last if packet.dts is None else packet.dts
+            if not packet.size or packet.is_discard or not begun:
                 continue
             if after_error:
                 holes.append((max(stamps), stamp))
@@ -172,14 +203,25 @@ def _scan_clip(path: str, changed: int, size: int) -> _Clip:
             stamps.append(stamp)
         ticks = sorted(set(stamps))
         start = ticks[0] if ticks else 0
-        stated = float(stream.duration * base) if stream.duration else (container.duration or 0) / av.time_base
         return _Clip(
             times=[float((stamp - start) * base) for stamp in ticks],
             ticks=ticks,
             holes=[(float((first - start) * base), float((last - start) * base)) for first, last in holes],
-            is_cut=_is_cut(file, size),
-            stated_s=stated,
+            end_s=float((end - start) * base),
+            is_cut=is_cut_short(file, size),
+            stated_s=_stated_s(container, stream, float(start * base)),
+            margin_s=_MARGIN_S if stream.duration or len(container.streams) == 1 else _MARGIN_OTHERS_S,
+            n_hidden=len(stamps) - len(ticks) if begins_again else 0,
         )
+
+
+def _stated_s(container: InputContainer, stream: VideoStream, start_s: float) -> float:
+    """Return the duration that the container states, 0 if none; that of a transport stream is an estimate."""
+    if not set(container.format.name.split(",")) & _STATING:
+        return 0
+    if stream.duration:
+        return float(stream.duration * (stream.time_base or 0))
+    return max(0.0, (container.duration or 0) / av.time_base - max(0.0, start_s))
 
 
 class _Reader:
@@ -192,7 +234,7 @@ class _Reader:
     def _open(self) -> None:
         self._file = open_regular(Path(self._path))
         self._container = _open_video(self._file)
-        self._stream = self._container.streams.video[0]
+        self._stream = _stream_of(self._container)
         self._frames = self._decode()
         self._last: int | None = None
 
@@ -278,20 +320,30 @@ def _open_video(file: BinaryIO) -> InputContainer:
         ImageError: it is not a video that can be read.
     """
     av.logging.set_level(av.logging.ERROR)  # of the process for decoding; its messages tell damage
+    head = file.read(_HEAD_BYTES)
+    if not head.strip(b"\0"):
+        raise ImageError(why_not_an_image(head + file.read(_ZEROS_AT_MOST)))
+    file.seek(0)
     try:
         container = av.open(file, mode="r", metadata_errors="replace", io_open=_open_no_other)
     except (av.FFmpegError, OSError) as error:
         log: Any = getattr(error, "log", None)
-        words = " ".join(str(log[2] if log else error).split())
+        words = " ".join(str(log[2]).split()) if log else kind_in_words(head)
         if "moov atom" in words:
             words = "its index is missing: cut short, or still being written when the camera stopped"
         raise ImageError(f"not a readable video ({words[:100]})") from error
     if not container.streams.video:
         container.close()
         raise ImageError("not a readable video (no pictures in it)")
-    stream = container.streams.video[0]
-    check_size(stream.codec_context.width, stream.codec_context.height)
+    context = _stream_of(container).codec_context
+    check_size(context.width, context.height)
     return container
+
+
+def _stream_of(container: InputContainer) -> VideoStream:
+    """Return the stream with the most frames, else the one that players choose; others are covers and thumbnails."""
+    best = container.streams.best("video")
+    return max(container.streams.video, key=lambda one: (one.frames, one is best))
 
 
 def _open_no_other(url: str, flags: int, options: dict[str, Any]) -> Any:
@@ -346,46 +398,3 @@ def _orientation(frame: VideoFrame) -> int:
 def _sign(number: int) -> int:
     """Return the sign of a number of the matrix in 16.16 fixed point, 0 below a half."""
     return 0 if abs(number) < 1 << 15 else 1 if number > 0 else -1
-
-
-def _is_cut(file: BinaryIO, size: int) -> bool:
-    """Return whether the outermost structure of a MP4, AVI or Matroska file ends behind the file's end."""
-    file.seek(0)
-    head = file.read(64)
-    if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little") > size + 1
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return _matroska_end(head) > size
-    if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return False
-    place = 0
-    while place + 8 <= size:
-        file.seek(place)
-        box = file.read(16)
-        length = int.from_bytes(box[:4], "big")
-        length = int.from_bytes(box[8:16], "big") if length == 1 else length or size - place
-        if length < 8:
-            return False
-        place += length
-    return place > size
-
-
-def _matroska_end(head: bytes) -> int:
-    """Return where the segment of a Matroska file ends, 0 if it does not say."""
-    stream = io.BytesIO(head)
-    for _ in range(2):
-        name, _ = _read_number(stream, keep_mark=True)
-        length, is_unknown = _read_number(stream)
-        if name == 0x18538067:
-            return 0 if is_unknown else stream.tell() + length
-        stream.seek(length, os.SEEK_CUR)
-    return 0
-
-
-def _read_number(stream: io.BytesIO, *, keep_mark: bool = False) -> tuple[int, bool]:
-    """Return the next number of variable length (RFC 8794, section 4), and whether all its bits are ones."""
-    first = (stream.read(1) or b"\1")[0]
-    n_bytes = 9 - first.bit_length()
-    rest = int.from_bytes(stream.read(n_bytes - 1), "big")
-    value = (first if keep_mark else first & ((1 << 8 - n_bytes) - 1)) << 8 * (n_bytes - 1) | rest
-    return value, value == (1 << 7 * n_bytes) - 1

@@ -1,0 +1,49 @@
+"""What Pillow leaves out about Photoshop files: whether they hold a composite, and what their fourth channel is.
+
+Source: Adobe Photoshop File Formats Specification, "Photoshop File Format".
+"""
+
+from linnaea.data.picture import ImageError
+
+PHOTOSHOP_MAGIC = b"8BPS"
+
+_HEAD_BYTES = 26
+_NO_COMPOSITE = 1057
+"""The block that says whether the file holds the composite of its layers."""
+
+
+def check_photoshop(data: bytes) -> None:
+    """Refuse what Pillow does not read of Photoshop's files.
+
+    Raises:
+        ImageError: the file is a large document, has more than 8 bits per channel, or holds its layers only.
+    """
+    if not data.startswith(PHOTOSHOP_MAGIC):
+        return
+    n_bits = int.from_bytes(data[22:24], "big")
+    if data[4:6] == b"\0\2":
+        raise ImageError("Photoshop's large format (PSB) is not read; save it as TIFF")
+    if n_bits > 8:
+        raise ImageError(f"Photoshop file of {n_bits} bits per channel is not read; save it as TIFF, or with 8 bits")
+    block = b"8BIM" + _NO_COMPOSITE.to_bytes(2, "big")
+    place = data.find(block, 0, _section(data, 2))
+    if place >= 0 and data[place + 16 : place + 17] == b"\0":  # name (2), length (4), version (4)
+        raise ImageError("Photoshop file without a composite; save it with 'Maximize compatibility'")
+
+
+def has_transparency(data: bytes) -> bool:
+    """Return whether the channel after the colours is transparency; it may be a selection that its user saved.
+
+    It is if the number of layers is below zero.
+    """
+    layers = _section(data, 2)
+    has_layers = data[layers : layers + 4] != bytes(4) and data[layers + 4 : layers + 8] != bytes(4)
+    return has_layers and data[layers + 8 : layers + 9] >= b"\x80"
+
+
+def _section(data: bytes, number: int) -> int:
+    """Return where a section begins: 0 the table of colours, 1 the resources, 2 the layers."""
+    place = _HEAD_BYTES
+    for _ in range(number):
+        place += 4 + int.from_bytes(data[place : place + 4], "big")
+    return place
