@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnaea.data.naming import NameResolver, Naming, NamingRule, make_naming, settle_classes, settle_names
+from linnaea.errors import UsageError
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.row import class_from_label, label_reader
 from linnaea.taxonomy.taxon import Taxon
@@ -188,7 +189,7 @@ def test_the_embedded_checklist_resolves_unless_others_do() -> None:
     assert make_naming() == NamingRule(checklists=("inat",))
     assert make_naming(("mine.csv",)) == NamingRule(checklists=("mine.csv",))
     assert make_naming(resolve=False, merge_by="taxon") == NamingRule(merge_by="taxon")
-    with pytest.raises(ValueError, match="without --no-resolve"):
+    with pytest.raises(UsageError, match="without --no-resolve"):
         make_naming(("mine.csv",), resolve=False)
 
 

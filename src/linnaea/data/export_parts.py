@@ -90,7 +90,7 @@ def name_classes(dataset: DataSet) -> list[str]:
     That is the scientific name, with the lineage where several taxa have the same.
     """
     taxa = dataset.taxa_list
-    plain = [taxon.scientific_name or taxon.common_name for taxon in taxa]
+    plain = [taxon.name for taxon in taxa]
     counts = Counter(plain)
     longer = [name if counts[name] == 1 else f"{name} ({taxon.caption(TextType.TAXON_COM)})"
               for name, taxon in zip(plain, taxa, strict=True)]  # fmt: skip

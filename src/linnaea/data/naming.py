@@ -16,6 +16,7 @@ from typing import Any, Literal
 import polars as pl
 
 from linnaea.data.plan import NAMES_FILE, merge_species
+from linnaea.errors import UsageError
 from linnaea.parquet import read_parquet
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
@@ -76,10 +77,10 @@ def make_naming(checklist: Sequence[str] = (), *, resolve: bool = True, merge_by
     """Return the rule for names; without a checklist the embedded one resolves them.
 
     Raises:
-        ValueError: a checklist is given, but names are not to be resolved.
+        UsageError: a checklist is given, but names are not to be resolved.
     """
     if checklist and not resolve:
-        raise ValueError("--checklist resolves names; give it without --no-resolve")
+        raise UsageError("--checklist resolves names; give it without --no-resolve")
     return NamingRule(checklists=(tuple(checklist) or (EMBEDDED,)) if resolve else (), merge_by=merge_by)
 
 

@@ -130,7 +130,7 @@ def tabulate_examples(
     if first := next(forms, None):
         table = tabulate(first[1], dataset.index)
     else:
-        names = [taxon.scientific_name or taxon.common_name for taxon in dataset.taxa_list]
+        names = [taxon.name for taxon in dataset.taxa_list]
         truth = pl.Series("truth", [names[number] for number in dataset.index["taxon_id"]], pl.String)
         table = dataset.index.select("key", "split", "source", "shard").with_columns(truth)
     for form, others in forms:

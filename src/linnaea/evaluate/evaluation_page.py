@@ -245,7 +245,7 @@ def _structure(folder: Path, metrics: Mapping[str, int | float], findings: Findi
     levels = list(findings.levels)
     figure = plot_levels(levels)
     figure.savefig(folder / "tsne.png", dpi=320, facecolor="white", metadata={"Software": None})
-    labels = [taxon.scientific_name or taxon.common_name for taxon in findings.truth]
+    labels = [taxon.name for taxon in findings.truth]
     facts = {
         "correlation with tree distance (images)": f"{metrics.get('structure/distance_correlation', 0):.2f}",
         "correlation with tree distance (class means)": f"{metrics.get('structure/class_distance_correlation', 0):.2f}",

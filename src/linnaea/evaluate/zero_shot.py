@@ -147,7 +147,7 @@ def tabulate(answers: ZeroShotAnswers, index: pl.DataFrame) -> pl.DataFrame:
     Columns are the key, source, truth and answer with their probabilities, the position of the truth in the ranking
     (1 is right), the height of the error, and the best five candidates.
     """
-    names = [taxon.scientific_name or taxon.common_name for taxon in answers.candidates]
+    names = [taxon.name for taxon in answers.candidates]
     lineages = [" ".join(name for name in taxon.lineage if name) for taxon in answers.candidates]
     commons = [taxon.common_name for taxon in answers.candidates]
     first = answers.best_NK[:, 0]

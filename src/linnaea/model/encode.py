@@ -18,6 +18,7 @@ from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encoder import Encoder
 from linnaea.model.preprocess import Pixels
 from linnaea.model.runtimes import AT_ONCE
+from linnaea.progress import progress_bar
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
@@ -76,6 +77,26 @@ def iter_encoded_images(
     finally:  # also if the consumer stops early or Ctrl-C is pressed
         pool.shutdown(cancel_futures=True)
         encoders.shutdown(cancel_futures=True)
+
+
+def encode_readable(
+    model: Encoder, items: Sequence[tuple[Key, Photograph]], title: str, *, batch_size: int = 64, n_workers: int = 2
+) -> tuple[list[tuple[Key, Float32[ndarray, " E"]]], list[tuple[Key, ImageError]]]:
+    """Encode photographs behind a progress bar with this title.
+
+    Return those that can be read with their unit vectors, and the others with their errors, each in order.
+    """
+    good: list[tuple[Key, Float32[ndarray, " E"]]] = []
+    failed: list[tuple[Key, ImageError]] = []
+    with progress_bar(title, "images") as on_progress:
+        encoded = iter_encoded_images(model, items, batch_size=batch_size, n_workers=n_workers)
+        for done, (key, vector) in enumerate(encoded, start=1):
+            if isinstance(vector, ImageError):
+                failed.append((key, vector))
+            else:
+                good.append((key, vector))
+            on_progress(done, len(items))
+    return good, failed
 
 
 def _ahead(

@@ -1,10 +1,7 @@
-"""Fit a head for your own classes to your own photographs, blended with the model's zero-shot vectors.
+"""Adapt a model to your own classes: fit a head to your own photographs, blended with the names of the classes.
 
-The head is linear without an intercept, like a label bank: one row of weights per class. So the result is a
-:class:`linnaea.predict.labels.LabelBank`, which every command takes as ``--labels``. The weights come from ridge
-regression of one-hot targets on unit vectors (closed form), scaled by one temperature and mixed with the text vectors.
-As in WiSE-FT (arXiv 2109.01903, section 3), the mixture of zero-shot and fitted weights is linear; cross-validation
-chooses the shares.
+The head is a :class:`linnaea.predict.labels.LabelBank`, which every command takes as ``--labels``.
+:mod:`linnaea.predict.head_fit` fits it.
 """
 
 import json
@@ -18,18 +15,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 from numpy import ndarray
 
 from linnaea.data.copies.bursts import find_bursts, look_at_each
-from linnaea.data.images import ImageError
 from linnaea.data.naming import NamingRule, make_naming, settle_classes
 from linnaea.data.shards import make_taxa_table
 from linnaea.data.sources import Record, read_location
 from linnaea.data.sources.folder import FolderSource
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.errors import LinnaeaError
 from linnaea.exchange import hold_output, replaced_folder
-from linnaea.model.encode import check_has_text, iter_encoded_images
+from linnaea.model.encode import check_has_text, encode_readable
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.open import open_encoder, see_as
@@ -37,52 +33,12 @@ from linnaea.model.preprocess import Preprocessing
 from linnaea.page import Facts, Page, Section, Table, Text
 from linnaea.predict.calibration import KEY as CALIBRATION
 from linnaea.predict.calibration import Calibration
+from linnaea.predict.head_fit import Choice, Fitted, Validation, fit_head
 from linnaea.predict.labels import ADAPTED, PREPROCESS, LabelBank, make_bank
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.row import LabelReader, MergeBy, label_reader
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
-
-RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
-"""Penalty strengths to try, relative to the mean squared singular value of the support."""
-MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the fitted head to try; 0 is zero-shot alone."""
-SCALES = tuple(2.0**power for power in range(-1, 9))
-"""Scales of the fitted head's scores (inverse temperatures) to try."""
-N_FOLDS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A ridge, a mixture and a scale: the settings of a head."""
-
-    ridge: float
-    scale: float
-    mix: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """The result of a choice on photographs that it was not fitted to."""
-
-    choice: Choice
-    nll: float
-    """Mean negative log-probability of the true class. One in n + 2 of the n answers is assumed to be wrong (Laplace's
-    rule of succession), so that a few correct answers do not count as certainty; a burst is one answer."""
-    answers: Int[ndarray, " N"]
-    """The answered class of each validated photograph; -1 for the others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """Weights for all classes, with their validation."""
-
-    weights_KE: Float32[ndarray, "K E"]
-    """To be multiplied by the model's logit scale, like the vectors of a bank."""
-    best: Validation
-    zero_shot: Validation
-    head: Validation
-    """The best choice without zero-shot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +154,7 @@ def adapt(
     Raises:
         LinnaeaError: No photograph can be read, no class has photographs of two moments, or there is no such model.
     """
-    rule = _make_rule(checklist, resolve=resolve, merge_by=merge_by)
+    rule = make_naming(checklist, resolve=resolve, merge_by=merge_by)
     with nullcontext() if output is None else hold_output(Path(output), kind="command"):
         encoder = see_as(open_encoder(model, device=device), preprocess)
         check_has_text(encoder, "blend a head with names")
@@ -207,26 +163,17 @@ def adapt(
         return head if output is None else replace(head, report_path=head.save(output))
 
 
-def _make_rule(checklist: Sequence[str], *, resolve: bool, merge_by: MergeBy) -> NamingRule:
-    try:
-        return make_naming(checklist, resolve=resolve, merge_by=merge_by)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def _fit(
     source: FolderSource, encoder: Encoder, text_type: TextType, rule: NamingRule, batch_size: int, workers: int
 ) -> Head:
     root = source.root
     records, tests, failed, left_out = _read(source)
-    named = [(record.facts["label"], record.taxon) for record in (*records, *tests)]
-    taxa, lines = settle_classes(named, rule)
-    settled = [replace(record, taxon=taxon) for record, taxon in zip((*records, *tests), taxa, strict=True)]
-    records, tests = settled[: len(records)], settled[len(records) :]
-    good, vectors = _encode(encoder, records, failed, batch_size=batch_size, n_workers=workers)
+    records, tests, lines = _settle(records, tests, rule)
+    encode = partial(_encode, encoder, failed, batch_size=batch_size, n_workers=workers)
+    good, image_NE = encode(records)
     if not good:
         raise LinnaeaError(f"{root}: no photograph can be read ({failed[0]})")
-    good_tests, test_vectors = _encode(encoder, tests, failed, batch_size=batch_size, n_workers=workers)
+    good_tests, test_TE = encode(tests)
     bursts = _find_bursts([*good, *good_tests], workers)
     groups = bursts[: len(good)]
     bank = make_bank(encoder, make_taxa_table(record.taxon for record in good), text_type)
@@ -234,26 +181,41 @@ def _fit(
     labels = np.array([row_of[record.taxon] for record in good], np.int64)
     try:
         names = [str(group) for group in groups]
-        fitted = fit_head(np.stack(vectors), labels, np.asarray(bank.vectors), encoder.logit_scale, names)
+        fitted = fit_head(image_NE, labels, np.asarray(bank.vectors), encoder.logit_scale, names)
     except ValueError as error:
         raise LinnaeaError(f"{root}: {error}") from error
-    # The model's calibration is for its own labels; the head's temperature was chosen with the head.
-    own_word = Calibration(n_images=len(good), n_labels=len(bank), preprocess=encoder.preprocess).to_json()
-    facts = {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
-             PREPROCESS: encoder.preprocess.to_json(), CALIBRATION: own_word,
-             ADAPTED: {"photographs": len(good), **vars(fitted.best.choice)}}  # fmt: skip
-    bank = LabelBank(bank.taxa, fitted.weights_KE, facts)
     tested = None
     if good_tests:
         tested = Tested(
             labels=np.array([row_of.get(record.taxon, -1) for record in good_tests], np.int64),
-            answers=(np.stack(test_vectors) @ fitted.weights_KE.T).argmax(axis=1),
+            answers=(test_TE @ fitted.weights_KE.T).argmax(axis=1),
             n_in_train=int(np.isin(bursts[len(good) :], groups).sum()),
         )
     notes = (*source.tree.levels, *lines, *left_out, *_count_groups(groups, tested))
+    facts = _describe(encoder, text_type, len(good), len(bank), fitted.best.choice)
     return Head(
-        bank=bank, labels=labels, fitted=fitted, group_N=groups, tested=tested, failed=tuple(failed), notes=notes
-    )
+        bank=LabelBank(bank.taxa, fitted.weights_KE, facts), labels=labels, fitted=fitted, group_N=groups,
+        tested=tested, failed=tuple(failed), notes=notes,
+    )  # fmt: skip
+
+
+def _settle(
+    records: Sequence[Record], tests: Sequence[Record], rule: NamingRule
+) -> tuple[list[Record], list[Record], list[str]]:
+    """Return the records under the taxa that the rule gives their labels, and lines on names that were not clear."""
+    every = [*records, *tests]
+    taxa, lines = settle_classes([(record.facts["label"], record.taxon) for record in every], rule)
+    settled = [replace(record, taxon=taxon) for record, taxon in zip(every, taxa, strict=True)]
+    return settled[: len(records)], settled[len(records) :], lines
+
+
+def _describe(encoder: Encoder, text_type: TextType, n_images: int, n_classes: int, choice: Choice) -> dict[str, Any]:
+    """Return the facts in the ``bank.json`` of a head."""
+    # The model's calibration is for its own labels; the head's temperature was chosen with the head.
+    calibration = Calibration(n_images=n_images, n_labels=n_classes, preprocess=encoder.preprocess)
+    return {"model": encoder.fingerprint, "text_type": str(text_type), "templates": [PHOTO_TEMPLATE],
+            PREPROCESS: encoder.preprocess.to_json(), CALIBRATION: calibration.to_json(),
+            ADAPTED: {"photographs": n_images, **vars(choice)}}  # fmt: skip
 
 
 _EMPTY_CLASS = re.compile(r"empty|blank|none|nothing|no[ _-]?(?:animals?|organisms?)|others?|misc", re.IGNORECASE)
@@ -310,25 +272,18 @@ def _read(source: FolderSource) -> tuple[list[Record], list[Record], list[str], 
 
 
 def _encode(
-    model: Encoder, records: Sequence[Record], failed: list[str], *, batch_size: int, n_workers: int
-) -> tuple[list[Record], list[Float32[ndarray, " E"]]]:
+    model: Encoder, failed: list[str], records: Sequence[Record], *, batch_size: int, n_workers: int
+) -> tuple[list[Record], Float32[ndarray, "N E"]]:
     """Return the readable photographs with their unit vectors, and append a line to ``failed`` for each other one."""
-    items = ((record, Path(record.location)) for record in records)
-    good, vectors = [], []
-    with progress_bar("encoding", "images") as on_progress:
-        encoded = iter_encoded_images(model, items, batch_size=batch_size, n_workers=n_workers)
-        for done, (record, vector) in enumerate(encoded, start=1):
-            if isinstance(vector, ImageError):
-                failed.append(f"{record.location}: {vector}")
-            else:
-                good.append(record)
-                vectors.append(vector)
-            on_progress(done, len(records))
-    return good, vectors
+    items = [(record, Path(record.location)) for record in records]
+    good, unread = encode_readable(model, items, "encoding", batch_size=batch_size, n_workers=n_workers)
+    failed += [f"{record.location}: {error}" for record, error in unread]
+    vectors = [vector for _, vector in good]
+    return [record for record, _ in good], np.stack(vectors) if vectors else np.empty((0, model.width), np.float32)
 
 
 def _make_page(head: Head) -> Page:
-    names = [taxon.scientific_name or taxon.common_name for taxon in head.bank.taxa_list]
+    names = [taxon.name for taxon in head.bank.taxa_list]
     answers, labels, choice = head.fitted.best.answers, head.labels, head.fitted.best.choice
     rows = pl.DataFrame({"class": [names[n] for n in labels], "answer": [names[n] if n >= 0 else "" for n in answers],
                          "right": answers == labels, "validated": answers >= 0})  # fmt: skip
@@ -368,119 +323,3 @@ _IN_WORDS = {
     "head alone": "from your photographs alone",
     "blended": "from both: the head that was written",
 }
-
-
-def fit_head(
-    image_NE: Float32[ndarray, "N E"],
-    label_N: Int[ndarray, " N"],
-    text_KE: Float32[ndarray, "K E"],
-    logit_scale: float,
-    group_N: Sequence[str] | None = None,
-) -> Fitted:
-    """Choose ridge, scale and mixture by cross-validation (lowest NLL), then fit to all photographs.
-
-    Photographs of one group (a burst, an individual, an observation) stay in one fold. A class whose photographs are
-    all in one fold is not validated, since the fit of that fold has not seen the class.
-
-    Raises:
-        ValueError: no class has photographs in two folds.
-    """
-    folds = _folds(label_N, group_N)
-    validated = _seen_elsewhere(folds, label_N)
-    if not validated.any():
-        raise ValueError("validation needs a class with at least two photographs that are not of one burst; add some")
-    n_groups = len(label_N) if group_N is None else len({g or n for n, g in enumerate(group_N)})
-    dealt = _Dealt(fold_N=folds, validated_N=validated, n_groups=n_groups)
-    results = list(_iter_validations(image_NE, label_N, text_KE, logit_scale, dealt))
-    best = min(results, key=lambda result: result.nll)
-    return Fitted(
-        weights_KE=_mix(text_KE, _ridge(image_NE, label_N, len(text_KE), best.choice.ridge), best.choice, logit_scale),
-        best=best,
-        zero_shot=next(result for result in results if result.choice.mix == 0),
-        head=min((result for result in results if result.choice.mix == 1), key=lambda result: result.nll),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Dealt:
-    """The folds of a cross-validation."""
-
-    fold_N: Int[ndarray, " N"]
-    validated_N: ndarray
-    """True for each photograph whose class has a photograph in another fold."""
-    n_groups: int
-
-
-def _folds(label_N: Int[ndarray, " N"], group_N: Sequence[str] | None) -> Int[ndarray, " N"]:
-    """Return the fold of each photograph; the groups of a class are dealt to the folds in turn."""
-    groups = list(range(len(label_N))) if group_N is None else [g or n for n, g in enumerate(group_N)]
-    fold_of: dict[Any, int] = {}
-    n_of_class: dict[int, int] = {}
-    for label, group in zip(label_N.tolist(), groups, strict=True):
-        if group not in fold_of:
-            fold_of[group] = (n_of_class.get(label, label) + 1) % N_FOLDS
-            n_of_class[label] = n_of_class.get(label, label) + 1
-    return np.array([fold_of[group] for group in groups], np.int64)
-
-
-def _seen_elsewhere(fold_N: Int[ndarray, " N"], label_N: Int[ndarray, " N"]) -> ndarray:
-    """Tell for each photograph whether its class has a photograph in another fold."""
-    folds_of: dict[int, set[int]] = {}
-    for label, fold in zip(label_N.tolist(), fold_N.tolist(), strict=True):
-        folds_of.setdefault(label, set()).add(fold)
-    return np.array([len(folds_of[label]) > 1 for label in label_N.tolist()], bool)
-
-
-def _iter_validations(
-    image_NE: Float32[ndarray, "N E"],
-    label_N: Int[ndarray, " N"],
-    text_KE: Float32[ndarray, "K E"],
-    logit_scale: float,
-    dealt: "_Dealt",
-) -> Iterator[Validation]:
-    """Yield the validation of every choice over all folds; products are computed once per ridge."""
-    zero_NK, validated = logit_scale * image_NE @ text_KE.T, dealt.validated_N
-    for ridge in RIDGES:
-        fitted_NK = np.zeros_like(zero_NK)
-        for fold in np.unique(dealt.fold_N):
-            held = dealt.fold_N == fold
-            head_KE = _ridge(image_NE[~held], label_N[~held], len(text_KE), ridge)
-            fitted_NK[held] = image_NE[held] @ head_KE.T
-        for mix in MIXES:
-            for scale in SCALES if mix else SCALES[:1]:
-                logits_NK = (1 - mix) * zero_NK + mix * scale * fitted_NK
-                nll = float(_nll(logits_NK[validated], label_N[validated], dealt.n_groups).mean())
-                answers = np.where(validated, logits_NK.argmax(axis=1), -1)
-                yield Validation(choice=Choice(ridge=ridge, scale=scale, mix=mix), nll=nll, answers=answers)
-
-
-def _nll(logits_NK: Float[ndarray, "N K"], label_N: Int[ndarray, " N"], n_groups: int) -> Float[ndarray, " N"]:
-    """Return the loss that :class:`Validation` describes; a wrong answer may be any class."""
-    top = logits_NK.max(axis=1)
-    log_sum = top + np.log(np.exp(logits_NK - top[:, None]).sum(axis=1))
-    wrong = 1 / (n_groups + 2)
-    truth = logits_NK[np.arange(len(label_N)), label_N]
-    return np.asarray(log_sum - (1 - wrong) * truth - wrong * logits_NK.mean(axis=1))
-
-
-def _ridge(
-    image_NE: Float32[ndarray, "N E"], label_N: Int[ndarray, " N"], n_classes: int, ridge: float
-) -> Float32[ndarray, "K E"]:
-    """Return the weights of one-hot targets, with equal weight for each class; zero for a class without photographs."""
-    if not len(image_NE):
-        return np.zeros((n_classes, image_NE.shape[1]), np.float32)
-    counts = np.bincount(label_N, minlength=n_classes)
-    weight_N = 1.0 / counts[label_N]
-    x = image_NE.astype(np.float64)
-    gram = (x * weight_N[:, None]).T @ x
-    penalty = ridge * np.trace(gram) / len(gram)
-    targets = np.zeros((n_classes, x.shape[1]))
-    np.add.at(targets, label_N, x * weight_N[:, None])
-    return np.linalg.solve(gram + penalty * np.eye(len(gram)), targets.T).T.astype(np.float32)
-
-
-def _mix(
-    text_KE: Float32[ndarray, "K E"], head_KE: Float32[ndarray, "K E"], choice: Choice, logit_scale: float
-) -> Float32[ndarray, "K E"]:
-    mixed = (1 - choice.mix) * text_KE + choice.mix * choice.scale / logit_scale * head_KE
-    return np.asarray(mixed, np.float32)

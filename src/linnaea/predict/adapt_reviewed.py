@@ -166,7 +166,7 @@ def _make_page(found: Relearned) -> Page:
     metrics, learned = found.metrics, found.learned
     rows = pl.DataFrame({
         "photograph": found.examples.names,
-        "reviewed as": [taxon.scientific_name or taxon.common_name for taxon in found.examples.taxa],
+        "reviewed as": [taxon.name for taxon in found.examples.taxa],
         "right before": learned.right_before_N, "right after": learned.right_after_N,
     })  # fmt: skip
     facts = {"right before": f"{metrics['before/top1']:.1%}", "right after": f"{metrics['after/top1']:.1%}",

@@ -1,17 +1,16 @@
 """Let the photographs of one event agree: their evidence is added, and near copies do not count twice."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.data.images import ImageError
-from linnaea.model.encode import iter_encoded_images
 from linnaea.predict.inputs import Input
-from linnaea.predict.predictor import Answer, Predictor, answer_of_error
+from linnaea.predict.predictor import Answer, Encoded, Predictor, answer_encoded
 
 LEAST_PROBABILITY = 1e-12
 """The least probability whose logarithm is taken."""
@@ -23,26 +22,14 @@ def answer_events(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Ans
     Inputs of one event follow one another; an input without an event stands alone. Photographs that show no organism,
     and those that cannot be read, keep their own answer.
     """
-    items = ((one, one.load) for one in inputs)
-    encoded = iter_encoded_images(
-        predictor.model, items, batch_size=predictor.batch_size, n_workers=predictor.n_workers, fast=predictor.fast
-    )
-    event: list[tuple[Input, NDArray[np.float32] | ImageError]] = []
-    for one, vector in encoded:
+    together = partial(agree, predictor)
+    event: list[Encoded] = []
+    for one, vector in predictor.encode(inputs):
         if event and not (one.event and one.event == event[-1][0].event):
-            yield from _answer_event(predictor, event)
+            yield from answer_encoded(event, together)
             event = []
         event.append((one, vector))
-    yield from _answer_event(predictor, event)
-
-
-def _answer_event(
-    predictor: Predictor, event: Sequence[tuple[Input, NDArray[np.float32] | ImageError]]
-) -> Iterator[Answer]:
-    good = [(one, vector) for one, vector in event if not isinstance(vector, ImageError)]
-    answers = iter(agree(predictor, [one for one, _ in good], [vector for _, vector in good]))
-    for one, vector in event:
-        yield answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
+    yield from answer_encoded(event, together)
 
 
 def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.float32]]) -> Iterator[Answer]:

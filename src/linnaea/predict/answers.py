@@ -101,8 +101,7 @@ def _cells(answer: Answer) -> tuple[str, ...]:
         return answer.name, answer.status, answer.reason, "", ""
     best = answer.guesses[0]
     rank = "" if best.rank is None else best.rank.label
-    named = best.taxon.scientific_name or best.taxon.common_name
-    return answer.name, named, best.taxon.common_name, rank, f"{best.score:.1%}"
+    return answer.name, best.taxon.name, best.taxon.common_name, rank, f"{best.score:.1%}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from linnaea.data.images import ImageError
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encode import encode_readable
 from linnaea.model.folders import find_model_folder
 from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
@@ -137,16 +136,8 @@ def encode_no_organism(model: TaxonModel, folder: Path, n_workers: int) -> tuple
     Raises:
         LinnaeaError: No picture can be read.
     """
-    paths = list_images([str(folder)])
-    vectors, left_out = [], []
-    with progress_bar("encoding pictures of no organism", "images") as on_progress:
-        encoded = iter_encoded_images(model, ((path, path) for path in paths), n_workers=n_workers)
-        for done, (path, vector) in enumerate(encoded, start=1):
-            if isinstance(vector, ImageError):
-                left_out.append(f"{path}: {vector}; left out")
-            else:
-                vectors.append(vector)
-            on_progress(done, len(paths))
-    if not vectors:
+    items = [(path, path) for path in list_images([str(folder)])]
+    good, failed = encode_readable(model, items, "encoding pictures of no organism", n_workers=n_workers)
+    if not good:
         raise LinnaeaError(f"{folder}: no readable photographs there")
-    return np.stack(vectors), left_out
+    return np.stack([vector for _, vector in good]), [f"{path}: {error}; left out" for path, error in failed]

@@ -65,7 +65,7 @@ class Explanation:
         return self.jpeg()
 
     def __repr__(self) -> str:
-        name = self.guess.taxon.scientific_name or self.guess.taxon.common_name
+        name = self.guess.taxon.name
         return f"<Explanation of {name} in {self.answer.name}>"
 
 

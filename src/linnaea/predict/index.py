@@ -29,7 +29,7 @@ from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.model.open import open_encoder, see_as
 from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
-from linnaea.predict.inputs import Input, list_inputs
+from linnaea.predict.inputs import Input, file_on_disk, list_inputs
 from linnaea.predict.labels import to_float32
 from linnaea.predict.session import make_int8_form
 from linnaea.progress import progress_bar
@@ -102,7 +102,8 @@ class Index:
 
     def _vectors_of(self, rows: NDArray[np.int64]) -> Float32[ndarray, "N E"]:
         vectors = to_float32(np.ascontiguousarray(self._stored[rows]))
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))  # fp16 rounding changed the lengths
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)  # rounding to fp16 changed it
+        return np.asarray(vectors / np.maximum(length, 1e-12))
 
     def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10, *, exact: bool = False) -> list[Hit]:
         """Return the photographs nearest to a unit vector, best first; equal ones in the order they were added.
@@ -138,21 +139,15 @@ class Index:
         """Yield pairs of photographs with at least that cosine: near-duplicates and bursts."""
         step = max(1, ROWS_AT_ONCE // 16)  # 4,096 x 65,536 scores are 1 GB
         for first in range(0, len(self), step):
-            left = _to_unit(self.vectors(first, first + step))
+            left = self.vectors(first, first + step)
             for second in range(first, len(self), ROWS_AT_ONCE):
-                scores = left @ _to_unit(self.vectors(second, second + ROWS_AT_ONCE)).T
+                scores = left @ self.vectors(second, second + ROWS_AT_ONCE).T
                 for a, b in np.argwhere(scores >= at_least - ROUNDING).tolist():
                     if first + a < second + b:
                         yield self.names[first + a], self.names[second + b], min(float(scores[a, b]), 1.0)
 
     def _starts(self) -> range:
         return range(0, len(self), ROWS_AT_ONCE)
-
-
-def _to_unit(vectors_NE: Float32[ndarray, "N E"]) -> Float32[ndarray, "N E"]:
-    """Return stored vectors at length 1; rounding to 16 bits changed their length."""
-    vectors = np.asarray(vectors_NE, np.float32)
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,12 +326,12 @@ def _forget_deleted(directory: Path, width: int, words: Sequence[str], found: Co
     ``found`` are the names of those that are. Photographs elsewhere stay, since their disk may be away.
     """
     given = [Path(word) if Path(word).exists() else Path(re.split(r"[*?\[]", word)[0] + "x").parent for word in words]
-    files = {_file_of(name) for name in found}
+    files = {file_on_disk(name) for name in found}
     last = {line["name"]: line["reason"] for line in _read_lines(directory, width)}
     gone = [
         name
         for name, reason in last.items()
-        if not reason and name not in found and _is_gone(_file_of(name), given, files)
+        if not reason and name not in found and _is_gone(file_on_disk(name), given, files)
     ]
     with (
         explain_os_errors(directory),
@@ -347,12 +342,6 @@ def _forget_deleted(directory: Path, width: int, words: Sequence[str], found: Co
             vectors.write(np.zeros(width, np.float16).tobytes())
             vectors.flush()
             written.write(json.dumps({"name": name, "stamp": [], "reason": DELETED}) + "\n")
-
-
-def _file_of(name: str) -> Path:
-    """Return the file that an input is in: a photograph, a video or a tar."""
-    archive, mark, _ = name.partition(".tar/")
-    return Path(f"{archive}.tar" if mark else name.partition("#t=")[0])
 
 
 def _is_gone(file: Path, given: Sequence[Path], files: Collection[Path]) -> bool:

@@ -120,9 +120,7 @@ def list_inputs(words: Sequence[str], *, every_s: float = 1.0) -> list[Input]:
     """
     found: dict[str, Input] = {}
     for word in words:
-        inputs = (
-            [_address(word)] if word.startswith(("http://", "https://")) else _of_paths(list_images([word]), every_s)
-        )
+        inputs = [_address(word)] if is_address(word) else _of_paths(list_images([word]), every_s)
         for one in inputs:
             found.setdefault(one.name, one)
     return list(found.values())
@@ -173,17 +171,17 @@ def _decoded_input(name: str, read: Callable[[], bytes], path: Path | None = Non
 
 def find_input(name: str, box: Box | None = None) -> Input:
     """Return the input with this name, as :func:`list_inputs` gave it, cropped to ``box`` if there is one."""
-    if name.startswith(("http://", "https://")):
+    if is_address(name):
         return _address(name)
     file, mark, part = name.rpartition("#")
     if mark and box is not None:
         return crop_input(find_input(file), int(part), box)
     if mark and part.startswith("t=") and is_video(file):
         return frame_input(Path(file), float(part[2:]))
-    archive, slash, member = name.partition(".tar/")
-    if slash and Path(f"{archive}.tar").is_file():
-        inputs = {one.name: one for one in _in_tar(Path(f"{archive}.tar"))}
-        return inputs.get(name) or failing_input(name, f"{archive}.tar has no {member}")
+    archive, member = split_member(name)
+    if member and archive.is_file():
+        inputs = {one.name: one for one in _in_tar(archive)}
+        return inputs.get(name) or failing_input(name, f"{archive} has no {member}")
     return file_input(Path(name))
 
 
@@ -288,6 +286,23 @@ def _load_crop(whole: Input, box: Box, enough: int | None) -> Picture:
     if x1 <= x0 or y1 <= y0:
         raise ImageError(f"detection {list(box)} lies outside the picture")
     return np.ascontiguousarray(picture[y0:y1, x0:x1])
+
+
+def is_address(name: str) -> bool:
+    """Return whether a photograph is not a file, but lies on the web."""
+    return name.startswith(("http://", "https://"))
+
+
+def split_member(name: str) -> tuple[Path, str]:
+    """Return the tar and the member of ``a.tar/name.jpg``; of another name, the name and ``""``."""
+    archive, mark, member = name.partition(".tar/")
+    return (Path(f"{archive}.tar"), member) if mark else (Path(name), "")
+
+
+def file_on_disk(name: str) -> Path:
+    """Return the file that an input is in: a photograph, the video of a frame, or the tar of a member."""
+    archive, member = split_member(name)
+    return archive if member else Path(split_frame(name)[0])
 
 
 def split_frame(name: str) -> tuple[str, float | None]:

@@ -51,6 +51,9 @@ Abstention: TypeAlias = Literal["", "no organism", "not among the labels", "not 
 ROUNDED_FROM = 100_000
 """Labels from which a model in lower precision is compared with labels in 8 bits."""
 
+Encoded: TypeAlias = tuple[Input, NDArray[np.float32] | ImageError]
+"""A photograph with its vector ``[E]``, or with the error if it cannot be read."""
+
 WeightsOf: TypeAlias = Callable[[Input], NDArray[np.float32]]
 """A function that returns the prior weights ``[K]`` of the taxa for one input."""
 
@@ -116,7 +119,7 @@ class Answer:
             return f"<Answer {self.name}: {self.status}, {self.reason}>"
         best = self.guesses[0]
         rank = "" if best.rank is None else f"{best.rank.label}, "
-        return f"<Answer {self.name}: {best.taxon.scientific_name or best.taxon.common_name} ({rank}{best.score:.1%})>"
+        return f"<Answer {self.name}: {best.taxon.name} ({rank}{best.score:.1%})>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +170,7 @@ class Predictor:
         Three stages overlap: threads decode, the caller's thread encodes a batch, and another compares the batch before
         with the labels.
         """
-        items = ((one, one.load) for one in inputs)
-        encoded = iter_encoded_images(
-            self.model, items, batch_size=self.batch_size, n_workers=self.n_workers, fast=self.fast
-        )
+        encoded = self.encode(inputs)
         with ThreadPoolExecutor(1) as comparing:
             before: Future[list[Answer]] | None = None
             while batch := list(islice(encoded, self.batch_size)):
@@ -181,12 +181,15 @@ class Predictor:
             if before is not None:
                 yield from before.result()
 
-    def _answer_batch(self, batch: list[tuple[Input, Any]]) -> list[Answer]:
-        """Return the answers to a batch of photographs with their vectors or errors."""
-        good = [(one, vector) for one, vector in batch if not isinstance(vector, ImageError)]
-        answers = iter(self.answer_vectors([one for one, _ in good], [vector for _, vector in good]))
-        return [answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
-                for one, vector in batch]  # fmt: skip
+    def encode(self, inputs: Iterable[Input]) -> Iterator[Encoded]:
+        """Yield each photograph with its unit vector, or with the error if it cannot be read."""
+        items = ((one, one.load) for one in inputs)
+        return iter_encoded_images(
+            self.model, items, batch_size=self.batch_size, n_workers=self.n_workers, fast=self.fast
+        )
+
+    def _answer_batch(self, batch: list[Encoded]) -> list[Answer]:
+        return list(answer_encoded(batch, self.answer_vectors))
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -325,6 +328,16 @@ def answer_of_error(one: Input, error: ImageError) -> Answer:
     return Answer(input=one, status="abstained", abstention="no organism" if nothing else "", reason=str(error))
 
 
+def answer_encoded(
+    batch: Sequence[Encoded], answer: Callable[[list[Input], list[NDArray[np.float32]]], Iterable[Answer]]
+) -> Iterator[Answer]:
+    """Yield the answers to photographs in order; ``answer`` gets those that can be read, with their vectors."""
+    good = [(one, vector) for one, vector in batch if not isinstance(vector, ImageError)]
+    answers = iter(answer([one for one, _ in good], [vector for _, vector in good]))
+    for one, vector in batch:
+        yield answer_of_error(one, vector) if isinstance(vector, ImageError) else next(answers)
+
+
 def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
     same = [guess.taxon for guess in before[:1]] == [guess.taxon for guess in after[:1]]
     return "same" if same else "changed"
@@ -443,5 +456,4 @@ def explain_elsewhere(
 
 
 def _name(guess: Guess) -> str:
-    name = guess.taxon.scientific_name or guess.taxon.common_name
-    return name if guess.rank is None else f"{guess.rank.label} {name}"
+    return guess.taxon.name if guess.rank is None else f"{guess.rank.label} {guess.taxon.name}"

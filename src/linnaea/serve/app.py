@@ -460,7 +460,7 @@ def _score(guess: Guess) -> TaxonScore:
     """Return a taxon with the command's columns, without those of the photograph."""
     taxon, row = guess.taxon, make_row("", guess)
     return TaxonScore(
-        name=taxon.scientific_name or taxon.common_name,
+        name=taxon.name,
         probability=round(guess.score, 7),
         lineage=[name for name in taxon.lineage[: Rank.SPECIES] if name],
         **{column: row[column] for column in TAXON_COLUMNS},

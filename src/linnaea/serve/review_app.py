@@ -276,7 +276,7 @@ def _describe(desk: Desk, item: Item) -> dict[str, Any]:
         "reason": row["reason"], "box": box_of_item(item),
         "parts": [{"id": one.number, "box": box_of_item(one)} for one in parts],
         "guesses": [_guess(guess) for guess in item.rows if guess["status"] == "ok"],
-        "offer": _name(offer) if isinstance(offer, Taxon) else "" if offer is None else str(offer),
+        "offer": offer.name if isinstance(offer, Taxon) else "" if offer is None else str(offer),
         "offer_taxon": answer_names(offer) if isinstance(offer, Taxon) else None,
         "verdict": _word(verdict), "decisions": _decisions(verdict),
         "event": [{"id": one.number, "word": _word(desk.log.verdicts[one.file_name]), "certainty": one.certainty}
@@ -287,23 +287,19 @@ def _describe(desk: Desk, item: Item) -> dict[str, Any]:
 def _guess(row: dict[str, Any]) -> dict[str, Any]:
     taxon = taxon_of(row)
     lineage = [row[label] for label in RANK_LABELS[:-1] if row[label]]
-    return {"name": _name(taxon), "common_name": taxon.common_name, "rank": row["rank"], "score": row["score"],
+    return {"name": taxon.name, "common_name": taxon.common_name, "rank": row["rank"], "score": row["score"],
             "lineage": lineage, "taxon": answer_names(taxon)}  # fmt: skip
 
 
 def _decisions(verdict: Verdict | None) -> list[dict[str, Any]]:
     return [{"reviewer": one.reviewer, "decision": str(one.kind), "time": one.time,
-             "name": "" if one.taxon is None else _name(one.taxon),
+             "name": "" if one.taxon is None else one.taxon.name,
              "common_name": "" if one.taxon is None else one.taxon.common_name}
             for one in (verdict.decisions if verdict else ())]  # fmt: skip
 
 
 def _word(verdict: Verdict | None) -> str:
     return "" if verdict is None else verdict.word
-
-
-def _name(taxon: Taxon) -> str:
-    return taxon.scientific_name or taxon.common_name
 
 
 def _plain(name: str) -> str:

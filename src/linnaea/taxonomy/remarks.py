@@ -180,7 +180,7 @@ def with_remark(taxon: Taxon, remark: str) -> Taxon:
 
     :func:`is_class_of_its_own` knows such a class of a species again.
     """
-    name = taxon.scientific_name or taxon.common_name
+    name = taxon.name
     missing = [word for word in remark.split() if word not in name.lower().split()]
     return Taxon(taxon.lineage, common_name=" ".join([name, *missing])) if missing else taxon
 

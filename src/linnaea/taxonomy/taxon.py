@@ -76,6 +76,11 @@ class Taxon:
             return f"{self.genus} {self.species}"
         return "" if self.rank is None else self.lineage[self.rank]
 
+    @property
+    def name(self) -> str:
+        """The scientific name, else the common name; never empty."""
+        return self.scientific_name or self.common_name
+
     def at(self, rank: Rank) -> Self:
         """Return the ancestor at ``rank``, without lower ranks, common name and authorship.
 
@@ -146,7 +151,7 @@ def _tagged(taxon: Taxon) -> str:
 
 
 def _scientific(taxon: Taxon) -> str:
-    return taxon.scientific_name or taxon.common_name
+    return taxon.name  # the common name where there is no other
 
 
 def _common(taxon: Taxon) -> str:

@@ -55,7 +55,7 @@ def iter_observations(rows: Iterable[Row], context: Context) -> Iterator[dict[st
     for name, of_one in by_photograph(without_empty_boxes(rows)):
         row = of_one[0]
         seen = _observe(row, kingdoms)
-        box = dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), box_of(row), strict=True)) if row["bbox"] else {}
+        box = dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), box_of(row) or (), strict=False))
         moment, note = moment_of(Path(file_of(name, row)), context.zone)
         notes[note] += 1
         yield {

@@ -10,7 +10,7 @@ from linnaea.page import Card, Cards, Facts, Page, Section, Text
 from linnaea.predict.inputs import Box, find_input
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.pictures import make_small_jpeg
-from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name
+from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name, probability_of
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 CARDS_AT_MOST = 2_000
@@ -50,7 +50,7 @@ def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context)
 def _card(name: str, of_one: list[Row], context: Context) -> Card:
     first = of_one[0]
     file = name.rpartition("/")[2]
-    picture = context.pictures.get(name) or make_thumbnail(name, box_of(first) if first["bbox"] else None)
+    picture = context.pictures.get(name) or make_thumbnail(name, box_of(first))
     lineage = [first[label] for label in RANK_LABELS[: Rank.SPECIES] if first[label]]
     facts = {"status": WORDS[first["status"]], "rank": first["rank"], "certainty": _certainty(first),
              "lineage": [*lineage, first["species"]], "name": name}  # fmt: skip
@@ -71,9 +71,7 @@ def _latin(rows: list[Row]) -> list[str]:
 
 def _certainty(row: Row) -> float:
     """Return the probability of the answer; a reviewer's answer is certain, and none is not."""
-    if row["status"] != "ok":
-        return 0.0
-    return 1.0 if row["score"] is None else float(row["score"])
+    return probability_of(row) if row["status"] == "ok" else 0.0
 
 
 def _how_sure(row: Row) -> str:

@@ -13,7 +13,7 @@ from linnaea.data.copies.bursts import GAP_S
 from linnaea.data.frames import is_video, read_frame_rate
 from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
 from linnaea.predict.inputs import NO_ANIMAL, split_frame
-from linnaea.predict.outputs.rows import Row, box_of, by_photograph, finest_name, without_box
+from linnaea.predict.outputs.rows import WHOLE, Row, box_of, by_photograph, finest_name, without_box
 from linnaea.predict.records.decisions import Verdicts
 from linnaea.predict.records.reviewed import with_decisions
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, REVIEW_COLUMNS
@@ -104,7 +104,7 @@ def iter_files(rows: Iterable[Row], detections: Detections | None) -> Iterator[A
 
 def file_of(name: str, row: Row) -> str:
     """Return the photograph that a crop ``photo.jpg#3`` belongs to, or the video of a frame ``clip.mp4#t=3.0``."""
-    return split_frame(without_box(name, row))[0]
+    return split_frame(without_box(name, row["bbox"]))[0]
 
 
 def describe(row: Row) -> str:
@@ -181,14 +181,14 @@ def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detect
     A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
     the whole photograph has the probability of its answer, 0 if there is none.
     """
-    number, (_, seconds) = _number_of(row), split_frame(without_box(row["file_name"], row))
+    number, (_, seconds) = _number_of(row), split_frame(without_box(row["file_name"], row["bbox"]))
     word = row["detection_category"] or "animal"
     kind = kind_of(word)
     if kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED):
         kind = Kind.OTHER
     unseen = 1.0 if record is None or record.detections is None else row["score"] or 0.0
     return Detection(
-        number=number if isinstance(number, int) else -1, category="", word=word, kind=kind, box=box_of(row),
+        number=number if isinstance(number, int) else -1, category="", word=word, kind=kind, box=box_of(row) or WHOLE,
         confidence=unseen if row["detection_confidence"] is None else row["detection_confidence"],
         frame=None if seconds is None else round(seconds * (rate or 0)),
     )  # fmt: skip

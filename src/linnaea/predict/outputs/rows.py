@@ -72,18 +72,25 @@ def printable(text: str) -> str:
 
 
 def by_photograph(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the name of each photograph or detected part with its rows, which follow one another."""
     for name, of_one in groupby(rows, key=lambda row: str(row["file_name"])):
         yield name, list(of_one)
 
 
-def box_of(row: Row) -> Box:
-    numbers = tuple(float(word) for word in str(row["bbox"]).split())
-    return numbers if len(numbers) == 4 else WHOLE
+def box_of(row: Row) -> Box | None:
+    """Return the part of the photograph that a row is about; ``None`` for the photograph as a whole."""
+    return parse_box(str(row["bbox"]))
 
 
-def without_box(name: str, row: Row) -> str:
-    """Return the photograph or frame that a crop ``photo.jpg#3`` belongs to."""
-    return name.rpartition("#")[0] if row["bbox"] else name
+def parse_box(cell: str) -> Box | None:
+    """Return the box of the column ``bbox``, four numbers with spaces between; ``None`` if it is empty."""
+    numbers = tuple(map(float, cell.split()))
+    return numbers if len(numbers) == 4 else None
+
+
+def without_box(name: str, bbox: object) -> str:
+    """Return the photograph or frame that a crop ``photo.jpg#3`` with the cell ``bbox`` belongs to."""
+    return name.rpartition("#")[0] if bbox else name
 
 
 def probability_of(row: Row) -> float:

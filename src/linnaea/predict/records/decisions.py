@@ -76,7 +76,7 @@ class Decision:
     @property
     def outcome(self) -> str:
         """Return what two reviewers who agree have in common."""
-        return str(self.kind) if self.taxon is None else self.taxon.scientific_name or self.taxon.common_name
+        return str(self.kind) if self.taxon is None else self.taxon.name
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of the file; the taxon has the names of the columns of answers."""

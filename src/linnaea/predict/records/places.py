@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from linnaea.predict.inputs import split_frame
+from linnaea.predict.inputs import file_on_disk, is_address
 from linnaea.storage import resolve_inside
 
 _LOOKED_FOR = 20
@@ -24,7 +24,7 @@ def find_places(names: Sequence[str], beside: Path, root: Path | None) -> Find:
     """
     bases = [Path(), beside] if root is None else [root]
     some = [name for name in names if not is_address(name)][:_LOOKED_FOR]
-    base = max(bases, key=lambda base: sum(_exists(base / name) for name in some))
+    base = max(bases, key=lambda base: sum(file_on_disk(str(base / name)).exists() for name in some))
 
     def find(name: str) -> Path | str:
         if is_address(name):
@@ -32,13 +32,3 @@ def find_places(names: Sequence[str], beside: Path, root: Path | None) -> Find:
         return base / name if root is None else resolve_inside(root, name, follow_links=True)
 
     return find
-
-
-def _exists(path: Path) -> bool:
-    archive, inside, _ = str(path).partition(".tar/")
-    return Path(f"{archive}.tar" if inside else split_frame(str(path))[0]).exists()
-
-
-def is_address(name: str) -> bool:
-    """Return whether a photograph is not a file, but lies on the web."""
-    return name.startswith(("http://", "https://"))

@@ -17,7 +17,7 @@ from linnaea.predict.detections import Kind as Seen
 from linnaea.predict.detections import kind_of
 from linnaea.predict.inputs import NO_ANIMAL, Input, find_input, split_frame
 from linnaea.predict.outputs.files import Context
-from linnaea.predict.outputs.rows import NUMBERS, Row, box_of, by_photograph, without_box
+from linnaea.predict.outputs.rows import NUMBERS, Row, box_of, by_photograph, probability_of, without_box
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.records.decisions import Decision, Kind, Verdict, Verdicts, is_number, taxon_of
 from linnaea.predict.records.media import Medium, find_events, place_media, read_media
@@ -69,7 +69,7 @@ class Item:
         """Return the probability of the first answer; the detector's confidence for what is not named."""
         row = self.rows[0]
         if row["status"] == "ok":
-            return 1.0 if row["score"] is None else float(row["score"])
+            return probability_of(row)
         if row["reason"] == NO_ANIMAL:
             return 1.0
         if self.seen in (Seen.HUMAN, Seen.VEHICLE):
@@ -249,7 +249,7 @@ _NUMBERS_IN = dict.fromkeys(NUMBERS, "a number") | {"bbox": "four numbers"}
 
 
 def _whole(row: Row) -> str:
-    return without_box(str(row["file_name"]), row)
+    return without_box(str(row["file_name"]), row["bbox"])
 
 
 def _read_media(answers: Sequence[Sequence[Row]], find: Find, gap_s: float) -> dict[str, Medium]:
@@ -306,4 +306,5 @@ def _members(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
 
 def box_of_item(item: Item) -> list[float] | None:
     """Return the box of a detected part as shares of the picture; ``None`` for a photograph as a whole."""
-    return [*box_of(item.rows[0])] if item.rows[0]["bbox"] else None
+    box = box_of(item.rows[0])
+    return None if box is None else [*box]

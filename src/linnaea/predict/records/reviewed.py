@@ -71,7 +71,7 @@ def without_empty_boxes(rows: Iterable[Row]) -> Iterator[Row]:
 
     If nothing is left of a photograph, it has one row as a whole, which says so.
     """
-    for path, group in groupby(rows, key=lambda row: without_box(str(row["file_name"]), row)):
+    for path, group in groupby(rows, key=lambda row: without_box(str(row["file_name"]), row["bbox"])):
         of_one = list(group)
         left = [row for row in of_one if not (row["bbox"] and _is_empty(row))]
         yield from left or [of_one[0] | {"file_name": path, "bbox": ""}]

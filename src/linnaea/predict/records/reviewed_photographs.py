@@ -9,16 +9,15 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
-from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encode import encode_readable
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import UNKNOWN, find_groups
-from linnaea.predict.inputs import Box, Input, failing_input, find_input
+from linnaea.predict.inputs import Input, failing_input, find_input, is_address
 from linnaea.predict.labels import LabelBank
+from linnaea.predict.outputs.rows import parse_box, without_box
 from linnaea.predict.records.decisions import Decision, Kind, read_decisions
-from linnaea.predict.records.places import Find, find_places, is_address
-from linnaea.progress import progress_bar
+from linnaea.predict.records.places import Find, find_places
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -55,18 +54,9 @@ def encode_examples(
     """
     verdicts = [verdict for _, verdict in read_decisions(*decisions).items()]
     agreed = [one.agreed for one in verdicts if one.agreed is not None and one.agreed.kind is not Kind.UNKNOWN]
-    find = find_places([_photograph(one) for one in agreed], decisions[0].parent, root)
+    find = find_places([without_box(one.file_name, one.bbox) for one in agreed], decisions[0].parent, root)
     items = [(one, _input(one, find).load) for one in agreed]
-    good: list[tuple[Decision, NDArray[np.float32]]] = []
-    failed: list[str] = []
-    with progress_bar("encoding", "images") as on_progress:
-        encoded = iter_encoded_images(encoder, items, batch_size=batch_size, n_workers=n_workers)
-        for done, (one, vector) in enumerate(encoded, start=1):
-            if isinstance(vector, ImageError):
-                failed.append(f"{one.file_name}: {vector}")
-            else:
-                good.append((one, vector))
-            on_progress(done, len(items))
+    good, failed = encode_readable(encoder, items, "encoding", batch_size=batch_size, n_workers=n_workers)
     named = [(one, one.taxon, vector) for one, vector in good if one.taxon is not None]
     return Examples(
         taxa=tuple(taxon for _, taxon, _ in named),
@@ -75,22 +65,16 @@ def encode_examples(
         names=tuple(one.file_name for one, _, _ in named),
         nothing_ME=_stack([vector for one, vector in good if one.taxon is None], encoder.width),
         notes=_count_left_out(sum(one.is_disputed for one in verdicts), len(verdicts), len(agreed)),
-        failed=tuple(failed),
+        failed=tuple(f"{one.file_name}: {error}" for one, error in failed),
     )  # fmt: skip
-
-
-def _photograph(one: Decision) -> str:
-    return one.file_name.rpartition("#")[0] if one.bbox else one.file_name
 
 
 def _input(one: Decision, find: Find) -> Input:
     """Return the input of a photograph or detected part; an address is not fetched."""
-    photograph = _photograph(one)
+    photograph = without_box(one.file_name, one.bbox)
     if is_address(photograph):
         return failing_input(one.file_name, "an address is not fetched")
-    numbers = [float(word) for word in one.bbox.split()]
-    box: Box | None = (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else None
-    return find_input(f"{find(photograph)}{one.file_name.removeprefix(photograph)}", box)
+    return find_input(f"{find(photograph)}{one.file_name.removeprefix(photograph)}", parse_box(one.bbox))
 
 
 def _stack(vectors: Sequence[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
@@ -117,7 +101,7 @@ def find_rows(taxa: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 2"]:
         group = int(groups[number, rank])
         if group != UNKNOWN:
             found[number] = bank.groups.rows(rank, group)
-        elif (row := by_name.get(taxon.scientific_name or taxon.common_name, UNKNOWN)) != UNKNOWN:
+        elif (row := by_name.get(taxon.name, UNKNOWN)) != UNKNOWN:
             found[number] = row, row + 1
     return found
 
@@ -126,8 +110,7 @@ def _names_of(bank: LabelBank) -> dict[str, int]:
     """Return the row of each label's name; ``UNKNOWN`` if several have it."""
     rows: dict[str, int] = {}
     for row, taxon in enumerate(bank.taxa_list):
-        name = taxon.scientific_name or taxon.common_name
-        rows[name] = UNKNOWN if name in rows else row
+        rows[taxon.name] = UNKNOWN if taxon.name in rows else row
     return rows
 
 
