@@ -61,7 +61,8 @@ def make_bank_folder(folder: Path, n_taxa: int, width: int, dtype: str) -> None:
     """A bank of real names and random vectors; an existing folder is used again."""
     if (folder / "bank.json").exists():
         return
-    from linnaea.predict.labels import LabelBank, taxa_of_checklist
+    from linnaea.predict.label_lists import taxa_of_checklist
+    from linnaea.predict.labels import LabelBank
     from linnaea.taxonomy.checklists.store import load_checklist
 
     taxa = taxa_of_checklist(load_checklist("inat"))

@@ -264,7 +264,8 @@ def measure_peak(loss: Callable[[], Any], device: torch.device) -> str:
 def find_predict(size: dict[str, Any]) -> None:
     """Report photographs per second of prediction over many labels, from files to the five likeliest species."""
     from linnaea.cli import main
-    from linnaea.predict.labels import LabelBank, taxa_of_checklist
+    from linnaea.predict.label_lists import taxa_of_checklist
+    from linnaea.predict.labels import LabelBank
     from linnaea.taxonomy.checklists.store import load_checklist
 
     model = load_folder(Path("model"), torch.device("cpu"))
@@ -327,7 +328,7 @@ def find_pybioclip(size: dict[str, Any]) -> None:
 def find_bank(size: dict[str, Any]) -> None:
     """Report captions per second when a bank of labels is encoded."""
     from linnaea.data.shards import taxa_from_table
-    from linnaea.predict.labels import taxa_of_checklist
+    from linnaea.predict.label_lists import taxa_of_checklist
     from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 

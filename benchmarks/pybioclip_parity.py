@@ -44,7 +44,7 @@ json.dump({"features": features, "rows": rows}, open(sys.argv[2], "w"), default=
 def fill(hub: Hub, n_taxa: int) -> None:
     import torch
 
-    from linnaea.predict.labels import taxa_of_checklist
+    from linnaea.predict.label_lists import taxa_of_checklist
     from linnaea.taxonomy.checklists.store import load_checklist
     from linnaea.taxonomy.ranks import RANK_LABELS
 

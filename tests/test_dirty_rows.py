@@ -18,7 +18,7 @@ from linnaea.data.sources.table import TableSource
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.tasks.layouts import read_catalogue
 from linnaea.evaluate.tasks.photographs import class_names
-from linnaea.predict.labels import read_taxa
+from linnaea.predict.label_lists import read_taxa
 from linnaea.taxonomy.row import NO_NAME
 from linnaea.taxonomy.taxon import Taxon
 

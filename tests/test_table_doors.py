@@ -15,7 +15,8 @@ from linnaea.data.download.url_table import download
 from linnaea.data.shards import make_taxa_table
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.table import TableSource
-from linnaea.predict.labels import LabelBank, read_bins, read_taxa
+from linnaea.predict.label_lists import read_bins, read_taxa
+from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import has_weights, make_regions, read_weights
 from linnaea.predict.pybioclip import TreeOfLifeClassifier
 from linnaea.taxonomy.checklists.source import read_checklist_source

@@ -17,7 +17,8 @@ from linnaea.errors import LinnaeaError
 from linnaea.predict import classifier, int8, labels
 from linnaea.predict.classifier import iter_probabilities, iter_scored, sum_to_all_ranks, sum_to_rank
 from linnaea.predict.int8 import Int8Rows
-from linnaea.predict.labels import LabelBank, load_cached_bank, read_taxa
+from linnaea.predict.label_lists import read_taxa
+from linnaea.predict.labels import LabelBank, load_cached_bank
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
 

@@ -21,7 +21,8 @@ from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_all_ranks, sum_to_rank
 from linnaea.predict.inputs import list_images
-from linnaea.predict.labels import LabelBank, read_taxa
+from linnaea.predict.label_lists import read_taxa
+from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import decide
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank

@@ -13,7 +13,8 @@ from PIL import Image
 from linnaea.cli import main
 from linnaea.errors import LinnaeaError
 from linnaea.predict import pybioclip
-from linnaea.predict.labels import LabelBank, read_bins
+from linnaea.predict.label_lists import read_bins
+from linnaea.predict.labels import LabelBank
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, read_published_bank, write_published_bank
 from linnaea.predict.pybioclip import (
     CustomLabelsBinningClassifier,

@@ -334,7 +334,8 @@ def _check_readable(one: "Input") -> None:
 
 def _open_model(options: Predict, inputs: "list[Input]") -> "Model":
     """Open the model; with --precision int8, one without a form in 8 bits gets it from the photographs."""
-    from linnaea.predict.labels import make_bin_bank, read_bins, read_words
+    from linnaea.predict.label_lists import read_bins, read_words
+    from linnaea.predict.labels import make_bin_bank
     from linnaea.predict.session import open_model
 
     bins = None if options.bins is None else read_bins(options.bins)

@@ -78,6 +78,11 @@ def make_taxa_table(taxa: Iterable[Taxon]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TAXA_SCHEMA)
 
 
+def merge_taxa(*tables: pl.DataFrame) -> pl.DataFrame:
+    """Return the taxa of several tables in one, depth-first and each once (:func:`make_taxa_table`)."""
+    return make_taxa_table(taxa_from_table(pl.concat(tables, how="diagonal")))
+
+
 def taxa_from_table(table: pl.DataFrame) -> list[Taxon]:
     """Return the rows of a taxon table as :class:`Taxon` values.
 
@@ -88,7 +93,7 @@ def taxa_from_table(table: pl.DataFrame) -> list[Taxon]:
     try:
         return [Taxon(lineage[:-1], common_name=lineage[-1]) for lineage in names]
     except ValueError as error:
-        raise LinnaeaError(f"a table of taxa has a row that is no taxon: {error}") from error
+        raise LinnaeaError(f"a table of taxa has a row that is not a taxon: {error}") from error
 
 
 class ShardWriter:

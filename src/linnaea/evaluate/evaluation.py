@@ -26,7 +26,8 @@ from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import KEY as CALIBRATION
-from linnaea.predict.labels import FACTS_FILE, LEARNED, LabelBank, mark_trained, read_taxa
+from linnaea.predict.label_lists import read_taxa
+from linnaea.predict.labels import FACTS_FILE, LEARNED, LabelBank, mark_trained
 from linnaea.storage import read_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from linnaea.data.shards import make_taxa_table, taxa_from_table
+from linnaea.data.shards import make_taxa_table, merge_taxa
 from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import DEFAULT_MODEL
@@ -151,9 +151,7 @@ def _with_new_labels(bank: LabelBank, examples: Examples, encoder: Encoder) -> t
                if first == UNKNOWN]  # fmt: skip
     if not missing:
         return bank, 0
-    added = make_taxa_table(missing)
-    table = make_taxa_table(taxa_from_table(pl.concat([bank.taxa, added], how="diagonal")))
-    return update_bank(encoder, bank, table)[0], len(set(missing))
+    return update_bank(encoder, bank, merge_taxa(bank.taxa, make_taxa_table(missing)))[0], len(set(missing))
 
 
 def sign_test(n_better: int, n_worse: int) -> float:

@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 
 from linnaea.data.naming import make_naming
-from linnaea.data.shards import make_taxa_table, taxa_from_table
+from linnaea.data.shards import merge_taxa
 from linnaea.errors import UsageError
 from linnaea.exchange import hold_output
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
-from linnaea.predict.labels import LabelBank, make_bank, read_taxa, taxa_of_checklist, update_bank
+from linnaea.predict.label_lists import read_taxa, taxa_of_checklist
+from linnaea.predict.labels import LabelBank, make_bank, update_bank
 from linnaea.predict.restrict import keep_taxa
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
@@ -118,8 +119,7 @@ def append_labels(
     with hold_output(Path(output or bank), kind="command"):
         before = LabelBank.open(Path(bank))
         added = read_taxa(Path(taxa), make_naming(resolve=resolve, merge_by=merge_by))
-        table = make_taxa_table(taxa_from_table(pl.concat([before.taxa, added], how="diagonal")))
-        return _update(before, table, Path(output or bank), load_model(model, device=device))
+        return _update(before, merge_taxa(before.taxa, added), Path(output or bank), load_model(model, device=device))
 
 
 def update_labels(

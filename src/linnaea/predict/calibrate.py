@@ -19,7 +19,8 @@ from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write_calibration
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
-from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank, read_taxa
+from linnaea.predict.label_lists import read_taxa
+from linnaea.predict.labels import TAXA_FILE, LabelBank, load_cached_bank
 from linnaea.predict.places import draw_places, encode_places, list_places, sources_at, taxa_at
 from linnaea.predict.published import open_bank, open_published_bank
 from linnaea.predict.rehearsals import rehearse_run

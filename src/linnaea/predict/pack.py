@@ -28,18 +28,11 @@ from linnaea.parquet import read_parquet
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.card import make_card
 from linnaea.predict.cut import cut_bank
-from linnaea.predict.labels import (
-    TAXA_FILE,
-    LabelBank,
-    load_class_heads,
-    make_bank,
-    mark_trained,
-    read_taxa,
-    take_vectors,
-)
+from linnaea.predict.label_lists import read_taxa
+from linnaea.predict.labels import TAXA_FILE, LabelBank, load_class_heads, make_bank, mark_trained, take_vectors
+from linnaea.predict.open_labels import open_labels
 from linnaea.predict.restrict import keep_rows
 from linnaea.predict.rounding import write_judged_int8
-from linnaea.predict.session import open_labels
 from linnaea.progress import announce, progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank

@@ -32,9 +32,10 @@ from linnaea.model.load import TaxonModel
 from linnaea.model.onnx import GraphModel
 from linnaea.predict.calibration import calibrate_probabilities, read_calibration
 from linnaea.predict.labels import LabelBank, find_own_labels, openai_templates
+from linnaea.predict.open_labels import Labels, open_labels
 from linnaea.predict.published import ARRAY_FILE, NAMES_FILE, fetch_published_bank
 from linnaea.predict.restrict import keep_rows
-from linnaea.predict.session import Labels, open_labels, open_model
+from linnaea.predict.session import open_model
 from linnaea.tables import read_table
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import TextType

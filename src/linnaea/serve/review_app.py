@@ -21,7 +21,8 @@ from linnaea.data.images import ImageError
 from linnaea.data.shards import taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL
-from linnaea.predict.labels import find_own_labels, read_taxa
+from linnaea.predict.label_lists import read_taxa
+from linnaea.predict.labels import find_own_labels
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.pictures import make_small_jpeg
 from linnaea.predict.records.decisions import NAME_AT_MOST, DecisionLog, Kind, Verdict, taxon_of

@@ -16,7 +16,8 @@ from linnaea.model.folders import BPE_FILE, RECIPE_FILE
 from linnaea.model.load import TaxonModel, save_model
 from linnaea.model.text import TokenTable, make_token_table
 from linnaea.model.transfer import pinned_pixels
-from linnaea.predict.labels import N_PHOTOGRAPHS, LabelBank, load_class_heads, taxa_of_checklist
+from linnaea.predict.label_lists import taxa_of_checklist
+from linnaea.predict.labels import N_PHOTOGRAPHS, LabelBank, load_class_heads
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank

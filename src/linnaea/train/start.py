@@ -25,7 +25,8 @@ from linnaea.model.open import load_model
 from linnaea.model.text import TokenTable
 from linnaea.model.tokenizer import train_bpe
 from linnaea.model.training_form import has_plain_vision, take_training_form
-from linnaea.predict.labels import LabelBank, taxa_of_checklist
+from linnaea.predict.label_lists import taxa_of_checklist
+from linnaea.predict.labels import LabelBank
 from linnaea.storage import explain_os_errors, write_atomically
 from linnaea.taxonomy.checklists.store import load_checklist
 from linnaea.taxonomy.ranks import Rank

@@ -18,7 +18,7 @@ from linnaea.compat.bioclip.recorder import (
     save_recorded_predictions,
     verify_recorder_path,
 )
-from linnaea.predict.labels import read_bins
+from linnaea.predict.label_lists import read_bins
 from linnaea.predict.pybioclip import (
     DEFAULT_BATCH_SIZE,
     TOL_MODELS,

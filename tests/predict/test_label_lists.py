@@ -7,7 +7,7 @@ import pytest
 
 from linnaea.data.naming import make_naming
 from linnaea.errors import LinnaeaError
-from linnaea.predict.labels import is_complete, read_taxa
+from linnaea.predict.label_lists import is_complete, read_taxa
 from linnaea.taxonomy.taxon import Taxon
 
 PICA = ("Animalia", "Chordata", "Aves", "Passeriformes", "Corvidae", "Pica", "pica")
@@ -26,8 +26,8 @@ def test_names_of_a_file_get_their_lineages_unless_they_are_kept(
     ]  # fmt: skip
     said = [record.getMessage().removeprefix(f"{path}: ") for record in caplog.records]
     assert said == [
-        "1 labels are no names: 'Blank' (no name at any rank)", "not found: 1 name (Some Thing)",
-        "doubtful: 1 name (car)", "merged: 2 labels are 1 classes",
+        "not a name: 1 label ('Blank': no name at any rank)", "not found: 1 name (Some Thing)",
+        "doubtful: 1 name (car)", "merged: 2 labels are 1 class",
     ]  # fmt: skip
     assert set(read_taxa(path, make_naming(resolve=False))["family"]) == {""}
     assert read_taxa(path, make_naming(resolve=False, merge_by="taxon")).height == 4
