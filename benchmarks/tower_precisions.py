@@ -43,9 +43,8 @@ def open_all(name: str) -> dict[str, Encoder]:
         if runtimes.has_openvino():
             opened["OpenVINO"] = runtimes._open_openvino(path, precision, side)
         for runtime, run in opened.items():
-            model = replace(graph, precision=precision)
-            model.__dict__["_opened"] = run  # fills the cached property
-            found[f"{precision}, {runtime}"] = model
+            opened_so = {(precision, graph.n_callers): run}
+            found[f"{precision}, {runtime}"] = replace(graph, precision=precision, opened=opened_so)
     return found
 
 

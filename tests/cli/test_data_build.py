@@ -59,7 +59,7 @@ def test_the_report_says_which_names_were_not_found_doubtful_or_merged(
     said = capsys.readouterr().err
     assert "not found: 3 names (Gadget___Early_blight, Gadget___healthy, Some Thing)" in said
     assert "doubtful: 1 name (ADONIS)" in said
-    assert "merged: 2 labels are 1 classes" in said
+    assert "merged: 2 labels are 1 class" in said
     taxa = DataSet.open(tmp_path / "data").taxa
     assert sorted(taxa["common_name"].to_list()) == [
         "", "", "", "ADONIS", "Gadget early blight", "Gadget healthy", "Pica pica juvenile", "Some Thing",

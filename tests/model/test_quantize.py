@@ -24,7 +24,7 @@ from linnaea.model import runtimes
 from linnaea.model.encode import encode_pixels, iter_encoded_images
 from linnaea.model.folders import IMAGE_FILE, INT8_FILE, Precision, bundled_models
 from linnaea.model.onnx import GraphModel
-from linnaea.model.open import open_encoder
+from linnaea.model.open import open_encoder, see_as
 from linnaea.model.quantize import LARGEST_PAIR, quantise
 from linnaea.predict import pack as packing
 from linnaea.predict import rounding
@@ -223,8 +223,26 @@ def test_models_in_pytorch_and_large_graphs_have_one_caller(trained: Path, monke
     assert open_encoder(str(trained), device="cpu").n_callers == 1
     small = open_encoder("nano", device="cpu")
     assert (small.for_photographs(1).n_callers, small.for_photographs(2).n_callers) == (1, count_cores())
+    small.open()
+    assert small.for_photographs(1) is small, "to open the graph again would take longer"
     monkeypatch.setattr("linnaea.model.onnx._SMALL_BYTES", 1000)
     assert open_encoder("nano", device="cpu").n_callers == 1
+
+
+def test_a_graph_is_opened_once_for_all_copies_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[runtimes.Run] = []
+
+    def open_runtime(*args: object, **options: object) -> runtimes.Run:
+        opened.append(lambda values: np.zeros((len(values), 1), np.float32))
+        return opened[-1]
+
+    monkeypatch.setattr("linnaea.model.onnx.open_runtime", open_runtime)
+    model = open_encoder("nano", device="cpu")
+    assert isinstance(model, GraphModel)
+    copies = [model, see_as(model, "squash"), replace(model, name="copy").for_photographs(2)]
+    assert {id(one.open()) for one in copies} == {id(opened[0])}
+    assert model.for_photographs(1).open() is opened[0]
+    assert replace(model, precision="int8").open() is opened[1], "another file"
 
 
 def test_8_bits_decode_large_photographs_at_a_fraction(small: Path, tmp_path: Path) -> None:

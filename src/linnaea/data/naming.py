@@ -365,7 +365,11 @@ def _describe_table(names: pl.DataFrame) -> list[str]:
 
 
 def _describe_merged(merged: Mapping[str, int]) -> list[str]:
-    return [f"merged: {merged['labels']:,} labels are {merged['classes']:,} class{'es' * (merged['classes'] > 1)}"] if merged.get("classes") else []
+    return (
+        [f"merged: {merged['labels']:,} labels are {merged['classes']:,} class{'es' * (merged['classes'] > 1)}"]
+        if merged.get("classes")
+        else []
+    )
 
 
 def not_found(names: pl.DataFrame) -> pl.DataFrame:

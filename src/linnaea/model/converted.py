@@ -156,7 +156,7 @@ def _open(source: Source, precision: str) -> GraphModel | None:
     """Return the model if its graph can be opened here; else say why."""
     try:
         model = source.open(precision)
-        _ = model._image
+        model.open()
     except Exception as error:  # whatever a runtime raises for a graph or a processor that it does not know
         announce(f"{source.name}: {precision} is left to PyTorch ({_first_line(error)})")
         return None

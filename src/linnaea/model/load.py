@@ -1,4 +1,4 @@
-"""Load a PyTorch model with its preprocessing and tokenizer from a folder, the hub, open_clip or timm, and save it.
+"""Load a PyTorch model with its preprocessing and tokenizer from a folder, the hub or open_clip, and save it.
 
 A model folder is open_clip's own (``open_clip_config.json`` and ``open_clip_model.safetensors``), plus
 ``linnaea.json`` with the facts that Linnaea adds. open_clip loads it as ``local-dir:DIR``.
@@ -19,41 +19,39 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import timm
 import torch
 from jaxtyping import Float32
 from numpy import ndarray
 from open_clip.model import get_model_preprocess_cfg
 from open_clip.pretrained import get_pretrained_cfg
-from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+from open_clip.tokenizer import HFTokenizer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from timm.data.config import resolve_model_data_config
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
-from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, TIMM, WEIGHTS_FILE
-from linnaea.model.hub import NotOnHubError, NotReachedError, fetch_config, fetch_file, fetch_weights
+from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, WEIGHTS_FILE
+from linnaea.model.hub import fetch_config, fetch_file, fetch_weights
+from linnaea.model.load_tokenizer import (
+    check_transformers,
+    context_length_of,
+    fetch_tokenizer,
+    load_hf_tokenizer,
+    load_tokenizer,
+    names_vocabulary,
+    without_second_tokenizer,
+)
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.text import iter_encoded_tree
-from linnaea.model.tokenizer import DEFAULT_VOCABULARY_SIZE, make_tokenizer, tokenize_ragged, vocabulary_size
+from linnaea.model.tokenizer import tokenize_ragged
 from linnaea.model.tokenizer_files import make_tokenizer_files
 from linnaea.model.untrusted import check_config, without_hub
-from linnaea.storage import atomic_path, open_regular, read_json, resolve_inside, write_atomically
+from linnaea.storage import atomic_path, read_json, write_atomically
 
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """The files that open_clip reads as weights. If there are none, it warns and continues with random weights."""
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
-_TOKENIZER_FILES = (
-    *_VOCABULARIES,
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-"""The files of which a Hugging Face tokenizer has some, and those of them that hold the pieces."""
 CPU_IMAGES_AT_ONCE = 8
 """A batch that fits a CPU's caches. EfficientNet-Lite1, channels last, is 1.6 to 2.7 times as fast as with 32; ViTs
 show no difference."""
@@ -142,19 +140,6 @@ class TaxonModel(Encoder):
         return sum(parameter.numel() for parameter in self.clip.parameters())
 
 
-class ImageOnly(torch.nn.Module):
-    """A backbone with the one method of a CLIP model that images need."""
-
-    def __init__(self, backbone: torch.nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def encode_image(self, image_BCHW: Tensor) -> Tensor:
-        """Return pooled features before any classifier, ``[B, E]``."""
-        features: Tensor = self.backbone(image_BCHW)
-        return features
-
-
 def choose_device(device: str = "auto") -> torch.device:
     """Return the device; ``"auto"`` is the first of CUDA, Apple's MPS and CPU that works."""
     if device == "auto":
@@ -181,14 +166,14 @@ def save_model(model: TaxonModel, directory: Path, *, dtype: torch.dtype | None 
     """
     model_cfg = dict(model.model_cfg)
     text_cfg = model_cfg.get("text_cfg", {})
-    if _names_vocabulary(text_cfg):
+    if names_vocabulary(text_cfg):
         model_cfg["text_cfg"] = {**text_cfg, "hf_tokenizer_name": repo or f"local-dir:{directory.name}"}
     config = {"model_cfg": model_cfg, "preprocess_cfg": model.own_preprocess.as_open_clip()}
     write_atomically(directory / CONFIG_FILE, json.dumps(config, indent=1))
     write_atomically(directory / FACTS_FILE, json.dumps(dict(model.facts), indent=1, ensure_ascii=False))
     if model.bpe is not None:
         write_atomically(directory / BPE_FILE, model.bpe)
-        for name, text in make_tokenizer_files(model.bpe, _context_length(text_cfg)).items():
+        for name, text in make_tokenizer_files(model.bpe, context_length_of(text_cfg)).items():
             write_atomically(directory / name, text)
     elif isinstance(model.tokenizer, HFTokenizer):  # open_clip looks for its files in the folder
         model.tokenizer.save_pretrained(str(directory))
@@ -241,79 +226,23 @@ def _load_files(
     if not all(isinstance(model_cfg[part], dict) for part in ("vision_cfg", "text_cfg")):
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (its towers are no objects)")
     check_config(folder, model_cfg)
-    model_cfg = _without_second_tokenizer(model_cfg)
+    model_cfg = without_second_tokenizer(model_cfg)
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
     text_cfg = model_cfg["text_cfg"]
     if text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name"):
-        _check_transformers(name)
-    with _explain_failure(f"{name} with {weights}" if weights else name):
+        check_transformers(name)
+    with explain_failure(f"{name} with {weights}" if weights else name):
         clip, _, _ = open_clip.create_model_and_transforms(
             f"local-dir:{folder}", device=device, load_weights=weights is None
         )
         if weights is not None:
             open_clip.load_checkpoint(clip, str(weights))
         if tokenizer_folder is None:
-            tokenizer, bpe = _load_tokenizer(folder, model_cfg)
+            tokenizer, bpe = load_tokenizer(folder, model_cfg)
         else:
-            tokenizer, bpe = _load_hf_tokenizer(tokenizer_folder, text_cfg), None
+            tokenizer, bpe = load_hf_tokenizer(tokenizer_folder, text_cfg), None
     return _wrap(name, clip, tokenizer, model_cfg, device, facts, bpe)
-
-
-def _names_vocabulary(text_cfg: Mapping[str, Any]) -> str:
-    """Return the path of the model's own ``bpe.txt.gz`` in its folder, if the configuration names one."""
-    return str((text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path") or "")
-
-
-def _context_length(text_cfg: Mapping[str, Any]) -> int:
-    return int(text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH))
-
-
-def _without_second_tokenizer(model_cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration without the Hugging Face form of a vocabulary that is beside it (:func:`save_model`)."""
-    text_cfg = model_cfg["text_cfg"]
-    if not _names_vocabulary(text_cfg):
-        return model_cfg
-    return {**model_cfg, "text_cfg": {key: value for key, value in text_cfg.items() if key != "hf_tokenizer_name"}}
-
-
-def _check_transformers(name: str) -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise LinnaeaError(
-            f"model {name}: its tokenizer or text tower needs transformers: pip install 'linnaea[hf]'"
-        ) from error
-
-
-def _load_hf_tokenizer(folder: Path, text_cfg: Mapping[str, Any]) -> HFTokenizer:
-    """Return the Hugging Face tokenizer of a folder, with the options that open_clip reads for it."""
-    return HFTokenizer(
-        str(folder),
-        context_length=_context_length(text_cfg),
-        tokenizer_mode=text_cfg.get("tokenizer_mode"),
-        **(text_cfg.get("tokenizer_kwargs") or {}),
-    )
-
-
-def _load_tokenizer(folder: Path, model_cfg: Mapping[str, Any]) -> tuple[Any, bytes | None]:
-    """Return the tokenizer of a folder, and the bytes of its vocabulary if it has its own.
-
-    open_clip 3.3 looks for the vocabulary in the working directory, or uses its default; this looks beside the weights.
-    """
-    text_cfg = model_cfg["text_cfg"]
-    named = _names_vocabulary(text_cfg)
-    path = resolve_inside(folder, named or BPE_FILE)
-    if not path.exists():
-        if named:
-            raise LinnaeaError(f"{folder}: its vocabulary {named} is missing; copy the whole folder again")
-        return open_clip.get_tokenizer(f"local-dir:{folder}"), None
-    with open_regular(path) as stream:
-        bpe = stream.read()
-    has, wants = vocabulary_size(bpe), text_cfg.get("vocab_size", DEFAULT_VOCABULARY_SIZE)
-    if has != wants:
-        raise LinnaeaError(f"{path}: has {has:,} pieces, the model needs {wants:,}; it is another model's vocabulary")
-    return make_tokenizer(bpe, _context_length(text_cfg)), bpe
 
 
 def load_hub(name: str, device: torch.device) -> TaxonModel:
@@ -325,35 +254,13 @@ def load_hub(name: str, device: torch.device) -> TaxonModel:
     config, repo, commit = fetch_config(name)
     text_cfg = _read_json(config).get("model_cfg", {}).get("text_cfg", {})
     tokenizer_folder = None
-    if bpe_path := _names_vocabulary(text_cfg):
+    if bpe_path := names_vocabulary(text_cfg):
         fetch_file(repo, bpe_path, commit)
     else:
-        tokenizer_folder = _fetch_tokenizer(repo, commit, text_cfg)
+        tokenizer_folder = fetch_tokenizer(repo, commit, text_cfg)
     fetch_weights(repo, commit)
     facts = {"source": f"{HUB}{repo}", "revision": commit}
     return _load_files(config.parent, name, device, facts, tokenizer_folder=tokenizer_folder)
-
-
-def _fetch_tokenizer(repo: str, commit: str, text_cfg: Mapping[str, Any]) -> Path | None:
-    """Fetch the files of a Hugging Face tokenizer, and return their folder; ``None`` for CLIP's own tokenizer.
-
-    They are those of the model's repository, or else of the repository that its configuration names.
-    """
-    named = str(text_cfg.get("hf_tokenizer_name") or "")
-    if not named:
-        return None
-    for source, revision in ((repo, commit), (named, "")):
-        found = [path for name in _TOKENIZER_FILES if (path := _fetch_if_there(source, name, revision))]
-        if any(path.name in _VOCABULARIES for path in found):
-            return found[0].parent
-    raise LinnaeaError(f"{repo}: neither it nor {named} has the files of its tokenizer ({', '.join(_VOCABULARIES)})")
-
-
-def _fetch_if_there(repo: str, name: str, revision: str) -> Path | None:
-    try:
-        return fetch_file(repo, name, revision)
-    except (NotOnHubError, NotReachedError):
-        return None
 
 
 def list_architectures() -> list[str]:
@@ -372,57 +279,13 @@ def load_architecture(name: str, pretrained: str | None, device: torch.device) -
         raise LinnaeaError(f"{name} has no weights {pretrained!r}; available: {', '.join(tags) or 'none'}")
     # OpenAI's and some other weights need another GELU than the architecture of that name; open_clip only warns.
     quick_gelu = bool((get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
-    with _explain_failure(f"{name} {pretrained}"):
+    with explain_failure(f"{name} {pretrained}"):
         clip, _, _ = open_clip.create_model_and_transforms(
             name, pretrained=pretrained, device=device, force_quick_gelu=quick_gelu
         )
         tokenizer = open_clip.get_tokenizer(name)
     model_cfg = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
     return _wrap(f"{name}/{pretrained}", clip, tokenizer, model_cfg, device, {"source": f"open_clip {name}"}, None)
-
-
-def load_timm(name: str, pretrained: str | None, device: torch.device) -> TaxonModel:
-    """Load ``timm:NAME`` with timm's weights or those in the file ``pretrained``, or ``timm:FOLDER`` as timm saves it.
-
-    Pictures are prepared as timm's configuration says (size, mean, interpolation), except that the short side is
-    resized to the input size. timm's usual crop of the middle 88 to 95 percent is left out, so that organisms at the
-    edge are not cut off.
-
-    Raises:
-        LinnaeaError: there is no such model.
-    """
-    word = name.removeprefix(TIMM)
-    with _explain_failure(name):
-        return _wrap_timm(name, _make_timm(name, word, pretrained), device)
-
-
-def _make_timm(name: str, word: str, pretrained: str | None) -> torch.nn.Module:
-    if Path(word).is_dir():
-        if pretrained:
-            raise LinnaeaError(f"--pretrained {pretrained}: {name} has weights of its own; leave --pretrained out")
-        with without_hub():
-            return timm.create_model(f"local-dir:{word}", pretrained=True, num_classes=0)
-    if not timm.is_model(word):
-        near = timm.list_models(f"*{word.split('_', maxsplit=1)[0]}*")[:3]
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise LinnaeaError(f"model {name}: not a folder, and timm has no {word!r}{hint}")
-    if pretrained:
-        return timm.create_model(word, checkpoint_path=pretrained, num_classes=0)
-    return timm.create_model(word, pretrained=True, num_classes=0)
-
-
-def _wrap_timm(name: str, backbone: torch.nn.Module, device: torch.device) -> TaxonModel:
-    preprocess = _timm_preprocess(resolve_model_data_config(backbone))  # type: ignore[no-untyped-call]
-    clip = ImageOnly(backbone).eval()
-    return TaxonModel(
-        name=name,
-        clip=clip.to(device),
-        tokenizer=None,
-        preprocess=preprocess,
-        device=device,
-        model_cfg={"embed_dim": measure_width(clip, preprocess.image_size), "timm_model_name": name.removeprefix(TIMM)},
-        facts={"source": name},
-    )
 
 
 @torch.inference_mode()
@@ -446,19 +309,6 @@ def measure_width(clip: Any, image_size: int) -> int:
     if features.ndim != 2:
         raise LinnaeaError(f"the image tower gives {features.ndim - 1}-dimensional features, not a vector a picture")
     return features.shape[1]
-
-
-def _timm_preprocess(config: Mapping[str, Any]) -> Preprocess:
-    _, height, width = config["input_size"]
-    if height != width:
-        raise LinnaeaError(f"the model takes pictures of {width} x {height} pixels; only square inputs work")
-    bilinear = config["interpolation"] == "bilinear"
-    return Preprocess(
-        image_size=height,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation="bilinear" if bilinear else "bicubic",
-    )
 
 
 def _wrap(
@@ -494,7 +344,7 @@ _NOT_THERE = ("RepositoryNotFound", "Repository Not Found", "401 Client", "404 C
 
 
 @contextmanager
-def _explain_failure(name: str) -> Iterator[None]:
+def explain_failure(name: str) -> Iterator[None]:
     """Turn the many ways in which open_clip and the hub fail into one line for the user."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)

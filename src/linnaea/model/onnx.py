@@ -148,23 +148,30 @@ class GraphModel(_GraphEncoder):
     """Threads that encode pixels at once, each on one core; with 1, a call uses every core."""
     load: "Callable[[], TaxonModel] | None" = field(default=None, repr=False, compare=False)
     """The function that loads the model in PyTorch, if its files are not in the folder of its graph."""
+    opened: dict[tuple[str, int], Run] = field(default_factory=dict, repr=False, compare=False)
+    """The graph in a runtime by ``precision`` and ``n_callers``. Copies of the model share what is open."""
 
     @property
     def has_text(self) -> bool:
         return bool(self.about["has_text"])
 
     def for_photographs(self, n: int) -> "GraphModel":
-        return replace(self, n_callers=1) if n == 1 and self.n_callers > 1 else self
+        # To open a graph again takes longer than a photograph on one core.
+        return replace(self, n_callers=1) if n == 1 and not self.opened else self
 
-    @property
-    def _image(self) -> Run:
-        with _OPENING:  # from Python 3.12 on, each thread would open it
-            return self._opened
+    def open(self) -> Run:
+        """Open the graph in the runtime that is faster on this machine, once.
 
-    @cached_property
-    def _opened(self) -> Run:
-        path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
-        return open_runtime(path, self.precision, self.preprocess.image_size, n_callers=self.n_callers)
+        Raises:
+            LinnaeaError: the graph cannot be opened.
+        """
+        with _OPENING:  # not once for each thread
+            key = self.precision, self.n_callers
+            if key not in self.opened:
+                path = self.folder / (INT8_FILE if self.precision == "int8" else IMAGE_FILE)
+                side = self.preprocess.image_size
+                self.opened[key] = open_runtime(path, self.precision, side, n_callers=self.n_callers)
+            return self.opened[key]
 
     @cached_property
     def whole(self) -> "TaxonModel":
@@ -193,8 +200,9 @@ class GraphModel(_GraphEncoder):
                        known_as=self.fingerprint)  # fmt: skip
 
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
+        run = self.open()
         parts = [
-            self._image(pixels_BCHW[start : start + AT_ONCE].astype(np.float32))
+            run(pixels_BCHW[start : start + AT_ONCE].astype(np.float32))
             for start in range(0, len(pixels_BCHW), AT_ONCE)
         ]
         return _to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)

@@ -172,7 +172,9 @@ def _load(name: str, pretrained: str | None, device: "torch.device") -> "TaxonMo
     from linnaea.model import load
 
     if name.startswith(TIMM):
-        return load.load_timm(name, pretrained, device)
+        from linnaea.model.timm_models import load_timm
+
+        return load_timm(name, pretrained, device)
     if folder := find_model_folder(name):
         if pretrained and not Path(pretrained).is_file():
             raise LinnaeaError(_explain_unused(name, pretrained))
