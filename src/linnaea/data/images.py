@@ -106,6 +106,15 @@ def read_image_file(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the path
         raise ImageError(f"not a valid path: {error}") from None
+    return check_not_empty(data)
+
+
+def check_not_empty(data: bytes) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        ImageError: there are none.
+    """
     if not data:
         raise ImageError("file is empty")
     return data

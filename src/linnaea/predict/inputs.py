@@ -20,7 +20,15 @@ from PIL import Image
 from linnaea.data.exif import Taken, read_taken
 from linnaea.data.file_kinds import NOT_IMAGES, is_picture_member
 from linnaea.data.frames import Frames, is_video, list_frames, name_frames
-from linnaea.data.images import ImageError, Picture, decode, decode_array, decode_image, read_image_file
+from linnaea.data.images import (
+    ImageError,
+    Picture,
+    check_not_empty,
+    decode,
+    decode_array,
+    decode_image,
+    read_image_file,
+)
 from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
 from linnaea.data.sources.folder import iter_files
@@ -149,13 +157,7 @@ def file_input(path: Path) -> Input:
 
 def bytes_input(name: str, data: bytes) -> Input:
     """Return the input of a file's bytes in memory."""
-    return replace(_decoded_input(name, lambda: _not_empty(data)), read_taken=partial(read_taken, data))
-
-
-def _not_empty(data: bytes) -> bytes:
-    if not data:
-        raise ImageError("file is empty")
-    return data
+    return replace(_decoded_input(name, lambda: check_not_empty(data)), read_taken=partial(read_taken, data))
 
 
 def _decoded_input(name: str, read: Callable[[], bytes], path: Path | None = None) -> Input:

@@ -5,7 +5,7 @@ The server fetches nothing for a caller and keeps nothing, and the page loads no
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,34 +16,31 @@ import numpy as np
 from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from linnaea import __version__
 from linnaea.data.exif import Taken
-from linnaea.data.images import ImageError
+from linnaea.data.images import ImageError, check_not_empty
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import short_name
-from linnaea.predict.classifier import Guess
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
 from linnaea.predict.explain import explain_pixels
 from linnaea.predict.inputs import Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.outputs.contact_sheet import CALIBRATED
-from linnaea.predict.outputs.rows import make_row, rows_of
-from linnaea.predict.predictor import Answer, Asked, Predictor, answer_of_error
+from linnaea.predict.predictor import Asked, Predictor, answer_of_error
 from linnaea.predict.priors import Regions, weights_by_place
 from linnaea.predict.restrict import Among, keep_clades, label_finder
 from linnaea.predict.session import parse_rank
-from linnaea.predict.surroundings import ENGLISH, Surroundings, look_around
+from linnaea.predict.surroundings import Surroundings, look_around
 from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.exports import TITLES, Export, export
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
+from linnaea.serve.schema import Clade, Result, Results, answer_all, list_clades, make_result
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
-from linnaea.serve.templates import read_template
-from linnaea.taxonomy.columns import ANSWER_COLUMNS, TAXON_COLUMNS, answer_names
+from linnaea.serve.templates import PAGE_POLICY, read_template
+from linnaea.taxonomy.columns import ANSWER_COLUMNS
 from linnaea.taxonomy.find import Finder
-from linnaea.taxonomy.ranks import Rank
 
 Kept: TypeAlias = tuple[LabelBank, Surroundings | None]
 """The labels that may answer, and what lies around them."""
@@ -58,71 +55,6 @@ NAME_AT_MOST = 100
 REVIEW_PATH = "/review"
 """The place of the page of `serve --review`, if there is one."""
 REVIEW_LINK = f' · <a href="{REVIEW_PATH[1:]}/">review a folder</a>'
-POLICY = (
-    "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
-    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-
-class TaxonScore(BaseModel):
-    """A taxon and its probability among the labels, also in the columns of the command's files."""
-
-    rank: str
-    name: str
-    common_name: str
-    probability: float
-    lineage: list[str]
-    kingdom: str
-    phylum: str
-    class_: str = Field(alias="class")
-    order: str
-    family: str
-    genus: str
-    species_epithet: str
-    species: str
-    score: float
-
-
-class Result(BaseModel):
-    """The answer to one photograph."""
-
-    file_name: str
-    status: str
-    """ok, abstained or failed"""
-    reason: str
-    answer: TaxonScore | None
-    """The deepest taxon that reaches the confidence."""
-    path: list[TaxonScore]
-    """The likeliest taxon at each rank below the one before, from kingdom down."""
-    alternatives: list[TaxonScore]
-    """The likeliest taxa of the requested rank; for rank ``auto``, the answer."""
-    prior: str
-    """If a place was given: whether it ``changed`` the likeliest alternative or left it the ``same``."""
-    recognised: bool
-    """True if the photograph shows enough evidence of an organism."""
-    abstention: str
-    """Why there is no answer: ``no organism``, ``not among the labels`` or ``not sure enough``; empty if there is."""
-    rows: list[dict[str, str | float | None]]
-    """The rows that ``linnaea predict`` writes for this photograph and question."""
-
-
-class Results(BaseModel):
-    """The answers to a request's photographs, in order."""
-
-    model: str
-    n_labels: int
-    results: list[Result]
-
-
-class Clade(BaseModel):
-    """A taxon above the labels, for completion."""
-
-    clade: str
-    rank: str
-    name: str
-    n_labels: int
-    names: dict[str, str]
-    """Its names in the command's columns, the common name among them."""
 
 
 @dataclass(frozen=True)
@@ -205,16 +137,6 @@ def _add_information(
         return list_clades(predictor.bank, finder, q, limit)
 
 
-def list_clades(bank: LabelBank, finder: Finder, text: str, limit: int) -> list[Clade]:
-    """Return the taxa that complete a text, with their names."""
-    clades = []
-    for rank, name, n, row in finder.complete(text, limit).select("rank", "name", "n", "row").iter_rows():
-        names = answer_names(bank.taxon(row).at(Rank.parse(rank)))
-        names |= {"common_name": names["common_name"] or ENGLISH.get(name, "")}
-        clades.append(Clade(clade=f"{rank}:{name}", rank=rank, name=name, n_labels=n, names=names))
-    return clades
-
-
 def _add_predict(
     app: FastAPI, predictor: Predictor, limits: Limits, regions: Regions | None, metrics: _Metrics, finder: Finder
 ) -> None:
@@ -258,14 +180,14 @@ def _add_predict(
             one = bytes_input(upload.filename or "", b"")
             vector = await _encode(service, upload, one, alone=len(photographs) == 1)
             if isinstance(vector, ImageError):
-                return _result(answer_of_error(one, vector))
+                return make_result(answer_of_error(one, vector))
             if weights_of is None:
-                return await service.score_together(_answer, (one, vector), among)
+                return await service.score_together(answer_all, (one, vector), among)
             await upload.seek(0)
             taken = await service.read_taken(await upload.read())
             one = replace(one, read_taken=lambda: taken)
             there = replace(among, weights_of=weights_of if taken.position or given.position else None)
-            (result,) = await service.score(_answer, [(one, vector)], there)
+            (result,) = await service.score(answer_all, [(one, vector)], there)
             return result
 
         with service.room_for(len(photographs)):
@@ -361,7 +283,7 @@ def _page(model_name: str, n_labels: int, *, calibrated: bool, with_place: bool,
         .replace("{{place}}", "" if with_place else "hidden")
         .replace("{{columns}}", json.dumps(ANSWER_COLUMNS))
     )
-    return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+    return HTMLResponse(text, headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 def _given(lat: float | None, lon: float | None, month: int, regions: Regions | None) -> Taken:
@@ -415,53 +337,8 @@ async def _encode(service: Service, upload: UploadFile, one: Input, *, alone: bo
         if upload.size is not None and upload.size > limit:
             code = 413
             raise ImageError(f"{upload.size:,} bytes; at most {limit:,}")
-        data = await upload.read()
-        if not data:
-            raise ImageError("file is empty")
-        return await service.encode(data, one.notes)
+        return await service.encode(check_not_empty(await upload.read()), one.notes)
     except ImageError as error:
         if alone:
             raise HTTPException(code, f"{one.name[:100]}: {error}") from error
         return error
-
-
-def _answer(photographs: list[tuple[Input, Any]], predictor: Predictor) -> list[Result]:
-    """Return the answers for photographs' vectors, at the requested rank and as deep as the confidence allows."""
-    inputs, vectors = (list(each) for each in zip(*photographs, strict=True))
-    auto, results = replace(predictor.asked, rank=None), list[Result]()
-    for judged in predictor.judge(inputs, vectors):
-        wanted = deepest = predictor.choose(judged, predictor.asked)
-        if predictor.asked.rank is not None:
-            deepest = predictor.choose(judged, auto)
-        each = zip(wanted, deepest, predictor.paths(judged), judged.recognised_B, strict=True)
-        results += [_result(one, deep, path, recognised=bool(known)) for one, deep, path, known in each]
-    return results
-
-
-def _result(
-    wanted: Answer, deepest: Answer | None = None, path: Sequence[Guess] = (), *, recognised: bool = False
-) -> Result:
-    deepest = deepest or wanted
-    return Result(
-        file_name=wanted.input.name,
-        status=deepest.status,
-        reason="; ".join(filter(None, (deepest.reason, deepest.note))),
-        answer=_score(deepest.guesses[0]) if deepest.guesses else None,
-        path=[_score(guess) for guess in path],
-        alternatives=[_score(guess) for guess in wanted.guesses],
-        prior=wanted.prior,
-        recognised=recognised,
-        abstention=deepest.abstention,
-        rows=rows_of(wanted),
-    )
-
-
-def _score(guess: Guess) -> TaxonScore:
-    """Return a taxon with the command's columns, without those of the photograph."""
-    taxon, row = guess.taxon, make_row("", guess)
-    return TaxonScore(
-        name=taxon.name,
-        probability=round(guess.score, 7),
-        lineage=[name for name in taxon.lineage[: Rank.SPECIES] if name],
-        **{column: row[column] for column in TAXON_COLUMNS},
-    )

@@ -6,7 +6,7 @@ No file of this machine is read for them: names are made such that no file has t
 import base64
 import binascii
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -70,10 +70,21 @@ def export(asked: Export) -> tuple[bytes, str]:
     file = f"taxa{ENDINGS[asked.format]}"
     if asked.format == PACKAGE:
         return _package(asked, rows, names), file
-    with TemporaryDirectory() as folder:
-        output = Path(folder) / file
-        write_rows(output, asked.format, rows, Context(pictures=pictures))
-        return output.read_bytes(), file
+    return write_bytes(
+        asked.format, lambda path: write_rows(path, asked.format, rows, Context(pictures=pictures))
+    ), file
+
+
+def write_bytes(form: str, write: Callable[[Path], None]) -> bytes:
+    """Return the file of a format that ``write`` writes to a path; a package, which is a folder, becomes a zip."""
+    with TemporaryDirectory(prefix="linnaea") as folder:
+        path = Path(folder) / "taxa"
+        write(path)
+        return _zip(path) if form == PACKAGE else path.read_bytes()
+
+
+def _zip(package: Path) -> bytes:
+    return Path(shutil.make_archive(str(package), "zip", root_dir=package)).read_bytes()
 
 
 def _package(asked: Export, rows: Sequence[Row], names: Mapping[str, str]) -> bytes:
@@ -96,7 +107,7 @@ def _package(asked: Export, rows: Sequence[Row], names: Mapping[str, str]) -> by
         placed = [row | {"file_name": str(photographs / row["file_name"])} for row in rows]
         write_rows(package, PACKAGE, placed, Context(zone=zone, deployments=deployments, tell=notes.append))
         (package / "notes.txt").write_text("\n".join([*notes, ""]), encoding="utf-8")
-        return Path(shutil.make_archive(str(package), "zip", root_dir=package)).read_bytes()
+        return _zip(package)
 
 
 def _read_row(given: dict[str, str | float | None], name: str) -> Row:

@@ -4,8 +4,6 @@ The page loads nothing from other hosts. A request names photographs by their nu
 gets them as JPEGs made anew, without their metadata.
 """
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +27,10 @@ from linnaea.predict.records.decisions import NAME_AT_MOST, DecisionLog, Kind, V
 from linnaea.predict.records.review import Item, Order, Review, State, Wanted, box_of_item
 from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.completion import Completion
-from linnaea.serve.exports import PACKAGE, TITLES
+from linnaea.serve.exports import ENDINGS, PACKAGE, TITLES, write_bytes
 from linnaea.serve.intake import LimitBody
 from linnaea.serve.service import Limits
-from linnaea.serve.templates import read_template
+from linnaea.serve.templates import PAGE_POLICY, read_template
 from linnaea.taxonomy.columns import answer_names
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon
@@ -46,17 +44,12 @@ TOGETHER_AT_MOST = 10_000
 TAXA_SHOWN = 400
 NONE = "none"
 """Stands for no labels and for no checklists."""
-POLICY = (
-    "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
-    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 HEADERS = {
-    "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }  # fmt: skip
-ENDINGS = {"csv": "csv", "xlsx": "xlsx", "jsonl": "jsonl", "parquet": "parquet", "html": "html", "megadetector": "json",
-           "camtrapdp": "csv", PACKAGE: "zip", "dwca": "zip"}  # fmt: skip
-"""The files that can be downloaded, with the endings of their names."""
+FORMS = ("csv", "xlsx", "jsonl", "parquet", "html", "megadetector", "camtrapdp", PACKAGE, "dwca")
+"""The formats of files that can be downloaded."""
 
 
 class Decided(BaseModel):
@@ -159,7 +152,7 @@ def _add_page(app: FastAPI, desk: Desk) -> None:
     def table() -> dict[str, Any]:
         taxa = [{"name": name, "n": n} for name, n in review.taxa.items() if name][:TAXA_SHOWN]
         return {"table": review.table.name, "reviewer": desk.reviewer, "cameras": review.cameras, "taxa": taxa,
-                "failed": len(review.failed), "forms": {form: TITLES[form] for form in ENDINGS},
+                "failed": len(review.failed), "forms": {form: TITLES[form] for form in FORMS},
                 "progress": desk.progress()}  # fmt: skip
 
     @app.get("/queue")
@@ -181,18 +174,10 @@ def _add_page(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/export")
     def export(form: Annotated[str, Query(max_length=20)] = "csv") -> Response:
-        if form not in ENDINGS:
-            raise HTTPException(422, f"{form}: choose one of {', '.join(ENDINGS)}")
-        name = f"{review.table.stem}-reviewed.{ENDINGS[form]}"
-        with tempfile.TemporaryDirectory(prefix="linnaea-review") as folder:
-            path = Path(folder) / name
-            if form == PACKAGE:
-                package = Path(folder) / path.stem
-                review.write(package, form, desk.log.verdicts, desk.context)
-                shutil.make_archive(str(package), "zip", root_dir=package)
-            else:
-                review.write(path, form, desk.log.verdicts, desk.context)
-            content = path.read_bytes()
+        if form not in FORMS:
+            raise HTTPException(422, f"{form}: choose one of {', '.join(FORMS)}")
+        content = write_bytes(form, lambda path: review.write(path, form, log.verdicts, desk.context))
+        name = f"{review.table.stem}-reviewed{ENDINGS[form]}"
         attached = {"Content-Disposition": f'attachment; filename="{_plain(name)}"'}
         return Response(content, media_type="application/octet-stream", headers=attached)
 
