@@ -8,31 +8,18 @@ import tyro
 
 from linnaea.cli import Commands
 from linnaea.cli.console import report_failed, say, tell
+from linnaea.cli.parsing import values_of
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
-_OF_DECISIONS = ("decisions", "labels", "root")
-"""The options that go with --decisions only."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Adapt:
-    """Fit a head to labelled photographs, or labels to reviewed ones; use it as `linnaea predict --labels HEAD`."""
+class OfFolder:
+    """The options of a head for class folders."""
 
     folder: tyro.conf.Positional[Path | None] = None
     """A folder with one folder of photographs per class, named after the taxon. If it has splits, train is fitted and
     test is scored. Photographs of one burst are validated together."""
-    decisions: tuple[Path, ...] = ()
-    """Instead of FOLDER, files of reviewers' decisions (linnaea review): the labels that answered are adapted, and
-    stay all there. Before and after are compared on events that were held out."""
-    labels: str | None = None
-    """The labels that answered, with --decisions. Default: the model's own."""
-    root: Path | None = None
-    """Folder that the photographs of --decisions must lie in. Default: looked for here and beside the decisions."""
-    output: Path
-    """Folder of the head."""
-    model: str = DEFAULT_MODEL
-    """Folder or name of the model; nano comes with this package."""
     class_level: int = 0
     """The folder level that holds the classes, starting at 1; 0 finds it by the names."""
     resolve: bool = True
@@ -45,6 +32,29 @@ class Adapt:
     keeps them apart, taxon merges them."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfDecisions:
+    """The options of labels that are adapted to reviewed photographs."""
+
+    decisions: tuple[Path, ...] = ()
+    """Instead of FOLDER, files of reviewers' decisions (linnaea review): the labels that answered are adapted, and all
+    of them are kept. Before and after are compared on events that were held out."""
+    labels: str | None = None
+    """The labels that answered, with --decisions. Default: the model's own."""
+    root: Path | None = None
+    """Folder that the photographs of --decisions must lie in. Default: looked for here and beside the decisions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfBoth:
+    """The options that both have."""
+
+    output: Path
+    """Folder of the head."""
+    model: str = DEFAULT_MODEL
+    """Folder or name of the model; nano comes with this package."""
     preprocess: Literal["crop", "squash"] | None = None
     """crop: the middle square; squash: the whole photograph. Default: as the model was trained. The head records
     it, and answers with it."""
@@ -55,6 +65,11 @@ class Adapt:
     workers: int = 2
     """Number of threads that decode images."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Adapt(OfDecisions, OfFolder, OfBoth):
+    """Fit a head to labelled photographs, or labels to reviewed ones; use it as `linnaea predict --labels HEAD`."""
+
     def __post_init__(self) -> None:
         if (self.folder is None) == (not self.decisions):
             raise ValueError("give either FOLDER, with a folder per class, or --decisions FILE")
@@ -64,11 +79,13 @@ class Adapt:
 
 def adapt(options: Adapt) -> int:
     """Fit a head, or adapt labels, and print how it did on photographs that were held out."""
-    if options.decisions:
-        return _adapt_reviewed(options)
+    return _adapt_reviewed(options) if options.decisions else _adapt_folder(options)
+
+
+def _adapt_folder(options: Adapt) -> int:
     from linnaea.predict.adapt import adapt
 
-    head = adapt(**{key: value for key, value in vars(options).items() if key not in _OF_DECISIONS})
+    head = adapt(**values_of(options, OfFolder, OfBoth))
     for note in head.notes:
         say(note)
     for name in head.validations:
@@ -83,9 +100,8 @@ def adapt(options: Adapt) -> int:
 def _adapt_reviewed(options: Adapt) -> int:
     from linnaea.predict.adapt_reviewed import adapt_reviewed
 
-    found = adapt_reviewed(*options.decisions, model=options.model, labels=options.labels, output=options.output,
-                           root=options.root, preprocess=options.preprocess, device=options.device,
-                           batch_size=options.batch_size, workers=options.workers)  # fmt: skip
+    given = values_of(options, OfDecisions, OfBoth)
+    found = adapt_reviewed(*given.pop("decisions"), **given)
     examples = found.examples
     for line in (*examples.notes, *found.summary):
         say(line)

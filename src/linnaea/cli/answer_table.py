@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from linnaea.cli.console import results
 from linnaea.progress import visible
-from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,8 +67,9 @@ def _file_of(row: "Row") -> str:
 
 
 def _answer(row: "Row") -> str:
-    named = [row[label] for label in reversed(RANK_LABELS[: Rank.SPECIES]) if row[label]]
-    return str(row["species"] or (named[0] if named else row["common_name"]))
+    from linnaea.predict.outputs.rows import finest_name
+
+    return finest_name(row)
 
 
 def _add_row(table: "Table", name: str, row: "Row", ranks: list[str]) -> None:

@@ -8,6 +8,7 @@ import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
 from linnaea.cli.console import progress_bar, say, tell, warn
+from linnaea.cli.parsing import values_of
 from linnaea.errors import UsageError
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
@@ -193,24 +194,15 @@ def export(options: Export) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrate:
-    """Fit the confidence of predictions to photographs that the model was not trained on."""
+class OfData:
+    """The options of a calibration on a data set."""
 
-    model: str
-    """Folder or name of the model."""
     data: Path | None = None
     """Data set with known names."""
-    decisions: tuple[Path, ...] = ()
-    """Instead of --data, files of reviewers' decisions (linnaea review); before and after are compared on events that
-    were held out. Review at random for this, not only the least sure."""
-    root: Path | None = None
-    """Folder that the photographs of --decisions must lie in. Default: looked for here and beside the decisions."""
     split: tuple[str, ...] = ("val",)
     """Splits to learn from; neither the training split nor the one that the result is measured on."""
     sources: tuple[str, ...] = ()
     """Sources to learn from; all if not given."""
-    labels: Path | None = None
-    """Label bank to calibrate (writes its bank.json). Default: the model's own taxa (writes linnaea.json)."""
     no_organism: Path | None = None
     """Folder of pictures without an organism, from which the model learns when to abstain."""
     organisms: tuple[str, ...] = ()
@@ -222,17 +214,43 @@ class Calibrate:
     rehearsals: tuple[Path, ...] = ()
     """Runs of class heads (such as nano-eye), each trained without some --sources of the data. How they answer these
     shows how far answers at --rank auto are to be trusted for photographs from elsewhere."""
+    pretrained: str | None = None
+    """open_clip's pretrained tag, if the model is the name of an architecture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfDecisions:
+    """The options of a calibration on reviewed photographs."""
+
+    decisions: tuple[Path, ...] = ()
+    """Instead of --data, files of reviewers' decisions (linnaea review); before and after are compared on events that
+    were held out. Review at random for this, not only the least sure."""
+    root: Path | None = None
+    """Folder that the photographs of --decisions must lie in. Default: looked for here and beside the decisions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfBoth:
+    """The options that both have."""
+
+    model: str
+    """Folder or name of the model."""
+    labels: Path | None = None
+    """Label bank to calibrate (writes its bank.json). Default: the model's own taxa (writes linnaea.json)."""
     text_type: TextType = TextType.TAXON_COM
     """Caption form of the model's own taxa."""
     preprocess: Literal["crop", "squash"] | None = None
     """crop: the middle square; squash: the whole photograph. Default: as the model was trained. The
     calibration records it."""
-    pretrained: str | None = None
-    """open_clip's pretrained tag, if the model is the name of an architecture."""
     device: str = "auto"
     """cpu, cuda, mps or auto."""
     workers: int = 2
     """Number of threads that decode images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(OfDecisions, OfData, OfBoth):
+    """Fit the confidence of predictions to photographs that the model was not trained on."""
 
     def __post_init__(self) -> None:
         if (self.data is None) == (not self.decisions):
@@ -244,11 +262,13 @@ class Calibrate:
 
 def calibrate(options: Calibrate) -> int:
     """Calibrate a model, and print what was learned."""
-    if options.decisions:
-        return _calibrate_reviewed(options)
+    return _calibrate_reviewed(options) if options.decisions else _calibrate_on_data(options)
+
+
+def _calibrate_on_data(options: Calibrate) -> int:
     from linnaea.predict.calibrate import calibrate
 
-    found = calibrate(**{key: value for key, value in vars(options).items() if key not in ("decisions", "root")})
+    found = calibrate(**values_of(options, OfData, OfBoth))
     for note in found.notes:
         warn(note)
     _tell_calibration(found.calibration)
@@ -260,9 +280,8 @@ def calibrate(options: Calibrate) -> int:
 def _calibrate_reviewed(options: Calibrate) -> int:
     from linnaea.predict.calibrate_reviewed import calibrate_reviewed
 
-    found = calibrate_reviewed(*options.decisions, model=options.model, labels=options.labels, root=options.root,
-                               text_type=options.text_type, preprocess=options.preprocess, device=options.device,
-                               workers=options.workers)  # fmt: skip
+    given = values_of(options, OfDecisions, OfBoth)
+    found = calibrate_reviewed(*given.pop("decisions"), **given)
     for line in (*found.notes, *found.summary):
         say(line)
     _tell_calibration(found.calibration)

@@ -3,9 +3,10 @@
 import contextlib
 import io
 import re
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from linnaea.errors import UsageError
 
@@ -44,6 +45,11 @@ def parse_words(options: type[Options], name: str, words: list[str], default: Op
         raise UsageError(f"{name}: {_plain(message)} ({name} --help)") from None
     except ValueError as error:  # checks in __post_init__
         raise UsageError(f"{name}: {error}") from error
+
+
+def values_of(options: Any, *parts: type) -> dict[str, Any]:
+    """Return the values of the options that these parts of their class declare, by name."""
+    return {field.name: getattr(options, field.name) for part in parts for field in fields(part)}
 
 
 def suggest(word: str, names: list[str]) -> str:

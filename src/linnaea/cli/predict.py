@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from linnaea.cli import Commands
+from linnaea.cli.answer_files import FileForm, choose_file_form, make_context, sort_into, write_keywords
 from linnaea.cli.answer_table import print_answers
 from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.cli.parsing import parse_words, swallowed
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
     from linnaea.predict.session import Model
 
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
-Form = Literal[
-    "table", "csv", "json", "jsonl", "parquet", "xlsx", "megadetector", "speciesnet", "speciesnet-legacy", "camtrapdp",
-    "camtrapdp-package", "dwca", "html",
-]  # fmt: skip
+Form = Literal["table", FileForm]
 Preprocess = Literal["crop", "squash"]
 
 STANDARD_OUTPUT = Path("stdout")
@@ -228,8 +226,11 @@ def predict(options: Predict) -> int:
         with hold_output(options.output, kind="command"):
             journal = _open_journal(options.output, question, inputs)
             _fill_journal(journal, predictor, inputs)
-            _sort_photographs(options, journal, inputs, context)
-            _write_keywords(options, journal, inputs)
+            names = [one.name for one in inputs]
+            if options.sort_into is not None:
+                sort_into(options.sort_into, journal.rows(names), context, options.sort_by)
+            if options.write_xmp:
+                write_keywords(journal.rows(names))
             _explain_answers(options, predictor, inputs)
             failed = _write_answers(options.output, form, inputs, journal, context)
     if options.log is not None:
@@ -244,26 +245,19 @@ def _choose_form(options: Predict) -> Form:
         if options.format in ("parquet", "xlsx", "camtrapdp-package", "dwca"):
             raise UsageError(f"--format {options.format} needs --output FILE")
         return options.format or ("table" if results.is_terminal else "csv")
-    from linnaea.predict.outputs.write import FORMS
-
-    form = options.format or cast("Form | None", FORMS.get(options.output.suffix.lower()))
-    if form is None:
-        raise UsageError(f"--output {options.output}: must end in {', '.join(FORMS)}, or give --format")
-    if form == "table":
+    if options.format == "table":
         raise UsageError("--format table is for the terminal; leave out --output, or choose another --format")
-    return form
+    return choose_file_form(options.output, options.format)
 
 
 def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
     """Return the inputs, and what the files of answers may say besides."""
     from linnaea.data.copies.bursts import GAP_S
     from linnaea.predict.inputs import list_inputs
-    from linnaea.predict.outputs.camtrapdp import parse_zone
-    from linnaea.predict.outputs.files import Context
     from linnaea.predict.records.decisions import read_decisions
     from linnaea.predict.records.media import with_events
 
-    zone = parse_zone(options.timezone) if options.timezone else None
+    context = make_context(options, GAP_S if options.sequence_gap is None else options.sequence_gap)
     detections = _read_detections(options)
     if detections is None:
         inputs = list_inputs(options.images, every_s=options.every)
@@ -273,18 +267,8 @@ def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
         raise LinnaeaError(f"{' '.join(options.images)}: no photographs there")
     if options.sequence_gap is not None:
         inputs = with_events(inputs, options.sequence_gap)
-    context = Context(
-        detections=detections,
-        zone=zone,
-        deployments=options.deployments,
-        package_info=options.package_info,
-        sequence_gap_s=GAP_S if options.sequence_gap is None else options.sequence_gap,
-        no_formulas=options.no_formulas,
-        checklists=options.checklist,
-        decisions=None if options.decisions is None else read_decisions(options.decisions),
-        tell=warn,
-    )
-    return inputs, context
+    decisions = None if options.decisions is None else read_decisions(options.decisions)
+    return inputs, replace(context, detections=detections, decisions=decisions)
 
 
 def _read_detections(options: Predict) -> "Detections | None":
@@ -441,26 +425,6 @@ def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Inp
 def _fill_journal(journal: "Journal", predictor: "Predictor", inputs: "list[Input]") -> None:
     with progress_bar("predicting", "images") as on_progress:
         journal.fill(predictor, inputs, on_progress)
-
-
-def _sort_photographs(options: Predict, journal: "Journal", inputs: "list[Input]", context: "Context") -> None:
-    if options.sort_into is None:
-        return
-    from linnaea.predict.records.sorting import sort_photographs
-
-    rows = journal.rows([one.name for one in inputs])
-    n_made = sort_photographs(rows, options.sort_into, context, how=options.sort_by)
-    say(f"{n_made:,} {'links' if options.sort_by == 'link' else 'copies'} in {options.sort_into}")
-
-
-def _write_keywords(options: Predict, journal: "Journal", inputs: "list[Input]") -> None:
-    if not options.write_xmp:
-        return
-    from linnaea.predict.records.xmp import collect_keywords, find_writer
-
-    keywords = collect_keywords(journal.rows([one.name for one in inputs]))
-    find_writer()(keywords)
-    say(f"keywords in the XMP of {len(keywords):,} photographs")
 
 
 def _explain_answers(options: Predict, predictor: "Predictor", inputs: "list[Input]") -> None:

@@ -10,20 +10,16 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from linnaea.cli import DONE, Commands
+from linnaea.cli.answer_files import FileForm, choose_file_form, make_context, sort_into, write_keywords
 from linnaea.cli.console import say, tell, warn
-from linnaea.errors import LinnaeaError, UsageError
+from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from linnaea.predict.outputs.files import Context
     from linnaea.predict.records.review import Review as Answers
     from linnaea.serve.review_app import Desk
 
 DECISIONS = "decisions.jsonl"
-Form = Literal[
-    "csv", "json", "jsonl", "parquet", "xlsx", "megadetector", "speciesnet", "speciesnet-legacy", "camtrapdp",
-    "camtrapdp-package", "dwca", "html",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +42,7 @@ class Review:
     """Photographs of one folder with gaps of at most so many seconds are shown together, if the table has no events."""
     output: Path | None = None
     """Write the answers with the decisions to this file, and open no page."""
-    format: Form | None = None
+    format: FileForm | None = None
     """Format of --output. Default: by its suffix."""
     timezone: str = ""
     """Time zone of cameras that write no offset, such as Europe/Berlin or +01:00."""
@@ -91,37 +87,18 @@ def _decisions_path(options: Review) -> Path:
     return options.decisions or options.table.with_name(DECISIONS)
 
 
-def _context(options: Review) -> "Context":
-    from linnaea.predict.outputs.camtrapdp import parse_zone
-    from linnaea.predict.outputs.files import Context
-
-    zone = parse_zone(options.timezone) if options.timezone else None
-    return Context(zone=zone, deployments=options.deployments, package_info=options.package_info, tell=warn,
-                   checklists=options.checklist, sequence_gap_s=options.sequence_gap,
-                   no_formulas=options.no_formulas)  # fmt: skip
-
-
 def _write(options: Review, answers: "Answers") -> int:
-    from linnaea.predict.outputs.write import FORMS
     from linnaea.predict.records.decisions import read_decisions
     from linnaea.predict.records.reviewed import with_decisions
-    from linnaea.predict.records.sorting import sort_photographs
-    from linnaea.predict.records.xmp import collect_keywords, find_writer
 
-    verdicts, context = read_decisions(_decisions_path(options)), _context(options)
+    verdicts, context = read_decisions(_decisions_path(options)), make_context(options, options.sequence_gap)
     if options.output is not None:
-        form = options.format or FORMS.get(options.output.suffix.lower())
-        if form is None:
-            raise UsageError(f"--output {options.output}: must end in {', '.join(FORMS)}, or give --format")
-        answers.write(options.output, form, verdicts, context)
+        answers.write(options.output, choose_file_form(options.output, options.format), verdicts, context)
     if options.sort_into is not None:
         rows = answers.located(with_decisions(answers.rows, verdicts))
-        n_made = sort_photographs(rows, options.sort_into, context, how=options.sort_by)
-        say(f"{n_made:,} {'links' if options.sort_by == 'link' else 'copies'} in {options.sort_into}")
+        sort_into(options.sort_into, rows, context, options.sort_by)
     if options.write_xmp:
-        keywords = collect_keywords(answers.located(with_decisions(answers.rows, verdicts)))
-        find_writer()(keywords)
-        say(f"keywords in the XMP of {len(keywords):,} photographs")
+        write_keywords(answers.located(with_decisions(answers.rows, verdicts)))
     n_done = sum(verdicts[one.file_name] is not None for one in answers.items)
     where = options.output or options.sort_into or "XMP"
     tell(f"{n_done} of {len(answers.items)} reviewed: {where}", flush=True)
@@ -163,7 +140,8 @@ def _make_desk(options: Review, answers: "Answers", path: Path) -> "Desk":
     from linnaea.predict.records.decisions import DecisionLog
     from linnaea.serve.review_app import open_desk, read_known_taxa
 
-    return open_desk(answers, DecisionLog(path), read_known_taxa(options.labels), context=_context(options),
+    context = make_context(options, options.sequence_gap)
+    return open_desk(answers, DecisionLog(path), read_known_taxa(options.labels), context=context,
                      reviewer=options.reviewer or user_name(), checklists=options.checklist)  # fmt: skip
 
 
