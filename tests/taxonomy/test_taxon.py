@@ -1,9 +1,11 @@
 """A taxon is valid by construction, and its captions are the paper's, never empty."""
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linnaea.taxonomy.columns import scientific_name
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
 
@@ -137,3 +139,13 @@ def test_no_caption_is_ever_empty(higher: list[str], species: str, common_name: 
         assert caption
         assert "  " not in caption
         assert not caption.startswith(" ")
+
+
+def test_a_table_names_its_taxa_as_the_taxa_name_themselves() -> None:
+    taxa = [
+        Taxon.of(kingdom="Animalia", genus="Pica", species="hudsonia"), Taxon.of(genus="Pica"), Taxon.of(family="Apidae"),
+        Taxon.of(kingdom="Plantae", order="Fagales"), Taxon.of(common_name="car"),
+    ]  # fmt: skip
+    rows = pl.DataFrame([one.lineage for one in taxa], schema=list(RANK_LABELS), orient="row")
+    names = rows.select(name=scientific_name())["name"].to_list()
+    assert names == [one.scientific_name for one in taxa]

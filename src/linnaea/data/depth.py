@@ -15,7 +15,7 @@ _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 _PART = 1 << 22
 """Samples that are scaled at once: 32 MB in float64."""
 _LEAST_BELOW_ZERO = -0.01
-"""Samples further below zero than this share of the range are no light."""
+"""Samples further below zero than this share of the range are not light."""
 
 
 def to_bytes(

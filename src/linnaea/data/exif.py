@@ -38,7 +38,7 @@ class Taken:
     """Where, when and with which camera a photograph was taken, as far as it says."""
 
     position: tuple[float, float] | None = None
-    """Degrees north and east. A receiver without a fix writes zeros, which are no position."""
+    """Degrees north and east. A receiver without a fix writes zeros, which are not a position."""
     month: int = 0
     """1 to 12; 0 if there is no date."""
     clock: datetime | None = None

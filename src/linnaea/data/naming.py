@@ -243,7 +243,7 @@ def _settle_by_context(names: pl.DataFrame, found: pl.DataFrame, resolver: NameR
     why = (
         f"; the other names are {' '.join(context.values())}"
         if context
-        else "; one word that may be no scientific name"
+        else "; one word that may not be a scientific name"
     )
     place = pl.concat_str("matched_name", pl.lit(" is in "), "kingdom", pl.lit(" "), "family").str.strip_chars()
     return found.with_columns(
@@ -316,7 +316,7 @@ def _merge(given: Taxon, found: dict[str, Any]) -> tuple[Taxon, str]:
 
 
 def _is_said(remark: str, given: Taxon) -> bool:
-    """Return whether the source read a remark from the label; where ranks came from columns, the label is no class."""
+    """Return whether the source read a remark from the label; a label beside columns of ranks is not a class."""
     return bool(remark) and set(_words(remark)) <= set(_words(given.common_name))
 
 

@@ -187,7 +187,7 @@ def _check_channels(tiff: TiffFile, page: TiffPage) -> None:
 
 
 def _check_bands(page: TiffPage, on_note: OnNote) -> None:
-    """Refuse pictures of bands that are no colours, and tell of a band besides red, green and blue.
+    """Refuse pictures whose bands are not colours, and note a band besides red, green and blue.
 
     Raises:
         ImageError: the bands have no stated colours.

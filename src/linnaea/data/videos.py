@@ -314,7 +314,7 @@ def _open_reader(path: str, changed: int, size: int) -> _Reader:
 
 
 def _open_video(file: BinaryIO) -> InputContainer:
-    """Open a video from a file, so that its name is no address and no other file is read.
+    """Open a video from a file, so that its name is not taken for an address and no other file is read.
 
     Raises:
         ImageError: it is not a video that can be read.
@@ -386,7 +386,7 @@ def _to_picture(frame: VideoFrame, stream: VideoStream) -> Picture:
 
 
 def _orientation(frame: VideoFrame) -> int:
-    """Return EXIF's orientation for the frame's display matrix; mirrored ones are no rotation."""
+    """Return EXIF's orientation for the frame's display matrix; a mirrored one is not a rotation."""
     facts: Mapping[Any, Any] = frame.side_data
     matrix = facts.get(SideDataType.DISPLAYMATRIX)
     if matrix is None:

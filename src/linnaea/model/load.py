@@ -224,7 +224,7 @@ def _load_files(
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (model_cfg is missing or incomplete)")
     if not all(isinstance(model_cfg[part], dict) for part in ("vision_cfg", "text_cfg")):
-        raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (its towers are no objects)")
+        raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (its towers are not objects)")
     check_config(folder, model_cfg)
     model_cfg = without_second_tokenizer(model_cfg)
     if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):

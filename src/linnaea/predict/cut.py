@@ -19,6 +19,7 @@ from linnaea.errors import UsageError
 from linnaea.predict.calibration import Calibration
 from linnaea.predict.labels import N_PHOTOGRAPHS, OFFSET, TRAINED, LabelBank
 from linnaea.predict.restrict import rows_of_clades
+from linnaea.taxonomy.columns import lowest_name
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import depth_first
 
@@ -93,7 +94,7 @@ class _Cut:
         names = list(RANK_LABELS[: rank + 1])
         lineages = bank.taxa.select(pl.col(names).fill_null("")).with_row_index("row").filter(~pl.Series(kept))
         firsts = lineages.with_row_index("place").unique(names, keep="first", maintain_order=True)
-        lowest = pl.coalesce(pl.when(pl.col(name) != "").then(name) for name in reversed(names))
+        lowest = lowest_name(names)
         taxa = firsts.select(
             *names,
             *(pl.lit("").alias(label) for label in RANK_LABELS[rank + 1 :]),

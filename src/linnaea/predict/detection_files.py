@@ -141,7 +141,7 @@ def _read_categories(stated: Any, items: Sequence[dict[str, Any]]) -> dict[str, 
 def _read_items(listed: Sequence[Any], key: str) -> dict[str, dict[str, Any]]:
     """Return each file's item under its name; the detections of a file that is listed again are added to its first.
 
-    An item without a name, or whose detections are no list, is an item with a failure.
+    An item without a name, or whose detections are not a list, becomes an item with a failure.
     """
     found: dict[str, dict[str, Any]] = {}
     for number, item in enumerate(listed, start=1):

@@ -12,7 +12,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.predict.labels import TAXA_FILE
 from linnaea.tables import find_column, is_table, read_list, read_table, shorten_columns
 from linnaea.taxonomy.checklists.store import Checklist
-from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns
+from linnaea.taxonomy.columns import NAME_COLUMNS, match_name_columns, scientific_name
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.row import LabelReader, label_reader, read_taxon
 from linnaea.taxonomy.taxon import Taxon
@@ -66,8 +66,9 @@ def taxa_of_checklist(checklist: Checklist) -> pl.DataFrame:
     names = species.select(*(pl.col(name).cast(pl.String).fill_null("") for name in (*RANK_LABELS, "common_name")))
     names = names.filter((pl.col("genus") != "") & (pl.col("species") != "")).unique(RANK_LABELS, keep="first")
     names = names.sort(*RANK_LABELS, "common_name").with_row_index("taxon_id")
-    full = pl.concat_str("genus", pl.lit(" "), "species").alias("scientific_name")
-    return names.with_columns(full).select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())
+    return names.with_columns(scientific_name=scientific_name()).select(
+        pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items()
+    )
 
 
 def _in_order(taxa: pl.DataFrame) -> pl.DataFrame:
@@ -111,7 +112,7 @@ def read_bins(path: Path) -> pl.DataFrame:
     """Read ``label`` and ``bin``, the first two columns of a table under any name, in the order of the bins.
 
     Raises:
-        LinnaeaError: the table has no second column, or a label has no bin or two.
+        LinnaeaError: the table has no second column, or a label has no bin or several.
     """
     table = read_table(path).rows
     if table.width < 2:

@@ -24,6 +24,7 @@ from linnaea.model.hub import Published, fetch_file, fetch_pinned
 from linnaea.predict.labels import FACTS_FILE, PREPROCESS, TAXA_FILE, VECTORS_FILE, LabelBank, openai_templates
 from linnaea.progress import announce, progress_bar
 from linnaea.storage import atomic_path, cache_dir, open_regular, write_atomically
+from linnaea.taxonomy.columns import scientific_name
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TextType
 from linnaea.taxonomy.tree import depth_first
@@ -266,14 +267,7 @@ def _skip(text: str, place: int, mark: str) -> int:
 
 
 def _taxa_table(taxa: pl.DataFrame) -> pl.DataFrame:
-    both = (pl.col("genus") != "") & (pl.col("species") != "")
-    lowest = pl.coalesce(
-        pl.when(pl.col(label) != "").then(label) for label in reversed(RANK_LABELS[: N_RANKS - 1])
-    ).fill_null("")
-    full = pl.when(both).then(pl.concat_str("genus", pl.lit(" "), "species")).otherwise(lowest)
-    numbered = taxa.with_columns(
-        pl.int_range(pl.len(), dtype=pl.Int32).alias("taxon_id"), full.alias("scientific_name")
-    )
+    numbered = taxa.with_columns(taxon_id=pl.int_range(pl.len(), dtype=pl.Int32), scientific_name=scientific_name())
     return numbered.select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())
 
 

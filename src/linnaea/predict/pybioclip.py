@@ -493,7 +493,7 @@ class TreeOfLifeClassifier(BaseClassifier):
         Above species rank, the probabilities of species up to ``min_prob`` are left out of the sums.
 
         Raises:
-            ValueError: ``k`` or ``batch_size`` is no whole number above zero, or names and vectors differ in number.
+            ValueError: ``k`` or ``batch_size`` is not a whole number above zero, or names and vectors differ in number.
         """
         many, at, top = as_list(images), _rank(rank), read_whole(k, "k")
         n_names, n_vectors = len(self.get_current_txt_names()), self.get_txt_embeddings().shape[-1]
@@ -548,7 +548,7 @@ class CustomLabelsClassifier(BaseClassifier):
         """Return the ``k`` likeliest classes (all, if ``None``) of each photograph, best first.
 
         Raises:
-            ValueError: ``k`` or ``batch_size`` is no whole number above zero.
+            ValueError: ``k`` or ``batch_size`` is not a whole number above zero.
         """
         many = as_list(images)
         top = min(len(self.classes) if k is None else read_whole(k, "k"), len(self.classes))

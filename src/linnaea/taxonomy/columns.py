@@ -10,6 +10,8 @@
 
 from collections.abc import Collection, Sequence
 
+import polars as pl
+
 from linnaea.tables import find_column
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -32,6 +34,19 @@ _NAME_BESIDE_SCIENTIFIC = ("species name",)
 
 QUALIFIER_HEADERS = ("identificationQualifier", "identification_qualifier")
 """Headers of the column that states a doubt about the name of its row (Darwin Core)."""
+
+
+def lowest_name(ranks: Sequence[str] = RANK_LABELS) -> pl.Expr:
+    """Return the name at the lowest of these rank columns (kingdom first) that has one; null if none has."""
+    return pl.coalesce(pl.when(pl.col(rank) != "").then(rank) for rank in reversed(ranks))
+
+
+def scientific_name() -> pl.Expr:
+    """Return what :attr:`Taxon.scientific_name` is, from the seven rank columns, which are ``""`` where unnamed."""
+    binomial = pl.when((pl.col("species") != "") & (pl.col("genus") != "")).then(
+        pl.concat_str("genus", pl.lit(" "), "species")
+    )
+    return binomial.otherwise(lowest_name(RANK_LABELS[: Rank.SPECIES])).fill_null("")
 
 
 def find_name_column(columns: Sequence[str], name: str) -> str:

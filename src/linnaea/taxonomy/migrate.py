@@ -14,6 +14,7 @@ import polars as pl
 
 from linnaea.errors import UsageError
 from linnaea.taxonomy.changes import compare
+from linnaea.taxonomy.columns import scientific_name
 from linnaea.taxonomy.find import lineage_text
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.tree import depth_first
@@ -240,14 +241,8 @@ def _label_names(table: pl.DataFrame, column: str, ranks: list[str]) -> pl.Serie
         raise UsageError(
             f"the table has no rank columns; give the column of labels with --column ({', '.join(table.columns)})"
         )
-    return _scientific_name(table.select(_tidy(pl.col(r)) if r in ranks else pl.lit("").alias(r) for r in RANK_LABELS))
-
-
-def _scientific_name(lineages: pl.DataFrame) -> pl.Series:
-    """Return the binomial, or the name at the lowest rank, of rows with all seven ranks."""
-    lowest = pl.coalesce(pl.when(pl.col(r) != "").then(pl.col(r)) for r in reversed(RANK_LABELS[:-1])).fill_null("")
-    name = pl.when((pl.col("species") != "") & (pl.col("genus") != "")).then(pl.col("genus") + " " + pl.col("species"))
-    return lineages.select(name.otherwise(lowest).alias("name"))["name"]
+    lineages = table.select(_tidy(pl.col(r)) if r in ranks else pl.lit("").alias(r) for r in RANK_LABELS)
+    return lineages.select(name=scientific_name())["name"]
 
 
 def _told(followed: pl.DataFrame, migration: Migration) -> pl.Series:

@@ -7,16 +7,16 @@ from rapidfuzz.distance import OSA
 
 
 def honours_no_author() -> pl.Expr:
-    """Return whether the found epithet is not made of the word asked, if that has a capital and may be an author."""
+    """Return whether a match is allowed: a word with a capital may be an author, and is not an epithet made of one."""
     made_of_name = r"(?:i|ae|orum|arum|an(?:us|a|um)|ensis|ense)$"
     honours = pl.col("epithet").str.contains(made_of_name) & ~pl.col("asked").str.contains(made_of_name)
     return ~(pl.col("capital") & honours)
 
 
 def is_slip() -> pl.Expr:
-    """Return whether the edits are a slip, not another name; g, e as written, genus, epithet as found.
+    """Return whether the edits are a slip of the pen, and not those from one name to another.
 
-    A genus that exists is not misspelt; in short words an edit makes another word; two edits want long words that
+    The columns g and e are the genus and epithet as written, and genus and epithet those that were found. A genus that exists is not misspelt; in short words an edit makes another word; two edits want long words that
     begin alike; and some edits turn one Latin element into another.
     """
     g, e = pl.col("g").str.len_chars(), pl.col("e").str.len_chars()

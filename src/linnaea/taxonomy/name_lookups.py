@@ -142,7 +142,7 @@ class Lookups:
     def _outside_bracket(self, found: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
         """Return q, t of the vernacular names that lie outside a genus or higher taxon that their label has, too.
 
-        "Common Blackbird (Corvus)" is no Turdus.
+        "Common Blackbird (Corvus)" is not a Turdus.
         """
         named = read.select("q", name=pl.concat_list("others", "ancestors"))
         added = found.select("q").unique().join(named, on="q").explode("name").drop_nulls("name")

@@ -74,7 +74,7 @@ def is_sound(name: str) -> bool:
 
 
 def without_markers(found: FoundName) -> FoundName:
-    """Keep the names before a word that is none ("Abies agg", "Cetraria iberica a.crespo")."""
+    """Keep the names before a word that is not one ("Abies agg", "Cetraria iberica a.crespo")."""
     binomial = " ".join(found.name.split(" ")[:2])
     if found.rank is Rank.SPECIES and binomial != found.name and is_sound(binomial):
         return FoundName(name=binomial, rank=Rank.SPECIES, authorship=found.authorship, notes=found.notes)

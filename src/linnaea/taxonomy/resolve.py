@@ -26,7 +26,7 @@ import polars as pl
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress
 from linnaea.taxonomy.checklists.store import Checklist, load_checklist
-from linnaea.taxonomy.columns import RESULT_COLUMNS
+from linnaea.taxonomy.columns import RESULT_COLUMNS, scientific_name
 from linnaea.taxonomy.name_evidence import add_ancestors, agree_with_authors, conflicting_authors, disagreeing_pairs
 from linnaea.taxonomy.name_index import (
     ACCEPTED,
@@ -431,12 +431,8 @@ class _Run:
         strings = [pl.col(c).fill_null("") for c in ("matched_name", *RANK_LABELS, "common_name", "note")]
         table = table.with_columns(*strings, checklist=lists.gather(table["list"].cast(pl.UInt32)).fill_null(""))
         lowest = pl.coalesce(pl.when(pl.col(label) != "").then(pl.lit(label)) for label in reversed(RANK_LABELS))
-        scientific = pl.coalesce(
-            pl.when(pl.col("species") != "").then(pl.col("genus") + " " + pl.col("species")),
-            *(pl.when(pl.col(label) != "").then(pl.col(label)) for label in reversed(RANK_LABELS[:-1])),
-            pl.lit(""),
-        )
-        return table.with_columns(rank=lowest.fill_null(""), scientific_name=scientific).select(RESULT_COLUMNS)
+        named = table.with_columns(rank=lowest.fill_null(""), scientific_name=scientific_name())
+        return named.select(RESULT_COLUMNS)
 
     def _with_remarks(self, table: pl.DataFrame) -> pl.DataFrame:
         """Add to the notes what labels say besides the name, and vernacular names that mean another taxon."""

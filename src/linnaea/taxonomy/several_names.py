@@ -93,7 +93,7 @@ LONE_SIGN = re.compile(r"^(.+?) (?:[x×]|hybrids?|[x×] hybrids?)$", re.IGNORECA
 
 
 def read_formula(text: str) -> LabelReading | None:
-    """Read the formula of a hybrid; a named hybrid ("Mentha × piperita") is none."""
+    """Read the formula of a hybrid; a named hybrid ("Mentha × piperita") is not a formula."""
     parts = [part.strip() for part in _SIGN.split(f" {text.replace('(', '').replace(')', '')} ".strip())]
     parts = [part.removeprefix("× ") for part in parts if part]
     if len(parts) < 2:

@@ -113,7 +113,7 @@ def _draw(axes: Any, place: Rectangle, colour: str, edge: str, line: float) -> N
 
 
 def _write(axes: Any, text: str, place: Rectangle, *, italic: bool, bold: bool = False) -> None:
-    """Write a label into a box as large as it fits, in one or two lines or turned; without room there is none."""
+    """Write a label into a box as large as it fits, in one or two lines or turned; leave it out if there is no room."""
     width, height = place.width - 0.08, place.height - 0.04
     ways = [(_size(lines, *room), turn, "\n".join(lines)) for lines in ((text,), (*text.split(" ", 1),))
             for turn, room in ((0, (width, height)), (90, (height, width)))]  # fmt: skip

@@ -43,7 +43,7 @@ class _Unpickler(pickle.Unpickler):
             return dtype
         if (found := _FOREIGN.get((module, name))) is not None:
             return found
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of a description of tensors")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of a description of tensors")
 
 
 def read_metadata(path: Path) -> Metadata:

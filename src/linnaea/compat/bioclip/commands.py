@@ -68,7 +68,7 @@ def parse_bins_csv(bins_path: str) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        LinnaeaError: the table has no second column, or a class has no bin or two.
+        LinnaeaError: the table has no second column, or a class has no bin or several.
     """
     if not os.path.exists(bins_path):  # noqa: PTH110 - pybioclip's tests replace it
         raise FileNotFoundError(f"File not found: {bins_path}")

@@ -89,7 +89,7 @@ class _Observation:
     name: str = ""
     probability: float | str = ""
     tag: str = ""
-    """A label that is no scientific name."""
+    """A label that is not a scientific name."""
     by_detector: bool = False
 
 

@@ -139,7 +139,7 @@ def read_deployments(path: Path) -> list[Deployment]:
 
 
 def _check_position(facts: Mapping[str, str], where: str) -> None:
-    """Raise UsageError for a latitude or longitude that is no number of degrees; a deployment may have none."""
+    """Raise UsageError for a latitude or longitude that is not a number of degrees; a deployment may have none."""
     for name, most in _LIMITS_DEG.items():
         stated = facts.get(name, "")
         with suppress(ValueError):
@@ -247,7 +247,7 @@ def _name_event(first: Medium) -> str:
 
 
 def with_events(inputs: Sequence[Input], gap_s: float) -> list[Input]:
-    """Return the inputs with their events; the frames of a video are one event, and inputs that are no files alone."""
+    """Return the inputs with their events; the frames of a video are one event. Inputs that are not files have none."""
     media = find_events(place_media(read_media((str(one.path) for one in inputs if one.path), None), []), gap_s)
     events = {one.path: one.event or (one.path if is_video(one.path) else "") for one in media}
     return [replace(one, event=events[str(one.path)]) if one.path else one for one in inputs]

@@ -266,7 +266,7 @@ def _tidy(column: str) -> pl.Expr:
 
 
 def _clean_records(records: pl.DataFrame) -> pl.DataFrame:
-    """Return records with tidy names and the value of their rank, and the ``reason`` of those that are no taxa."""
+    """Return records with tidy names and the value of their rank, and the ``reason`` of those that are not taxa."""
     for optional in ("authorship", "common_name"):
         if optional not in records.columns:
             records = records.with_columns(pl.lit("").alias(optional))

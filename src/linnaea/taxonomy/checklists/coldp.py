@@ -73,7 +73,7 @@ def _read_usages(path: Path) -> UsageTable:
 
 
 def _parents_of_synonyms(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return usages with the parent of a synonym, which is its accepted name here, as that."""
+    """Return usages in which the parent of a synonym stands where it belongs: it is the accepted name."""
     if "parent" not in rows.columns or "status" not in rows.columns:
         return rows
     synonym = pl.col("status").str.contains(SYNONYM_STATUS)
@@ -113,7 +113,10 @@ def read_columns(
     words: Mapping[str, Sequence[str]],
     change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
 ) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:
-    """Return a table with the columns of ``words``, after a ``change`` of its parts, the headers used and those not."""
+    """Read the columns of ``words`` from a table, and change each part of it.
+
+    Return the table, the headers that were used, and those that were not.
+    """
     headers = Headers(found={}, unused=())
 
     def choose(rows: pl.DataFrame) -> pl.DataFrame:

@@ -40,7 +40,7 @@ _OTHER_TAXA = re.compile(
     r"infra|parv|sister|prey|food|plant|symbiont|higher|basionym|other|not|in|per|of|raw|sort|extinct|typified|nominal|"
     r"alt|alternative|local|native|french|german|spanish|portuguese|dutch|italian|swedish|japanese|chinese)$"
 )
-"""Prefixes that make a column say something else than the taxon of its row."""
+"""Prefixes of columns that do not name the taxon of their row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,7 +96,7 @@ def is_among(lines: pl.Series, others: pl.Series) -> npt.NDArray[np.bool_]:
 
 
 def count_rows(fates: Fates, used: Sequence[str], unused: Sequence[str], notes: Sequence[str]) -> ImportReport:
-    """Return the report of an import; every row counts once, as the best that became of it."""
+    """Return the report of an import; each row counts once, with its best outcome."""
     n_lines = 1 + max(0, *(int(lines.max() or 0) for lines in (fates.accepted, fates.synonyms)))  # type: ignore[arg-type]
     accepted = np.bincount(fates.accepted.drop_nulls().to_numpy(), minlength=n_lines) > 0
     synonyms = (np.bincount(fates.synonyms.drop_nulls().to_numpy(), minlength=n_lines) > 0) & ~accepted

@@ -228,6 +228,6 @@ def _why_no_taxon() -> pl.Expr:
         pl.when(~named).then(pl.lit("a sample, a strain or a group without a scientific name"))
         .when(pl.col("rank").is_in(("no rank", "clade", "strain", "isolate")))
         .then(pl.lit("a clade, a strain or an isolate"))
-        .when(~species).then(pl.lit("a species whose name is no binomial"))
+        .when(~species).then(pl.lit("a species whose name is not a binomial"))
         .otherwise(pl.lit(""))
     )  # fmt: skip

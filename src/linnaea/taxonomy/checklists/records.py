@@ -115,7 +115,7 @@ MISAPPLIED = r"\b(?:auct|auctt|auctorum|sensu|misapplied)\b|\b(?:non|nec) "
 
 
 def is_virus_phrase(name: pl.Expr) -> pl.Expr:
-    """Return whether a name is that of a virus that is no binomial ("Tobacco mosaic virus", "Escherichia phage T4")."""
+    """Return whether a name is a virus's and not a binomial ("Tobacco mosaic virus", "Escherichia phage T4")."""
     phrase = name.str.contains(r"^\p{Lu}.* (?:\p{L}*virus|viroid|phage|\p{L}*satellite)(?: [\p{Lu}\d][\p{L}\d.-]*)?$")
     return phrase & ~name.str.contains(VIRUS_SPECIES)
 
@@ -166,10 +166,10 @@ def fill_columns(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
 
 
 def in_parts(table: pl.DataFrame, change: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
-    """Return ``change(table)`` of a change that sees one row at a time, computed part by part.
+    """Return ``change(table)``, computed part by part; ``change`` must treat each row by itself.
 
-    ``change`` is given texts. In the result texts that are in many rows are categories: a category takes 4 bytes, a
-    text 16 and more, and lists of millions of names have little room.
+    ``change`` gets texts. In the result, texts that occur in many rows are categories: a category takes 4 bytes, a text
+    16 and more, which counts for millions of names.
     """
     starts = range(0, max(1, table.height), _AT_ONCE)
     return pl.concat([with_categories(change(with_texts(table.slice(start, _AT_ONCE)))) for start in starts])
