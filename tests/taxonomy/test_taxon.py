@@ -143,8 +143,8 @@ def test_no_caption_is_ever_empty(higher: list[str], species: str, common_name: 
 
 def test_a_table_names_its_taxa_as_the_taxa_name_themselves() -> None:
     taxa = [
-        Taxon.of(kingdom="Animalia", genus="Pica", species="hudsonia"), Taxon.of(genus="Pica"), Taxon.of(family="Apidae"),
-        Taxon.of(kingdom="Plantae", order="Fagales"), Taxon.of(common_name="car"),
+        Taxon.of(kingdom="Animalia", genus="Pica", species="hudsonia"), Taxon.of(genus="Pica"),
+        Taxon.of(family="Apidae"), Taxon.of(kingdom="Plantae", order="Fagales"), Taxon.of(common_name="car"),
     ]  # fmt: skip
     rows = pl.DataFrame([one.lineage for one in taxa], schema=list(RANK_LABELS), orient="row")
     names = rows.select(name=scientific_name())["name"].to_list()

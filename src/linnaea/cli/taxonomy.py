@@ -7,7 +7,8 @@ from typing import Any
 import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands, taxonomy_browse, taxonomy_changes
-from linnaea.cli.console import progress_bar, results, say, tell
+from linnaea.cli import list as listing
+from linnaea.cli.console import progress_bar, say, tell
 from linnaea.errors import UsageError
 
 
@@ -71,7 +72,7 @@ class Checklists:
 
 def checklists(options: Checklists) -> int:
     """List the checklists, import one, or describe one."""
-    from linnaea.taxonomy.checklists.store import import_checklist, list_checklists, load_checklist
+    from linnaea.taxonomy.checklists.store import import_checklist, load_checklist
 
     if options.name and options.add is None:
         raise UsageError("--name needs --add FILE")
@@ -84,11 +85,7 @@ def checklists(options: Checklists) -> int:
     if options.show:
         _describe(load_checklist(options.show))
         return DONE
-    table = _table("name", "version", "taxa", "from")
-    for entry in list_checklists():
-        table.add_row(entry.name, entry.version, f"{entry.n_taxa:,}" if entry.n_taxa else "", entry.origin)
-    results.print(table)
-    return DONE
+    return listing.checklists(listing.Checklists())
 
 
 def _describe(checklist: Any) -> None:
@@ -104,16 +101,6 @@ def _describe(checklist: Any) -> None:
     tell(f"  {'vernacular':<10}{checklist.vernaculars.height:>12,}")
     for language, n in languages.head(12).iter_rows():
         tell(f"    {language:<8}{n:>12,}")
-
-
-def _table(*columns: str) -> Any:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE)
-    for column in columns:
-        table.add_column(column, justify="right" if column == "taxa" else "left")
-    return table
 
 
 COMMANDS: Commands = {

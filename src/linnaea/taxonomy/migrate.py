@@ -286,7 +286,7 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
     A renamed or moved taxon keeps its common name. A lumped taxon takes that of the taxon that it is now part of.
     """
     lineages = taxa.select(pl.col(r).fill_null("") for r in RANK_LABELS)
-    followed = migration.follow(lineages.with_columns(_scientific_name(lineages)))
+    followed = migration.follow(lineages.with_columns(name=scientific_name()))
     carried = followed["change"].is_in(CARRIED)
     heirs = migration.new.taxa.select(
         *(pl.col(r).cast(pl.String).fill_null("") for r in RANK_LABELS),
@@ -305,7 +305,7 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
     new_id = moved.join(kept.select("taxon_id", *key), on=key, how="left", maintain_order="left")["taxon_id"]
     # Other columns (there are none today) come from the first of the lumped taxa.
     result = taxa[kept["old_id"]].with_columns(
-        kept["taxon_id"], *(kept[c] for c in key), _scientific_name(kept.select(RANK_LABELS)).alias("scientific_name")
+        kept["taxon_id"], *(kept[c] for c in key), kept.select(scientific_name=scientific_name())["scientific_name"]
     )
     nameless = (result["scientific_name"] == "") & (result["common_name"] != "")
     result = result.with_columns(

@@ -16,8 +16,9 @@ def honours_no_author() -> pl.Expr:
 def is_slip() -> pl.Expr:
     """Return whether the edits are a slip of the pen, and not those from one name to another.
 
-    The columns g and e are the genus and epithet as written, and genus and epithet those that were found. A genus that exists is not misspelt; in short words an edit makes another word; two edits want long words that
-    begin alike; and some edits turn one Latin element into another.
+    The columns g and e are the genus and epithet as written, and genus and epithet those that were found. A genus that
+    exists is not misspelt; in short words an edit makes another word; two edits want long words that begin alike; and
+    some edits turn one Latin element into another.
     """
     g, e = pl.col("g").str.len_chars(), pl.col("e").str.len_chars()
     in_genus, in_epithet = pl.col("genus_edits"), pl.col("epithet_edits")
