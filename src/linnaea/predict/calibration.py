@@ -174,30 +174,43 @@ def calibrate_probabilities(
     calibrated = np.empty_like(probability_BK)
 
     def sharpen(rows: slice) -> None:
-        _sharpen_ranks(probability_BK[rows], bank.groups, calibration.sharpness, out=calibrated[rows])
+        _sharpen_labels(probability_BK[rows], bank.groups, calibration.sharpness, out=calibrated[rows])
 
     in_parts(sharpen, probability_BK.shape)
     return calibrated
 
 
-def _sharpen_ranks(
+def _sharpen_labels(
     probability_BK: NDArray[np.float32], groups: RankGroups, sharpness: Sequence[float], out: NDArray[np.float32]
 ) -> None:
-    """Write the probabilities after sharpening each rank's shares within the rank above, kingdom first."""
-    sums = groups.sums(probability_BK)
-    share_above = np.ones((len(probability_BK), 1), np.float32)
-    for rank in Rank:
-        parent, first = groups.parents(rank), groups.first_children[rank]
-        capped = sums[rank] if sums[rank] is probability_BK else np.minimum(sums[rank], 1)
-        shares = _sharpen(capped, parent, first, sharpness[rank])
-        shares *= share_above.take(parent, axis=1)
-        share_above = shares
+    """Write the calibrated probabilities of labels, from those that they had before."""
+    sums = {rank: sums if sums is probability_BK else np.minimum(sums, 1)
+            for rank, sums in groups.sums(probability_BK).items()}  # fmt: skip
+    species_BS = sharpen_ranks(sums, groups, sharpness)[Rank.SPECIES]
     if len(groups.starts[Rank.SPECIES]) == groups.n_rows:
-        out[:] = share_above
+        out[:] = species_BS
         return
     row_group = groups.of_species
-    np.divide(probability_BK, np.maximum(np.minimum(sums[Rank.SPECIES], 1), _TINY).take(row_group, axis=1), out=out)
-    out *= share_above.take(row_group, axis=1)
+    np.divide(probability_BK, np.maximum(sums[Rank.SPECIES], _TINY).take(row_group, axis=1), out=out)
+    out *= species_BS.take(row_group, axis=1)
+
+
+def sharpen_ranks(
+    sums_of: Mapping[Rank, NDArray[np.float32]], groups: RankGroups, sharpness: Sequence[float]
+) -> dict[Rank, NDArray[np.float32]]:
+    """Return the calibrated probabilities ``[B, G]`` of ranks, kingdom first, from the sums of their groups.
+
+    ``sums_of`` has every rank from kingdom to the lowest that is wanted. A factor on all sums of an image has no
+    effect.
+    """
+    n_images = len(sums_of[Rank.KINGDOM])
+    calibrated, above = dict[Rank, NDArray[np.float32]](), np.ones((n_images, 1), np.float32)
+    for rank in sorted(sums_of):
+        parent, first = groups.parents(rank), groups.first_children[rank]
+        shares = _sharpen(sums_of[rank], parent, first, sharpness[rank])
+        shares *= above.take(parent, axis=1)
+        calibrated[rank] = above = shares
+    return calibrated
 
 
 def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, factor: float) -> Float32[ndarray, "B K"]:
@@ -222,7 +235,8 @@ def _sharpen(
     largest = np.maximum(np.maximum.reduceat(values, first, axis=1), _TINY)
     shares = np.maximum(values, _TINY)
     shares /= largest.take(parent, axis=1)
-    np.power(shares, np.float32(power), out=shares)
+    if power != 1:
+        np.power(shares, np.float32(power), out=shares)
     shares /= np.add.reduceat(shares, first, axis=1).take(parent, axis=1)
     return shares
 

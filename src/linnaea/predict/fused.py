@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.predict.calibration import Calibration, calibrate_probabilities, weights_of_untrained
+from linnaea.predict.calibration import Calibration, calibrate_probabilities, sharpen_ranks, weights_of_untrained
 from linnaea.predict.classifier import (
     MAX_CELLS,
     Ranked,
@@ -87,9 +87,7 @@ def iter_ranked(
         made = _soften(cosine_KB, max_B, bank, logit_scale, calibration)
         energy_B = max_B + np.log(made.block_NB.numpy().sum(axis=0)) / np.float32(logit_scale)
         check_finite(energy_B, images)
-        ranks = _rank(made, bank, calibration.sharpness)
-        sums_of = {rank: sums.T.numpy() if rank == Rank.SPECIES else np.ascontiguousarray(sums.T.numpy())
-                   for rank, sums in ranks.items()}  # fmt: skip
+        sums_of = _rank(made, bank, calibration.sharpness)
         yield Ranked(sums_of, made.row_KB.T.numpy(), energy_B, max_B, images)
 
 
@@ -215,14 +213,16 @@ def _blocks(groups: RankGroups, n_images: int) -> list[_Block]:
     return blocks
 
 
-def _rank(made: _Softened, bank: LabelBank, sharpness: Sequence[float]) -> dict[Rank, "Tensor"]:
-    """Return the calibrated probabilities ``[G, B]`` of each rank, from species up; labels get theirs in place."""
+def _rank(made: _Softened, bank: LabelBank, sharpness: Sequence[float]) -> dict[Rank, NDArray[np.float32]]:
+    """Return the calibrated probabilities ``[B, G]`` of each rank, from species up; labels get theirs in place."""
     import torch
 
     groups = bank.groups
-    ranks = in_one_thread(lambda: _sharpen_above(made.genus_GB, groups, sharpness))
+    genus_BG = np.ascontiguousarray(made.genus_GB.numpy().T)
+    ranks = sharpen_ranks(groups.sums_of_groups(genus_BG, Rank.GENUS), groups, sharpness)
+    calibrated_GB = torch.from_numpy(np.ascontiguousarray(ranks[Rank.GENUS].T))
     n_images = made.row_KB.shape[1]
-    factor_GB = in_one_thread(lambda: ranks[Rank.GENUS] / made.sharp_genus_GB.clamp_min_(_TINY))
+    factor_GB = in_one_thread(lambda: calibrated_GB / made.sharp_genus_GB.clamp_min_(_TINY))
     genus_of = torch.from_numpy(groups.parents(Rank.SPECIES))
 
     def finish(species: slice) -> None:
@@ -238,28 +238,8 @@ def _rank(made: _Softened, bank: LabelBank, sharpness: Sequence[float]) -> dict[
             made.row_KB[rows].mul_(share_SB.index_select(0, species_of[rows]))
 
         _in_slices(share, len(species_of), n_images)
-    return {Rank.SPECIES: made.sharp_species_SB, **ranks}
-
-
-def _sharpen_above(genus_GB: "Tensor", groups: RankGroups, sharpness: Sequence[float]) -> dict[Rank, "Tensor"]:
-    """Return the calibrated probabilities of the ranks above species, genus first, from the sums of genera."""
-    import torch
-
-    plain = {Rank.GENUS: genus_GB}
-    for rank in (Rank.FAMILY, Rank.ORDER, Rank.CLASS, Rank.PHYLUM, Rank.KINGDOM):
-        plain[rank] = _sum_groups(plain[Rank(rank + 1)], groups.first_children[rank + 1])
-    above, calibrated_above = plain[Rank.KINGDOM].sum(dim=0, keepdim=True), torch.ones((1, genus_GB.shape[1]))
-    ranks: dict[Rank, Tensor] = {}
-    for rank in reversed(plain):
-        parent = torch.from_numpy(groups.parents(rank))
-        shares = plain[rank] / above.clamp_min(_TINY).index_select(0, parent)
-        if sharpness[rank] != 1:
-            shares.pow_(sharpness[rank])
-            shares /= _sum_groups(shares, groups.first_children[rank]).index_select(0, parent)
-        shares *= calibrated_above.index_select(0, parent)
-        above, calibrated_above = plain[rank], shares.clamp_(max=1)
-        ranks[rank] = calibrated_above
-    return dict(reversed(ranks.items()))
+    above = {rank: np.minimum(sums, 1) for rank, sums in reversed(ranks.items())}
+    return {Rank.SPECIES: made.sharp_species_SB.T.numpy(), **above}
 
 
 def _sum_groups(value_NB: "Tensor", first: NDArray[np.int64]) -> "Tensor":

@@ -138,11 +138,18 @@ class RankGroups:
 
         Each rank sums the rank below, which is fast and keeps float32 sums of a million rows accurate to 1e-6.
         """
-        sums: dict[Rank, npt.NDArray[Any]] = {}
-        for rank in reversed(Rank):
-            if rank < highest:
-                break
-            first = self.starts[rank] if rank == Rank.SPECIES else self.first_children[rank + 1]
+        starts = self.starts[Rank.SPECIES]
+        if len(starts) < self.n_rows:
+            values = np.add.reduceat(values, starts, axis=-1)
+        return self.sums_of_groups(values, Rank.SPECIES, highest)
+
+    def sums_of_groups(
+        self, values: npt.NDArray[Any], lowest: Rank, highest: Rank = Rank.KINGDOM
+    ) -> dict[Rank, npt.NDArray[Any]]:
+        """Sum ``values`` ``[..., n_groups]`` of the groups at ``lowest`` over those of each rank up to ``highest``."""
+        sums = {lowest: values}
+        for rank in reversed(list(Rank)[highest:lowest]):
+            first = self.first_children[rank + 1]
             if len(first) < values.shape[-1]:
                 values = np.add.reduceat(values, first, axis=-1)
             sums[rank] = values
