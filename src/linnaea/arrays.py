@@ -1,4 +1,7 @@
-"""Write arrays to ``.npy`` files; a full disk is an error, not a file without its end or the end of the process."""
+"""Write arrays to ``.npy`` files and map them; scale vectors to length 1.
+
+A full disk is an error, not a file without its end or the end of the process.
+"""
 
 import os
 from pathlib import Path
@@ -17,6 +20,11 @@ class _Stream:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.write = stream.write
+
+
+def to_unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return vectors ``[N, E]`` at length 1; vectors of zeros stay zero."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 def write_array(stream: IO[bytes], array: NDArray[Any]) -> None:

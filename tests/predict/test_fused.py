@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
-from linnaea.predict import fused
+from linnaea.predict import classifier, fused
 from linnaea.predict.calibration import Calibration
 from linnaea.predict.classifier import Ranked, guess_at_rank, sum_to_all_ranks
 from linnaea.predict.fused import iter_ranked, rank_blocks
@@ -118,7 +118,7 @@ def test_blocks_of_images_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> N
     images = unit(np.random.default_rng(0).normal(size=(7, 64)))
     rounded = Int8Rows.of(bank.vectors)
     (whole,) = iter_ranked(images, bank, rounded, 20.0, SHARP)
-    monkeypatch.setattr(fused, "MAX_CELLS", 1_500)
+    monkeypatch.setattr(classifier, "MAX_CELLS", 1_500)
     parts = list(iter_ranked(images, bank, rounded, 20.0, SHARP))
     assert [len(part.image_BE) for part in parts] == [3, 3, 1]
     np.testing.assert_allclose(np.concatenate([p.probability_BK for p in parts]), whole.probability_BK, atol=1e-6)

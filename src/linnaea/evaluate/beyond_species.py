@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 
+from linnaea.arrays import to_unit
 from linnaea.errors import LinnaeaError
 from linnaea.evaluate.intervals import Interval, bootstrap_mean, mean_of_classes
 from linnaea.evaluate.probes import simple_shot
@@ -156,8 +157,8 @@ def answer_pairs(
     search = RandomizedSearchCV(
         pipeline, space, n_iter=n_draws, random_state=seed, n_jobs=n_jobs, cv=min(5, int(counts.min()))
     )
-    search.fit(_unit(train_SE - centre), label_S)
-    return np.asarray(search.predict(_unit(test_QE - centre)))
+    search.fit(to_unit(train_SE - centre), label_S)
+    return np.asarray(search.predict(to_unit(test_QE - centre)))
 
 
 def score_pairs(
@@ -307,7 +308,3 @@ def match_clusters(cluster_N: Int[ndarray, "N"], label_N: Int[ndarray, "N"]) -> 
 def _square_distances(points: Float[ndarray, "N E"], centres: Float[ndarray, "K E"]) -> Float64[ndarray, "N K"]:
     squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
     return np.asarray(np.maximum(squares, 0), np.float64)
-
-
-def _unit(vectors: Float[ndarray, "N E"]) -> Float[ndarray, "N E"]:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

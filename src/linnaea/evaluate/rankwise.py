@@ -6,19 +6,20 @@
 - *top down*: the best caption of a kingdom, then the best among its phyla, and so on; always one path of the tree.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.arrays import to_unit
 from linnaea.evaluate.hierarchy import score_consistency
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encode import encode_names
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import find_groups, has_names
-from linnaea.predict.classifier import MAX_CELLS, iter_scored, sum_to_all_ranks
+from linnaea.predict.classifier import iter_blocks, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import Taxon, TextType
@@ -98,8 +99,7 @@ def encode_ranks(
 def make_prototypes(bank: LabelBank) -> Vectors:
     """Return the prototype of every rank's groups: the mean of the vectors of its rows, at unit length."""
     sums_of = bank.groups.sums(to_float32(bank.vectors[:]).T)
-    return {rank: sums.T / np.maximum(np.linalg.norm(sums.T, axis=1, keepdims=True), 1e-12)
-            for rank, sums in sums_of.items()}  # fmt: skip
+    return {rank: to_unit(sums.T) for rank, sums in sums_of.items()}
 
 
 def _answer_by_sums(image_NE: Float32[ndarray, "N E"], bank: LabelBank, scale: float) -> Int64[ndarray, "N 7"]:
@@ -115,7 +115,7 @@ def _answer_alone(image_NE: Float32[ndarray, "N E"], bank: LabelBank, vectors: V
     best = np.empty((len(image_NE), N_RANKS), np.int64)
     for rank in Rank:
         named = _named(bank, rank)
-        for rows in _blocks(len(image_NE), len(named)):
+        for rows in iter_blocks(len(image_NE), len(named)):
             cosine = image_NE[rows] @ vectors[rank].T
             if named.any():
                 cosine[:, ~named] = -np.inf
@@ -128,7 +128,7 @@ def _answer_top_down(image_NE: Float32[ndarray, "N E"], bank: LabelBank, vectors
     best = np.zeros((len(image_NE), N_RANKS), np.int64)
     for rank in Rank:
         parents = bank.groups.parents(rank)
-        for rows in _blocks(len(image_NE), len(parents)):
+        for rows in iter_blocks(len(image_NE), len(parents)):
             cosine = image_NE[rows] @ vectors[rank].T
             above = best[rows, rank - 1] if rank else np.zeros(len(cosine), np.int64)
             cosine[parents[None, :] != above[:, None]] = -np.inf
@@ -139,11 +139,6 @@ def _answer_top_down(image_NE: Float32[ndarray, "N E"], bank: LabelBank, vectors
 def _named(bank: LabelBank, rank: Rank) -> Bool[ndarray, "G"]:  # noqa: F821
     names = bank.taxa[rank.label].fill_null("").gather(bank.groups.starts[rank])
     return np.asarray((names != "").to_numpy())
-
-
-def _blocks(n_images: int, n_groups: int) -> Iterator[slice]:
-    step = max(1, MAX_CELLS // max(n_groups, 1))
-    return (slice(start, start + step) for start in range(0, n_images, step))
 
 
 def rank_rows(metrics: Mapping[str, int | float]) -> list[dict[str, object]]:

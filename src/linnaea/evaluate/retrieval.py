@@ -15,7 +15,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
-from linnaea.predict.classifier import MAX_CELLS
+from linnaea.predict.classifier import iter_blocks
 
 TOP = (1, 5, 10)
 """The numbers of first answers of BioCAP's table."""
@@ -44,13 +44,13 @@ def score_retrieval(
     size_M = np.bincount(own_N, minlength=len(distinct))
     metrics: dict[str, float] = {"n_sentences": float(len(distinct))}
     hits = {name: np.zeros(len(TOP)) for name in ("image_to_text", "image_to_text/same_sentence")}
-    for rows in _blocks(len(image_NE), len(distinct)):
+    for rows in iter_blocks(len(image_NE), len(distinct)):
         better_B, tied_B = _rank_of_own(image_NE[rows] @ text_ME.T, own_N[rows], size_M)
         hits["image_to_text"] += _recall(better_B, tied_B)
         hits["image_to_text/same_sentence"] += _recall(better_B, np.ones_like(tied_B))
     best_M = np.full(len(distinct), np.iinfo(np.int64).max)
     back = np.zeros(len(TOP))
-    for rows in _blocks(len(image_NE), len(image_NE)):
+    for rows in iter_blocks(len(image_NE), len(image_NE)):
         cosine_BN = text_ME[own_N[rows]] @ image_NE.T
         mine_B = cosine_BN[np.arange(len(cosine_BN)), np.arange(len(image_NE))[rows]][:, None]
         better_B, tied_B = (cosine_BN > mine_B).sum(axis=1), (cosine_BN == mine_B).sum(axis=1)
@@ -120,8 +120,3 @@ def _score_order(relevant: NDArray[np.bool_]) -> tuple[float, float, float]:
     precision = (np.arange(1, len(places) + 1) / places).mean()
     gain = (1 / np.log2(places + 1)).sum() / (1 / np.log2(np.arange(2, len(places) + 2))).sum()
     return float(precision), float(gain), float(1 / places[0])
-
-
-def _blocks(n_rows: int, n_columns: int) -> list[slice]:
-    step = max(1, MAX_CELLS // max(n_columns, 1))
-    return [slice(start, start + step) for start in range(0, n_rows, step)]

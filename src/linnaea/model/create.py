@@ -16,7 +16,7 @@ from torch import Tensor
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import BPE_FILE
 from linnaea.model.load import TaxonModel, measure_width
-from linnaea.model.preprocess import Preprocess
+from linnaea.model.preprocess import Preprocess, as_triple
 from linnaea.model.tokenizer import make_tokenizer, vocabulary_size
 
 
@@ -183,12 +183,7 @@ def backbone_preprocess(architecture: str, image_size: int) -> Preprocess:
     known = timm.models.get_pretrained_cfg(architecture)
     if known is None:
         return Preprocess(image_size=image_size)
-    return Preprocess(image_size=image_size, mean=_triple(known.mean), std=_triple(known.std))
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    first, second, third = values
-    return float(first), float(second), float(third)
+    return Preprocess(image_size=image_size, mean=as_triple(known.mean), std=as_triple(known.std))
 
 
 def at_image_size(model: TaxonModel, image_size: int) -> TaxonModel:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from linnaea.arrays import to_unit
 from linnaea.data.engine import count_cores
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
@@ -95,7 +96,7 @@ class OnnxModel(_GraphEncoder):
 
     def encode_pixels(self, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
         parts = [self._image(pixels_BCHW[start : start + _AT_ONCE]) for start in range(0, len(pixels_BCHW), _AT_ONCE)]
-        return _to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)
+        return to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)
 
     def encode_captions(
         self, captions: Sequence[str], on_progress: Callable[[int, int | None], None]
@@ -119,7 +120,7 @@ class OnnxModel(_GraphEncoder):
             some = captions[start : start + _AT_ONCE]
             vectors[start : start + len(some)] = self._text(tokenizer(list(some)).numpy())
             on_progress(start + len(some), len(captions))
-        return _to_unit(vectors)
+        return to_unit(vectors)
 
 
 def load_onnx(folder: Path) -> OnnxModel:
@@ -205,7 +206,7 @@ class GraphModel(_GraphEncoder):
             run(pixels_BCHW[start : start + AT_ONCE].astype(np.float32))
             for start in range(0, len(pixels_BCHW), AT_ONCE)
         ]
-        return _to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)
+        return to_unit(np.concatenate(parts)) if unit else np.concatenate(parts)
 
     def encode_captions(
         self, captions: Sequence[str], on_progress: Callable[[int, int | None], None]
@@ -253,7 +254,3 @@ def hash_sources(folder: Path) -> dict[str, str]:
         if (folder / name).exists():
             found[name] = sha256_of_file(folder / name)
     return found
-
-
-def _to_unit(vectors: Float32[ndarray, "B E"]) -> Float32[ndarray, "B E"]:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

@@ -9,7 +9,7 @@ import math
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ from linnaea.model.onnx import hash_sources, load_graph, load_onnx
 from linnaea.storage import atomic_path, write_atomically
 
 if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
     from torch import Tensor, nn
 
     from linnaea.model.load import TaxonModel
@@ -127,14 +128,8 @@ def write_bf16(model: "TaxonModel", folder: Path) -> None:
     Raises:
         LinnaeaError: packages are missing, or the folder cannot be written.
     """
-    import torch
-
-    side = model.preprocess.image_size
-    with tempfile.TemporaryDirectory() as scratch:  # the exporter puts weights above 2 GB into files beside the graph
-        whole = Path(scratch) / IMAGE_FILE
-        _write(_image_tower(model), torch.zeros(2, 3, side, side), "pixels", whole)
-        with atomic_path(folder / IMAGE_FILE) as partial:
-            _store_in_bf16(whole, partial)
+    with _image_graph(model) as whole, atomic_path(folder / IMAGE_FILE) as partial:
+        _store_in_bf16(whole, partial)
 
 
 def write_int8(model: "TaxonModel", folder: Path, pixels: UInt8[ndarray, "B 3 S S"]) -> None:
@@ -143,15 +138,22 @@ def write_int8(model: "TaxonModel", folder: Path, pixels: UInt8[ndarray, "B 3 S 
     Raises:
         LinnaeaError: packages are missing, or the tower cannot be written.
     """
-    import torch
-
     from linnaea.model.quantize import quantise
 
-    side = model.preprocess.image_size
-    with tempfile.TemporaryDirectory() as scratch:
-        whole = Path(scratch) / IMAGE_FILE
-        _write(_image_tower(model), torch.zeros(2, 3, side, side), "pixels", whole)
+    with _image_graph(model) as whole:
         quantise(whole, folder / INT8_FILE, pixels)
+
+
+@contextmanager
+def _image_graph(model: "TaxonModel") -> Iterator[Path]:
+    """Yield a temporary graph of the image tower, with its weights in it."""
+    import torch
+
+    side = model.preprocess.image_size
+    with tempfile.TemporaryDirectory() as scratch:  # the exporter puts weights above 2 GB into files beside the graph
+        path = Path(scratch) / IMAGE_FILE
+        _write(_image_tower(model), torch.zeros(2, 3, side, side), "pixels", path)
+        yield path
 
 
 def _describe(model: "TaxonModel") -> dict[str, Any]:
@@ -220,6 +222,24 @@ def _write(
             _refer_to(weights, partial)
 
 
+def _rewrite_weights(
+    model: "ModelProto", rewrite: "Callable[[TensorProto], tuple[Sequence[TensorProto], NodeProto] | None]"
+) -> None:
+    """Replace weights by what ``rewrite`` returns: tensors to store, and the node that makes the weight of them.
+
+    Weights for which it returns ``None`` stay as they are.
+    """
+    graph, nodes = model.graph, []
+    for weight in list(graph.initializer):
+        if (rewritten := rewrite(weight)) is not None:
+            stored, node = rewritten
+            graph.initializer.remove(weight)
+            graph.initializer.extend(stored)
+            nodes.append(node)
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+
+
 def _store_in_8_bits(path: Path) -> None:
     """Store weights as int8 with a scale for each row of their first axis; the arithmetic stays in float32.
 
@@ -229,20 +249,18 @@ def _store_in_8_bits(path: Path) -> None:
     import onnx
     from onnx import helper, numpy_helper
 
-    model = onnx.load(str(path))
-    graph, nodes = model.graph, []
-    for weight in list(graph.initializer):
+    def rewrite(weight: "TensorProto") -> "tuple[Sequence[TensorProto], NodeProto] | None":
         values = numpy_helper.to_array(weight)
         if values.dtype != np.float32 or values.ndim < 2 or values.size < _LEAST_WEIGHTS:
-            continue
+            return None
         scale = np.maximum(np.abs(values.reshape(len(values), -1)).max(axis=1) / 127, 1e-12).astype(np.float32)
         small = np.round(values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
         names = f"{weight.name}.int8", f"{weight.name}.scale"
-        nodes.append(helper.make_node("DequantizeLinear", list(names), [weight.name], axis=0))
-        graph.initializer.remove(weight)
-        graph.initializer.extend(numpy_helper.from_array(v, n) for v, n in zip((small, scale), names, strict=True))
-    for node in reversed(nodes):
-        graph.node.insert(0, node)
+        stored = [numpy_helper.from_array(v, n) for v, n in zip((small, scale), names, strict=True)]
+        return stored, helper.make_node("DequantizeLinear", list(names), [weight.name], axis=0)
+
+    model = onnx.load(str(path))
+    _rewrite_weights(model, rewrite)
     onnx.save(model, str(path))
 
 
@@ -251,23 +269,17 @@ def _store_in_bf16(source: Path, target: Path) -> None:
     import onnx
     from onnx import helper
 
-    model = onnx.load(str(source))
-    graph, casts = model.graph, []
-    for weight in list(graph.initializer):
-        if (
-            weight.data_type != onnx.TensorProto.FLOAT
-            or len(weight.dims) < 2
-            or math.prod(weight.dims) < _LEAST_WEIGHTS
-        ):
-            continue
+    def rewrite(weight: "TensorProto") -> "tuple[Sequence[TensorProto], NodeProto] | None":
+        is_float = weight.data_type == onnx.TensorProto.FLOAT
+        if not is_float or len(weight.dims) < 2 or math.prod(weight.dims) < _LEAST_WEIGHTS:
+            return None
         name = f"{weight.name}.stored"
         stored = onnx.TensorProto(name=name, dims=weight.dims, data_type=onnx.TensorProto.BFLOAT16)
         stored.raw_data = _round_to_bf16(onnx.numpy_helper.to_array(weight)).tobytes()
-        casts.append(helper.make_node("Cast", [name], [weight.name], to=onnx.TensorProto.FLOAT))
-        graph.initializer.remove(weight)
-        graph.initializer.append(stored)
-    for node in reversed(casts):
-        graph.node.insert(0, node)
+        return [stored], helper.make_node("Cast", [name], [weight.name], to=onnx.TensorProto.FLOAT)
+
+    model = onnx.load(str(source))
+    _rewrite_weights(model, rewrite)
     onnx.save(model, str(target))
 
 
@@ -282,25 +294,23 @@ def _refer_to(weights: Path, path: Path) -> None:
     import onnx
     from onnx import helper
 
-    stored, start = _read_header(weights)
-    model = onnx.load(str(path))
-    graph, casts = model.graph, []
-    for weight in list(graph.initializer):
-        entry = stored.get(weight.name.removeprefix("clip."))
+    entries, start = _read_header(weights)
+
+    def rewrite(weight: "TensorProto") -> "tuple[Sequence[TensorProto], NodeProto] | None":
+        entry = entries.get(weight.name.removeprefix("clip."))
         if entry is None or entry["shape"] != list(weight.dims) or entry["dtype"] not in _ONNX_TYPES:
-            continue  # what the exporter or this package made, such as the mean of the pixels
+            return None  # what the exporter or this package made, such as the mean of the pixels
         name = f"{weight.name}.stored"
         first, last = entry["data_offsets"]
         outside = onnx.TensorProto(name=name, dims=weight.dims, data_type=_ONNX_TYPES[entry["dtype"]],
                                    data_location=onnx.TensorProto.EXTERNAL)  # fmt: skip
         for key, value in (("location", weights.name), ("offset", start + first), ("length", last - first)):
             outside.external_data.add(key=key, value=str(value))
-        casts.append(helper.make_node("Cast", [name], [weight.name], to=onnx.TensorProto.FLOAT))
-        graph.initializer.remove(weight)
-        graph.initializer.append(outside)
-    for node in reversed(casts):
-        graph.node.insert(0, node)
-    for node in graph.node:
+        return [outside], helper.make_node("Cast", [name], [weight.name], to=onnx.TensorProto.FLOAT)
+
+    model = onnx.load(str(path))
+    _rewrite_weights(model, rewrite)
+    for node in model.graph.node:
         node.ClearField("doc_string")
     path.write_bytes(model.SerializeToString())
 

@@ -78,7 +78,7 @@ class Preprocess:
             )
         keys = ("interpolation", "resize_mode", "fill_color")
         given = {key: cfg[key] for key in keys if cfg.get(key) is not None}
-        return cls(image_size=sides.pop(), mean=_triple(cfg["mean"]), std=_triple(cfg["std"]), **given)
+        return cls(image_size=sides.pop(), mean=as_triple(cfg["mean"]), std=as_triple(cfg["std"]), **given)
 
     @classmethod
     def of_json(cls, stored: Mapping[str, Any], where: str) -> "Preprocess":
@@ -88,7 +88,7 @@ class Preprocess:
             LinnaeaError: it is damaged.
         """
         try:
-            found = cls(**{**stored, "mean": _triple(stored["mean"]), "std": _triple(stored["std"])})
+            found = cls(**{**stored, "mean": as_triple(stored["mean"]), "std": as_triple(stored["std"])})
             sizes, colours = (found.image_size, found.fill_color), (*found.mean, *found.std)
             if not all(type(size) is int for size in sizes) or not all(map(math.isfinite, colours)):
                 raise ValueError("not numbers")
@@ -195,6 +195,7 @@ def _scales_exactly(size: tuple[int, int], new: tuple[int, int], side: int) -> b
     return new[1] == side < new[0] and 256 * size[0] % new[0] == 0
 
 
-def _triple(value: Any) -> tuple[float, float, float]:
+def as_triple(value: Any) -> tuple[float, float, float]:
+    """Return three numbers, one per RGB channel, of which a single one holds for all."""
     first, second, third = value if isinstance(value, list | tuple) else (value,) * 3
     return float(first), float(second), float(third)

@@ -69,6 +69,12 @@ class Ranked:
     image_BE: Float32[ndarray, "B E"]
 
 
+def iter_blocks(n_images: int, n_columns: int) -> Iterator[slice]:
+    """Yield slices of images, such that a block of images x columns has at most :data:`MAX_CELLS` cells."""
+    step = max(1, MAX_CELLS // max(n_columns, 1))
+    return (slice(start, start + step) for start in range(0, n_images, step))
+
+
 def iter_scored(
     image_NE: Float32[ndarray, "N E"],
     bank: LabelBank,
@@ -85,9 +91,8 @@ def iter_scored(
     Raises:
         LinnaeaError: vectors of the images or labels are not finite.
     """
-    step = max(1, MAX_CELLS // max(len(bank), 1))
-    for start in range(0, len(image_NE), step):
-        images = image_NE[start : start + step]
+    for rows in iter_blocks(len(image_NE), len(bank)):
+        images = image_NE[rows]
         logits = _cosines(images, bank.vectors_at_hand)
         if exact:
             _sum_best_exactly(logits, images, bank.vectors)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from linnaea.predict.calibration import Calibration, calibrate_probabilities, sharpen_ranks, weights_of_untrained
 from linnaea.predict.classifier import (
-    MAX_CELLS,
     Ranked,
     check_finite,
+    iter_blocks,
     iter_scored,
     largest_of_columns,
     sum_exactly,
@@ -80,9 +80,8 @@ def iter_ranked(
     Raises:
         LinnaeaError: vectors of the images or labels are not finite.
     """
-    step = max(1, MAX_CELLS // max(len(bank), 1))
-    for start in range(0, len(image_NE), step):
-        images = image_NE[start : start + step]
+    for rows in iter_blocks(len(image_NE), len(bank)):
+        images = image_NE[rows]
         cosine_KB, max_B = _compare(images, bank, rounded)
         made = _soften(cosine_KB, max_B, bank, logit_scale, calibration)
         energy_B = max_B + np.log(made.block_NB.numpy().sum(axis=0)) / np.float32(logit_scale)

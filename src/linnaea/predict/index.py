@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.arrays import to_unit
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output
@@ -101,9 +102,7 @@ class Index:
         return self._vectors_of(self.rows[start:stop])
 
     def _vectors_of(self, rows: NDArray[np.int64]) -> Float32[ndarray, "N E"]:
-        vectors = to_float32(np.ascontiguousarray(self._stored[rows]))
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)  # rounding to fp16 changed it
-        return np.asarray(vectors / np.maximum(length, 1e-12))
+        return to_unit(to_float32(np.ascontiguousarray(self._stored[rows])))  # rounding to fp16 changed the lengths
 
     def nearest(self, query_E: Float32[ndarray, " E"], top_k: int = 10, *, exact: bool = False) -> list[Hit]:
         """Return the photographs nearest to a unit vector, best first; equal ones in the order they were added.
