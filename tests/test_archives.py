@@ -11,13 +11,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from linnaea import archives, parquet, tables
+from linnaea import archives, parquet
 from linnaea.archives import check_gzip, gunzip, iter_unpacked, unpack
 from linnaea.errors import LinnaeaError
 from linnaea.model import tokenizer
 from linnaea.model.tokenizer import make_tokenizer, vocabulary_size
 from linnaea.parquet import read_parquet, scan_parquet
-from linnaea.tables import read_table, scan_table
+from linnaea.tables import read_table, scan_table, workbooks
 from linnaea.taxonomy.checklists import itis
 from linnaea.taxonomy.checklists.itis import read_itis
 from linnaea.taxonomy.checklists.source import read_checklist_source
@@ -159,7 +159,7 @@ def test_a_workbook_that_hides_its_size_is_unpacked_in_proportion(tmp_path: Path
 
 def test_a_workbook_of_two_cells_far_apart_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "FREE_BYTES", 1_000_000)
-    monkeypatch.setattr(tables, "CELLS_OF_WORKBOOK", 1000)
+    monkeypatch.setattr(workbooks, "CELLS_OF_WORKBOOK", 1000)
     sheets = {"near": "C90", "far": "AA900"}
     for name, corner in sheets.items():
         pl.DataFrame({"name": ["Pica pica"]}).write_excel(tmp_path / f"{name}.xlsx")

@@ -13,7 +13,8 @@ from table_shapes import SHAPES, to_csv, write_parquet, write_shape
 
 from linnaea import tables
 from linnaea.errors import LinnaeaError, UsageError
-from linnaea.tables import find_column, is_table, match_columns, need_columns, read_list, read_table, scan_table, sniff
+from linnaea.tables import find_column, is_table, match_columns, need_columns, read_list, read_table, scan_table
+from linnaea.tables.formats import sniff
 
 TABLE = [
     ["name", "place", "note"],

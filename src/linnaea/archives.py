@@ -1,6 +1,7 @@
 """Unpack what is packed, up to a size in proportion to the packed file: a small file may otherwise fill the disk."""
 
 import gzip
+import io
 import os
 import tarfile
 import zipfile
@@ -53,6 +54,17 @@ def unpack(path: Path, folder: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("wb") as out:
                 _copy(stream, out, budget)
+
+
+def is_gzipped(path: Path) -> bool:
+    """Return whether a file begins as gzip files do."""
+    with path.open("rb") as raw:
+        return raw.read(2) == b"\x1f\x8b"
+
+
+def open_unpacked(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    """Open a file for reading, unpacked if it is gzipped."""
+    return gzip.open(path) if is_gzipped(path) else path.open("rb")
 
 
 def gunzip(path: Path) -> bytes:

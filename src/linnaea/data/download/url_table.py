@@ -38,15 +38,8 @@ from linnaea.data.download.politeness import belongs_to, host_of, why_no_url
 from linnaea.data.download.received import Checksums
 from linnaea.errors import LinnaeaError
 from linnaea.storage import atomic_path
-from linnaea.tables import (
-    TableFormat,
-    explain_polars_errors,
-    match_columns,
-    need_columns,
-    read_table,
-    sniff,
-    with_words,
-)
+from linnaea.tables import explain_polars_errors, match_columns, need_columns, read_table, with_words
+from linnaea.tables.formats import TableFormat, sniff
 
 BATCH_ROWS = 10_000
 LARGE_TABLE_BYTES = 100_000_000

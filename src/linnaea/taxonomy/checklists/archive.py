@@ -12,7 +12,7 @@ import polars as pl
 
 from linnaea.errors import LinnaeaError
 from linnaea.storage import read_regular, resolve_inside
-from linnaea.tables import as_utf8
+from linnaea.tables.encodings import as_utf8
 
 ROWS_AT_ONCE = 50_000
 NULL_MARKS = ("\\N", "NULL", "null", "\\\\N")
