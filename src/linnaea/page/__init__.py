@@ -16,7 +16,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -171,14 +173,14 @@ class Page:
         charts = any(_has_chart(section.blocks) for section in self.sections)
         scripts = f"<script>{_plotly_source()}</script>" if charts else ""
         browsed = any(isinstance(block, Cards) and block.browsed for one in self.sections for block in one.blocks)
-        scripts += f"<script>{_BROWSE}</script>" if browsed else ""
+        scripts += f"<script>{_read('browse.js')}</script>" if browsed else ""
         allowed = "script-src 'unsafe-inline'; img-src data: blob:" if scripts else "img-src data:"
-        return _DOCUMENT.format(
+        return _read("document.html").format(
             title=escape(self.title),
             subtitle=f'<p class="subtitle">{_inline(self.subtitle)}</p>' if self.subtitle else "",
             # The policy prevents the page and the libraries inside it from loading anything.
             policy=f"default-src 'none'; style-src 'unsafe-inline'; {allowed}",
-            style=_STYLE,
+            style=_read("style.css"),
             scripts=scripts,
             contents=self._contents(),
             body="\n".join(_render_section(number, section) for number, section in enumerate(self.sections)),
@@ -198,6 +200,12 @@ class Page:
             return ""
         links = "".join(f'<a href="#s{i}">{escape(section.heading)}</a>' for i, section in enumerate(self.sections))
         return f'<nav aria-label="Sections">{links}</nav>'
+
+
+@cache
+def _read(name: str) -> str:
+    """Return a file beside this module: the document, its style or a script of it."""
+    return files("linnaea.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _has_chart(blocks: Iterable[Block]) -> bool:
@@ -363,142 +371,10 @@ def _render_chart(chart: Chart) -> str:
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
     )
     box = f'<div class="chart" role="img" aria-label="{escape(chart.alt)}" style="--h:{chart.height}px">{div}</div>'
-    return f"<figure>{box}{_caption(chart.caption)}</figure><script>{_FOLLOW_THEME}</script>"
+    return f"<figure>{box}{_caption(chart.caption)}</figure><script>{_read('follow_theme.js')}</script>"
 
 
 def _plotly_source() -> str:
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
-
-
-_FOLLOW_THEME = """(() => {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const paint = () => document.querySelectorAll(".js-plotly-plot").forEach(plot => Plotly.relayout(plot, {
-    "font.color": getComputedStyle(document.body).color, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)"
-  }));
-  dark.addEventListener("change", paint); paint();
-})();"""
-
-_BROWSE = """addEventListener("DOMContentLoaded", () => document.querySelectorAll("form.tools").forEach(form => {
-  const grid = form.nextElementSibling.querySelector(".cards"), cards = [...grid.children];
-  const facts = new Map(cards.map(card => [card, JSON.parse(card.dataset.facts)]));
-  const value = name => form.querySelector("." + name).value;
-  const orders = {doubt: (a, b) => a.certainty - b.certainty, sure: (a, b) => b.certainty - a.certainty,
-    lineage: (a, b) => a.lineage.join().localeCompare(b.lineage.join()), name: (a, b) => a.name.localeCompare(b.name)};
-  const show = () => {
-    const text = value("text").trim().toLowerCase();
-    let n = 0;
-    for (const card of cards) {
-      const one = facts.get(card), words = (card.innerText || card.textContent).toLowerCase() + " "
-        + [...one.lineage, one.name].join(" ").toLowerCase();
-      card.hidden = !(words.includes(text) && (!value("rank") || one.rank === value("rank"))
-        && (!value("status") || one.status === value("status")) && one.certainty >= +value("least"));
-      n += !card.hidden;
-    }
-    const by = orders[value("order")];
-    grid.append(...(by ? [...cards].sort((a, b) => by(facts.get(a), facts.get(b))) : cards));
-    form.querySelector("output").textContent = `${n} of ${cards.length} shown`;
-  };
-  form.oninput = show;
-  form.onsubmit = event => event.preventDefault();
-  show();
-}));"""
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2620; --soft: #5c675f; --line: #d9dfd8; --paper: #fbfcfa; --raised: #fff;
-  --accent: #2f6f4f; --right: #2e7d4f; --wrong: #b3382c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4eae4; --soft: #9daaa0; --line: #333d36; --paper: #141a16;
-  --raised: #1c2420; --accent: #7fc49c; --right: #63c088; --wrong: #f0857a; } }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 40px 20px 64px; }
-header { border-bottom: 3px solid var(--accent); padding-bottom: 14px; margin-bottom: 20px; }
-h1 { font-size: clamp(1.6rem, 4.5vw, 2.3rem); line-height: 1.15; margin: 0; letter-spacing: -.015em;
-  overflow-wrap: anywhere; }
-.subtitle { margin: 8px 0 0; color: var(--soft); font-size: 1.05rem; }
-nav { display: flex; flex-wrap: wrap; gap: 6px; margin: 0 0 8px; }
-nav a { color: var(--accent); text-decoration: none; border: 1px solid var(--line); border-radius: 99px;
-  padding: 4px 12px; font-size: .88rem; background: var(--raised); }
-nav a:hover, nav a:focus { border-color: var(--accent); }
-section { margin-top: 36px; scroll-margin-top: 12px; }
-h2 { font-size: 1.3rem; margin: 0 0 10px; letter-spacing: -.01em; }
-p { max-width: 72ch; margin: 0 0 12px; overflow-wrap: break-word; }
-code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace;
-  background: color-mix(in srgb, var(--line) 55%, transparent);
-  border-radius: 4px; padding: 1px 5px; overflow-wrap: anywhere; }
-figure { margin: 14px 0 20px; }
-figcaption { color: var(--soft); font-size: .88rem; margin-top: 8px; max-width: 80ch; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 10px; margin: 0 0 18px; }
-.facts div { background: var(--raised); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
-.facts dd { margin: 0; font-size: 1.45rem; font-weight: 650; line-height: 1.2; font-variant-numeric: tabular-nums;
-  overflow-wrap: anywhere; }
-.facts dt { color: var(--soft); font-size: .85rem; }
-.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; border-radius: 10px; border: 1px solid var(--line);
-  background: var(--raised); }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { padding: 7px 12px; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--soft); font-weight: 600; white-space: nowrap;
-  background: color-mix(in srgb, var(--line) 30%, transparent); }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-img { display: block; max-width: 100%; height: auto; }
-.plot .scroll { background: #fff; padding: 10px; width: fit-content; max-width: 100%; }
-@media (max-width: 640px) { main { padding: 24px 14px 48px; } .plot img.wide { max-width: none;
-  width: max(100%, 640px); }
-  th, td { padding: 6px 9px; } .facts { grid-template-columns: repeat(2, 1fr); } }
-@media (prefers-color-scheme: dark) { .plot .scroll { background: #f4f6f3; } .plot img { mix-blend-mode: multiply; } }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(var(--w), 46%), 1fr)); gap: 10px; }
-.card { position: relative; background: var(--raised); border: 1px solid var(--line); border-radius: 10px;
-  overflow: hidden; }
-.card img { width: 100%; aspect-ratio: 1; object-fit: cover; background: var(--line); }
-.card > div { padding: 8px 10px 10px; font-size: .84rem; line-height: 1.35; overflow-wrap: anywhere; }
-.card b, .card span { display: block; }
-.card span { color: var(--soft); }
-.card small { display: block; color: var(--soft); margin-top: 5px; font-size: .76rem; }
-.card.right { border: 2px solid var(--right); } .card.wrong { border: 2px solid var(--wrong); }
-.card i { position: absolute; top: 6px; right: 6px; width: 22px; height: 22px; border-radius: 50%; color: #fff;
-  font: 700 13px/22px sans-serif;
-  text-align: center; background: #2e7d4f; } .card.wrong i { background: #b3382c; }
-.card[hidden] { display: none; }
-.tools { display: flex; flex-wrap: wrap; gap: 10px 14px; align-items: end; margin: 0 0 14px; }
-.tools label { display: grid; gap: 2px; font-size: .85rem; color: var(--soft); }
-.tools input, .tools select { font: inherit; color: var(--ink); background: var(--raised); padding: 6px 9px;
-  height: 38px; width: 100%; border: 1px solid var(--soft); border-radius: 8px; }
-.tools output { color: var(--soft); font-size: .9rem; }
-@media (max-width: 640px) { .tools { display: grid; grid-template-columns: 1fr 1fr; }
-  .tools label:first-child { grid-column: 1 / -1; } }
-.chart { height: min(var(--h), 80vh); min-height: 320px; border: 1px solid var(--line); border-radius: 10px;
-  overflow: hidden; background: var(--raised); }
-.chart > div { height: 100%; }
-details { border: 1px solid var(--line); border-radius: 10px; padding: 10px 14px; margin: 12px 0;
-  background: var(--raised); }
-summary { cursor: pointer; font-weight: 600; } details[open] > summary { margin-bottom: 10px; }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--line); color: var(--soft);
-  font-size: .85rem; }
-@media print { .scroll { overflow: visible; } section { break-inside: avoid-page; } }
-"""
-
-_DOCUMENT = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-{scripts}
-</head>
-<body>
-<main>
-<header><h1>{title}</h1>{subtitle}</header>
-{contents}
-{body}
-{footer}
-</main>
-</body>
-</html>
-"""
