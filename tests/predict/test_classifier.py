@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict import classifier, int8, labels
-from linnaea.predict.classifier import iter_probabilities, iter_scored, sum_to_all_ranks, sum_to_rank
+from linnaea.predict.classifier import iter_probabilities, iter_scored, sum_to_all_ranks
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.label_lists import read_taxa
 from linnaea.predict.labels import LabelBank, load_cached_bank
@@ -49,7 +49,7 @@ def test_probabilities_are_the_softmax_whatever_the_blocks(n_taxa: int, n: int, 
     exact /= exact.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(ours, exact, rtol=2e-4, atol=1e-8)
     for rank, sums in sum_to_all_ranks(ours, bank).items():
-        np.testing.assert_allclose(sums, sum_to_rank(ours, bank, rank), rtol=1e-6)
+        np.testing.assert_allclose(sums, sum_to_all_ranks(ours, bank, rank)[rank], rtol=1e-6)
         np.testing.assert_allclose(sums.sum(axis=1, dtype=np.float64), 1, rtol=1e-5)
 
 
@@ -64,7 +64,9 @@ def test_sums_over_very_many_taxa_keep_their_precision() -> None:
     )
     bank = LabelBank(table, np.zeros((n, 1), np.float16), {})
     p = np.random.default_rng(0).dirichlet(np.ones(n), size=2).astype(np.float32)
-    assert sum_to_rank(p, bank, Rank.KINGDOM).ravel() == pytest.approx(p.sum(axis=1, dtype=np.float64), abs=2e-6)
+    assert sum_to_all_ranks(p, bank, Rank.KINGDOM)[Rank.KINGDOM].ravel() == pytest.approx(
+        p.sum(axis=1, dtype=np.float64), abs=2e-6
+    )
     assert bank.group(Rank.GENUS, 7) == Taxon.of(kingdom="Animalia", genus="G00007")
     assert "taxa_list" not in bank.__dict__, "naming one taxon must not make a list of all"
 
@@ -108,7 +110,7 @@ bank = LabelBank.open(Path(sys.argv[1]))
 seconds = time.perf_counter() - start
 images = np.random.default_rng(0).normal(size=(32, 512)).astype(np.float32)
 for p in iter_probabilities(images, bank, 1.0):
-    guess_at_rank(sum_to_rank(p, bank, Rank.GENUS), bank, Rank.GENUS, 5)
+    guess_at_rank(sum_to_all_ranks(p, bank, Rank.GENUS)[Rank.GENUS], bank, Rank.GENUS, 5)
     decide(sum_to_all_ranks(p, bank), bank, 0.1)
 print(seconds, (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024, p[0].sum(dtype=np.float64))
 """

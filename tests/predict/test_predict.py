@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from linnaea.cli import main
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
-from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_all_ranks, sum_to_rank
+from linnaea.predict.classifier import guess_at_rank, iter_probabilities, sum_to_all_ranks
 from linnaea.predict.inputs import list_images
 from linnaea.predict.label_lists import read_taxa
 from linnaea.predict.labels import LabelBank
@@ -54,7 +54,7 @@ def test_probabilities_add_up_along_the_lineage(taxa: list[Taxon], seed: int) ->
     p = np.random.default_rng(seed).dirichlet(np.ones(len(bank)), size=3).astype(np.float32)
     lineages = table.select(RANK_LABELS).rows()
     for rank in Rank:
-        sums = sum_to_rank(p, bank, rank)
+        sums = sum_to_all_ranks(p, bank, rank)[rank]
         np.testing.assert_allclose(sums.sum(axis=1), 1, rtol=1e-5)
         naive: dict[tuple[str, ...], np.ndarray] = {}
         for column, lineage in enumerate(lineages):
@@ -86,10 +86,10 @@ def test_no_probability_is_above_one() -> None:
     )
     p = np.random.default_rng(0).dirichlet(np.ones(50), size=200).astype(np.float32)
     assert (np.add.reduceat(p, [0], axis=1) > 1).any()
-    assert (sum_to_rank(p, bank, Rank.GENUS) <= 1).all()
+    assert (sum_to_all_ranks(p, bank, Rank.GENUS)[Rank.GENUS] <= 1).all()
     assert all(
         guess.score <= 1
-        for row in guess_at_rank(sum_to_rank(p, bank, Rank.GENUS), bank, Rank.GENUS, 1)
+        for row in guess_at_rank(sum_to_all_ranks(p, bank, Rank.GENUS)[Rank.GENUS], bank, Rank.GENUS, 1)
         for guess in row
     )
 
@@ -108,7 +108,7 @@ def test_scores_do_not_depend_on_how_images_are_blocked(monkeypatch: pytest.Monk
     again, seen = np.concatenate(blocks), whole > 1e-30
     np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-7, err_msg="float32's rounding of numbers up to 1")
     np.testing.assert_allclose(np.log(again[seen]), np.log(whole[seen]), rtol=0, atol=1e-4, err_msg="logits")
-    best = guess_at_rank(sum_to_rank(whole, bank, Rank.GENUS), bank, Rank.GENUS, 3)
+    best = guess_at_rank(sum_to_all_ranks(whole, bank, Rank.GENUS)[Rank.GENUS], bank, Rank.GENUS, 3)
     assert all(a.score >= b.score for row in best for a, b in pairwise(row))
     assert {guess.rank for row in best for guess in row} == {Rank.GENUS}
 
@@ -145,11 +145,13 @@ def test_labels_with_english_names_alone_stay_apart() -> None:
     bank = LabelBank(table, np.zeros((3, 1), np.float32), {})
     p = np.array([[0.2, 0.5, 0.3]], np.float32)
     assert [
-        guess.taxon.common_name for guess in guess_at_rank(sum_to_rank(p, bank, Rank.SPECIES), bank, Rank.SPECIES, 3)[0]
+        guess.taxon.common_name
+        for guess in guess_at_rank(sum_to_all_ranks(p, bank, Rank.SPECIES)[Rank.SPECIES], bank, Rank.SPECIES, 3)[0]
     ] == ["dog", "", "cat"]
-    assert [guess.taxon.genus for guess in guess_at_rank(sum_to_rank(p, bank, Rank.GENUS), bank, Rank.GENUS, 3)[0]] == [
-        "Pica"
-    ]
+    assert [
+        guess.taxon.genus
+        for guess in guess_at_rank(sum_to_all_ranks(p, bank, Rank.GENUS)[Rank.GENUS], bank, Rank.GENUS, 3)[0]
+    ] == ["Pica"]
     answer = decide(sum_to_all_ranks(p, bank), bank, 0.4)[0]
     assert answer is not None
     assert answer.taxon.common_name == "dog"

@@ -26,8 +26,8 @@ from linnaea.data.picture import ImageError, OnNote, Picture, check_size
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _DNG_VERSION, _MAX_SAMPLE, _SMAX_SAMPLE, _PROFILE, _ORIENTATION = 50706, 281, 341, 34675, 274
+_RAW_COMPRESSION = {32767, 34713, 65535}  # Sony, Nikon, Pentax
 _RAW_PHOTOMETRIC = {PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW}
-_RAW_COMPRESSION = {32767, 32769, 34713, 65535}  # Sony, Epson and Samsung, Nikon, Pentax
 _REDUCED, _MASK = 1, 4
 _BIG_BIG_ENDIAN = b"MM\0+"
 _DEFLATED = {COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE}
@@ -128,9 +128,7 @@ def raw_size(data: bytes) -> tuple[int, int]:
 
 
 def _is_raw(page: Any) -> bool:
-    return (
-        page.photometric in _RAW_PHOTOMETRIC or _DNG_VERSION in page.tags or page.compression in (34713, 32767, 65535)
-    )
+    return page.photometric in _RAW_PHOTOMETRIC or _DNG_VERSION in page.tags or page.compression in _RAW_COMPRESSION
 
 
 def _choose_page(tiff: TiffFile) -> tuple[int, TiffPage]:

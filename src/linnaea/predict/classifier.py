@@ -176,11 +176,6 @@ def sum_exactly(
     )
 
 
-def sum_to_rank(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, rank: Rank) -> NDArray[np.float32]:
-    """Return the probabilities of a rank's groups: sums over their contiguous rows."""
-    return sum_to_all_ranks(probability_BK, bank, rank)[rank]
-
-
 def sum_to_all_ranks(
     probability_BK: Float32[ndarray, "B K"], bank: LabelBank, highest: Rank = Rank.KINGDOM
 ) -> dict[Rank, NDArray[np.float32]]:

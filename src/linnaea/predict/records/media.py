@@ -19,7 +19,6 @@ from linnaea.predict.inputs import Input
 from linnaea.predict.outputs.camtrapdp import moment_of
 from linnaea.tables import find_column, read_table, shorten_columns, with_decimal_points
 
-DEPLOYMENT_COLUMNS = ("deploymentID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
 FOUND_BY = ("folder", "deploymentID", "locationID", "locationName", "cameraID")
 """The columns of a table of deployments that may hold the name of a photograph's folder."""
 _LIMITS_DEG = {"latitude": 90.0, "longitude": 180.0}
