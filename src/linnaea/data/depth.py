@@ -1,7 +1,7 @@
 """Samples of more than 8 bits (or of floating point) as bytes, by the range that the file uses.
 
-Files seldom state how many of their bits are used: a camera of 12 bits fills a sixteenth of 16. The range is therefore
-the least usual depth that holds the largest sample, unless the file states more.
+Files seldom state how many of their bits are used: a camera of 12 bits fills a sixteenth of the range of 16. Unless the
+file states more, the range is therefore that of the smallest usual depth that holds the largest sample.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 _PART = 1 << 22
 """Samples that are scaled at once: 32 MB in float64."""
 _LEAST_BELOW_ZERO = -0.01
-"""Samples further below zero than this share of the range are not light."""
+"""Samples that are below zero by more than this share of the range do not measure light."""
 
 
 def to_bytes(

@@ -110,7 +110,7 @@ def _row_groups(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def write_catalog_part(dataset: DataSet, table: pl.DataFrame, path: Path) -> None:
-    """Write rows of TreeOfLife-10M's catalog; its ids are filled if a record has them, the common name always."""
+    """Write rows of TreeOfLife-10M's catalog; every row has a name in ``common``, and the ids that its record has."""
     facts = [parse_facts(text, f"{dataset.directory}: {key}") if text else {}
              for key, text in table.select("key", "facts").iter_rows()]  # fmt: skip
     common = {number: taxon.caption(TextType.COM) for number, taxon in _taxa(dataset, table).items()}
@@ -175,7 +175,7 @@ def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> i
 
 
 NO_VALUE = "none"
-"""Stands for an empty cell where a column would else have another type in each split; read as no name."""
+"""Written instead of an empty cell where a column would otherwise have another type in each split; read as no name."""
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$|^(?i:true|false|inf|infinity|nan)$"
 
 

@@ -1,4 +1,4 @@
-"""What kind of file bytes are, by their first bytes, and what is wrong with those that give no picture."""
+"""Kinds of files, told by their first bytes, and the reason why a file gives no picture."""
 
 import io
 

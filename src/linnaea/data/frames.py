@@ -1,4 +1,4 @@
-"""Videos as their user meets them: which frames to take, what they are called, and reading them a few at a time.
+"""Frames of videos: which ones to take, their names, and reading a few at a time.
 
 Videos are opened in a process with limits, by :mod:`linnaea.data.videos`.
 """

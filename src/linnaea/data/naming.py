@@ -316,7 +316,7 @@ def _merge(given: Taxon, found: dict[str, Any]) -> tuple[Taxon, str]:
 
 
 def _is_said(remark: str, given: Taxon) -> bool:
-    """Return whether the source read a remark from the label; a label beside columns of ranks is not a class."""
+    """Return whether the source read the remark from the label; beside columns of ranks, it does not name the class."""
     return bool(remark) and set(_words(remark)) <= set(_words(given.common_name))
 
 

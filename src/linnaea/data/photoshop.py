@@ -32,9 +32,9 @@ def check_photoshop(data: bytes) -> None:
 
 
 def has_transparency(data: bytes) -> bool:
-    """Return whether the channel after the colours is transparency; it may be a selection that its user saved.
+    """Return whether the channel after the colours is transparency, and not a selection that the user saved.
 
-    It is if the number of layers is below zero.
+    It is transparency if the number of layers is negative.
     """
     layers = _section(data, 2)
     has_layers = data[layers : layers + 4] != bytes(4) and data[layers + 4 : layers + 8] != bytes(4)

@@ -30,7 +30,7 @@ _OBJECT_STORE_BYTES = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class _TaskResult(Generic[Result]):
-    """What a task came to: a result, or an error that is meant for a person and must not be tried again."""
+    """The end of a task: a result, or an error that a person must see and that another try would repeat."""
 
     result: Result | None = None
     error: LinnaeaError | None = None

@@ -242,7 +242,7 @@ def _settle_copies(
 
 
 _IS_DRAWN = (pl.col("split") == "") & ((pl.col("group") == "") | (pl.col("scope") == ""))
-"""Photographs whose split is ours to draw: the source names neither a split nor a group (copies have our groups)."""
+"""Photographs whose split is drawn here: the source names no split and no group (those of copies are ours)."""
 
 
 def _has_drawn(records: pl.DataFrame, rule: SplitRule) -> bool:
@@ -252,7 +252,7 @@ def _has_drawn(records: pl.DataFrame, rule: SplitRule) -> bool:
 def _settle_bursts(
     records: pl.DataFrame, reading: RecordTables, shots: pl.DataFrame, ledger: _Ledger
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Give the photographs of each burst that are ours to draw a common group without a source's scope."""
+    """Give the photographs of each burst whose split is drawn here a common group without a source's scope."""
     rows = records.with_row_index("row").filter(_IS_DRAWN & pl.Series(ledger.alive))
     locations = scan_parquet(reading.records_path).select("location").collect()["location"].gather(rows["row"])
     folders = [location.partition("::")[0].rpartition("/")[0] for location in locations]

@@ -1,7 +1,7 @@
 """TIFFs of microscopes, scanners and cameras, read by their tags with tifffile.
 
-Pillow reads TIFFs of 8 bits. It reads more bits as the upper 8 or by planes as if they were one, and of several
-channels the first. Such files are read here, or refused with a reason.
+Pillow reads TIFFs of 8 bits. Of deeper samples it keeps the upper 8 bits, of several channels the first, and it takes
+separate planes for one. Such files are read here, or refused with a reason.
 """
 
 import io

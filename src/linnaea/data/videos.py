@@ -35,7 +35,7 @@ BATCH_BYTES = 50_000_000
 """Frames that are read together have at most about this size."""
 
 _SOON_S = 2e-3
-"""A frame this little before the asked-for time is the one: containers round times to a millisecond."""
+"""A frame that is early by no more than this is the one asked for: containers round times to a millisecond."""
 _FAR_S = 10
 """Seconds that are decoded rather than sought."""
 _LOST_AT_MOST = 10_000
@@ -163,7 +163,7 @@ class _Clip:
         return self.ticks[min(near, key=lambda at: abs(self.times[at] - time))]
 
     def around(self, ticks: int) -> tuple[float, float]:
-        """Return the half ways to the frames before and after; some containers and decoders count differently."""
+        """Return the times halfway to the frames before and after; some containers and decoders count differently."""
         place = bisect_left(self.ticks, ticks)
         before, after = self.ticks[max(place - 1, 0)], self.ticks[min(place + 1, len(self.ticks) - 1)]
         return ticks - (ticks - before) / 2, ticks + max(0.0, (after - ticks) / 2 - 1e-6)

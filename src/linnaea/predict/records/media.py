@@ -245,8 +245,13 @@ def _name_event(first: Medium) -> str:
     return hashlib.blake2b(words.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
+def read_events(paths: Iterable[str], gap_s: float) -> list[Medium]:
+    """Return what photographs and videos say about themselves, with the event of each."""
+    return find_events(place_media(read_media(paths, None), []), gap_s)
+
+
 def with_events(inputs: Sequence[Input], gap_s: float) -> list[Input]:
     """Return the inputs with their events; the frames of a video are one event. Inputs that are not files have none."""
-    media = find_events(place_media(read_media((str(one.path) for one in inputs if one.path), None), []), gap_s)
+    media = read_events((str(one.path) for one in inputs if one.path), gap_s)
     events = {one.path: one.event or (one.path if is_video(one.path) else "") for one in media}
     return [replace(one, event=events[str(one.path)]) if one.path else one for one in inputs]

@@ -20,7 +20,7 @@ from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import NUMBERS, Row, box_of, by_photograph, probability_of, without_box
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.records.decisions import Decision, Kind, Verdict, Verdicts, is_number, taxon_of
-from linnaea.predict.records.media import Medium, find_events, place_media, read_media
+from linnaea.predict.records.media import Medium, read_events
 from linnaea.predict.records.places import Find, find_places
 from linnaea.predict.records.reviewed import answer_of, with_decisions
 from linnaea.tables import read_table
@@ -255,8 +255,7 @@ def _whole(row: Row) -> str:
 def _read_media(answers: Sequence[Sequence[Row]], find: Find, gap_s: float) -> dict[str, Medium]:
     """Return what each photograph says about itself, by its name, with its camera and event."""
     paths = {name: str(find(name)) for name in dict.fromkeys(split_frame(_whole(of_one[0]))[0] for of_one in answers)}
-    media = find_events(place_media(read_media(paths.values(), None), []), gap_s)
-    by_path = {one.path: one for one in media}
+    by_path = {one.path: one for one in read_events(paths.values(), gap_s)}
     return {name: by_path[path] for name, path in paths.items()}
 
 
