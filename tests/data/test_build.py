@@ -395,6 +395,17 @@ def test_class_folders_of_inat21_give_the_whole_lineage(photographs: Path) -> No
     assert all(all(record.taxon.lineage) for record in records)  # type: ignore[union-attr]
 
 
+def test_genera_of_one_name_in_two_kingdoms_stay_two(tmp_path: Path) -> None:
+    gannets = "Animalia_Chordata_Aves_Suliformes_Sulidae_Morus_bassanus"
+    mulberries = "Plantae_Tracheophyta_Magnoliopsida_Rosales_Moraceae_Morus_alba"
+    for number, name in enumerate((gannets, mulberries)):
+        folder = tmp_path / f"{number:05}_{name}"
+        folder.mkdir()
+        (folder / "1.jpg").write_bytes(simplejpeg.encode_jpeg(np.full((40, 40, 3), 90, np.uint8)))
+    genera = {record.taxon.at(Rank.GENUS) for record in FolderSource(root=tmp_path).records()}  # type: ignore[union-attr]
+    assert [genus.genus for genus in genera] == ["Morus", "Morus"]
+
+
 def test_files_beside_the_class_folders_are_accounted_for(tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", n_each=1)
     shutil.copyfile(root / "Pica pica" / "0.jpg", root / "stray.jpg")

@@ -124,6 +124,25 @@ def test_animal_categories_decide_otherwise(jpeg: Path, tmp_path: Path) -> None:
         read(tmp_path, content, "crab")
 
 
+def test_pytorchwildlife_counts_categories_from_0(jpeg: Path, tmp_path: Path) -> None:
+    of_all_boxes = [["0", 0.95], ["1", 0.9]]
+    content = {
+        "info": {"detector": "megadetector_v5"},
+        "detection_categories": {"0": "animal", "1": "person", "2": "vehicle"},
+        "classification_categories": {"0": "deer", "1": "fox"},
+        "images": [
+            {"file": "a.jpg", "max_detection_conf": 0.9, "detections": [
+                box("0", classifications=of_all_boxes), box("1", classifications=of_all_boxes)]},
+            {"file": "b.jpg", "max_detection_conf": "", "detections": []},
+        ],
+    }  # fmt: skip
+    animal, person, empty = read(tmp_path, content).inputs(0.2)
+    assert animal.load(None).shape == (40, 80, 3)
+    assert reason(person) == "person: not to be named"
+    with pytest.raises(EmptyPictureError, match="no animal detected"):
+        empty.load(None)
+
+
 def test_a_category_that_the_file_does_not_list_is_no_detection(jpeg: Path, tmp_path: Path) -> None:
     """So the format says."""
     inputs = one_file(tmp_path, box("7"), detection_categories={"1": "animal"}).inputs()
