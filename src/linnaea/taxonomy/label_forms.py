@@ -1,8 +1,10 @@
 """Read a label by its form: one name, a pair of names, several names, a lineage, a hybrid formula, a host, a doubt."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
+from linnaea.taxonomy.doubts import SAID, cut_doubt, cut_misapplied, says_what_it_is_not
 from linnaea.taxonomy.label_words import AUTHOR_WORDS, ENGLISH_NOUNS, STAGES, binomial_of_words, looks_latin
 from linnaea.taxonomy.lineage_cells import read_lineage
 from linnaea.taxonomy.readings import (
@@ -15,14 +17,21 @@ from linnaea.taxonomy.readings import (
     split_words,
     tidy,
 )
-from linnaea.taxonomy.several_names import LONE_SIGN, is_epithet, read_formula, read_several
+from linnaea.taxonomy.several_names import (
+    LONE_SIGN,
+    is_epithet,
+    read_beside,
+    read_formula,
+    read_initialed,
+    read_several,
+)
 
 _IDENTIFIER = re.compile(r"(?:BOLD[: ][A-Z]{3}\d+|SH\d+\.\d+FU|OTU[ _-]?\d+|[A-Z]{1,4}\d{4,}|\d+)", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Z][a-z]{2,} ([a-z]{3,})(?: [a-z]{3,})?")
 _FORM_WORDS = re.compile(
-    r"\b(?:from|with|near|not|and|hybrids?|spec|species|indet|group|agg|complex|aff|non|nec|sensu|auct|spp|var|ssp|subsp|"
-    r"gen|nov|aggr|ined|visiting|inside|under|like|virus|phage|viroid|on|unknown|unidentified|undetermined|forma|"
-    rf"subspecies|convar|cultivar|misapplied|{STAGES})\b"
+    r"\b(?:from|with|near|not|and|spec|species|indet|group|agg|complex|non|nec|sensu|auct|spp|var|ssp|subsp|"
+    r"gen|nov|aggr|ined|visiting|inside|under|virus|phage|viroid|on|unknown|unidentified|undetermined|forma|"
+    rf"subspecies|convar|cultivar|misapplied|incertae|family|order|{SAID}|{STAGES})\b"
 )
 
 
@@ -33,8 +42,18 @@ def read_label(label: str) -> LabelReading | Rejection:
     text = tidy(label)
     if not text:
         return Rejection(text=text, reason="the label is empty")
-    cells = read_lineage(text) or _underscored_pair(text)
-    return cells or _read_words(split_words(_first_field(text)))
+    cells = read_lineage(text)
+    if isinstance(cells, LabelReading):
+        return _open_lineage(cells)
+    return cells or _underscored_pair(text) or _read_words(split_words(_first_field(text)))
+
+
+def _open_lineage(cells: LabelReading) -> LabelReading:
+    """Read the deepest name of a lineage as a label, where it is a formula, in doubt, or several names."""
+    deepest = _read_text(cells.scientific)
+    if isinstance(deepest, Rejection) or not (deepest.qualifier or deepest.doubt or deepest.together):
+        return cells
+    return replace(deepest, text=cells.text, ancestors=cells.ancestors, ranks=cells.ranks)
 
 
 def _read_words(text: str) -> LabelReading | Rejection:
@@ -46,19 +65,27 @@ def _read_words(text: str) -> LabelReading | Rejection:
 
 
 def _read_text(text: str) -> LabelReading | Rejection:
-    text = _STAGE_AFTER.sub(r"\1", _RANK_BEFORE.sub("", text))
+    text = _PARENTS.sub(r"\1", _STAGE_AFTER.sub(r"\1", _RANK_AFTER.sub("", _RANK_BEFORE.sub("", text))))
     if binomial_of_words(text) is not None:
         return LabelReading(text=text, scientific=text, vernacular="")
-    for read in (_negated, _in_last_brackets, read_formula, _misapplied, _pair, read_several, _hosted, _doubted):
+    for read in _READERS:
         if (reading := read(text)) is not None:
             return reading
     return _plain(text)
 
 
-_RANK_BEFORE = re.compile(
-    r"^(?:kingdom|phylum|class|order|family|subfamily|tribe|genus|subgenus|species)(?: |: ?|=)(?=[A-Z][a-z]{2})",
-    re.IGNORECASE,
+_RANK = (
+    "(?:sub|super)?(?:kingdom|phylum|class|order|family|tribe|genus)|species|ordnung|familie|gattung|ordre|famille|genre|"
+    "orden|familia|género|ordem|família|ordine|famiglia|genere"
 )
+_RANK_BEFORE = re.compile(
+    rf"^(?:(?:{_RANK})(?: |: ?|=)|(?:ord|(?:sub)?fam|trib|gen)[.:] ?)(?=[A-Z][a-z]{{2}})", re.IGNORECASE
+)
+_RANK_AFTER = re.compile(
+    rf"(?<=[a-z]) [(\[](?:{_RANK})[)\]]$|(?<=idae|ales) (?:{_RANK})$|(?<=aceae) (?:{_RANK})$", re.IGNORECASE
+)
+_PARENTS = re.compile(r"(?<= [x×] )([a-z-]{3,}[^()]*) \([^()]* [x×] [^()]*\)$")
+"""The formula behind a named hybrid: "Mentha × piperita (M. aquatica × M. spicata)"."""
 _STAGE_AFTER = re.compile(rf"^([A-Z][a-z]+(?:a|ae|us|um|is|es|os|i)(?: [a-z-]+)?),? (?:{STAGES})$")
 """A life stage or a sex after a name: "Carabidae larvae", "Pica pica female"."""
 
@@ -108,17 +135,20 @@ def _in_last_brackets(text: str) -> LabelReading | Rejection | None:
 
 
 _BRACKETED = re.compile(r"^([^()\[\]]+?) ?(?:\([^()]*\) )?[(\[]([^()\[\]]+(?:\([^()]*\)[^()]*)?)[)\]]$")
-_SEPARATED = re.compile(r"^([^,;]+?)(?:, | (?:-|=|\|) |: )([^,;]+)$")
+_SEPARATED = re.compile(r"^([^,;]+?)(?:, | (?:-|=|\|) |: |(?P<slash> ?/ ?))(?P<right>[^,;]+)$")
 
 
 def _pair(text: str) -> LabelReading | None:
     """Read a scientific and a vernacular name: one in brackets, or both apart by a comma or a dash."""
-    if (match := _BRACKETED.match(text)) is not None:
+    match = _BRACKETED.match(text)
+    if match is not None and not (_is_remark(match[2]) and _SEPARATED.match(match[1])):
         return _in_brackets(text, match[1].strip(" ,"), match[2].strip())
     if (match := _SEPARATED.match(text)) is None:
         return None
-    left, right = match[1].strip(), match[2].strip()
+    left, right = match[1].strip(), match["right"].strip()
     named = (is_binomial(left), is_binomial(right))
+    if match["slash"] and not any(part.rsplit(" ", 1)[-1].lower() in ENGLISH_NOUNS for part in (left, right)):
+        return None
     if named == (True, False) and not _is_remark(right):
         return LabelReading(text=text, scientific=left, vernacular=right, whole=text, is_pair=True)
     if named == (False, True):
@@ -154,7 +184,12 @@ def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
     if _is_remark(inner) or inner.lower() in AUTHOR_WORDS or not is_spoken:
         return None
     return LabelReading(
-        text=text, scientific=named, vernacular=inner, notes=("vernacular name in brackets",), is_pair=True
+        text=text,
+        scientific=named,
+        vernacular=inner,
+        whole="" if certain else outer,
+        notes=("vernacular name in brackets",),
+        is_pair=True,
     )
 
 
@@ -181,9 +216,9 @@ def _binomial_of(text: str) -> str:
     return ""
 
 
-# Hosts, negations and doubts.
+# Hosts and doubts.
 
-_STAGE = re.compile(STAGES, re.IGNORECASE)
+_STAGE = re.compile(rf"{STAGES}|(?:leaf[ -]?)?mines?|damage|signs?|remains", re.IGNORECASE)
 _HOST = re.compile(
     r"^(.+?),? (on|from|ex\.?|of|in|at|under|with|inside|near|off|visiting|feeding on|eating|parasiti[sz]ing|infecting|"
     r"attacking|host:?|sur|auf|aus|bei|an|chez|sobre|sur) (.+)$"
@@ -213,71 +248,43 @@ def _hosted(text: str) -> LabelReading | Rejection | None:
 
 
 _HIGHER_NAME = re.compile(r"[A-Z][a-z]{3,}(?:a|ae|us|um|is|on|es|os|i)")
-_NOT = re.compile(
-    r"^(?:not|no|never|isn'?t|(?:it )?(?:looks?|looking) like|like|similar to|resembl(?:es|ing)|mimics?(?: of)?|"
-    r"reminds (?:me )?of|lookalike of) ",
-    re.IGNORECASE,
-)
-_MAYBE = re.compile(
-    r"^(?:\?|maybe|perhaps|possibl[ey]|probabl[ey]|prob\.|poss\.|cf\.?|aff\.?|nr\.?|presumabl[ey]|presumed|likely|"
-    r"suspected|unsure|vielleicht|peut-être) ?(?=[A-Za-z])",
-    re.IGNORECASE,
-)
-_QUESTION = re.compile(r" ?\(\?\)|(?<!\d) ?\?+(?!\])")
-_AUCT = re.compile(
-    r"[ ,(]+((?:auct(?:t|orum)?\b\.?|sensu\b(?! (?:lat|str))|non\b(?!-)|nec\b|nicht\b|p\. ?p\.|pro parte\b|"
-    r"misapplied\b|misident\w*\b\.?|not of\b).*)$",
-    re.IGNORECASE,
-)
 
 
 def _negated(text: str) -> Rejection | None:
-    match = _NOT.match(text)
-    if match is None or len(text) == match.end():
+    if not says_what_it_is_not(text):
         return None
-    if match[0].strip().lower() in ("not", "never") or _binomial_of(text[match.end() :]):
-        return Rejection(text=text, reason="says what the organism is not, or what it looks like")
-    return None
+    return Rejection(text=text, reason="says what the organism is not, or what it looks like")
 
 
 def _misapplied(text: str) -> LabelReading | None:
-    """Read "Trifolium repens auct. non L.": the name is said to be used for another taxon."""
-    match = _AUCT.search(text)
-    if match is None:
+    misapplied = cut_misapplied(text)
+    reading = _plain(misapplied.name) if misapplied else None
+    if misapplied is None or not isinstance(reading, LabelReading):
         return None
-    name = text[: match.start()].strip(" ,(")
-    if not is_binomial(sentence_case(name)[0]):
-        return None
-    reading = _plain(name)
-    if isinstance(reading, Rejection):
-        return None
-    return replace(
-        reading, text=text, scientific=sentence_case(text)[0], doubt=match[1].strip("() "), other_names=(), notes=()
-    )
+    scientific = sentence_case(text)[0]
+    return replace(reading, text=text, scientific=scientific, doubt=misapplied.words, other_names=(), notes=())
 
 
 def _doubted(text: str) -> LabelReading | Rejection | None:
-    """Read "Pica pica?", "probably Pica pica", "cf. Pica pica": only the genus is certain."""
-    match = _MAYBE.match(text)
-    question = _QUESTION.search(text)
-    if match is None and question is None:
+    found = cut_doubt(text)
+    if found is None:
         return None
-    rest = text[match.end() :] if match else " ".join(_QUESTION.sub(" ", text).split())
-    doubt = match[0].strip() if match else "?"
-    if match and not (_binomial_of(rest) or is_name_word(rest)):
-        return None
-    if not rest or not any(c.isalpha() for c in rest):
+    if not any(c.isalpha() for c in found.name):
         return Rejection(text=text, reason="a placeholder for an unknown name")
-    reading = _read_text(rest.strip())
-    return reading if isinstance(reading, Rejection) or reading.qualifier else replace(reading, text=text, doubt=doubt)
+    reading = _read_text(found.name)
+    if isinstance(reading, Rejection) or reading.qualifier:
+        return reading
+    whole = text if found.is_whole and not _binomial_of(found.name) else ""
+    return replace(reading, text=text, doubt=found.words, whole=whole)
 
 
 # One name.
 
 _QUALIFIER = re.compile(
-    r"^(\S+)((?: [a-zà-ÿ-]{3,})?) \(?((?:cf|aff|nr|near|spp?|spec|species|n\. ?sp|nov|indet|undet|gen|gr|grp|"
-    r"group|hybrids?|x hybrid|complex|superspecies|sect|section|ssp|subsp|subspecies|var|bacterium|clade|"
-    r"unidentified|unknown|undetermined|indeterminata|ined|agg|aggr|aggregate)\b\.?)\)?,? ?(.*)$",
+    r"^(\S+)((?: [a-zà-ÿ-]{3,})?) [(\[]?((?:cfr?|conf|c\. ?f|aff|nr|near|prob|probably|poss|possibly|spp?|spec|species|"
+    r"morphosp|morphospecies|msp|n\. ?sp|nov|indet|undet|gen|(?:ex\.? )?gr|grp|group|hybrids?|x hybrid|complex|"
+    r"superspecies|sect|section|ssp|subsp|subspecies|var|bacterium|clade|unidentified|unknown|undetermined|"
+    r"indeterminata|incertae sedis|inc(?:ert)?\. ?sed|ined|agg|aggr|aggregate)\b\.?)[)\]]?,? ?(.*)$",
     re.IGNORECASE,
 )
 _TAIL_WORDS = frozenset(
@@ -288,9 +295,11 @@ _TAIL_WORDS = frozenset(
 )
 _GENUS_WORDS = frozenset(
     [
-        *("cf", "aff", "nr", "near", "sp", "spp", "spec", "species", "nov", "indet", "undet", "gen", "gr", "grp"),
+        *("cf", "cfr", "conf", "c.f", "c. f", "aff", "nr", "near", "prob", "probably", "poss", "possibly"),
+        *("sp", "spp", "spec", "species", "morphosp", "morphospecies", "msp", "nov", "indet", "undet", "gen"),
+        *("gr", "ex gr", "ex. gr", "grp", "incertae sedis", "inc. sed"),
         *("group", "hybrid", "hybrids", "complex", "superspecies", "bacterium", "unidentified", "unknown"),
-        *("undetermined", "indeterminata", "ined", "x hybrid", "n. sp", "n.sp"),
+        *("undetermined", "indeterminata", "ined", "x hybrid", "n. sp", "n.sp", "incert. sed"),
     ]
 )
 
@@ -298,7 +307,8 @@ _GENUS_WORDS = frozenset(
 def _plain(text: str) -> LabelReading | Rejection:
     text = _SENSE.sub("", text)
     cased, title_cased = sentence_case(text)
-    scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(cased.replace('"', ""))))
+    quoted = re.sub(r' "([A-Z][^"]*)"$', r" '\1'", cased)  # a cultivar
+    scientific = _STRAIN.sub("", _GREEK.sub(" ", _without_codes(quoted.replace('"', ""))))
     if (match := _UNKNOWN.match(cased)) and is_name_word(match[1]):
         return _genus_of(text, match[1], "sp", "")
     if match := LONE_SIGN.match(cased):
@@ -308,11 +318,26 @@ def _plain(text: str) -> LabelReading | Rejection:
     if re.search(r"\bcv\.? ?[A-Z']", scientific):  # a cultivar
         scientific = re.sub(r"\bcv\.? ?'?([A-Z][^']*)'?$", r"'\1'", scientific)
     others = () if _VIRUS.search(text) else tuple(_names_inside(text, scientific))
-    return LabelReading(text=text, scientific=scientific, vernacular=text, title_cased=title_cased, other_names=others)
+    spoken = _SEX.sub("", text)
+    return LabelReading(
+        text=text,
+        scientific=scientific,
+        vernacular=spoken,
+        whole="" if spoken == text else text,
+        title_cased=title_cased,
+        other_names=others,
+    )
+
+
+_SEX_WORD = "(?:adult|subadult|juvenile|juv|immature|imm|male|female)"
+_SEX = re.compile(rf"^(?:{_SEX_WORD}\.? )+(?=\w)|(?:[ ,(\[]+(?:and )?{_SEX_WORD}s?\b\.?[)\]]?)+$", re.IGNORECASE)
+"""Ages and sexes beside a vernacular name: "House Sparrow, male"."""
 
 
 _UNKNOWN = re.compile(
-    r"^(?:unidentified|unknown|undetermined|indet\.?|undet\.?) ([A-Z][a-z]+)(?: (?:sp|spp|species)\.?)?$", re.IGNORECASE
+    r"^\[?(?:unidentified|unknown|undetermined|unclassified|unassigned|uncultured|indet\.?|undet\.?)\]? ([A-Z][a-z]+)"
+    r"(?: (?:sp|spp|species)\.?)?$",
+    re.IGNORECASE,
 )
 _STRAIN = re.compile(
     r" (?:(?:serovar|serotype|str\.|strain|biovar|phagovar|clade|isolate) |\(s\. ?(?:s|str)\.\)|-(?=[a-z])).*$"
@@ -333,7 +358,8 @@ def _qualified(text: str, match: re.Match[str]) -> LabelReading | Rejection | No
         return _genus_of(text, genus, mark, rest) if mark in _GENUS_WORDS else None
     if mark in ("group", "grp", "gr", "complex", "superspecies", "hybrid", "hybrids") and looks_latin(epithet):
         return _genus_of(text, genus, mark, epithet)
-    is_tail = mark in ("cf", "aff", "nr", "near") or (mark in _TAIL_WORDS and not re.match(r"[a-z]{3,}", rest))
+    below = re.match(r"([a-z]{3,})\b", rest)
+    is_tail = mark in ("cf", "aff", "nr", "near") or (mark in _TAIL_WORDS and (not below or below[1] in _TAIL_WORDS))
     if not is_tail or not looks_latin(epithet):
         return None
     return LabelReading(text=text, scientific=f"{genus} {epithet}", vernacular=text, notes=(f"{mark}. {rest}".strip(),))
@@ -344,7 +370,7 @@ def _genus_of(text: str, name: str, mark: str, rest: str) -> LabelReading | Reje
     if not is_name_word(genus):
         return Rejection(text=text, reason="no genus before its qualifier")
     note = " ".join(part for part in (f"{mark}." if mark != "hybrid" else mark, rest) if part)
-    species = rest.split(" ", maxsplit=1)[0]
+    species = re.sub(r"^(?:(?:cf|aff|nr|near|ex|gr|sp)\.? |[A-Z]\. )+", "", rest).split(" ", maxsplit=1)[0]
     named = (f"{genus.capitalize()} {species}",) if is_epithet(species) else ()
     return LabelReading(
         text=text, scientific=genus.capitalize(), vernacular=text, qualifier=f"{mark}.", notes=(note,), doubted=named
@@ -370,3 +396,10 @@ def _names_inside(text: str, scientific: str) -> list[str]:
             found.append(f"{genus} {epithet}")
     found += re.findall(r"[(\[]([A-Z][a-z]{2,} [a-z-]{3,})[^()]*[)\]] \w", text)
     return [name for name in found if name != scientific]
+
+
+_READERS: tuple[Callable[[str], LabelReading | Rejection | None], ...] = (
+    *(_negated, _doubted, _in_last_brackets, read_initialed, read_formula, _misapplied, _pair, read_several, _hosted),
+    read_beside,
+)
+"""The forms of labels, in the order in which they are tried; a label of none of them is one name."""

@@ -5,16 +5,21 @@ from collections.abc import Sequence
 
 from linnaea.taxonomy.label_words import looks_latin
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS
-from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection, is_binomial
+from linnaea.taxonomy.readings import PLACEHOLDER, LabelReading, Rejection, is_binomial, split_words
 
 _INAT21 = re.compile(r"\d+_" + "_".join([r"([^_]*)"] * N_RANKS))
 _PREFIX = re.compile(
     r"^(?:D_\d+__|([a-z]{1,3})__?|(kingdom|phylum|class|order|family|genus|species)[:=_] ?)", re.IGNORECASE
 )
 _PREFIXED = re.compile(r"(?:^|[;|,>/ ])(?:[dkpcofgst]{1,2}|sk)__?\w")
+_PREFIX_NEXT = re.compile(r"\s*[;|,>/]\s*(?=(?:[a-z]{1,3}|D_\d+)__?|[;|,>/]|$)", re.IGNORECASE)
 _RANK_OF = {"k": "kingdom", "p": "phylum", "c": "class", "o": "order", "f": "family", "g": "genus", "s": "species"}
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_SEPARATORS = (r" ?; ?", r" ?\| ?", r" ?(?:->|=>|→|»|›|>) ?", r" ?/ ?")
+_SEPARATORS = (r" ?; ?", r" ?\| ?", r" ?(?:->|=>|→|»|›|>) ?", r" ?[/\\]+ ?")
+_ROOTS = frozenset(("root", "life", "biota", "cellular organisms"))
+"""What some trees have above the kingdoms."""
+_GROUP = r"[A-Z][a-z]+(?:idae|aceae|inae|ales|formes|oidea|ptera)"
+_GROUPS_FIRST = re.compile(rf"^((?:{_GROUP}[ _])+)([A-Z][a-z]+(?:[ _].+)?)$")
 _WORD = re.compile(r"\(?[^\W\d_][\w.'-]*\)?")
 _WORDS = re.compile(r"[^\W\d_][\w'-]*(?: [a-z-]+)?")
 _HIGHER = re.compile(
@@ -31,7 +36,7 @@ def read_lineage(text: str) -> LabelReading | Rejection | None:
     """
     if match := _INAT21.fullmatch(text):
         return _ranked(text, dict(zip(RANK_LABELS, match.groups(), strict=True)), "")
-    if "__" in text and _PREFIXED.search(text) and (cells := re.split(r"\s*[;|,>/]\s*", text)):
+    if "__" in text and (_PREFIXED.search(text) or text.startswith("D_0__")) and (cells := _PREFIX_NEXT.split(text)):
         return _prefixed(text, cells)
     if "<" in text and ">" not in text:
         cells = [cell.strip(" ()") for cell in text.split("<")]
@@ -44,10 +49,21 @@ def read_lineage(text: str) -> LabelReading | Rejection | None:
         cells = [cell.strip() for cell in re.split(separator, text)]
         if len(cells) > 2 and all(_HIGHER.fullmatch(c) for c in cells[:2]) and all(map(_WORDS.fullmatch, cells)):
             return _unranked(text, cells)
-    return None
+    return _after_groups(text)
+
+
+def _after_groups(text: str) -> LabelReading | Rejection | None:
+    """Read "Fagaceae_Quercus_robur" and "Lepidoptera Noctuidae"; the second word of "Corvidae Leach" is an author."""
+    if (match := _GROUPS_FIRST.match(text)) is None:
+        return None
+    groups, name = re.split("[ _]", match[1].strip(" _")), split_words(match[2])
+    is_genus = re.fullmatch(r"[A-Z][a-z]{2,}(?: spp?\b.*)?", name) and ("_" in match[1] or len(groups) > 1)
+    return _unranked(text, [*groups, name]) if is_genus or is_binomial(name) or re.fullmatch(_GROUP, name) else None
 
 
 def _prefixed(text: str, cells: Sequence[str]) -> LabelReading | Rejection | None:
+    if all(cell.startswith("D_") for cell in cells if cell):  # SILVA's levels are not ranks
+        return _unranked(text, [_PREFIX.sub("", cell).replace("_", " ").strip() for cell in cells])
     ranks: dict[str, str] = {}
     for cell in cells:
         match = _PREFIX.match(cell)
@@ -63,6 +79,8 @@ def _separated(text: str, cells: Sequence[str], separator: str) -> LabelReading 
         keys = ("class", "order", "family", "genus", "species")
         return _ranked(text, dict(zip(keys, cells[1:6], strict=True)), cells[6])
     filled = [cell.replace("_", " ") for cell in cells if cell and not _UUID.fullmatch(cell)]
+    filled = filled[1:] if len(filled) > 2 and filled[0].lower() in _ROOTS else filled
+    filled = filled[1:] if len(filled) > 2 and filled[0].lower() in _ROOTS else filled
     slash = "/" in separator
     above = filled[:-2] if len(filled) > 2 else filled[:1]
     if not filled or not all(_WORD.fullmatch(cell) or PLACEHOLDER.fullmatch(cell) for cell in above):
@@ -90,11 +108,11 @@ def _ranked(text: str, ranks: dict[str, str], common_name: str) -> LabelReading 
     species = named.pop("species", "")
     lineage = [_capitalised(named.get(rank, "")) for rank in RANK_LABELS[:-1]]
     genus = lineage[-1]
-    epithet = species.split(" ")[-1] if genus and species.lower().startswith(f"{genus.lower()} ") else species
+    own = species[len(genus) :].strip() if genus and species.lower().startswith(f"{genus.lower()} ") else species
+    epithet = own.split(" ")[0] if re.fullmatch(r"[a-zà-ÿ-]{3,}(?: [a-zà-ÿ-]{3,})?", own) else ""
     names = [name for name in lineage if name]
     if species:
-        whole = f"{genus} {epithet}".strip() if genus else _capitalised(species)
-        names.append(whole)
+        names.append(f"{genus} {own}".strip() if genus else _capitalised(species))
     if not names:
         return Rejection(text=text, reason="a placeholder for an unknown name")
     return LabelReading(
@@ -113,6 +131,9 @@ def _unranked(text: str, cells: Sequence[str]) -> LabelReading | Rejection:
         return Rejection(text=text, reason="a placeholder for an unknown name")
     last = names[-1]
     before = names[-2] if len(names) > 1 else ""
+    if before and (open_name := re.match(r"(?:([A-Z])[a-z]?|(?:cf|aff))\. ?(?=[a-z]{3})", last)):
+        initial = open_name[1] or before[0]  # "Vanessa > V. atalanta", "Vanessa > cf. atalanta"
+        last = f"{before} {last[open_name.end() :] if open_name[1] else last}" if initial == before[0] else last
     if is_binomial(before) and not is_binomial(last):  # the last cell is a common name
         higher = tuple(_capitalised(name) for name in reversed(names[:-2]))
         return LabelReading(text=text, scientific=before, vernacular=last, ancestors=higher, is_pair=True)

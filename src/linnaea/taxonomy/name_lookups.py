@@ -108,6 +108,19 @@ class Lookups:
         exact = self._lookup(keyed).select(found.columns)
         return pl.concat([found.join(exact, on="q", how="anti"), exact])
 
+    def only_genera(self, found: pl.DataFrame, doubtful: pl.DataFrame) -> pl.DataFrame:
+        """Replace the species of doubtful labels by their genera: "red fox?" is a Vulpes."""
+        species = self.index.taxa["rank"].gather(found["best"]) == int(Rank.SPECIES)
+        asked = found.filter(species & found["q"].is_in(doubtful["q"].implode()))
+        if asked.is_empty():
+            return found
+        place = ["list", "kingdom", "family", "genus"]
+        genera = self.index.taxa.filter(pl.col("rank") == int(Rank.GENUS)).unique(place).select(*place, genus_t="t")
+        asked = asked.hstack(self.index.taxa.select(pl.col(place).name.prefix("_"))[asked["best"]])
+        asked = asked.join(genera, left_on=[f"_{name}" for name in place], right_on=place, maintain_order="left")
+        asked = asked.with_columns(t="genus_t", best="genus_t").select(found.columns)
+        return pl.concat([found.join(asked, on="q", how="anti", maintain_order="left"), asked])
+
     def parts_together(self, read: pl.DataFrame) -> pl.DataFrame:
         """Return q, part, t of the taxa that a label names together; of an unknown species its genus."""
         asked = read.filter(pl.col("together").list.len() > 0).select("q", name="together")
@@ -300,11 +313,13 @@ class Lookups:
         asked = asked.join(misspelt, on="q", how="semi")
         near = near_words(asked["loose"].unique(), vernaculars["loose"].unique())
         found = asked.join(near, left_on="loose", right_on="word").join(vernaculars, left_on="near", right_on="loose")
+        # One word is not the slip of a name of several: "found" is not a round frog.
+        found = found.filter((pl.col("words").list.len() > 1) | ~pl.col("strict").str.contains(" "))
         return _as_candidates(found)
 
     def abbreviated(self, read: pl.DataFrame) -> pl.DataFrame:
         """Look up species by the initial of their genus and their epithet ("Q. robur")."""
-        words = pl.col("text").str.extract_groups(r"^(\p{Lu}\p{Ll}?)\. ?(\p{Ll}[\p{Ll}-]{2,})")
+        words = pl.col("vernacular").str.extract_groups(r"^(\p{Lu}\p{Ll}?)\. ?(\p{Ll}[\p{Ll}-]{2,})")
         asked = read.select("q", initial=words.struct[0].str.to_lowercase(), epithet=name_key(words.struct[1]))
         asked = asked.filter(pl.col("epithet").is_not_null())
         if asked.is_empty():

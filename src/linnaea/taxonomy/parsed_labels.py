@@ -30,8 +30,10 @@ PARSED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "ancestors": pl.List(pl.String),
     "together": pl.List(pl.String),
     "remark": pl.String,
+    "doubtful": pl.Boolean,
 }
-"""``weak`` names may be words of a vernacular name; ``remark`` is what the label says besides the name."""
+"""``weak`` names may be words of a vernacular name; ``remark`` is what the label says besides the name. Of
+``doubtful`` labels only the genus is certain."""
 _CHUNK = 20_000
 
 
@@ -64,20 +66,16 @@ def _parse_rows(labels: list[str]) -> list[tuple[object, ...]]:
 
 def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
     if isinstance(parsed, Rejection):
-        return (parsed.reason, "", "", "", "", "", [], "", "", False, False, False, "", "", [], [], "")
+        return (parsed.reason, "", "", "", "", "", [], "", "", False, False, False, "", "", [], [], "", False)
     name, binomial = parsed.name, parsed.binomial
     if name.count(" ") > 2:  # of several epithets below the species the last one counts
         name = f"{binomial} {parsed.infraspecific or name.rpartition(' ')[2]}"
     if parsed.doubt:
         name, binomial = name.split(" ", 1)[0], ""
-    weak = (
-        parsed.rank is None
-        and " " in parsed.text.removeprefix("× ")
-        and not parsed.ancestors
-        and not _has_author(parsed)
-    )
+    said = parsed.vernacular if parsed.doubt else parsed.text
+    weak = parsed.rank is None and " " in said.removeprefix("× ") and not parsed.ancestors and not _has_author(parsed)
     uncertain = bool(parsed.qualifier or parsed.doubt)
-    uninomial = parsed.rank is None and (" " not in parsed.text or _may_be_author(parsed.authorship))
+    uninomial = parsed.rank is None and (" " not in said or _may_be_author(parsed.authorship))
     latin = uncertain or looks_latin(parsed.species) or uninomial
     return (
         "",
@@ -97,6 +95,7 @@ def _as_row(parsed: ParsedName | Rejection) -> tuple[object, ...]:
         list(parsed.ancestors),
         list(parsed.together),
         _remark(parsed),
+        bool(parsed.doubt),
     )
 
 

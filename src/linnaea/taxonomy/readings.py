@@ -105,13 +105,19 @@ def _tidy_once(text: str) -> str:
 
 def split_words(text: str) -> str:
     """Put blanks between the words: for underscores, CamelCase and hyphens; class and picture numbers are dropped."""
-    text = re.sub(r"^(?:\d+[._ -]+)+(?=\D)", "", text)
-    text = " ".join(text.replace("_", " ").strip(" ,;:-").split())
+    text = re.sub(r"^(?:\d+ ?[x×] |\d+[._ -]+)+(?=\D)", "", text)
+    text = " ".join(text.replace("_", " ").strip(" ,;:-*#").split())
+    text = re.sub(r"^[(\[{]([^()\[\]{}]+)[)\]}]$", r"\1", text)
+    text = re.sub(r" nothosp(?:\.|ecies) ?(?=[a-z])", " × ", text)
+    if " " not in text and _DOTTED.fullmatch(text):  # R's names of columns
+        text = re.sub(r"[.,:]", " ", text)
     if _CAMEL.fullmatch(text) and not re.match(r"(?:Mac|Mc|De|Le|La)[A-Z][a-z]+$", text):
         text = _SPLIT_CAMEL.sub(" ", text)
     elif " " not in text and "-" in text and not _is_hyphenated_genus(text):
         text = text.replace("-", " ")
     text = re.sub(r" ?\(\d{1,3}\)$", "", text)
+    if not _NUMBERED.search(text):
+        text = re.sub(r"(?<=[^\W\d_]{2})(?: (?:[x×] ?)?\d{1,3})+$", "", text)
     if "virus" not in text:
         text = re.sub(r"(?<=[^\W\d_]{3})\d{1,3}$", "", text)
     text = re.sub(r"(?<=[a-z]{4})(?=[A-Z][a-z]{2})", " ", text)
@@ -122,6 +128,11 @@ def split_words(text: str) -> str:
     text = re.sub(r"×(?=\w)", "× ", text)
     text = re.sub(r"^[xX](?=[A-Z][a-z]{3})", "× ", text)
     return " ".join(text.split())
+
+
+_DOTTED = re.compile(r"[A-Za-z][a-z]{2,}(?:[.,:](?!(?:jpe?g|png|tiff?|gif|bmp|webp|hei[cf])$)[a-z]{3,}){1,2}")
+_NUMBERED = re.compile(r"virus|\b(?:spp?|spec|species|cf|aff|nr|type|strain|clade|group|clone|serovar|isolate)\b")
+"""Words that a number belongs to ("Myotis sp. 1")."""
 
 
 def _is_hyphenated_genus(word: str) -> bool:

@@ -265,7 +265,7 @@ class _Run:
         pairs = self._read().filter("is_pair")
         self._settle(lookups.as_parsed(pairs, only_species=True), "parsed")
         if has_vernaculars:
-            self._settle(lookups.vernacular(self._read(), "strict", "whole"), "vernacular")
+            self._settle(lookups.vernacular(self._read(), "strict", "whole"), "vernacular", is_whole=True)
             self._settle(lookups.vernacular(self._read(), "strict"), "vernacular")
         self._settle(lookups.as_parsed(self._read()), "parsed")
         self._settle(lookups.infraspecific_ending(self._read()), "ending")
@@ -301,8 +301,14 @@ class _Run:
 
     # Decisions.
 
-    def _settle(self, candidates: pl.DataFrame, how: str) -> None:
-        """Answer the queries with candidates inside the context, and keep the candidates outside it."""
+    def _settle(self, candidates: pl.DataFrame, how: str, *, is_whole: bool = False) -> None:
+        """Answer the queries with candidates inside the context, and keep the candidates outside it.
+
+        Args:
+            candidates: What a lookup found.
+            how: The name of the lookup.
+            is_whole: Whether the whole label is the name, so that no word of it is a doubt.
+        """
         if candidates.is_empty():
             return
         t = candidates["t"]
@@ -314,6 +320,7 @@ class _Run:
             inside = add_ancestors(inside, self.parsed, self.index)
             # The author of a name below the species says nothing about its species.
             inside = inside if how in ("species", "genus", "above") else agree_with_authors(inside, self.parsed)
+            inside = inside if is_whole else self.lookups.only_genera(inside, self.parsed.filter("doubtful"))
         self.outside.append(candidates.filter(~pl.col("is_inside")))
         if inside.is_empty():
             return

@@ -7,8 +7,25 @@ from dataclasses import replace
 from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, looks_latin
 from linnaea.taxonomy.readings import LabelReading, Rejection, is_binomial, sentence_case
 
-_JOIN = re.compile(r" (?:and|&|or|und|et|y|vs\.?) | ?[/;|] ?", re.IGNORECASE)
+_AND = r"and|&|or|und|oder|et|ou|y|e|och|og|vs\.?"
+_JOIN = re.compile(rf" (?:{_AND}) | ?[/;|] ?", re.IGNORECASE)
 _SAME_GENUS = re.compile(r"^(\w[\w-]+) [a-z-]+(?:(?: (?:-|/|or) |/)(?:[A-Z]\. ?)?[a-z-]+)+$")
+
+
+_INITIALED = re.compile(
+    r"^([A-Z][a-z]?\. ?)(?:((?:cfr?|aff|nr|near)\.? ))?([a-zà-ÿ-]{3,})(?P<rest> ?[×/] ?.+| (?:[xX+]|"
+    + _AND
+    + r") .+)?$"
+)
+
+
+def read_initialed(text: str) -> LabelReading | None:
+    """Read "Q. robur × Q. petraea", "Q. robur/petraea" and "Q. cf. robur": only the genus of the first is certain."""
+    match = _INITIALED.match(text)
+    if match is None or not (match[2] or match["rest"]):
+        return None
+    doubt = (match[2] or match["rest"]).strip()
+    return LabelReading(text=text, scientific="", vernacular=f"{match[1]}{match[3]}", whole=text, doubt=doubt)
 
 
 def read_several(text: str) -> LabelReading | Rejection | None:
@@ -39,6 +56,24 @@ def _after_comma(text: str) -> LabelReading | None:
     return replace(
         together, scientific=first, other_names=(second,), vernacular=parts[1], whole=text, qualifier="", is_pair=True
     )
+
+
+_BESIDE = re.compile(
+    r"^([A-Z][a-z]{2,} [a-z-]{3,})((?: [(A-Z&][^ ]*| (?:et|ex|in|\d{4}\)?),?)*),?((?: [a-z]+)*)"
+    r" ([A-Z][a-z]{2,} [a-z-]{3,})\b"
+)
+
+
+def read_beside(text: str) -> LabelReading | None:
+    """Read "Pica pica Pica hudsonia" as two names, and "Lepus europaeus eaten by Vulpes vulpes" as its first."""
+    match = _BESIDE.match(text)
+    if match is None or not (is_binomial(match[1]) and is_binomial(match[4])):
+        return None
+    first, words, second = match[1], match[3].strip(), match[4]
+    if not words and first.split(" ")[0] == second.split(" ")[0]:
+        return _together(text, (first, second), f"names several taxa: {first}, {second}") if first != second else None
+    # "Baobab tree Adansonia digitata" begins with an English name: the first must be looked up.
+    return LabelReading(text=text, scientific=second, vernacular=text, title_cased=first, is_pair=True)
 
 
 def _names_together(parts: Sequence[str]) -> tuple[str, ...]:
@@ -89,7 +124,7 @@ def _together(text: str, names: tuple[str, ...], note: str, *, hybrid: bool = Fa
 
 
 _SIGN = re.compile(r" (?:[x×X+]|crossed with|hybrid with) ")
-LONE_SIGN = re.compile(r"^(.+?) (?:[x×]|hybrids?|[x×] hybrids?)$", re.IGNORECASE)
+LONE_SIGN = re.compile(r"^(.+?) [x×]$", re.IGNORECASE)
 
 
 def read_formula(text: str) -> LabelReading | None:
