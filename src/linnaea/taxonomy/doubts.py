@@ -5,19 +5,23 @@ from dataclasses import dataclass
 
 from linnaea.taxonomy.readings import is_binomial, is_name_word, sentence_case
 
-_MARK = r"(?:cf|cfr|conf|c\. ?f|aff|nr|prob|poss)\b\.?"
-_WORD = (
-    r"(?:maybe|perhaps|possibl[ey]|probabl[ey]|(?:un)?likely|presumabl[ey]|presumed|apparently|suspected|tentative(?:ly)?|"
-    r"unsure|uncertain|unconfirmed|unverified|doubtful|questionable|not (?:sure|certain|confirmed|verified)|"
-    r"to be (?:confirmed|verified|checked)|tbc|vielleicht|vermutlich|wahrscheinlich|möglicherweise|unsicher|fraglich|"
-    r"peut-être|probablement|douteux|incertain|à confirmer|quizás?|posible(?:mente)?|dudos[oa]|probabile|possibile|"
-    r"forse|provável|possível|talvez|mogelijk|waarschijnlijk|hybrids?|hyb\.?)"
+_MARKS = ("cf", "cfr", "conf", "c.f", "c. f", "aff", "nr", "prob", "poss")
+_WORDS = re.split(
+    r",\s+",
+    """maybe, perhaps, possible, possibly, probable, probably, likely, unlikely, presumed, presumably, apparently,
+    suspected, tentative, tentatively, unsure, uncertain, unconfirmed, unverified, tbc, doubtful, questionable,
+    not sure, not certain, not confirmed, not verified, to be confirmed, to be verified, to be checked,
+    vielleicht, vermutlich, wahrscheinlich, möglicherweise, unsicher, fraglich, peut-être, probablement,
+    douteux, incertain, à confirmer, quizá, quizás, posible, posiblemente, dudoso, dudosa, probabile, possibile,
+    forse, provável, possível, talvez, mogelijk, waarschijnlijk, hybrid, hybrids, hyb""",
 )
-SAID = rf"(?:{_MARK}|{_WORD}|mimics?|look-?alikes?|like)"
+_SAID = "|".join(re.escape(word) for word in sorted((*_MARKS, *_WORDS), key=len, reverse=True))
+_LAST = frozenset(("id", "identification", *(word.split(" ")[-1] for word in (*_MARKS, *_WORDS))))
+SAID = rf"(?:{_SAID}|mimics?|look-?alikes?|like)"
 """Words that a label of plain words may have besides a name."""
-_BEFORE = re.compile(rf"^(?:\?|(?:{_MARK}|{_WORD}) ?)(?=[^\W\d_])", re.IGNORECASE)
+_BEFORE = re.compile(rf"^(?:\?|(?:{_SAID})\b\.? ?)(?=[^\W\d_])", re.IGNORECASE)
 _AFTER = re.compile(
-    rf"(?:[ ,;:]+-? ?|(?=[(\[]))[(\[]?((?:id(?:entification)?:? )?(?:{_MARK}|{_WORD})(?: id(?:entification)?)?)[)\]]?$",
+    rf"(?:[ ,;:]+-? ?|(?=[(\[]))[(\[]?((?:id(?:entification)?:? )?(?:{_SAID})\.?(?: id(?:entification)?)?)[)\]]?$",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r" ?\(\?\)|(?<!\d) ?\?+(?!\])")
@@ -48,9 +52,10 @@ def cut_doubt(text: str) -> Doubt | None:
     """Read "Pica pica?", "probably Pica pica", "Pica pica (cf.)": only the genus is certain."""
     if match := _BEFORE.match(text):
         return Doubt(name=text[match.end() :].strip(), words=match[0].strip(), is_whole=match[0] != "?")
-    if _QUESTION.search(text):
+    if "?" in text and _QUESTION.search(text):
         return Doubt(name=" ".join(_QUESTION.sub(" ", text).split()), words="?")
-    if match := _AFTER.search(text):
+    last = text.rpartition(" ")[2].strip("([.)]").lower()
+    if last in _LAST and (match := _AFTER.search(text)):
         return Doubt(name=text[: match.start()].strip(" ,;:"), words=match[1], is_whole=True)
     return None
 

@@ -65,7 +65,7 @@ def _read_words(text: str) -> LabelReading | Rejection:
 
 
 def _read_text(text: str) -> LabelReading | Rejection:
-    text = _PARENTS.sub(r"\1", _STAGE_AFTER.sub(r"\1", _RANK_AFTER.sub("", _RANK_BEFORE.sub("", text))))
+    text = _PARENTS.sub(r"\1", _STAGE_AFTER.sub(r"\1", _RANK_AFTER.sub(r"\1\2", _RANK_BEFORE.sub("", text))))
     if binomial_of_words(text) is not None:
         return LabelReading(text=text, scientific=text, vernacular="")
     for read in _READERS:
@@ -82,7 +82,7 @@ _RANK_BEFORE = re.compile(
     rf"^(?:(?:{_RANK})(?: |: ?|=)|(?:ord|(?:sub)?fam|trib|gen)[.:] ?)(?=[A-Z][a-z]{{2}})", re.IGNORECASE
 )
 _RANK_AFTER = re.compile(
-    rf"(?<=[a-z]) [(\[](?:{_RANK})[)\]]$|(?<=idae|ales) (?:{_RANK})$|(?<=aceae) (?:{_RANK})$", re.IGNORECASE
+    rf"^(\S+(?: [a-z-]+)?) [(\[](?:{_RANK})[)\]]$|^(\S+(?:idae|ales|aceae)) (?:{_RANK})$", re.IGNORECASE
 )
 _PARENTS = re.compile(r"(?<= [x×] )([a-z-]{3,}[^()]*) \([^()]* [x×] [^()]*\)$")
 """The formula behind a named hybrid: "Mentha × piperita (M. aquatica × M. spicata)"."""
@@ -183,20 +183,26 @@ def _in_brackets(text: str, outer: str, inner: str) -> LabelReading | None:
     is_spoken = " " in inner or inner[:1].islower() or outer != named or certain
     if _is_remark(inner) or inner.lower() in AUTHOR_WORDS or not is_spoken:
         return None
+    odd = _ODD_BINOMIAL.fullmatch(inner)
     return LabelReading(
         text=text,
         scientific=named,
         vernacular=inner,
-        whole="" if certain else outer,
+        whole="" if certain or odd else outer,
+        other_names=(inner,) if odd and not certain else (),
         notes=("vernacular name in brackets",),
         is_pair=True,
     )
 
 
+_ODD_BINOMIAL = re.compile(r"[A-Z][a-z]{2,} [a-z-]{3,}(?: [a-z-]{3,})?")
+"""An epithet of unusual form, or a remark."""
+
+
 def _vernacular_in_front(text: str, outer: str, inner: str) -> LabelReading | None:
     """Read "Les Syrittes (Syritta)": the brackets may hold a genus, or a remark ("Juvenile")."""
     scientific = sentence_case(outer)[0]
-    if re.fullmatch(r"[A-Z][a-z]{2,} [a-z-]{3,}(?: [a-z-]{3,})?", inner):  # an epithet of unusual form, or a remark
+    if _ODD_BINOMIAL.fullmatch(inner):
         return LabelReading(text=text, scientific=scientific, vernacular=outer, other_names=(inner,), is_pair=True)
     if re.fullmatch(r"[A-Z][a-z]{3,}", inner) and inner.lower() not in AUTHOR_WORDS:
         if " " in outer:
@@ -318,7 +324,8 @@ def _plain(text: str) -> LabelReading | Rejection:
     if re.search(r"\bcv\.? ?[A-Z']", scientific):  # a cultivar
         scientific = re.sub(r"\bcv\.? ?'?([A-Z][^']*)'?$", r"'\1'", scientific)
     others = () if _VIRUS.search(text) else tuple(_names_inside(text, scientific))
-    spoken = _SEX.sub("", text)
+    words = text.lower().split(" ")
+    spoken = _SEX.sub("", text) if not _SEX_WORDS.isdisjoint(word.strip("(,.)[]") for word in words) else text
     return LabelReading(
         text=text,
         scientific=scientific,
@@ -329,8 +336,12 @@ def _plain(text: str) -> LabelReading | Rejection:
     )
 
 
-_SEX_WORD = "(?:adult|subadult|juvenile|juv|immature|imm|male|female)"
-_SEX = re.compile(rf"^(?:{_SEX_WORD}\.? )+(?=\w)|(?:[ ,(\[]+(?:and )?{_SEX_WORD}s?\b\.?[)\]]?)+$", re.IGNORECASE)
+_SEX_WORDS = {"adult", "subadult", "juvenile", "juv", "immature", "imm", "male", "female"}
+_SEX_WORDS |= {f"{word}s" for word in _SEX_WORDS}
+_SEX = re.compile(
+    rf"^(?:(?:{'|'.join(_SEX_WORDS)})\.? )+(?=\w)|(?:[ ,(\[]+(?:and )?(?:{'|'.join(_SEX_WORDS)})\b\.?[)\]]?)+$",
+    re.IGNORECASE,
+)
 """Ages and sexes beside a vernacular name: "House Sparrow, male"."""
 
 

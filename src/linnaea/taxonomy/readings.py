@@ -107,8 +107,10 @@ def split_words(text: str) -> str:
     """Put blanks between the words: for underscores, CamelCase and hyphens; class and picture numbers are dropped."""
     text = re.sub(r"^(?:\d+ ?[x×] |\d+[._ -]+)+(?=\D)", "", text)
     text = " ".join(text.replace("_", " ").strip(" ,;:-*#").split())
-    text = re.sub(r"^[(\[{]([^()\[\]{}]+)[)\]}]$", r"\1", text)
-    text = re.sub(r" nothosp(?:\.|ecies) ?(?=[a-z])", " × ", text)
+    if text[:1] in ("(", "[", "{"):
+        text = re.sub(r"^.([^()\[\]{}]+)[)\]}]$", r"\1", text)
+    if " nothosp" in text:
+        text = re.sub(r" nothosp(?:\.|ecies) ?(?=[a-z])", " × ", text)
     if " " not in text and _DOTTED.fullmatch(text):  # R's names of columns
         text = re.sub(r"[.,:]", " ", text)
     if _CAMEL.fullmatch(text) and not re.match(r"(?:Mac|Mc|De|Le|La)[A-Z][a-z]+$", text):
@@ -116,7 +118,7 @@ def split_words(text: str) -> str:
     elif " " not in text and "-" in text and not _is_hyphenated_genus(text):
         text = text.replace("-", " ")
     text = re.sub(r" ?\(\d{1,3}\)$", "", text)
-    if not _NUMBERED.search(text):
+    if text[-1:].isdigit() and not _NUMBERED.search(text):
         text = re.sub(r"(?<=[^\W\d_]{2})(?: (?:[x×] ?)?\d{1,3})+$", "", text)
     if "virus" not in text:
         text = re.sub(r"(?<=[^\W\d_]{3})\d{1,3}$", "", text)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, looks_latin
+from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, ENGLISH_NOUNS, looks_latin
 from linnaea.taxonomy.readings import LabelReading, Rejection, is_binomial, sentence_case
 
 _AND = r"and|&|or|und|oder|et|ou|y|e|och|og|vs\.?"
@@ -70,6 +70,8 @@ def read_beside(text: str) -> LabelReading | None:
     if match is None or not (is_binomial(match[1]) and is_binomial(match[4])):
         return None
     first, words, second = match[1], match[3].strip(), match[4]
+    if second.split(" ")[1] in ENGLISH_NOUNS | {"filius"}:
+        return None
     if not words and first.split(" ")[0] == second.split(" ")[0]:
         return _together(text, (first, second), f"names several taxa: {first}, {second}") if first != second else None
     # "Baobab tree Adansonia digitata" begins with an English name: the first must be looked up.
