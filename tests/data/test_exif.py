@@ -1,5 +1,6 @@
 """Where and when a photograph says that it was taken."""
 
+import io
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,49 @@ def test_each_fact_stands_by_itself(tmp_path: Path) -> None:
     assert found[0].clock == datetime(2024, 6, 1, 12, 30, 5)
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("2024:06:01 12:30", datetime(2024, 6, 1, 12, 30)),
+        ("2024:06:01 12:30:  ", datetime(2024, 6, 1, 12, 30)),
+        ("2024:6:1  9:03:02", datetime(2024, 6, 1, 9, 3, 2)),
+        ("2024:06:01 01:30:05 PM", datetime(2024, 6, 1, 13, 30, 5)),
+        ("2024:06:01 12:30:05 am", datetime(2024, 6, 1, 0, 30, 5)),
+        ("2024:06:01 13:30:05 PM", datetime(2024, 6, 1, 13, 30, 5)),
+        ("2024:06:01", None),
+        ("2024:06:01   :  :  ", None),
+        ("2024:06:31 12:30:05", None),
+    ],
+)
+def test_clocks_are_read_as_cameras_write_them(stated: str, expected: datetime | None) -> None:
+    assert read_taken(tagged({Base.DateTimeOriginal: stated})).clock == expected
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        (("Sud", "Ouest"), (-52, -13)),
+        (("Zuid", "Oost"), (-52, 13)),
+        (("north", "Leste"), (52, 13)),
+        (("N", "Oeste"), (52, -13)),
+        (("N", "O"), None),  # Ouest or Ost
+    ],
+)
+def test_sides_have_names_in_several_languages(sides: tuple[str, str], expected: tuple[float, float] | None) -> None:
+    gps = {GPS.GPSLatitude: (52.0, 0.0, 0.0), GPS.GPSLongitude: (13.0, 0.0, 0.0),
+           GPS.GPSLatitudeRef: sides[0], GPS.GPSLongitudeRef: sides[1]}  # fmt: skip
+    assert read_taken(tagged({}, gps)).position == expected
+
+
+def tagged(camera: dict[int, Any], gps: dict[int, Any] | None = None) -> bytes:
+    image, stream = Image.new("RGB", (8, 8)), io.BytesIO()
+    exif = image.getexif()
+    exif.get_ifd(IFD.Exif).update(camera)
+    exif.get_ifd(IFD.GPSInfo).update(gps or {})
+    image.save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
 EAST_2 = timezone(timedelta(hours=2))
 
 
@@ -59,7 +103,10 @@ EAST_2 = timezone(timedelta(hours=2))
         ({Base.DateTimeOriginal: NOON}, {}, None),  # a clock that may stand anywhere
         ({Base.DateTimeOriginal: "0000:00:00 00:00:00", Base.OffsetTimeOriginal: "+02:00"}, {}, None),
         ({Base.DateTimeOriginal: NOON, Base.OffsetTimeOriginal: "summer"}, {GPS.GPSDateStamp: "today"}, None),
+        ({Base.DateTimeOriginal: NOON, Base.OffsetTimeOriginal: "UTC+2"}, {},
+         datetime(2024, 6, 1, 12, 30, 5, tzinfo=EAST_2)),
         ({}, {GPS.GPSDateStamp: "2024:06:01"}, None),
+        ({}, {GPS.GPSDateStamp: "1980:01:06", GPS.GPSTimeStamp: (0.0, 0.0, 0.0)}, None),  # a receiver without a fix
         ({}, {GPS.GPSDateStamp: "2024-06-01", GPS.GPSTimeStamp: (10.0, 30.0, 5.4)},
          datetime(2024, 6, 1, 10, 30, 5, tzinfo=UTC)),
         # The last fix is minutes old, or days: then it is not the photograph's.

@@ -1,6 +1,8 @@
 """Files of detectors: what each kind of them says is read, and becomes inputs to name or to keep as they are."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ def mean_colour(picture: Any) -> list[int]:
     return [round(float(channel) / 255) for channel in picture.mean(axis=(0, 1))]
 
 
-def box(category: str = "1", conf: float = 0.9, bbox: Any = WHOLE, **facts: Any) -> dict[str, Any]:
+def box(category: str = "1", conf: Any = 0.9, bbox: Any = WHOLE, **facts: Any) -> dict[str, Any]:
     return {"category": category, "conf": conf, "bbox": bbox, **facts}
 
 
@@ -109,6 +111,50 @@ def test_what_is_no_person_or_vehicle_is_named(
         except EmptyPictureError:
             by_kind[False].append(numbers[one.detection])
     assert (by_kind[True], by_kind[False]) == (named, kept)
+
+
+UNUSABLE: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "nothing needs no box": ([box("4", bbox=[0, 0, 0, 0], conf=0)], "no animal detected"),
+    "a flat box below the threshold": ([box(bbox=[0, 0, 0.1, 0], conf=0.01)], "no animal detected"),
+    "a flat box above, another below": ([box(bbox=[0, 0, 0.1, 0]), box(conf=0.01)], "area inside"),
+    "pixels": ([box(bbox=[10, 10, 300, 200])], "area inside.*0 to 1"),
+    "no category": ([{"conf": 0.9, "bbox": [0, 0, 1, 1]}], "no category"),
+    "no confidence": ([{"category": "1", "bbox": [0, 0, 1, 1]}], "confidence None"),
+    "percent": ([box(conf=95)], "confidence 95, not 0 to 1"),
+    "below zero": ([box(conf=-1)], "confidence -1, not 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_detection_that_cannot_be_used_makes_no_photograph_empty(kind: str, jpeg: Path, tmp_path: Path) -> None:
+    listed, expected = UNUSABLE[kind]
+    categories = {"1": "animal", "4": "empty"}
+    (one,) = one_file(tmp_path, *listed, detection_categories=categories).inputs(0.2)
+    assert re.search(expected, reason(one))
+
+
+def test_numbers_as_text_are_numbers(jpeg: Path, tmp_path: Path) -> None:
+    detections = one_file(tmp_path, box(conf="0.9", bbox=["0", "0", "0.5", "1"]))
+    (one,) = detections.inputs()
+    assert (one.detection_confidence, one.load(None).shape) == (0.9, (40, 40, 3))
+    (found,) = detections.records[0].detections or ()
+    assert found.facts["conf"] == 0.9
+
+
+def test_two_spellings_of_a_path_are_one_photograph(jpeg: Path, tmp_path: Path) -> None:
+    (tmp_path / "A").mkdir()
+    shutil.copy(jpeg, tmp_path / "A" / "a.jpg")
+    images = [{"file": name, "detections": [box(conf=conf)]}
+              for name, conf in (("A/a.jpg", 0.9), ("A\\a.jpg", 0.8), ("./A/a.jpg", 0.7))]  # fmt: skip
+    detections = read(tmp_path, {"images": images, "detection_categories": {"1": "animal"}})
+    assert [record.file for record in detections.records] == ["A/a.jpg"]
+    names = [one.name for one in detections.inputs()]
+    assert len(set(names)) == len(names) == 3
+
+
+def test_annotations_of_coco_are_no_detections(tmp_path: Path) -> None:
+    with pytest.raises(LinnaeaError, match="COCO"):
+        read(tmp_path, {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []})
 
 
 def test_animal_categories_decide_otherwise(jpeg: Path, tmp_path: Path) -> None:

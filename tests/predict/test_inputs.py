@@ -69,6 +69,28 @@ def test_sidecars_in_a_folder_are_passed_over(jpeg: Path) -> None:
     assert [one.name for one in list_inputs([str(jpeg.parent)])] == [str(jpeg)]
 
 
+def test_links_and_videos_in_a_tar_are_rows(jpeg: Path, tmp_path: Path) -> None:
+    """tar stores the second name of a file as a link, and a clip is not passed over in silence."""
+    path = tmp_path / "SOME.TAR"
+    with tarfile.open(path, "w") as tar:
+        for name, kind, target in (("early.jpg", tarfile.SYMTYPE, "a/1.jpg"), ("a/2.jpg", tarfile.LNKTYPE, "a/1.jpg"),
+                                   ("lost.jpg", tarfile.SYMTYPE, "/elsewhere/1.jpg")):  # fmt: skip
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            tar.addfile(link)
+        tar.add(jpeg, "a/1.jpg")
+        tar.add(jpeg, "a/clip.MP4")
+    found = {one.name.removeprefix(f"{path}/"): one for one in list_inputs([str(path)])}
+    assert sorted(found) == ["a/1.jpg", "a/2.jpg", "a/clip.MP4", "early.jpg", "lost.jpg"]
+    whole = found["a/1.jpg"].load(None)
+    for name in ("a/2.jpg", "early.jpg"):
+        assert (found[name].load(None) == whole).all()
+        assert (find_input(f"{path}/{name}").load(None) == whole).all()
+    for name, reason in (("a/clip.MP4", "unpack it"), ("lost.jpg", "file is empty")):
+        with pytest.raises(ImageError, match=reason):
+            found[name].load(None)
+
+
 def test_a_broken_tar_gives_what_it_has_and_one_failure(jpeg: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:

@@ -191,6 +191,18 @@ def test_a_form_that_is_none_is_refused(client: TestClient, kind: str, body: byt
     assert answer.json()["detail"]
 
 
+def test_callers_learn_how_to_send_a_photograph_and_options(client: TestClient) -> None:
+    data = saved(photograph(), "JPEG")
+    alone = client.post("/predict", content=data, headers={"content-type": "image/jpeg"})
+    named = client.post("/predict", files=[("image", ("a.jpg", data))])
+    for answer in (alone, named):
+        assert answer.status_code == 422
+        assert "multipart/form-data, in the field files" in answer.json()["detail"]
+    in_address = client.post("/predict?within=Aves", files=[("files", ("a.jpg", data))])
+    assert (in_address.status_code, "form" in in_address.json()["detail"]) == (422, True)
+    assert client.post("/predict?_=1", files=[("files", ("a.jpg", data))]).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("form", "code"),
     [

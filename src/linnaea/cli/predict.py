@@ -288,10 +288,14 @@ def _read_detections(options: Predict) -> "Detections | None":
     if first.is_file():
         return detections.only(first)
     n_missing, n_files = detections.count_uncovered(first)
-    if n_missing:
+    if detections.records and n_missing == n_files:
+        name = detections.records[0].file
+        say(f"{options.detections}: none of its files is in {first}; give the folder that its names start in ({name})")
+    elif n_missing:
         say(f"{options.detections}: says nothing about {n_missing:,} of the {n_files:,} files in {first}")
     if detections.n_unusable:
-        say(f"{options.detections}: boxes without an area in their picture are left out ({detections.n_unusable:,})")
+        what = "without an area in their picture, a category or a confidence"
+        say(f"{options.detections}: detections {what} are left out ({detections.n_unusable:,})")
     return detections
 
 

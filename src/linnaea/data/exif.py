@@ -20,8 +20,14 @@ from linnaea.data.isolated import CallLimits
 from linnaea.data.jpegs import JPEG_MAGIC, jpeg_head
 from linnaea.errors import LinnaeaError
 
-_DATE = re.compile(r"(\d{4})\D(\d\d)\D(\d\d)[ T](\d\d):(\d\d):(\d\d)(\.\d+)?\s*(.*)", re.DOTALL)
-_OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d\d)?")
+_DATE = re.compile(r"(\d{4})\D(\d\d?)\D(\d\d?)(?: +|T)(\d\d?):(\d\d)(?::(\d\d|  ))?(\.\d+)?\s*([AP]M)?\s*(.*)",
+                   re.DOTALL | re.IGNORECASE | re.ASCII)  # fmt: skip
+"""Year to minute; the seconds may be left out or blank; a fraction, AM or PM, and the rest, which may be an offset."""
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d\d)?")
+_WEST_OR_SOUTH, _EAST_OR_NORTH = re.compile(r"[SWZ]|O[EUV]", re.IGNORECASE), re.compile(r"[NEL]|O[OS]", re.IGNORECASE)
+"""South, Zuid, west, Ouest, Oeste, Ovest; north, east, Leste, Oost, Ost. O alone may be either."""
+_FIRST_FIX_YEAR = 1990
+"""Receivers without a fix write the beginning of their count, 6 January 1980."""
 _LAST_OFFSET, _FIRST_OFFSET = timedelta(hours=14), timedelta(hours=-12)
 _OFFSETS = [timedelta(minutes=30 * step) for step in range(-24, 29)] + [
     timedelta(minutes=minutes)
@@ -155,12 +161,17 @@ def _clock(tags: Mapping[int, Any]) -> tuple[datetime | None, timedelta | None]:
             continue
         digits = found[7] or _fraction(_text(tags.get(fraction)))
         with suppress(ValueError):  # 0000:00:00, 30 February
-            moment = datetime(*(int(found[part]) for part in range(1, 7)))  # type: ignore[arg-type]
-            words = (found[8], _text(tags.get(offset)), _text(tags.get(Base.OffsetTime)))
+            year, month, day, hour, minute, second = (int((found[part] or "").strip() or 0) for part in range(1, 7))
+            moment = datetime(year, month, day, _in_24_hours(hour, found[8]), minute, second)
+            words = (found[9], _text(tags.get(offset)), _text(tags.get(Base.OffsetTime)))
             known = (_read_offset(word) for word in words)
             offset_of_clock = next((one for one in known if one is not None), None)
             return moment + timedelta(seconds=float(f"0{digits}")), offset_of_clock
     return None, None
+
+
+def _in_24_hours(hour: int, half: str | None) -> int:
+    return hour if half is None or not 1 <= hour <= 12 else hour % 12 + 12 * (half.upper() == "PM")
 
 
 def _text(value: Any) -> str:
@@ -177,7 +188,7 @@ def _read_offset(word: str) -> timedelta | None:
     """Return the offset of ``+02:00``, ``+0200``, ``+2`` or ``Z``; ``None`` for anything else."""
     if word.upper() in ("Z", "UTC", "GMT"):
         return timedelta()
-    found = _OFFSET.fullmatch(word.replace(" ", ""))
+    found = _OFFSET.fullmatch(word.upper().replace(" ", "").replace("\u2212", "-"))
     if found is None or int(found[3] or 0) > 59:
         return None
     offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0)) * (-1 if found[1] == "-" else 1)
@@ -187,6 +198,8 @@ def _read_offset(word: str) -> timedelta | None:
 def _satellite_time(gps: Mapping[int, Any]) -> datetime | None:
     with suppress(Exception):  # rationals over zero, too few of them, words
         year, month, day = (int(part) for part in re.split(r"\D", _text(gps[GPS.GPSDateStamp])))
+        if year < _FIRST_FIX_YEAR:
+            return None
         hour, minute, second = (float(part) for part in gps[GPS.GPSTimeStamp])
         return datetime(year, month, day, tzinfo=UTC) + timedelta(hours=hour, minutes=minute, seconds=int(second))
     return None
@@ -224,4 +237,6 @@ def _degrees(stated: Any, side: str) -> float:
         stated = re.findall(r"-?\d+(?:\.\d+)?", _text(stated))
     parts = [float(part) for part in (stated if isinstance(stated, list | tuple) else [stated])]
     value = math.fsum(abs(part) / 60**power for power, part in enumerate(parts))
-    return -value if side[:1].upper() in ("S", "W") or (parts[0] < 0 and not side) else value
+    if side.isalpha() and not _EAST_OR_NORTH.match(side) and not _WEST_OR_SOUTH.match(side):
+        raise ValueError(f"{side} is no side")
+    return -value if _WEST_OR_SOUTH.match(side) or (parts[0] < 0 and not side) else value

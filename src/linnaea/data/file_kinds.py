@@ -42,6 +42,8 @@ _STARTS = (
     (b"7z\xbc\xaf", "7z archive"),
     (b"Rar!", "RAR archive"),
     (b"\xfd7zXZ", "xz archive"),
+    (b"BZh", "bzip2 archive"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard archive"),
     (b"\x89HDF", "HDF5"),
     (b"CDF\x01", "NetCDF"),
     (b"SIMPLE  =", "FITS"),
@@ -124,7 +126,9 @@ def why_not_an_image(data: bytes) -> str:
     if len(set(data[:512])) == 1 and len(data) > 1:
         return f"cannot be read (begins with the byte {data[0]:#04x}, repeated: the card or the copy failed)"
     kind = kind_in_words(data)
-    return f"not an image ({kind})" if kind not in _PICTURES else f"not a readable image ({kind})"
+    if kind in _PICTURES:
+        return f"not a readable image ({kind})"
+    return f"not an image ({kind}); unpack it" if kind.endswith(" archive") else f"not an image ({kind})"
 
 
 def is_truncated_picture(data: bytes) -> bool:

@@ -7,6 +7,7 @@ its content only. The index holds the offset of every picture, so reading any sa
 import io
 import json
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -94,6 +95,13 @@ def taxa_from_table(table: pl.DataFrame) -> list[Taxon]:
         return [Taxon(lineage[:-1], common_name=lineage[-1]) for lineage in names]
     except ValueError as error:
         raise LinnaeaError(f"a table of taxa has a row that is not a taxon: {error}") from error
+
+
+def _target_of(link: tarfile.TarInfo) -> str:
+    """Return the name of the member that a link leads to; a hard link states it whole."""
+    if link.islnk():
+        return posixpath.normpath(link.linkname)
+    return posixpath.normpath(posixpath.join(posixpath.dirname(link.name), link.linkname))
 
 
 class ShardWriter:
@@ -331,7 +339,7 @@ def write_parquet(table: pl.DataFrame, path: Path) -> None:
 
 
 def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield name, offset and size of every member of a shard.
+    """Yield name, offset and size of every file in a tar; a link has those of its target, and may come at the end.
 
     Raises:
         LinnaeaError: the tar is broken or truncated.
@@ -341,11 +349,19 @@ def iter_members(path: Path) -> Iterator[tuple[str, int, int]]:
     try:
         with tarfile.open(path, "r:") as tar:
             end = 0
+            places: dict[str, tuple[int, int]] = {}
+            links: dict[str, tuple[str, str]] = {}
             for member in tar:
                 end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
                 if end > size:
                     raise LinnaeaError(f"{path}: truncated inside {member.name}")
-                yield member.name, member.offset_data, member.size
+                if member.issym() or member.islnk():
+                    links[posixpath.normpath(member.name)] = member.name, _target_of(member)
+                elif member.isfile():
+                    places[posixpath.normpath(member.name)] = member.offset_data, member.size
+                    yield member.name, member.offset_data, member.size
+            for name, target in links.values():
+                yield name, *places.get(links[target][1] if target in links else target, (0, 0))
             if size < end + 2 * TAR_BLOCK:
                 raise LinnaeaError(f"{path}: truncated (no end mark)")
     except (tarfile.TarError, RecursionError, OSError, ValueError, OverflowError, MemoryError) as error:

@@ -19,6 +19,7 @@ from linnaea.predict.detections import (
     Form,
     Kind,
     Record,
+    Unusable,
     kind_of,
 )
 from linnaea.predict.inputs import Box
@@ -34,6 +35,8 @@ _FORMS: tuple[tuple[Form, str, str], ...] = (
 _OURS = ("detections", "failure", "failures")
 """What a record holds by itself; the rest of an item is kept as facts."""
 
+_ROUNDING = 1e-3
+"""How far a confidence may lie outside of 0 to 1."""
 LEAST_SIDE = 1e-6
 """The least side of a box, as a share of the picture's."""
 
@@ -71,9 +74,12 @@ def read_detections(content: Mapping[str, Any], root: Path | None, animal_catego
     listed = content.get(part)
     if not isinstance(listed, list):
         raise LinnaeaError(f"it has no list of {part}")
+    if isinstance(content.get("annotations"), list):
+        raise LinnaeaError("it holds COCO annotations")
     items = _read_items(listed, key)
     categories = _read_categories(content.get("detection_categories"), [*items.values()])
-    paths = _find_listed([*items], root) if root is None or form == "instances" else _find_files([*items], root)
+    found = _find_listed([*items], root) if root is None or form == "instances" else _find_files([*items], root)
+    items, paths = _join_spellings(items, found)
     reader = _Reader(categories=categories, kinds=_kinds_of(categories, animal_categories), key=key)
     info, known = content.get("info"), {"info", "detection_categories", part}
     return Detections(
@@ -151,10 +157,32 @@ def _read_items(listed: Sequence[Any], key: str) -> dict[str, dict[str, Any]]:
             continue
         if not isinstance(item.get("detections"), list | None):
             item = {key: name, "failure": "its detections are not a list"}  # noqa: PLW2901
-        first = found.setdefault(name, item)
-        if first is not item and item.get("detections") and first.get("detections") != item["detections"]:
-            found[name] = first | {"detections": [*(first.get("detections") or []), *item["detections"]]}
+        found[name] = _join(found[name], item) if name in found else item
     return found
+
+
+def _join(first: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
+    """Return the item of a file that is listed again, with the detections of both."""
+    if not again.get("detections") or first.get("detections") == again["detections"]:
+        return first
+    return first | {"detections": [*(first.get("detections") or []), *again["detections"]]}
+
+
+def _join_spellings(
+    items: Mapping[str, dict[str, Any]], paths: Sequence[Path | None]
+) -> tuple[dict[str, dict[str, Any]], list[Path | None]]:
+    """Return the items with one for each path, under the name that comes first: ``a\\b.jpg`` may be ``a/b.jpg``."""
+    name_of: dict[Path, str] = {}
+    joined: dict[str, dict[str, Any]] = {}
+    kept: list[Path | None] = []
+    for (name, item), path in zip(items.items(), paths, strict=True):
+        first = name if path is None else name_of.setdefault(path, name)
+        if first != name:
+            joined[first] = _join(joined[first], item)
+            continue
+        joined[name] = item
+        kept.append(path)
+    return joined, kept
 
 
 def _find_listed(names: Sequence[str], folder: Path | None) -> list[Path | None]:
@@ -223,25 +251,39 @@ class _Reader:
         return replace(
             record,
             detections=tuple(one for one in found if isinstance(one, Detection)),
-            unusable=tuple(one for one in found if isinstance(one, str)),
+            unusable=tuple(one for one in found if isinstance(one, Unusable)),
         )
 
-    def _detection(self, number: int, stated: Any) -> Detection | str | None:
-        """Return a detection, the text of one without an area or sense, or ``None`` if its category is not listed."""
-        if not isinstance(stated, dict):
-            return f"detection {number} is malformed"
-        known = self.categories.get(str(stated.get("category")))
+    def _detection(self, number: int, stated: Any) -> Detection | Unusable | None:
+        """Return a detection, one without an area or sense, or ``None`` if its category is not listed."""
+        if not isinstance(stated, dict) or stated.get("category") is None:
+            return Unusable(why=f"no detection can be used: number {number} has no category")
+        known = self.categories.get(str(stated["category"]))
         if known is None:
             return None  # "should be treated as no detection"
-        box, confidence, frame = read_box(stated.get("bbox")), stated.get("conf", 0), stated.get("frame_number")
+        confidence, kind = _read_confidence(stated.get("conf")), self.kinds[known[0]]
+        if confidence is None:
+            return Unusable(why=f"no detection can be used: confidence {str(stated.get('conf'))[:40]}, not 0 to 1")
+        box = read_box(stated.get("bbox"))
+        if box is None and kind is Kind.NOTHING:
+            return None  # what is empty needs no box
         if box is None:
-            return str(stated.get("bbox"))
-        if confidence is None or not isinstance(confidence, int | float) or not isfinite(confidence):
-            return f"confidence {str(confidence)[:40]}"
+            why = f"no detection has a box with an area inside it: {str(stated.get('bbox'))[:60]} (picture: 0 to 1)"
+            return Unusable(why=why, confidence=confidence)
+        facts = stated if isinstance(stated["conf"], int | float) else stated | {"conf": confidence}
         return Detection(
-            number=number, category=known[0], word=known[1], kind=self.kinds[known[0]], box=box,
-            confidence=float(confidence), frame=_read_count(frame), facts=stated,
+            number=number, category=known[0], word=known[1], kind=kind, box=box, confidence=confidence,
+            frame=_read_count(stated.get("frame_number")), facts=facts,
         )  # fmt: skip
+
+
+def _read_confidence(stated: Any) -> float | None:
+    """Return a confidence between 0 and 1, ``None`` for anything else."""
+    try:
+        confidence = float(stated)
+    except (TypeError, ValueError):
+        return None
+    return min(max(confidence, 0), 1) if -_ROUNDING <= confidence <= 1 + _ROUNDING else None
 
 
 def _read_count(number: Any) -> int | None:

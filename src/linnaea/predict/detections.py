@@ -30,8 +30,9 @@ NOT_NAMED = "not to be named"
 MEGADETECTOR_CATEGORIES = {"1": "animal", "2": "person", "3": "vehicle"}
 """The categories of a file that states none."""
 PEOPLE = {"person", "persons", "people", "human", "humans", "homo sapiens"}
-VEHICLES = {"vehicle", "vehicles"}
-EMPTY = {"empty", "blank", "nothing"}
+VEHICLES = {"vehicle", "vehicles", "bicycle", "boat", "bus", "car", "motorcycle", "train", "truck"}
+"""With the vehicles of COCO, whose words many detectors use."""
+EMPTY = {"empty", "blank", "nothing", "background"}
 
 WHOLE_IMAGE = "whole_image_classification"
 """SpeciesNet's category of a photograph that no detector has seen."""
@@ -78,6 +79,14 @@ class Detection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unusable:
+    """A detection that cannot be answered."""
+
+    why: str
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What a file says about one photograph or video."""
 
@@ -89,8 +98,8 @@ class Record:
     """``None`` if no detector has seen the photograph."""
     failure: str = ""
     """Why the detector could not read it, word for word."""
-    unusable: tuple[str, ...] = ()
-    """Boxes without an area inside the picture."""
+    unusable: tuple[Unusable, ...] = ()
+    """Detections without an area inside the picture, a category or a confidence."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Everything else that the file says about it."""
     whole: Input | None = None
@@ -155,7 +164,7 @@ class Detections:
 
     @property
     def n_unusable(self) -> int:
-        """Return the number of boxes without an area inside their picture; they are left out."""
+        """Return the number of detections without an area, a category or a confidence; they are left out."""
         return sum(len(record.unusable) for record in self.records)
 
 
@@ -183,8 +192,9 @@ def _inputs_of(record: Record, threshold: float, whole_where_empty: bool) -> Ite
         yield _input_of(record, one, whole)
     if seen:
         return
-    if record.unusable and not record.detections:
-        yield failing_input(name, f"no detection has a box with an area inside it: {record.unusable[0][:80]}", path)
+    unusable = [one.why for one in record.unusable if one.confidence >= threshold]
+    if unusable:
+        yield failing_input(name, unusable[0], path)
     elif whole_where_empty and not is_video(name):
         yield whole
     else:

@@ -6,6 +6,7 @@ not affected.
 
 import glob
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -181,7 +182,7 @@ def find_input(name: str, box: Box | None = None) -> Input:
     if mark and part.startswith("t=") and is_video(file):
         return frame_input(Path(file), float(part[2:]))
     archive, member = split_member(name)
-    if member and archive.is_file():
+    if member:
         inputs = {one.name: one for one in _in_tar(archive)}
         return inputs.get(name) or failing_input(name, f"{archive} has no {member}")
     return file_input(Path(name))
@@ -219,6 +220,8 @@ def _in_tar(path: Path) -> Iterator[Input]:
             raise LinnaeaError("no such file")
         n_named: Counter[str] = Counter()
         for member, offset, size in iter_members(path):
+            if is_video(member) and not member.rpartition("/")[2].startswith("."):
+                yield failing_input(f"{path}/{member}", "a video in an archive is not read; unpack it", path)
             if not is_picture_member(member, read_location(f"{path}::{offset}::{min(size, 512)}")):
                 continue
             n_named[member] += 1
@@ -296,9 +299,13 @@ def is_address(name: str) -> bool:
 
 
 def split_member(name: str) -> tuple[Path, str]:
-    """Return the tar and the member of ``a.tar/name.jpg``; of another name, the name and ``""``."""
-    archive, mark, member = name.partition(".tar/")
-    return (Path(f"{archive}.tar"), member) if mark else (Path(name), "")
+    """Return the tar and the member of ``a.tar/name.jpg``; of another name, the name and ``""``.
+
+    A folder may be called ``a.tar`` as well.
+    """
+    ends = [found.end() - 1 for found in re.finditer(r"\.tar/", name, re.IGNORECASE)]
+    end = next((end for end in ends if Path(name[:end]).is_file()), None)
+    return (Path(name), "") if end is None else (Path(name[:end]), name[end + 1 :])
 
 
 def file_on_disk(name: str) -> Path:

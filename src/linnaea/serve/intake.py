@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from fastapi.responses import JSONResponse
+from h11 import LocalProtocolError
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -168,6 +170,7 @@ class Count:
                 self.answered.labels(message["status"]).inc()
                 self.seconds.observe(time.monotonic() - start)
                 message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
-            await send(message)
+            with suppress(LocalProtocolError):  # the request was malformed, and its connection is closed already
+                await send(message)
 
         await self.app(scope, receive, counted)
