@@ -30,13 +30,14 @@ from linnaea.cli import main
 from linnaea.data import export as export_module
 from linnaea.data.build import BuildConfig, build
 from linnaea.data.engine import LocalEngine
-from linnaea.data.export import ExportConfig, Format, export
+from linnaea.data.export import ExportConfig, Format, export, make_card
 from linnaea.data.export_parts import CATALOG_COLUMNS, folder_name
 from linnaea.data.samples import make_texts
 from linnaea.data.shards import DataSet
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.folder import FolderSource
 from linnaea.data.sources.table import TableSource
+from linnaea.data.statistics import measure
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.names import taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
@@ -165,6 +166,13 @@ def test_the_card_names_the_files_of_every_split(dataset_dir: Path, tmp_path: Pa
     assert names == {split.replace("-", "_") for split in DataSet.open(dataset_dir).index["split"].unique()}
     assert "unseen" in names
     assert all(files.values())
+
+
+def test_the_card_names_no_two_splits_alike(dataset_dir: Path) -> None:
+    statistics = measure(DataSet.open(dataset_dir))
+    by_split = pl.DataFrame({"split": ["train", "val", "validation"], "images": [1, 1, 1], "taxa": [1, 1, 1]})
+    card = make_card("x", replace(statistics, by_split=by_split), "imagefolder")
+    assert re.findall('split: "(.+)"', card) == ["train", "val", "validation"]
 
 
 def _members(path: Path) -> dict[str, bytes]:

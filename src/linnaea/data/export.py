@@ -301,6 +301,8 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
           (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
 _SPLIT_FILES = {"parquet": "data/{}-*.parquet", "imagefolder": "{}/**", "webdataset": "{}/*.tar"}
 """The files of a split; ``datasets`` knows train, validation and test by itself, and leaves out other folders."""
+_VALIDATION = "validation"
+"""The name that ``datasets`` gives the split ``val`` without a card."""
 _HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0", "GFDL": "gfdl"}
 
 
@@ -325,10 +327,11 @@ def make_card(name: str, statistics: Statistics, form: str) -> str:
         f"- {next((word for limit, word in _SIZES if statistics.n_images < limit), 'n>1T')}",
     ]
     header += ["configs:", "- config_name: default", "  data_files:"]
+    splits_here = set(statistics.by_split["split"])
     for split in statistics.by_split["split"]:
         word = split.replace("-", "_")  # the Hub allows no hyphen
-        if split == VAL and form != "parquet":
-            word = "validation"  # as `datasets` calls it without a card
+        if split == VAL and form != "parquet" and _VALIDATION not in splits_here:
+            word = _VALIDATION
         header += [f"  - split: {json.dumps(word)}", f"    path: {json.dumps(_SPLIT_FILES[form].format(split))}"]
     header.append("---")
     splits = "\n".join(
