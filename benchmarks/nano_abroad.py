@@ -16,7 +16,7 @@ With pictures of no organism, it also prints how many photographs of the sources
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -119,12 +119,12 @@ class Asked:
         return judge(self.answers, deepest), deepest, number_taxa(self.taxa)
 
 
-def ask_runs(runs: Sequence[Path], data: DataSet) -> list[Asked]:
+def ask_runs(runs: Sequence[Path], data: DataSet, ranks: Collection[Rank]) -> list[Asked]:
     """Ask each run about each source that it was not trained on."""
     asked = []
     for run in runs:
         _, others = split_sources(run, data)
-        for source, answers in zip(others, rehearse_run(run, data, ("val",), "cpu", 2), strict=True):
+        for source, answers in zip(others, rehearse_run(run, data, ("val",), "cpu", 2, ranks), strict=True):
             asked.append(Asked(name=source, answers=answers, taxa=taxa_at(draw_strangers(data, source))))
     return asked
 
@@ -190,7 +190,7 @@ def main() -> None:
     folder = find_model_folder(given.model) or Path(given.model)
     home = Home(model=model, bank=open_bank(folder / LABELS_FOLDER, model), data=data)
     vectors, taxa = home.encode("val")
-    abroad = ask_runs(given.rehearsals, data)
+    abroad = ask_runs(given.rehearsals, data, home.bank.heads)
 
     @cache
     def learn(left_out: str) -> Calibration:

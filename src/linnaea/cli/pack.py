@@ -47,7 +47,7 @@ class Pack:
     """Repository of the hub to upload the folder to, OWNER/NAME (log in to the hub first)."""
     heads: Path | None = None
     """Run of class heads that the model was started from: species that were trained on get the mean of their caption's
-    vector and their head's, which was learned from photographs."""
+    vector and their head's, which was learned from photographs. The head for orders is kept beside the labels."""
     int8_photographs: Path | None = None
     """Folder of at least 40 photographs like those that will be named: also write the image tower in 8 bits, calibrated
     on them, for --precision int8."""

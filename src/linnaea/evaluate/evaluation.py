@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -187,7 +187,8 @@ def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -
     if not is_ours or CALIBRATION not in asked.facts:
         return bank
     taxa = mark_trained(bank.taxa, asked.taxa.filter(asked.trained))
-    return LabelBank(taxa, bank.vectors, bank.facts | {CALIBRATION: asked.facts[CALIBRATION]})
+    facts = bank.facts | {CALIBRATION: asked.facts[CALIBRATION]}
+    return replace(bank, taxa=taxa, facts=facts, heads=asked.heads)
 
 
 def find_groups(dataset: DataSet) -> Int64[ndarray, "N"]:  # noqa: F821

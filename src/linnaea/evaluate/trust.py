@@ -74,10 +74,11 @@ def collect_beliefs(
     asserted = np.full((len(CONFIDENCES), n), NO_RANK, np.int64)
     asserted_right = np.full((len(CONFIDENCES), n), -1, np.int64)
     start = 0
-    for block in iter_scored(image_NE, bank, logit_scale / calibration.temperature):
+    scale = logit_scale / calibration.temperature
+    for block in iter_scored(image_NE, bank, scale):
         rows = np.arange(start, start + len(block.energy_B))
         energy[rows], cosine[rows] = block.energy_B, block.max_cosine_B
-        probability = calibrate_probabilities(block.probability_BK, bank, calibration)
+        probability = calibrate_probabilities(block.probability_BK, bank, calibration, block.image_BE, scale)
         sums_of = sum_to_all_ranks(probability, bank)
         for rank, sums in sums_of.items():
             group, best = group_NR[rows, rank], sums.argmax(axis=1)

@@ -135,7 +135,9 @@ def adapt_reviewed(
             ADAPTED: {"reviewed": len(examples.taxa), "events": examples.n_events, "penalty": penalty},
         }
         vectors = _moved(bank, task.active_A, learned)
-        found = Relearned(bank=LabelBank(bank.taxa, vectors, facts), learned=learned, examples=examples, n_new=n_new)
+        found = Relearned(
+            bank=replace(bank, vectors=vectors, facts=facts), learned=learned, examples=examples, n_new=n_new
+        )
         return found if output is None else replace(found, report_path=found.save(output))
 
 

@@ -99,7 +99,7 @@ def calibrate(
     nothing, left_out = (None, []) if no_organism is None else encode_no_organism(loaded, Path(no_organism), workers)
     more = encode_places(loaded, more_places, workers) if others else None
     group = find_groups(truth, bank)
-    abroad = [one for run in rehearsals for one in rehearse_run(Path(run), data, split, device, workers)]
+    abroad = [one for run in rehearsals for one in rehearse_run(Path(run), data, split, device, workers, bank.heads)]
     learned = fit_calibration(vectors, group, bank, loaded.logit_scale, nothing_ME=nothing, organism_OE=more,
                               sources=sources_at(places + more_places), with_strangers=strangers,
                               abroad=abroad)  # fmt: skip

@@ -159,7 +159,7 @@ def _judge(
 ) -> NDArray[np.float64]:
     """Return for each photograph the probability of its species, that of the likeliest, and whether they are one."""
     bank = predictor.bank
-    calibrated = replace(predictor, bank=LabelBank(bank.taxa, bank.vectors, bank.facts | {KEY: calibration.to_json()}))
+    calibrated = replace(predictor, bank=replace(bank, facts=bank.facts | {KEY: calibration.to_json()}))
     inputs = [bytes_input(str(number), b"") for number in range(len(image_NE))]
     blocks = [bank.groups.sums(judged.probability_BK)[Rank.SPECIES] for judged in calibrated.judge(inputs, [*image_NE])]
     species_NS = np.concatenate(blocks)

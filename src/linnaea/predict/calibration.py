@@ -4,13 +4,14 @@ Four things are learned, in this order. A *temperature* divides all logits (Guo 
 Networks", ICML 2017). A factor makes *untrained* labels less likely, if the bank says which these are. The model saw no
 photographs of them, so their names are not well told apart, and they attract photographs of all taxa (Chao et al., "An
 Empirical Study and Analysis of Generalized Zero-Shot Learning", ECCV 2016, who subtract a constant from the other
-side). A *sharpness* per rank raises each taxon's share within its parent to a power, so that the confidence at each
-rank matches the accuracy, and the probabilities of all ranks still add up along the lineage: ``q(child) = q(parent)
-p(child)^s / sum over siblings p^s``. Temperature and sharpness maximise the likelihood of the truth; both are convex
-problems in one unknown. Last comes the *evidence* of known photographs: a photograph with less evidence than nearly all
-of them shows no organism. If there were pictures without organisms to learn from, the evidence is the output of a
-logistic regression on vector and energy; otherwise it is the energy alone, which tells them apart much less well
-(docs/log.md).
+side). The *heads* of higher ranks that the bank has are then pooled with the labels
+(:mod:`linnaea.predict.rank_heads`). A *sharpness* per rank raises each taxon's share within its parent to a power, so
+that the confidence at each rank matches the accuracy, and the probabilities of all ranks still add up along the
+lineage: ``q(child) = q(parent) p(child)^s / sum over siblings p^s``. Temperature and sharpness maximise the likelihood
+of the truth; both are convex problems in one unknown. Last comes the *evidence* of known photographs: a photograph with
+less evidence than nearly all of them shows no organism. If there were pictures without organisms to learn from, the
+evidence is the output of a logistic regression on vector and energy; otherwise it is the energy alone, which tells them
+apart much less well (docs/log.md).
 """
 
 import json
@@ -34,6 +35,7 @@ from linnaea.predict.classifier import Ranked, Scored
 from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
+from linnaea.predict.rank_heads import pool_heads
 from linnaea.predict.threads import in_parts
 from linnaea.predict.trust import SIGNS, Weights
 from linnaea.storage import read_json, write_atomically
@@ -53,6 +55,8 @@ class Calibration:
     """A learned calibration; the default changes nothing."""
 
     temperature: float = 1.0
+    heads: tuple[Rank, ...] = ()
+    """The ranks whose heads are pooled with the labels (:mod:`linnaea.predict.rank_heads`), highest first."""
     sharpness: tuple[float, ...] = (1.0,) * N_RANKS
     """Per rank, kingdom first."""
     untrained: float = 1.0
@@ -82,7 +86,9 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         finite = {} if np.isfinite(self.least_evidence) else {"least_evidence": None}
-        return asdict(self) | finite | {"preprocess": None if self.preprocess is None else self.preprocess.to_json()}
+        heads = {"heads": [rank.label for rank in self.heads]}
+        preprocess = None if self.preprocess is None else self.preprocess.to_json()
+        return asdict(self) | finite | heads | {"preprocess": preprocess}
 
     @classmethod
     def of_json(cls, facts: Mapping[str, Any]) -> "Calibration":
@@ -95,6 +101,7 @@ class Calibration:
             least = facts["least_evidence"]
             return cls(
                 temperature=float(facts["temperature"]),
+                heads=tuple(map(Rank.parse, facts.get("heads", ()))),
                 sharpness=tuple(map(float, facts["sharpness"])),
                 untrained=float(facts.get("untrained", 1.0)),
                 organism=tuple(map(float, facts.get("organism", ()))),
@@ -162,13 +169,18 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
 
 
 def calibrate_probabilities(
-    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, calibration: Calibration
+    probability_BK: Float32[ndarray, "B K"],
+    bank: LabelBank,
+    calibration: Calibration,
+    image_BE: Float32[ndarray, "B E"] | None = None,
+    logit_scale: float = 1.0,
 ) -> Float32[ndarray, "B K"]:
     """Apply everything but the temperature to probabilities that were computed at that temperature.
 
-    The result sums to 1, and its sums over a rank's groups are that rank's calibrated probabilities.
+    The result sums to 1, and its sums over a rank's groups are that rank's calibrated probabilities. The unit vectors
+    of the images and the scale of their logits (:func:`weigh_labels`) are needed if the calibration has heads.
     """
-    probability_BK = weigh_untrained(probability_BK, bank, calibration.untrained)
+    probability_BK = weigh_labels(probability_BK, bank, calibration, image_BE, logit_scale)
     if all(sharpness == 1 for sharpness in calibration.sharpness):
         return probability_BK
     calibrated = np.empty_like(probability_BK)
@@ -213,7 +225,31 @@ def sharpen_ranks(
     return calibrated
 
 
-def weigh_untrained(probability_BK: Float32[ndarray, "B K"], bank: LabelBank, factor: float) -> Float32[ndarray, "B K"]:
+def weigh_labels(
+    probability_BK: Float32[ndarray, "B K"],
+    bank: LabelBank,
+    calibration: Calibration,
+    image_BE: Float32[ndarray, "B E"] | None,
+    logit_scale: float,
+) -> Float32[ndarray, "B K"]:
+    """Return the probabilities after untrained labels were weighed and the bank's heads pooled, before sharpness.
+
+    ``logit_scale`` is the model's, divided by the temperature.
+
+    Raises:
+        ValueError: the calibration has heads, but there are no images.
+    """
+    weighed_BK = _weigh_untrained(probability_BK, bank, calibration.untrained)
+    if not calibration.heads:
+        return weighed_BK
+    if image_BE is None:
+        raise ValueError("a calibration with heads needs the vectors of the images")
+    return pool_heads(weighed_BK, image_BE, bank, calibration.heads, logit_scale)
+
+
+def _weigh_untrained(
+    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, factor: float
+) -> Float32[ndarray, "B K"]:
     weights = weights_of_untrained(bank, factor)
     return probability_BK if weights is None else apply_prior(probability_BK, weights[None])
 

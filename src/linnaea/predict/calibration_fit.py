@@ -10,7 +10,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
-from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_untrained
+from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
@@ -80,6 +80,7 @@ def fit_calibration(
     calibration = Calibration(
         temperature=temperature,
         untrained=_fit_untrained(shown, rows, bank, scale),
+        heads=tuple(sorted(bank.heads)),
         n_images=len(image_NE),
         n_labels=len(bank),
     )
@@ -281,7 +282,7 @@ def _collect(
     parts: list[_Parts] = [[] for _ in Rank]
     weighed, start = [], 0
     for block in iter_scored(image_NE, bank, scale):
-        sums = sum_to_all_ranks(weigh_untrained(block.probability_BK, bank, calibration.untrained), bank)
+        sums = sum_to_all_ranks(weigh_labels(block.probability_BK, bank, calibration, block.image_BE, scale), bank)
         weighed.append(calibration.weigh(block))
         for image, groups in enumerate(group_NR[start : start + len(block.energy_B)]):
             for rank in Rank:

@@ -7,7 +7,7 @@ probability between the group and all other taxa, and is measured in docs/log.md
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -75,8 +75,8 @@ def cut_bank(
     facts = bank.facts | {CUT: {"within": list(within), "of": len(bank), "groups": cut.taxa.height,
                                 "group_rank": group_rank.label}}  # fmt: skip
     order = taxa["old"].to_numpy()
-    return LabelBank(taxa.drop("old").with_columns(taxon_id=pl.int_range(pl.len(), dtype=pl.Int32)), vectors[order],
-                     facts)  # fmt: skip
+    taxa = taxa.drop("old").with_columns(taxon_id=pl.int_range(pl.len(), dtype=pl.Int32))
+    return replace(bank, taxa=taxa, vectors=vectors[order], facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True)

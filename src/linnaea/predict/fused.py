@@ -54,14 +54,16 @@ def rank_blocks(
 ) -> Iterator[Ranked]:
     """Yield :func:`iter_ranked` if there are ``rounded`` vectors, else the probabilities of exact products.
 
+    Labels with heads are few, and are multiplied exactly.
+
     Raises:
         LinnaeaError: vectors of the images or labels are not finite.
     """
-    if rounded is not None:
+    if rounded is not None and not calibration.heads:
         yield from iter_ranked(image_NE, bank, rounded, logit_scale, calibration)
         return
     for block in iter_scored(image_NE, bank, logit_scale, exact=True):
-        probability_BK = calibrate_probabilities(block.probability_BK, bank, calibration)
+        probability_BK = calibrate_probabilities(block.probability_BK, bank, calibration, block.image_BE, logit_scale)
         yield Ranked(None, probability_BK, block.energy_B, block.max_cosine_B, block.image_BE)
 
 

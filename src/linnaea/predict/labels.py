@@ -7,8 +7,8 @@ segment sum.
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,14 @@ LEARNED = "learned"
 
 OFFSET = "offset"
 """Column of a bank's taxa: a number that is added to each cosine with the row (:mod:`linnaea.predict.cut`)."""
+HEADS_FOLDER = "heads"
+"""The folder where a model that was trained with cross-entropy keeps its class heads, one bank per rank.
+
+A head is the taxa it was trained on and its weights. The logits of training are the products of the weights with an
+image's unit vector, times the model's logit scale.
+"""
+HEADS = "heads"
+"""The key in ``bank.json`` for the ranks of a bank's heads, which are in its :data:`HEADS_FOLDER`."""
 ADAPTED = "adapted"
 """The key in ``bank.json`` that marks a head made from photographs (:mod:`linnaea.predict.adapt`)."""
 PREPROCESS = "preprocess"
@@ -71,6 +79,8 @@ class LabelBank:
     """float32, fp16 or 8 bits; ``vectors[rows]`` and ``np.asarray(vectors)`` are arrays in each case."""
     facts: dict[str, Any]
     """Model fingerprint, text type, templates."""
+    heads: Mapping[Rank, "LabelBank"] = field(default_factory=dict)
+    """Class heads for ranks above species, trained with the image tower (:mod:`linnaea.predict.rank_heads`)."""
     folder: Path | None = field(default=None, init=False, compare=False)
     """The folder that the bank was opened from."""
 
@@ -118,6 +128,19 @@ class LabelBank:
         return RankGroups.of(self.taxa)
 
     @cached_property
+    def head_groups(self) -> Mapping[Rank, tuple[Int64[ndarray, "H"], Int64[ndarray, "H"]]]:  # noqa: F821
+        """Return for each head its rows whose taxa the bank has, and the bank's groups of these taxa."""
+        found = {}
+        for rank, head in self.heads.items():
+            names = RANK_LABELS[: rank + 1]
+            lineage = [pl.col(name).fill_null("") for name in names]
+            groups = self.taxa[self.groups.starts[rank]].select(lineage).with_row_index("group")
+            rows = head.taxa.select(lineage).with_row_index("row").filter(pl.col(rank.label) != "")
+            both = rows.join(groups.unique(names, keep="first"), on=names).sort("row")
+            found[rank] = both["row"].cast(pl.Int64).to_numpy(), both["group"].cast(pl.Int64).to_numpy()
+        return found
+
+    @cached_property
     def _columns(self) -> list[pl.Series]:
         return [self.taxa[label].fill_null("") for label in (*RANK_LABELS, "common_name")]
 
@@ -141,11 +164,19 @@ class LabelBank:
     def save(self, directory: Path, *, dtype: type[np.floating[Any] | np.int8] = np.float16) -> None:
         """Write the bank in one step; an existing bank stays whole until then, and its other files stay."""
         with replaced_folder(directory) as new:
-            self.taxa.write_parquet(new / TAXA_FILE, compression="zstd", statistics=True)
-            with (new / VECTORS_FILE).open("wb") as stream:
-                rounded = Int8Rows.of(self.vectors).pack() if dtype is np.int8 else np.asarray(self.vectors, dtype)
-                write_array(stream, rounded)
-            (new / FACTS_FILE).write_text(json.dumps(self.facts, indent=1))
+            self._write(new, dtype)
+
+    def _write(self, folder: Path, dtype: type[np.floating[Any] | np.int8]) -> None:
+        self.taxa.write_parquet(folder / TAXA_FILE, compression="zstd", compression_level=9, statistics=True)
+        rounded = Int8Rows.of(self.vectors).pack() if dtype is np.int8 else np.asarray(self.vectors, dtype)
+        with (folder / VECTORS_FILE).open("wb") as stream:
+            write_array(stream, rounded)
+        facts = self.facts | ({HEADS: [rank.label for rank in self.heads]} if self.heads else {})
+        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1))
+        for rank, head in self.heads.items():
+            place = folder / HEADS_FOLDER / rank.label
+            place.mkdir(parents=True)
+            head._write(place, np.int8)
 
     @classmethod
     def open(cls, directory: Path) -> "LabelBank":
@@ -165,7 +196,11 @@ class LabelBank:
         if len(vectors.shape) != 2 or len(vectors) != taxa.height or not is_number:
             shape = f"{' x '.join(map(str, stored.shape))} vectors of {stored.dtype}"
             raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape}; build the bank again")
-        bank = cls(taxa, vectors, facts)
+        named = facts.pop(HEADS, [])
+        heads = {rank: cls.open(directory / HEADS_FOLDER / rank.label) for rank in Rank if rank.label in named}
+        if any(head.vectors.shape[1] != vectors.shape[1] for head in heads.values()):
+            raise LinnaeaError(f"{directory}: its heads are of another width than its labels; build the bank again")
+        bank = cls(taxa, vectors, facts, heads)
         object.__setattr__(bank, "folder", directory)
         return bank
 
@@ -199,7 +234,7 @@ def take_vectors(bank: LabelBank, head: LabelBank) -> LabelBank:
     learned, named = to_float32(head.vectors[:])[rows[rows >= 0]], vectors[rows >= 0]
     both = sum(one / np.linalg.norm(one, axis=1, keepdims=True) for one in (learned, named))
     vectors[rows >= 0] = both / np.linalg.norm(both, axis=1, keepdims=True)
-    return LabelBank(bank.taxa, vectors, dict(bank.facts) | {LEARNED: int((rows >= 0).sum())})
+    return replace(bank, vectors=vectors, facts=dict(bank.facts) | {LEARNED: int((rows >= 0).sum())})
 
 
 def update_bank(
@@ -239,7 +274,7 @@ def update_bank(
         taxa = taxa.with_columns(pl.Series(TRAINED, (rows >= 0) & bank.trained[rows]))
     if N_PHOTOGRAPHS in bank.taxa.columns:
         taxa = taxa.with_columns(pl.Series(N_PHOTOGRAPHS, np.where(rows >= 0, bank.n_photographs[rows], 0)))
-    return LabelBank(taxa, vectors, dict(bank.facts)), len(new)
+    return replace(bank, taxa=taxa, vectors=vectors, facts=dict(bank.facts)), len(new)
 
 
 def load_cached_bank(
@@ -303,12 +338,6 @@ def hash_taxa(taxa: pl.DataFrame) -> str:
     return hashlib.sha256(names.write_csv().encode()).hexdigest()
 
 
-HEADS_FOLDER = "heads"
-"""The folder where a model that was trained with cross-entropy keeps its class heads, one bank per rank.
-
-A head is the taxa it was trained on and its weights. The logits of training are the products of the weights with an
-image's unit vector, times the model's logit scale.
-"""
 CLASS_HEAD = "class head"
 """The ``text_type`` of a bank that is a class head."""
 

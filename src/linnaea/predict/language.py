@@ -1,6 +1,7 @@
 """The common names of labels in the language that is asked for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -33,4 +34,4 @@ def speak(bank: LabelBank, language: str, checklists: Sequence[str]) -> LabelBan
         raise errors[0] if errors else UsageError(f"--language {language}: needs a checklist with such names")
     named = pl.Series("found", found)
     common = pl.when((named != "") & (pl.col("species") != "")).then(named).otherwise(pl.col("common_name"))
-    return LabelBank(taxa.with_columns(common_name=common), bank.vectors, bank.facts)
+    return replace(bank, taxa=taxa.with_columns(common_name=common))

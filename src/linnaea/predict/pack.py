@@ -1,6 +1,6 @@
 """Pack models small, with the labels they answer with, or export them to run without PyTorch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from linnaea.predict.cut import cut_bank
 from linnaea.predict.label_lists import read_taxa
 from linnaea.predict.labels import TAXA_FILE, LabelBank, load_class_heads, make_bank, mark_trained, take_vectors
 from linnaea.predict.open_labels import open_labels
+from linnaea.predict.rank_heads import SHIPPED
 from linnaea.predict.restrict import keep_rows
 from linnaea.predict.rounding import write_judged_int8
 from linnaea.progress import announce, progress_bar
@@ -82,7 +83,8 @@ def pack(
     ``run`` is the folder of a run or of its model. The labels are the taxa it was trained on, or those of ``labels`` (a
     data set, a table, a file of names); with ``species_only``, taxa above species are left out. Their captions have the
     form ``text_type``. ``heads`` is the run of class heads whose image tower the model has: species that it was trained
-    on have the mean of their caption's vector and the head's, which was learned from photographs.
+    on have the mean of their caption's vector and the head's, which was learned from photographs, and the head for
+    orders is kept beside the labels (:mod:`linnaea.predict.rank_heads`).
 
     With ``resolve``, the embedded checklist gives the names of a file their lineages; ``merge_by`` says whether labels
     over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or merged by ``"taxon"``. A
@@ -114,9 +116,9 @@ def pack(
         folder = _find_run(str(run))
         taxa = _read_marked(Path(labels) if labels else folder, folder, rule, species_only=species_only)
         loaded = load_model(str(folder), device="cpu")
-        head = None if heads is None else _open_head(Path(heads), loaded)
+        learned = {} if heads is None else _open_heads(Path(heads), loaded)
         loaded = at_image_size(loaded, image_size) if image_size else loaded
-        write = partial(_write_towers, loaded, taxa, form, push, int8_photographs, head)
+        write = partial(_write_towers, loaded, taxa, form, push, int8_photographs, learned)
     return _write_folder(write, Path(output), licence, push, image_only=image_only)
 
 
@@ -151,8 +153,8 @@ def _check_pack(push: str, group_rank: str, *, within: Sequence[str], image_only
         raise UsageError(f"--group-rank {group_rank}: write one of {', '.join(RANK_LABELS[:-1])}")
 
 
-def _open_head(run: Path, model: TaxonModel) -> LabelBank:
-    """Return the head for species of a run that has the model's image tower.
+def _open_heads(run: Path, model: TaxonModel) -> Mapping[Rank, LabelBank]:
+    """Return the heads of a run that has the model's image tower.
 
     Raises:
         LinnaeaError: the run has no head for species, or another image tower.
@@ -163,7 +165,7 @@ def _open_head(run: Path, model: TaxonModel) -> LabelBank:
     theirs, ours = (one.image_tower.state_dict() for one in (load_model(str(run), device="cpu"), model))
     if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], ours[name]) for name in ours):
         raise LinnaeaError(f"{run}: has another image tower than {model.name}; give the run that it was started from")
-    return heads[Rank.SPECIES]
+    return heads
 
 
 def _read_marked(labels: Path, folder: Path, rule: NamingRule, *, species_only: bool) -> pl.DataFrame:
@@ -203,7 +205,7 @@ def _write_towers(
     text_type: TextType,
     repo: str,
     photographs: str | Path | None,
-    head: LabelBank | None,
+    heads: Mapping[Rank, LabelBank],
     folder: Path,
 ) -> tuple[TaxonModel, LabelBank]:
     facts = {key: Path(value).name if key == "data" else value for key, value in whole.facts.items()}
@@ -212,7 +214,9 @@ def _write_towers(
     _write_graph(model, folder)
     with progress_bar("encoding labels", "labels") as on_progress:
         bank = make_bank(model, taxa, text_type, on_progress=on_progress)
-    bank = bank if head is None else take_vectors(bank, head)
+    if heads:
+        shipped = {rank: heads[rank] for rank in SHIPPED if rank in heads}
+        bank = replace(take_vectors(bank, heads[Rank.SPECIES]), heads=shipped)
     if photographs is not None:
         write_judged_int8(model, bank, folder, photographs)
     return replace(model, facts=facts), bank
@@ -228,7 +232,7 @@ def _write_image_tower(model: TaxonModel, bank: LabelBank, cut: _Cut, folder: Pa
         calibration = read_calibration(bank.facts, facts)
         bank = cut_bank(bank, cut.within, load_onnx(folder).encode_pixels(pictures), model.logit_scale,
                         calibration=calibration, group_rank=cut.group_rank)  # fmt: skip
-    return small, LabelBank(bank.taxa, bank.vectors, {"text_type": str(TextType.TAXON_COM)} | bank.facts)
+    return small, replace(bank, facts={"text_type": str(TextType.TAXON_COM)} | bank.facts)
 
 
 def _write_graph(model: TaxonModel, folder: Path) -> None:

@@ -354,7 +354,9 @@ class TreeOfLifeClassifier(BaseClassifier):
         if bank is None or learned is None or txt_features is not self.get_txt_embeddings():
             return super().create_probabilities(img_features, txt_features)
         raw = super().create_probabilities(img_features / learned.temperature, txt_features)
-        return torch.from_numpy(calibrate_probabilities(raw.cpu().numpy(), bank, learned))
+        scale = self.taxon_model.logit_scale / learned.temperature
+        images = img_features.cpu().float().numpy()
+        return torch.from_numpy(calibrate_probabilities(raw.cpu().numpy(), bank, learned, images, scale))
 
     def _kept_bank(self) -> LabelBank | None:
         """Return the bank of an own model, of the taxa that the filter keeps; ``None`` for a published model."""

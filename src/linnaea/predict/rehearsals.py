@@ -1,6 +1,7 @@
 """Rehearsals: how models that were trained without some sources answer the photographs of these."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +27,34 @@ MOST_STRANGERS = 600
 
 
 def rehearse_run(
-    run: Path, data: str | Path | DataSet, split: Sequence[str], device: str, n_workers: int
+    run: Path,
+    data: str | Path | DataSet,
+    split: Sequence[str],
+    device: str,
+    n_workers: int,
+    ranks: Collection[Rank] = (),
 ) -> list[Rehearsal]:
     """Return how a run of class heads answers each source of ``data`` that it was not trained on.
 
-    Its temperature is that of the photographs of ``split`` from the sources that it was trained on.
+    Its temperature is that of the photographs of ``split`` from the sources that it was trained on. Its heads for
+    ``ranks`` are pooled with its labels (:mod:`linnaea.predict.rank_heads`).
 
     Raises:
-        LinnaeaError: The run has no head for species, was trained on all sources, or has too few photographs.
+        LinnaeaError: The run has no head for species or one of ``ranks``, was trained on all sources, or has too few
+            photographs.
     """
     model, heads = load_model(str(run), device=device), load_class_heads(run)
     whole = data if isinstance(data, DataSet) else DataSet.open(Path(data))
     own, others = split_sources(run, whole)
     if Rank.SPECIES not in heads or not others:
         raise LinnaeaError(f"{run}: give a run of class heads that was trained without some of the data's sources")
-    bank = heads[Rank.SPECIES]
+    if missing := [rank.label for rank in ranks if rank not in heads]:
+        raise LinnaeaError(f"{run}: has no class head for {', '.join(missing)}, which the labels to calibrate have")
+    bank = replace(heads[Rank.SPECIES], heads={rank: heads[rank] for rank in ranks})
     known, groups = _encode_known(model, whole.sources(own), split, bank, n_workers)
     rows = bank.groups.starts[Rank.SPECIES][groups[:, Rank.SPECIES]]
-    calibration = Calibration(temperature=fit_temperature(known, rows, bank, model.logit_scale))
+    temperature = fit_temperature(known, rows, bank, model.logit_scale)
+    calibration = Calibration(temperature=temperature, heads=tuple(sorted(bank.heads)))
     answered = []
     for source in others:
         places = draw_strangers(whole, source)

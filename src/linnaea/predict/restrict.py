@@ -5,7 +5,7 @@ own names, so that a list and a bank of different years match.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -124,7 +124,7 @@ def keep_rows(bank: LabelBank, rows: Rows) -> LabelBank:
     taxa = bank.taxa[rows].with_columns(taxon_id=pl.int_range(len(rows), dtype=pl.Int32))
     one_range = len(rows) and rows[-1] - rows[0] == len(rows) - 1
     vectors = bank.vectors[rows[0] : rows[-1] + 1] if one_range else bank.vectors[rows]
-    return LabelBank(taxa, vectors, bank.facts | {"kept": len(rows), "of": len(bank)})
+    return replace(bank, taxa=taxa, vectors=vectors, facts=bank.facts | {"kept": len(rows), "of": len(bank)})
 
 
 def keep_clades(

@@ -322,7 +322,7 @@ class Model:
         if bank.facts.get("model") != self.encoder.fingerprint or ADAPTED in self.bank.facts:
             return None
         learned = read_calibration(bank.facts, self.encoder.facts) if self.calibrated else None
-        return LabelBank(bank.taxa, bank.vectors, {} if learned is None else {KEY: learned.to_json()})
+        return replace(bank, facts={} if learned is None else {KEY: learned.to_json()})
 
     def __repr__(self) -> str:
         n_labels = f", {len(self.bank):,} labels" if "bank" in self.__dict__ else ""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 from numpy import ndarray
 
-from linnaea.predict.calibration import Calibration, weigh_untrained
+from linnaea.predict.calibration import Calibration, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.trust import SIGNS, Weights, follow, read_signs
@@ -44,8 +44,9 @@ def rehearse(
     An answer at a rank where the bank lacks the truth is wrong.
     """
     signs, right, start = [], [], 0
-    for block in iter_scored(image_NE, bank, logit_scale / calibration.temperature):
-        sums_of = sum_to_all_ranks(weigh_untrained(block.probability_BK, bank, calibration.untrained), bank)
+    scale = logit_scale / calibration.temperature
+    for block in iter_scored(image_NE, bank, scale):
+        sums_of = sum_to_all_ranks(weigh_labels(block.probability_BK, bank, calibration, block.image_BE, scale), bank)
         path = follow(sums_of, bank)
         signs.append(read_signs(path, bank))
         right.append(path.group_BR == group_NR[start : start + len(path.group_BR)])

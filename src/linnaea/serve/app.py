@@ -273,7 +273,7 @@ def _ready(bank: LabelBank) -> LabelBank:
     """Convert a small bank to float32 once, instead of with every photograph."""
     if 4 * len(bank) * bank.vectors.shape[1] > EXACT_BYTES:
         return bank
-    return LabelBank(bank.taxa, np.asarray(bank.vectors, np.float32), bank.facts)
+    return replace(bank, vectors=np.asarray(bank.vectors, np.float32))
 
 
 def _page(model_name: str, n_labels: int, *, calibrated: bool, with_place: bool, with_review: bool) -> HTMLResponse:
