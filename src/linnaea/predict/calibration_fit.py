@@ -77,13 +77,8 @@ def fit_calibration(
     shown, rows = image_NE[known], bank.groups.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
     temperature = fit_temperature(shown, rows, bank, logit_scale)
     scale = logit_scale / temperature
-    calibration = Calibration(
-        temperature=temperature,
-        untrained=_fit_untrained(shown, rows, bank, scale),
-        heads=tuple(sorted(bank.heads)),
-        n_images=len(image_NE),
-        n_labels=len(bank),
-    )
+    calibration = Calibration(temperature=temperature, untrained=_fit_untrained(shown, rows, bank, scale),
+                              heads=tuple(sorted(bank.heads)), n_images=len(image_NE), n_labels=len(bank))  # fmt: skip
     if nothing_ME is not None and len(nothing_ME):
         organisms = image_NE if organism_OE is None else np.concatenate([image_NE, organism_OE])
         shown, empty = (np.concatenate([signs_of(block) for block in iter_scored(vectors, bank, scale)])
