@@ -131,4 +131,4 @@ def test_labels_without_an_order_are_left_alone() -> None:
     bank = make_bank()
     taxa = bank.taxa.with_columns(order=pl.when(pl.col("order") == "O0").then(pl.lit("")).otherwise("order"))
     nameless = replace(bank, taxa=taxa.with_columns(family=pl.lit(""), genus=pl.lit("")))
-    assert nameless.head_groups[Rank.ORDER][1].tolist() == [1, 2, 3]
+    assert nameless.matched_heads[Rank.ORDER][1].tolist() == [1, 2, 3]

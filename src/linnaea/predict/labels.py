@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -128,8 +128,8 @@ class LabelBank:
         return RankGroups.of(self.taxa)
 
     @cached_property
-    def head_groups(self) -> Mapping[Rank, tuple[Int64[ndarray, "H"], Int64[ndarray, "H"]]]:  # noqa: F821
-        """Return for each head its rows whose taxa the bank has, and the bank's groups of these taxa."""
+    def matched_heads(self) -> Mapping[Rank, tuple[Float64[ndarray, "H E"], Int64[ndarray, "H"]]]:  # noqa: F821
+        """Return for each head the vectors of the taxa that the bank has, too, and the bank's groups of these taxa."""
         found = {}
         for rank, head in self.heads.items():
             names = RANK_LABELS[: rank + 1]
@@ -137,7 +137,8 @@ class LabelBank:
             groups = self.taxa[self.groups.starts[rank]].select(lineage).with_row_index("group")
             rows = head.taxa.select(lineage).with_row_index("row").filter(pl.col(rank.label) != "")
             both = rows.join(groups.unique(names, keep="first"), on=names).sort("row")
-            found[rank] = both["row"].cast(pl.Int64).to_numpy(), both["group"].cast(pl.Int64).to_numpy()
+            vectors_HE = to_float32(head.vectors[both["row"].cast(pl.Int64).to_numpy()]).astype(np.float64)
+            found[rank] = vectors_HE, both["group"].cast(pl.Int64).to_numpy()
         return found
 
     @cached_property

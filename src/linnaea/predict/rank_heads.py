@@ -15,7 +15,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.predict.classifier import sum_to_rank
-from linnaea.predict.labels import LabelBank, to_float32
+from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 
 SHIPPED = (Rank.ORDER,)
@@ -40,7 +40,7 @@ def pool_heads(
         logit_scale: The factor on the cosines with the heads: the model's, divided by the temperature.
     """
     for rank in ranks:
-        if rank in bank.heads and len(bank.head_groups[rank][1]) > 1:
+        if rank in bank.heads and len(bank.matched_heads[rank][1]) > 1:
             probability_BK = _pool(probability_BK, image_BE, bank, rank, logit_scale)
     return probability_BK
 
@@ -48,10 +48,10 @@ def pool_heads(
 def _pool(
     probability_BK: NDArray[np.float32], image_BE: NDArray[np.float32], bank: LabelBank, rank: Rank, logit_scale: float
 ) -> NDArray[np.float32]:
-    rows, groups = bank.head_groups[rank]
+    vectors_HE, groups = bank.matched_heads[rank]
     own_BG = sum_to_rank(probability_BK, bank, rank).astype(np.float64)
     known_BH = np.maximum(own_BG[:, groups], _TINY)
-    pooled_BH = np.sqrt(known_BH * _softmax(bank.heads[rank], rows, image_BE, logit_scale))
+    pooled_BH = np.sqrt(known_BH * _softmax(vectors_HE, image_BE, logit_scale))
     pooled_BH *= known_BH.sum(axis=1, keepdims=True) / np.maximum(pooled_BH.sum(axis=1, keepdims=True), _TINY)
     factor_BG = np.ones_like(own_BG)
     factor_BG[:, groups] = pooled_BH / known_BH
@@ -60,11 +60,8 @@ def _pool(
     return pooled_BK
 
 
-def _softmax(
-    head: LabelBank, rows: NDArray[np.int64], image_BE: NDArray[np.float32], logit_scale: float
-) -> NDArray[np.float64]:
-    """Return the head's probabilities of some of its rows; an image's do not depend on the others of its block."""
-    vectors_HE = to_float32(head.vectors_at_hand[rows]).astype(np.float64)
-    logits_BH = logit_scale * np.einsum("he,be->bh", vectors_HE, image_BE.astype(np.float64))
+def _softmax(vectors_HE: NDArray[np.float64], image_BE: NDArray[np.float32], logit_scale: float) -> NDArray[np.float64]:
+    """Return the head's probabilities; an image's do not depend on the others of its block."""
+    logits_BH = logit_scale * np.array([vectors_HE @ image_E for image_E in image_BE.astype(np.float64)])
     exponential_BH = np.exp(logits_BH - logits_BH.max(axis=1, keepdims=True))
     return np.asarray(exponential_BH / exponential_BH.sum(axis=1, keepdims=True))
