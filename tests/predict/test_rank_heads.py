@@ -10,7 +10,7 @@ import pytest
 from linnaea.data.shards import make_taxa_table
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import Calibration, calibrate_probabilities
-from linnaea.predict.classifier import iter_scored, sum_to_rank
+from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.fused import rank_blocks
 from linnaea.predict.int8 import Int8Rows
 from linnaea.predict.labels import LabelBank
@@ -50,9 +50,9 @@ def test_the_probability_of_an_order_is_the_normalised_geometric_mean_of_both_op
     pooled = pool_heads(block.probability_BK, images, bank, (Rank.ORDER,), SCALE)
     logits = SCALE * images @ np.asarray(bank.heads[Rank.ORDER].vectors)[:4].T  # O9 is not among the labels
     told = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    expected = np.sqrt(told * sum_to_rank(block.probability_BK, bank, Rank.ORDER))
+    expected = np.sqrt(told * sum_to_all_ranks(block.probability_BK, bank)[Rank.ORDER])
     expected /= expected.sum(axis=1, keepdims=True)
-    assert np.allclose(sum_to_rank(pooled, bank, Rank.ORDER), expected, atol=1e-6)
+    assert np.allclose(sum_to_all_ranks(pooled, bank)[Rank.ORDER], expected, atol=1e-6)
     assert np.allclose(pooled.sum(axis=1), 1, atol=1e-6)
 
 
@@ -72,7 +72,7 @@ def test_species_keep_their_shares_within_an_order() -> None:
 def test_orders_that_the_head_does_not_know_keep_their_probability() -> None:
     bank, images = make_bank(orders=(0, 2)), draw()
     (block,) = iter_scored(images, bank, SCALE)
-    before, after = (sum_to_rank(p, bank, Rank.ORDER) for p in (
+    before, after = (sum_to_all_ranks(p, bank)[Rank.ORDER] for p in (
         block.probability_BK, pool_heads(block.probability_BK, images, bank, (Rank.ORDER,), SCALE)))  # fmt: skip
     assert np.allclose(before[:, [1, 3]], after[:, [1, 3]], atol=1e-6)
     assert not np.allclose(before[:, [0, 2]], after[:, [0, 2]], atol=1e-2)

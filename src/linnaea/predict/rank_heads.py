@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.predict.classifier import sum_to_rank
+from linnaea.predict.classifier import sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.ranks import Rank
 
@@ -49,7 +49,7 @@ def _pool(
     probability_BK: NDArray[np.float32], image_BE: NDArray[np.float32], bank: LabelBank, rank: Rank, logit_scale: float
 ) -> NDArray[np.float32]:
     vectors_HE, groups = bank.matched_heads[rank]
-    own_BG = sum_to_rank(probability_BK, bank, rank).astype(np.float64)
+    own_BG = sum_to_all_ranks(probability_BK, bank, rank)[rank].astype(np.float64)
     known_BH = np.maximum(own_BG[:, groups], _TINY)
     pooled_BH = np.sqrt(known_BH * _softmax(vectors_HE, image_BE, logit_scale))
     pooled_BH *= known_BH.sum(axis=1, keepdims=True) / np.maximum(pooled_BH.sum(axis=1, keepdims=True), _TINY)
