@@ -100,7 +100,7 @@ PARAMETERS = {
     "CustomLabelsClassifier": "cls_ary templates= **kwargs",
     "CustomLabelsClassifier.predict": "self images k= batch_size= callback=",
     "DataSet": "directory index taxa",
-    "LabelBank": "taxa vectors facts heads",
+    "LabelBank": "taxa vectors facts heads=",
     "Model": "* encoder name labels= text_type= calibrated= naming=",
     "Model.embed": "self photographs * batch_size=",
     "Model.iter_predict": "self photographs * rank= confidence= top_k= within= exclude= species_list= prior= lat= lon= "
