@@ -586,3 +586,48 @@ def test_an_exact_header_comes_before_one_with_a_prefix() -> None:
     headers = find_headers(["gbif_family", "family", "gbif_order"])
     assert headers.found == {"family": "family", "order": "gbif_order"}
     assert headers.unused == ("gbif_family",)
+
+
+# Lists whose headers are not Darwin Core's.
+
+_PUBLISHED = {
+    "WoRMS": "AphiaID,ScientificName,AphiaID_accepted,ScientificName_accepted,Status,Kingdom,Family\n"
+    "1,Pica pica,1,Pica pica,accepted,Animalia,Corvidae\n2,Corvus pica,1,Pica pica,unaccepted,Animalia,Corvidae\n",
+    "POWO": "plant_name_id|taxon_rank|taxon_status|family|genus|species|taxon_name|accepted_plant_name_id\n"
+    "1|Species|Accepted|Corvidae|Pica|pica|Pica pica|1\n2|Species|Illegitimate|Corvidae|Corvus|pica|Corvus pica|1\n",
+    "TAXREF": "REGNE\tORDRE\tFAMILLE\tCD_NOM\tCD_REF\tRANG\tLB_NOM\tLB_AUTEUR\n"
+    "Animalia\tPasseriformes\tCorvidae\t1\t1\tES\tPica pica\t(Linnaeus, 1758)\n"
+    "Animalia\tPasseriformes\tCorvidae\t2\t1\tES\tCorvus pica\tLinnaeus, 1758\n",
+    "Symbiota": "tid,sciname,author,family,acceptedsciname\n"
+    "1,Pica pica,L.,Corvidae,Pica pica\n2,Corvus pica,L.,Corvidae,Pica pica\n",
+    "USDA PLANTS": '"Symbol","Synonym Symbol","Scientific Name with Author","Common Name","Family"\n'
+    '"PIPI","","Pica pica L.","magpie","Corvidae"\n"PIPI","COPI","Corvus pica L.","",""\n',
+    "LPSN": "genus_name,sp_epithet,subsp_epithet,status,authors,record_no,record_lnk,family\n"
+    "Pica,pica,,correct name,L.,1,,Corvidae\nCorvus,pica,,synonym,L.,2,1,\n",
+    "German": "Reich;Ordnung;Familie;Gattung;Art;Wissenschaftlicher Name;Akzeptiert;accepted name\n"
+    "Animalia;Passeriformes;Corvidae;Pica;pica;Pica pica;x;\n;;;;;Corvus pica;;Pica pica\n",
+    "no accepted name is 0": "taxonID,acceptedNameUsageID,scientificName,family,taxonomicStatus\n"
+    "1,0,Pica pica,Corvidae,valid\n2,1,Corvus pica,Corvidae,invalid\n",
+    "markup": "scientificName,family,acceptedName\n"
+    "<i>Pica pica</i> (Linnaeus),Corvidae,\n<em>Corvus&nbsp;pica</em>,Corvidae,Pica pica\n",
+    "eBird": "SCI_NAME,FAMILY,accepted_name\nPica pica,Corvidae (Crows),\nCorvus pica,Corvidae (Crows),Pica pica\n",
+}
+
+
+@pytest.mark.parametrize("source", _PUBLISHED)
+def test_lists_of_other_makers_keep_their_synonyms_and_families(tmp_path: Path, source: str) -> None:
+    found = read(table(tmp_path, "list.csv", _PUBLISHED[source]))
+    assert synonyms(found) == {("Corvus pica", "Pica pica")}
+    row = found.taxa.filter(name="Pica pica").row(0, named=True)
+    assert (row["rank"], row["family"], reasons(found)) == (int(Rank.SPECIES), "Corvidae", {})
+
+
+def test_a_name_that_is_in_doubt_is_no_taxon_of_the_list(tmp_path: Path) -> None:
+    rows = "name,family\nPica pica,Corvidae\nCorvus monedula (cf.),Corvidae\nCorvus corax uncertain,Corvidae\n"
+    found = read(table(tmp_path, "list.csv", rows))
+    assert [name for name in taxa(found) if name.startswith("Corvus")] == []
+
+
+def test_names_that_were_read_as_latin_1_are_mended(tmp_path: Path) -> None:
+    found = read(table(tmp_path, "list.csv", "scientificName,family\nIsoÃ«tes lacustris,Isoetaceae\n"))
+    assert "Isoëtes lacustris" in taxa(found)

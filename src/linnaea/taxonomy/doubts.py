@@ -24,6 +24,8 @@ _AFTER = re.compile(
     rf"(?:[ ,;:]+-? ?|(?=[(\[]))[(\[]?((?:id(?:entification)?:? )?(?:{_SAID})\.?(?: id(?:entification)?)?)[)\]]?$",
     re.IGNORECASE,
 )
+DOUBT_AT_END = rf"(?i)[ ,(\[](?:{_SAID})\.?[)\]]?$"
+"""A pattern for the names of checklists."""
 _QUESTION = re.compile(r" ?\(\?\)|(?<!\d) ?\?+(?!\])")
 _NOT = re.compile(
     r"^(?:not|no|never|isn'?t|(?:it )?(?:looks?|looking) like|like|similar to|resembl(?:es|ing)|mimics?(?: of)?|"

@@ -46,6 +46,7 @@ def _read_usages(path: Path, name: str, vernaculars: Sequence[Path]) -> UsageTab
 
     def prepare(rows: pl.DataFrame) -> pl.DataFrame:
         nonlocal headers
+        rows = _with_symbols(rows)
         headers = find_headers(rows.columns)
         if not _NAMES & set(headers.found):
             raise LinnaeaError(
@@ -63,6 +64,15 @@ def _read_usages(path: Path, name: str, vernaculars: Sequence[Path]) -> UsageTab
         unused=headers.unused,
         notes=(f"{count(n_cut, 'row')} with too many cells; cut",) if n_cut else (),
     )
+
+
+def _with_symbols(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return USDA PLANTS' list with ids: a row has the symbol of its accepted name, and its own if it is a synonym."""
+    columns = {header_key(header): header for header in rows.columns}
+    if not {"symbol", "synonymsymbol"} <= set(columns):
+        return rows
+    accepted, own = pl.col(columns["symbol"]), pl.col(columns["synonymsymbol"])
+    return rows.with_columns(taxonID=pl.when(own != "").then(own).otherwise(accepted), acceptedNameUsageID=accepted)
 
 
 def is_table_of_taxa(path: Path) -> bool:

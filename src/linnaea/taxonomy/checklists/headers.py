@@ -8,28 +8,54 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from linnaea.taxonomy.checklists.rank_words import full_words, without_accents
 from linnaea.taxonomy.ranks import RANK_LABELS
 
 WORDS: Mapping[str, Sequence[str]] = {
-    "id": ("taxonid", "taxonkey", "id", "speciescode", "code"),
-    "parent": ("parentnameusageid", "parenttaxonid", "parentid", "highertaxonid", "highernameusageid", "parentkey"),
-    "accepted": ("acceptednameusageid", "acceptedtaxonid", "acceptedtaxonkey", "acceptedid", "acceptedkey"),
-    "parent_name": ("parentnameusage", "parentname", "parent"),
-    "accepted_name": ("acceptednameusage", "acceptedname", "acceptedscientificname", "synonymof", "validname"),
-    "status": ("taxonomicstatus", "status"),
-    "rank": ("taxonrank", "rank"),
-    "name": ("scientificname", "sciname", "name", "taxonname", "latinname", "taxon"),
+    "id": ("taxonid", "taxonkey", "aphiaid", "plantnameid", "cdnom", "id", "speciescode", "code", "recordno"),
+    "parent": (
+        *("parentnameusageid", "parenttaxonid", "parentid", "highertaxonid", "highernameusageid", "parentkey"),
+        *("parentplantnameid", "cdsup"),
+    ),
+    "accepted": (
+        *("acceptednameusageid", "acceptedtaxonid", "acceptedtaxonkey", "acceptedid", "acceptedkey", "aphiaidaccepted"),
+        *("acceptedaphiaid", "validaphiaid", "acceptedplantnameid", "cdref", "recordlnk"),
+    ),
+    "parent_name": ("parentnameusage", "parentname", "parent", "parentsciname"),
+    "accepted_name": (
+        *("acceptednameusage", "acceptedname", "acceptedscientificname", "scientificnameaccepted", "acceptedsciname"),
+        *("synonymof", "validname", "validscientificname", "nomvalide"),
+    ),
+    "status": ("taxonomicstatus", "taxonstatus", "status"),
+    "rank": ("taxonrank", "rank", "rang"),
+    "name": (
+        *("scientificname", "sciname", "name", "taxonname", "latinname", "taxon", "scientificnamewithauthor", "lbnom"),
+        *("nomscientifique", "wissenschaftlichername", "nombrecientifico", "nomecientifico", "nomescientifico"),
+        *("wetenschappelijkenaam", "nomcomplet"),
+    ),
     "canonical": ("canonicalname",),
-    "authorship": ("scientificnameauthorship", "authorship", "author", "authors"),
+    "authorship": (
+        *("scientificnameauthorship", "authorship", "author", "authors", "authority", "taxonauthors", "lbauteur"),
+    ),
     "uninomial": ("uninomial",),
-    "generic": ("genericname",),
-    "epithet": ("specificepithet", "speciesepithet", "epithet"),
-    "infraspecific": ("infraspecificepithet", "infraspeciesepithet", "subspeciesepithet"),
-    "common_name": ("commonname", "vernacularname", "englishname", "primarycomname"),
-    **{label: (label,) for label in RANK_LABELS},
-    "class": ("class", "cls"),
+    "generic": ("genericname", "genusname"),
+    "epithet": ("specificepithet", "speciesepithet", "epithet", "spepithet"),
+    "infraspecific": (
+        "infraspecificepithet",
+        "infraspeciesepithet",
+        "subspeciesepithet",
+        "infraspecies",
+        "subspepithet",
+    ),
+    "common_name": ("commonname", "vernacularname", "englishname", "primarycomname", "nomverneng"),
+    **{label: (label, *full_words(label)) for label in RANK_LABELS},
+    "class": ("class", "cls", *full_words("class")),
 }
-"""Headers of each column in order of preference, by their letters and digits in lower case."""
+"""Headers of each column in order of preference, by their letters and digits in lower case.
+
+Among them are those of WoRMS (``AphiaID``), POWO (``accepted_plant_name_id``), TAXREF (``CD_REF``), LPSN
+(``record_lnk``), Symbiota (``acceptedsciname``) and USDA PLANTS.
+"""
 
 _BEHIND_A_PREFIX = {word for words in WORDS.values() for word in words if len(word) > 8} | {
     *RANK_LABELS, "taxonrank", "taxonid", "sciname", "taxonkey",
@@ -74,7 +100,7 @@ def find_headers(headers: Sequence[str], words: Mapping[str, Sequence[str]] = WO
 
 def header_key(header: str) -> str:
     """Return the letters and digits of a header in lower case, without its namespace (``col:``, ``dwc:``)."""
-    return re.sub(r"[^a-z0-9]", "", re.sub(r"^\s*\ufeff?\w+:(?=\w)", "", header).lower())
+    return re.sub(r"[^a-z0-9]", "", without_accents(re.sub(r"^\s*\ufeff?\w+:(?=\w)", "", header)).lower())
 
 
 def _without_prefix(header: str) -> str:

@@ -53,15 +53,24 @@ def read_ranks(ranks: pl.Series) -> pl.Series:
 
 def _read(text: str) -> str:
     written = re.sub(r"^.*[/#](?=.)", "", text.strip()).lower()
-    folded = "".join(
-        c for c in unicodedata.normalize("NFKD", written.replace("ß", "ss")) if not unicodedata.combining(c)
-    )
-    key = re.sub(r"[^a-z]", "", folded)
+    key = re.sub(r"[^a-z]", "", without_accents(written))
     if not key or key in ("null", "nan", "none", "na"):
         return ""
     if key in _KEPT:
         return key
     return _WORDS.get(key) or _prefixed(key) or written
+
+
+def without_accents(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", text.replace("ß", "ss")) if not unicodedata.combining(c))
+
+
+def full_words(rank: str) -> tuple[str, ...]:
+    """Return the words of other languages for a rank that a column may have as its header ("famille", "art")."""
+    words = _RANKS[rank].split()[1:]
+    return tuple(
+        word for word in words if (len(word) > 3 or word == "art") and "hybrid" not in word and word[:5] != "notho"
+    )
 
 
 def is_known(rank: pl.Expr) -> pl.Expr:

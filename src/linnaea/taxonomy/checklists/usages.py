@@ -31,7 +31,9 @@ from linnaea.taxonomy.checklists.records import (
 )
 from linnaea.taxonomy.checklists.relations import ACCEPTED, NOWHERE, adopt_orphans, find_relations
 from linnaea.taxonomy.checklists.usage_names import HIGHER, with_names, with_usual_case
+from linnaea.taxonomy.doubts import DOUBT_AT_END
 from linnaea.taxonomy.name_parser import split_authors
+from linnaea.taxonomy.readings import tidy
 
 _MARKS = (*NULL_MARKS, "NA", "N/A", "nan", "NaN", "None", "<NA>")
 """Cells for a missing value; R and pandas write the last ones, and none of them is a name."""
@@ -144,17 +146,34 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     """Return every column of the vocabulary without stray blanks and null marks; rows without a cell are left out."""
     given = [column for column in WORDS if column in rows.columns]
     cells = [pl.col(column).cast(pl.String).fill_null("").str.strip_chars() for column in given]
-    tidy = rows.with_columns(pl.when(cell.is_in(_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells)
-    tidy = tidy.filter(pl.any_horizontal(pl.col(given) != ""))
-    tidy = tidy.with_columns(pl.lit("").alias(column) for column in WORDS if column not in rows.columns)
-    tidy = with_usual_case(tidy, ("name", "uninomial", *HIGHER))
-    return tidy.with_columns(
+    table = rows.with_columns(
+        pl.when(cell.is_in(_MARKS)).then(pl.lit("")).otherwise(cell).name.keep() for cell in cells
+    )
+    table = table.filter(pl.any_horizontal(pl.col(given) != ""))
+    table = table.with_columns(pl.lit("").alias(column) for column in WORDS if column not in rows.columns)
+    table = table.with_columns(
+        _without_markup(table[column]) for column in ("name", "canonical", "authorship", "common_name")
+    )
+    # "Struthionidae (Ostriches)" in eBird's and Clements' lists
+    table = table.with_columns(pl.col(*HIGHER[:-1]).str.replace(r"^(\p{Lu}\p{Ll}+) \(.*\)$", "$1"))
+    table = with_usual_case(table, ("name", "uninomial", *HIGHER))
+    return table.with_columns(
         *(id_at_end(column) for column in ("id", "parent", "accepted")),
-        rank=read_ranks(tidy["rank"]),
+        rank=read_ranks(table["rank"]),
         common_name=pl.when(pl.col("common_name").str.to_lowercase() == pl.col("name").str.to_lowercase())
         .then(pl.lit(""))
         .otherwise("common_name"),
     )
+
+
+_MARKED_UP = ("name", "canonical", "authorship", "common_name")
+_MARKUP = r"<[A-Za-z/]|&#?\w+;|[ÃÂ][\u{80}-\u{bf}€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€"
+"""Tags, entities, and UTF-8 that was read as Latin-1."""
+
+
+def _without_markup(texts: pl.Series) -> pl.Series:
+    odd = texts.filter(texts.str.contains(_MARKUP)).unique()
+    return texts.replace(odd, pl.Series([tidy(text) for text in odd], dtype=pl.String)) if len(odd) else texts
 
 
 def _with_ids(rows: pl.DataFrame) -> pl.DataFrame:
@@ -175,6 +194,10 @@ def _with_whole_ids(rows: pl.DataFrame) -> pl.DataFrame:
     """Return references without the ".0" that pandas gives whole numbers in a column with gaps."""
     columns = pl.col("id", "parent", "accepted").str.contains(_DECIMAL).any()
     decimal = rows.select(columns).row(0, named=True)
+    if not (rows["id"] == "0").any():  # databases write 0 for none
+        rows = rows.with_columns(
+            pl.when(pl.col(c) == "0").then(pl.lit("")).otherwise(c).alias(c) for c in ("parent", "accepted")
+        )
     if decimal["id"]:
         return rows
     return rows.with_columns(
@@ -212,7 +235,7 @@ def _accepted_again(usages: pl.DataFrame, ids_may_repeat: bool) -> pl.Series:
 def _with_reason(usages: pl.DataFrame) -> pl.DataFrame:
     """Return ``reason``: why a row is left out, ``""`` if it is not."""
     accepted = pl.col("target") == ACCEPTED
-    not_one = pl.col("full").str.contains(_NOT_ONE_TAXON) | pl.col("full").str.contains(_FORMULA)
+    not_one = pl.any_horizontal(pl.col("full").str.contains(p) for p in (_NOT_ONE_TAXON, _FORMULA, DOUBT_AT_END))
     bare = pl.col("status").str.to_lowercase().str.contains(r"^bare[ _]name")
     again = accepted & pl.col("again")
     reason = (
