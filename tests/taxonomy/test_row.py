@@ -48,7 +48,7 @@ def test_null_words_are_no_names() -> None:
 
 NULL_WORDS = ["nan", "NA", "None", "Unknown", "not_classified", "unidentified", "Blank", "Animal", "No CV Result",
               "empty", "CV Needed", "Nothing here", "Undefined", "N/A", "-", "indet.", "NOTHINGHERE",
-              "no_cv_result"]  # fmt: skip
+              "no_cv_result", "#N/A", "#REF!", "sin identificar", "não identificada", "unbestimmt"]  # fmt: skip
 
 
 @pytest.mark.parametrize("word", NULL_WORDS)
@@ -114,6 +114,11 @@ def test_genus_and_species_make_a_name_together() -> None:
     assert read_binomials(table.drop("GENUS")) is None
 
 
+def test_a_doubtful_common_name_without_a_checklist_stays_a_class_of_its_own() -> None:
+    assert read_taxon({}, "red fox?") == Taxon.of(common_name="red fox?")
+    assert read_taxon({}, "Q. robur × petraea") == Taxon.of(common_name="Q. robur × petraea")
+
+
 def test_species_means_the_binomial_in_answers_alone() -> None:
     answer = answer_names(Taxon.of(genus="Pica", species="pica", common_name="Magpie"))
     assert (answer["species"], answer["species_epithet"], answer["common_name"]) == ("Pica pica", "pica", "Magpie")
@@ -131,6 +136,15 @@ def test_species_means_the_binomial_in_answers_alone() -> None:
         ({"genus": "Quercus", "species": "robur"}, "aff. Quercus robur L.", ("Quercus", "")),
         ({"genus": "Trifolium", "species": "repens"}, "Trifolium repens auct. non L.", ("Trifolium", "")),
         ({"genus": "Pica", "species": "pica"}, "Pica pica (Linnaeus, 1758)", ("Pica", "pica")),
+        ({"genus": "Quercus", "species": "robur"}, "Quercus robur (hybrid)", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur"}, "Quercus robur / petraea", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur"}, "Quercus robur or petraea", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur"}, "Q. robur x petraea", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur"}, "Quercus robur group", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur"}, "Quercus cfr. robur", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur (uncertain)"}, "", ("Quercus", "")),
+        ({"genus": "", "species": ""}, "Quercus robur (uncertain)", ("Quercus", "")),
+        ({"genus": "Quercus", "species": "robur"}, "Quercus robur agg.", ("Quercus", "robur")),
         ({"genus": "Pica", "species": "pica"}, "what is this?", ("Pica", "pica")),
         ({"genus": "Hyacinthoides", "species": "non-scripta"}, "", ("Hyacinthoides", "non-scripta")),
     ],
@@ -149,6 +163,9 @@ def test_the_name_decides_about_hybrids_and_doubt(row: dict[str, str], name: str
         ("aff. robur", "aff. Quercus robur"),
         ("?", "? Quercus robur"),
         ("uncertain", "? Quercus robur"),
+        *((words, "? Quercus robur") for words in ("cfr.", "prob.", "unsure", "ID to be confirmed", "vermutlich")),
+        *((words, "? Quercus robur") for words in ("hybrid", "gr.", "sensu auct.", "[?]", "not certain")),
+        ("confirmed", "Quercus robur"),
         ("cf. var. robur", "Quercus robur"),
         ("s.l.", "Quercus robur"),
         ("", "Quercus robur"),

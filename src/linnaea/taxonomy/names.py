@@ -137,8 +137,11 @@ def _taxon_by_form(label: str, parsed: ParsedName) -> Taxon:
         return Taxon.of(
             dict(zip(RANK_LABELS, (kingdom, *parsed.ranks[1:]), strict=True)), common_name=parsed.vernacular
         )
-    if (parsed.doubt and parsed.rank is not None) or (len(parsed.together) > 1 and not parsed.is_pair):
+    is_latin = parsed.rank is Rank.GENUS or looks_latin(parsed.species)
+    if (parsed.doubt and parsed.rank is not None and is_latin) or (len(parsed.together) > 1 and not parsed.is_pair):
         return Taxon.of(genus=parsed.genus)
+    if parsed.doubt:
+        return Taxon.of(common_name=parsed.text)
     if parsed.rank is Rank.SPECIES and not parsed.qualifier and _plainly_scientific(label, parsed):
         return Taxon.of(genus=parsed.genus, species=parsed.species)
     return Taxon.of(common_name=parsed.vernacular or parsed.text)

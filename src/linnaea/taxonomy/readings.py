@@ -61,6 +61,10 @@ PLACEHOLDER = re.compile(
     r"defined)\)?(?: (?:species|taxon|sp\.?))?|n/?a|none|null|nil|nan|tbd|misc(?:ellaneous)?|others?|please ?help|"
     r"no ?id|no name|incertae sedis|indet(?:erminata|erminate|\.)?|unknowns?|uncertain|"
     r"spp?\.?(?: ?\d+)?|species|[\W\d_]+|not[ _]classified|"
+    # Excel's errors, and other languages
+    r"#(?:n/?a|null!?|ref!|value!|name\?|div/0!)|sin (?:identificar|determinar)|n[aã]?o identificad[oa]|desconocid[oa]|"
+    r"desconhecid[oa]|unbestimmt|unbekannt|non (?:identifi[eé]e?|determinat[oa]|identificat[oa])|ind[eé]termin[eé]e?|"
+    r"onbekend|"
     # the classes of camera-trap exports that are not taxa
     r"blank|empty|animal|no[ _]?animals?|no[ _]cv[ _]result|cv[ _](?:needed|failed)|misfire|false[ _]trigger|"
     r"nothing[ _]?here|setup[ _/]?pickup|time[ _-]?lapse)",

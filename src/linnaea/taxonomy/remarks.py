@@ -7,6 +7,7 @@ Authors, other spellings and names in other languages are not remarks. All funct
 import re
 from itertools import takewhile
 
+from linnaea.taxonomy.doubts import cut_doubt
 from linnaea.taxonomy.label_words import AUTHOR_WORDS, looks_latin
 from linnaea.taxonomy.readings import tidy
 from linnaea.taxonomy.taxon import Taxon
@@ -72,13 +73,15 @@ _HIGHER = re.compile(r"[A-Z][a-z]{2,}(?:us|um|a|is|ys|ops|idae|aceae)")
 def split_remark(label: str) -> tuple[str, str]:
     """Return the part of a label that holds its name, and the words beside the name in lower case, or ``""``.
 
-    Words for pictures, places and times belong to neither.
+    Words for pictures, places and times belong to neither. A label in doubt is a name as a whole.
 
     >>> split_remark("Danaus_plexippus_larva"), split_remark("Tomato___Early_blight"), split_remark("Pica pica L.")
     (('Danaus plexippus', 'larva'), ('Tomato', 'early blight'), ('Pica pica L.', ''))
     """
     text = _FILE_ENDING.sub("", tidy(label))
     if _LINEAGE.search(text) or _INAT21.fullmatch(text) or _is_pair_of_names(text):
+        return label, ""
+    if cut_doubt(text.replace("_", " ")) is not None:  # the words of a doubt belong to the name
         return label, ""
     if match := _OF.fullmatch(text.replace("_", " ")):
         return (match[2], match[1].lower()) if match[1].lower() in REMARKS else (label, "")

@@ -8,6 +8,7 @@ import polars as pl
 
 from linnaea.taxonomy.checklists.records import KINGDOMS_OF_OTHER_SCHOOLS
 from linnaea.taxonomy.columns import find_name_column
+from linnaea.taxonomy.doubts import SAID
 from linnaea.taxonomy.names import parse_label, taxon_from_label
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.readings import PLACEHOLDER, Rejection
@@ -66,9 +67,11 @@ def read_taxon(
 
 
 _ODD = re.compile(
-    r"[×✕?]|\s[xX+]\s|^[xX]\s|(?:^|[\s_(])(?:cf|aff|nr|auct|sensu|non|nec)\b(?!-)|\bp\. ?p\.", re.IGNORECASE
+    r"[×✕?/]|\s[xX+]\s|^[xX]\s|\bp\. ?p\.|(?:^|[\s_([])"
+    rf"(?:{SAID}|near|auct|sensu|non|nec|or|gr|grp|group|complex)\b(?!-)",
+    re.IGNORECASE,
 )
-"""Marks of hybrids and of doubt."""
+"""Marks of hybrids, of several species and of doubt."""
 
 
 def is_odd(name: str) -> bool:
@@ -85,6 +88,8 @@ def _read_odd_name(genus: str, species: str, name: str) -> tuple[str, str] | Non
     parsed = parse_label(text)
     if isinstance(parsed, Rejection) or not (parsed.hybrid or parsed.doubt or parsed.qualifier):
         return None
+    if genus and parsed.doubt and not parsed.genus:  # "Q. robur × petraea" beside Quercus
+        return (genus, "") if parsed.vernacular[:1] == genus[:1] else None
     first = parsed.together[0].split(" ")[0] if parsed.together else parsed.genus
     if genus and first.lower() != genus.lower():
         return None
@@ -94,7 +99,8 @@ def _read_odd_name(genus: str, species: str, name: str) -> tuple[str, str] | Non
     return parsed.genus, parsed.species if named_hybrid else ""
 
 
-_DOUBTFUL = r"(?i)(?:^|[\s(])(cf|conf|aff|nr)\b|(\?)|(uncertain|doubtful|probabl|possibl|maybe|incert)"
+_MARK = r"(?i)(?:^|[\s(])(cf|conf|aff|nr)\b"
+_DOUBTFUL = rf"(?i)\?|incert|doubt|dubi|(?:^|[\s(\[])(?:{SAID}|near|gr|group|complex|auct|non|nec|not)\b"
 _BELOW_SPECIES = r"(?i)\b(?:subsp|ssp|var|f|forma|subspecies)\b"
 
 
@@ -104,7 +110,7 @@ def with_doubt(names: pl.Expr, qualifiers: pl.Expr) -> pl.Expr:
     A doubt about a rank below the species ("cf. var. alba") leaves the species certain.
     """
     text = qualifiers.cast(pl.String, strict=False).fill_null("")
-    mark = pl.coalesce(text.str.extract(_DOUBTFUL, 1).str.to_lowercase() + ".", pl.lit("?"))
+    mark = pl.coalesce(text.str.extract(_MARK, 1).str.to_lowercase() + ".", pl.lit("?"))
     doubtful = text.str.contains(_DOUBTFUL) & ~text.str.contains(_BELOW_SPECIES) & (names.fill_null("") != "")
     return pl.when(doubtful).then(pl.concat_str(mark, pl.lit(" "), names)).otherwise(names)
 
