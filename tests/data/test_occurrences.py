@@ -149,3 +149,24 @@ def test_a_part_may_have_several_files_in_several_encodings(tmp_path: Path, sepa
     records = DarwinCoreSource(archive=tmp_path, images=tmp_path / "images.parquet").records()
     found = [(one.taxon.scientific_name, licence_of(one.facts)) for one in records if isinstance(one, Record)]
     assert found == [("Isoëtes lacustris", "CC-BY-4.0"), ("Rosa canina", "CC-BY-4.0"), ("Rosa canina", "CC0-1.0")]
+
+
+@pytest.mark.parametrize(
+    ("occurrence", "found"),
+    [
+        ({"scientificName": "Pica pica (cf.)"}, "Pica"),
+        ({"scientificName": "Pica pica / hudsonia"}, "Pica"),
+        ({"identificationQualifier": "prob."}, "Pica"),
+        ({"genus": "", "specificEpithet": "", "scientificName": "Corvidae Leach, 1820"}, "Corvidae"),
+        ({"genus": "", "specificEpithet": "", "scientificName": "Aves", "taxonRank": "CLASS"}, "Aves"),
+        ({"genus": "", "specificEpithet": "", "scientificName": "Pica pica L."}, "Pica pica"),
+        ({"occurrenceStatus": "ABSENT"}, "its occurrence says that the species was absent"),
+        ({"individualCount": "0"}, "its occurrence says that the species was absent"),
+        ({"occurrenceStatus": "present", "individualCount": "0"}, "Pica pica"),
+    ],
+)
+def test_an_occurrence_says_what_the_picture_shows(tmp_path: Path, occurrence: dict[str, str], found: str) -> None:
+    read(tmp_path, occurrence, [{"identifier": " http://x/1 ", "type": "StillImage"}])
+    pl.DataFrame({"identifier": ["http://x/1"], "path": ["a.jpg"]}).write_parquet(tmp_path / "images.parquet")
+    (one,) = DarwinCoreSource(archive=tmp_path, images=tmp_path / "images.parquet").records()
+    assert (one.taxon.scientific_name if isinstance(one, Record) else one.reason) == found

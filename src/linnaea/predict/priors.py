@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from linnaea.data.exif import Taken
 from linnaea.data.shards import write_parquet
+from linnaea.data.sources.occurrences import is_absence
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.parquet import read_stated
@@ -345,6 +346,5 @@ def _is_presence(columns: Sequence[str]) -> pl.Expr:
         column = find_column(columns, term)
         return pl.col(column).cast(pl.String).fill_null("").str.to_lowercase() if column else pl.lit("")
 
-    none_seen = cells("individualCount").str.contains(r"^0+(\.0*)?$") & (cells("occurrenceStatus") == "")
     is_fossil = cells("basisOfRecord").str.contains("fossil")
-    return ~(cells("occurrenceStatus").str.starts_with("absen") | none_seen | is_fossil)
+    return ~(is_absence(cells("occurrenceStatus"), cells("individualCount")) | is_fossil)

@@ -24,7 +24,8 @@ _RIGHTS = ("license", "rights", "UsageTerms", "WebStatement", "licence")
 """Terms that state a licence: Dublin Core's, those of Audubon Core (``xmpRights``)."""
 _TERMS = ("scientificName", "species", "specificEpithet", "vernacularName", "organismID", "decimalLatitude",
           "decimalLongitude", "eventDate", "basisOfRecord", "datasetKey", "publisher", "identificationQualifier",
-          *RANK_LABELS[:-1], *(f"occurrence_{term}" for term in _RIGHTS), "occurrence_rightsHolder")  # fmt: skip
+          "taxonRank", "occurrenceStatus", "individualCount", *RANK_LABELS[:-1],
+          *(f"occurrence_{term}" for term in _RIGHTS), "occurrence_rightsHolder")  # fmt: skip
 _MEDIA = ("type", "format", "identifier", "accessURI", "title", "creator", "rightsHolder", "Owner", "references",
           *_RIGHTS)  # fmt: skip
 
@@ -86,7 +87,7 @@ class DarwinCoreSource:
     def _normalise(self, block: pl.DataFrame) -> pl.DataFrame:
         media = fill_columns(block, "_id", "_row", *_MEDIA)
         address = pl.when(pl.col("identifier").str.contains("://")).then("identifier").when(pl.col("accessURI") != "")
-        media = media.with_columns(identifier=address.then("accessURI").otherwise("identifier"))
+        media = media.with_columns(identifier=address.then("accessURI").otherwise("identifier").str.strip_chars())
         rows = media.join(self._occurrences, on="_id", how="left", maintain_order="left")
         rows = rows.join(self._files, on="identifier", how="left", maintain_order="left")
         kind = pl.when(pl.col("type") != "").then("type").when(pl.col("format") != "").then("format")
@@ -94,12 +95,14 @@ class DarwinCoreSource:
             pl.when(~_is_still()).then(pl.format("not a picture ({})", kind.otherwise("identifier")))
             .when(pl.col("identifier") == "").then(pl.lit("has no URL"))
             .when(pl.col("scientificName").is_null()).then(pl.lit("its occurrence is not in the archive"))
+            .when(is_absence(pl.col("occurrenceStatus"), pl.col("individualCount")))
+            .then(pl.lit("its occurrence says that the species was absent"))
             .when(pl.col("path").is_null()).then(pl.lit("was not downloaded"))
             .otherwise(pl.lit(""))
         )  # fmt: skip
         epithet = pl.col("specificEpithet").fill_null("")
         species = pl.when(pl.col("species").fill_null("") != "").then("species").when(epithet != "").then(epithet)
-        names = {rank: pl.col(rank) for rank in RANK_LABELS[:-1]}
+        names = {rank: pl.when(_lone_rank() == rank).then(_LONE).otherwise(rank) for rank in RANK_LABELS[:-1]}
         return rows.select(
             *normal(
                 record_id=pl.concat_str("_id", pl.lit("/"), "_row"),
@@ -126,10 +129,36 @@ class DarwinCoreSource:
         )
 
 
+def is_absence(status: pl.Expr, count: pl.Expr) -> pl.Expr:
+    """Return whether occurrences say that nothing was there, by their status or, without one, a count of 0."""
+    said = status.cast(pl.String).fill_null("").str.to_lowercase()
+    none_seen = count.cast(pl.String).fill_null("").str.contains(r"^0+(\.0*)?$")
+    return said.str.starts_with("absen") | (none_seen & (said == ""))
+
+
+_LONE = pl.col("scientificName").str.extract(r"^(\p{Lu}\p{Ll}+)(?: \(?\p{Lu}.*)?$")
+"""The name of a genus or a higher taxon."""
+
+
+def _is_alone() -> pl.Expr:
+    return pl.all_horizontal(pl.col(rank).fill_null("") == "" for rank in RANK_LABELS[:-1])
+
+
 def _lone_name() -> pl.Expr:
-    """Return the scientific name of rows without ranks; it may have any rank, so rows with a rank do not use it."""
-    alone = pl.all_horizontal(pl.col(rank).fill_null("") == "" for rank in RANK_LABELS[:-1])
-    return pl.when(alone).then("scientificName").otherwise(pl.lit(""))
+    """Return the scientific name of rows without ranks that may be a species; rows with a rank do not use it."""
+    return pl.when(_is_alone() & _LONE.is_null()).then("scientificName").otherwise(pl.lit(""))
+
+
+def _lone_rank() -> pl.Expr:
+    """Return the rank of a name of one word in a row without ranks, as stated or by its ending."""
+    stated = pl.col("taxonRank").str.to_lowercase()
+    by_ending = (
+        pl.when(_LONE.str.contains("(?:idae|aceae)$")).then(pl.lit("family"))
+        .when(_LONE.str.contains("(?:ales|formes)$")).then(pl.lit("order"))
+        .otherwise(pl.lit("genus"))
+    )  # fmt: skip
+    rank = pl.when(stated.is_in(RANK_LABELS[:-1])).then(stated).otherwise(by_ending)
+    return pl.when(_is_alone() & _LONE.is_not_null()).then(rank).otherwise(pl.lit(""))
 
 
 _NO_PICTURE = r"sound|audio|video|moving|text|pdf|html|dataset|interactive|software|application/"
