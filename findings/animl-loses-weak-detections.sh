@@ -3,7 +3,7 @@
 # detections are all at or below the threshold: it is neither with an animal nor empty, it is gone, and nothing counts it.
 #
 # Who is hurt: whoever counts photographs, empty ones or days with a camera at work from the table. The higher the threshold, the fewer
-# photographs there were; MegaDetector gives most empty photographs some weak detection.
+# photographs there were: detectors give many empty photographs a weak detection, a leaf or a stone.
 # What Linnaea does: a photograph without a detection above the threshold is a row "no animal detected", and `blank` in Camtrap DP
 # (src/linnaea/predict/detections.py).
 #

@@ -4,7 +4,7 @@
 # compared by another one's vector. The documentation asks for vectors "with the same length as df", unknown ones included.
 #
 # Who is hurt: whoever measures how well individuals are recognised: bursts of nearly equal photographs lie in training and test, which
-# this function is there to prevent, and the figures are too good. Most of these data sets have unknown individuals.
+# this function is there to prevent, and the figures are too good.
 # What Linnaea does: groups (bursts, copies, places) are never divided between splits (src/linnaea/data/splits.py).
 #
 # The package is made known without running its __init__, so that Kaggle's client and the like are not needed.
