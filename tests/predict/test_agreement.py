@@ -98,7 +98,7 @@ def test_an_event_that_was_interrupted_is_answered_again(
     names = [one.name for one in inputs]
     rows = list(whole.rows(names))
     for answer in answer_events(predictor, [inputs[0], inputs[1], inputs[5], inputs[2]]):
-        torn.add(answer.input.name, rows_of(answer))
+        torn.add(answer.input, rows_of(answer))
     torn.path.write_text("\n".join(torn.path.read_text().split("\n")[:-2]) + "\n")  # photograph 2 is lost
     again, seen = Journal(tmp_path / "torn.csv", {}), list[int]()
     assert len(again.done) == 3

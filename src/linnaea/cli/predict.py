@@ -158,7 +158,7 @@ class Predict:
             raise ValueError(f"give at least one photograph or folder{taken}")
         if self.cls is not None and (self.bins or self.labels or self.rank != "species" or self.species_list):
             raise ValueError("--cls cannot be combined with --labels, --bins, --rank or --species-list (--subset)")
-        if self.top_k < 1 or self.batch_size < 1 or self.every <= 0:
+        if self.top_k < 1 or self.batch_size < 1 or not self.every > 0:
             raise ValueError("--top-k, --batch-size and --every must be above 0")
         if (self.lat is None) != (self.lon is None):
             raise ValueError("give --lat and --lon together")
@@ -168,7 +168,7 @@ class Predict:
             raise ValueError("--detection-threshold must be between 0 and 1")
         if (self.sort_into is not None or self.write_xmp) and self.output is None:
             raise ValueError(f"{'--write-xmp' if self.write_xmp else '--sort-into'} needs --output")
-        if self.sequence_gap is not None and (self.sequence_gap < 0 or self.output is None):
+        if self.sequence_gap is not None and (not self.sequence_gap >= 0 or self.output is None):
             raise ValueError("--sequence-gap must not be below 0, and needs --output")
         if self.detections is not None and self.detector is not None:
             raise ValueError("give --detections, what a detector found, or --detector, to run one, but not both")
@@ -421,7 +421,7 @@ def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Inp
 
     journal = Journal(output, question)
     if journal.done:
-        n_done = sum(one.name in journal.done for one in inputs)
+        n_done = sum(map(journal.is_done, inputs))
         say(f"resuming: {n_done:,} of {len(inputs):,} photographs are done")
     return journal
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from linnaea.data.images import ImageError, Picture, call_apart
 from linnaea.data.isolated import CallLimits
+from linnaea.errors import UsageError
 
 VIDEOS = {
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".3gp", ".3g2", ".wmv",
@@ -32,9 +33,12 @@ def list_frames(path: Path, every_s: float) -> list[tuple[float, str]]:
 
     Raises:
         ImageError: there is no such file, or it is not a video that can be read.
+        UsageError: ``every_s`` is not above 0.
     """
     from linnaea.data.videos import list_frames_here
 
+    if not every_s > 0:
+        raise UsageError(f"every_s is {every_s:g}; the seconds between two frames must be above 0")
     if not path.exists():
         raise ImageError("no such file")
     found = call_apart(list_frames_here, str(path), every_s, limits=LIMITS)

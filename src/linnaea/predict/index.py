@@ -30,7 +30,7 @@ from linnaea.model.folders import DEFAULT_MODEL, Precision
 from linnaea.model.open import open_encoder, see_as
 from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.approximate import CANDIDATES, EXACT_UP_TO, Approximate, open_approximate
-from linnaea.predict.inputs import Input, file_on_disk, list_inputs
+from linnaea.predict.inputs import Input, file_on_disk, list_inputs, stamp_of
 from linnaea.predict.labels import to_float32
 from linnaea.predict.session import make_int8_form
 from linnaea.progress import progress_bar
@@ -298,9 +298,9 @@ def update_index(
         lines = _claim(model, directory)
         known = {line["name"]: line for line in lines}
         every = list(inputs)
-        new = [(one, _stamp(one)) for one in every]
+        new = [(one, stamp_of(one)) for one in every]
         new = [(one, stamp) for one, stamp in new if one.name not in known or known[one.name]["stamp"] != stamp]
-        stamp_of = {one.name: stamp for one, stamp in new}
+        stamps = {one.name: stamp for one, stamp in new}
         items = ((one.name, one.load) for one, _ in new)
         on_progress(len(every) - len(new), len(every))
         encoded = iter_encoded_images(model, items, batch_size=batch_size, n_workers=n_workers)
@@ -310,7 +310,7 @@ def update_index(
                 reason = str(vector) if isinstance(vector, ImageError) else ""
                 vectors.write((nothing if reason else np.asarray(vector, np.float16)).tobytes())
                 vectors.flush()  # a line without its vector would shift all later ones; a spare vector is cut off
-                written.write(json.dumps({"name": name, "stamp": stamp_of[name], "reason": reason}) + "\n")
+                written.write(json.dumps({"name": name, "stamp": stamps[name], "reason": reason}) + "\n")
                 written.flush()
                 on_progress(len(every) - len(new) + done, len(every))
         wanted = {one.name for one in every}
@@ -346,15 +346,6 @@ def _forget_deleted(directory: Path, width: int, words: Sequence[str], found: Co
 def _is_gone(file: Path, given: Sequence[Path], files: Collection[Path]) -> bool:
     """Tell whether a file below what was given is not there, or was read and no longer holds the picture."""
     return file in files or (any(file.is_relative_to(place) for place in given) and not file.exists())
-
-
-def _stamp(one: Input) -> list[int]:
-    """Return the size and time of a file; nothing if the input is not a file."""
-    try:
-        facts = one.path.stat() if one.path else None
-    except OSError:
-        facts = None
-    return [facts.st_size, facts.st_mtime_ns] if facts else []
 
 
 def _claim(model: Encoder, directory: Path) -> list[dict[str, Any]]:

@@ -70,6 +70,8 @@ class Input:
     """Return where and when the picture says that it was taken, if it is not a file on disk."""
     event: str = ""
     """The event that it belongs to, if the photographs of an event are to agree."""
+    fails: str = ""
+    """The reason why it cannot be loaded, if that is known beforehand."""
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
     """What loading it has found unusual about the file, such as a raw photograph read by its preview."""
 
@@ -210,7 +212,7 @@ def failing_input(name: str, reason: str, path: Path | None = None, error: type[
     def load(enough: int | None) -> Picture:
         raise error(reason)
 
-    return Input(name=name, load=load, path=path)
+    return Input(name=name, load=load, path=path, fails=reason)
 
 
 def _in_tar(path: Path) -> Iterator[Input]:
@@ -312,6 +314,15 @@ def file_on_disk(name: str) -> Path:
     """Return the file that an input is in: a photograph, the video of a frame, or the tar of a member."""
     archive, member = split_member(name)
     return archive if member else Path(split_frame(name)[0])
+
+
+def stamp_of(one: Input) -> list[int]:
+    """Return the size and time of the file that an input is in; nothing if it is in none."""
+    try:
+        facts = (one.path or file_on_disk(one.name)).stat()
+    except (OSError, ValueError):
+        return []
+    return [facts.st_size, facts.st_mtime_ns]
 
 
 def split_frame(name: str) -> tuple[str, float | None]:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,23 @@ def test_a_longer_gap_begins_an_event(after_s: Sequence[float | None], events: S
 def test_two_cameras_have_no_event_in_common() -> None:
     media = find_events([medium("a.jpg", 0), medium("b.jpg", 0, "south")], 60.0)
     assert media[0].event != media[1].event
+    mixed = [replace(medium(f"{number}.jpg", 5 * number), camera=camera) for number, camera in enumerate("ABAB")]
+    events = [one.event for one in find_events(mixed, 60.0)]
+    assert events[0] == events[2] != events[1] == events[3], "two cameras on one card"
+
+
+CLOCKS: dict[str, tuple[list[str], bool]] = {
+    "over midnight": (["2024-12-31T23:59:50", "2025-01-01T00:00:10"], True),
+    "clock put forward": (["2024-03-31T01:59:50+01:00", "2024-03-31T03:00:10+02:00"], True),
+    "an hour that comes twice": (["2024-10-27T02:30:00+02:00", "2024-10-27T02:30:10+01:00"], False),
+    "an hour that comes twice, without offsets": (["2024-10-27T02:30:00", "2024-10-27T02:30:10"], True),
+    "one without an offset": (["2024-10-27T02:30:00+02:00", "2024-10-27T02:30:10"], True),
+}
+
+
+@pytest.mark.parametrize("kind", CLOCKS)
+def test_events_last_over_midnight_and_the_change_of_clocks(kind: str) -> None:
+    times, is_one = CLOCKS[kind]
+    media = [Medium(path=f"{number}.jpg", file=f"{number}.jpg", deployment="north", clock=text[:19],
+                    stated=text if len(text) > 19 else "") for number, text in enumerate(times)]  # fmt: skip
+    assert (len({one.event for one in find_events(media, 60.0)}) == 1) == is_one

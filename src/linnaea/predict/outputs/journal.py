@@ -16,7 +16,7 @@ from typing import Any
 
 from linnaea import __version__
 from linnaea.predict.agreement import answer_events
-from linnaea.predict.inputs import Input
+from linnaea.predict.inputs import Input, stamp_of
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, rows_of
 from linnaea.predict.outputs.write import write_rows
@@ -36,8 +36,13 @@ class Journal:
         self.path = output.with_name(f"{output.name}.journal")
         self._head = json.dumps({"question": dict(question)}, sort_keys=True)
         self.done = self._read()
+        """The names of the finished photographs, with the stamps of their files."""
 
-    def _read(self) -> set[str]:
+    def is_done(self, one: Input) -> bool:
+        """Return whether an input is finished, and its file is still the one that was read."""
+        return self.done.get(one.name) == stamp_of(one)
+
+    def _read(self) -> dict[str, list[int]]:
         if not self.path.exists():
             return self._begin([])
         with open_regular(self.path) as stream:
@@ -50,15 +55,16 @@ class Journal:
         except (ValueError, KeyError, TypeError, RecursionError):  # not what a command wrote: all is answered again
             return self._begin([])
 
-    def _begin(self, lines: list[str]) -> set[str]:
-        done = {str(_parse(line)["file_name"]) for line in lines}
+    def _begin(self, lines: list[str]) -> dict[str, list[int]]:
+        done = {str(content["file_name"]): content.get("stamp", [-1]) for content in map(_parse, lines)}
         with atomic_path(self.path) as partial:
             partial.write_text("".join(f"{line}\n" for line in [self._head, *lines]))
         return done
 
-    def add(self, file_name: str, rows: list[Row]) -> None:
+    def add(self, one: Input, rows: list[Row]) -> None:
+        line = json.dumps({"file_name": one.name, "stamp": stamp_of(one), "rows": rows})
         with explain_os_errors(self.path), self.path.open("a") as stream:
-            stream.write(json.dumps({"file_name": file_name, "rows": rows}) + "\n")
+            stream.write(line + "\n")
 
     def fill(
         self, predictor: Predictor, inputs: Sequence[Input], on_progress: Callable[[int, int | None], None]
@@ -73,15 +79,15 @@ class Journal:
         n_before = len(inputs) - len(todo)
         on_progress(n_before, len(inputs))
         for done, answer in enumerate(answers, start=n_before + 1):
-            if answer.input.name not in self.done:
-                self.add(answer.input.name, rows_of(answer))
+            if not self.is_done(answer.input):
+                self.add(answer.input, rows_of(answer))
             on_progress(done, len(inputs))
 
     def _unfinished(self, inputs: Sequence[Input], batch_size: int) -> Iterator[Input]:
         """Yield all inputs of each batch that lacks one: in the same batch an image gets the same bits."""
         for start in range(0, len(inputs), batch_size):
             batch = inputs[start : start + batch_size]
-            if any(one.name not in self.done for one in batch):
+            if any(not self.is_done(one) for one in batch):
                 yield from batch
 
     def _of_unfinished_events(self, inputs: Sequence[Input]) -> list[Input]:
@@ -89,7 +95,7 @@ class Journal:
         groups: dict[str, list[Input]] = {}
         for one in inputs:
             groups.setdefault(one.event or f"\0{one.name}", []).append(one)
-        return [one for group in groups.values() if any(each.name not in self.done for each in group) for one in group]
+        return [one for group in groups.values() if any(not self.is_done(each) for each in group) for one in group]
 
     def rows(self, order: Iterable[str]) -> Iterator[Row]:
         """Yield all rows, photographs in the given order."""

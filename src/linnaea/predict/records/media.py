@@ -36,6 +36,8 @@ class Medium:
     """When it was taken, ISO 8601 with an offset; empty if it does not say."""
     clock: str = ""
     """The time of the camera's clock, ISO 8601 without an offset."""
+    stated: str = ""
+    """The moment as the file itself states it, without a time zone that its user gives."""
     position: tuple[float, float] | None = None
     camera: str = ""
     deployment: str = ""
@@ -104,7 +106,8 @@ def read_media(paths: Iterable[str], zone: tzinfo | None) -> list[Medium]:
         file = Path(path).relative_to(shared).as_posix() if shared else path
         moment = moment_of(Path(path), zone)[0]
         clock = "" if taken.clock is None else taken.clock.isoformat(timespec="seconds")
-        media.append(Medium(path=path, file=file, moment=moment, clock=clock, position=taken.position,
+        stated = "" if taken.moment is None else taken.moment.isoformat()
+        media.append(Medium(path=path, file=file, moment=moment, clock=clock, stated=stated, position=taken.position,
                             camera=taken.camera))  # fmt: skip
     return media
 
@@ -222,15 +225,20 @@ def _complete(deployment: Deployment, media: Sequence[Medium]) -> Deployment:
 
 
 def find_events(media: Sequence[Medium], gap_s: float) -> list[Medium]:
-    """Return the photographs with their events: photographs of one deployment with gaps of at most ``gap_s`` seconds.
+    """Return the photographs with their events: those of one camera in one deployment, with gaps of at most ``gap_s``.
 
     Photographs without a time have no event.
     """
-    times = [one.when for one in media]
-    clocks = [None if when is None else when.replace(tzinfo=UTC).timestamp() for when in times]
-    shots = pl.DataFrame({"deployment": [one.deployment for one in media], "clock": clocks},
-                         schema={"deployment": pl.String, "clock": pl.Float64}).with_row_index("row")  # fmt: skip
-    links = link_shots(shots.filter(pl.col("clock").is_not_null()), ["deployment"], gap_s)
+    keys = ["deployment", "camera"]
+    shots = pl.DataFrame(
+        {"deployment": [one.deployment for one in media], "camera": [one.camera for one in media],
+         "clock": [_seconds(one.when) for one in media], "moment": [_seconds(one.stated) for one in media]},
+        schema={"deployment": pl.String, "camera": pl.String, "clock": pl.Float64, "moment": pl.Float64},
+    ).with_row_index("row").filter(pl.col("clock").is_not_null())  # fmt: skip
+    # A clock that is put back in October shows an hour twice; moments are used where all shots of a camera have one.
+    know_moment = pl.col("moment").is_not_null().all().over(keys)
+    shots = shots.with_columns(clock=pl.when(know_moment).then("moment").otherwise("clock"))
+    links = link_shots(shots, keys, gap_s)
     groups: dict[int, list[Medium]] = {}
     for one, group in zip(media, connect(len(media), [links]) if media else (), strict=True):
         groups.setdefault(int(group), []).append(one)
@@ -238,6 +246,14 @@ def find_events(media: Sequence[Medium], gap_s: float) -> list[Medium]:
               for group, of_one in groups.items()}  # fmt: skip
     named = {one.path: events[group] for group, of_one in groups.items() for one in of_one if one.when is not None}
     return [replace(one, event=named.get(one.path, "")) for one in media]
+
+
+def _seconds(when: datetime | str | None) -> float | None:
+    """Return the seconds of a time; one without an offset counts as UTC."""
+    moment = datetime.fromisoformat(when) if isinstance(when, str) and when else when
+    if not isinstance(moment, datetime):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _name_event(first: Medium) -> str:
