@@ -15,7 +15,7 @@ from linnaea.taxonomy.ranks import Rank
 
 KIN_COUNTS = 0.05
 """The weight of photographs whose species was taken out of the labels, relative to all photographs of known species."""
-ABROAD_COUNTS = 2.0
+ABROAD_COUNTS = 1.0
 """The weight of photographs from elsewhere, relative to all photographs of known species."""
 SURE = (12.0,) + (0.0,) * len(SIGNS)
 """The weights of a rank at which no answer was wrong."""
