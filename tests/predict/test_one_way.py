@@ -15,6 +15,7 @@ from PIL import Image
 import linnaea
 from linnaea.cli import main
 from linnaea.predict import session
+from linnaea.predict.confidence import DEFAULT_CONFIDENCE
 from linnaea.predict.outputs.rows import rows_of
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -105,8 +106,12 @@ def by_command(paths: Sequence[Path], rank: str, words: Sequence[str], folder: P
 
 def by_rest(client: Any, paths: Sequence[Path], rank: str) -> list[dict[str, Any]]:
     files = [("files", (str(path), path.read_bytes())) for path in paths]
-    answer = client.post("/predict", files=files, data={"rank": rank}).raise_for_status().json()
-    return [row for result in answer["results"] for row in result["rows"]]
+    results = client.post("/predict", files=files, data={"rank": rank}).raise_for_status().json()["results"]
+    for result in results:
+        if result["status"] != "failed" and result["abstention"] not in ("no organism", "not among the labels"):
+            sure = [taxon for taxon in result["path"] if taxon["probability"] >= DEFAULT_CONFIDENCE]
+            assert sure[-1:] == [result["answer"]] * (result["answer"] is not None)  # so the page decides
+    return [row for result in results for row in result["rows"]]
 
 
 def assert_same(

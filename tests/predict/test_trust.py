@@ -20,7 +20,7 @@ from linnaea.predict.labels import N_PHOTOGRAPHS, LabelBank, mark_trained
 from linnaea.predict.pack import pack
 from linnaea.predict.predictor import decide
 from linnaea.predict.restrict import keep_rows
-from linnaea.predict.trust import SIGNS, follow, read_signs, trust_along, weigh_signs
+from linnaea.predict.trust import SIGNS, Weights, follow, read_signs, weigh_signs
 from linnaea.predict.trust_fit import Rehearsal, fit_trust, rehearse
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -92,9 +92,20 @@ def test_weights_of_the_probability_alone_change_no_answer() -> None:
     sums_of = sums(bank, unit(bank.vectors[:12] + np.random.default_rng(3).normal(scale=0.2, size=(12, WIDTH))), 14.0)
     before, after = (
         decide(sums_of, bank, 0.7),
-        decide(sums_of, bank, 0.7, None, trust_along(follow(sums_of, bank), bank, PLAIN)),
+        decide(sums_of, bank, 0.7, None, PLAIN),
     )
     assert [one and one.taxon for one in before] == [one and one.taxon for one in after]
+
+
+@pytest.mark.parametrize("weights", [(), PLAIN, tuple((one[0] - 1.5, *one[1:]) for one in PLAIN)])
+def test_the_answer_is_the_deepest_taxon_of_the_path_that_is_sure_enough(weights: Weights) -> None:
+    """The page decides again in the browser, by the path, when the user moves the limit."""
+    bank = make_bank()
+    sums_of = sums(bank, unit(bank.vectors[:12] + np.random.default_rng(3).normal(scale=0.2, size=(12, WIDTH))), 14.0)
+    paths = likeliest_paths(sums_of, bank, weights)
+    for limit in (0.3, 0.7, 0.9):
+        sure = [[guess for guess in path if guess.score >= limit][-1:] for path in paths]
+        assert sure == [[guess] if guess else [] for guess in decide(sums_of, bank, limit, None, weights)]
 
 
 def draw(n: int, seed: int, *, strangers: bool) -> Rehearsal:
@@ -153,8 +164,8 @@ def test_answers_to_strangers_are_right_as_often_as_asked() -> None:
     def share_right(*, with_trust: bool) -> float:
         (block,) = iter_scored(images[~learned], bank, 16.0 / calibration.temperature)
         sums_of = sum_to_all_ranks(block.probability_BK, bank)
-        trust = trust_along(follow(sums_of, bank), bank, calibration.trust) if with_trust else None
-        chosen = zip(decide(sums_of, bank, 0.9, None, trust), rows[~learned], strict=True)
+        weights = calibration.trust if with_trust else ()
+        chosen = zip(decide(sums_of, bank, 0.9, None, weights), rows[~learned], strict=True)
         right = [whole.taxa_list[row].at(guess.rank).lineage == guess.taxon.lineage
                  for guess, row in chosen if guess is not None and guess.rank is not None]  # fmt: skip
         assert len(right) > 100

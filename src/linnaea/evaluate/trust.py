@@ -18,7 +18,7 @@ from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import choose_deepest
 from linnaea.predict.restrict import keep_rows
-from linnaea.predict.trust import follow, trust_along
+from linnaea.predict.trust import follow_trusted
 from linnaea.taxonomy.ranks import N_RANKS, RANK_LABELS, Rank
 
 CONFIDENCES = (0.8, 0.9, 0.95)
@@ -87,10 +87,9 @@ def collect_beliefs(
             square[rows, rank] = np.einsum("bk,bk->b", sums, sums)
             best_NR[rows, rank], right[rows, rank] = best, best == group
         recognised = calibration.recognises(calibration.weigh(block))
-        path = follow(sums_of, bank)
-        trust_BR = trust_along(path, bank, calibration.trust) if calibration.trust else None
+        path = follow_trusted(sums_of, bank, calibration.trust)
         for number, wanted in enumerate(CONFIDENCES):
-            for row, guess in zip(rows, choose_deepest(path, bank, wanted, recognised, trust_BR), strict=True):
+            for row, guess in zip(rows, choose_deepest(path, bank, wanted, recognised), strict=True):
                 if guess is not None and guess.rank is not None:
                     asserted[number, row] = guess.rank
                     asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -38,7 +38,7 @@ from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.surroundings import ELSEWHERE_FROM, Surroundings
-from linnaea.predict.trust import Path, Weights, follow, trust_along
+from linnaea.predict.trust import Path, Weights, follow_trusted
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
@@ -264,7 +264,7 @@ class Predictor:
             energy_B = self.around.energy_of_all(ranked.image_BE, ranked.energy_B, scale)
             weighed.append(calibration.weigh(replace(ranked, energy_B=energy_B)))
             kept_B = np.exp(scale * (ranked.energy_B - energy_B))
-            elsewhere += explain_elsewhere(ranked, self.around, self.asked.confidence, kept_B)
+            elsewhere += explain_elsewhere(ranked, self.around, self.asked.confidence, kept_B, calibration.trust)
         return np.concatenate(weighed), tuple(elsewhere)
 
     def choose(self, judged: Judged, asked: Asked) -> list[Answer]:
@@ -297,14 +297,21 @@ class Predictor:
         ]
 
     def paths(self, judged: Judged) -> list[list[Guess]]:
-        """Return for each photograph the likeliest taxon at every rank, each below the one before."""
-        return likeliest_paths(self._sum(judged, judged.probability_BK, Rank.KINGDOM), self.bank)
+        """Return for each photograph the likeliest taxon at every rank, each below the one before.
+
+        Their scores are those that decide at rank ``auto``.
+        """
+        return likeliest_paths(self._sum(judged, judged.probability_BK, Rank.KINGDOM), self.bank, self._weights)
+
+    @property
+    def _weights(self) -> Weights:
+        """Return the weights of the signs of trust; without them, probabilities decide at rank ``auto``."""
+        return () if self.calibration is None else self.calibration.trust
 
     def _choose(self, judged: Judged, probability_BK: NDArray[np.float32], asked: Asked) -> list["_Chosen"]:
         sums_of = self._sum(judged, probability_BK, asked.rank or Rank.KINGDOM)
         if asked.rank is None:
-            weights = () if self.calibration is None else self.calibration.trust
-            return decide_or_explain(sums_of, self.bank, asked.confidence, judged, weights)
+            return decide_or_explain(sums_of, self.bank, asked.confidence, judged, self._weights)
         why_none = f"no label has a name at rank {asked.rank.label} or above"
         guesses = guess_at_rank(sums_of[asked.rank], self.bank, asked.rank, asked.top_k)
         return [(tuple(of_image), "", "" if of_image else why_none) for of_image in guesses]
@@ -350,10 +357,9 @@ def decide_or_explain(
 
     With ``weights``, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
-    path = follow(sums_of, bank)
-    trust_BR = trust_along(path, bank, weights) if weights else None
+    path = follow_trusted(sums_of, bank, weights)
     answers: list[_Chosen] = []
-    for image, guess in enumerate(choose_deepest(path, bank, confidence, judged.answerable, trust_BR)):
+    for image, guess in enumerate(choose_deepest(path, bank, confidence, judged.answerable)):
         if guess is not None:
             answers.append(((guess,), "", ""))
         elif not judged.recognised_B[image]:
@@ -364,10 +370,7 @@ def decide_or_explain(
         elif judged.elsewhere[image]:
             answers.append(((), "not among the labels", judged.elsewhere[image]))
         else:
-            best = name_path(path, image, bank)
-            if trust_BR is not None:
-                best = [replace(one, score=float(trust_BR[image, _rank_of(one)])) for one in best]
-            answers.append(((), "not sure enough", explain_doubt(best, confidence)))
+            answers.append(((), "not sure enough", explain_doubt(name_path(path, image, bank), confidence)))
     return answers
 
 
@@ -376,17 +379,17 @@ def decide(
     bank: LabelBank,
     confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
-    trust_BR: Float64[ndarray, "B 7"] | None = None,
+    weights: Weights = (),
 ) -> list[Guess | None]:
     """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
     ``sums_of`` are the probabilities of each rank's groups (:func:`~linnaea.predict.classifier.sum_to_all_ranks`), and
     ``confidence`` holds for all ranks or has one for each. The search goes from the root down, to the likeliest child
     of the taxon before, so that the answers of all ranks lie on one path. The probabilities are among the bank's taxa
-    and say nothing about taxa outside it; ``trust_BR``, which decides instead if it is given, does. Images that are not
-    ``recognised`` get ``None``.
+    and say nothing about taxa outside it; with ``weights``, how far a taxon is to be trusted decides instead. Images
+    that are not ``recognised`` get ``None``.
     """
-    return choose_deepest(follow(sums_of, bank), bank, confidence, recognised_B, trust_BR)
+    return choose_deepest(follow_trusted(sums_of, bank, weights), bank, confidence, recognised_B)
 
 
 def choose_deepest(
@@ -394,10 +397,9 @@ def choose_deepest(
     bank: LabelBank,
     confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None,  # noqa: F821
-    trust_BR: Float64[ndarray, "B 7"] | None,
 ) -> list[Guess | None]:
     """Return for each path the deepest named taxon that reaches the confidence; one name is made for each."""
-    score_BR = path.probability_BR if trust_BR is None else trust_BR
+    score_BR = path.probability_BR
     least_R = np.array(of_each_rank(confidence))
     lowest_R = np.minimum.accumulate(least_R[::-1])[::-1]
     goes_on_BR = np.logical_and.accumulate(~(score_BR < lowest_R), axis=1)  # probabilities only fall along the path
@@ -435,20 +437,22 @@ def explain_elsewhere(
     around: Surroundings,
     confidence: ByRank,
     kept_B: Float32[ndarray, "B"],  # noqa: F821
+    weights: Weights = (),
 ) -> list[str]:
     """Return for each image why it shows none of the labels that may answer; ``""`` where it may show one.
 
-    ``kept_B`` is the share of the probability that the labels of the model keep beside added ones.
+    ``kept_B`` is the share of the probability that the labels of the model keep beside added ones; ``weights`` are
+    those of all labels of the model (:func:`decide`).
     """
     outside_B = ranked.probability_BK @ around.elsewhere_K.astype(np.float32) * kept_B
     reasons = [""] * len(outside_B)
     far = np.flatnonzero(outside_B >= ELSEWHERE_FROM)
     if len(far):
         if ranked.sums_of is None:
-            guesses = decide(sum_to_all_ranks(ranked.probability_BK[far], around.bank), around.bank, confidence)
+            sums_of = sum_to_all_ranks(ranked.probability_BK[far], around.bank)
         else:
-            of_all = decide(ranked.sums_of, around.bank, confidence)
-            guesses = [of_all[image] for image in far.tolist()]
+            sums_of = {rank: sums[far] for rank, sums in ranked.sums_of.items()}
+        guesses = decide(sums_of, around.bank, confidence, weights=weights)
         for image, guess in zip(far.tolist(), guesses, strict=True):
             instead = "other labels are likelier" if guess is None else f"{_name(guess)} is likelier"
             reasons[image] = f"{NOT_AMONG} {around.answering}: {instead} ({outside_B[image]:.1%} is outside)"

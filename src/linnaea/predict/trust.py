@@ -9,7 +9,7 @@ on. A logistic regression per rank weighs them; it learns from photographs of so
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -30,10 +30,11 @@ Weights: TypeAlias = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Path:
-    """For each image one group of each rank, each within the one before, and the ranks' probabilities there."""
+    """For each image one group of each rank, each within the one before, and how sure these are."""
 
     group_BR: Int64[ndarray, "B 7"]
     probability_BR: Float64[ndarray, "B 7"]
+    """The ranks' probabilities, or how far each is to be trusted (:func:`follow_trusted`)."""
 
 
 def follow(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank) -> Path:
@@ -81,6 +82,7 @@ def weigh_signs(signs_BRS: Float64[ndarray, "B 7 S"], weights: Weights) -> Float
     return np.asarray(np.minimum.accumulate(1 / (1 + np.exp(-odds_BR)), axis=1))
 
 
-def trust_along(path: Path, bank: LabelBank, weights: Weights) -> NDArray[np.float64]:
-    """Return ``[B, 7]``: how far each step of a path is to be trusted."""
-    return weigh_signs(read_signs(path, bank), weights)
+def follow_trusted(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank, weights: Weights) -> Path:
+    """Return the path of :func:`follow` with how far each step is to be trusted; without ``weights``, as it is."""
+    path = follow(sums_of, bank)
+    return replace(path, probability_BR=weigh_signs(read_signs(path, bank), weights)) if weights else path

@@ -18,7 +18,7 @@ from linnaea.taxonomy.ranks import Rank
 
 
 class TaxonScore(BaseModel):
-    """A taxon and its probability among the labels, also in the columns of the command's files."""
+    """A taxon and its probability, also in the columns of the command's files."""
 
     rank: str
     name: str
@@ -46,7 +46,8 @@ class Result(BaseModel):
     answer: TaxonScore | None
     """The deepest taxon that reaches the confidence."""
     path: list[TaxonScore]
-    """The likeliest taxon at each rank below the one before, from kingdom down."""
+    """The likeliest taxon at each rank below the one before, from kingdom down, with the probabilities that decide at
+    rank ``auto``: the answer is the deepest one that reaches the confidence."""
     alternatives: list[TaxonScore]
     """The likeliest taxa of the requested rank; for rank ``auto``, the answer."""
     prior: str
