@@ -5,7 +5,8 @@
 #
 # Who is hurt: whoever blacks out people on photographs of camera traps, or the label of a specimen, before publishing them: the
 # data set has the originals, with their EXIF. Photographs that map() made small are as large as before.
-# What Linnaea does: exports the bytes of the pictures that it made, never an opened file (src/linnaea/data/export.py).
+# What Linnaea does: names an image as it is now (src/linnaea/predict/inputs.py; a test holds it to that), and exports the bytes of the
+# pictures that it made (src/linnaea/data/export.py).
 #
 # Expected: the left half black, and 64 x 43 pixels. Exits with 1 if the behaviour changes.
 set -euo pipefail

@@ -14,10 +14,11 @@ import aiohttp
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from linnaea.data.download import single
 from linnaea.data.images import ImageError
-from linnaea.predict.inputs import find_input, list_inputs
+from linnaea.predict.inputs import find_input, iter_inputs, list_inputs
 
 
 @pytest.fixture
@@ -32,6 +33,13 @@ def jpeg(tmp_path: Path) -> Path:
 
 def mean_colour(picture: np.ndarray) -> list[int]:
     return (picture.reshape(-1, 3).mean(axis=0) > 127).astype(int).tolist()
+
+
+def test_an_image_that_was_changed_in_place_is_read_as_it_is_now(jpeg: Path) -> None:
+    with Image.open(jpeg) as image:
+        image.paste((0, 0, 255), (0, 0, 40, 40))
+        (changed,) = iter_inputs(image)
+        assert mean_colour(changed.load(None)[:, :40]) == [0, 0, 1]
 
 
 def test_pictures_in_a_tar_are_read_in_place(jpeg: Path, tmp_path: Path) -> None:
