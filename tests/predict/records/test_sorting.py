@@ -49,6 +49,13 @@ def test_or_copied(rows: list[Row], tmp_path: Path) -> None:
     assert sort_photographs(rows, tmp_path / "sorted", Context(), how="copy") == 0
 
 
+def test_photographs_that_are_no_files_are_counted(rows: list[Row], tmp_path: Path) -> None:
+    said: list[str] = []
+    member = rows[-1] | {"file_name": f"{tmp_path}/card.tar/a.jpg"}
+    assert sort_photographs([*rows[:-1], member], tmp_path / "sorted", Context(tell=said.append)) == 3
+    assert said == ["not sorted, since they are not files of their own (in a tar, on the web): 1"]
+
+
 def test_another_file_is_not_overwritten(rows: list[Row], tmp_path: Path) -> None:
     target = tmp_path / "sorted/blank/south/a.jpg"
     target.parent.mkdir(parents=True)

@@ -32,6 +32,8 @@ def sort_photographs(rows: Iterable[Row], folder: Path, context: Context, *, how
     """
     places = {(one["mediaID"], _folder_name(one)): None for one in iter_observations(context.decided(rows), context)}
     files = {one.path: one.file for one in read_media((path for path, _ in places), context.zone)}
+    if n_left_out := sum(not Path(path).is_file() for path in files):
+        context.tell(f"not sorted, since they are not files of their own (in a tar, on the web): {n_left_out:,}")
     n_made = 0
     for path, name in places:
         if Path(path).is_file():
