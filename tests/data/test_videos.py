@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from linnaea.data.frames import list_frames, name_frames, read_frame_rate
+from linnaea.data.frames import list_frames, name_frames, number_of_frame, read_frame_rate, time_of_frame
 from linnaea.data.images import ImageError
 from linnaea.data.videos import list_frames_here, read_frames_here
 from linnaea.predict.inputs import find_input, list_inputs
@@ -111,6 +111,20 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
     assert times[:3] == pytest.approx([0, 1.066, 2.065], abs=0.002)
     numbers = [int(np.abs(np.array(stamps) / 1000 - time).argmin()) for time in times]
     assert read(path, times)[..., 0].mean(axis=(1, 2)) == pytest.approx([shade(n, 30) for n in numbers], abs=4)
+
+
+def test_the_number_of_a_frame_is_no_time(tmp_path: Path) -> None:
+    """Detectors count frames; here the mean rate would give frame 19 for the number 12."""
+    stamps = [40 * number for number in range(10)] + [400 + 333 * number for number in range(20)]
+    path = film(tmp_path / "clip.mp4", times_ms=stamps)
+    rate = read_frame_rate(path)
+    for number in (0, 3, 12, 29):
+        seconds = time_of_frame(path, number, rate)
+        assert seconds == pytest.approx(stamps[number] / 1000, abs=0.002)
+        assert read(path, [seconds])[..., 0].mean() == pytest.approx(shade(number, 30), abs=4)
+        assert number_of_frame(path, seconds, rate) == number
+    assert time_of_frame(tmp_path / "missing.mp4", 30, 10) == 3
+    assert number_of_frame(tmp_path / "missing.mp4", 3, 10) == 30
 
 
 MATRICES = {

@@ -5,7 +5,11 @@ Videos are opened in a process with limits, by :mod:`linnaea.data.videos`.
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from linnaea.data.images import ImageError, Picture, call_apart
 from linnaea.data.isolated import CallLimits
@@ -54,6 +58,39 @@ def read_frame_rate(path: Path) -> float:
         return float(call_apart(frame_rate_here, str(path), limits=LIMITS)) if path.is_file() else 0.0
     except ImageError:
         return 0.0
+
+
+def time_of_frame(path: Path, number: int, rate: float) -> float:
+    """Return the time of a frame by its number; of a video that cannot be read, by its ``rate``.
+
+    Detectors count frames. Phones and trail cameras do not take them evenly, so that a number is not a time.
+    """
+    times = _frame_times(path)
+    return float(times[number]) if number < len(times) else number / rate
+
+
+def number_of_frame(path: Path, seconds: float, rate: float) -> int:
+    """Return the number of the frame at a time; of a video that cannot be read, by its ``rate``."""
+    times = _frame_times(path)
+    return int(np.abs(times - seconds).argmin()) if len(times) else round(seconds * rate)
+
+
+def _frame_times(path: Path) -> NDArray[np.float64]:
+    """Return the time of each frame in seconds; none if the video cannot be read."""
+    if not path.is_file():
+        return np.zeros(0)
+    facts = path.stat()
+    return _read_times(str(path), facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_times(path: str, changed: int, size: int) -> NDArray[np.float64]:
+    from linnaea.data.videos import frame_times_here
+
+    try:
+        return np.asarray(call_apart(frame_times_here, path, limits=LIMITS), np.float64)
+    except ImageError:
+        return np.zeros(0)
 
 
 def name_frames(path: Path, times: Sequence[float]) -> list[str]:

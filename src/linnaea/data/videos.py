@@ -113,6 +113,15 @@ def read_frames_here(path: str, times: Sequence[float]) -> tuple[NDArray[np.uint
     return frames, reasons
 
 
+def frame_times_here(path: str) -> NDArray[np.float64]:
+    """Return the time of each frame that is shown, in seconds.
+
+    Raises:
+        ImageError: the file is not a video that can be read.
+    """
+    return np.array(_scan_clip(path, *_state_of(path)).times)
+
+
 def frame_rate_here(path: str) -> float:
     """Return the mean number of frames per second that a video states, 0 if it states none.
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from linnaea.data.frames import is_video, read_frame_rate
+from linnaea.data.frames import is_video, read_frame_rate, time_of_frame
 from linnaea.predict.inputs import (
     NO_ANIMAL,
     Box,
@@ -218,7 +218,7 @@ def _frame_of(record: Record, path: Path, one: Detection) -> Input:
     if one.frame is None or per_second <= 0:
         why = "the file states no frame_number" if one.frame is None else "not a readable video"
         return failing_input(f"{path}#t=0", why, path)
-    return frame_input(path, one.frame / per_second)
+    return frame_input(path, time_of_frame(path, one.frame, per_second))
 
 
 def _place_of(facts: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import ImageFile
 
-from linnaea.data.frames import is_video, read_frame_rate
+from linnaea.data.frames import is_video, number_of_frame, read_frame_rate
 from linnaea.data.images import ImageError, Picture
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
@@ -114,7 +114,7 @@ def _add(image: dict[str, Any], one: Input, found: Sequence[Mapping[str, Any]]) 
         image["detections"] += [dict(each) for each in found]
         return
     rate = image.setdefault("frame_rate", read_frame_rate(Path(image["file"])))
-    frame = round(seconds * rate)
+    frame = number_of_frame(Path(image["file"]), seconds, rate)
     image.setdefault("frames_processed", []).append(frame)
     image["detections"] += [{**each, "frame_number": frame} for each in found]
 

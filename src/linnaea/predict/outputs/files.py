@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from linnaea.data.copies.bursts import GAP_S
-from linnaea.data.frames import is_video, read_frame_rate
+from linnaea.data.frames import is_video, number_of_frame, read_frame_rate
 from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
 from linnaea.predict.inputs import NO_ANIMAL, split_frame
 from linnaea.predict.outputs.rows import WHOLE, Row, box_of, by_photograph, finest_name, without_box
@@ -181,7 +181,7 @@ def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detect
     A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
     the whole photograph has the probability of its answer, 0 if there is none.
     """
-    number, (_, seconds) = _number_of(row), split_frame(without_box(row["file_name"], row["bbox"]))
+    number, (video, seconds) = _number_of(row), split_frame(without_box(row["file_name"], row["bbox"]))
     word = row["detection_category"] or "animal"
     kind = kind_of(word)
     if kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED):
@@ -190,5 +190,5 @@ def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detect
     return Detection(
         number=number if isinstance(number, int) else -1, category="", word=word, kind=kind, box=box_of(row) or WHOLE,
         confidence=unseen if row["detection_confidence"] is None else row["detection_confidence"],
-        frame=None if seconds is None else round(seconds * (rate or 0)),
+        frame=None if seconds is None else number_of_frame(Path(video), seconds, rate or 0),
     )  # fmt: skip
