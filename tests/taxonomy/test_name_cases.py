@@ -207,6 +207,11 @@ def test_every_command_reads_a_name_alike(part: Checklist, resolver: Resolver) -
         "mammalia;carnivora;felidae;lynx;rufus": "Lynx rufus",
         "Syrphidae on Achillea millefolium": "Syrphidae",
         "Pica cf. pica": "Pica",
+        "common blackbird?": "Turdus",
+        "probably Common Blackbird": "Turdus",
+        "Vespa crabro (uncertain)": "Vespa",
+        "Vespa crabro (hybrid)": "Vespa",
+        "cf. Corvidae": "Corvidae",
     }
     found = resolver.resolve(list(labels))["scientific_name"].to_list()
     hits = Finder.of_checklist(part).match(labels)

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from linnaea.errors import UsageError
 from linnaea.taxonomy.columns import NAME_COLUMNS
+from linnaea.taxonomy.doubts import cut_doubt
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
+from linnaea.taxonomy.label_words import looks_latin
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.readings import tidy
 
 if TYPE_CHECKING:
     from linnaea.taxonomy.checklists.store import Checklist
@@ -146,15 +149,18 @@ class Finder:
             raise UsageError(f"{text!r}: the rank does not match the given rank {rank.label}")
         rank = own_rank if rank is None else rank
         hits = self._look_up_all([(text, rank, name)], kingdom)
-        if hits.is_empty() and self.checklist is None:
+        doubt = cut_doubt(tidy(name))
+        if hits.is_empty() and self.checklist is None and doubt is None:
             hits = self._look_up(_asked([(text, rank, name)]), kingdom, self.other_names)
-        if hits.is_empty():
+        if hits.is_empty() and doubt is None:
             loose = _asked([(text, rank, name)], (loose_vernacular_key,))
             hits = self._look_up(loose, kingdom, self._loose_names)
         if hits.is_empty():
             inside = f" in {kingdom}" if kingdom else ""
             what = f"no {rank.label if rank else 'taxon'} of that name{inside} in {self.where}"
-            raise UsageError(f"{text!r}: {what}{did_you_mean(self._meant(name, rank, kingdom))}")
+            raise UsageError(
+                f"{text!r}: {what}{did_you_mean(self._meant(doubt.name if doubt else name, rank, kingdom))}"
+            )
         return hits
 
     def rows(self, text: str) -> NDArray[np.int64]:
@@ -186,10 +192,15 @@ class Finder:
         return pl.concat(parts).unique(["name", "row"], keep="last", maintain_order=True)
 
     def _look_up_all(self, asked: list[tuple[str, Rank | None, str]], kingdom: str = "") -> pl.DataFrame:
-        """Return :data:`HITS` of the texts as they are; what is not found is read as any label is, and tried again."""
-        first = _asked(asked)
+        """Return :data:`HITS` of the texts as they are; what is not found is read as any label is, and tried again.
+
+        Of a text in doubt ("red fox?", "Quercus robur (hybrid)") the genus is found.
+        """
+        doubtful = {one for one in asked if cut_doubt(tidy(one[2])) is not None}
+        first = _asked([one for one in asked if one not in doubtful])
         hits = [self._look_up(first, kingdom, self._names_with(first["key"]))]
-        found = set(hits[0]["name"])
+        hits += [self._look_up_genus(one, kingdom) for one in asked if one in doubtful]
+        found = {name for one in hits for name in one["name"]} | {text for text, _, _ in doubtful}
         left = [(one, _readings(one[2])) for one in asked if one[0] not in found]
         while left := [((text, rank, name), names) for (text, rank, name), names in left if names]:
             asked_now = _asked([(text, rank, names[0]) for (text, rank, _), names in left])
@@ -197,6 +208,23 @@ class Finder:
             found = set(hits[-1]["name"])
             left = [(one, names[1:]) for one, names in left if one[0] not in found]
         return pl.concat(hits)
+
+    def _look_up_genus(self, asked: tuple[str, Rank | None, str], kingdom: str) -> pl.DataFrame:
+        """Return :data:`HITS` of the genus of a text in doubt, or of the higher taxon or common name that it is."""
+        text, rank, name = asked
+        whole = _asked([(text, rank, name)], (vernacular_key,)) if "?" not in name else _asked([])
+        hits = self._look_up(whole, kingdom, self._names_with(whole["key"]))
+        for reading in _readings(name) if hits.is_empty() else ():
+            keys = _asked([(text, None, reading)])
+            found = self._look_up(keys, kingdom, self._names_with(keys["key"]))
+            genera = self.taxa["genus"].gather(found.filter(pl.col("rank") == int(Rank.SPECIES))["row"]).unique()
+            if len(genera):
+                keys = _asked([(text, Rank.GENUS, genus) for genus in genera])
+                found = self._look_up(keys, kingdom, self._names_with(keys["key"]))
+            hits = found if rank is None else found.filter(pl.col("rank") == int(rank))
+            if hits.height:
+                break
+        return hits
 
     def _look_up(self, asked: pl.DataFrame, kingdom: str, among: pl.DataFrame) -> pl.DataFrame:
         """Return :data:`HITS` with the best kind of name that matches each text of ``asked``, sorted by row."""
@@ -316,7 +344,8 @@ def _readings(text: str) -> list[str]:
     parsed = parse_label(text)
     if not isinstance(parsed, ParsedName):
         return []
-    name = parsed.genus if parsed.doubt else parsed.name
+    is_english = parsed.doubt and parsed.species and not looks_latin(parsed.species)
+    name = "" if is_english else (parsed.genus or parsed.name) if parsed.doubt else parsed.name
     names = (name, parsed.title_cased, *parsed.other_names, "" if parsed.doubt else parsed.binomial, parsed.vernacular)
     return [name for name in dict.fromkeys(names) if name and name != text]
 
