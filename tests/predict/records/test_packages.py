@@ -19,7 +19,7 @@ from linnaea.predict.detections import Detections
 from linnaea.predict.inputs import list_inputs
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.write import write_rows
-from linnaea.predict.records.media import Medium, find_events
+from linnaea.predict.records.media import Deployment, Medium, find_events, place_media
 
 
 def box(category: str = "1", conf: float = 0.9) -> dict[str, Any]:
@@ -151,8 +151,19 @@ def test_what_the_format_asks_for_and_nobody_states_is_said(tmp_path: Path) -> N
 
 def test_a_deployment_whose_time_has_no_offset_is_said(season: Detections, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("deploymentID,latitude,longitude,deploymentStart\ncard,1,2,2024-05-01T00:00:00\n")
-    with pytest.raises(UsageError, match="needs its offset"):
+    with pytest.raises(UsageError, match=r"^deployment card: deploymentStart 2024-05-01T00:00:00: .*needs its offset"):
         write("camtrapdp-package", tmp_path / "package", season, deployments=tmp_path / "d.csv")
+
+
+def test_photographs_outside_of_the_period_of_their_deployment_are_counted() -> None:
+    said: list[str] = []
+    place = Deployment(
+        id="north", facts={"folder": "north", "deploymentEnd": (START + timedelta(days=1)).isoformat() + "Z"}
+    )
+    media = [replace(medium(f"card/north/{day}.jpg", 86_400 * day), deployment="") for day in (0, 2, 3)]
+    assert [one.deployment for one in place_media(media, [place], said.append)] == ["north"] * 3
+    assert len(said) == 1
+    assert "2 photographs (such as card/north/2.jpg" in said[0]
 
 
 def test_a_darwin_core_archive_is_read_by_its_reader(season: Detections, tmp_path: Path) -> None:

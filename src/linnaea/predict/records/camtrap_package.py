@@ -67,7 +67,7 @@ def write_camtrap_package(folder: Path, rows: Iterable[Row], context: Context) -
     if n_missing:
         context.tell(f"{n_missing:,} photographs without a time are not in the package, which asks for one")
     given = [] if context.deployments is None else read_deployments(context.deployments)
-    media = find_events(place_media(media, given), context.sequence_gap_s)
+    media = find_events(place_media(media, given, context.tell), context.sequence_gap_s)
     places = make_deployments(media, given)
     by_path = {one.path: one for one in media}
     placed = [_place(row, by_path[row["mediaID"]]) for row in observations if row["mediaID"] in by_path]

@@ -79,7 +79,7 @@ def _find_identifiers(named: Sequence[tuple[Row, Mapping[str, Any]]], checklists
 
 def _read_media(named: Sequence[tuple[Row, Mapping[str, Any]]], context: Context) -> list[Medium]:
     given = [] if context.deployments is None else read_deployments(context.deployments)
-    media = place_media(read_media((one["mediaID"] for _, one in named), context.zone), given)
+    media = place_media(read_media((one["mediaID"] for _, one in named), context.zone), given, context.tell)
     return find_events([one.at(given) for one in media], context.sequence_gap_s)
 
 

@@ -1,7 +1,7 @@
 """Photographs as records know them: when and where they were taken, their deployment and their event."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
@@ -77,8 +77,15 @@ class Deployment:
 
     def covers(self, moment: datetime) -> bool:
         """Tell whether a moment lies between its start and end, as far as they are stated."""
-        start, end = (self.facts.get(key, "") for key in ("deploymentStart", "deploymentEnd"))
-        return (not start or read_moment(start) <= moment) and (not end or moment <= read_moment(end))
+        start, end = (self._stated(key) for key in ("deploymentStart", "deploymentEnd"))
+        return (start is None or start <= moment) and (end is None or moment <= end)
+
+    def _stated(self, key: str) -> datetime | None:
+        """Return a time that the table states, ``None`` if it states none."""
+        try:
+            return read_moment(self.facts[key]) if self.facts.get(key) else None
+        except UsageError as error:
+            raise UsageError(f"deployment {self.id}: {key} {error}") from error
 
 
 def read_moment(text: str) -> datetime:
@@ -152,8 +159,10 @@ def _check_position(facts: Mapping[str, str], where: str) -> None:
         )
 
 
-def place_media(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Medium]:
-    """Return the photographs with their deployments.
+def place_media(
+    media: Sequence[Medium], given: Sequence[Deployment], tell: Callable[[str], None] = lambda line: None
+) -> list[Medium]:
+    """Return the photographs with their deployments; ``tell`` is called if some were taken outside of its period.
 
     A photograph belongs to the deployment whose folder, id, location or camera is the name of its nearest folder and,
     among several, whose period contains its time. Without a table, each folder is a deployment.
@@ -161,7 +170,15 @@ def place_media(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Me
     Raises:
         LinnaeaError: no deployment fits a photograph.
     """
-    return [replace(one, deployment=_find_deployment(one, given).id if given else _folder_of(one)) for one in media]
+    if not given:
+        return [replace(one, deployment=_folder_of(one)) for one in media]
+    placed = [(one, _find_deployment(one, given)) for one in media]
+    outside = [(one, place) for one, place in placed if one.moment and not place.covers(one.time)]
+    if outside:
+        (one, place), *_ = outside
+        which = f"{one.path}, {one.moment}, deployment {place.id}"
+        tell(f"taken outside of the period of their deployment: {len(outside):,} photographs (such as {which})")
+    return [replace(one, deployment=place.id) for one, place in placed]
 
 
 def make_deployments(media: Sequence[Medium], given: Sequence[Deployment]) -> list[Deployment]:
