@@ -107,17 +107,10 @@ def serve(options: Serve) -> int:
         raise LinnaeaError(f"serving needs more packages ({error.name}): pip install 'linnaea[serve]'") from error
     from linnaea.predict.priors import open_regions
     from linnaea.predict.restrict import Among
-    from linnaea.predict.session import open_model
     from linnaea.serve.service import Limits
 
     listener = reserve(options.host, options.port)
-    model = open_model(options.model, labels=options.labels, device=options.device, precision=options.precision,
-                       preprocess=options.preprocess, calibrated=options.calibration, resolve=options.resolve,
-                       merge_by=options.merge_by,
-                       int8_photographs=options.int8_photographs or options.review)  # fmt: skip
-    if options.language:
-        model = model.in_language(options.language, options.checklist)
-    predictor = replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)
+    predictor = _open_predictor(options)
     limits = Limits(
         file_bytes=round(options.max_file_mb * 1e6),
         request_bytes=round(min(options.max_files, 8) * options.max_file_mb * 1e6) + 1_000_000,
@@ -132,7 +125,7 @@ def serve(options: Serve) -> int:
     sys.setswitchinterval(0.0005)
     regions = open_regions(options.regions, predictor.bank, Among(), say) if options.regions else None
     app = make_app(predictor, limits=limits, regions=regions, access=access)
-    say(f"{model.encoder.name}, {len(predictor.bank):,} taxa: http://{options.host}:{listener.getsockname()[1]}")
+    say(f"{predictor.model.name}, {len(predictor.bank):,} taxa: http://{options.host}:{listener.getsockname()[1]}")
     if not is_loopback(options.host):
         open_to = "who has the token" if access.token else "without asking who it is; consider --token"
         warn(f"warning: --host {options.host} answers every machine that reaches this one, {open_to}")
@@ -144,6 +137,18 @@ def serve(options: Serve) -> int:
             say(f"review: http://{options.host}:{listener.getsockname()[1]}/review/")
         server.run(sockets=[listener])
     return DONE
+
+
+def _open_predictor(options: Serve) -> "Predictor":
+    from linnaea.predict.session import open_model
+
+    model = open_model(options.model, labels=options.labels, device=options.device, precision=options.precision,
+                       preprocess=options.preprocess, calibrated=options.calibration, resolve=options.resolve,
+                       merge_by=options.merge_by,
+                       int8_photographs=options.int8_photographs or options.review)  # fmt: skip
+    if options.language:
+        model = model.in_language(options.language, options.checklist)
+    return replace(model.predictor(batch_size=options.batch_size, n_workers=options.workers), fast=options.fast)
 
 
 def _each_product_on_one_core(predictor: "Predictor") -> AbstractContextManager[Any]:

@@ -45,38 +45,16 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
     names, vernaculars = [], []
     for number, (checklist, offset) in enumerate(zip(checklists, offsets, strict=False)):
         at = {"list": pl.lit(number, pl.Int8)}
-        row_as_t = (pl.col("row") + offset).cast(pl.Int32)
         keyed = checklist if "key" in checklist.taxa.columns else with_keys(checklist)
         taxa = keyed.taxa.select("key", "rank", "name", "authorship", *RANK_LABELS, "common_name", **at)
         if number:
             taxa = _fill_from_backbone(taxa, tables[0])
         tables.append(taxa)
-        names.append(
-            taxa.select(
-                key="key",
-                t=pl.int_range(offset, offset + taxa.height, dtype=pl.Int32),
-                list="list",
-                kind=pl.lit(ACCEPTED, pl.Int8),
-                matched="name",
-                authorship="authorship",
-                between=pl.lit(""),
-            )
-        )
-        kind = pl.when(pl.col("kind") == "synonym").then(SYNONYM).when(pl.col("kind").is_in(BELOW_SPECIES)).then(BELOW)
-        names.append(
-            keyed.synonyms.select(
-                key="key",
-                t=row_as_t,
-                **at,
-                kind=kind.otherwise(BETWEEN).cast(pl.Int8),
-                matched="name",
-                authorship="authorship",
-                between=pl.when(pl.col("kind") == "synonym").then(pl.lit("")).otherwise("kind"),
-            )
-        )
-        vernaculars.append(
-            _with_aliases(keyed.vernaculars.select("name", "strict", "loose", "preferred", t=row_as_t, **at))
-        )
+        row_as_t = (pl.col("row") + offset).cast(pl.Int32)
+        names.append(_accepted_names(taxa, offset))
+        names.append(_other_names(keyed.synonyms.with_columns(t=row_as_t, **at)))
+        of_list = keyed.vernaculars.select("name", "strict", "loose", "preferred", t=row_as_t, **at)
+        vernaculars.append(_with_aliases(of_list))
     all_taxa = pl.concat(tables).with_row_index("t").with_columns(pl.col("t").cast(pl.Int32))
     all_names = pl.concat(names)
     return NameIndex(
@@ -84,6 +62,32 @@ def make_index(checklists: Sequence[Checklist]) -> NameIndex:
         taxa=all_taxa.with_columns(best=_best(all_taxa, all_names, len(checklists))).drop("key", "authorship"),
         names=all_names,
         vernaculars=pl.concat(vernaculars),
+    )
+
+
+def _accepted_names(taxa: pl.DataFrame, offset: int) -> pl.DataFrame:
+    return taxa.select(
+        key="key",
+        t=pl.int_range(offset, offset + taxa.height, dtype=pl.Int32),
+        list="list",
+        kind=pl.lit(ACCEPTED, pl.Int8),
+        matched="name",
+        authorship="authorship",
+        between=pl.lit(""),
+    )
+
+
+def _other_names(synonyms: pl.DataFrame) -> pl.DataFrame:
+    is_synonym = pl.col("kind") == "synonym"
+    kind = pl.when(is_synonym).then(SYNONYM).when(pl.col("kind").is_in(BELOW_SPECIES)).then(BELOW).otherwise(BETWEEN)
+    return synonyms.select(
+        key="key",
+        t="t",
+        list="list",
+        kind=kind.cast(pl.Int8),
+        matched="name",
+        authorship="authorship",
+        between=pl.when(is_synonym).then(pl.lit("")).otherwise("kind"),
     )
 
 

@@ -146,15 +146,28 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
     """
     import plotly.graph_objects as go
 
+    traces = _make_traces(boxes, [_note(tree, boxes, i, unit) for i in range(len(boxes.node))], icicle)
+    figure = go.Figure([trace.update(visible=i == 0) for i, trace in enumerate(traces.values())])
+    figure.update_layout(
+        margin={"t": 44, "l": 4, "r": 4, "b": 4},
+        updatemenus=[_make_menu([*traces])],
+        font={"family": "system-ui, sans-serif", "size": 13},
+        uniformtext={"minsize": 11 if icicle else 9, "mode": "hide"},
+    )
+    return figure
+
+
+def _make_traces(boxes: Boxes, notes: Sequence[str], icicle: bool) -> dict[str, Any]:
+    """Return the plots of a figure by the labels of their buttons, the one that is shown first before the others."""
+    import plotly.graph_objects as go
+
     ids = [str(i) for i in range(len(boxes.node))]
-    values = _adding_up(boxes)
-    notes = [_note(tree, boxes, i, unit) for i in range(len(ids))]
     colours = colour_boxes(boxes)
     shared = {
         "ids": ids,
         "labels": [*boxes.label],
         "parents": ["" if parent < 0 else str(parent) for parent in boxes.parent],
-        "values": values,
+        "values": _adding_up(boxes),
         "branchvalues": "total",
         "customdata": notes,
         "maxdepth": 3,
@@ -165,22 +178,25 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
         **shared, tiling={"pad": 2}, pathbar={"thickness": 26}, textinfo="label", root={"color": "rgba(0,0,0,0)"}
     )
     traces = {"treemap": treemap, "sunburst": go.Sunburst(**shared, insidetextorientation="auto")}
-    if icicle:
-        traces = {
-            "icicle": go.Icicle(
-                **{**shared, "maxdepth": 6, "marker": {"colors": colours, "line": {"width": 0.3, "color": "white"}}},
-                tiling={"orientation": "v", "pad": 0},
-                pathbar={"thickness": 26},
-                textinfo="label",
-                textposition="middle center",
-            )
-        } | traces
-    figure = go.Figure([trace.update(visible=i == 0) for i, trace in enumerate(traces.values())])
+    if not icicle:
+        return traces
+    first = go.Icicle(
+        **{**shared, "maxdepth": 6, "marker": {"colors": colours, "line": {"width": 0.3, "color": "white"}}},
+        tiling={"orientation": "v", "pad": 0},
+        pathbar={"thickness": 26},
+        textinfo="label",
+        textposition="middle center",
+    )
+    return {"icicle": first} | traces
+
+
+def _make_menu(labels: Sequence[str]) -> dict[str, Any]:
+    """Return buttons, each of which shows one plot and hides the others."""
     buttons = [
-        {"label": label, "method": "restyle", "args": [{"visible": [i == shown for i in range(len(traces))]}]}
-        for shown, label in enumerate(traces)
+        {"label": label, "method": "restyle", "args": [{"visible": [i == shown for i in range(len(labels))]}]}
+        for shown, label in enumerate(labels)
     ]
-    menu = {
+    return {
         "type": "buttons",
         "direction": "right",
         "buttons": buttons,
@@ -192,13 +208,6 @@ def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle:
         "bgcolor": "#e8ece7",
         "font": {"color": "#1d2620", "size": 12},
     }
-    figure.update_layout(
-        margin={"t": 44, "l": 4, "r": 4, "b": 4},
-        updatemenus=[menu],
-        font={"family": "system-ui, sans-serif", "size": 13},
-        uniformtext={"minsize": 11 if icicle else 9, "mode": "hide"},
-    )
-    return figure
 
 
 def _adding_up(boxes: Boxes) -> list[int]:

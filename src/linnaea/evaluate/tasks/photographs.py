@@ -95,17 +95,33 @@ def open_task(
     key = [*RANK_LABELS, "common_name"]
     id_of = {row[:-1]: row[-1] for row in taxa_table.select(*key, "taxon_id").iter_rows()}
     number = {label: id_of[*taxon.lineage, taxon.common_name] for label, taxon in taxa.items()}
+    return TaskImages(
+        directory=root,
+        index=_make_index(task, root, there, [size for size in sizes if size is not None], number),
+        taxa=taxa_table,
+        raw_labels={number[label]: label for label in taxa},
+        extra=there.drop(COLUMNS),
+        n_resolved=sum(any(taxon.lineage) for taxon in taxa.values()),
+        as_published=not _differences(task, root, table, there),
+        n_missing=table.height - there.height,
+    )
+
+
+def _make_index(
+    task: Task, root: Path, there: pl.DataFrame, sizes: Sequence[int], taxon_of: Mapping[str, int]
+) -> pl.DataFrame:
+    """Return the index of a task's images, each of which is a shard of its own; every file is read once."""
     files = there["file"].to_list()
     with ThreadPoolExecutor(4) as pool:
         hashes = list(pool.map(lambda file: _hash(root / file), files))
-    index = pl.DataFrame(
+    return pl.DataFrame(
         {
             "key": files,
             "split": [split or task.name for split in there["split"]],
             "shard": files,
             "offset": [0] * len(files),
-            "size": [size for size in sizes if size is not None],
-            "taxon_id": [number[label] for label in there["label"]],
+            "size": sizes,
+            "taxon_id": [taxon_of[label] for label in there["label"]],
             "source": [task.name] * len(files),
             "group": [""] * len(files),
             "width": [0] * len(files),
@@ -114,16 +130,6 @@ def open_task(
             "pdq": [None] * len(files),
         },
         schema=INDEX_SCHEMA,
-    )
-    return TaskImages(
-        directory=root,
-        index=index,
-        taxa=taxa_table,
-        raw_labels={number[label]: label for label in taxa},
-        extra=there.drop(COLUMNS),
-        n_resolved=sum(any(taxon.lineage) for taxon in taxa.values()),
-        as_published=not _differences(task, root, table, there),
-        n_missing=table.height - there.height,
     )
 
 

@@ -14,6 +14,13 @@ from linnaea.taxonomy.checklists.records import ChecklistRecords, language_code,
 SECONDS_AT_MOST = 600
 """Time for reading the database; the real one takes a few seconds."""
 _TABLES = ("taxonomic_units", "taxon_unit_types", "taxon_authors_lkp", "synonym_links", "vernaculars")
+_QUERIES = {
+    "units": "SELECT tsn, parent_tsn, complete_name, rank_id, kingdom_id, taxon_author_id FROM taxonomic_units",
+    "ranks": "SELECT DISTINCT kingdom_id, rank_id, rank_name FROM taxon_unit_types",
+    "authors": "SELECT taxon_author_id, kingdom_id, taxon_author FROM taxon_authors_lkp",
+    "links": "SELECT tsn, tsn_accepted FROM synonym_links",
+    "vernaculars": "SELECT tsn, vernacular_name, language FROM vernaculars",
+}
 
 
 def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
@@ -22,23 +29,7 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
     Raises:
         LinnaeaError: The file is not an ITIS database.
     """
-    queries = {
-        "units": "SELECT tsn, parent_tsn, complete_name, rank_id, kingdom_id, taxon_author_id FROM taxonomic_units",
-        "ranks": "SELECT DISTINCT kingdom_id, rank_id, rank_name FROM taxon_unit_types",
-        "authors": "SELECT taxon_author_id, kingdom_id, taxon_author FROM taxon_authors_lkp",
-        "links": "SELECT tsn, tsn_accepted FROM synonym_links",
-        "vernaculars": "SELECT tsn, vernacular_name, language FROM vernaculars",
-    }
-    try:
-        check_regular(path)
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BYTES_AT_MOST)
-            _check_tables(database)
-            until = time.monotonic() + SECONDS_AT_MOST
-            database.set_progress_handler(lambda: time.monotonic() > until, 100_000)
-            tables = {key: _query(database, query) for key, query in queries.items()}
-    except sqlite3.DatabaseError as error:
-        raise LinnaeaError(f"{path}: not an ITIS database ({error})") from error
+    tables = _read_tables(path)
     units = (
         tables["units"]
         .join(tables["ranks"], on=["kingdom_id", "rank_id"], how="left", maintain_order="left")
@@ -67,6 +58,20 @@ def read_itis(path: Path, name: str, version: str) -> ChecklistRecords:
             source=pl.lit(name),
         ),
     )
+
+
+def _read_tables(path: Path) -> dict[str, pl.DataFrame]:
+    """Return the result of each query, within limits on time and on the length of a text."""
+    try:
+        check_regular(path)
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BYTES_AT_MOST)
+            _check_tables(database)
+            until = time.monotonic() + SECONDS_AT_MOST
+            database.set_progress_handler(lambda: time.monotonic() > until, 100_000)
+            return {key: _query(database, query) for key, query in _QUERIES.items()}
+    except sqlite3.DatabaseError as error:
+        raise LinnaeaError(f"{path}: not an ITIS database ({error})") from error
 
 
 BYTES_AT_MOST = 1_000_000
