@@ -120,11 +120,11 @@ from pathlib import Path
 import torch
 from linnaea.model.encode import iter_encoded_images
 from linnaea.model.open import open_encoder
-from linnaea.predict.classifier import guess_at_all_ranks, iter_scored
+from linnaea.predict.classifier import guess_at_rank, iter_scored, sum_to_all_ranks
 from linnaea.predict.inputs import bytes_input, list_inputs
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import Predictor
-from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 model = open_encoder(sys.argv[1], device="cpu", precision=sys.argv[3])
 bank = LabelBank.open(Path(sys.argv[2]))
@@ -140,6 +140,10 @@ def row(name, guess):
 def predict(images):
     return [row(one.input.name, guess) for one in predictor.answer(list_inputs(images)) for guess in one.guesses]
 
+def guess_at_all_ranks(probabilities):
+    sums = sum_to_all_ranks(probabilities, bank)
+    return {rank: guess_at_rank(sums[rank], bank, rank, 5) for rank in Rank}
+
 def rank_costs(images):
     start = time.perf_counter()
     vectors = np.stack([vector for _, vector in iter_encoded_images(model, [(name, Path(name)) for name in images])])
@@ -147,7 +151,7 @@ def rank_costs(images):
     whole = time.perf_counter() - start
     for _ in range(2):  # the second is what a batch after the first costs
         start = time.perf_counter()
-        guesses = [guess_at_all_ranks(block.probability_BK, bank, 5) for block in blocks]
+        guesses = [guess_at_all_ranks(block.probability_BK) for block in blocks]
         cost = time.perf_counter() - start
     rows = {}
     for rank in guesses[0]:

@@ -48,7 +48,6 @@ from linnaea.progress import visible
 from linnaea.storage import check_regular, open_regular, read_json, read_regular, resolve_inside, sha256_of_file
 from linnaea.tables import read_list, read_table, scan_table
 from linnaea.taxonomy.checklists.archive import describe_archive
-from linnaea.taxonomy.checklists.records import read_delimited
 from linnaea.taxonomy.checklists.source import read_checklist_source
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
@@ -275,7 +274,6 @@ OPENERS: dict[str, Callable[[Path], object]] = {
     "regions": Regions.open,
     "meta.xml": describe_archive,
     "checklist": read_checklist_source,
-    "delimited text": lambda path: read_delimited(path, ",", None, 0, None),
     "video": lambda path: list_frames(path, 1),
     "BIOSCAN": lambda path: list(BioscanSource(metadata=path, images=path.parent).records()),
     "annotations": lambda path: list(Inat21Source(annotations=path, root=path.parent).records()),

@@ -81,7 +81,7 @@ def copy_sample_photographs(target: Path) -> Path:
     return target
 
 
-def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Path:
+def copy_unlabelled(photographs: Path, target: Path) -> Path:
     """Copy a few photographs that the model never saw to ``target``, under neutral file names."""
     import shutil
 
@@ -91,7 +91,7 @@ def copy_unlabelled(photographs: Path, target: Path, n_per_split: int = 4) -> Pa
     table = pl.read_csv(photographs / "metadata.csv", glob=False)
     for split in ("test", "unseen"):
         rows = table.filter(pl.col("split") == split).sort("filepath")
-        for number, path in enumerate(spread(rows["filepath"].to_list(), n_per_split), start=1):
+        for number, path in enumerate(spread(rows["filepath"].to_list(), 4), start=1):
             shutil.copyfile(photographs / path, target / f"{split}-{number}.jpg")
     return target
 

@@ -24,8 +24,10 @@ INK = "#1d2620"
 
 PERMISSION_COLOURS = {"open": GREEN, "non-commercial": AMBER, "closed": "#b9beb6"}
 ICICLE_WIDTH = 11.0
-ROW_HEIGHTS = (0.5, 0.55, 0.75, 1.0, 1.0, 1.0, 1.0)
-"""Heights in inches; the lower rows leave room for vertical names."""
+LOWEST = Rank.FAMILY
+"""The lowest rank of the icicle."""
+ROW_HEIGHTS = (0.5, 0.55, 0.75, 1.0, 1.0)
+"""Heights in inches of the icicle's rows; the lower rows leave room for vertical names."""
 LEANS = (0.0, 0.035, -0.035, 0.06, -0.05)
 """Differences in hue (0..1) between the classes of a kingdom and the kingdom."""
 N_CARDS, N_KINGDOMS, CARD_SIDE = 6, 8, 220
@@ -79,7 +81,7 @@ def plot_long_tail(images_per_taxon: pl.Series) -> "Plot":
     return figure
 
 
-def plot_icicle(counted: CountedTree, lowest: Rank = Rank.FAMILY) -> "Plot":
+def plot_icicle(counted: CountedTree) -> "Plot":
     """Plot the tree as an icicle: the width is the number of images, one row per rank, with names where they fit."""
     from matplotlib.collections import PatchCollection
     from matplotlib.figure import Figure as Plot
@@ -87,39 +89,39 @@ def plot_icicle(counted: CountedTree, lowest: Rank = Rank.FAMILY) -> "Plot":
 
     tree, total = counted.tree, max(int(counted.images[0]), 1)
     # Boxes narrower than a quarter of a pixel of the largest screen are not drawn; 20,000 families take a second.
-    shown = (tree.rank >= 0) & (tree.rank <= lowest) & (counted.images * 8000 > total)
+    shown = (tree.rank >= 0) & (tree.rank <= LOWEST) & (counted.images * 8000 > total)
     nodes = [int(node) for node in np.flatnonzero(shown)]
-    heights = ROW_HEIGHTS[: lowest + 1]
-    bottom = [-sum(heights[: row + 1]) for row in range(len(heights))]
-    colours = _icicle_colours(counted, lowest)
+    bottom = [-sum(ROW_HEIGHTS[: row + 1]) for row in range(len(ROW_HEIGHTS))]
+    colours = _icicle_colours(counted)
     points = {node: float(counted.images[node]) / total * (ICICLE_WIDTH - 0.8) * 72 for node in nodes}
     boxes = [
-        Rectangle((counted.left[n], bottom[tree.rank[n]]), counted.images[n], heights[tree.rank[n]] - 0.02)
+        Rectangle((counted.left[n], bottom[tree.rank[n]]), counted.images[n], ROW_HEIGHTS[tree.rank[n]] - 0.02)
         for n in nodes
     ]
-    figure = Plot(figsize=(ICICLE_WIDTH, sum(heights) + 0.15), layout="constrained")
+    figure = Plot(figsize=(ICICLE_WIDTH, sum(ROW_HEIGHTS) + 0.15), layout="constrained")
     axes = figure.subplots()
     edges = [min(0.5, points[n] / 12) for n in nodes]
     fills = [colours[n] for n in nodes]
     axes.add_collection(PatchCollection(boxes, facecolors=fills, edgecolors="white", linewidths=edges))
     for node, name in zip(nodes, tree.scientific_names(nodes) if nodes else (), strict=True):
         row = int(tree.rank[node])
-        level, upright = points[node] > len(name) * 5.2 + 6, heights[row] * 72 > len(name) * 4.4 + 5
+        level, upright = points[node] > len(name) * 5.2 + 6, ROW_HEIGHTS[row] * 72 > len(name) * 4.4 + 5
         if level or (upright and points[node] > 10):
             middle = counted.left[node] + counted.images[node] / 2
             axes.text(
-                middle, bottom[row] + heights[row] / 2, plot_label(name), ha="center", va="center",
+                middle, bottom[row] + ROW_HEIGHTS[row] / 2, plot_label(name), ha="center", va="center",
                 fontsize=8.5 if level else 7.5, rotation=0 if level else 90,
                 color="white" if _is_dark(colours[node]) else INK,
             )  # fmt: skip
-    axes.set_yticks([low + height / 2 for low, height in zip(bottom, heights, strict=True)], RANK_LABELS[: lowest + 1])
+    middles = [low + height / 2 for low, height in zip(bottom, ROW_HEIGHTS, strict=True)]
+    axes.set_yticks(middles, RANK_LABELS[: LOWEST + 1])
     axes.set(xlim=(0, total), ylim=(bottom[-1], 0), xticks=[])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
 
 
-def _icicle_colours(counted: CountedTree, lowest: Rank) -> dict[int, tuple[float, ...]]:
+def _icicle_colours(counted: CountedTree) -> dict[int, tuple[float, ...]]:
     """Return the colours: a hue per kingdom, the largest first; classes vary around it; lower ranks are lighter."""
     import colorsys
 
@@ -131,7 +133,7 @@ def _icicle_colours(counted: CountedTree, lowest: Rank) -> dict[int, tuple[float
     hue = {int(top): colorsys.rgb_to_hsv(*to_rgb(PALETTE[i % len(PALETTE)])) for i, top in enumerate(order)}
     colours: dict[int, tuple[float, ...]] = {}
     place = [0] * len(RANK_LABELS)
-    for node in (int(n) for n in np.flatnonzero((tree.rank >= 0) & (tree.rank <= lowest))):
+    for node in (int(n) for n in np.flatnonzero((tree.rank >= 0) & (tree.rank <= LOWEST))):
         rank, parent = int(tree.rank[node]), int(tree.parent[node])
         place[rank] += 1
         if node not in hue:

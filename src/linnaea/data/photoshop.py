@@ -26,7 +26,7 @@ def check_photoshop(data: bytes) -> None:
     if n_bits > 8:
         raise ImageError(f"Photoshop file of {n_bits} bits per channel is not read; save it as TIFF, or with 8 bits")
     block = b"8BIM" + _NO_COMPOSITE.to_bytes(2, "big")
-    place = data.find(block, 0, _section(data, 2))
+    place = data.find(block, 0, _layers_start(data))
     if place >= 0 and data[place + 16 : place + 17] == b"\0":  # name (2), length (4), version (4)
         raise ImageError("Photoshop file without a composite; save it with 'Maximize compatibility'")
 
@@ -36,14 +36,14 @@ def has_transparency(data: bytes) -> bool:
 
     It is transparency if the number of layers is negative.
     """
-    layers = _section(data, 2)
+    layers = _layers_start(data)
     has_layers = data[layers : layers + 4] != bytes(4) and data[layers + 4 : layers + 8] != bytes(4)
     return has_layers and data[layers + 8 : layers + 9] >= b"\x80"
 
 
-def _section(data: bytes, number: int) -> int:
-    """Return where a section begins: 0 the table of colours, 1 the resources, 2 the layers."""
+def _layers_start(data: bytes) -> int:
+    """Return where the section of layers begins, behind the table of colours and the resources."""
     place = _HEAD_BYTES
-    for _ in range(number):
+    for _ in range(2):
         place += 4 + int.from_bytes(data[place : place + 4], "big")
     return place

@@ -200,20 +200,17 @@ def score_transfer(
     label_S: Int[ndarray, "S"],  # noqa: F821
     test_QE: Float[ndarray, "Q E"],
     truth_Q: Int[ndarray, "Q"],  # noqa: F821
-    *,
-    n_shots: int = 1,
-    n_runs: int = N_TRANSFERS,
 ) -> RunScore:
-    """Score SimpleShot with ``n_shots`` images per class of another split, over ``n_runs`` draws.
+    """Score SimpleShot with one image per class of another split, over :data:`N_TRANSFERS` draws.
 
     BioCLIP 2 evaluates PlantDoc this way.
     """
     n_classes = int(max(label_S.max(), truth_Q.max())) + 1
     runs, by_class = [], []
-    for seed in range(n_runs):
+    for seed in range(N_TRANSFERS):
         rng = np.random.default_rng(seed)
         support = np.concatenate(
-            [rng.permutation(np.flatnonzero(label_S == label))[:n_shots] for label in np.unique(label_S)]
+            [rng.permutation(np.flatnonzero(label_S == label))[:1] for label in np.unique(label_S)]
         )
         runs.append(simple_shot(train_SE[support], label_S[support], test_QE, n_classes) == truth_Q)
         by_class.append(mean_of_classes(runs[-1], truth_Q))
@@ -224,8 +221,6 @@ def score_discovery(
     features_NE: Float32[ndarray, "N E"],
     label_N: Int[ndarray, "N"],  # noqa: F821
     is_old_K: Bool[ndarray, "K"],  # noqa: F821
-    *,
-    n_runs: int = N_RUNS,
 ) -> dict[str, RunScore]:
     """Score generalised category discovery (Vaze et al., CVPR 2022), as BioCLIP 2 does for Herbarium 19.
 
@@ -239,13 +234,16 @@ def score_discovery(
     labelled[np.random.RandomState(0).choice(candidates, int(0.8 * len(candidates)), replace=False)] = True
     parts = {"all": ~labelled, "old": old_N & ~labelled, "new": ~old_N}
     rights = []
-    for run in range(n_runs):
+    for run in range(N_RUNS):
         cluster_N = cluster_partly_labelled(features_NE, label_N, labelled, len(is_old_K), seed=run)
         right = np.zeros(len(label_N), bool)
         for part in (old_N & ~labelled, ~old_N):
             right[part] = match_clusters(cluster_N[part], label_N[part])
         rights.append(right)
     return {name: RunScore.of_images([right[part] for right in rights], label_N[part]) for name, part in parts.items()}
+
+
+_STEPS_AT_MOST, _STILL = 10, 1e-4
 
 
 def cluster_partly_labelled(
@@ -255,8 +253,6 @@ def cluster_partly_labelled(
     n_clusters: int,
     *,
     seed: int = 0,
-    n_steps: int = 10,
-    tolerance: float = 1e-4,
 ) -> Int[ndarray, "N"]:  # noqa: F821
     """Cluster with k-means, keeping labelled images in the cluster of their class.
 
@@ -277,7 +273,7 @@ def cluster_partly_labelled(
         nearest = np.minimum(nearest, _square_distances(free, free[chosen][None])[:, 0])
     centres = np.concatenate([centres, np.stack(added)]) if added else centres
     cluster_N = fixed.copy()
-    for _ in range(n_steps):
+    for _ in range(_STEPS_AT_MOST):
         cluster_N[~labelled_N] = _square_distances(free, centres).argmin(axis=1)
         counts = np.bincount(cluster_N, minlength=len(centres))
         sums = np.zeros(centres.shape, np.float64)
@@ -285,7 +281,7 @@ def cluster_partly_labelled(
         moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres).astype(np.float32)
         shift = float(((moved - centres) ** 2).sum())
         centres = moved
-        if shift < tolerance:
+        if shift < _STILL:
             break
     return cluster_N
 

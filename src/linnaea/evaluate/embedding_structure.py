@@ -129,8 +129,6 @@ def class_means(feature_NE: Float[ndarray, "N E"], class_N: Int[ndarray, "N"]) -
 def score_orthogonality(
     feature_NE: Float32[ndarray, "N E"],
     class_N: Int[ndarray, "N"],  # noqa: F821
-    *,
-    seed: int = 0,
 ) -> dict[str, float]:
     """Measure whether variation within species is orthogonal to variation between species.
 
@@ -144,7 +142,7 @@ def score_orthogonality(
     feature, own = feature_NE[kept].astype(np.float64), np.unique(class_N[kept], return_inverse=True)[1]
     if not len(own) or own.max() < 2:
         return {}
-    order = np.lexsort((np.random.default_rng(seed).random(len(own)), own))
+    order = np.lexsort((np.random.default_rng(0).random(len(own)), own))
     half = np.empty(len(own), bool)
     half[order] = np.arange(len(own)) % 2 == 0
     means = class_means(feature[half], own[half])

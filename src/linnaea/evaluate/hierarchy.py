@@ -102,9 +102,9 @@ def score_distances(
     return metrics
 
 
-def revise(taxa: Sequence[Taxon], *, share: float = SHARE_MOVED, seed: int = 0) -> list[Taxon]:
+def revise(taxa: Sequence[Taxon], *, share: float = SHARE_MOVED) -> list[Taxon]:
     """Return ``taxa`` with a share of the genera moved to another family of the same order, where one exists."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     families: dict[tuple[str, ...], list[str]] = {}
     for taxon in taxa:
         names = families.setdefault(taxon.lineage[:4], [])
@@ -118,10 +118,10 @@ def revise(taxa: Sequence[Taxon], *, share: float = SHARE_MOVED, seed: int = 0) 
     return [_with(taxon, {Rank.FAMILY: moved.get(taxon.lineage[:6], taxon[Rank.FAMILY])}) for taxon in taxa]
 
 
-def shuffle(taxa: Sequence[Taxon], *, seed: int = 0) -> list[Taxon]:
+def shuffle(taxa: Sequence[Taxon]) -> list[Taxon]:
     """Return ``taxa`` with the ranks above genus permuted between genera."""
     genera = list(dict.fromkeys(taxon.lineage[:6] for taxon in taxa))
-    order = np.random.default_rng(seed).permutation(len(genera))
+    order = np.random.default_rng(0).permutation(len(genera))
     higher = {genus: genera[place][:5] for genus, place in zip(genera, order, strict=True)}
     return [_with(t, dict(zip(list(Rank)[:5], higher[t.lineage[:6]], strict=True))) for t in taxa]
 

@@ -29,18 +29,19 @@ MODEL_UP_TO = 200
 The percentile bootstrap covers 83 to 90% with 6 to 10 classes, and 88 to 92% with 50 classes of mean 0.98."""
 STUDENT_UP_TO = 20
 """Up to this number of groups, the interval of a difference is Student's over the groups; above, a bootstrap's."""
+LEVEL = 0.95
+"""The level of every confidence interval."""
 FEWEST_CLASSES = 6
 """The smallest number of classes for which the two-sided test can reach 0.05 (2 of 2^6 sign flips)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean with the bounds of its confidence interval at ``level``."""
+    """A mean with the bounds of its 95% confidence interval."""
 
     mean: float
     low: float
     high: float
-    level: float = 0.95
     n_groups: int = 0
     """The number of groups (classes), or of single values if none were given, that the interval speaks for."""
 
@@ -83,7 +84,6 @@ def bootstrap_mean(
     *,
     group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
     weight_N: Shaped[ndarray, "N"] | None = None,  # noqa: F821
-    level: float = 0.95,
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> Interval:
@@ -93,8 +93,7 @@ def bootstrap_mean(
     the interval of shares (right or wrong, weighted or not) is that of a beta-binomial model: each group has its own
     accuracy, drawn from a beta distribution, with Jeffreys' prior on the mean and Beta(1, 4) on the correlation within
     groups. It has a width even if every value is the same, and is widened where the model does not fit the groups. With
-    up to :data:`STUDENT_UP_TO` groups, the interval of
-    other values is Student's over the groups.
+    up to :data:`STUDENT_UP_TO` groups, the interval of other values is Student's over the groups.
 
     ``weight_N`` is the number of times each image was queried (the few-shot folds); the mean is weighted by it.
 
@@ -108,21 +107,21 @@ def bootstrap_mean(
         (values >= 0).all() and (values <= 1).all() and np.abs(counts - counts.round()).max(initial=0) < 1e-9
     )
     draw = partial(_draw_means, n_draws=n_draws, seed=seed)
-    return _interval(_group_sums(counts, weights, group_N), level, draw, are_counts=are_counts)
+    return _interval(_group_sums(counts, weights, group_N), draw, are_counts=are_counts)
 
 
-def _interval(sums: "_Sums", level: float, draw: Callable[["_Sums"], ndarray], *, are_counts: bool) -> Interval:
+def _interval(sums: "_Sums", draw: Callable[["_Sums"], ndarray], *, are_counts: bool) -> Interval:
     if are_counts and (len(sums) <= MODEL_UP_TO or _all_agree(sums)):
-        low, high = _share_bounds(sums, level)
+        low, high = _share_bounds(sums)
     elif _all_agree(sums):  # no resampling shows a spread; what other values may do is bounded as for 0 of n
-        most = _beta_binomial(_Sums(0 * sums.values, sums.weights), level)[1]
+        most = _beta_binomial(_Sums(0 * sums.values, sums.weights), LEVEL)[1]
         low, high = sums.mean - most, sums.mean + most
     elif len(sums) <= STUDENT_UP_TO:
-        low, high = _student(sums, level)
+        low, high = _student(sums)
     else:
-        low, high = np.quantile(draw(sums), [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(draw(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     mean = sums.mean
-    return Interval(mean=mean, low=min(float(low), mean), high=max(float(high), mean), level=level, n_groups=len(sums))
+    return Interval(mean=mean, low=min(float(low), mean), high=max(float(high), mean), n_groups=len(sums))
 
 
 def mean_of_classes(
@@ -143,9 +142,6 @@ def compare_paired(
     *,
     group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
     weight_N: Shaped[ndarray, "N"] | None = None,  # noqa: F821
-    level: float = 0.95,
-    n_draws: int = N_DRAWS,
-    seed: int = 0,
 ) -> PairedDifference:
     """Compare two models on the same images by the interval of the difference and a sign-flip test over groups.
 
@@ -162,14 +158,14 @@ def compare_paired(
     sums = _group_sums((second - first) * weights, weights, group_N)
     return PairedDifference(
         n=len(first),
-        difference=_interval(sums, level, partial(_draw_means, n_draws=n_draws, seed=seed), are_counts=False),
+        difference=_interval(sums, partial(_draw_means, n_draws=N_DRAWS, seed=0), are_counts=False),
         only_first=int((first > second).sum()),
         only_second=int((second > first).sum()),
-        p_value=sign_flip(sums.values, seed=seed),
+        p_value=sign_flip(sums.values),
     )
 
 
-def sign_flip(difference_G: Float64[ndarray, "G"], *, seed: int = 0) -> float:  # noqa: F821
+def sign_flip(difference_G: Float64[ndarray, "G"]) -> float:  # noqa: F821
     """Return the two-sided p-value that the differences of the groups are symmetric around zero.
 
     The statistic is their sum. All sign flips are made for up to :data:`ALL_FLIPS_UP_TO` groups that differ, and
@@ -187,7 +183,7 @@ def sign_flip(difference_G: Float64[ndarray, "G"], *, seed: int = 0) -> float:  
     if len(found) <= ALL_FLIPS_UP_TO:
         bits = np.arange(2 ** len(found))[:, None] >> np.arange(len(found)) & 1
         return float((np.abs((2.0 * bits - 1) @ sizes) >= bound).mean())
-    rng, n_beyond = np.random.default_rng(seed), 0
+    rng, n_beyond = np.random.default_rng(0), 0
     step = max(1, MAX_CELLS // len(found))
     for start in range(0, N_FLIPS, step):
         signs = rng.integers(0, 2, (min(step, N_FLIPS - start), len(found)), dtype=np.int8)
@@ -254,36 +250,36 @@ def _draw_means(sums: _Sums, *, n_draws: int, seed: int) -> Float64[ndarray, "D"
     return np.concatenate(means)
 
 
-def _student(sums: _Sums, level: float) -> tuple[float, float]:
+def _student(sums: _Sums) -> tuple[float, float]:
     """Return the bounds of Student's interval for a ratio of group sums, with a degree of freedom less than groups."""
     from scipy.special import stdtrit
 
     n, mean = len(sums), sums.mean
     residuals = sums.values - mean * sums.weights
     error = np.sqrt(n / (n - 1) * (residuals**2).sum()) / sums.weights.sum()
-    half = float(stdtrit(n - 1, (1 + level) / 2) * error)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * error)
     return mean - half, mean + half
 
 
-def _share_bounds(sums: _Sums, level: float) -> tuple[float, float]:
+def _share_bounds(sums: _Sums) -> tuple[float, float]:
     """Return the bounds of a share by the beta-binomial model, and those of the logit where the model does not fit.
 
     If most classes are right and a few are near nothing, the observed mean lies outside the middle half of the model.
     """
-    low, high = _beta_binomial(sums, level)
+    low, high = _beta_binomial(sums, LEVEL)
     if len(sums) < _FEWEST_TO_DOUBT or _all_agree(sums):
         return low, high
     middle = _beta_binomial(sums, 0.5)
     if middle[0] <= sums.mean <= middle[1]:
         return low, high
-    other_low, other_high = _logit_student(sums, level)
+    other_low, other_high = _logit_student(sums)
     return min(low, other_low), max(high, other_high)
 
 
 _FEWEST_TO_DOUBT = 3
 
 
-def _logit_student(sums: _Sums, level: float) -> tuple[float, float]:
+def _logit_student(sums: _Sums) -> tuple[float, float]:
     """Return the bounds of Student's interval on the scale of the logit, where no share leaves 0 to 1."""
     from scipy.special import expit, logit, stdtrit
 
@@ -291,7 +287,7 @@ def _logit_student(sums: _Sums, level: float) -> tuple[float, float]:
     share = (float(sums.values.sum()) + 0.5) / (total + 1)
     n, residuals = len(sums), sums.values - sums.mean * sums.weights
     error = max(float(np.sqrt(n / (n - 1) * (residuals**2).sum())) / total, 1 / (total + 1))
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * error / (share * (1 - share))
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error / (share * (1 - share))
     return float(expit(logit(share) - half)), float(expit(logit(share) + half))
 
 

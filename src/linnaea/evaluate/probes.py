@@ -16,7 +16,6 @@ from jaxtyping import Float, Float32, Float64, Int, Int8
 from numpy import ndarray
 
 from linnaea.evaluate.intervals import mean_of_classes
-from linnaea.jobs import OnProgress, ignore_progress
 
 ProbeName: TypeAlias = Literal["knn", "linear", "ridge"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
@@ -65,7 +64,6 @@ def score_probes(
     probes: Sequence[ProbeName] = PROBES,
     *,
     group_N: Int[ndarray, "N"] | None = None,  # noqa: F821
-    on_progress: OnProgress = ignore_progress,
 ) -> list[ProbeScore]:
     """Score unit vectors with each of ``probes``; return an empty list if fewer than two classes have three images.
 
@@ -80,7 +78,7 @@ def score_probes(
         return []
     features = np.asarray(features_NE[kept], np.float32)
     _, label = np.unique(place[kept], return_inverse=True)
-    scores, done = [], 0
+    scores = []
     for probe in probes:
         accuracy, by_class, chosen = [], [], []
         for seed in range(N_SPLITS):
@@ -89,8 +87,6 @@ def score_probes(
             accuracy.append(float(right_Q.mean()))
             by_class.append(mean_of_classes(right_Q, truth_Q))
             chosen.append(setting)
-            done += 1
-            on_progress(done, len(probes) * N_SPLITS)
         scores.append(
             ProbeScore(
                 probe=probe,

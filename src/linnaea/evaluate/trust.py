@@ -295,17 +295,15 @@ def compare_evidence(known: Evidence, unknown: Evidence) -> dict[str, float]:
     return metrics
 
 
-def hold_out(
-    bank: LabelBank, group_NR: Int[ndarray, "N 7"], rank: Rank, *, share: float = 0.2, seed: int = 0
-) -> tuple[LabelBank, Bool[ndarray, "N"]] | None:  # noqa: F821
+def hold_out(bank: LabelBank, group_NR: Int[ndarray, "N 7"], rank: Rank) -> tuple[LabelBank, Bool[ndarray, "N"]] | None:  # noqa: F821
     """Return the bank without a random fifth of the true taxa of ``rank``, and whether each image lost its truth.
 
     Return ``None`` if fewer than two true taxa would remain.
     """
     there = np.unique(group_NR[group_NR[:, rank] != UNKNOWN, rank])
-    n_out = max(1, round(share * len(there)))
+    n_out = max(1, round(0.2 * len(there)))
     if len(there) - n_out < 2:
         return None
-    out = np.random.default_rng(seed).permutation(there)[:n_out]
+    out = np.random.default_rng(0).permutation(there)[:n_out]
     kept = np.flatnonzero(~np.isin(bank.groups.of_rows(rank), out))
     return keep_rows(bank, kept), np.isin(group_NR[:, rank], out)

@@ -18,7 +18,6 @@ from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.tokenizer import RaggedTokens, tokenize_ragged
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, TRAINING_TEXT_TYPES, Taxon, TextType
@@ -291,11 +290,14 @@ def _stretches(
         begin = end
 
 
-def _iter_encoded_plainly(clip: Any, tokens: RaggedTokens, batch_size: int = 256) -> Iterator[tuple[Any, Tensor]]:
+_PLAIN_BATCH = 256
+
+
+def _iter_encoded_plainly(clip: Any, tokens: RaggedTokens) -> Iterator[tuple[Any, Tensor]]:
     device = next(clip.parameters()).device
     order = np.argsort(tokens.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for start in range(0, len(order), _PLAIN_BATCH):
+        rows = order[start : start + _PLAIN_BATCH]
         yield rows, encode_text(clip, torch.from_numpy(tokens.padded(rows)).to(device))
 
 
@@ -342,10 +344,8 @@ def make_token_table(
     tokenizer: Any,
     taxa: Sequence[Taxon],
     text_types: Sequence[TextType] = TRAINING_TEXT_TYPES,
-    template: str = PHOTO_TEMPLATE,
     *,
     with_ranks: bool = False,
-    on_progress: OnProgress = ignore_progress,
 ) -> TokenTable:
     """Tokenise the captions of all taxa in all text types, each distinct caption once.
 
@@ -355,13 +355,13 @@ def make_token_table(
     caption_of = np.empty((len(taxa), len(text_types)), np.int32)
     for row, taxon in enumerate(taxa):
         for column, text_type in enumerate(text_types):
-            caption_of[row, column] = numbers.setdefault(taxon.caption(text_type, template), len(numbers))
+            caption_of[row, column] = numbers.setdefault(taxon.caption(text_type, PHOTO_TEMPLATE), len(numbers))
     lineage_of = number_lineages(taxon.lineage for taxon in taxa)
     rank_caption_of = None
     if with_ranks:
         rank_caption_of = np.full(lineage_of.shape, -1, np.int32)
         for row, column in zip(*np.nonzero(lineage_of >= 0), strict=True):
-            caption = taxa[row].at(Rank(column)).caption(TextType.TAXON, template)
+            caption = taxa[row].at(Rank(column)).caption(TextType.TAXON, PHOTO_TEMPLATE)
             rank_caption_of[row, column] = numbers.setdefault(caption, len(numbers))
     return TokenTable(
         tuple(text_types), caption_of, tokenize_ragged(tokenizer, list(numbers)), lineage_of, rank_caption_of

@@ -229,14 +229,6 @@ def guess_at_rank(sums_BG: Float32[ndarray, "B G"], bank: LabelBank, rank: Rank,
     return guesses
 
 
-def guess_at_all_ranks(
-    probability_BK: Float32[ndarray, "B K"], bank: LabelBank, top_k: int
-) -> dict[Rank, list[list[Guess]]]:
-    """Return :func:`guess_at_rank` for every rank, at little more than the cost of the highest."""
-    sums_of = sum_to_all_ranks(probability_BK, bank)
-    return {rank: guess_at_rank(sums_of[rank], bank, rank, top_k) for rank in Rank}
-
-
 def _largest(row_K: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Return the positions of the ``k`` largest values in any order, several times as fast as partitioning a long row.
 

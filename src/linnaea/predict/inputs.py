@@ -88,7 +88,7 @@ Photograph: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any] | Input
 Photographs: TypeAlias = Photograph | Iterable[Photograph]
 
 
-def iter_inputs(photographs: Photographs, *, every_s: float = 1.0) -> Iterator[Input]:
+def iter_inputs(photographs: Photographs) -> Iterator[Input]:
     """Yield an input for each picture of ``photographs``, in order; a generator is read only as needed.
 
     A picture in memory is named by its number among the given photographs, from 0. Others are found as in
@@ -100,7 +100,7 @@ def iter_inputs(photographs: Photographs, *, every_s: float = 1.0) -> Iterator[I
             case Input():
                 yield photograph
             case str() | Path():
-                yield from list_inputs([str(photograph)], every_s=every_s)
+                yield from list_inputs([str(photograph)])
             case bytes():
                 yield bytes_input(str(number), photograph)
             case Image.Image():

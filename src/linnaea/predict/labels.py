@@ -282,7 +282,6 @@ def load_cached_bank(
     model: Encoder,
     taxa: pl.DataFrame,
     text_type: TextType = TextType.TAXON_COM,
-    templates: Sequence[str] = (PHOTO_TEMPLATE,),
     *,
     on_progress: OnProgress = ignore_progress,
 ) -> LabelBank:
@@ -290,16 +289,16 @@ def load_cached_bank(
 
     The first call gives the same vectors as all later ones: those on disk.
     """
-    if len(taxa) * len(templates) < CACHE_FROM:
-        return make_bank(model, taxa, text_type, templates, on_progress=on_progress)
-    question = [model.fingerprint, str(text_type), *templates, hash_taxa(taxa)]
+    if len(taxa) < CACHE_FROM:
+        return make_bank(model, taxa, text_type, on_progress=on_progress)
+    question = [model.fingerprint, str(text_type), PHOTO_TEMPLATE, hash_taxa(taxa)]
     folder = cache_dir() / "banks" / hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
     if (folder / FACTS_FILE).exists():
         try:
             return LabelBank.open(folder)
         except LinnaeaError:  # the cached bank is damaged and is made again
             pass
-    bank = make_bank(model, taxa, text_type, templates, on_progress=on_progress)
+    bank = make_bank(model, taxa, text_type, on_progress=on_progress)
     bank.save(folder, dtype=np.float32 if bank.vectors.nbytes <= EXACT_BYTES else np.float16)
     return LabelBank.open(folder)
 
@@ -376,18 +375,18 @@ def openai_templates() -> list[str]:
     return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
 
 
-def make_bin_bank(model: Encoder, bins: pl.DataFrame, templates: Sequence[str] = ()) -> LabelBank:
+def make_bin_bank(model: Encoder, bins: pl.DataFrame) -> LabelBank:
     """Return a bank with a row for each label, under the name of its bin.
 
-    Rows with the same name are one group, whose probability is their sum. Labels are put into ``templates``, by default
-    OpenAI's 80, as in pybioclip.
+    Rows with the same name are one group, whose probability is their sum. Labels are put into OpenAI's 80 templates, as
+    in pybioclip.
     """
-    templates = list(templates) or openai_templates()
+    templates = openai_templates()
     with progress_bar("encoding labels", "labels") as on_progress:
         vectors = encode_names(model, bins["label"].to_list(), templates, on_progress=on_progress)
     names = bins.select(common_name="bin").with_row_index("taxon_id")
     empty = [pl.lit("").alias(name) for name in TAXA_SCHEMA if name not in names.columns]
     taxa = names.with_columns(empty).select(pl.col(name).cast(kind) for name, kind in TAXA_SCHEMA.items())
-    facts = {"model": model.fingerprint, "text_type": BIN, "templates": list(templates), "labels": bins.rows(),
+    facts = {"model": model.fingerprint, "text_type": BIN, "templates": templates, "labels": bins.rows(),
              PREPROCESS: model.own_preprocess.to_json()}  # fmt: skip
     return LabelBank(taxa, vectors, facts)

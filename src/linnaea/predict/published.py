@@ -112,9 +112,7 @@ def is_published_bank(place: Path) -> bool:
     return place.suffix == ".npy" or (place.suffix == ".json" and place.with_suffix(".npy").exists())
 
 
-def read_published_bank(
-    array_path: Path, *, model: str = "", source: str = "", on_progress: OnProgress | None = None
-) -> LabelBank:
+def read_published_bank(array_path: Path, *, model: str = "", source: str = "") -> LabelBank:
     """Open a published bank in Linnaea's form, memory-mapped; the conversion is kept in the cache folder.
 
     ``model`` is the fingerprint of its model, if the caller knows it. ``source`` says where the file comes from.
@@ -125,8 +123,8 @@ def read_published_bank(
     folder = _cached(array_path, model)
     if not (folder / FACTS_FILE).exists():
         facts = {"model": model, "published": source or array_path.name}
-        with progress_bar("converting the label bank", "taxa") as bar:
-            _convert(array_path, folder, facts, on_progress or bar)
+        with progress_bar("converting the label bank", "taxa") as on_progress:
+            _convert(array_path, folder, facts, on_progress)
     return LabelBank.open(folder)
 
 

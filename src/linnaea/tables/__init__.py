@@ -102,7 +102,7 @@ def read_table(
 
 
 @contextmanager
-def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyFrame"]:
+def scan_table(path: Path) -> Iterator["pl.LazyFrame"]:
     """Yield a table of any size as a lazy frame; what a cell of a CSV cannot hold is text (:func:`_words`).
 
     The columns of a text file are text; rows with too many cells are cut. A text file that is not UTF-8 is copied as
@@ -113,7 +113,7 @@ def scan_table(path: Path, *, encoding: str | None = None) -> Iterator["pl.LazyF
     """
     import polars as pl
 
-    form = sniff(path, encoding=encoding)
+    form = sniff(path)
     with explain_os_errors(path), explain_polars_errors(path), tempfile.TemporaryDirectory("linnaea-table") as scratch:
         if form.kind in ("parquet", "json lines"):
             table = scan_parquet(path) if form.kind == "parquet" else _scan_json_lines(path)

@@ -259,7 +259,7 @@ class Finder:
         if not asked or names.is_empty():
             return names.clear().select("row", "matched", "how", score=pl.lit(0.0))
         names = names.with_row_index("number")
-        whole = _like(asked, names["lower"], LEAST_LIKE)
+        whole = _like(asked, names["lower"])
         score = np.maximum(_word_scores(asked.split(), names), whole)
         names = names.with_columns(score=pl.Series(score), whole=pl.Series(whole)).filter(pl.col("score") > 0)
         names = names.sort("score", "whole", "tier", "matched", descending=[True, True, False, False])
@@ -430,13 +430,13 @@ def _described(names: pl.DataFrame, tier: int, how: pl.Expr) -> pl.DataFrame:
     return names.select("key", "matched", pl.col("rank").cast(pl.Int8), "row", **kind)
 
 
-def _like(asked: str, names: pl.Series, least: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    """Return the similarity of each name (1 - edits / length; a swap of two letters is one edit), 0 below ``least``."""
+def _like(asked: str, names: pl.Series) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    """Return the similarity of each name (1 - edits / length; a swap of two letters is one edit); 0 if too low."""
     from rapidfuzz.distance import OSA
     from rapidfuzz.process import cdist
 
     scorer = OSA.normalized_similarity
-    row = cdist([asked], names.to_list(), scorer=scorer, score_cutoff=least, dtype=np.float32, workers=-1)[0]
+    row = cdist([asked], names.to_list(), scorer=scorer, score_cutoff=LEAST_LIKE, dtype=np.float32, workers=-1)[0]
     return np.asarray(row, np.float32)
 
 
@@ -448,7 +448,7 @@ def _word_scores(asked: list[str], names: pl.DataFrame) -> "np.ndarray[tuple[int
     n_words = words.group_by("number").len("n")
     found = names.select("number").join(n_words, on="number", how="left", maintain_order="left")["n"].to_numpy()
     for word in asked:
-        like = pl.DataFrame({"word": distinct, "like": _like(word, distinct, LEAST_LIKE)}).filter(pl.col("like") > 0)
+        like = pl.DataFrame({"word": distinct, "like": _like(word, distinct)}).filter(pl.col("like") > 0)
         best = words.join(like, on="word").group_by("number").agg(pl.col("like").max())
         scores[best["number"].to_numpy()] += best["like"].to_numpy() / len(asked)
     complete = scores * (1 - SHARE_OF_LENGTH) + SHARE_OF_LENGTH * len(asked) / np.maximum(found, len(asked))

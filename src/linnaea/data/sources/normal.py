@@ -66,7 +66,7 @@ def iter_records(blocks: Iterable[pl.DataFrame], source: str, root: Path | None 
             yield Record(**where, taxon=taxon, group=row["group"], split=row["split"], facts=known | given)
 
 
-def read_blocks(path: Path, columns: Iterable[str] = (), rows_at_once: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
+def read_blocks(path: Path, columns: Iterable[str] = ()) -> Iterator[pl.DataFrame]:
     """Read a table of any size (:func:`linnaea.tables.scan_table`) in blocks of rows, every column as text.
 
     A header that differs from one of ``columns`` only in case or surrounding spaces is renamed to it.
@@ -75,7 +75,7 @@ def read_blocks(path: Path, columns: Iterable[str] = (), rows_at_once: int = ROW
         LinnaeaError: the file does not exist or is not a table.
     """
     with scan_table(path) as table:
-        for block in table.collect_batches(chunk_size=rows_at_once, maintain_order=True):
+        for block in table.collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True):
             text = block.with_columns(pl.all().cast(pl.String, strict=False).fill_null(""))
             yield text.rename(match_columns(text.columns, columns))
 

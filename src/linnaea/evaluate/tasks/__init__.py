@@ -319,6 +319,3 @@ SENTENCES = Task(
     label_file="metadata.csv",
 )
 """Retrieval for any list of pictures with sentences; it is not part of :data:`TASKS`."""
-
-PAPER_TASKS = tuple(TASKS)[:10]
-"""The ten tasks whose mean BioCLIP reports."""

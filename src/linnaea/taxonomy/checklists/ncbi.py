@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from linnaea.errors import LinnaeaError
+from linnaea.storage import check_regular
 from linnaea.taxonomy.checklists.records import (
     KINGDOMS_OF_OTHER_SCHOOLS,
     ChecklistRecords,
-    read_delimited,
     with_lineage,
 )
 
@@ -55,7 +55,18 @@ def read_ncbi_dump(folder: Path, name: str, version: str) -> ChecklistRecords:
 
 
 def _read_dmp(path: Path, columns: list[str]) -> pl.DataFrame:
-    table = read_delimited(path, "|", None, 0, columns)
+    check_regular(path)
+    table = pl.read_csv(
+        path,
+        glob=False,
+        separator="|",
+        quote_char=None,
+        has_header=False,
+        infer_schema=False,
+        encoding="utf8-lossy",
+        truncate_ragged_lines=True,
+    )
+    table = table.rename(dict(zip(table.columns, columns, strict=False)))
     return table.with_columns(pl.col(column).str.strip_chars() for column in columns)
 
 

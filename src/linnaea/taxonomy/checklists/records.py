@@ -5,13 +5,11 @@ Most archives give a parent instead of a lineage; :func:`with_lineage` finds the
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.storage import check_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 Rows = npt.NDArray[np.int32]
@@ -135,24 +133,6 @@ def language_code(column: pl.Expr) -> pl.Expr:
     word = column.fill_null("").str.to_lowercase().str.strip_chars()
     base = word.str.replace(r"[-_].*$", "")
     return word.replace_strict(_LANGUAGES, default=base.replace_strict(_LANGUAGES, default=word))
-
-
-def read_delimited(path: Path, separator: str, quote: str | None, skip: int, columns: list[str] | None) -> pl.DataFrame:
-    check_regular(path)
-    table = pl.read_csv(
-        path,
-        glob=False,
-        separator=separator,
-        quote_char=quote,
-        has_header=columns is None,
-        skip_rows=skip,
-        infer_schema=False,
-        encoding="utf8-lossy",
-        truncate_ragged_lines=True,
-    )
-    if columns is None:
-        return table
-    return table.rename({old: columns[i] for i, old in enumerate(table.columns[: len(columns)])})
 
 
 def fill_columns(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
