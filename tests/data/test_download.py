@@ -540,7 +540,7 @@ class TestLedgerAfterACrash:
     def crash(ledger: Ledger) -> None:
         for connection in ledger._shards:
             connection.close()
-        ledger._lock_file.close()
+        ledger._held.close()
 
     @staticmethod
     def outcome(data: bytes) -> UrlResult:

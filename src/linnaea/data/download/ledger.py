@@ -12,19 +12,20 @@ A crash of the whole machine may also lose the last seconds of data that were no
 did not end cleanly are therefore compared with the ledger by size, and files that differ are fetched again.
 """
 
-import fcntl
 import hashlib
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from linnaea.errors import LinnaeaError
+from linnaea.jobs import hold_alone
 from linnaea.storage import read_regular, sha256_of_file, write_atomically
 
 MANY_SHARDS = 16
@@ -105,17 +106,18 @@ class Ledger:
         self.directory = directory
         for name in (LEDGER, PARTIAL, STORE):
             (directory / name).mkdir(parents=True, exist_ok=True)
-        self._lock_file = _lock(directory / LEDGER / "lock", directory)
+        self._held = ExitStack()
+        self._held.enter_context(hold_alone(directory, f"{LEDGER}/lock", kind="download"))
         try:
             paths = _shard_paths(directory / LEDGER, n_shards)
             self._locks = [threading.Lock() for _ in paths]
             self._shards = [_open_shard(path) for path in paths]
             self._run = self._begin_run()
         except sqlite3.Error as error:
-            self._lock_file.close()
+            self._held.close()
             raise self._explained(error) from error
         except LinnaeaError:
-            self._lock_file.close()
+            self._held.close()
             raise
 
     def __enter__(self) -> Self:
@@ -136,7 +138,7 @@ class Ledger:
             pass  # disk full: the next run checks the files of this run
         for connection in self._shards:
             connection.close()
-        self._lock_file.close()
+        self._held.close()
 
     def record(self, outcome: UrlResult) -> None:
         """Write the outcome of a URL in one transaction; its file is renamed into place only after this."""
@@ -241,16 +243,6 @@ class Ledger:
         if "full" in str(error):
             return LinnaeaError(f"{where}: the disk is full; free some space and run the same command again")
         return LinnaeaError(f"{where}: the ledger cannot be used ({error}); remove it to begin anew")
-
-
-def _lock(path: Path, directory: Path) -> IO[bytes]:
-    stream = path.open("wb")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        raise LinnaeaError(f"{directory}: another download is writing to this folder; wait for it or stop it") from None
-    return stream
 
 
 def _shard_paths(folder: Path, n_shards: int) -> list[Path]:
