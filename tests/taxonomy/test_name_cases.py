@@ -118,6 +118,8 @@ def test_the_shared_cases(resolver: Resolver, case: str) -> None:
         # two organisms, with other words than the usual between them
         ("Corvus corax eaten by Vespa crabro", "accepted", "Corvus corax", ""),
         ("Pica pica e Pica hudsonia", "genus_only", "Pica", "several"),
+        ("Lynx lynx eller Lynx rufus", "genus_only", "Lynx", "several"),
+        ("Lynx lynx and/or rufus", "genus_only", "Lynx", "several"),
         ("Pica pica\nPica hudsonia", "genus_only", "Pica", "several"),
         ("leaf mine of Psyllobora vigintiduopunctata", "accepted", "Psyllobora vigintiduopunctata", ""),
         # placeholders beside a name

@@ -160,6 +160,7 @@ def _pair(text: str) -> LabelReading | None:
 def _is_remark(text: str) -> bool:
     """Return whether the second part of a label is an author, a year or an epithet, and no vernacular name."""
     one_word = " " not in text and text.lower() in AUTHOR_WORDS
+    one_word = one_word or _SEX_WORDS.issuperset(text.lower().split())
     return one_word or bool(re.search(r"[.&\d]", text)) or (" " not in text and text.islower() and looks_latin(text))
 
 
@@ -280,7 +281,7 @@ def _doubted(text: str) -> LabelReading | Rejection | None:
     reading = _read_text(found.name)
     if isinstance(reading, Rejection) or reading.qualifier:
         return reading
-    whole = text if found.is_whole and not _binomial_of(found.name) else ""
+    whole = text if found.is_whole and not is_binomial(found.name) else ""
     return replace(reading, text=text, doubt=found.words, whole=whole)
 
 

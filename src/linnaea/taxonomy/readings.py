@@ -220,4 +220,5 @@ def is_binomial(text: str) -> bool:
     if len(words) < 2 or not re.fullmatch(r"[A-Z][a-zà-ÿ]+(?:-[a-z]+)?", words[0]) or len(words[0]) < 3:
         return False
     epithet = words[1].rstrip(",")
-    return bool(_EPITHET.fullmatch(epithet)) and epithet not in AUTHOR_PARTICLES and looks_latin(epithet)
+    is_latin = looks_latin(epithet) or epithet == words[0].lower()  # "Lynx lynx"
+    return bool(_EPITHET.fullmatch(epithet)) and epithet not in AUTHOR_PARTICLES and is_latin

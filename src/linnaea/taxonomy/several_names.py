@@ -7,7 +7,7 @@ from dataclasses import replace
 from linnaea.taxonomy.label_words import AUTHOR_PARTICLES, ENGLISH_NOUNS, looks_latin
 from linnaea.taxonomy.readings import LabelReading, Rejection, is_binomial, sentence_case
 
-_AND = r"and|&|or|und|oder|et|ou|y|e|och|og|vs\.?"
+_AND = r"and|&|or|and ?/ ?or|und|oder|et|ou|y|e|och|og|eller|vs\.?"
 _JOIN = re.compile(rf" (?:{_AND}) | ?[/;|] ?", re.IGNORECASE)
 _SAME_GENUS = re.compile(r"^(\w[\w-]+) [a-z-]+(?:(?: (?:-|/|or) |/)(?:[A-Z]\. ?)?[a-z-]+)+$")
 
@@ -67,12 +67,14 @@ _BESIDE = re.compile(
 def read_beside(text: str) -> LabelReading | None:
     """Read "Pica pica Pica hudsonia" as two names, and "Lepus europaeus eaten by Vulpes vulpes" as its first."""
     match = _BESIDE.match(text)
-    if match is None or not (is_binomial(match[1]) and is_binomial(match[4])):
+    if match is None or not is_binomial(match[4]):
         return None
     first, words, second = match[1], match[3].strip(), match[4]
+    if not is_binomial(first) and first.split(" ")[0] != second.split(" ")[0]:
+        return None
     if second.split(" ")[1] in ENGLISH_NOUNS | {"filius"}:
         return None
-    if not words and first.split(" ")[0] == second.split(" ")[0]:
+    if " " not in words and first.split(" ")[0] == second.split(" ")[0]:
         return _together(text, (first, second), f"names several taxa: {first}, {second}") if first != second else None
     # "Baobab tree Adansonia digitata" begins with an English name: the first must be looked up.
     return LabelReading(text=text, scientific=second, vernacular=text, title_cased=first, is_pair=True)
