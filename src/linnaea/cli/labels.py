@@ -161,7 +161,7 @@ class Show:
 
 
 def show(options: Show) -> int:
-    """Print counts per rank, caption form and model."""
+    """Print counts per rank, caption form, and the heads that are pooled with the labels."""
     from linnaea.predict.labels import LabelBank
     from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -170,6 +170,8 @@ def show(options: Show) -> int:
         tell(f"{label:<10}{bank.taxa.filter(bank.taxa[label] != '')[label].n_unique():>10,} names")
     form = f"{bank.vectors.shape[1]} wide, {bank.vectors.dtype}"
     tell(f"{len(bank)} taxa, {form}, text type {bank.facts.get('text_type', 'unknown')}")
+    for rank, head in bank.heads.items():
+        tell(f"class head for {rank.label}: {len(head)} taxa")
     return DONE
 
 
