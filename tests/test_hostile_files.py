@@ -48,6 +48,7 @@ from linnaea.progress import visible
 from linnaea.storage import check_regular, open_regular, read_json, read_regular, resolve_inside, sha256_of_file
 from linnaea.tables import read_list, read_table, scan_table
 from linnaea.taxonomy.checklists.archive import describe_archive
+from linnaea.taxonomy.checklists.ncbi import _read_dmp
 from linnaea.taxonomy.checklists.source import read_checklist_source
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
@@ -265,6 +266,7 @@ OPENERS: dict[str, Callable[[Path], object]] = {
     "detections": open_detections,
     "table": read_table,
     "list": read_list,
+    "NCBI's dump": lambda path: _read_dmp(path, ["id"]),
     "table of photographs": lambda path: table_source(path).describe(),
     "Parquet": read_parquet,
     "array": lambda path: map_array(path, kind="x"),

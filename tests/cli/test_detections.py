@@ -46,7 +46,7 @@ def test_what_another_detector_found_is_named(
     said = capsys.readouterr().err
     assert "detections count from a confidence of 0.3 on" in said
     assert "says nothing about 1 of the 4 files" in said
-    assert "boxes without an area in their picture are left out (1)" in said
+    assert "detections without an area in their picture, a category or a confidence are left out (1)" in said
     a, b, c = json.loads((tmp_path / "out").read_text())["images"]
     fish, diver = a["detections"]
     assert len(fish["classifications"]) == 5
