@@ -16,6 +16,8 @@ _PREFIX_NEXT = re.compile(r"\s*[;|,>/]\s*(?=(?:[a-z]{1,3}|D_\d+)__?|[;|,>/]|$)",
 _RANK_OF = {"k": "kingdom", "p": "phylum", "c": "class", "o": "order", "f": "family", "g": "genus", "s": "species"}
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SEPARATORS = (r" ?; ?", r" ?\| ?", r" ?(?:->|=>|→|»|›|>) ?", r" ?[/\\]+ ?")
+_MARKS = frozenset(";|→»›>/\\")
+"""Characters of which each of the separators has one."""
 _ROOTS = frozenset(("root", "life", "biota", "cellular organisms"))
 """What some trees have above the kingdoms."""
 _GROUP = r"[A-Z][a-z]+(?:idae|aceae|inae|ales|formes|oidea|ptera)"
@@ -41,13 +43,15 @@ def read_lineage(text: str) -> LabelReading | Rejection | None:
     if "<" in text and ">" not in text:
         cells = [cell.strip(" ()") for cell in text.split("<")]
         return _unranked(text, cells[::-1]) if all(_WORD.fullmatch(c) or " " in c for c in cells if c) else None
-    for separator in _SEPARATORS:
+    for separator in () if _MARKS.isdisjoint(text) else _SEPARATORS:
         cells = [cell.strip() for cell in re.split(separator, text)]
         if len(cells) > 1 and (reading := _separated(text, cells, separator)) is not None:
             return reading
-    for separator in (r" ?, ?", r" ?: ?", r"\."):  # of fewer cells these are other marks
-        cells = [cell.strip() for cell in re.split(separator, text)]
-        if len(cells) > 2 and all(_HIGHER.fullmatch(c) for c in cells[:2]) and all(map(_WORDS.fullmatch, cells)):
+    for separator in ",:.":  # of fewer cells these are other marks
+        if text.count(separator) < 2:
+            continue
+        cells = [cell.strip() for cell in text.split(separator)]
+        if all(_HIGHER.fullmatch(c) for c in cells[:2]) and all(map(_WORDS.fullmatch, cells)):
             return _unranked(text, cells)
     return _after_groups(text)
 

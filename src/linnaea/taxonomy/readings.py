@@ -109,7 +109,8 @@ def _tidy_once(text: str) -> str:
 
 def split_words(text: str) -> str:
     """Put blanks between the words: for underscores, CamelCase and hyphens; class and picture numbers are dropped."""
-    text = re.sub(r"^(?:\d+ ?[x×] |\d+[._ -]+)+(?=\D)", "", text)
+    if text[:1].isdigit():
+        text = re.sub(r"^(?:\d+ ?[x×] |\d+[._ -]+)+(?=\D)", "", text)
     text = " ".join(text.replace("_", " ").strip(" ,;:-*#").split())
     if text[:1] in ("(", "[", "{"):
         text = re.sub(r"^.([^()\[\]{}]+)[)\]}]$", r"\1", text)
@@ -121,21 +122,29 @@ def split_words(text: str) -> str:
         text = _SPLIT_CAMEL.sub(" ", text)
     elif " " not in text and "-" in text and not _is_hyphenated_genus(text):
         text = text.replace("-", " ")
-    text = re.sub(r" ?\(\d{1,3}\)$", "", text)
+    if text[-1:] == ")":
+        text = re.sub(r" ?\(\d{1,3}\)$", "", text)
     if text[-1:].isdigit() and not _NUMBERED.search(text):
         text = re.sub(r"(?<=[^\W\d_]{2})(?: (?:[x×] ?)?\d{1,3})+$", "", text)
-    if "virus" not in text:
+    if text[-1:].isdigit() and "virus" not in text:
         text = re.sub(r"(?<=[^\W\d_]{3})\d{1,3}$", "", text)
-    text = re.sub(r"(?<=[a-z]{4})(?=[A-Z][a-z]{2})", " ", text)
+    text = _CAPITAL_WITHIN.sub(" ", text)
     match = _HYPHEN_BINOMIAL.match(text)
     if match and looks_latin(match[2]) and not _is_hyphenated_genus(match[0]):
         text = f"{match[1]} {match[2]}{text[match.end() :]}"
-    text = re.sub(r"(?<=[a-z]{3})-(?=(?:group|complex|agg|aggregate|gr)\b)", " ", text)
-    text = re.sub(r"×(?=\w)", "× ", text)
-    text = re.sub(r"^[xX](?=[A-Z][a-z]{3})", "× ", text)
-    return " ".join(text.split())
+    return " ".join(_space_signs(text).split())
 
 
+def _space_signs(text: str) -> str:
+    """Put a blank behind a hybrid sign, and in place of the hyphen of "robur-group"."""
+    if "-" in text:
+        text = re.sub(r"(?<=[a-z]{3})-(?=(?:group|complex|agg|aggregate|gr)\b)", " ", text)
+    if "×" in text:
+        text = re.sub(r"×(?=\w)", "× ", text)
+    return re.sub(r"^[xX](?=[A-Z][a-z]{3})", "× ", text) if text[:1] in ("x", "X") else text
+
+
+_CAPITAL_WITHIN = re.compile(r"(?<=[a-z]{4})(?=[A-Z][a-z]{2})")
 _DOTTED = re.compile(r"[A-Za-z][a-z]{2,}(?:[.,:](?!(?:jpe?g|png|tiff?|gif|bmp|webp|hei[cf])$)[a-z]{3,}){1,2}")
 _NUMBERED = re.compile(r"virus|\b(?:spp?|spec|species|cf|aff|nr|type|strain|clade|group|clone|serovar|isolate)\b")
 """Words that a number belongs to ("Myotis sp. 1")."""
