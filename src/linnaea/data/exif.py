@@ -238,5 +238,5 @@ def _degrees(stated: Any, side: str) -> float:
     parts = [float(part) for part in (stated if isinstance(stated, list | tuple) else [stated])]
     value = math.fsum(abs(part) / 60**power for power, part in enumerate(parts))
     if side.isalpha() and not _EAST_OR_NORTH.match(side) and not _WEST_OR_SOUTH.match(side):
-        raise ValueError(f"{side} is no side")
+        raise ValueError(f"{side!r} is not north, south, east or west")
     return -value if _WEST_OR_SOUTH.match(side) or (parts[0] < 0 and not side) else value

@@ -125,17 +125,18 @@ def _read_header(data: bytes, on_note: OnNote) -> tuple[tuple[int, int, str] | N
 
     libjpeg skips bytes between the segments of the head with a warning, which would hide its other warnings.
     """
-    for attempt in (data, _drop_stray_bytes(data)):
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(attempt)
-        except ValueError as error:
-            if "extraneous bytes before marker" not in str(error):
-                break
-            continue
-        if attempt is not data:
-            on_note("the JPEG's head has stray bytes between its segments")
-        return (height, width, colours), attempt
-    return None, data
+    try:
+        return simplejpeg.decode_jpeg_header(data)[:3], data
+    except ValueError as error:
+        if "extraneous bytes before marker" not in str(error):
+            return None, data
+    mended = _drop_stray_bytes(data)
+    try:
+        header = simplejpeg.decode_jpeg_header(mended)[:3]
+    except ValueError:
+        return None, data
+    on_note("the JPEG's head has stray bytes between its segments")
+    return header, mended
 
 
 def _drop_stray_bytes(data: bytes) -> bytes:

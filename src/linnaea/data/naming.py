@@ -365,11 +365,10 @@ def _describe_table(names: pl.DataFrame) -> list[str]:
 
 
 def _describe_merged(merged: Mapping[str, int]) -> list[str]:
-    return (
-        [f"merged: {merged['labels']:,} labels are {merged['classes']:,} class{'es' * (merged['classes'] > 1)}"]
-        if merged.get("classes")
-        else []
-    )
+    if not merged.get("classes"):
+        return []
+    classes = "1 class" if merged["classes"] == 1 else f"{merged['classes']:,} classes"
+    return [f"merged: {merged['labels']:,} labels are {classes}"]
 
 
 def not_found(names: pl.DataFrame) -> pl.DataFrame:

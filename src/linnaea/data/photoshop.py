@@ -1,4 +1,4 @@
-"""What Pillow leaves out about Photoshop files: whether they hold a composite, and what their fourth channel is.
+"""Read from Photoshop files what Pillow does not tell: whether there is a composite, and what the fourth channel is.
 
 Source: Adobe Photoshop File Formats Specification, "Photoshop File Format".
 """

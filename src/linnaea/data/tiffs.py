@@ -90,18 +90,17 @@ def _check_strips(data: bytes, page: TiffPage, on_note: OnNote) -> None:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if max((at + size for at, size in places), default=0) > len(data):
         on_note("the file is shorter than it states; a part of the picture may be lost")
-    compression = page.compression
-    if compression in _CODED:
-        for at, size in places:
-            note_hole(data[at : at + size], on_note)
+    if page.compression not in _CODED:
+        return
     for at, size in places:
         strip = data[at : at + size]
-        if compression in _DEFLATED:
+        note_hole(strip, on_note)
+        if page.compression in _DEFLATED:
             try:
                 zlib.decompressobj().decompress(strip)
             except zlib.error as error:
                 raise ImageError("image is damaged: a checksum or code of the TIFF is wrong") from error
-        elif compression == COMPRESSION.JPEG:
+        elif page.compression == COMPRESSION.JPEG:
             make_intact(page.jpegtables[:-2] + strip[2:] if page.jpegtables else strip)
 
 

@@ -46,7 +46,8 @@ _JUMP_S = 1
 _STATING = {"mp4", "avi", "matroska", "flv", "asf", "mxf"}
 """Containers whose head states how long they are."""
 _MARGIN_S, _MARGIN_OTHERS_S = 0.25, 1.5
-"""How much earlier than stated the pictures may end. A container may state one duration for pictures and sound."""
+"""Seconds by which the last picture of a whole clip may come before the stated end. The larger number is for containers
+that state one duration for pictures and sound."""
 _HOLE = bytes(64)
 _WITHOUT_ZEROS = {"h264", "hevc", "mpeg4", "vp8", "vp9", "av1", "wmv3", "vc1"}
 """Codecs whose frames hold no long runs of zero bytes, because these would look like a start code or are impossible."""
@@ -149,7 +150,7 @@ class _Clip:
     stated_s: float
     """The duration that the container states, 0 if none."""
     margin_s: float
-    """How much earlier than stated a whole clip may end."""
+    """Seconds by which a whole clip may be shorter than stated."""
     n_hidden: int
     """Frames with the time stamp of an earlier one, where the clock begins again."""
 

@@ -36,7 +36,7 @@ _OURS = ("detections", "failure", "failures")
 """What a record holds by itself; the rest of an item is kept as facts."""
 
 _ROUNDING = 1e-3
-"""How far a confidence may lie outside of 0 to 1."""
+"""The largest error of rounding by which a confidence may be below 0 or above 1."""
 LEAST_SIDE = 1e-6
 """The least side of a box, as a share of the picture's."""
 

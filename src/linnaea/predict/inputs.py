@@ -318,8 +318,13 @@ def file_on_disk(name: str) -> Path:
 
 def stamp_of(one: Input) -> list[int]:
     """Return the size and time of the file that an input is in; nothing if it is in none."""
+    return stamp_file(one.path or file_on_disk(one.name))
+
+
+def stamp_file(path: Path) -> list[int]:
+    """Return the size and time of a file; nothing if there is none."""
     try:
-        facts = (one.path or file_on_disk(one.name)).stat()
+        facts = path.stat()
     except (OSError, ValueError):
         return []
     return [facts.st_size, facts.st_mtime_ns]

@@ -25,7 +25,7 @@ from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.answers import Answers, Vectors
 from linnaea.predict.calibration import KEY, read_calibration
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, Confidence, parse_confidence
-from linnaea.predict.inputs import Input, Photographs, iter_inputs
+from linnaea.predict.inputs import Input, Photographs, iter_inputs, stamp_file
 from linnaea.predict.labels import (
     ADAPTED,
     PREPROCESS,
@@ -337,6 +337,7 @@ def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input
     boxes = [(one.name, one.box, one.event, one.category, one.detection_confidence, one.fails)
              for one in inputs if one.box is not None or one.event or one.fails]  # fmt: skip
     model, asked, learnt = predictor.model, predictor.asked, predictor.calibration
+    prior_file = [] if among.prior is None else stamp_file(Path(among.prior))
     return (
         {
             "model": model.fingerprint,
@@ -345,19 +346,11 @@ def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input
             "calibration": None if learnt is None else learnt.to_json(),
             "labels": predictor.bank.facts | {"n": len(predictor.bank), "names": hash_taxa(predictor.bank.taxa)},
             "asked": [AUTO if asked.rank is None else asked.rank.label, asked.confidence, asked.top_k],
-            "prior": [str(among.prior), _state_of(among.prior), among.lat, among.lon, among.date],
+            "prior": [str(among.prior), prior_file, among.lat, among.lon, among.date],
         }
         | ({"around": seen.to_json()} if (seen := predictor.of_evidence) is not learnt and seen else {})
         | ({"boxes": hashlib.blake2b(repr(boxes).encode(), digest_size=12).hexdigest()} if boxes else {})
     )
-
-
-def _state_of(path: str | Path | None) -> list[int]:
-    """Return the size and time of a file; nothing without one."""
-    if path is None or not Path(path).is_file():
-        return []
-    facts = Path(path).stat()
-    return [facts.st_size, facts.st_mtime_ns]
 
 
 UNUSED_CONFIDENCE = "--confidence counts with --rank auto only; at a given rank, the likeliest taxa are the answer"

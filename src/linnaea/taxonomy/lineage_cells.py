@@ -83,8 +83,8 @@ def _separated(text: str, cells: Sequence[str], separator: str) -> LabelReading 
         keys = ("class", "order", "family", "genus", "species")
         return _ranked(text, dict(zip(keys, cells[1:6], strict=True)), cells[6])
     filled = [cell.replace("_", " ") for cell in cells if cell and not _UUID.fullmatch(cell)]
-    filled = filled[1:] if len(filled) > 2 and filled[0].lower() in _ROOTS else filled
-    filled = filled[1:] if len(filled) > 2 and filled[0].lower() in _ROOTS else filled
+    while len(filled) > 2 and filled[0].lower() in _ROOTS:
+        filled = filled[1:]
     slash = "/" in separator
     above = filled[:-2] if len(filled) > 2 else filled[:1]
     if not filled or not all(_WORD.fullmatch(cell) or PLACEHOLDER.fullmatch(cell) for cell in above):

@@ -40,7 +40,7 @@ class Journal:
 
     def is_done(self, one: Input) -> bool:
         """Return whether an input is finished, and its file is still the one that was read."""
-        return self.done.get(one.name) == stamp_of(one)
+        return one.name in self.done and self.done[one.name] == stamp_of(one)
 
     def _read(self) -> dict[str, list[int]]:
         if not self.path.exists():

@@ -151,9 +151,7 @@ def _tidy(rows: pl.DataFrame) -> pl.DataFrame:
     )
     table = table.filter(pl.any_horizontal(pl.col(given) != ""))
     table = table.with_columns(pl.lit("").alias(column) for column in WORDS if column not in rows.columns)
-    table = table.with_columns(
-        _without_markup(table[column]) for column in ("name", "canonical", "authorship", "common_name")
-    )
+    table = table.with_columns(_without_markup(table[column]) for column in _MARKED_UP)
     # "Struthionidae (Ostriches)" in eBird's and Clements' lists
     table = table.with_columns(pl.col(*HIGHER[:-1]).str.replace(r"^(\p{Lu}\p{Ll}+) \(.*\)$", "$1"))
     table = with_usual_case(table, ("name", "uninomial", *HIGHER))
