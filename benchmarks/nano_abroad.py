@@ -17,7 +17,7 @@ With pictures of no organism, it also prints how many photographs of the sources
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -199,10 +199,10 @@ def main() -> None:
                                with_strangers=True, abroad=others)  # fmt: skip
 
     def trust(left_out: str) -> Confidence:
-        weights = learn(left_out).trust
+        weights = learn(left_out).trust.weights
         return lambda answers: weigh_signs(answers.signs_NRS, weights)
 
-    splits = [home.ask(split, replace(learn(""), trust=())) for split in ("test", "unseen")]
+    splits = [home.ask(split, learn("")) for split in ("test", "unseen")]
     print_classes(splits[0])
     print_row("asked", "decides", "photographs of", "answered, %", "right, % (95% interval)",
               "right at the rank that is said (% of photographs)", "species said, %")  # fmt: skip

@@ -1,5 +1,6 @@
 """An answer is trusted as far as answers like it were right, also where the truth has no label."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from linnaea.predict.labels import N_PHOTOGRAPHS, LabelBank, mark_trained
 from linnaea.predict.pack import pack
 from linnaea.predict.predictor import decide
 from linnaea.predict.restrict import keep_rows
-from linnaea.predict.trust import SIGNS, Weights, follow, read_signs, weigh_signs
+from linnaea.predict.spread import fit_spread
+from linnaea.predict.trust import SIGNS, Trust, Weights, follow, read_signs, weigh_signs
 from linnaea.predict.trust_fit import Rehearsal, fit_trust, rehearse
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -92,7 +94,7 @@ def test_weights_of_the_probability_alone_change_no_answer() -> None:
     sums_of = sums(bank, unit(bank.vectors[:12] + np.random.default_rng(3).normal(scale=0.2, size=(12, WIDTH))), 14.0)
     before, after = (
         decide(sums_of, bank, 0.7),
-        decide(sums_of, bank, 0.7, None, PLAIN),
+        decide(sums_of, bank, 0.7, None, Trust(PLAIN)),
     )
     assert [one and one.taxon for one in before] == [one and one.taxon for one in after]
 
@@ -102,10 +104,10 @@ def test_the_answer_is_the_deepest_taxon_of_the_path_that_is_sure_enough(weights
     """The page decides again in the browser, by the path, when the user moves the limit."""
     bank = make_bank()
     sums_of = sums(bank, unit(bank.vectors[:12] + np.random.default_rng(3).normal(scale=0.2, size=(12, WIDTH))), 14.0)
-    paths = likeliest_paths(sums_of, bank, weights)
+    paths = likeliest_paths(sums_of, bank, Trust(weights))
     for limit in (0.3, 0.7, 0.9):
         sure = [[guess for guess in path if guess.score >= limit][-1:] for path in paths]
-        assert sure == [[guess] if guess else [] for guess in decide(sums_of, bank, limit, None, weights)]
+        assert sure == [[guess] if guess else [] for guess in decide(sums_of, bank, limit, None, Trust(weights))]
 
 
 def draw(n: int, seed: int, *, strangers: bool) -> Rehearsal:
@@ -155,17 +157,18 @@ def test_answers_to_strangers_are_right_as_often_as_asked() -> None:
     is_home = np.isin(rows, known)
     judged = np.array([[bool(name) for name in whole.taxa_list[row].lineage] for row in rows])
     learned = np.arange(1200) < 600
-    abroad = [rehearse(images[some], groups[some], judged[some], bank, Calibration(), 16.0)
-              for some in [learned & ~is_home]]  # fmt: skip
     home = images[learned & is_home], groups[learned & is_home]
+    rehearsed = Calibration(trust=Trust(spread=fit_spread(home[0], bank.vectors[home[1][:, Rank.SPECIES]])))
+    abroad = [rehearse(images[some], groups[some], judged[some], bank, rehearsed, 16.0)
+              for some in [learned & ~is_home]]  # fmt: skip
     calibration = fit_calibration(*home, bank, 16.0, abroad=abroad)
     assert calibration.sharpness == (1.0,) * N_RANKS
 
     def share_right(*, with_trust: bool) -> float:
         (block,) = iter_scored(images[~learned], bank, 16.0 / calibration.temperature)
         sums_of = sum_to_all_ranks(block.probability_BK, bank)
-        weights = calibration.trust if with_trust else ()
-        chosen = zip(decide(sums_of, bank, 0.9, None, weights), rows[~learned], strict=True)
+        trust = calibration.trust if with_trust else Trust()
+        chosen = zip(decide(sums_of, bank, 0.9, None, trust, block.image_BE), rows[~learned], strict=True)
         right = [whole.taxa_list[row].at(guess.rank).lineage == guess.taxon.lineage
                  for guess, row in chosen if guess is not None and guess.rank is not None]  # fmt: skip
         assert len(right) > 100
@@ -176,10 +179,16 @@ def test_answers_to_strangers_are_right_as_often_as_asked() -> None:
 
 
 def test_a_calibration_keeps_its_trust_and_refuses_another_number_of_weights() -> None:
-    calibration = Calibration(trust=PLAIN)
-    assert Calibration.of_json(calibration.to_json()) == calibration
+    calibration = Calibration(trust=Trust(PLAIN))
+    assert Calibration.of_json(json.loads(json.dumps(calibration.to_json()))) == calibration
     with pytest.raises(LinnaeaError, match="the calibration is damaged"):
         Calibration.of_json(calibration.to_json() | {"trust": [[0.0]] * N_RANKS})
+
+
+def test_a_calibration_from_before_the_distance_is_read() -> None:
+    facts = Calibration(trust=Trust(PLAIN)).to_json()
+    del facts["spread"]
+    assert Calibration.of_json(facts).trust == Trust(PLAIN)
 
 
 def test_photographs_are_counted_by_lineage() -> None:
@@ -220,7 +229,7 @@ def test_rehearsals_teach_trust(two_sources: Path, tmp_path: Path) -> None:
     bank = LabelBank.open(folder / "labels")
     assert bank.n_photographs.sum() == 12
     found = calibrate(str(folder), labels=folder / "labels", data=two_sources, strangers=True, rehearsals=[rehearsal])
-    assert len(found.calibration.trust) == N_RANKS
+    assert len(found.calibration.trust.weights) == N_RANKS and found.calibration.trust.spread is not None
     assert read_calibration(LabelBank.open(folder / "labels").facts) == found.calibration
     with pytest.raises(LinnaeaError, match="trained without some of the data's sources"):
         calibrate(str(folder), labels=folder / "labels", data=two_sources, rehearsals=[tmp_path / "whole"])

@@ -87,7 +87,7 @@ def collect_beliefs(
             square[rows, rank] = np.einsum("bk,bk->b", sums, sums)
             best_NR[rows, rank], right[rows, rank] = best, best == group
         recognised = calibration.recognises(calibration.weigh(block))
-        path = follow_trusted(sums_of, bank, calibration.trust)
+        path = follow_trusted(sums_of, bank, calibration.trust, block.image_BE)
         for number, wanted in enumerate(CONFIDENCES):
             for row, guess in zip(rows, choose_deepest(path, bank, wanted, recognised), strict=True):
                 if guess is not None and guess.rank is not None:

@@ -21,7 +21,7 @@ def make_tokenizer_files(bpe: bytes, context_length: int) -> dict[str, str]:
     start, end = names[usual.sot_token_id], names[usual.eot_token_id]
     special = {PADDING: 0, start: usual.sot_token_id, end: usual.eot_token_id}
     return {
-        "tokenizer.json": json.dumps(_describe(usual, special, start, end), ensure_ascii=False),
+        "tokenizer.json": json.dumps(_describe(usual, special, start, end), ensure_ascii=False, separators=(",", ":")),
         "tokenizer_config.json": json.dumps({
             "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": start, "eos_token": end, "pad_token": PADDING,
             "model_max_length": context_length, "clean_up_tokenization_spaces": False,

@@ -16,7 +16,7 @@ apart much less well (docs/log.md).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.rank_heads import pool_heads
+from linnaea.predict.spread import Spread
 from linnaea.predict.threads import in_parts
-from linnaea.predict.trust import SIGNS, Weights
+from linnaea.predict.trust import Trust
 from linnaea.storage import read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
@@ -66,9 +67,9 @@ class Calibration:
     if there were no such pictures to learn from."""
     evidence: tuple[float, ...] = ()
     """Quantiles of the evidence (:meth:`weigh`) of known photographs, lowest first; if empty, all are organisms."""
-    trust: Weights = ()
-    """For each rank the weights of the signs that an answer at rank ``auto`` is right (:mod:`linnaea.predict.trust`);
-    empty if there were no strangers to learn from: the probability among the labels then decides."""
+    trust: Trust = field(default_factory=Trust)
+    """What tells that an answer at rank ``auto`` is right (:mod:`linnaea.predict.trust`); without weights if there were
+    no strangers to learn from: the probability among the labels then decides."""
     least_evidence: float = float("-inf")
     """The evidence below which a photograph shows no organism."""
     n_images: int = 0
@@ -79,8 +80,6 @@ class Calibration:
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and len(self.sharpness) == N_RANKS and min(self.sharpness) > 0):
             raise ValueError("a calibration has a positive temperature and a positive sharpness for each rank")
-        if self.trust and (len(self.trust) != N_RANKS or {len(one) for one in self.trust} != {1 + len(SIGNS)}):
-            raise ValueError(f"trust has {1 + len(SIGNS)} weights for each rank")
         if not self.untrained > 0:
             raise ValueError("labels that were not trained on have a positive factor")
 
@@ -88,7 +87,9 @@ class Calibration:
         finite = {} if np.isfinite(self.least_evidence) else {"least_evidence": None}
         heads = {"heads": [rank.label for rank in self.heads]}
         preprocess = None if self.preprocess is None else self.preprocess.to_json()
-        return asdict(self) | finite | heads | {"preprocess": preprocess}
+        spread = None if self.trust.spread is None else self.trust.spread.to_json()
+        trust = {"trust": self.trust.weights, "spread": spread}
+        return asdict(self) | finite | heads | trust | {"preprocess": preprocess}
 
     @classmethod
     def of_json(cls, facts: Mapping[str, Any]) -> "Calibration":
@@ -106,7 +107,7 @@ class Calibration:
                 untrained=float(facts.get("untrained", 1.0)),
                 organism=tuple(map(float, facts.get("organism", ()))),
                 evidence=tuple(map(float, facts["evidence"])),
-                trust=tuple(tuple(map(float, of_rank)) for of_rank in facts.get("trust", ())),
+                trust=_read_trust(facts),
                 least_evidence=float("-inf") if least is None else float(least),
                 n_images=int(facts["n_images"]),
                 n_labels=int(facts["n_labels"]),
@@ -145,6 +146,11 @@ class Calibration:
     def recognises(self, weighed_B: Float[ndarray, "B"]) -> Bool[ndarray, "B"]:  # noqa: F821
         """Tell for each image whether it shows an organism."""
         return np.asarray(weighed_B >= self.least_evidence)
+
+
+def _read_trust(facts: Mapping[str, Any]) -> Trust:
+    weights = tuple(tuple(map(float, of_rank)) for of_rank in facts.get("trust", ()))
+    return Trust(weights, Spread.of_json(facts["spread"]) if facts.get("spread") else None)
 
 
 def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.predict.restrict import keep_rows
+from linnaea.predict.spread import fit_spread
+from linnaea.predict.trust import Trust
 from linnaea.predict.trust_fit import Rehearsal, fit_trust, rehearse
 from linnaea.taxonomy.ranks import Rank
 
@@ -88,10 +90,12 @@ def fit_calibration(
     parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
     strangers = _iter_strangers(group_NR, bank) if with_strangers else ()
     if abroad:
+        spread = fit_spread(image_NE[known], to_float32(bank.vectors[rows]))
+        calibration = replace(calibration, trust=Trust(spread=spread))
         home = rehearse(image_NE, group_NR, group_NR != UNKNOWN, bank, calibration, logit_scale)
         kin = [rehearse(image_NE[images], groups, group_NR[images] != UNKNOWN, small, calibration, logit_scale)
                for images, small, groups in strangers]  # fmt: skip
-        calibration = replace(calibration, trust=fit_trust(home, kin, abroad))
+        calibration = replace(calibration, trust=Trust(fit_trust(home, kin, abroad), spread))
     else:
         more = [_collect(image_NE[images], groups, small, calibration, scale, with_none=True)[0]
                 for images, small, groups in strangers]  # fmt: skip

@@ -14,7 +14,7 @@ from linnaea.predict.int8 import STRETCH as COLUMN_STRETCH
 from linnaea.predict.int8 import Int8Rows, release
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.predict.threads import in_parts
-from linnaea.predict.trust import Path, Weights, follow_trusted
+from linnaea.predict.trust import Path, Trust, follow_trusted
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -198,13 +198,18 @@ def sum_to_all_ranks(
     return {rank: sums_of[rank] for rank in reversed(Rank) if rank in sums_of}
 
 
-def likeliest_paths(sums_of: RankSums, bank: LabelBank, weights: Weights = ()) -> list[list[Guess]]:
+def likeliest_paths(
+    sums_of: RankSums,
+    bank: LabelBank,
+    trust: Trust = Trust(),  # noqa: B008  (frozen)
+    image_BE: Float32[ndarray, "B E"] | None = None,
+) -> list[list[Guess]]:
     """Return for each image the path from the root on which every step is the likeliest child of the one before.
 
     The path has a guess for each rank with a name, from kingdom down; scores never rise along it. They are
-    probabilities or, with ``weights``, how far each taxon is to be trusted (:mod:`linnaea.predict.trust`).
+    probabilities or, if ``trust`` has weights, how far each taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
-    path = follow_trusted(sums_of, bank, weights)
+    path = follow_trusted(sums_of, bank, trust, image_BE)
     return [name_path(path, image, bank) for image in range(len(path.group_BR))]
 
 

@@ -38,7 +38,7 @@ from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.surroundings import ELSEWHERE_FROM, Surroundings
-from linnaea.predict.trust import Path, Weights, follow_trusted
+from linnaea.predict.trust import Path, Trust, follow_trusted
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
@@ -301,17 +301,18 @@ class Predictor:
 
         Their scores are those that decide at rank ``auto``.
         """
-        return likeliest_paths(self._sum(judged, judged.probability_BK, Rank.KINGDOM), self.bank, self._weights)
+        sums_of = self._sum(judged, judged.probability_BK, Rank.KINGDOM)
+        return likeliest_paths(sums_of, self.bank, self._trust, judged.image_BE)
 
     @property
-    def _weights(self) -> Weights:
-        """Return the weights of the signs of trust; without them, probabilities decide at rank ``auto``."""
-        return () if self.calibration is None else self.calibration.trust
+    def _trust(self) -> Trust:
+        """Return what decides at rank ``auto``; without weights, probabilities do."""
+        return Trust() if self.calibration is None else self.calibration.trust
 
     def _choose(self, judged: Judged, probability_BK: NDArray[np.float32], asked: Asked) -> list["_Chosen"]:
         sums_of = self._sum(judged, probability_BK, asked.rank or Rank.KINGDOM)
         if asked.rank is None:
-            return decide_or_explain(sums_of, self.bank, asked.confidence, judged, self._weights)
+            return decide_or_explain(sums_of, self.bank, asked.confidence, judged, self._trust)
         why_none = f"no label has a name at rank {asked.rank.label} or above"
         guesses = guess_at_rank(sums_of[asked.rank], self.bank, asked.rank, asked.top_k)
         return [(tuple(of_image), "", "" if of_image else why_none) for of_image in guesses]
@@ -351,13 +352,17 @@ def _compare(before: tuple[Guess, ...], after: tuple[Guess, ...]) -> str:
 
 
 def decide_or_explain(
-    sums_of: RankSums, bank: LabelBank, confidence: ByRank, judged: Judged, weights: Weights = ()
+    sums_of: RankSums,
+    bank: LabelBank,
+    confidence: ByRank,
+    judged: Judged,
+    trust: Trust = Trust(),  # noqa: B008  (frozen)
 ) -> list[_Chosen]:
     """Return for each image the deepest taxon that reaches ``confidence``, or the reason why none does.
 
-    With ``weights``, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
+    If ``trust`` has weights, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
-    path = follow_trusted(sums_of, bank, weights)
+    path = follow_trusted(sums_of, bank, trust, judged.image_BE)
     answers: list[_Chosen] = []
     for image, guess in enumerate(choose_deepest(path, bank, confidence, judged.answerable)):
         if guess is not None:
@@ -379,17 +384,18 @@ def decide(
     bank: LabelBank,
     confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
-    weights: Weights = (),
+    trust: Trust = Trust(),  # noqa: B008  (frozen)
+    image_BE: Float32[ndarray, "B E"] | None = None,
 ) -> list[Guess | None]:
     """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
     ``sums_of`` are the probabilities of each rank's groups (:func:`~linnaea.predict.classifier.sum_to_all_ranks`), and
     ``confidence`` holds for all ranks or has one for each. The search goes from the root down, to the likeliest child
     of the taxon before, so that the answers of all ranks lie on one path. The probabilities are among the bank's taxa
-    and say nothing about taxa outside it; with ``weights``, how far a taxon is to be trusted decides instead. Images
-    that are not ``recognised`` get ``None``.
+    and say nothing about taxa outside it; if ``trust`` has weights, how far a taxon is to be trusted decides instead
+    (with a spread, the vectors of the images are needed). Images that are not ``recognised`` get ``None``.
     """
-    return choose_deepest(follow_trusted(sums_of, bank, weights), bank, confidence, recognised_B)
+    return choose_deepest(follow_trusted(sums_of, bank, trust, image_BE), bank, confidence, recognised_B)
 
 
 def choose_deepest(
@@ -437,12 +443,12 @@ def explain_elsewhere(
     around: Surroundings,
     confidence: ByRank,
     kept_B: Float32[ndarray, "B"],  # noqa: F821
-    weights: Weights = (),
+    trust: Trust = Trust(),  # noqa: B008  (frozen)
 ) -> list[str]:
     """Return for each image why it shows none of the labels that may answer; ``""`` where it may show one.
 
-    ``kept_B`` is the share of the probability that the labels of the model keep beside added ones; ``weights`` are
-    those of all labels of the model (:func:`decide`).
+    ``kept_B`` is the share of the probability that the labels of the model keep beside added ones; ``trust`` is that of
+    all labels of the model (:func:`decide`).
     """
     outside_B = ranked.probability_BK @ around.elsewhere_K.astype(np.float32) * kept_B
     reasons = [""] * len(outside_B)
@@ -452,7 +458,7 @@ def explain_elsewhere(
             sums_of = sum_to_all_ranks(ranked.probability_BK[far], around.bank)
         else:
             sums_of = {rank: sums[far] for rank, sums in ranked.sums_of.items()}
-        guesses = decide(sums_of, around.bank, confidence, weights=weights)
+        guesses = decide(sums_of, around.bank, confidence, trust=trust, image_BE=ranked.image_BE[far])
         for image, guess in zip(far.tolist(), guesses, strict=True):
             instead = "other labels are likelier" if guess is None else f"{_name(guess)} is likelier"
             reasons[image] = f"{NOT_AMONG} {around.answering}: {instead} ({outside_B[image]:.1%} is outside)"

@@ -2,9 +2,10 @@
 
 A softmax spreads all probability over the taxa that it has. A photograph of a species that no label names is therefore
 called by a relative, with a probability that says nothing of the relative's absence. Trust is the chance that a taxon
-is right, also when the truth may be missing. Four signs foretell it: the taxon's probability, its share of its parent's
-probability, the number of its siblings among the labels, and the number of photographs of it that the model was trained
-on. A logistic regression per rank weighs them; it learns from photographs of sources that the model never saw
+is right, also when the truth may be missing. Five signs foretell it: the taxon's probability, its share of its parent's
+probability, the number of its siblings among the labels, the number of photographs of it that the model was trained on,
+and how far the photograph lies from the label at the end of the path (:mod:`linnaea.predict.spread`). A logistic
+regression per rank weighs them; it learns from photographs of sources that the model never saw
 (:mod:`linnaea.predict.trust_fit`).
 """
 
@@ -13,19 +14,36 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, to_float32
+from linnaea.predict.spread import Spread
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 
 SIGNS = ("log odds of the probability", "log odds of the share", "log siblings", "log photographs")
+DISTANCE = "log distance from the label"
+"""The fifth sign; calibrations that were learned before it have four."""
 _LEAST = 1e-5
 """Probabilities are kept this far from 0 and 1, so that their log odds are finite."""
 
 Weights: TypeAlias = tuple[tuple[float, ...], ...]
-"""For each rank, kingdom first: the constant, then a weight for each of :data:`SIGNS`."""
+"""For each rank, kingdom first: the constant, then a weight for each of :data:`SIGNS`, and for :data:`DISTANCE`."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What was learned of how far answers are to be trusted; without weights, probabilities are taken as they are."""
+
+    weights: Weights = ()
+    spread: Spread | None = None
+    """How to measure :data:`DISTANCE`; without it, there is no such sign."""
+
+    def __post_init__(self) -> None:
+        n = 1 + len(SIGNS) + (self.spread is not None)
+        if self.weights and (len(self.weights) != N_RANKS or {len(one) for one in self.weights} != {n}):
+            raise ValueError(f"trust has {n} weights for each rank")
 
 
 @dataclass(frozen=True)
@@ -57,17 +75,36 @@ def _children(group_BR: NDArray[np.int64], rank: Rank, bank: LabelBank) -> tuple
     return edges[above_B], edges[above_B + 1]
 
 
-def read_signs(path: Path, bank: LabelBank) -> Float64[ndarray, "B 7 S"]:
-    """Return the :data:`SIGNS` of each step of the paths."""
+def read_signs(
+    path: Path, bank: LabelBank, spread: Spread | None = None, image_BE: Float32[ndarray, "B E"] | None = None
+) -> Float64[ndarray, "B 7 S"]:
+    """Return the :data:`SIGNS` of each step of the paths; with a spread, also :data:`DISTANCE`.
+
+    Raises:
+        ValueError: There is a spread, but there are no vectors of the images.
+    """
     parents = np.concatenate([np.ones((len(path.group_BR), 1)), path.probability_BR[:, :-1]], axis=1)
     shares = path.probability_BR / np.maximum(parents, 1e-12)
     siblings, photographs = (np.empty(path.group_BR.shape) for _ in range(2))
     for rank in Rank:
         first_B, last_B = _children(path.group_BR, rank, bank)
         siblings[:, rank], photographs[:, rank] = last_B - first_B, bank.n_photographs_of[rank][path.group_BR[:, rank]]
-    return np.stack(
-        [_log_odds(path.probability_BR), _log_odds(shares), np.log(siblings), np.log1p(photographs)], axis=-1
-    )
+    signs = [_log_odds(path.probability_BR), _log_odds(shares), np.log(siblings), np.log1p(photographs)]
+    if spread is not None:
+        if image_BE is None:
+            raise ValueError("distances from labels need the vectors of the images")
+        signs.append(_measure(path, bank, spread, image_BE)[:, None].repeat(N_RANKS, axis=1))
+    return np.stack(signs, axis=-1)
+
+
+def _measure(path: Path, bank: LabelBank, spread: Spread, image_BE: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far each image lies from the nearest label of the species at the end of its path."""
+    distance_B = np.empty(len(image_BE))
+    for image, group in enumerate(path.group_BR[:, Rank.SPECIES].tolist()):
+        first, last = bank.groups.rows(Rank.SPECIES, group)
+        labels = to_float32(bank.vectors[first:last])
+        distance_B[image] = spread.distances(image_BE[image][None].repeat(len(labels), axis=0), labels).min()
+    return distance_B
 
 
 def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,7 +119,18 @@ def weigh_signs(signs_BRS: Float64[ndarray, "B 7 S"], weights: Weights) -> Float
     return np.asarray(np.minimum.accumulate(1 / (1 + np.exp(-odds_BR)), axis=1))
 
 
-def follow_trusted(sums_of: Mapping[Rank, NDArray[np.float32]], bank: LabelBank, weights: Weights) -> Path:
-    """Return the path of :func:`follow` with how far each step is to be trusted; without ``weights``, as it is."""
+def follow_trusted(
+    sums_of: Mapping[Rank, NDArray[np.float32]],
+    bank: LabelBank,
+    trust: Trust,
+    image_BE: Float32[ndarray, "B E"] | None = None,
+) -> Path:
+    """Return the path of :func:`follow` with how far each step is to be trusted; without weights, as it is.
+
+    Raises:
+        ValueError: Trust has a spread, but there are no vectors of the images.
+    """
     path = follow(sums_of, bank)
-    return replace(path, probability_BR=weigh_signs(read_signs(path, bank), weights)) if weights else path
+    if not trust.weights:
+        return path
+    return replace(path, probability_BR=weigh_signs(read_signs(path, bank, trust.spread, image_BE), trust.weights))

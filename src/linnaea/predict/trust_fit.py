@@ -10,15 +10,15 @@ from numpy import ndarray
 from linnaea.predict.calibration import Calibration, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
-from linnaea.predict.trust import SIGNS, Weights, follow, read_signs
+from linnaea.predict.trust import Weights, follow, read_signs
 from linnaea.taxonomy.ranks import Rank
 
 KIN_COUNTS = 0.05
 """The weight of photographs whose species was taken out of the labels, relative to all photographs of known species."""
-ABROAD_COUNTS = 1.0
+ABROAD_COUNTS = 0.7
 """The weight of photographs from elsewhere, relative to all photographs of known species."""
-SURE = (12.0,) + (0.0,) * len(SIGNS)
-"""The weights of a rank at which no answer was wrong."""
+SURE = 12.0
+"""The constant of a rank at which no answer was wrong; all weights are then 0."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def rehearse(
     for block in iter_scored(image_NE, bank, scale):
         sums_of = sum_to_all_ranks(weigh_labels(block.probability_BK, bank, calibration, block.image_BE, scale), bank)
         path = follow(sums_of, bank)
-        signs.append(read_signs(path, bank))
+        signs.append(read_signs(path, bank, calibration.trust.spread, block.image_BE))
         right.append(path.group_BR == group_NR[start : start + len(path.group_BR)])
         start += len(path.group_BR)
     return Rehearsal(np.concatenate(signs), np.concatenate(right), judged_NR)
@@ -78,7 +78,7 @@ def _fit_rank(rank: Rank, parts: Sequence[tuple[Rehearsal, float]]) -> tuple[flo
         weights.append(np.full(int(judged.sum()), weight / max(len(judged), 1)))
     signs_NS, right_N, weight_N = np.concatenate(signs), np.concatenate(right), np.concatenate(weights)
     if right_N.all() or not right_N.any():
-        return SURE if right_N.all() else (-SURE[0], *SURE[1:])
+        return (SURE if right_N.all() else -SURE, *(0.0,) * signs_NS.shape[1])
     mean_S, spread_S = signs_NS.mean(axis=0), np.maximum(signs_NS.std(axis=0), 1e-6)
     model = LogisticRegression(C=1.0, max_iter=2000)
     model.fit((signs_NS - mean_S) / spread_S, right_N, sample_weight=weight_N * len(weight_N) / weight_N.sum())
