@@ -30,6 +30,19 @@ from linnaea.cli import DONE, FAILED, USAGE, main
         ("predict a.jpg --every x", "linnaea predict: --every 'x': not a number (linnaea predict --help)"),
         ("data build", "linnaea data build: --output is required (linnaea data build --help)"),
         ("predict", "linnaea predict: give at least one photograph or folder (linnaea predict --help)"),
+        ("adapt birds --output o --root .", "linnaea adapt: --root goes with --decisions (linnaea adapt --help)"),
+        (
+            "adapt --decisions d.jsonl --output o --class-level 2 --no-resolve --checklist inat",
+            "linnaea adapt: --class-level, --no-resolve and --checklist go with FOLDER (linnaea adapt --help)",
+        ),
+        (
+            "labels calibrate --model nano --decisions d.jsonl --split test --strangers",
+            "linnaea labels calibrate: --split and --strangers go with --data (linnaea labels calibrate --help)",
+        ),
+        (
+            "labels calibrate --model nano --data D --root .",
+            "linnaea labels calibrate: --root goes with --decisions (linnaea labels calibrate --help)",
+        ),
     ],
 )
 def test_a_usage_error_says_what_is_wrong_once(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

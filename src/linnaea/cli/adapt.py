@@ -8,7 +8,7 @@ import tyro
 
 from linnaea.cli import Commands
 from linnaea.cli.console import report_failed, say, tell
-from linnaea.cli.parsing import values_of
+from linnaea.cli.parsing import refuse_given, values_of
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
@@ -73,8 +73,10 @@ class Adapt(OfDecisions, OfFolder, OfBoth):
     def __post_init__(self) -> None:
         if (self.folder is None) == (not self.decisions):
             raise ValueError("give either FOLDER, with a folder per class, or --decisions FILE")
-        if not self.decisions and (self.labels is not None or self.root is not None):
-            raise ValueError("--labels and --root go with --decisions")
+        if self.decisions:
+            refuse_given(self, OfFolder, "FOLDER")
+        else:
+            refuse_given(self, OfDecisions, "--decisions")
 
 
 def adapt(options: Adapt) -> int:

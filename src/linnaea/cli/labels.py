@@ -8,7 +8,7 @@ import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
 from linnaea.cli.console import progress_bar, say, tell, warn
-from linnaea.cli.parsing import values_of
+from linnaea.cli.parsing import refuse_given, values_of
 from linnaea.errors import UsageError
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
@@ -257,9 +257,10 @@ class Calibrate(OfDecisions, OfData, OfBoth):
     def __post_init__(self) -> None:
         if (self.data is None) == (not self.decisions):
             raise ValueError("give either --data or --decisions")
-        alone = self.sources or self.no_organism or self.organisms or self.strangers or self.rehearsals
-        if self.decisions and alone:
-            raise ValueError("--sources, --no-organism, --organisms, --strangers and --rehearsals go with --data")
+        if self.decisions:
+            refuse_given(self, OfData, "--data")
+        else:
+            refuse_given(self, OfDecisions, "--decisions")
 
 
 def calibrate(options: Calibrate) -> int:

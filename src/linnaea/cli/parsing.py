@@ -52,6 +52,20 @@ def values_of(options: Any, *parts: type) -> dict[str, Any]:
     return {field.name: getattr(options, field.name) for part in parts for field in fields(part)}
 
 
+def refuse_given(options: Any, part: type, belongs_to: str) -> None:
+    """Refuse options that a part of their class declares, if they were given.
+
+    Raises:
+        ValueError: One of them is not its default. The message names these, and the option they belong to.
+    """
+    given = [field for field in fields(part) if getattr(options, field.name) != field.default]
+    spelled = [f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}" for field in given]
+    if spelled:
+        *others, last = spelled
+        listed = f"{', '.join(others)} and {last} go" if others else f"{last} goes"
+        raise ValueError(f"{listed} with {belongs_to}")
+
+
 def suggest(word: str, names: list[str]) -> str:
     """Return `` did you mean NAME?`` for the nearest of some names, or an empty string."""
     near = get_close_matches(word.lower(), names, n=1)
