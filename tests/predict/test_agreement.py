@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from linnaea.predict.agreement import LEAST_PROBABILITY, answer_events, share_of_evidence
+from linnaea.predict.calibration import KEY, Calibration
 from linnaea.predict.inputs import Input, list_inputs
 from linnaea.predict.outputs.journal import Journal
 from linnaea.predict.outputs.rows import rows_of
 from linnaea.predict.predictor import Asked, Predictor
 from linnaea.predict.session import open_model
-from linnaea.taxonomy.ranks import Rank
+from linnaea.predict.spread import fit_spread
+from linnaea.predict.trust import SIGNS, Trust
+from linnaea.taxonomy.ranks import N_RANKS, Rank
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,22 @@ def test_the_answer_is_that_of_the_formula(predictor: Predictor, photos: list[In
     expected /= expected.sum()
     (first, *_) = answer_events(predictor, together(photos[:3]))
     assert first.guesses[0].score == pytest.approx(expected.max(), rel=1e-4)
+
+
+def test_the_photographs_of_an_event_are_trusted_alike(predictor: Predictor, photos: list[Input]) -> None:
+    """Each lies at its own distance from the label; what counts is the mean."""
+    images, labels = np.random.default_rng(0).normal(size=(2, 99, predictor.model.width))
+    spread = fit_spread(images, labels)
+    of_distance = (3.0, *(0.0,) * len(SIGNS), -1.0)
+    facts = {KEY: Calibration(trust=Trust((of_distance,) * N_RANKS, spread)).to_json()}
+    trusting = replace(predictor, asked=Asked(rank=None, confidence=1e-9), bank=replace(predictor.bank, facts=facts))
+    assert len({answer.score for answer in trusting.answer(photos[:4])}) == 4
+    agreed = list(answer_events(trusting, together(photos[:4])))
+    ((guess,),) = {answer.guesses for answer in agreed}
+    row = trusting.bank.taxa_list.index(guess.taxon)
+    vectors = np.stack([answer.vector for answer in agreed if answer.vector is not None])
+    distances = spread.distances(vectors, trusting.bank.vectors[[row] * 4].astype(np.float32))
+    assert guess.score == pytest.approx(1 / (1 + np.exp(distances.mean() - 3)), rel=1e-5)
 
 
 def test_copies_say_what_one_of_them_says(predictor: Predictor, photos: list[Input]) -> None:

@@ -13,6 +13,7 @@ from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.spread import N_DIRECTIONS, fit_spread
 from linnaea.predict.trust import DISTANCE, SIGNS, Trust, follow, follow_trusted, read_signs
+from linnaea.predict.trust_fit import fit_spread_of_species
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -23,7 +24,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def make_known(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+def make_known(n: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     """Photographs that scatter ten times as far in four directions as in the others."""
     rng = np.random.default_rng(0)
     labels = unit(rng.normal(size=(n, WIDTH)))
@@ -42,6 +43,14 @@ def test_distances_are_those_of_the_formula() -> None:
     apart = images.astype(np.float64) - spread.length * labels
     expected = np.log(np.einsum("be,ef,bf->b", apart, np.linalg.inv(covariance), apart)) / 2
     np.testing.assert_allclose(spread.distances(images, labels), expected, atol=1e-2)  # the directions are float16
+
+
+@pytest.mark.parametrize("n", [50, 100, 400])
+def test_new_photographs_are_as_far_as_those_that_were_learned_from(n: int) -> None:
+    """Also if these were few: they must not seem nearer because the directions were found for them."""
+    images, labels = make_known()
+    distances = fit_spread(images[:n], labels[:n]).distances(images, labels)
+    assert distances[n:].mean() == pytest.approx(distances[:n].mean(), abs=0.08)
 
 
 def test_known_photographs_are_as_far_as_a_gaussian_is() -> None:
@@ -72,9 +81,12 @@ def test_a_spread_survives_a_file_and_says_if_it_is_damaged() -> None:
     facts = json.loads(json.dumps(calibration.to_json()))
     assert Calibration.of_json(facts) == calibration
     kept = facts["spread"]
-    for damage in ({"variances": [0.0]}, {"variances": kept["variances"][1:]}, {"directions": "?"}, {"length": None}):
+    for damage in ({"variances": [0.0]}, {"variances": kept["variances"][1:]}, {"directions": "?"}, {"length": None},
+                   {"length": float("nan")}):  # fmt: skip
         with pytest.raises(LinnaeaError, match="the calibration is damaged"):
             Calibration.of_json(facts | {"spread": kept | damage})
+    with pytest.raises(LinnaeaError, match="the calibration is damaged"):
+        Calibration.of_json(facts | {"trust": [[float("nan")] * (2 + len(SIGNS))] * N_RANKS})
     with pytest.raises(LinnaeaError, match="another width"):
         spread.distances(np.ones((1, 12), np.float32), np.ones((1, 12), np.float32))
 
@@ -107,6 +119,14 @@ def test_the_nearest_of_a_species_labels_is_measured() -> None:
     assert signs_BRS.shape[2] == len(SIGNS) + 1, DISTANCE
     own = spread.distances(bank.vectors[[4, 5]], bank.vectors[[4, 5]])
     np.testing.assert_allclose(signs_BRS[:, Rank.KINGDOM, -1], own, rtol=1e-6)
+
+
+def test_a_spread_is_learned_around_the_nearest_of_a_species_labels() -> None:
+    bank = make_bank()
+    rows = np.arange(600) % 6
+    scatter = np.random.default_rng(2).normal(scale=0.02, size=(600, WIDTH))
+    images = unit(bank.vectors[rows] + scatter)
+    assert fit_spread_of_species(images, np.minimum(rows, 4), bank) == fit_spread(images, bank.vectors[rows])
 
 
 def test_distances_need_the_vectors() -> None:

@@ -33,7 +33,7 @@ def answer_events(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Ans
 
 
 def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.float32]]) -> Iterator[Answer]:
-    """Yield the answers of the photographs of one event, which have the same probabilities.
+    """Yield the answers of the photographs of one event, which have the same probabilities and are trusted alike.
 
     The logarithms of the probabilities of photographs that show an organism of the labels are added, as for independent
     observations with equal chances before, and divided by the design effect 1 + (n - 1) r (Kish, "Survey Sampling",
@@ -50,7 +50,8 @@ def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.fl
         with_prior += _log(judged.probability_BK[known])
         without_prior += _log(judged.without_prior_BK[known])
         shown += list(judged.image_BE[known])
-    share = share_of_evidence(np.stack(shown)) if shown else 0.0
+    event_NE = np.stack(shown) if shown else None
+    share = 0.0 if event_NE is None else share_of_evidence(event_NE)
     agreed, before = _softmax(share * with_prior), _softmax(share * without_prior)
     for judged in predictor.judge(inputs, vectors):
         known = judged.answerable[:, None]
@@ -59,6 +60,7 @@ def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.fl
             probability_BK=np.where(known, agreed, judged.probability_BK),
             without_prior_BK=np.where(known, before, judged.without_prior_BK),
             sums_of=None,
+            event_NE=event_NE,
         )
         yield from predictor.choose(together, predictor.asked)
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
-from linnaea.predict.labels import LabelBank, to_float32
+from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
-from linnaea.predict.spread import fit_spread
 from linnaea.predict.trust import Trust
-from linnaea.predict.trust_fit import Rehearsal, fit_trust, rehearse
+from linnaea.predict.trust_fit import Rehearsal, fit_spread_of_species, fit_trust, rehearse
 from linnaea.taxonomy.ranks import Rank
 
 N_QUANTILES = 101
@@ -90,7 +89,7 @@ def fit_calibration(
     parts, weighed = _collect(image_NE, group_NR, bank, calibration, scale)
     strangers = _iter_strangers(group_NR, bank) if with_strangers else ()
     if abroad:
-        spread = fit_spread(image_NE[known], to_float32(bank.vectors[rows]))
+        spread = fit_spread_of_species(image_NE[known], group_NR[known, Rank.SPECIES], bank)
         calibration = replace(calibration, trust=Trust(spread=spread))
         home = rehearse(image_NE, group_NR, group_NR != UNKNOWN, bank, calibration, logit_scale)
         kin = [rehearse(image_NE[images], groups, group_NR[images] != UNKNOWN, small, calibration, logit_scale)

@@ -14,7 +14,7 @@ from linnaea.predict.int8 import STRETCH as COLUMN_STRETCH
 from linnaea.predict.int8 import Int8Rows, release
 from linnaea.predict.labels import LabelBank, to_float32
 from linnaea.predict.threads import in_parts
-from linnaea.predict.trust import Path, Trust, follow_trusted
+from linnaea.predict.trust import Path, Seen, Trust, follow_trusted
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -202,14 +202,14 @@ def likeliest_paths(
     sums_of: RankSums,
     bank: LabelBank,
     trust: Trust = Trust(),  # noqa: B008  (frozen)
-    image_BE: Float32[ndarray, "B E"] | None = None,
+    seen: Seen | None = None,
 ) -> list[list[Guess]]:
     """Return for each image the path from the root on which every step is the likeliest child of the one before.
 
     The path has a guess for each rank with a name, from kingdom down; scores never rise along it. They are
     probabilities or, if ``trust`` has weights, how far each taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
-    path = follow_trusted(sums_of, bank, trust, image_BE)
+    path = follow_trusted(sums_of, bank, trust, seen)
     return [name_path(path, image, bank) for image in range(len(path.group_BR))]
 
 

@@ -38,7 +38,7 @@ from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.surroundings import ELSEWHERE_FROM, Surroundings
-from linnaea.predict.trust import Path, Trust, follow_trusted
+from linnaea.predict.trust import Path, Seen, Trust, follow_trusted
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 NOTHING = "no organism recognised"
@@ -138,11 +138,21 @@ class Judged:
     """Why a photograph shows none of the labels that may answer; empty for those that may show one."""
     sums_of: RankSums | None = None
     """The sums of ``without_prior_BK`` at all ranks, if comparing with the labels has made them."""
+    event_NE: Float32[ndarray, "N E"] | None = None
+    """The vectors of all photographs of an event that show an organism, if these have one answer."""
 
     @property
     def answerable(self) -> Bool[ndarray, "B"]:  # noqa: F821
         """Tell which photographs show an organism that may be one of the labels."""
         return np.asarray(self.recognised_B & np.array([not why for why in self.elsewhere], bool))
+
+    @property
+    def seen(self) -> Seen:
+        """Return for each photograph the vectors that tell how far it lies from a label: its own, or its event's."""
+        if self.event_NE is None:
+            return self.image_BE
+        return [self.event_NE if is_one_of_them else image[None]
+                for image, is_one_of_them in zip(self.image_BE, self.answerable, strict=True)]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +312,7 @@ class Predictor:
         Their scores are those that decide at rank ``auto``.
         """
         sums_of = self._sum(judged, judged.probability_BK, Rank.KINGDOM)
-        return likeliest_paths(sums_of, self.bank, self._trust, judged.image_BE)
+        return likeliest_paths(sums_of, self.bank, self._trust, judged.seen)
 
     @property
     def _trust(self) -> Trust:
@@ -362,7 +372,7 @@ def decide_or_explain(
 
     If ``trust`` has weights, what must reach it is how far the taxon is to be trusted (:mod:`linnaea.predict.trust`).
     """
-    path = follow_trusted(sums_of, bank, trust, judged.image_BE)
+    path = follow_trusted(sums_of, bank, trust, judged.seen)
     answers: list[_Chosen] = []
     for image, guess in enumerate(choose_deepest(path, bank, confidence, judged.answerable)):
         if guess is not None:
@@ -385,7 +395,7 @@ def decide(
     confidence: float | Sequence[float],
     recognised_B: Bool[ndarray, "B"] | None = None,  # noqa: F821
     trust: Trust = Trust(),  # noqa: B008  (frozen)
-    image_BE: Float32[ndarray, "B E"] | None = None,
+    seen: Seen | None = None,
 ) -> list[Guess | None]:
     """Return for each image the deepest taxon whose probability reaches ``confidence``; ``None`` if none does.
 
@@ -395,7 +405,7 @@ def decide(
     and say nothing about taxa outside it; if ``trust`` has weights, how far a taxon is to be trusted decides instead
     (with a spread, the vectors of the images are needed). Images that are not ``recognised`` get ``None``.
     """
-    return choose_deepest(follow_trusted(sums_of, bank, trust, image_BE), bank, confidence, recognised_B)
+    return choose_deepest(follow_trusted(sums_of, bank, trust, seen), bank, confidence, recognised_B)
 
 
 def choose_deepest(
@@ -458,7 +468,7 @@ def explain_elsewhere(
             sums_of = sum_to_all_ranks(ranked.probability_BK[far], around.bank)
         else:
             sums_of = {rank: sums[far] for rank, sums in ranked.sums_of.items()}
-        guesses = decide(sums_of, around.bank, confidence, trust=trust, image_BE=ranked.image_BE[far])
+        guesses = decide(sums_of, around.bank, confidence, trust=trust, seen=ranked.image_BE[far])
         for image, guess in zip(far.tolist(), guesses, strict=True):
             instead = "other labels are likelier" if guess is None else f"{_name(guess)} is likelier"
             reasons[image] = f"{NOT_AMONG} {around.answering}: {instead} ({outside_B[image]:.1%} is outside)"

@@ -16,11 +16,10 @@ from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, has_names
 from linnaea.predict.calibration_fit import FEWEST, fit_temperature
-from linnaea.predict.labels import LabelBank, load_class_heads, to_float32
+from linnaea.predict.labels import LabelBank, load_class_heads
 from linnaea.predict.places import Places, draw_places, encode_places, list_places, taxa_at
-from linnaea.predict.spread import fit_spread
 from linnaea.predict.trust import Trust
-from linnaea.predict.trust_fit import Rehearsal, rehearse
+from linnaea.predict.trust_fit import Rehearsal, fit_spread_of_species, rehearse
 from linnaea.storage import read_json
 from linnaea.taxonomy.ranks import Rank
 
@@ -56,7 +55,7 @@ def rehearse_run(
     known, groups = _encode_known(model, whole.sources(own), split, bank, n_workers)
     rows = bank.groups.starts[Rank.SPECIES][groups[:, Rank.SPECIES]]
     temperature = fit_temperature(known, rows, bank, model.logit_scale)
-    spread = fit_spread(known, to_float32(bank.vectors[rows]))
+    spread = fit_spread_of_species(known, groups[:, Rank.SPECIES], bank)
     calibration = Calibration(temperature=temperature, heads=tuple(sorted(bank.heads)), trust=Trust(spread=spread))
     answered = []
     for source in others:

@@ -4,8 +4,8 @@ A photograph of something that no label names may still have one label that is l
 from this label, though, than photographs of the label's taxon do. The distance is Mahalanobis' (Lee et al., "A Simple
 Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018): a difference counts
 for less along directions in which known photographs differ from their own labels. A few photographs do not show a whole
-covariance, so theirs has :data:`N_DIRECTIONS` main directions and one variance for all others (Tipping and Bishop,
-"Probabilistic Principal Component Analysis", Journal of the Royal Statistical Society B, 1999).
+covariance, so theirs has at most :data:`N_DIRECTIONS` main directions and one variance for all others (Tipping and
+Bishop, "Probabilistic Principal Component Analysis", Journal of the Royal Statistical Society B, 1999).
 """
 
 import base64
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from linnaea.errors import LinnaeaError
 
 N_DIRECTIONS = 32
+PHOTOGRAPHS_PER_DIRECTION = 30
+"""The fewest photographs for each direction. Fewer would lie in the directions that were found for them, and all other
+photographs would seem far away (docs/log.md)."""
 _LEAST_VARIANCE = 1e-9
 
 
@@ -40,8 +43,8 @@ class Spread:
     def __post_init__(self) -> None:
         if len(self.variances) < 1 or not all(0 < variance < np.inf for variance in self.variances):
             raise ValueError("a spread has positive variances")
-        if not np.isfinite(self.axes).all():
-            raise ValueError("a spread has finite directions")
+        if not (np.isfinite(self.length) and np.isfinite(self.axes).all()):
+            raise ValueError("a spread has a finite length and finite directions")
 
     @classmethod
     def of_json(cls, facts: Mapping[str, Any]) -> "Spread":
@@ -91,7 +94,7 @@ def fit_spread(image_NE: Float[ndarray, "N E"], label_NE: Float[ndarray, "N E"])
     length = round(float((images * labels).sum(axis=1).mean()), 6)
     apart_NE = images - length * labels
     variance_E, axis_EE = np.linalg.eigh(apart_NE.T @ apart_NE / len(apart_NE))
-    n = min(N_DIRECTIONS, len(variance_E) - 1)
+    n = min(N_DIRECTIONS, len(image_NE) // PHOTOGRAPHS_PER_DIRECTION, len(variance_E) - 1)
     variances = [*variance_E[::-1][:n], variance_E[: len(variance_E) - n].mean()]
     return Spread(length=length, variances=tuple(_round(max(value, _LEAST_VARIANCE)) for value in variances),
                   directions=_pack(axis_EE[:, ::-1][:, :n].T))  # fmt: skip

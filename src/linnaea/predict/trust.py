@@ -9,7 +9,7 @@ regression per rank weighs them; it learns from photographs of sources that the 
 (:mod:`linnaea.predict.trust_fit`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -30,6 +30,8 @@ _LEAST = 1e-5
 
 Weights: TypeAlias = tuple[tuple[float, ...], ...]
 """For each rank, kingdom first: the constant, then a weight for each of :data:`SIGNS`, and for :data:`DISTANCE`."""
+Seen: TypeAlias = Float32[ndarray, "B E"] | Sequence[Float32[ndarray, "P E"]]
+"""For each image its unit vector, or those of all photographs that have one answer; their distance is the mean."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Trust:
         n = 1 + len(SIGNS) + (self.spread is not None)
         if self.weights and (len(self.weights) != N_RANKS or {len(one) for one in self.weights} != {n}):
             raise ValueError(f"trust has {n} weights for each rank")
+        if not np.isfinite(np.array(self.weights)).all():
+            raise ValueError("the weights of trust are finite")
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def _children(group_BR: NDArray[np.int64], rank: Rank, bank: LabelBank) -> tuple
 
 
 def read_signs(
-    path: Path, bank: LabelBank, spread: Spread | None = None, image_BE: Float32[ndarray, "B E"] | None = None
+    path: Path, bank: LabelBank, spread: Spread | None = None, seen: Seen | None = None
 ) -> Float64[ndarray, "B 7 S"]:
     """Return the :data:`SIGNS` of each step of the paths; with a spread, also :data:`DISTANCE`.
 
@@ -91,19 +95,21 @@ def read_signs(
         siblings[:, rank], photographs[:, rank] = last_B - first_B, bank.n_photographs_of[rank][path.group_BR[:, rank]]
     signs = [_log_odds(path.probability_BR), _log_odds(shares), np.log(siblings), np.log1p(photographs)]
     if spread is not None:
-        if image_BE is None:
+        if seen is None:
             raise ValueError("distances from labels need the vectors of the images")
-        signs.append(_measure(path, bank, spread, image_BE)[:, None].repeat(N_RANKS, axis=1))
+        signs.append(_measure(path, bank, spread, seen)[:, None].repeat(N_RANKS, axis=1))
     return np.stack(signs, axis=-1)
 
 
-def _measure(path: Path, bank: LabelBank, spread: Spread, image_BE: NDArray[np.float32]) -> NDArray[np.float64]:
+def _measure(path: Path, bank: LabelBank, spread: Spread, seen: Seen) -> NDArray[np.float64]:
     """Return how far each image lies from the nearest label of the species at the end of its path."""
-    distance_B = np.empty(len(image_BE))
+    distance_B = np.empty(len(path.group_BR))
     for image, group in enumerate(path.group_BR[:, Rank.SPECIES].tolist()):
         first, last = bank.groups.rows(Rank.SPECIES, group)
-        labels = to_float32(bank.vectors[first:last])
-        distance_B[image] = spread.distances(image_BE[image][None].repeat(len(labels), axis=0), labels).min()
+        label_LE, image_PE = to_float32(bank.vectors[first:last]), np.atleast_2d(seen[image])
+        n_labels, n_images = len(label_LE), len(image_PE)
+        pairs = image_PE.repeat(n_labels, axis=0), np.tile(label_LE, (n_images, 1))
+        distance_B[image] = spread.distances(*pairs).reshape(n_images, n_labels).min(axis=1).mean()
     return distance_B
 
 
@@ -123,7 +129,7 @@ def follow_trusted(
     sums_of: Mapping[Rank, NDArray[np.float32]],
     bank: LabelBank,
     trust: Trust,
-    image_BE: Float32[ndarray, "B E"] | None = None,
+    seen: Seen | None = None,
 ) -> Path:
     """Return the path of :func:`follow` with how far each step is to be trusted; without weights, as it is.
 
@@ -133,4 +139,4 @@ def follow_trusted(
     path = follow(sums_of, bank)
     if not trust.weights:
         return path
-    return replace(path, probability_BR=weigh_signs(read_signs(path, bank, trust.spread, image_BE), trust.weights))
+    return replace(path, probability_BR=weigh_signs(read_signs(path, bank, trust.spread, seen), trust.weights))

@@ -9,7 +9,8 @@ from numpy import ndarray
 
 from linnaea.predict.calibration import Calibration, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
-from linnaea.predict.labels import LabelBank
+from linnaea.predict.labels import LabelBank, to_float32
+from linnaea.predict.spread import Spread, fit_spread
 from linnaea.predict.trust import Weights, follow, read_signs
 from linnaea.taxonomy.ranks import Rank
 
@@ -29,6 +30,23 @@ class Rehearsal:
     right_NR: Bool[ndarray, "N 7"]
     judged_NR: Bool[ndarray, "N 7"]
     """True where the photograph's taxon has a name at the rank."""
+
+
+def fit_spread_of_species(
+    image_NE: Float32[ndarray, "N E"],
+    species_N: Int[ndarray, "N"],  # noqa: F821
+    bank: LabelBank,
+) -> Spread:
+    """Return how photographs scatter around their species' labels, each around the nearest one.
+
+    ``species_N`` are groups of the bank at species rank.
+    """
+    rows = bank.groups.starts[Rank.SPECIES][species_N]
+    n_labels = np.diff(bank.groups.edges(Rank.SPECIES))[species_N]
+    for image in np.flatnonzero(n_labels > 1):
+        labels = to_float32(bank.vectors[rows[image] : rows[image] + n_labels[image]])
+        rows[image] += (labels @ image_NE[image]).argmax()
+    return fit_spread(image_NE, to_float32(bank.vectors[rows]))
 
 
 def rehearse(
