@@ -159,6 +159,13 @@ def test_decisions(name: str, tmp_path: Path, out: Path, capsys: pytest.CaptureF
         assert not line or "decisions.jsonl: line 1 is not a decision" in line or "reviewed" in line
 
 
+def test_before_the_first_decision(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "answers.csv"
+    pl.DataFrame([row_of_answers(Path("a.jpg"))]).write_csv(table)
+    line = is_plain(["review", table, "--output", out / "a.csv"], capsys, codes=(1,))
+    assert f"no decisions yet; run `linnaea review {table}` first" in line
+
+
 def test_a_photograph_is_not_emptied_as_a_torn_file_of_decisions(tmp_path: Path) -> None:
     from linnaea.errors import LinnaeaError
     from linnaea.predict.records.decisions import DecisionLog

@@ -334,7 +334,7 @@ def test_kill_9_and_the_same_command_give_the_same_file(photographs: Path, train
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--model", "no-such-model"], 1, "no model 'no-such-model'"),
+        (["--model", "no-such-model"], 1, "no model 'no-such-model': no such folder or name; give nano, bioclip"),
         (["--model", "bioclap"], 1, "did you mean bioclip"),
         (["--model", "MODEL", "--labels", "nowhere.csv"], 1, "nowhere.csv: no such file"),
         (["--model", "MODEL", "--format", "parquet"], 2, "needs --output"),

@@ -91,7 +91,10 @@ def _write(options: Review, answers: "Answers") -> int:
     from linnaea.predict.records.decisions import read_decisions
     from linnaea.predict.records.reviewed import with_decisions
 
-    verdicts, context = read_decisions(_decisions_path(options)), make_context(options, options.sequence_gap)
+    path = _decisions_path(options)
+    if options.decisions is None and not path.exists():
+        raise LinnaeaError(f"{path}: no decisions yet; run `linnaea review {options.table}` first, or give --decisions")
+    verdicts, context = read_decisions(path), make_context(options, options.sequence_gap)
     if options.output is not None:
         answers.write(options.output, choose_file_form(options.output, options.format), verdicts, context)
     if options.sort_into is not None:

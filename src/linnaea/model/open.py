@@ -204,7 +204,7 @@ def _explain_unknown(name: str, architectures: list[str]) -> str:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else "give a folder, hf-hub:ORG/NAME, bioclip, or an open_clip name"
+        else f"give {', '.join([*bundled_models(), *PUBLISHED])}, a folder, hf-hub:ORG/NAME, or an open_clip name"
     )
     return f"no model {name!r}: no such folder or name; {hint}"
 
