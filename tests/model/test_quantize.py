@@ -164,6 +164,17 @@ def test_the_faster_runtime_is_measured_once_and_remembered(
     assert times.startswith("OpenVINO" if wanted is by_openvino else "ONNX Runtime")
 
 
+def test_a_graph_is_listed_once_with_its_latest_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    graph, unfinished = tmp_path / "nano" / "image.onnx", tmp_path / ".packed.host.1.partial" / "image.onnx"
+    for path, content, ms in ((graph, "old", 9.0), (unfinished, "new", 5.0), (graph, "newer", 3.0)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        runtimes._remember(runtimes._key(path, "float32"), {"ONNX Runtime": ms})
+    assert runtimes.list_choices() == [("nano/image.onnx, float32", "ONNX Runtime 3.0 ms")]
+    assert len(runtimes._read_choices()) == 2, "the folder that was being written has another name now"
+
+
 def test_both_runtimes_give_the_same_vectors() -> None:
     pytest.importorskip("openvino")
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 3, 256, 256)).astype(np.float32)

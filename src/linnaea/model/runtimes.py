@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -37,6 +38,8 @@ _ONNX_RUNTIME, _OPENVINO, _PYTORCH = "ONNX Runtime", "OpenVINO", "PyTorch"
 _FIRST_RUN, _HAS_RUN = threading.Lock(), threading.Event()
 """OpenVINO's first run is alone. Its bindings make their tables of types when they are first used, and two threads that
 do so at once may wait for each other forever: one has the table's lock, the other the interpreter's."""
+_STAMP = re.compile(r" \(\d+, \d+\)(?=, \w+$)")
+"""The size and time of a graph's file in :func:`_key`."""
 _CLEARLY = 0.95
 """OpenVINO is used if it takes less than this share of the other's time."""
 
@@ -156,15 +159,18 @@ def has_bf16() -> bool:
 
 
 def list_choices() -> list[tuple[str, str]]:
-    """Return what was timed on this machine: the graph with its precision, and ms a photograph of each runtime."""
+    """Return what was timed on this machine: the graph with its precision, and ms a photograph of each runtime.
+
+    Of graphs with the same name, the one that was timed last is listed.
+    """
     machine = _machine()
-    found = []
-    for key, times in sorted(_read_choices().items()):
+    latest = dict[str, str]()
+    for key, times in _read_choices().items():
         graph, _, of_machine = key.partition(" on ")
-        if of_machine == machine:
+        if of_machine == machine and not _is_unfinished(key):
             ordered = sorted(times.items(), key=lambda one: one[0] != _fastest(times))
-            found.append((graph, ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered)))
-    return found
+            latest[_STAMP.sub("", graph)] = ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered)
+    return sorted(latest.items())
 
 
 def _open_fastest(times: Mapping[str, float], path: Path, precision: str, side: int, n_callers: int) -> Run:
@@ -202,6 +208,11 @@ def _key(path: Path, precision: str) -> str:
     return f"{path.resolve().parent.name}/{path.name} ({file.st_size}, {file.st_mtime_ns}), {precision} on {_machine()}"
 
 
+def _is_unfinished(key: str) -> bool:
+    """Tell whether a graph lies in a folder that is being written and will get another name."""
+    return key.partition("/")[0].endswith(".partial")
+
+
 def _machine() -> str:
     """Return what the times depend on: processor, cores, versions, and limits on the instructions that are used."""
     facts = CPU_FACTS.read_text() if CPU_FACTS.exists() else ""
@@ -232,7 +243,11 @@ def _read_choices() -> dict[str, dict[str, float]]:
 
 
 def _remember(key: str, times: Mapping[str, float]) -> None:
+    """Keep the times of a graph, the latest last; those of other folders that were being written are forgotten."""
+    folder = key.partition("/")[0]
+    kept = {one: of_one for one, of_one in _read_choices().items()
+            if one != key and (one.partition("/")[0] == folder or not _is_unfinished(one))}  # fmt: skip
     try:
-        write_atomically(_choices_path(), json.dumps(_read_choices() | {key: dict(times)}, indent=1))
+        write_atomically(_choices_path(), json.dumps(kept | {key: dict(times)}, indent=1))
     except (OSError, LinnaeaError):
         return  # a cache that cannot be written costs the next command the measurement
