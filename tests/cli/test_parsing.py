@@ -63,6 +63,15 @@ def test_choices_may_be_in_any_case(words: str, capsys: pytest.CaptureFixture[st
     assert "no-such.jpg: no such file" in capsys.readouterr().err
 
 
+def test_help_runs_on_over_the_lines_of_a_docstring(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        main(["adapt", "--help"])
+    assert "If it has splits, train is fitted and test is scored." in capsys.readouterr().out
+
+
 def test_help_is_a_verb_too(capsys: pytest.CaptureFixture[str]) -> None:
     for words, first in (
         (["help", "data", "build"], "linnaea data build"),

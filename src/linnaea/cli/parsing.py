@@ -1,8 +1,10 @@
 """The words of a command turned into its options, by tyro; every complaint is one line."""
 
 import contextlib
+import inspect
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +33,7 @@ def parse_words(options: type[Options], name: str, words: list[str], default: Op
 
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _without_indents():
             given = tyro.MISSING_NONPROP if default is None else default
             config = (tyro.conf.EnumChoicesFromValues,)
             parsed: Options = tyro.cli(options, prog=name, args=words, default=given, config=config)
@@ -45,6 +47,31 @@ def parse_words(options: type[Options], name: str, words: list[str], default: Op
         raise UsageError(f"{name}: {_plain(message)} ({name} --help)") from None
     except ValueError as error:  # checks in __post_init__
         raise UsageError(f"{name}: {error}") from error
+
+
+@contextlib.contextmanager
+def _without_indents() -> Iterator[None]:
+    """Take the indents out of docstrings of several lines, at which tyro breaks the help of an option.
+
+    ``findings/tyro-breaks-help-at-line-ends.sh`` shows it.
+    """
+    import docstring_parser
+
+    parse = docstring_parser.parse_from_object
+
+    def parse_cleaned(
+        obj: Any, style: docstring_parser.DocstringStyle = docstring_parser.DocstringStyle.AUTO
+    ) -> docstring_parser.Docstring:
+        parsed = parse(obj, style)
+        for option in parsed.params:
+            option.description = option.description and inspect.cleandoc(option.description)
+        return parsed
+
+    docstring_parser.parse_from_object = parse_cleaned
+    try:
+        yield
+    finally:
+        docstring_parser.parse_from_object = parse
 
 
 def values_of(options: Any, *parts: type) -> dict[str, Any]:
