@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from linnaea.evaluate.intervals import bootstrap_mean, mean_of_classes
 from linnaea.predict.calibration import UNKNOWN, Calibration, calibrate_probabilities
-from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
+from linnaea.predict.classifier import RankSums, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.predictor import choose_deepest
 from linnaea.predict.restrict import keep_rows
@@ -52,6 +52,32 @@ class Beliefs:
     asserted_right_CN: Int64[ndarray, "C N"]
     """1 right, 0 wrong, -1 undecidable: right as far down as the truth is named, but asserted at a lower rank."""
 
+    @classmethod
+    def reserve(cls, n: int, counted_NR: Bool[ndarray, "N 7"]) -> "Beliefs":
+        """Return the beliefs about ``n`` images before any is noted: no confidence, and abstentions."""
+        return cls(
+            best_NR=np.zeros((n, N_RANKS), np.int64),
+            confidence_NR=np.zeros((n, N_RANKS), np.float32),
+            right_NR=np.zeros((n, N_RANKS), bool),
+            counted_NR=counted_NR,
+            truth_NR=np.zeros((n, N_RANKS), np.float32),
+            square_NR=np.zeros((n, N_RANKS), np.float32),
+            energy_N=np.zeros(n, np.float32),
+            max_cosine_N=np.zeros(n, np.float32),
+            asserted_CN=np.full((len(CONFIDENCES), n), NO_RANK, np.int64),
+            asserted_right_CN=np.full((len(CONFIDENCES), n), -1, np.int64),
+        )
+
+    def note_ranks(self, rows: Int64[ndarray, "B"], sums_of: RankSums, group_NR: Int[ndarray, "N 7"]) -> None:  # noqa: F821
+        """Note what the probabilities of each rank's taxa say about the images ``rows``; ``group_NR`` is the truth."""
+        images = np.arange(len(rows))
+        for rank, sums in sums_of.items():
+            true, best = group_NR[rows, rank], sums.argmax(axis=1)
+            self.best_NR[rows, rank], self.right_NR[rows, rank] = best, best == true
+            self.confidence_NR[rows, rank] = sums[images, best]
+            self.truth_NR[rows, rank] = np.where(true == UNKNOWN, 0, sums[images, true])
+            self.square_NR[rows, rank] = np.einsum("bk,bk->b", sums, sums)
+
 
 def collect_beliefs(
     image_NE: Float32[ndarray, "N E"],
@@ -66,51 +92,42 @@ def collect_beliefs(
     ``group_NR`` holds the groups of the truths (:func:`~linnaea.predict.calibration.find_groups`), and ``named_NR``
     says at which ranks the truth has a name.
     """
-    n = len(image_NE)
-    confidence, truth_p = np.zeros((n, N_RANKS), np.float32), np.zeros((n, N_RANKS), np.float32)
-    square, right = np.zeros((n, N_RANKS), np.float32), np.zeros((n, N_RANKS), bool)
-    best_NR = np.zeros((n, N_RANKS), np.int64)
-    energy, cosine = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    asserted = np.full((len(CONFIDENCES), n), NO_RANK, np.int64)
-    asserted_right = np.full((len(CONFIDENCES), n), -1, np.int64)
-    start = 0
-    scale = logit_scale / calibration.temperature
+    beliefs = Beliefs.reserve(len(image_NE), named_NR)
+    scale, start = logit_scale / calibration.temperature, 0
     for block in iter_scored(image_NE, bank, scale):
         rows = np.arange(start, start + len(block.energy_B))
-        energy[rows], cosine[rows] = block.energy_B, block.max_cosine_B
+        beliefs.energy_N[rows], beliefs.max_cosine_N[rows] = block.energy_B, block.max_cosine_B
         probability = calibrate_probabilities(block.probability_BK, bank, calibration, block.image_BE, scale)
         sums_of = sum_to_all_ranks(probability, bank)
-        for rank, sums in sums_of.items():
-            group, best = group_NR[rows, rank], sums.argmax(axis=1)
-            confidence[rows, rank] = sums[np.arange(len(rows)), best]
-            truth_p[rows, rank] = np.where(group == UNKNOWN, 0, sums[np.arange(len(rows)), group])
-            square[rows, rank] = np.einsum("bk,bk->b", sums, sums)
-            best_NR[rows, rank], right[rows, rank] = best, best == group
+        beliefs.note_ranks(rows, sums_of, group_NR)
         recognised = calibration.recognises(calibration.weigh(block))
         path = follow_trusted(sums_of, bank, calibration.trust, block.image_BE)
         for number, wanted in enumerate(CONFIDENCES):
             for row, guess in zip(rows, choose_deepest(path, bank, wanted, recognised), strict=True):
                 if guess is not None and guess.rank is not None:
-                    asserted[number, row] = guess.rank
-                    asserted_right[number, row] = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])
+                    beliefs.asserted_CN[number, row] = guess.rank
+                    is_right = _judge(guess.taxon.lineage, bank, group_NR[row], named_NR[row])
+                    beliefs.asserted_right_CN[number, row] = is_right
         start += len(rows)
-    return Beliefs(best_NR=best_NR, confidence_NR=confidence, right_NR=right, counted_NR=named_NR,
-                   truth_NR=truth_p, square_NR=square, energy_N=energy, max_cosine_N=cosine, asserted_CN=asserted,
-                   asserted_right_CN=asserted_right)  # fmt: skip
+    return beliefs
 
 
 def _judge(lineage: tuple[str, ...], bank: LabelBank, group_R: Int[ndarray, "7"], named_R: Bool[ndarray, "7"]) -> int:
+    """Return 1 if a lineage agrees with the truth at each of its ranks, 0 if not, and -1 if the truth ends before it.
+
+    A rank at which the truth has no name, but has one below, is passed over.
+    """
     for rank in Rank:
         if not lineage[rank]:
             continue
+        if not named_R[rank:].any():
+            return -1
         if not named_R[rank]:
-            if not named_R[rank:].any():
-                return -1
             continue
-        if (
-            group_R[rank] == UNKNOWN
-            or bank.taxa[rank.label][int(bank.groups.starts[rank][group_R[rank]])] != lineage[rank]
-        ):
+        if group_R[rank] == UNKNOWN:
+            return 0
+        first_label = int(bank.groups.starts[rank][group_R[rank]])
+        if bank.taxa[rank.label][first_label] != lineage[rank]:
             return 0
     return 1
 

@@ -28,7 +28,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
+class Agreement:
     """The agreement of the probabilities of species with the reviewed species."""
 
     nll: float
@@ -47,8 +47,8 @@ class Recalibrated:
     """What was learned, or what there was before if that is better."""
     path: Path
     """The file that holds it."""
-    before: Trust
-    after: Trust
+    before: Agreement
+    after: Agreement
     n_images: int
     n_events: int
     notes: tuple[str, ...] = field(default=(), repr=False)
@@ -138,8 +138,8 @@ def _compare(
     group_NR: Int64[ndarray, "N 7"],
     was: Calibration,
     fit: Callable[[NDArray[np.int64]], Calibration],
-) -> tuple[Trust, Trust]:
-    """Return the trust in probabilities before, and after learning from the other events, on the same photographs."""
+) -> tuple[Agreement, Agreement]:
+    """Return the agreement before, and after learning from the other events, on the same photographs."""
     known = np.flatnonzero(group_NR[:, Rank.SPECIES] != UNKNOWN)
     event_N = np.unique(np.array(examples.events), return_inverse=True)[1].astype(np.int64)
     told: dict[str, list[NDArray[np.float64]]] = {"before": [], "after": []}
@@ -150,7 +150,7 @@ def _compare(
         learned = fit(np.setdiff1d(np.arange(len(event_N)), fold))
         for when, one in {"before": was, "after": learned}.items():
             told[when].append(_judge(predictor, examples.image_NE[held], group_NR[held, Rank.SPECIES], one))
-    before, after = (_trust(np.concatenate(told[when])) for when in ("before", "after"))
+    before, after = (_agreement(np.concatenate(told[when])) for when in ("before", "after"))
     return before, after
 
 
@@ -167,7 +167,7 @@ def _judge(
     return np.stack([truth, species_NS.max(axis=1), species_NS.argmax(axis=1) == group_N], axis=1).astype(np.float64)
 
 
-def _trust(told_N3: NDArray[np.float64]) -> Trust:
+def _agreement(told_N3: NDArray[np.float64]) -> Agreement:
     _, likeliest, right = told_N3.mean(axis=0)
-    return Trust(nll=float(-np.log(np.maximum(told_N3[:, 0], _TINY)).mean()), mean_probability=float(likeliest),
+    return Agreement(nll=float(-np.log(np.maximum(told_N3[:, 0], _TINY)).mean()), mean_probability=float(likeliest),
                  right=float(right))  # fmt: skip

@@ -85,8 +85,7 @@ def make_task(
     parts = [_split(logits(rows), active) for rows in blocks]
     shared = image_NE.mean(axis=0)
     shared = shared / max(float(np.linalg.norm(shared)), 1e-9)
-    names, event_N, counts = np.unique(np.array(events), return_inverse=True, return_counts=True)
-    del names
+    _, event_N, counts = np.unique(np.array(events), return_inverse=True, return_counts=True)
     return Task(
         bank=bank, scale=scale, active_A=active,
         logit_NA=np.concatenate([part[0] for part in parts]), rest_N=np.concatenate([part[1] for part in parts]),
@@ -167,13 +166,12 @@ def _fit(task: Task, rows: NDArray[np.int64], penalty: float) -> NDArray[np.floa
     strength = penalty * task.scale**2
     largest = float(np.linalg.norm(x, 2)) ** 2
     rate = 1 / (task.scale**2 * largest / 2 + strength)
-    share = coefficient = np.zeros_like(z)
+    ahead = coefficient = np.zeros_like(z)  # the gradient is taken ahead of the coefficients, where they are going
     for step in range(N_STEPS):
-        logits = z + task.scale * (x @ (x.T @ share))
+        logits = z + task.scale * (x @ (x.T @ ahead))
         pull = weight * _residual(logits, task.rest_N[rows], task.target_NA[rows])
-        new = share - rate * (task.scale * pull + strength * share)
-        share = new + step / (step + 3) * (new - coefficient)
-        coefficient = new
+        before, coefficient = coefficient, ahead - rate * (task.scale * pull + strength * ahead)
+        ahead = coefficient + step / (step + 3) * (coefficient - before)
     return coefficient
 
 
@@ -187,16 +185,19 @@ def _residual(logits: NDArray[np.float32], rest: NDArray[np.float32], target: ND
 
 
 def _move(task: Task, rows: NDArray[np.int64], coefficient: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what is added to the vector of each label, from how much each photograph moves it (:func:`_fit`)."""
     return np.asarray(coefficient.T @ task.image_NE[rows], np.float32)
 
 
 def _nll(task: Task, logits: NDArray[Any], rows: NDArray[np.int64]) -> float:
+    """Return the mean negative log-probability of the reviewed names; every event weighs the same."""
     allowed = _log_sum(np.where(task.target_NA[rows], logits, _UNLIKELY).astype(np.float32))
     whole = np.logaddexp(_log_sum(np.asarray(logits, np.float32)), task.rest_N[rows])
     return float(np.average(whole - allowed, weights=task.weight_N[rows]))
 
 
 def _is_right(task: Task, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell for each photograph whether its likeliest label, of all labels, is one of its own."""
     best = logits.argmax(axis=1)
     rows = np.arange(len(logits))
     return np.asarray(task.target_NA[rows, best] & (logits[rows, best] >= task.best_rest_N))
