@@ -231,5 +231,10 @@ def test_rehearsals_teach_trust(two_sources: Path, tmp_path: Path) -> None:
     found = calibrate(str(folder), labels=folder / "labels", data=two_sources, strangers=True, rehearsals=[rehearsal])
     assert len(found.calibration.trust.weights) == N_RANKS and found.calibration.trust.spread is not None
     assert read_calibration(LabelBank.open(folder / "labels").facts) == found.calibration
+    again = calibrate(str(folder), labels=folder / "labels", data=two_sources)
+    assert not again.calibration.trust.weights and "now the probability alone decides" in again.notes[0]
+    damaged = json.loads((folder / "labels" / "bank.json").read_text()) | {"calibration": {"trust": "?"}}
+    (folder / "labels" / "bank.json").write_text(json.dumps(damaged))
+    assert calibrate(str(folder), labels=folder / "labels", data=two_sources).notes == ()
     with pytest.raises(LinnaeaError, match="trained without some of the data's sources"):
         calibrate(str(folder), labels=folder / "labels", data=two_sources, rehearsals=[tmp_path / "whole"])

@@ -16,7 +16,14 @@ from linnaea.model.hub import find_published
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model, see_as
 from linnaea.model.preprocess import Preprocessing
-from linnaea.predict.calibration import UNKNOWN, Calibration, find_groups, write_calibration
+from linnaea.predict.calibration import (
+    UNKNOWN,
+    Calibration,
+    explain_lost,
+    find_groups,
+    read_replaced,
+    write_calibration,
+)
 from linnaea.predict.calibration_fit import fit_calibration
 from linnaea.predict.inputs import list_images
 from linnaea.predict.label_lists import read_taxa
@@ -44,7 +51,8 @@ class Calibrated:
     """The number of photographs of species among the labels."""
     n_labels: int
     notes: tuple[str, ...] = field(default=(), repr=False)
-    """One line for each picture of ``no_organism`` that cannot be read."""
+    """One line for each picture of ``no_organism`` that cannot be read, and for what the calibration before had learned
+    and this one has not."""
 
 
 def calibrate(
@@ -104,9 +112,10 @@ def calibrate(
                               sources=sources_at(places + more_places), with_strangers=strangers,
                               abroad=abroad)  # fmt: skip
     learned = replace(learned, preprocess=loaded.preprocess)
+    lost = explain_lost(read_replaced(bank.facts, loaded.facts), learned)
     n_known = int((group[:, Rank.SPECIES] != UNKNOWN).sum())
     return Calibrated(calibration=learned, path=write_calibration(folder, learned), n_images=len(truth),
-                      n_known=n_known, n_labels=len(bank), notes=tuple(left_out))  # fmt: skip
+                      n_known=n_known, n_labels=len(bank), notes=(*left_out, *lost))  # fmt: skip
 
 
 def open_labels_to_calibrate(

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from linnaea.model.open import load_model, see_as
 from linnaea.model.preprocess import Preprocessing
 from linnaea.predict.calibrate import open_labels_to_calibrate
-from linnaea.predict.calibration import KEY, UNKNOWN, Calibration, find_groups, read_calibration, write_calibration
+from linnaea.predict.calibration import (
+    KEY,
+    UNKNOWN,
+    Calibration,
+    explain_lost,
+    find_groups,
+    read_replaced,
+    write_calibration,
+)
 from linnaea.predict.calibration_fit import FEWEST, fit_calibration
 from linnaea.predict.inputs import bytes_input
 from linnaea.predict.labels import LabelBank
@@ -101,7 +109,7 @@ def calibrate_reviewed(
     known = int((group_NR[:, Rank.SPECIES] != UNKNOWN).sum())
     least = -(-FEWEST * N_FOLDS // (N_FOLDS - 1)) + N_FOLDS
     check_enough(known, least, "reviewed photographs of species among the labels", why="a calibration")
-    was = read_calibration(bank.facts, loaded.facts) or Calibration()
+    was = read_replaced(bank.facts, loaded.facts) or Calibration()
 
     def fit(rows: NDArray[np.int64]) -> Calibration:
         learned = fit_calibration(examples.image_NE[rows], group_NR[rows], bank, loaded.logit_scale,
@@ -116,7 +124,8 @@ def calibrate_reviewed(
     learned = fit(np.arange(len(examples.taxa))) if after.nll < before.nll else was
     return Recalibrated(
         calibration=learned, path=write_calibration(folder, learned), before=before, after=after,
-        n_images=len(examples.taxa), n_events=examples.n_events, notes=(*examples.notes, *examples.failed),
+        n_images=len(examples.taxa), n_events=examples.n_events,
+        notes=(*examples.notes, *examples.failed, *explain_lost(was, learned)),
     )  # fmt: skip
 
 

@@ -158,6 +158,28 @@ def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:
     return next((Calibration.of_json(given[KEY]) for given in facts if given.get(KEY)), None)
 
 
+def read_replaced(*facts: Mapping[str, Any]) -> Calibration | None:
+    """Return the calibration that is about to be replaced; ``None`` also if it is damaged."""
+    try:
+        return read_calibration(*facts)
+    except LinnaeaError:
+        return None
+
+
+def explain_lost(before: Calibration | None, now: Calibration) -> tuple[str, ...]:
+    """Return a line for each thing that a calibration had learned, and that the one in its place has not."""
+    if before is None:
+        return ()
+    lost = []
+    if before.trust.weights and not now.trust.weights:
+        lost.append("the calibration before had learned from --rehearsals how far answers are to be trusted; now the"
+                    " probability alone decides at --rank auto")  # fmt: skip
+    if before.organism and not now.organism:
+        lost.append("the calibration before had learned from --no-organism; now pictures without an organism are told"
+                    " apart less well")  # fmt: skip
+    return tuple(lost)
+
+
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """Write a calibration into the ``bank.json`` or ``linnaea.json`` of ``folder``, and keep the other facts.
 
