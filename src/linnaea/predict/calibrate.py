@@ -21,7 +21,6 @@ from linnaea.predict.calibration import (
     Calibration,
     explain_lost,
     find_groups,
-    read_replaced,
     write_calibration,
 )
 from linnaea.predict.calibration_fit import fit_calibration
@@ -112,10 +111,9 @@ def calibrate(
                               sources=sources_at(places + more_places), with_strangers=strangers,
                               abroad=abroad)  # fmt: skip
     learned = replace(learned, preprocess=loaded.preprocess)
-    lost = explain_lost(read_replaced(bank.facts, loaded.facts), learned)
-    n_known = int((group[:, Rank.SPECIES] != UNKNOWN).sum())
-    return Calibrated(calibration=learned, path=write_calibration(folder, learned), n_images=len(truth),
-                      n_known=n_known, n_labels=len(bank), notes=(*left_out, *lost))  # fmt: skip
+    notes = (*left_out, *explain_lost(learned, bank.facts, loaded.facts))
+    return Calibrated(calibration=learned, path=write_calibration(folder, learned), n_images=len(truth), notes=notes,
+                      n_known=int((group[:, Rank.SPECIES] != UNKNOWN).sum()), n_labels=len(bank))  # fmt: skip
 
 
 def open_labels_to_calibrate(

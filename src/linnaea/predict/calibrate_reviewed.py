@@ -125,7 +125,7 @@ def calibrate_reviewed(
     return Recalibrated(
         calibration=learned, path=write_calibration(folder, learned), before=before, after=after,
         n_images=len(examples.taxa), n_events=examples.n_events,
-        notes=(*examples.notes, *examples.failed, *explain_lost(was, learned)),
+        notes=(*examples.notes, *examples.failed, *explain_lost(learned, bank.facts, loaded.facts)),
     )  # fmt: skip
 
 

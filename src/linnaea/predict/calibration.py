@@ -166,11 +166,9 @@ def read_replaced(*facts: Mapping[str, Any]) -> Calibration | None:
         return None
 
 
-def explain_lost(before: Calibration | None, now: Calibration) -> tuple[str, ...]:
-    """Return a line for each thing that a calibration had learned, and that the one in its place has not."""
-    if before is None:
-        return ()
-    lost = []
+def explain_lost(now: Calibration, *facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a line for each thing that the calibration in ``facts`` had learned, and the one in its place has not."""
+    before, lost = read_replaced(*facts) or Calibration(), []
     if before.trust.weights and not now.trust.weights:
         lost.append("the calibration before had learned from --rehearsals how far answers are to be trusted; now the"
                     " probability alone decides at --rank auto")  # fmt: skip
