@@ -8,10 +8,11 @@ side). The *heads* of higher ranks that the bank has are then pooled with the la
 (:mod:`linnaea.predict.rank_heads`). A *sharpness* per rank raises each taxon's share within its parent to a power, so
 that the confidence at each rank matches the accuracy, and the probabilities of all ranks still add up along the
 lineage: ``q(child) = q(parent) p(child)^s / sum over siblings p^s``. Temperature and sharpness maximise the likelihood
-of the truth; both are convex problems in one unknown. Last comes the *evidence* of known photographs: a photograph with
-less evidence than nearly all of them shows no organism. If there were pictures without organisms to learn from, the
-evidence is the output of a logistic regression on vector and energy; otherwise it is the energy alone, which tells them
-apart much less well (docs/log.md).
+of the truth; both are convex problems in one unknown. With rehearsals, *trust* takes the place of sharpness: how far an
+answer at rank ``auto`` is to be believed (:mod:`linnaea.predict.trust`). Last comes the *evidence* of known
+photographs: a photograph with less evidence than nearly all of them shows no organism. If there were pictures without
+organisms to learn from, the evidence is the output of a logistic regression on vector and energy; otherwise it is the
+energy alone, which tells them apart much less well (docs/log.md).
 """
 
 import json
