@@ -30,7 +30,7 @@ _LEAST = 1e-5
 
 Weights: TypeAlias = tuple[tuple[float, ...], ...]
 """For each rank, kingdom first: the constant, then a weight for each of :data:`SIGNS`, and for :data:`DISTANCE`."""
-Seen: TypeAlias = Float32[ndarray, "B E"] | Sequence[Float32[ndarray, "P E"]]
+Seen: TypeAlias = Float32[ndarray, "B E"] | Sequence[Float32[ndarray, "_ E"]]
 """For each image its unit vector, or those of all photographs that have one answer; their distance is the mean."""
 
 
