@@ -141,7 +141,7 @@ def test_the_fingerprint_sees_weights_preprocessing_and_vocabulary(model: TaxonM
     [
         ("biocllip", None, "did you mean bioclip"),
         ("ViT-B16", None, "did you mean ViT-B-16"),
-        ("xyzzy-nothing-like-it", None, "give a folder, hf-hub:"),
+        ("xyzzy-nothing-like-it", None, "give nano, "),
         ("./no/such/folder", None, "no such folder"),
         ("ViT-B-16", None, "--pretrained, one of"),
         ("ViT-B-16", "no-such-tag", "available: openai"),
