@@ -1,7 +1,6 @@
 """A photograph far from its label is trusted less, however likely the label is."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,4 +134,4 @@ def test_distances_need_the_vectors() -> None:
     path = follow(sum_to_all_ranks(block.probability_BK, bank), bank)
     with pytest.raises(ValueError, match="need the vectors"):
         read_signs(path, bank, spread)
-    assert read_signs(path, replace(bank)).shape[2] == len(SIGNS)
+    assert read_signs(path, bank).shape[2] == len(SIGNS)

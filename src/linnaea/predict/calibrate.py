@@ -21,6 +21,7 @@ from linnaea.predict.calibration import (
     Calibration,
     explain_lost,
     find_groups,
+    read_replaced,
     write_calibration,
 )
 from linnaea.predict.calibration_fit import fit_calibration
@@ -111,7 +112,7 @@ def calibrate(
                               sources=sources_at(places + more_places), with_strangers=strangers,
                               abroad=abroad)  # fmt: skip
     learned = replace(learned, preprocess=loaded.preprocess)
-    notes = (*left_out, *explain_lost(learned, bank.facts, loaded.facts))
+    notes = (*left_out, *explain_lost(read_replaced(bank.facts, loaded.facts), learned))
     return Calibrated(calibration=learned, path=write_calibration(folder, learned), n_images=len(truth), notes=notes,
                       n_known=int((group[:, Rank.SPECIES] != UNKNOWN).sum()), n_labels=len(bank))  # fmt: skip
 

@@ -109,7 +109,7 @@ def calibrate_reviewed(
     known = int((group_NR[:, Rank.SPECIES] != UNKNOWN).sum())
     least = -(-FEWEST * N_FOLDS // (N_FOLDS - 1)) + N_FOLDS
     check_enough(known, least, "reviewed photographs of species among the labels", why="a calibration")
-    was = read_replaced(bank.facts, loaded.facts) or Calibration()
+    was = read_replaced(bank.facts, loaded.facts)
 
     def fit(rows: NDArray[np.int64]) -> Calibration:
         learned = fit_calibration(examples.image_NE[rows], group_NR[rows], bank, loaded.logit_scale,
@@ -125,7 +125,7 @@ def calibrate_reviewed(
     return Recalibrated(
         calibration=learned, path=write_calibration(folder, learned), before=before, after=after,
         n_images=len(examples.taxa), n_events=examples.n_events,
-        notes=(*examples.notes, *examples.failed, *explain_lost(learned, bank.facts, loaded.facts)),
+        notes=(*examples.notes, *examples.failed, *explain_lost(was, learned)),
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from linnaea.predict.labels import FACTS_FILE as BANK_FACTS_FILE
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
 from linnaea.predict.rank_heads import pool_heads
-from linnaea.predict.spread import Spread
+from linnaea.predict.spread import OTHER_WIDTH, Spread
 from linnaea.predict.threads import in_parts
 from linnaea.predict.trust import Trust
 from linnaea.storage import read_json, write_atomically
@@ -69,8 +69,8 @@ class Calibration:
     evidence: tuple[float, ...] = ()
     """Quantiles of the evidence (:meth:`weigh`) of known photographs, lowest first; if empty, all are organisms."""
     trust: Trust = field(default_factory=Trust)
-    """What tells that an answer at rank ``auto`` is right (:mod:`linnaea.predict.trust`); without weights if there were
-    no strangers to learn from: the probability among the labels then decides."""
+    """How far an answer at rank ``auto`` is to be trusted (:mod:`linnaea.predict.trust`). It has no weights if there
+    were no strangers to learn from; the probability among the labels then decides."""
     least_evidence: float = float("-inf")
     """The evidence below which a photograph shows no organism."""
     n_images: int = 0
@@ -135,7 +135,7 @@ class Calibration:
         if not self.organism:
             return block.energy_B
         if len(self.organism) != block.image_BE.shape[1] + 1:
-            raise LinnaeaError("calibration: belongs to a model of another width; run `linnaea labels calibrate` again")
+            raise LinnaeaError(OTHER_WIDTH)
         return np.asarray(signs_of(block) @ np.array(self.organism, np.float32), np.float32)
 
     def evidence_of(self, weighed_B: Float[ndarray, "B"]) -> NDArray[np.float64]:  # noqa: F821
@@ -159,17 +159,17 @@ def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:
     return next((Calibration.of_json(given[KEY]) for given in facts if given.get(KEY)), None)
 
 
-def read_replaced(*facts: Mapping[str, Any]) -> Calibration | None:
-    """Return the calibration that is about to be replaced; ``None`` also if it is damaged."""
+def read_replaced(*facts: Mapping[str, Any]) -> Calibration:
+    """Return the calibration that is about to be replaced; an empty one if there is none, or if it is damaged."""
     try:
-        return read_calibration(*facts)
+        return read_calibration(*facts) or Calibration()
     except LinnaeaError:
-        return None
+        return Calibration()
 
 
-def explain_lost(now: Calibration, *facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a line for each thing that the calibration in ``facts`` had learned, and the one in its place has not."""
-    before, lost = read_replaced(*facts) or Calibration(), []
+def explain_lost(before: Calibration, now: Calibration) -> tuple[str, ...]:
+    """Return a line for each thing that a calibration had learned, and the one in its place has not."""
+    lost = []
     if before.trust.weights and not now.trust.weights:
         lost.append("the calibration before had learned from --rehearsals how far answers are to be trusted; now the"
                     " probability alone decides at --rank auto")  # fmt: skip

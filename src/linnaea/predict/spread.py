@@ -9,7 +9,6 @@ Bishop, "Probabilistic Principal Component Analysis", Journal of the Royal Stati
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,11 +26,12 @@ PHOTOGRAPHS_PER_DIRECTION = 30
 """The fewest photographs for each direction. Fewer would lie in the directions that were found for them, and all other
 photographs would seem far away (docs/log.md)."""
 _LEAST_VARIANCE = 1e-9
+OTHER_WIDTH = "calibration: belongs to a model of another width; run `linnaea labels calibrate` again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How known photographs scatter around their labels."""
+    """The scatter of known photographs around their labels."""
 
     length: float
     """The mean cosine of a photograph and its label: photographs scatter around the label at this length."""
@@ -67,10 +67,7 @@ class Spread:
             ValueError: They are damaged.
         """
         n = len(self.variances) - 1
-        try:
-            values = np.frombuffer(base64.b64decode(self.directions, validate=True), "<f2")
-        except binascii.Error as error:
-            raise ValueError(f"directions: {error}") from error
+        values = np.frombuffer(base64.b64decode(self.directions, validate=True), "<f2")
         return values.reshape(n, len(values) // max(n, 1)).astype(np.float64)
 
     def distances(self, image_BE: Float32[ndarray, "B E"], label_BE: Float32[ndarray, "B E"]) -> Float64[ndarray, "B"]:  # noqa: F821
@@ -80,7 +77,7 @@ class Spread:
             LinnaeaError: The vectors are of another width.
         """
         if len(self.axes) and self.axes.shape[1] != image_BE.shape[1]:
-            raise LinnaeaError("calibration: belongs to a model of another width; run `linnaea labels calibrate` again")
+            raise LinnaeaError(OTHER_WIDTH)
         apart_BE = image_BE.astype(np.float64) - self.length * label_BE.astype(np.float64)
         along_BQ = np.array([self.axes @ apart_E for apart_E in apart_BE]).reshape(len(apart_BE), -1) ** 2
         others_B = np.maximum((apart_BE**2).sum(axis=1) - along_BQ.sum(axis=1), 0)

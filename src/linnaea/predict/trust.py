@@ -36,11 +36,11 @@ Seen: TypeAlias = Float32[ndarray, "B E"] | Sequence[Float32[ndarray, "_ E"]]
 
 @dataclass(frozen=True)
 class Trust:
-    """What was learned of how far answers are to be trusted; without weights, probabilities are taken as they are."""
+    """How far answers are to be trusted. Without weights, probabilities are taken as they are."""
 
     weights: Weights = ()
     spread: Spread | None = None
-    """How to measure :data:`DISTANCE`; without it, there is no such sign."""
+    """The scatter that :data:`DISTANCE` is measured by. ``None`` leaves this sign out."""
 
     def __post_init__(self) -> None:
         n = 1 + len(SIGNS) + (self.spread is not None)
@@ -85,7 +85,7 @@ def read_signs(
     """Return the :data:`SIGNS` of each step of the paths; with a spread, also :data:`DISTANCE`.
 
     Raises:
-        ValueError: There is a spread, but there are no vectors of the images.
+        ValueError: A spread is given without the vectors of the images.
     """
     parents = np.concatenate([np.ones((len(path.group_BR), 1)), path.probability_BR[:, :-1]], axis=1)
     shares = path.probability_BR / np.maximum(parents, 1e-12)
@@ -134,7 +134,7 @@ def follow_trusted(
     """Return the path of :func:`follow` with how far each step is to be trusted; without weights, as it is.
 
     Raises:
-        ValueError: Trust has a spread, but there are no vectors of the images.
+        ValueError: ``trust`` has a spread, and the vectors of the images are not given.
     """
     path = follow(sums_of, bank)
     if not trust.weights:
