@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -114,7 +114,18 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_json(path: Path, *, kind: str) -> dict[str, Any]:
+class Facts(dict[str, Any]):
+    """An object of a JSON file. It knows its file, and so does what ``|`` makes of it, for messages."""
+
+    def __init__(self, content: Mapping[str, Any], path: Path) -> None:
+        super().__init__(content)
+        self.path = path
+
+    def __or__(self, other: Mapping[str, Any]) -> "Facts":  # type: ignore[override]
+        return Facts({**self, **other}, self.path)
+
+
+def read_json(path: Path, *, kind: str) -> Facts:
     """Return the object in a JSON file.
 
     Args:
@@ -127,7 +138,7 @@ def read_json(path: Path, *, kind: str) -> dict[str, Any]:
     content = load_json(path, kind=kind)
     if not isinstance(content, dict):
         raise LinnaeaError(f"{path}: not a JSON object; it should be {kind}")
-    return content
+    return Facts(content, path)
 
 
 def load_json(path: Path, *, kind: str) -> Any:

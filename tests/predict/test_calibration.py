@@ -1,6 +1,7 @@
 """Calibration keeps the tree whole, finds what was done to the logits, and says when there is nothing to see."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from linnaea.predict.calibration_fit import NONE_COUNTS, UNTRAINED_SHARE, _join,
 from linnaea.predict.classifier import Guess, Scored, iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import TRAINED, LabelBank
 from linnaea.predict.predictor import NOTHING, Judged, decide, decide_or_explain
+from linnaea.predict.restrict import keep_clades
 from linnaea.taxonomy.ranks import Rank
 from linnaea.taxonomy.taxon import Taxon
 
@@ -363,3 +365,12 @@ def test_it_lies_beside_the_model_or_in_the_bank(tmp_path: Path) -> None:
         write_calibration(tmp_path, calibration)
     with pytest.raises(LinnaeaError, match="labels calibrate"):
         read_calibration({"calibration": {"temperature": "warm"}})
+
+
+def test_a_damaged_calibration_is_named_by_its_file(tmp_path: Path) -> None:
+    bank = make_bank()
+    replace(bank, facts={"calibration": {"temperature": "warm"}}).save(tmp_path / "labels")
+    opened = LabelBank.open(tmp_path / "labels")
+    for facts in (opened.facts, keep_clades(opened, ["K0"]).facts):
+        with pytest.raises(LinnaeaError, match=re.escape(f"{tmp_path / 'labels' / 'bank.json'}: the calibration is")):
+            read_calibration(facts)

@@ -36,7 +36,7 @@ from linnaea.model.folders import (
 from linnaea.model.preprocess import Pixels, Preprocess
 from linnaea.model.runtimes import AT_ONCE, Run, open_onnxruntime, open_runtime
 from linnaea.progress import announce
-from linnaea.storage import read_json, read_regular, sha256_of_file
+from linnaea.storage import Facts, read_json, read_regular, sha256_of_file
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
@@ -132,7 +132,7 @@ def load_onnx(folder: Path) -> OnnxModel:
     try:
         about = read_json(folder / ONNX_FACTS_FILE, kind="the description of an exported model")
         preprocess = Preprocess.of_json(dict(about["preprocess"]), str(folder / ONNX_FACTS_FILE))
-        facts = dict(about["facts"])
+        facts = Facts(about["facts"], folder / ONNX_FACTS_FILE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LinnaeaError(f"{folder / ONNX_FACTS_FILE}: not that of an export; export the model again") from error
     if not (folder / IMAGE_FILE).exists():

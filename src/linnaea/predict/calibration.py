@@ -40,7 +40,7 @@ from linnaea.predict.rank_heads import pool_heads
 from linnaea.predict.spread import OTHER_WIDTH, Spread
 from linnaea.predict.threads import in_parts
 from linnaea.predict.trust import Trust
-from linnaea.storage import read_json, write_atomically
+from linnaea.storage import Facts, read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
 from linnaea.taxonomy.tree import RankGroups
@@ -155,8 +155,18 @@ def _read_trust(facts: Mapping[str, Any]) -> Trust:
 
 
 def read_calibration(*facts: Mapping[str, Any]) -> Calibration | None:
-    """Return the calibration of the first facts that have one (a bank's before its model's)."""
-    return next((Calibration.of_json(given[KEY]) for given in facts if given.get(KEY)), None)
+    """Return the calibration of the first facts that have one (a bank's before its model's).
+
+    Raises:
+        LinnaeaError: it is damaged.
+    """
+    first = next((given for given in facts if given.get(KEY)), None)
+    if first is None:
+        return None
+    try:
+        return Calibration.of_json(first[KEY])
+    except LinnaeaError as error:
+        raise LinnaeaError(f"{first.path}: {error}" if isinstance(first, Facts) else str(error)) from error
 
 
 def read_replaced(*facts: Mapping[str, Any]) -> Calibration:
