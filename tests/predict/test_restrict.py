@@ -104,3 +104,9 @@ def test_rows_of_a_list_without_a_name_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text('name,species\n"Pica,pica\nx,y\n')  # a quote that is never closed
     assert read_species_list(tmp_path / "list.parquet").to_list() == ["Pica pica", "Parus major"]
     assert None not in read_species_list(tmp_path / "list.csv").to_list()
+
+
+def test_a_list_without_a_known_header_says_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "park.csv").write_text("Art;Deutsch\nPanthera leo;Löwe\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="write scientific_name above the one that has them: Art, Deutsch"):
+        read_species_list(tmp_path / "park.csv")

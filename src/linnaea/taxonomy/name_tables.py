@@ -34,11 +34,13 @@ class NameTable:
         return 0 if self.problems is None else int(self.problems.is_not_null().sum())
 
 
-def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ()) -> NameTable:
+def read_name_table(
+    path: Path, column: str = "", *, likely: Sequence[str] = (), advice: str = "choose one with --column"
+) -> NameTable:
     """Read a table (:func:`linnaea.tables.read_table`) or a text file with one name per line, and find its names.
 
     The names are in ``column``, in the only column, in ``scientific_name``, in the columns genus and species together,
-    or in the first of ``likely`` that exists. Headers match in any case.
+    or in the first of ``likely`` that exists. Headers match in any case. ``advice`` says what to do if there is none.
 
     Raises:
         UsageError: The column does not exist, or no column was given and there are several.
@@ -58,7 +60,7 @@ def read_name_table(path: Path, column: str = "", *, likely: Sequence[str] = ())
     if names is None and is_votes(rows.columns):
         names = read_choices(rows[find_column(rows.columns, "annotations")])
     if names is None:
-        raise UsageError(f"{path}: no column of names; choose one with --column: {', '.join(rows.columns[:20])}")
+        raise UsageError(f"{path}: no column of names; {advice}: {', '.join(rows.columns[:20])}")
     if qualifier := find_column(rows.columns, *QUALIFIER_HEADERS):
         names = rows.select(with_doubt(pl.lit(names), pl.col(qualifier)).alias(names.name)).to_series()
     ranks = {rank: find_name_column(rows.columns, rank) for rank in RANK_LABELS[: int(Rank.FAMILY) + 1]}
@@ -75,7 +77,8 @@ def read_species_list(path: Path) -> pl.Series:
         UsageError: The table has several columns, and none has the header of a name column.
         LinnaeaError: The file cannot be read.
     """
-    return read_name_table(path, likely=("species", "name", "label", "common_name")).names.drop_nulls()
+    advice = "write scientific_name above the one that has them"
+    return read_name_table(path, likely=("species", "name", "label", "common_name"), advice=advice).names.drop_nulls()
 
 
 def write_resolved(table: NameTable, resolved: pl.DataFrame, output: Path) -> pl.DataFrame:
