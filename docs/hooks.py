@@ -73,7 +73,7 @@ def _move_links(text: str, folder: str) -> str:
         if target.startswith(("http", "#")):
             return found[0]
         path = (ROOT / folder / target.partition("#")[0]).resolve().relative_to(ROOT)
-        anchor = target[target.find("#") :] if "#" in target else ""
+        anchor = target[target.find("#") :] if "#" in target else "/" * target.endswith("/")
         inside = path.relative_to("docs") if path.is_relative_to("docs") else None
         return f"]({inside}{anchor})" if inside else f"](../{path}{anchor})"
 

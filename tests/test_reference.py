@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import shutil
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -38,6 +38,14 @@ def test_every_command_has_a_section(hooks: ModuleType) -> None:
     page = hooks.list_commands()
     assert all(f"\n## linnaea {verb}" in page for verb in VERBS)
     assert "| `--confidence` |" in page
+
+
+def test_links_to_folders_lead_to_the_repository(hooks: ModuleType) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    for folder in ("docs/sources/", "notebooks/"):
+        assert (ROOT / folder).is_dir()
+        moved = hooks._move_links(f"[there]({folder})", "")
+        assert hooks.on_page_markdown(moved, page) == f"[there]({hooks.SOURCE}{folder})"
 
 
 def test_roles_of_docstrings_are_names_on_the_page(hooks: ModuleType) -> None:
