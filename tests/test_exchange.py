@@ -33,6 +33,20 @@ def number_of(folder: Path) -> int:
     return numbers.pop()
 
 
+def test_the_current_folder_is_an_output_but_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with hold_output(Path(), kind="command"):
+        assert [*tmp_path.glob(".*")] == [tmp_path / ".here.lock"]
+        with pytest.raises(LinnaeaError, match="another command"), hold_output(here, kind="command"):
+            pass
+    for output in (Path(), here):
+        with pytest.raises(LinnaeaError, match="the current folder cannot be replaced in one step; write to"):
+            bank_of(1).save(output)
+    assert not [*here.iterdir()]
+
+
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_bank_is_the_old_or_the_new_after_a_kill_at_any_step(
     can_exchange: bool, killer: Killer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

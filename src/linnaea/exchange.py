@@ -15,7 +15,7 @@ from glob import escape
 from pathlib import Path
 
 from linnaea.errors import LinnaeaError
-from linnaea.storage import explain_os_errors, is_left_behind, sync_to_disk
+from linnaea.storage import explain_os_errors, is_left_behind, sync_to_disk, with_own_name
 
 _AT_FDCWD, _EXCHANGE = -100, 2
 
@@ -31,9 +31,10 @@ def hold_output(path: Path, *, kind: str) -> Iterator[None]:
     """
     import fcntl
 
-    lock = path.with_name(f".{path.name}.lock")
+    named = with_own_name(path)
+    lock = named.with_name(f".{named.name}.lock")
     with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        named.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
@@ -69,11 +70,12 @@ def replaced_folder(folder: Path, *, keep_others: bool = True) -> Iterator[Path]
     With ``keep_others``, files of the old folder that the new one does not have are kept.
 
     Raises:
-        LinnaeaError: the folder cannot be written (full disk, no permission), or is a mount point.
+        LinnaeaError: the folder cannot be written (full disk, no permission), is a mount point, or is the current one.
     """
-    target = folder.resolve() if folder.is_symlink() else folder
-    if target.is_mount():
-        raise LinnaeaError(f"{folder}: a mount point cannot be replaced in one step; write to a folder below it")
+    target = folder.resolve() if folder.is_symlink() else with_own_name(folder)
+    kind = "a mount point" if target.is_mount() else "the current folder" if _is_current(target) else ""
+    if kind:
+        raise LinnaeaError(f"{folder}: {kind} cannot be replaced in one step; write to a folder below it")
     new = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.partial")
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,12 @@ def replaced_folder(folder: Path, *, keep_others: bool = True) -> Iterator[Path]
             sync_to_disk(target.parent)
         finally:
             shutil.rmtree(new, ignore_errors=True)
+
+
+def _is_current(folder: Path) -> bool:
+    with suppress(OSError):
+        return folder.samefile(Path.cwd())
+    return False
 
 
 def _remove_left_behind(target: Path) -> None:

@@ -44,6 +44,11 @@ def resolve_inside(folder: Path, name: str, *, follow_links: bool = False) -> Pa
     return path
 
 
+def with_own_name(path: Path) -> Path:
+    """Return the path with a last part that names it, to write something beside it: ``.`` becomes absolute."""
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))  # noqa: PTH100  (links stay)
+
+
 def is_inside(folder: Path, name: str, *, follow_links: bool = False) -> bool:
     """Return whether :func:`resolve_inside` accepts a path."""
     try:

@@ -21,7 +21,7 @@ from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, rows_of
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.predictor import Predictor
-from linnaea.storage import atomic_path, explain_os_errors, open_regular
+from linnaea.storage import atomic_path, explain_os_errors, open_regular, with_own_name
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 
 PACKAGES = ("torch", "open-clip-torch", "numpy", "pillow", "simplejpeg")
@@ -33,7 +33,8 @@ class Journal:
 
     def __init__(self, output: Path, question: Mapping[str, Any]) -> None:
         """Open the journal; ``question`` is all that answers depend on, and a journal of another one is discarded."""
-        self.path = output.with_name(f"{output.name}.journal")
+        named = with_own_name(output)
+        self.path = named.with_name(f"{named.name}.journal")
         self._head = json.dumps({"question": dict(question)}, sort_keys=True)
         self.done = self._read()
         """The names of the finished photographs, with the stamps of their files."""
