@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answered import FOX, answer
+from answered import FOX, MAMMAL, answer
 from packaged import BERLIN, START, photograph, validate, validate_profile
 from PIL import Image
 
@@ -20,6 +20,8 @@ from linnaea.predict.inputs import list_inputs
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.write import write_rows
 from linnaea.predict.records.media import Deployment, Medium, find_events, place_media
+from linnaea.taxonomy.ranks import Rank
+from linnaea.taxonomy.taxon import Taxon
 
 
 def box(category: str = "1", conf: float = 0.9) -> dict[str, Any]:
@@ -81,6 +83,38 @@ def test_a_camtrap_package_is_valid_and_says_what_was_seen(season: Detections, t
     assert content["temporal"] == {"start": "2024-05-01", "end": "2024-05-01"}
     fox = next(taxon for taxon in content["taxonomic"] if taxon["scientificName"] == "Vulpes vulpes")
     assert (fox["family"], fox["taxonRank"], fox["vernacularNames"]) == ("Canidae", "species", {"eng": "Red Fox"})
+
+
+CARNIVORE, CAT = FOX.at(Rank.ORDER), replace(FOX, lineage=(*FOX.lineage[:4], "Felidae", "Felis", "catus"))
+
+
+@pytest.mark.parametrize(
+    ("shots", "expected"),
+    [
+        ([[FOX], [CARNIVORE], [None]], [("Vulpes vulpes", "1")]),
+        ([[CARNIVORE], [FOX, None]], [("Vulpes vulpes", "1"), ("", "1")]),
+        ([[FOX, CARNIVORE], [FOX]], [("Vulpes vulpes", "1"), ("Carnivora", "1")]),
+        ([[CARNIVORE, CARNIVORE], [FOX], [CAT]], [("Vulpes vulpes", "1"), ("Felis catus", "1")]),
+        ([[CARNIVORE, CARNIVORE, MAMMAL], [FOX]], [("Carnivora", "1"), ("Mammalia", "1"), ("Vulpes vulpes", "1")]),
+        ([[CARNIVORE], [MAMMAL]], [("Carnivora", "1")]),
+    ],
+)
+def test_a_less_exact_answer_of_an_event_is_no_further_animal(
+    shots: list[list[Taxon | None]], expected: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    names = [f"north/{number}.jpg" for number in range(len(shots))]
+    for number, name in enumerate(names):
+        photograph(tmp_path / "card" / name, 10 * number)
+    images = [{"file": name, "detections": [box() for _ in seen]} for name, seen in zip(names, shots, strict=True)]
+    (tmp_path / "md.json").write_text(json.dumps({"images": images}))
+    inputs = open_detections(tmp_path / "md.json", tmp_path / "card").inputs()
+    taxa = [taxon for seen in shots for taxon in seen]
+    rows = [row for one, taxon in zip(inputs, taxa, strict=True) for row in answer([one], *([taxon] if taxon else []))]
+    write_rows(tmp_path / "package", "camtrapdp-package", rows, Context(zone=BERLIN))
+    assert validate(tmp_path / "package") == []
+    events = [(row["scientificName"], row["count"]) for row in table(tmp_path / "package/observations.csv")
+              if row["observationLevel"] == "event"]  # fmt: skip
+    assert events == expected
 
 
 def test_deployments_and_project_may_be_stated(season: Detections, tmp_path: Path) -> None:

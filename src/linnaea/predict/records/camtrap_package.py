@@ -7,11 +7,11 @@ import json
 import mimetypes
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from csv import DictWriter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from linnaea import __version__
 from linnaea.errors import LinnaeaError
@@ -74,7 +74,9 @@ def write_camtrap_package(folder: Path, rows: Iterable[Row], context: Context) -
     folder.mkdir(parents=True, exist_ok=True)
     _write_table(folder / "deployments.csv", DEPLOYMENTS, (one.facts for one in places))
     _write_table(folder / "media.csv", MEDIA, map(_medium_row, media))
-    _write_table(folder / "observations.csv", OBSERVATION_COLUMNS, [*placed, *_event_rows(placed, media)])
+    _write_table(
+        folder / "observations.csv", OBSERVATION_COLUMNS, [*placed, *_event_rows(placed, media, _lineages_of(answers))]
+    )
     about = context.package_info
     stated = {} if about is None else read_json(about, kind="parts of datapackage.json")
     if not stated.keys() >= {"contributors", "project"}:
@@ -105,12 +107,17 @@ def _place(row: Mapping[str, Any], one: Medium) -> dict[str, Any]:
             "eventStart": one.moment, "eventEnd": one.moment}  # fmt: skip
 
 
-def _event_rows(observations: Sequence[Mapping[str, Any]], media: Sequence[Medium]) -> list[dict[str, Any]]:
-    """Return an event-based observation for each event and what was seen in it.
+def _lineages_of(rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
+    """Return the names above each name of the answers, kingdom first."""
+    named = {finest_name(row): row for row in rows if row["status"] == "ok"}
+    return {name: tuple(row[rank] for rank in RANK_LABELS[:-1] if row[rank] not in ("", name))
+            for name, row in named.items()}  # fmt: skip
 
-    ``count`` is the largest number of boxes on one photograph, the least number of individuals. An event is blank if
-    all of its photographs are.
-    """
+
+def _event_rows(
+    observations: Sequence[Mapping[str, Any]], media: Sequence[Medium], lineages: Mapping[str, tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """Return an event-based observation for each event and what was seen in it."""
     of_event: dict[str, list[Mapping[str, Any]]] = {}
     for row in observations:
         of_event.setdefault(row["eventID"], []).append(row)
@@ -120,21 +127,49 @@ def _event_rows(observations: Sequence[Mapping[str, Any]], media: Sequence[Mediu
     rows = []
     for event, seen in of_event.items():
         times = media_of[event]
-        kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for row in seen:
-            kinds.setdefault((row["observationType"], row["scientificName"]), []).append(row)
-        told = {kind: of_one for kind, of_one in kinds.items() if kind[0] not in _SAYS_LITTLE} or kinds
-        for number, ((kind, name), of_one) in enumerate(told.items()):
-            counts = Counter(row["mediaID"] for row in of_one if row["count"])
+        for number, (of_one, count) in enumerate(_count_each(seen, lineages)):
             surest = max(of_one, key=_certainty)
             rows.append({
                 **{key: surest[key] for key in ("classificationMethod", "classifiedBy", "classificationTimestamp",
-                                                "classificationProbability", "deploymentID", "observationTags")},
+                                                "classificationProbability", "deploymentID", "observationTags",
+                                                "observationType", "scientificName")},
                 "observationID": f"{event}-{number}", "eventID": event, "observationLevel": "event",
-                "eventStart": times[0].moment, "eventEnd": times[-1].moment, "observationType": kind,
-                "scientificName": name, "count": max(counts.values(), default=""),
+                "eventStart": times[0].moment, "eventEnd": times[-1].moment, "count": count or "",
             })  # fmt: skip
     return rows
+
+
+_Seen: TypeAlias = tuple[str, str]
+"""The type of an observation, and its scientific name."""
+
+
+def _count_each(
+    seen: Sequence[Mapping[str, Any]], lineages: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[list[Mapping[str, Any]], int]]:
+    """Yield the observations of each taxon of an event, with the least number of individuals; 0 without boxes.
+
+    The least number is the largest number of boxes on one photograph. What one photograph names as Felidae may be what
+    another names as Felis catus: a higher taxon counts only what its boxes are more than those of the taxa below it,
+    and is left out if that is nothing. What people say is not left out for what a model says. An event is blank if all
+    of its photographs are.
+    """
+    of_each: dict[_Seen, list[Mapping[str, Any]]] = {}
+    for row in seen:
+        of_each.setdefault((row["observationType"], row["scientificName"]), []).append(row)
+    told = {one: of_one for one, of_one in of_each.items() if one[0] not in _SAYS_LITTLE} or of_each
+    by_people = {one for one, rows in told.items() if any(row["classificationMethod"] == "human" for row in rows)}
+    below = {one: [low for low in told if _is_above(one, low, lineages) and (low in by_people or one not in by_people)]
+             for one in told}  # fmt: skip
+    counts: dict[_Seen, int] = {}
+    for one in sorted(told, key=lambda one: len(below[one])):  # lowest first
+        boxes = Counter(row["mediaID"] for each in (one, *below[one]) for row in told[each] if row["count"])
+        counts[one] = max(0, max(boxes.values(), default=0) - sum(counts[low] for low in below[one]))
+    yield from ((rows, counts[one]) for one, rows in told.items() if counts[one] or not below[one])
+
+
+def _is_above(high: _Seen, low: _Seen, lineages: Mapping[str, tuple[str, ...]]) -> bool:
+    """Tell whether an observation is less exact than another: without a name, or with a higher taxon's."""
+    return high != low and high[0] == low[0] and (not high[1] or high[1] in lineages.get(low[1], ()))
 
 
 def _certainty(row: Mapping[str, Any]) -> tuple[bool, float]:
