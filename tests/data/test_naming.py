@@ -171,7 +171,10 @@ def test_spellings_synonyms_and_authors_are_one_class_and_remarks_are_not(checkl
     juvenile = Taxon(jackdaw.lineage, common_name="Coloeus monedula juvenile")
     foo = [Taxon.of(common_name="Foo bar"), Taxon.of(common_name="Foo baz")]
     assert classes == [jackdaw] * 4 + [juvenile] * 2 + foo
-    assert lines == ["not found: 2 names (Foo___bar, Foo___baz)", "merged: 6 labels are 2 classes"]
+    assert lines == [
+        "not found: 2 names (Foo___bar, Foo___baz)", "synonyms: 1 name (Corvus monedula is Coloeus monedula)",
+        "merged: 6 labels are 2 classes",
+    ]  # fmt: skip
     merged, lines = settle_classes(
         [(label, label_reader("taxon")(label)) for label in labels],  # type: ignore[misc]
         make_naming((str(checklist),), merge_by="taxon"),

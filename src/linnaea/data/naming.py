@@ -150,7 +150,9 @@ def settle_names(records: pl.LazyFrame, taxa: Sequence[Taxon], resolver: NameRes
 
 
 def settle_classes(classes: Sequence[tuple[str, Taxon]], rule: NamingRule) -> tuple[list[Taxon], list[str]]:
-    """Return the class of each label of photographs or of a list, and lines on what was not found, doubtful or merged.
+    """Return the class of each label of photographs or of a list, and lines on what is not as its label says.
+
+    These are names that were not found, are doubtful, are synonyms or were merged.
 
     ``classes`` are labels and the taxa that their source read from them. Spellings of one taxon become one class. A
     taxon without a label came from columns and stays a class of its own.
@@ -158,7 +160,7 @@ def settle_classes(classes: Sequence[tuple[str, Taxon]], rule: NamingRule) -> tu
     lines = list[str]()
     if rule.checklists:
         naming = name_classes(classes, rule)
-        lines = _describe_table(naming.table)
+        lines = [*_describe_table(naming.table), *_describe_renamed(naming)]
         classes = [(label, naming.taxon_of[label, taxon]) for label, taxon in classes]
     merged = merge_species(Counter(taxon for label, taxon in classes if label))
     taxa = [merged[taxon] if label else taxon for label, taxon in classes]
@@ -359,9 +361,20 @@ def describe_names(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
 def _describe_table(names: pl.DataFrame) -> list[str]:
     lines = []
     for what, rows in (("not found", not_found(names)), ("doubtful", doubtful(names))):
-        shown = ", ".join(rows["asked"].head(N_SHOWN)) + (", ..." if rows.height > N_SHOWN else "")
-        lines += [f"{what}: {rows.height:,} name{'s' * (rows.height > 1)} ({shown})"] if rows.height else []
+        lines += _list_names(what, [*rows["asked"]])
     return lines
+
+
+def _describe_renamed(naming: Naming) -> list[str]:
+    """Return a line on the labels whose class has the accepted name instead of theirs."""
+    named = zip(naming.table.select("status", "asked").rows(), naming.taxa, strict=True)
+    renamed = [f"{asked} is {taxon.scientific_name}" for (status, asked), taxon in named if status == Status.SYNONYM]
+    return _list_names("synonyms", [*dict.fromkeys(renamed)])
+
+
+def _list_names(what: str, names: Sequence[str]) -> list[str]:
+    shown = ", ".join(names[:N_SHOWN]) + (", ..." if len(names) > N_SHOWN else "")
+    return [f"{what}: {len(names):,} name{'s' * (len(names) > 1)} ({shown})"] if names else []
 
 
 def _describe_merged(merged: Mapping[str, int]) -> list[str]:
