@@ -132,6 +132,9 @@ def test_a_note_on_the_file_comes_with_the_answer(client: TestClient, pictures: 
         (None, {"lat": "50"}, 422, "lat and lon together"),
         (None, {"within": "x" * 101}, 422, "101 characters"),
         (None, {"within": [f"genus:G{n}" for n in range(17)]}, 422, "17 clades"),
+        (None, {"species_list": "Pica pica"}, 422, "linnaea serve --labels FILE"),
+        (None, {"k": "3"}, 422, "send it as top_k"),
+        (None, {"date": "2024-05-01"}, 422, "send the month as month"),
     ],
 )
 def test_what_is_wrong_is_said(

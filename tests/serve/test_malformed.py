@@ -217,6 +217,8 @@ def test_callers_learn_how_to_send_a_photograph_and_options(client: TestClient) 
         ({"top_k": "1e3"}, 422),
         ({"within": "", "rank": "", "top_k": "1"}, 200),
         ({"unknown": "x", "top_k": "1"}, 200),
+        ({"species_list": "Pica pica"}, 422),
+        ({"k": "1"}, 422),
     ],
 )
 def test_values_out_of_the_ordinary(client: TestClient, form: dict[str, str], code: int) -> None:

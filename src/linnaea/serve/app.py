@@ -35,7 +35,7 @@ from linnaea.predict.session import parse_rank
 from linnaea.predict.surroundings import Surroundings, look_around
 from linnaea.serve.access import Access, CheckCaller
 from linnaea.serve.exports import TITLES, Export, export
-from linnaea.serve.fields import check_address, say_how_to_send
+from linnaea.serve.fields import check_fields, say_how_to_send
 from linnaea.serve.intake import BUSY, COME_BACK, Count, LimitBody
 from linnaea.serve.schema import Clade, Result, Results, answer_all, list_clades, make_result
 from linnaea.serve.service import BusyError, Limits, Service, TooSlowError
@@ -169,7 +169,7 @@ def _add_predict(
         A request whose only photograph is not a picture is refused (415), since it would have no answer at all. So is a
         request whose only photograph is too large (413).
         """
-        check_address(request)
+        await check_fields(request)
         _check([*(within or []), *(exclude or [])], len(photographs), limits)
         least = parse_confidence(" ".join(confidence)) if confidence else DEFAULT_CONFIDENCE
         asked = Asked(rank=parse_rank(rank), confidence=least, top_k=top_k)
@@ -239,7 +239,7 @@ def _add_files(app: FastAPI, predictor: Predictor, finder: Finder) -> None:
         within: Annotated[str, Form(max_length=NAME_AT_MOST)] = "",
     ) -> Response:
         """Return the part of a photograph that the model sees as a JPEG, under a map of where its answer comes from."""
-        check_address(request)
+        await check_fields(request)
         service: Service = request.app.state.service
         kept = await run_in_threadpool(keep_clades, predictor.bank, [within] if within else [], [], finder=finder)
         among = replace(predictor, bank=kept, asked=Asked(rank=None))

@@ -8,15 +8,32 @@ from starlette.responses import JSONResponse, Response
 _FIELDS = ("rank", "confidence", "top_k", "within", "exclude", "lat", "lon", "month")
 
 
-def check_address(request: Request) -> None:
-    """Check that no field of the form stands in the address, where it would be overlooked.
+_AT_START = "the server is started with it (linnaea serve --{}); a request may narrow the labels by within and exclude"
+_OF_PREDICT = {
+    "k": "send it as top_k", "date": "send the month as month, 1 to 12",
+    "species_list": _AT_START.format("labels FILE"), "subset": _AT_START.format("labels FILE"),
+    "labels": _AT_START.format("labels"), "model": _AT_START.format("model"), "prior": _AT_START.format("regions"),
+    "checklist": _AT_START.format("checklist"), "language": _AT_START.format("language"),
+    "preprocess": _AT_START.format("preprocess"),
+}  # fmt: skip
+"""Options of ``linnaea predict`` that change answers and are no fields of the form, and what to do instead."""
+
+
+async def check_fields(request: Request) -> None:
+    """Check that nothing that would change the answers stands where it would be overlooked.
+
+    That is a field of the form in the address, or an option of ``linnaea predict`` that is no field of the form. Other
+    unknown fields are passed over.
 
     Raises:
-        HTTPException: one does (422).
+        HTTPException: something does (422).
     """
     for name in request.query_params:
         if name in _FIELDS:
             raise HTTPException(422, f"{name} stands in the address; send it as a field of the form")
+    for name in await request.form():
+        if name in _OF_PREDICT:
+            raise HTTPException(422, f"{name} is no field of the form: {_OF_PREDICT[name]}")
 
 
 def say_how_to_send(app: FastAPI) -> None:
