@@ -1,7 +1,7 @@
 #!/bin/bash
 # TaxonoPy's `common-names` looks for the taxon of each rank by its name alone, although the step before has found it by its whole lineage,
 # and lets that overrule: of Morus the bird and Morus the tree, one is taken for both. A mulberry that has no English name of its own is
-# called "Gannets", or a gannet "Mulberries", whichever comes first in GBIF's backbone.
+# called "Gannets", or a gannet "Mulberries", whichever of the two is kept when names that occur twice are thrown out.
 #
 # Who is hurt: whoever trains with common names in captions: TaxonoPy's development "has been driven by its application in" TreeOfLife-200M.
 # It touches species without a common name, for which the genus' or family's is taken, and pictures that are named to the genus, of
