@@ -5,6 +5,7 @@ Messages and progress (:mod:`linnaea.progress`) go to standard error; results go
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -12,6 +13,9 @@ from rich.console import Console
 from linnaea.cli import DONE, FAILED, SOME_FAILED
 from linnaea.progress import progress_bar as progress_bar  # noqa: PLC0414  (re-exported)
 from linnaea.progress import visible
+
+STANDARD_OUTPUT = Path("stdout")
+"""pybioclip's word for standard output, as a value of ``--output``."""
 
 results = Console(highlight=False)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 import tyro
 
 from linnaea.cli import Commands
-from linnaea.cli.console import progress_bar, report_failed, say
+from linnaea.cli.console import STANDARD_OUTPUT, progress_bar, report_failed, say
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Add: TypeAlias = Callable[[str, Any, str], None]
 """A function of a file name, its vector (``None`` if it failed) and the reason."""
 
-STANDARD_OUTPUT = Path("stdout")
-"""pybioclip's word for standard output."""
 ROWS_PER_GROUP = 4096
 """The number of rows of a Parquet file that are held in memory."""
 

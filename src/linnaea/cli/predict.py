@@ -13,7 +13,7 @@ import tyro
 from linnaea.cli import Commands
 from linnaea.cli.answer_files import FileForm, choose_file_form, make_context, sort_into, write_keywords
 from linnaea.cli.answer_table import print_answers
-from linnaea.cli.console import machine_output, progress_bar, report_failed, results, say, tell, warn
+from linnaea.cli.console import STANDARD_OUTPUT, machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.cli.parsing import parse_words, swallowed
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 RankOption = Literal["species", "genus", "family", "order", "class", "phylum", "kingdom", "auto"]
 Form = Literal["table", FileForm]
 Preprocess = Literal["crop", "squash"]
-
-STANDARD_OUTPUT = Path("stdout")
-"""pybioclip's word for standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +248,7 @@ def _choose_form(options: Predict) -> Form:
 
 
 def _list_inputs(options: Predict) -> "tuple[list[Input], Context]":
-    """Return the inputs, and what the files of answers may say besides."""
+    """Return the inputs, and the facts that files of answers state besides the answers."""
     from linnaea.data.copies.bursts import GAP_S
     from linnaea.predict.inputs import list_inputs
     from linnaea.predict.records.decisions import read_decisions

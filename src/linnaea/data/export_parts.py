@@ -18,14 +18,14 @@ from linnaea.data.shards import DataSet, ShardWriter, iter_members, taxa_from_ta
 from linnaea.data.sources import LICENCE_FACTS
 from linnaea.storage import parse_facts, write_atomically
 from linnaea.tables import read_table
+from linnaea.taxonomy.columns import NAME_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
 from linnaea.taxonomy.taxon import Taxon, TextType
 
 FACTS_COLUMNS = ("record_id", "location", "facts")
 """Columns of ``records.parquet`` that exports need; ``facts`` is JSON."""
 
-LABEL_COLUMNS = (*RANK_LABELS, "scientific_name", "common_name")
-PARQUET_COLUMNS = ("key", *LABEL_COLUMNS, "source", "record_id", "group", "width", "height")
+PARQUET_COLUMNS = ("key", *NAME_COLUMNS, "source", "record_id", "group", "width", "height")
 
 CATALOG_COLUMNS = (
     "split",
@@ -167,7 +167,7 @@ def write_folders_part(dataset: DataSet, table: pl.DataFrame, output: Path) -> i
         paths.append(relative)
     licences = [name for name in ("licence_id", "attribution", *LICENCE_FACTS) if name in table.columns]
     metadata = table.with_columns(pl.Series("file_name", paths)).select(
-        "file_name", *LABEL_COLUMNS, "source", "record_id", "group", *licences
+        "file_name", *NAME_COLUMNS, "source", "record_id", "group", *licences
     )
     target = output / ".export" / "metadata" / f"{table['shard'][0]}.csv"
     write_atomically(target, metadata.write_csv())
@@ -203,7 +203,7 @@ def state_types(paths: Sequence[Path]) -> list[Path]:
 
 
 def _guess_type(column: pl.Series) -> str:
-    """Return what a reader takes a column for: ``empty``, ``integer``, ``float``, ``text``, or ``mixed``."""
+    """Return the type that a reader guesses for a column: ``empty``, ``integer``, ``float``, ``text``, or ``mixed``."""
     filled = column.filter(column != "")
     n_numbers = int(filled.str.contains(_NUMBER).sum())
     if not len(filled):

@@ -92,13 +92,19 @@ def decode_jpeg(
 
 def is_plain_jpeg(data: bytes) -> bool:
     """Return whether decoding takes memory and time in proportion to a moderate number of pixels."""
+    header = _stated_size(data)
+    return header is not None and _is_moderate(data, jpeg_head(data), header[0] * header[1])
+
+
+def _stated_size(data: bytes) -> tuple[int, int, str] | None:
+    """Return the height, width and colours that a JPEG states; ``None`` for other files and if its head is broken."""
     if not data.startswith(JPEG_MAGIC):
-        return False
+        return None
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
-        return False
-    return _is_moderate(data, jpeg_head(data), width * height)
+        return None
+    return height, width, colours
 
 
 def _is_moderate(data: bytes, head: bytes, n_pixels: int) -> bool:
@@ -154,13 +160,8 @@ def _drop_stray_bytes(data: bytes) -> bytes:
 
 def is_upright_srgb_jpeg(data: bytes, short_side: int) -> bool:
     """Return whether a file is a colour JPEG, upright and in sRGB, whose short side has at most that many pixels."""
-    if not data.startswith(JPEG_MAGIC):
-        return False
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return False
-    if min(height, width) > short_side or colours != "YCbCr":
+    header = _stated_size(data)
+    if header is None or min(header[:2]) > short_side or header[2] != "YCbCr":
         return False
     facts = _read_facts(jpeg_head(data))
     return facts.orientation == UPRIGHT and transform_to_srgb(facts.profile, "RGB") is None

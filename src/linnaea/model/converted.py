@@ -24,13 +24,14 @@ from linnaea.model.folders import (
     IMAGE_FILE,
     INT8_FILE,
     ONNX_FACTS_FILE,
+    WEIGHTS_ENDINGS,
     Precision,
     find_model_folder,
 )
 from linnaea.model.hub import PUBLISHED, fetch_config, fetch_weights
 from linnaea.model.onnx import GraphModel, load_graph
 from linnaea.progress import announce
-from linnaea.storage import cache_dir, check_regular, read_json, write_atomically
+from linnaea.storage import cache_dir, read_json, sha256_of_file, write_atomically
 
 if TYPE_CHECKING:
     from linnaea.model.load import TaxonModel
@@ -39,7 +40,6 @@ FEWEST_PHOTOGRAPHS = 40
 """The fewest photographs from which a model gets a form in 8 bits."""
 _FORM = "2"
 """Changes where graphs are to be made anew."""
-_WEIGHTS = (".safetensors", ".bin", ".pth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Source:
 
     @property
     def refused(self) -> str:
-        """Return why the model has no form in 8 bits, if its photographs said so."""
+        """Return why the form in 8 bits was refused, or an empty string if it was not."""
         path = self.cached / GRAPH_FACTS_FILE
         return str(read_json(path, kind="the description of a graph").get("refused", "")) if path.exists() else ""
 
@@ -196,7 +196,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _weights_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    return sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_ENDINGS)
 
 
 def _checksum(path: Path) -> str:
@@ -206,6 +206,4 @@ def _checksum(path: Path) -> str:
     real = path.resolve()
     if real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name):
         return real.name
-    check_regular(path)
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of_file(path)

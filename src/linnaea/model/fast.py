@@ -6,7 +6,6 @@ those that change only the rounding of float32 sums. Training uses :class:`FastD
 
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import Precision
+from linnaea.model.runtimes import CPU_FACTS
 
-CPU_FACTS = Path("/proc/cpuinfo")
 _BRANCHES = ("attn", "mlp")
 """The names that open_clip and timm give to the branches of a transformer block."""
 

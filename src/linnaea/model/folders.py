@@ -15,6 +15,8 @@ IMAGE_FILE, TEXT_FILE, GRAPH_FACTS_FILE = "image.onnx", "text.onnx", "image.json
 """The towers of an exported model; in a model folder, the graph of its image tower, and its facts."""
 INT8_FILE = "image.int8.onnx"
 """The image tower of a model folder in 8 bits."""
+WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
+"""The endings of files of weights that open_clip loads."""
 HUB, TIMM = "hf-hub:", "timm:"
 """The prefixes of the names of hub models and timm models."""
 DEFAULT_MODEL = "nano"

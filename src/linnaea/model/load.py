@@ -32,7 +32,7 @@ from torch.nn.functional import normalize
 
 from linnaea.errors import LinnaeaError
 from linnaea.model.encoder import Encoder
-from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, WEIGHTS_FILE
+from linnaea.model.folders import BPE_FILE, CONFIG_FILE, FACTS_FILE, HUB, WEIGHTS_ENDINGS, WEIGHTS_FILE
 from linnaea.model.hub import fetch_config, fetch_file, fetch_weights
 from linnaea.model.load_tokenizer import (
     check_transformers,
@@ -50,7 +50,6 @@ from linnaea.model.tokenizer_files import make_tokenizer_files
 from linnaea.model.untrusted import check_config, without_hub
 from linnaea.storage import atomic_path, read_json, write_atomically
 
-_WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
 """The files that open_clip reads as weights. If there are none, it warns and continues with random weights."""
 CPU_IMAGES_AT_ONCE = 8
 """A batch that fits a CPU's caches. EfficientNet-Lite1, channels last, is 1.6 to 2.7 times as fast as with 32; ViTs
@@ -227,7 +226,7 @@ def _load_files(
         raise LinnaeaError(f"{folder / CONFIG_FILE}: not a CLIP configuration (its towers are not objects)")
     check_config(folder, model_cfg)
     model_cfg = without_second_tokenizer(model_cfg)
-    if weights is None and not any(path.suffix in _WEIGHTS_ENDINGS for path in folder.iterdir()):
+    if weights is None and not any(path.suffix in WEIGHTS_ENDINGS for path in folder.iterdir()):
         raise LinnaeaError(f"{folder}: has no weights ({WEIGHTS_FILE} is missing); copy the whole folder again")
     text_cfg = model_cfg["text_cfg"]
     if text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name"):

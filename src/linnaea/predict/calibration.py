@@ -49,7 +49,8 @@ KEY = "calibration"
 """The key of a calibration in ``linnaea.json`` or ``bank.json``."""
 UNKNOWN = -1
 """Stands in place of a group's number if the bank has no such taxon."""
-_TINY = np.float32(1e-38)
+TINY = np.float32(1e-38)
+"""The least probability that is divided by or has a logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +241,7 @@ def _sharpen_labels(
         out[:] = species_BS
         return
     row_group = groups.of_species
-    np.divide(probability_BK, np.maximum(sums[Rank.SPECIES], _TINY).take(row_group, axis=1), out=out)
+    np.divide(probability_BK, np.maximum(sums[Rank.SPECIES], TINY).take(row_group, axis=1), out=out)
     out *= species_BS.take(row_group, axis=1)
 
 
@@ -305,8 +306,8 @@ def _sharpen(
 
     ``parent`` is ascending, and ``first`` the first child of each parent.
     """
-    largest = np.maximum(np.maximum.reduceat(values, first, axis=1), _TINY)
-    shares = np.maximum(values, _TINY)
+    largest = np.maximum(np.maximum.reduceat(values, first, axis=1), TINY)
+    shares = np.maximum(values, TINY)
     shares /= largest.take(parent, axis=1)
     if power != 1:
         np.power(shares, np.float32(power), out=shares)

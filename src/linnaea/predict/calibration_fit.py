@@ -10,7 +10,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.errors import LinnaeaError
-from linnaea.predict.calibration import UNKNOWN, Calibration, signs_of, weigh_labels
+from linnaea.predict.calibration import TINY, UNKNOWN, Calibration, signs_of, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import keep_rows
@@ -30,7 +30,6 @@ this source. A tower that was not trained on a source loses more of it: of seven
 of seedlings on soil (docs/log.md)."""
 FEWEST = 50
 """The least number of photographs that a fit needs, and that a source needs for a share of its own."""
-_TINY = np.float32(1e-38)
 _Parts: TypeAlias = list[tuple[NDArray[np.float32], int]]
 """Probabilities of siblings, and the position of the true one, or ``UNKNOWN`` if none of them is."""
 NONE_COUNTS = 0.2
@@ -233,7 +232,7 @@ def _slope_of_logits(
     start = 0
     for block in iter_scored(image_NE, bank, logit_scale * sharpness):
         # Log-probabilities serve as logits: a constant for all taxa of an image drops out of both derivatives.
-        logits = np.log(np.maximum(block.probability_BK, _TINY)) / sharpness
+        logits = np.log(np.maximum(block.probability_BK, TINY)) / sharpness
         truth = logits[np.arange(len(logits)), rows[start : start + len(logits)]]
         mean = np.einsum("bk,bk->b", block.probability_BK, logits, dtype=np.float64)
         square = np.einsum("bk,bk,bk->b", block.probability_BK, logits, logits, dtype=np.float64)
@@ -302,7 +301,7 @@ def _join(parts: _Parts) -> _Siblings | None:
         return None
     values, targets = [], []
     for probability, place in parts:
-        shares = np.log(np.maximum(probability, _TINY)).astype(np.float64)
+        shares = np.log(np.maximum(probability, TINY)).astype(np.float64)
         shares -= shares.max()
         values.append(shares)
         targets.append(np.maximum(shares, _UNLIKELIEST).mean() if place == UNKNOWN else shares[place])

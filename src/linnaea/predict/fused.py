@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from linnaea.predict.calibration import Calibration, calibrate_probabilities, sharpen_ranks, weights_of_untrained
+from linnaea.predict.calibration import TINY, Calibration, calibrate_probabilities, sharpen_ranks, weights_of_untrained
 from linnaea.predict.classifier import (
     Ranked,
     check_finite,
@@ -42,7 +42,6 @@ CELLS_AT_ONCE = 131_072
 """Images x labels of one block of the second pass, whose two exponentials fit the processor's cache."""
 LEAST_LOGIT = -80.0
 """Logits this far below the largest are set to it, so that no group sums to 0; all of a million weigh 1e-29."""
-_TINY = 1e-38
 
 
 def rank_blocks(
@@ -223,7 +222,7 @@ def _rank(made: _Softened, bank: LabelBank, sharpness: Sequence[float]) -> dict[
     ranks = sharpen_ranks(groups.sums_of_groups(genus_BG, Rank.GENUS), groups, sharpness)
     calibrated_GB = torch.from_numpy(np.ascontiguousarray(ranks[Rank.GENUS].T))
     n_images = made.row_KB.shape[1]
-    factor_GB = in_one_thread(lambda: calibrated_GB / made.sharp_genus_GB.clamp_min_(_TINY))
+    factor_GB = in_one_thread(lambda: calibrated_GB / made.sharp_genus_GB.clamp_min_(float(TINY)))
     genus_of = torch.from_numpy(groups.parents(Rank.SPECIES))
 
     def finish(species: slice) -> None:
@@ -233,7 +232,7 @@ def _rank(made: _Softened, bank: LabelBank, sharpness: Sequence[float]) -> dict[
     _in_slices(finish, len(genus_of), n_images)
     if len(made.species_SB):
         species_of = torch.from_numpy(groups.of_species)
-        share_SB = made.sharp_species_SB / made.species_SB.clamp_min_(_TINY)
+        share_SB = made.sharp_species_SB / made.species_SB.clamp_min_(float(TINY))
 
         def share(rows: slice) -> None:
             made.row_KB[rows].mul_(share_SB.index_select(0, species_of[rows]))

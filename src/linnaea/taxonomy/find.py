@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from linnaea.errors import UsageError
-from linnaea.taxonomy.columns import NAME_COLUMNS
+from linnaea.taxonomy.columns import NAME_COLUMNS, scientific_name
 from linnaea.taxonomy.doubts import cut_doubt
 from linnaea.taxonomy.keys import loose_vernacular_key, name_key, vernacular_key
 from linnaea.taxonomy.label_words import looks_latin
@@ -70,8 +70,8 @@ class Finder:
     def of_taxa(cls, taxa: pl.DataFrame, where: str) -> Self:
         """Return a finder for a table (of a label bank or a data set) whose higher taxa have no rows."""
         if "scientific_name" not in taxa.columns:
-            species = pl.when(pl.col("species") != "").then(pl.concat_str("genus", pl.lit(" "), "species"))
-            taxa = taxa.with_columns(scientific_name=species.fill_null(""))
+            is_species = pl.col("species").fill_null("") != ""
+            taxa = taxa.with_columns(scientific_name=pl.when(is_species).then(scientific_name()).otherwise(pl.lit("")))
         return cls(taxa=taxa, where=where)
 
     @classmethod
@@ -192,7 +192,7 @@ class Finder:
         return pl.concat(parts).unique(["name", "row"], keep="last", maintain_order=True)
 
     def _look_up_all(self, asked: list[tuple[str, Rank | None, str]], kingdom: str = "") -> pl.DataFrame:
-        """Return :data:`HITS` of the texts as they are; what is not found is read as any label is, and tried again.
+        """Return :data:`HITS` of the texts as they are; those without hits are parsed like labels, and tried again.
 
         Of a text in doubt ("red fox?", "Quercus robur (hybrid)") the genus is found.
         """
