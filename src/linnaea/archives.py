@@ -1,4 +1,4 @@
-"""Unpack what is packed, up to a size in proportion to the packed file: a small file may otherwise fill the disk."""
+"""Unpack archives, up to a size in proportion to the packed file: a small file may otherwise fill the disk."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Change what exists in one step, and let one command at a time do it.
+"""Replace a folder in one step, and let only one command at a time write it.
 
 A new folder is written beside the old one and exchanged with it. After a kill at any moment the folder is the old one
 or the new one.
@@ -99,7 +99,7 @@ def _is_current(folder: Path) -> bool:
 
 
 def _remove_left_behind(target: Path) -> None:
-    """Remove what killed writers of this folder left beside it, or put back the old one, if it is all there is."""
+    """Remove the leftovers of killed writers of this folder, or put the old folder back if only that is left."""
     for old in target.parent.glob(f".{escape(target.name)}.*.old"):
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)

@@ -159,7 +159,7 @@ def _parse(options: Any, name: str, words: list[str]) -> Any:
 
 
 def class_of(options: Any) -> type:
-    """Return the class of a command's options, which a function of (program name, words) names as what it returns."""
+    """Return the class of a command's options: ``options`` itself, or the return type of a function that makes them."""
     found: type = options if isinstance(options, type) else inspect.signature(options, eval_str=True).return_annotation
     return found
 

@@ -33,7 +33,7 @@ def choose_file_form(output: Path, given: FileForm | None) -> FileForm:
 
 
 class FileOptions(Protocol):
-    """The options of both commands for what files of answers say besides the answers."""
+    """The options of ``predict`` and ``review`` for the facts that files of answers state besides the answers."""
 
     @property
     def timezone(self) -> str: ...
@@ -48,7 +48,7 @@ class FileOptions(Protocol):
 
 
 def make_context(options: FileOptions, sequence_gap_s: float) -> "Context":
-    """Return what files of answers say besides the answers."""
+    """Return the facts that files of answers state besides the answers."""
     from linnaea.predict.outputs.camtrapdp import parse_zone
     from linnaea.predict.outputs.files import Context
 

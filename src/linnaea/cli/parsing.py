@@ -100,7 +100,7 @@ def suggest(word: str, names: list[str]) -> str:
 
 
 def swallowed(values: tuple[str, ...], option: str) -> str:
-    """Return what to do where an option with several values took the photographs behind it, or an empty string."""
+    """Return the advice for an option that took photographs as its values, or an empty string if it took none."""
     taken = [value for value in values if Path(value).exists() or value.endswith(("/", "\\"))]
     if not taken:
         return ""

@@ -142,7 +142,7 @@ def _check_nested(path: Path, where: str, content: Mapping[str, Any], target: ty
 
 
 def _container_of(hint: Any) -> type[Any] | None:
-    """Return what TOML calls a value of a type, if it holds others."""
+    """Return the type of TOML's parser for a container of this type (list or dict), or ``None`` for a plain value."""
     origin = get_origin(hint)
     if origin is tuple:
         return list

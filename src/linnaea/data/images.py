@@ -46,7 +46,7 @@ MAX_BYTES = 1_000_000_000
 """Larger files are rejected unread."""
 
 DECODING = CallLimits(n_bytes=2_000_000_000, seconds=60)
-"""What the decoding of one picture that is not a plain JPEG may use."""
+"""The limits of decoding one picture that is not a plain JPEG."""
 
 DEFAULT_SHORT_SIDE = 256
 JPEG_QUALITY = 90
@@ -255,7 +255,7 @@ def prepare(data: bytes, *, short_side: int = DEFAULT_SHORT_SIDE, quality: int =
 def cut_out(data: bytes, x: float, y: float, width: float, height: float) -> bytes:
     """Return a part of a picture as a PNG; ``x`` and ``y`` are its upper left corner in pixels.
 
-    What lies outside of the picture is left out.
+    A part that reaches over the edge is clipped to the picture.
 
     Raises:
         ImageError: the data is not a usable picture, or the part has no pixel of it.

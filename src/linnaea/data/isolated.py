@@ -44,7 +44,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class CallLimits:
-    """What one call may use."""
+    """The limits of one call."""
 
     n_bytes: int
     """Bytes of memory that the call may allocate."""
@@ -270,7 +270,7 @@ def _resource() -> Any:
 
 
 def _limit(limits: CallLimits | None) -> None:
-    """Limit what the process may allocate and compute from now on; ``None`` lifts the limits."""
+    """Set the process's limits on memory and time from now on; ``None`` lifts them."""
     resource = _resource()
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
         _, hard = resource.getrlimit(kind)

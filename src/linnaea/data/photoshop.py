@@ -13,7 +13,7 @@ _NO_COMPOSITE = 1057
 
 
 def check_photoshop(data: bytes) -> None:
-    """Refuse what Pillow does not read of Photoshop's files.
+    """Refuse the kinds of Photoshop files that Pillow does not read.
 
     Raises:
         ImageError: the file is a large document, has more than 8 bits per channel, or holds its layers only.

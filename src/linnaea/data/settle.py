@@ -350,7 +350,7 @@ def fill_facts(text: str, names: Collection[str]) -> str:
     """Return the JSON of a record's facts with all of ``names``, ``""`` where the record has none.
 
     Readers of WebDataset shards (Hugging Face's ``datasets``) take the columns from the first few samples, and drop
-    what only later ones have.
+    columns that only later ones have.
     """
     facts = json.loads(text)
     return text if len(facts) == len(names) else json.dumps(dict.fromkeys(names, "") | facts, ensure_ascii=False)

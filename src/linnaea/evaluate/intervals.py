@@ -43,7 +43,7 @@ class Interval:
     low: float
     high: float
     n_groups: int = 0
-    """The number of groups (classes), or of single values if none were given, that the interval speaks for."""
+    """The number of groups (classes), or of single values without groups, that the interval was made from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,7 @@ def _encode_batch(
 
 
 def check_has_text(model: Encoder, purpose: str) -> None:
-    """Raise LinnaeaError for a model that knows images alone, and so cannot do what needs names."""
+    """Raise LinnaeaError if a model has no text tower, and so cannot serve ``purpose``."""
     if not model.has_text:
         raise LinnaeaError(f"{model.name}: knows images alone and cannot {purpose}; use a model with a text tower")
 
@@ -140,7 +140,7 @@ def encode_captions(
 ) -> Float32[ndarray, "K E"]:
     """Encode captions as unit vectors. Each distinct caption, and each beginning that several share, is encoded once.
 
-    What else is encoded changes a vector only by the rounding of float32 sums (1e-6).
+    The other captions change a vector only by the rounding of float32 sums (1e-6).
 
     Raises:
         LinnaeaError: the model knows images alone.

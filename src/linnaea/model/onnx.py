@@ -50,7 +50,7 @@ photographs of its own: cores that share a batch wait for one another while othe
 
 @dataclass(frozen=True, kw_only=True)
 class _GraphEncoder(Encoder):
-    """A folder with a graph of the image tower, and a file that says what a caller asks of a model."""
+    """A folder with a graph of the image tower, and a file with the facts about the model that callers need."""
 
     name: str
     folder: Path
@@ -150,7 +150,7 @@ class GraphModel(_GraphEncoder):
     load: "Callable[[], TaxonModel] | None" = field(default=None, repr=False, compare=False)
     """The function that loads the model in PyTorch, if its files are not in the folder of its graph."""
     opened: dict[tuple[str, int], Run] = field(default_factory=dict, repr=False, compare=False)
-    """The graph in a runtime by ``precision`` and ``n_callers``. Copies of the model share what is open."""
+    """The graph in a runtime by ``precision`` and ``n_callers``. Copies of the model share the open graphs."""
 
     @property
     def has_text(self) -> bool:

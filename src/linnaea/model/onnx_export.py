@@ -117,7 +117,7 @@ def write_graph(model: "TaxonModel", folder: Path, check: UInt8[ndarray, "B 3 S 
 
 
 def describe_graph(model: "TaxonModel", folder: Path, made_from: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write what a caller asks of a model whose graph is in ``folder``; ``made_from`` are the hashes of its files."""
+    """Write the facts that callers need of the model in ``folder``; ``made_from`` are the hashes of its files."""
     about = _describe(model) | {"has_text": model.has_text, "made_from": dict(made_from)}
     write_atomically(folder / GRAPH_FACTS_FILE, json.dumps(about, indent=1))
 
@@ -225,7 +225,7 @@ def _write(
 def _rewrite_weights(
     model: "ModelProto", rewrite: "Callable[[TensorProto], tuple[Sequence[TensorProto], NodeProto] | None]"
 ) -> None:
-    """Replace weights by what ``rewrite`` returns: tensors to store, and the node that makes the weight of them.
+    """Replace weights as ``rewrite`` says: by tensors to store, and the node that makes the weight of them.
 
     Weights for which it returns ``None`` stay as they are.
     """

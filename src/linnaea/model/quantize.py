@@ -137,7 +137,7 @@ class _Quantiser:
         return {name: (low[name] / len(pixels), high[name] / len(pixels)) for name in names}
 
     def _round_weights(self, node: "NodeProto") -> None:
-        """Store the weights of a product as integers, and take what that adds to the mean off the bias."""
+        """Store the weights of a product as integers, and correct the bias by the shift of the mean."""
         from onnx import helper
 
         name, is_convolution = node.input[1], node.op_type == "Conv"
@@ -194,7 +194,7 @@ class _Quantiser:
         self.graph.initializer.extend(numpy_helper.from_array(value, prefix + part) for part, value in parts.items())
 
     def _insert(self) -> None:
-        """Put the new nodes into the graph, each behind what it reads."""
+        """Put the new nodes into the graph, each after the nodes that it reads."""
         nodes = list(self.graph.node)
         del self.graph.node[:]
         self.graph.node.extend(self.first)

@@ -112,7 +112,7 @@ def _is_plain(block: Any) -> bool:
 
 
 def _run(transformer: Any, x: Tensor, computed: Callable[[bool], _Computed], *, ends: bool) -> Tensor:
-    """Take states through all blocks; ``ends`` says whether the last one returns only what is read."""
+    """Take states through all blocks; with ``ends``, the last one returns only the states that are read."""
     for number, block in enumerate(transformer.resblocks):
         how = computed(ends and number == len(transformer.resblocks) - 1)
         if transformer.grad_checkpointing:

@@ -113,7 +113,7 @@ class Card:
     file: str = ""
     """The name of the photograph's file, shown last; it is broken behind ``_`` where it is too long."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the card is found by where cards are browsed: ``status``, ``rank``, ``certainty`` (a number), ``lineage`` (a
+    """The facts by which cards are filtered and sorted: ``status``, ``rank``, ``certainty`` (a number), ``lineage`` (a
     list) and ``name``."""
 
 

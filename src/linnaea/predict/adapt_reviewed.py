@@ -99,7 +99,7 @@ def adapt_reviewed(
 ) -> Relearned:
     """Adapt labels to the photographs that reviewers confirmed or corrected (:mod:`linnaea.predict.relearn`).
 
-    The result answers with all labels that there were. What reviewers named and the labels lack is added.
+    The result keeps all labels that there were, and adds the names that reviewers gave and the labels lacked.
 
     Args:
         decisions: Files of decisions (``linnaea review``).

@@ -37,7 +37,7 @@ def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.fl
 
     The logarithms of the probabilities of photographs that show an organism of the labels are added, as for independent
     observations with equal chances before, and divided by the design effect 1 + (n - 1) r (Kish, "Survey Sampling",
-    1965): r is the mean cosine of the photographs' vectors. Copies of one photograph say together what one says.
+    1965): r is the mean cosine of the photographs' vectors. Copies of one photograph together count as one.
     """
     if len(inputs) < 2:
         yield from predictor.answer_vectors(inputs, vectors)
@@ -66,7 +66,7 @@ def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.fl
 
 
 def share_of_evidence(image_NE: Float32[ndarray, "N E"]) -> float:
-    """Return what each of n photographs counts, so that together they count as n / (1 + (n - 1) r) independent ones."""
+    """Return the weight of each of n photographs, by which they count as n / (1 + (n - 1) r) independent ones."""
     n = len(image_NE)
     if n < 2:
         return 1.0

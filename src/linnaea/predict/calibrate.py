@@ -51,8 +51,8 @@ class Calibrated:
     """The number of photographs of species among the labels."""
     n_labels: int
     notes: tuple[str, ...] = field(default=(), repr=False)
-    """One line for each picture of ``no_organism`` that cannot be read, and for what the calibration before had learned
-    and this one has not."""
+    """One line for each picture of ``no_organism`` that cannot be read, and for each part of the earlier calibration
+    that this one has not learned."""
 
 
 def calibrate(

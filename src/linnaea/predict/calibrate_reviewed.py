@@ -52,7 +52,7 @@ class Recalibrated:
     """A calibration that was learned from reviewed photographs, with how it does on events that were held out."""
 
     calibration: Calibration
-    """What was learned, or what there was before if that is better."""
+    """The new calibration, or the earlier one if that is better."""
     path: Path
     """The file that holds it."""
     before: Agreement
@@ -85,7 +85,8 @@ def calibrate_reviewed(
 ) -> Recalibrated:
     """Learn probabilities from photographs that reviewers confirmed or corrected, and write them beside the labels.
 
-    Abstention is learned anew only if reviewers saw nothing on at least 30 photographs; otherwise it stays.
+    Abstention is learned again only if reviewers decided ``nothing there`` for at least 30 photographs; otherwise it
+    stays.
 
     Args:
         decisions: Files of decisions (``linnaea review``).

@@ -45,7 +45,7 @@ def cut_bank(
     """Return the bank of the taxa in the clades ``within``, with one more row for each group of all other taxa.
 
     A group is named after its taxon at ``group_rank``, or the lowest one above that has a name. Sums at that rank and
-    above then include what was cut.
+    above then include the taxa that were cut.
 
     Args:
         bank: The whole bank.
@@ -127,7 +127,7 @@ class _Fit:
     scale: float
     mean_E: NDArray[np.float64]
     solve_EP: NDArray[np.float64]
-    """What turns the residuals of a group into the change of its vector."""
+    """The matrix that turns the residuals of a group into the change of its vector."""
 
     @classmethod
     def to(cls, picture_PE: Float32[ndarray, "P E"], scale: float) -> "_Fit":

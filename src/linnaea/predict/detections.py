@@ -1,6 +1,6 @@
-"""What a detector found, and the inputs to be named that it gives.
+"""The detections of a detector, and the inputs to name that they give.
 
-What the detector knew stays with its records, so that the files that Linnaea writes can say it again.
+The records keep everything that the detector stated, so that the files that Linnaea writes can state it again.
 """
 
 import re
@@ -46,7 +46,7 @@ Form: TypeAlias = Literal["megadetector", "speciesnet", "instances"]
 
 
 class Kind(StrEnum):
-    """What a detection is for Linnaea."""
+    """The kinds of detections."""
 
     ANIMAL = "animal"
     """Something to name."""
@@ -154,7 +154,7 @@ class Detections:
         return {record.name: record for record in self.records}
 
     def only(self, path: Path) -> "Detections":
-        """Return what is said of one photograph."""
+        """Return the detections of one photograph."""
         return replace(self, records=tuple(record for record in self.records if record.path == path))
 
     def count_uncovered(self, root: Path) -> tuple[int, int]:
@@ -169,7 +169,7 @@ class Detections:
 
 
 def kind_of(word: str) -> Kind:
-    """Return what a category is by its name: a person, a vehicle, nothing, or else something to name."""
+    """Return the kind of a category by its name: a person, a vehicle, nothing, or else an animal to name."""
     key = word.strip().lower()
     if key in PEOPLE:
         return Kind.HUMAN

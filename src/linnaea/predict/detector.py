@@ -70,7 +70,7 @@ def load_detector(weights: Path, *, device: str = "auto") -> Detect:
 
 @contextlib.contextmanager
 def _contained() -> Iterator[None]:
-    """Send what the package prints to standard error, and undo what it changes for everybody.
+    """Send the package's output to standard error, and undo its changes to the whole process.
 
     Importing it lets Pillow fill the missing part of damaged pictures with grey, in the whole process.
     """

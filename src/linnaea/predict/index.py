@@ -344,7 +344,7 @@ def _forget_deleted(directory: Path, width: int, words: Sequence[str], found: Co
 
 
 def _is_gone(file: Path, given: Sequence[Path], files: Collection[Path]) -> bool:
-    """Tell whether a file below what was given is not there, or was read and no longer holds the picture."""
+    """Tell whether a file below a given place is missing, or was read again and no longer holds the picture."""
     return file in files or (any(file.is_relative_to(place) for place in given) and not file.exists())
 
 

@@ -63,7 +63,7 @@ class Input:
     detection_confidence: float | None = None
     """The detector's confidence that there is an animal."""
     category: str = ""
-    """The detector's word for what is in the box: ``animal``, ``person``, ``fish``."""
+    """The detector's word for the content of the box: ``animal``, ``person``, ``fish``."""
     place: tuple[float, float] | None = None
     """Latitude and longitude in degrees, if the list of photographs states them."""
     read_taken: Callable[[], Taken] | None = field(default=None, compare=False, repr=False)
@@ -243,7 +243,7 @@ def _read_taken(read: Callable[[], bytes]) -> Taken:
 
 
 def _address(url: str) -> Input:
-    """Return the input of an address; what its picture says is kept when it is fetched."""
+    """Return the input of an address; its picture's place and time are kept when it is fetched."""
     said: list[Taken] = []
 
     def read() -> bytes:
@@ -261,7 +261,7 @@ def _fetch(url: str) -> bytes:
 
 
 def _in_video(path: Path, every_s: float) -> Iterator[Input]:
-    """Yield a frame every ``every_s`` seconds, and what is lost of the video as inputs that fail."""
+    """Yield a frame every ``every_s`` seconds; parts of the video that are lost are inputs that fail."""
     try:
         listed = list_frames(path, every_s)
     except ImageError as error:

@@ -119,7 +119,7 @@ class LabelBank:
 
     @cached_property
     def offsets(self) -> Float32[ndarray, "K"] | None:  # noqa: F821
-        """Return what is added to the cosines with the rows; ``None`` for a bank that was not cut."""
+        """Return the numbers to add to the cosines with the rows; ``None`` for a bank that was not cut."""
         return np.asarray(self.taxa[OFFSET], np.float32) if OFFSET in self.taxa.columns else None
 
     @cached_property
@@ -354,7 +354,7 @@ def load_class_heads(model: str | Path) -> dict[Rank, LabelBank]:
 
 
 def find_own_labels(model: str) -> Path | None:
-    """Return the path of what a model answers with by default: its species head, its label bank, or its taxa."""
+    """Return the path of a model's default labels: its species head, its label bank, or its taxa."""
     folder = find_model_folder(model)
     if folder is None:
         return None

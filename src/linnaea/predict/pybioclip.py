@@ -134,7 +134,7 @@ class BaseClassifier(torch.nn.Module):
         self._as_loaded = _state_of(self.model)
 
     def set_recorder(self, recorder: Any) -> None:
-        """Set what records the predictions (:mod:`linnaea.compat.bioclip.recorder`)."""
+        """Set the recorder of the predictions (:mod:`linnaea.compat.bioclip.recorder`)."""
         self.recorder = recorder
 
     def record_event(self, images: Sequence[Photograph], **details: Any) -> None:
@@ -286,7 +286,7 @@ class BaseClassifier(torch.nn.Module):
 
 
 def _state_of(model: torch.nn.Module) -> list[Any]:
-    """Return what differs after a script has changed the weights of a model, or hooked into it.
+    """Return a value that changes if a script changes the weights of a model, or hooks into it.
 
     The graph of a model (:class:`~linnaea.model.onnx.GraphModel`) knows nothing of either.
     """

@@ -51,12 +51,12 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """What was learned, and how it did on photographs of events that it was not learned from."""
+    """The learned vectors, and their score on photographs of events that they were not learned from."""
 
     vectors_AE: Float32[ndarray, "A E"]
     """The vectors of the active rows."""
     penalty: float
-    """The chosen strength; infinite if nothing was better than what there was."""
+    """The chosen strength; infinite if no strength was better than the vectors as they were."""
     right_before_N: NDArray[np.bool_]
     right_after_N: NDArray[np.bool_]
     nll_before: float
@@ -185,7 +185,7 @@ def _residual(logits: NDArray[np.float32], rest: NDArray[np.float32], target: ND
 
 
 def _move(task: Task, rows: NDArray[np.int64], coefficient: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what is added to the vector of each label, from how much each photograph moves it (:func:`_fit`)."""
+    """Return the change of each label's vector, from how much each photograph moves it (:func:`_fit`)."""
     return np.asarray(coefficient.T @ task.image_NE[rows], np.float32)
 
 

@@ -332,7 +332,7 @@ class Model:
 def describe_question(predictor: Predictor, among: Among, inputs: Sequence[Input] = ()) -> dict[str, Any]:
     """Return everything that the answers of a predictor depend on, as JSON, besides the photographs' files.
 
-    Inputs are told apart by what a detector knew of them.
+    Inputs with different detections are different.
     """
     boxes = [(one.name, one.box, one.event, one.category, one.detection_confidence, one.fails)
              for one in inputs if one.box is not None or one.event or one.fails]  # fmt: skip
@@ -359,7 +359,7 @@ UNUSED_CONFIDENCE = "--confidence counts with --rank auto only; at a given rank,
 def make_asked(
     rank: str | Rank | None, confidence: Confidence | None, top_k: int, *, tell: Callable[[str], None]
 ) -> Asked:
-    """Return what is asked; ``tell`` is called if a confidence is stated that does not count.
+    """Return the question; ``tell`` is called if a confidence is given that has no effect at this rank.
 
     Raises:
         UsageError: there is no such rank, or the confidence is not a probability.

@@ -64,7 +64,7 @@ class Surroundings:
 
 
 def look_around(whole: LabelBank, kept: LabelBank, among: Among, own: LabelBank | None = None) -> Surroundings | None:
-    """Return what lies around the labels that a question keeps; ``None`` if it keeps all.
+    """Return the labels around those that a question keeps; ``None`` if it keeps all.
 
     ``own`` are the labels that come with the model, if ``whole`` is a list of names in their place.
 
@@ -82,7 +82,7 @@ def look_around(whole: LabelBank, kept: LabelBank, among: Among, own: LabelBank 
 
 
 def _look_around_list(own: LabelBank, kept: LabelBank, among: Among) -> Surroundings | None:
-    """Return what lies around a list of names; ``None`` if it has its own calibration, or names without lineage."""
+    """Return the labels around a list of names; ``None`` if it has its own calibration, or names without lineage."""
     if KEY in kept.facts or not kept.taxa["kingdom"].fill_null("").ne("").all():
         return None
     is_new = find_elsewhere(kept.taxa.drop("common_name"), own.taxa.drop("common_name"), Rank.SPECIES)
@@ -121,7 +121,7 @@ def find_elsewhere(whole: pl.DataFrame, kept: pl.DataFrame, rank: Rank) -> Bool[
 
 
 def describe(kept: LabelBank, among: Among) -> str:
-    """Return the number of the labels that may answer, and what they are: ``190 birds (Aves)``."""
+    """Return the labels that may answer in words: ``190 birds (Aves)``."""
     n = f"{len(kept):,}"
     if among.species_list is not None:
         return f"{n} labels of the species list"

@@ -203,7 +203,7 @@ def _add_predict(
 def _keep_predictors(
     predictor: Predictor, finder: Finder
 ) -> Callable[[tuple[str, ...], tuple[str, ...], Asked], Predictor]:
-    """Return a function that gives the predictor of the clades ``within`` and ``exclude`` and of what is asked.
+    """Return a function that gives the predictor for the clades ``within`` and ``exclude`` and for a question.
 
     The latest are kept: one predictor opens its calibration and labels once.
     """
@@ -223,7 +223,7 @@ def _keep_predictors(
 
 
 def _add_files(app: FastAPI, predictor: Predictor, finder: Finder) -> None:
-    """Add what the page asks for besides answers: files of them, and heat maps."""
+    """Add the endpoints for files of answers and for heat maps."""
 
     @app.post("/export", responses=_errors(413, 422), response_class=Response)
     async def make_file(asked: Export) -> Response:

@@ -21,7 +21,7 @@ class Completion:
     """Taxa by the beginning of a name, scientific or common; the own taxa come before those of checklists."""
 
     def __init__(self, *taxa: Iterable[Taxon], checklists: Sequence[str] = ()) -> None:
-        """Index lists of taxa; what an earlier list has comes before what a later one has."""
+        """Index lists of taxa; names of an earlier list come before those of a later one."""
         self._finders = [Finder.of_taxa(_table_of(of_one), "the taxa") for of_one in taxa]
         for finder in self._finders:
             finder.complete("a", 1)  # which indexes it

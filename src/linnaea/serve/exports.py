@@ -88,7 +88,7 @@ def _zip(package: Path) -> bytes:
 
 
 def _package(asked: Export, rows: Sequence[Row], names: Mapping[str, str]) -> bytes:
-    """Return a zip with a package of Camtrap DP; ``notes.txt`` in it says what the package leaves out or lacks.
+    """Return a zip with a package of Camtrap DP; its ``notes.txt`` lists the photographs and facts that it lacks.
 
     The beginnings of the photographs are written to a folder of their own, and nothing else is read.
     """
@@ -111,7 +111,7 @@ def _package(asked: Export, rows: Sequence[Row], names: Mapping[str, str]) -> by
 
 
 def _read_row(given: dict[str, str | float | None], name: str) -> Row:
-    """Return a row with all columns; what is not known is left out."""
+    """Return a row with all columns; other keys are left out."""
     row = make_empty_row(name, "", "")
     for column in ANSWER_COLUMNS[1:]:
         value = given.get(column)

@@ -70,7 +70,7 @@ class Undo(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """What is reviewed, and what has been decided."""
+    """The answers to review, and the decisions so far."""
 
     review: Review
     log: DecisionLog

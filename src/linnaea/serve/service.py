@@ -78,7 +78,7 @@ class Service:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=max(limits.waiting, limits.files))
         self._n_waiting = 0
         self._asked: dict[int, list[tuple[Any, asyncio.Future[Any]]]] = {}
-        """For each predictor that is answering, what waits for it."""
+        """For each predictor that is answering, the items that wait for it."""
         self._answering: set[asyncio.Task[None]] = set()
         # Few threads each, since PyTorch and OpenBLAS keep memory for every thread that ever called them.
         self._decoders = ThreadPoolExecutor(max(2, predictor.n_workers), "decode")
@@ -126,8 +126,8 @@ class Service:
     ) -> Result:
         """Run a function of all items that wait for the same predictor in a thread.
 
-        One call runs at a time for each predictor; what arrives meanwhile is the next call's. A product of many vectors
-        with the labels takes little more time than one of a single vector.
+        One call runs at a time for each predictor; items that arrive meanwhile go into the next call. A product
+        of many vectors with the labels takes little more time than one of a single vector.
         """
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         if (waiting := self._asked.get(id(predictor))) is not None:

@@ -42,7 +42,7 @@ def lowest_name(ranks: Sequence[str] = RANK_LABELS) -> pl.Expr:
 
 
 def scientific_name() -> pl.Expr:
-    """Return what :attr:`Taxon.scientific_name` is, from the seven rank columns, which are ``""`` where unnamed."""
+    """Return :attr:`Taxon.scientific_name` from the seven rank columns, which are ``""`` where unnamed."""
     binomial = pl.when((pl.col("species") != "") & (pl.col("genus") != "")).then(
         pl.concat_str("genus", pl.lit(" "), "species")
     )

@@ -70,7 +70,7 @@ def cut_misapplied(text: str) -> Doubt | None:
 
 
 def says_what_it_is_not(text: str) -> bool:
-    """Return whether a label tells what an organism is not, or what it looks like ("not Pica pica", "Vespa-like")."""
+    """Return whether a label names what an organism is not, or only looks like ("not Pica pica", "Vespa-like")."""
     if match := _NOT.match(text):
         rest = text[match.end() :]
         return bool(rest) and (match[0].strip().lower() in ("not", "never") or _names_a_species(rest))

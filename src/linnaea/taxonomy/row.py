@@ -127,14 +127,14 @@ def class_from_label(label: str) -> Taxon | str:
 
 
 def label_reader(merge_by: MergeBy) -> LabelReader:
-    """Return the reader of labels by the rule of what is one class."""
+    """Return the reader of labels for a rule of ``merge_by``."""
     return taxon_from_label if merge_by == "taxon" else class_from_label
 
 
 def read_binomials(table: pl.DataFrame) -> pl.Series | None:
     """Return the names that the columns genus and species (in any case) form together, one per row.
 
-    A species that begins with a capital is a whole name, and a genus without a species is a name by itself. Return
+    A species that begins with a capital is a whole name. A genus without a species is a name, too. Return
     ``None`` if the table lacks either column.
     """
     columns = [find_name_column(table.columns, rank) for rank in ("genus", "species")]

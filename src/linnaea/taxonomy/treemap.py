@@ -142,7 +142,7 @@ def _said(boxes: Boxes) -> str:
 def make_figure(tree: TaxonTree, boxes: Boxes, *, unit: str = "species", icicle: bool = False) -> Any:
     """Return a plotly figure with buttons for treemap and sunburst, and first for an icicle plot if ``icicle`` is set.
 
-    ``unit`` is the name of what box sizes count.
+    ``unit`` names the things that box sizes count.
     """
     import plotly.graph_objects as go
 

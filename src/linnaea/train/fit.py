@@ -120,7 +120,7 @@ def fit(
 
 
 def reads_late(device: torch.device) -> bool:
-    """Return whether the numbers of a step are read during the next one, because the device computes by itself."""
+    """Return whether the numbers of a step are read during the next one, because the device computes asynchronously."""
     return device.type == "cuda"
 
 
@@ -168,7 +168,7 @@ class _Taken:
 class Learner:
     """A model in training on this process, and all that a step changes beside it: optimiser and average.
 
-    Across processes it may be sharded; ``twin`` is then a whole copy, for evaluation and for what is left.
+    Across processes it may be sharded; ``twin`` is then a whole copy, for evaluation and for the saved model.
     """
 
     def __init__(

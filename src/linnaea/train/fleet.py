@@ -48,7 +48,7 @@ class Fleet:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """The expected speed of a run on a fleet, and what it rests on."""
+    """The expected speed of a run on a fleet, and the measurements that it is based on."""
 
     samples_per_s: float
     utilisation: float

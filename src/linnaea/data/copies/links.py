@@ -63,7 +63,7 @@ def connect_near(hashes: Hashes, threshold: int) -> NDArray[np.int64]:
 def iter_links(
     hashes: Hashes, threshold: int, *, start: int = 0, length: int | None = None, forest: Forest | None = None
 ) -> Iterator[Hits]:
-    """Yield links from the rows ``start`` to ``start + length`` to later rows that connect what near pairs connect.
+    """Yield links from rows ``start`` to ``start + length`` to later rows; they join the clusters that near pairs join.
 
     Raises:
         ValueError: the threshold is outside the range that can be searched (0 to 63).

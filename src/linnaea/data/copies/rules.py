@@ -78,7 +78,7 @@ def settle_copies(
 ) -> Copies:
     """Apply the rule to the records (sorted by key, with ``taxon_id``) that are ``alive``.
 
-    ``links`` has :data:`LINK_SCHEMA`; the near ones connect what is near one another, without being all pairs.
+    ``links`` has :data:`LINK_SCHEMA`; its near links connect all near copies, but are not all pairs.
     """
     exact, near = (links.filter((pl.col("kind") == kind) & _both(alive)) for kind in ("exact", "near"))
     dropped = _drop(exact) if rule.exact == "drop" else exact.clear()

@@ -222,7 +222,7 @@ def _look_up(sighting: _Sighting, known: Mapping[str, Sequence[Taxon]]) -> _Sigh
 
 
 def _read_names(names: Sequence[str]) -> Iterator[_Sighting | None]:
-    """Yield what each name may be, by its form alone."""
+    """Yield the taxon that each name may stand for, by its form alone."""
     for name, parsed in zip(names, parse_labels(names), strict=True):
         taxon = taxon_from_label(name)
         if isinstance(taxon, Taxon) and all(taxon.lineage):  # a class folder of iNat21

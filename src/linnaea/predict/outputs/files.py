@@ -27,7 +27,7 @@ HUMAN = "990ae9dd-7a59-4344-afcb-1b7b21368000;mammalia;primates;hominidae;homo;s
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a writer knows besides the rows."""
+    """The facts that a writer has besides the rows."""
 
     detections: Detections | None = None
     """The file that the detections came from."""
@@ -50,7 +50,7 @@ class Context:
     calibrated: bool | None = None
     """True if the probabilities are calibrated; ``None`` if it is not known."""
     tell: Callable[[str], None] = field(default=lambda line: None)
-    """Called with what the person who runs the command should know."""
+    """Called with messages to the person who runs the command."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class Context:
         return ANSWER_COLUMNS if self.decisions is None else ANSWER_COLUMNS + REVIEW_COLUMNS
 
     def decided(self, rows: Iterable[Row]) -> Iterable[Row]:
-        """Return the rows with what reviewers decided."""
+        """Return the rows with the decisions of reviewers."""
         return rows if self.decisions is None else with_decisions(rows, self.decisions)
 
 
@@ -158,7 +158,7 @@ def _join_video(path: str, answers: list[list[Row]], record: Record | None) -> A
 
 
 def _found(answers: list[list[Row]], record: Record | None, rate: float | None) -> Iterator[Found]:
-    """Yield the detections of a file with their rows; what was not asked about has none."""
+    """Yield the detections of a file with their rows; a detection that was not to be named has none."""
     rows_of = {_number_of(of_one[0]): tuple(of_one) for of_one in answers if of_one[0]["reason"] != NO_ANIMAL}
     if record is not None and record.detections is not None:
         for one in record.detections:
@@ -176,7 +176,7 @@ def _number_of(row: Row) -> int | str:
 
 
 def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detection:
-    """Return what a row says about its box.
+    """Return the detection that a row was made from.
 
     A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
     the whole photograph has the probability of its answer, 0 if there is none.

@@ -29,7 +29,7 @@ class _Categories:
         self._free = 1 + max([int(number) for number in self.names if number.isdecimal()] or [-1])
 
     def keep(self, classifications: Any) -> list[Any]:
-        """Return what an earlier classifier said, as far as its categories are stated."""
+        """Return the classifications of an earlier classifier whose categories are stated."""
         listed = classifications if isinstance(classifications, list) else []
         return [one for one in listed if isinstance(one, list) and len(one) == 2 and str(one[0]) in self.names
                 and isinstance(one[1], int | float)]  # fmt: skip

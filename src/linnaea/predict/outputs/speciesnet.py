@@ -63,7 +63,7 @@ def _prediction_legacy(one: AnsweredFile) -> dict[str, Any]:
 
 
 def _importance(found: Found) -> tuple[bool, bool, float]:
-    """Return what decides which detection speaks for its photograph: a named animal, a detection at all, the surest."""
+    """Return the key that chooses the detection of a photograph: a named animal, a detection at all, the surest."""
     return bool(found.guesses), bool(found.rows), found.detection.confidence
 
 

@@ -173,7 +173,7 @@ def _is_above(high: _Seen, low: _Seen, lineages: Mapping[str, tuple[str, ...]]) 
 
 
 def _certainty(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """Return what orders observations of one taxon: a person's first, then the likeliest."""
+    """Return the key that orders observations of one taxon: a person's first, then the likeliest."""
     return row["classificationMethod"] == "human", float(row["classificationProbability"] or 0)
 
 

@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 
 DISPUTED = "disputed"
-"""What reviewers who disagree have decided together."""
+"""The verdict on a photograph on which reviewers disagree."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Decision:
     reviewer: str
     kind: Kind
     taxon: Taxon | None = None
-    """What it shows, if it was confirmed or corrected."""
+    """The taxon on the photograph, if the answer was confirmed or corrected."""
     answer: str = ""
     """The name that the model gave."""
     score: float | None = None
@@ -207,7 +207,7 @@ class Verdicts:
         batches[-1].append(decision)
 
     def last_batch(self, reviewer: str) -> Sequence[Decision]:
-        """Return what the reviewer would undo."""
+        """Return the decisions that the reviewer's next undo takes back."""
         batches = self._batches.get(reviewer)
         return batches[-1] if batches else ()
 

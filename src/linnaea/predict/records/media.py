@@ -50,7 +50,7 @@ class Medium:
 
     @property
     def when(self) -> datetime | None:
-        """Return the time of the camera's clock, else the moment without its offset: what orders one camera's shots."""
+        """Return the time that orders one camera's shots: the camera's clock, else the moment without its offset."""
         text = self.clock or self.moment
         return datetime.fromisoformat(text).replace(tzinfo=None) if text else None
 
@@ -104,7 +104,7 @@ def read_moment(text: str) -> datetime:
 
 
 def read_media(paths: Iterable[str], zone: tzinfo | None) -> list[Medium]:
-    """Return the photographs with what they say about themselves, each once."""
+    """Return each photograph once, with the place and time that it states."""
     once = list(dict.fromkeys(paths))
     shared = _shared_folder(once)
     media = []
@@ -279,7 +279,7 @@ def _name_event(first: Medium) -> str:
 
 
 def read_events(paths: Iterable[str], gap_s: float) -> list[Medium]:
-    """Return what photographs and videos say about themselves, with the event of each."""
+    """Return photographs and videos with the place and time that they state, and the event of each."""
     return find_events(place_media(read_media(paths, None), []), gap_s)
 
 

@@ -60,7 +60,7 @@ class Item:
 
     @property
     def seen(self) -> Seen | None:
-        """Return what a detector saw; ``None`` if there was none."""
+        """Return the kind of the detection; ``None`` if there was no detector."""
         word = self.rows[0]["detection_category"]
         return kind_of(word) if word else None
 
@@ -78,7 +78,7 @@ class Item:
 
     @cached_property
     def offer(self) -> Taxon | Kind | None:
-        """Return what a reviewer would confirm: the first answer, a person, nothing; ``None`` without an answer."""
+        """Return the answer to confirm: the first taxon, a person, nothing; ``None`` without an answer."""
         row = self.rows[0]
         if row["status"] == "ok":
             return taxon_of(row)
@@ -137,7 +137,7 @@ class Review:
     table: Path
     items: tuple[Item, ...]
     failed: tuple[Row, ...]
-    """What cannot be read, and so not be reviewed."""
+    """Rows of photographs that cannot be read, and so not be reviewed."""
     rows: tuple[Row, ...]
     """All rows of the table."""
     find: Find
@@ -253,7 +253,7 @@ def _whole(row: Row) -> str:
 
 
 def _read_media(answers: Sequence[Sequence[Row]], find: Find, gap_s: float) -> dict[str, Medium]:
-    """Return what each photograph says about itself, by its name, with its camera and event."""
+    """Return the time, place, camera and event of each photograph, by its name."""
     paths = {name: str(find(name)) for name in dict.fromkeys(split_frame(_whole(of_one[0]))[0] for of_one in answers)}
     by_path = {one.path: one for one in read_events(paths.values(), gap_s)}
     return {name: by_path[path] for name, path in paths.items()}

@@ -17,8 +17,8 @@ _KEPT = ("prior", "bbox", "detection_confidence", "detection_category", "event")
 def with_decisions(rows: Iterable[Row], verdicts: Verdicts) -> Iterator[Row]:
     """Yield the rows with :data:`~linnaea.taxonomy.columns.REVIEW_COLUMNS`.
 
-    What reviewers agreed on is the only answer of its photograph. Its score is the model's for that taxon, empty if the
-    model did not think of it. Where reviewers disagree, the model's answers stay, with what each of them said.
+    If reviewers agree, their taxon is the only answer of its photograph. Its score is the model's for that taxon, empty
+    if the taxon was not among the model's answers. If they disagree, the model's answers stay, with each reviewer's.
     """
     for name, of_one in by_photograph(rows):
         verdict = verdicts[name]

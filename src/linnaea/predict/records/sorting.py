@@ -25,7 +25,7 @@ def sort_photographs(rows: Iterable[Row], folder: Path, context: Context, *, how
 
     A folder is named as in Camtrap DP: the scientific name, else the label, else ``animal``, ``human``, ``vehicle``,
     ``blank`` or ``unclassified``. Below it the photographs keep the folders that they have below the one that all of
-    them share. What is there already stays, if it is the same photograph.
+    them share. A file that is there already stays, if it is the same photograph.
 
     Raises:
         LinnaeaError: another file is in the way, or the folder cannot be written.

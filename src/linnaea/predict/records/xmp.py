@@ -41,7 +41,7 @@ Writer = Callable[[Mapping[Path, Keywords]], None]
 
 
 def find_writer() -> Writer:
-    """Return what writes keywords on this machine.
+    """Return the program or library that writes keywords on this machine.
 
     Raises:
         LinnaeaError: there is neither exiftool nor pyexiv2.

@@ -47,7 +47,7 @@ class ArchivePart:
     def iter_blocks(self) -> Iterator[pl.DataFrame]:
         """Yield the rows in blocks of text columns: the terms, ``_id``, and the row number ``_row``.
 
-        Null marks are empty cells. A file that is not in the declared encoding is read as what it is.
+        Null marks are empty cells. A file that is not in the declared encoding is read in its own.
 
         Raises:
             LinnaeaError: a file is missing or cannot be read as a table.

@@ -24,7 +24,7 @@ ENDLESS = "its chain of accepted names does not end"
 
 @dataclass(frozen=True, kw_only=True)
 class Relations:
-    """What the usages of a table are to one another, by row."""
+    """The parent and the accepted usage of each usage of a table, by row."""
 
     parent: Rows
     """The accepted row above; -1 for none."""

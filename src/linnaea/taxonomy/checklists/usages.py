@@ -260,7 +260,7 @@ def _with_lineages(accepted: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_own_names(accepted: pl.DataFrame) -> pl.DataFrame:
-    """Return usages with lineages that have what their own columns (``given_...``) and their names say."""
+    """Return usages with lineages that include the names of their own columns (``given_...``) and of themselves."""
     # A species keeps the genus of its name, whatever is above it; a name below follows the species above it.
     virus = is_virus_phrase(pl.col("name"))
     below = pl.col("rank").is_in(BELOW_SPECIES)
@@ -283,7 +283,7 @@ def _with_own_names(accepted: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_columns_of_parents(lineages: pl.DataFrame, labels: list[str], parent: Rows) -> pl.DataFrame:
-    """Return lineages in which what the columns of a row above say holds for those below it too."""
+    """Return lineages in which the rank columns of a row also hold for the rows below it."""
     columns = []
     for label in labels:
         values = lineages[label].cast(pl.String)
