@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 
 from linnaea.cli import main
+from linnaea.data.shards import make_taxa_table
 from linnaea.model import encode
 from linnaea.model.open import load_model
-from linnaea.predict.labels import LabelBank, mark_trained
+from linnaea.predict.labels import ADAPTED, LabelBank, mark_trained
 from linnaea.predict.restrict import keep_rows
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
+from linnaea.taxonomy.taxon import Taxon
 
 HEADER = "kingdom,phylum,class,order,family,genus,species,common_name\n"
 BIRD = "Animalia,Chordata,Aves,"
@@ -98,6 +100,37 @@ def test_a_change_of_taxonomy_encodes_only_the_captions_that_changed(
     assert "Arctiidae" in encoded[0]
     assert LabelBank.open(tmp_path / "b2").taxa["family"].to_list() == ["Arctiidae", "Corvidae", "Paridae"]
     assert LabelBank.open(bank).taxa["family"].to_list() == ["Erebidae", "Corvidae", "Paridae"], "the old one stays"
+
+
+def test_a_head_of_photographs_takes_new_names_and_keeps_its_vectors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = "scientificName,acceptedNameUsage,class,family,genus\n"
+    (tmp_path / "old.csv").write_text(head + "Carduelis chloris,,Aves,Fringillidae,Carduelis\n"
+                                      "Pica pica,,Aves,Corvidae,Pica\n")  # fmt: skip
+    (tmp_path / "new.csv").write_text(head + "Chloris chloris,,Aves,Fringillidae,Chloris\n"
+                                      "Carduelis chloris,Chloris chloris,Aves,Fringillidae,Carduelis\n"
+                                      "Aaa pica,,Aves,Corvidae,Aaa\n"
+                                      "Pica pica,Aaa pica,Aves,Corvidae,Pica\n")  # fmt: skip
+    (tmp_path / "one.csv").write_text(head + "Pica pica,,Aves,Corvidae,Pica\n"
+                                      "Carduelis chloris,Pica pica,Aves,Fringillidae,Carduelis\n")  # fmt: skip
+    names = (("Corvidae", "Pica", "pica"), ("Fringillidae", "Carduelis", "chloris"))
+    taxa = make_taxa_table(Taxon(("", "", "Aves", "", *name)) for name in names)
+    vectors = {name: np.eye(4, dtype=np.float32)[row] for row, name in enumerate(taxa["scientific_name"])}
+    bank = LabelBank(taxa, np.stack([*vectors.values()]), {"text_type": "taxon_com", ADAPTED: {"photographs": 9}})
+    bank.save(tmp_path / "head", dtype=np.float32)
+    update = ["labels", "update", str(tmp_path / "head"), "--from", str(tmp_path / "old.csv"), "--to"]
+    assert main([*update, str(tmp_path / "one.csv")]) == 1
+    assert "adapt again" in capsys.readouterr().err
+    assert main([*update, str(tmp_path / "new.csv")]) == 0
+    assert "2 renamed" in capsys.readouterr().out
+    now = LabelBank.open(tmp_path / "head")
+    assert dict(zip(now.taxa["scientific_name"], map(tuple, np.asarray(now.vectors).tolist()), strict=True)) == {
+        "Aaa pica": tuple(vectors["Pica pica"]), "Chloris chloris": tuple(vectors["Carduelis chloris"]),
+    }  # fmt: skip
+    assert ADAPTED in now.facts
+    assert main(["taxonomy", "migrate", *update[2:], str(tmp_path / "new.csv")]) == 1
+    assert f"`linnaea labels update {tmp_path / 'head'}" in capsys.readouterr().err
 
 
 def test_a_bank_stays_whole_until_the_new_one_is_written(

@@ -110,3 +110,5 @@ def test_a_list_without_a_known_header_says_what_to_write(tmp_path: Path) -> Non
     (tmp_path / "park.csv").write_text("Art;Deutsch\nPanthera leo;Löwe\n", encoding="utf-8")
     with pytest.raises(UsageError, match="write scientific_name above the one that has them: Art, Deutsch"):
         read_species_list(tmp_path / "park.csv")
+    (tmp_path / "park.csv").write_text("Deutsch;Wissenschaftlicher Name\nLöwe;Panthera leo\n", encoding="utf-8")
+    assert read_species_list(tmp_path / "park.csv").to_list() == ["Panthera leo"]

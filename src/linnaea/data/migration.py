@@ -144,6 +144,9 @@ def _with_new_ids(table: pl.DataFrame, new_id: npt.NDArray[np.int32]) -> pl.Data
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / _MANIFEST
+    if (directory / "bank.json").exists():  # of linnaea.predict.labels
+        raise LinnaeaError(f"{directory}: a label bank, not a data set; `linnaea labels update {directory} --from OLD"
+                           " --to NEW` migrates it")  # fmt: skip
     if not path.exists():
         raise LinnaeaError(f"{directory}: not a finished data set (no {_MANIFEST}); see `linnaea data build`")
     return read_manifest(directory)

@@ -1,7 +1,7 @@
 """Make label banks and update them to other taxa; captions that are already encoded are not encoded again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -10,17 +10,17 @@ import polars as pl
 
 from linnaea.data.naming import make_naming
 from linnaea.data.shards import merge_taxa
-from linnaea.errors import UsageError
+from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.model.load import TaxonModel
 from linnaea.model.open import load_model
 from linnaea.predict.label_lists import read_taxa, taxa_of_checklist
-from linnaea.predict.labels import LabelBank, make_bank, update_bank
+from linnaea.predict.labels import LabelBank, is_from_photographs, make_bank, update_bank
 from linnaea.predict.restrict import keep_taxa
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.checklists.store import load_checklist
-from linnaea.taxonomy.migrate import Migration, migrate_taxa
+from linnaea.taxonomy.migrate import MigratedTaxa, Migration, migrate_taxa
 from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
 
@@ -135,11 +135,13 @@ def update_labels(
     """Update a label bank after a change of taxonomy; only captions that changed are encoded.
 
     Give either the new ``taxa`` (a migrated data set, a table), or ``old`` and ``new``: the checklist that the bank's
-    names come from, and the checklist to migrate them to. Without ``output`` the bank itself is changed.
+    names come from, and the checklist to migrate them to. Without ``output`` the bank itself is changed. A head that
+    was made from photographs takes the new names of its classes from ``old`` and ``new``, and keeps its vectors.
 
     Raises:
         UsageError: Neither ``taxa`` nor both checklists are given, or all are.
-        LinnaeaError: The bank was built with another model, or something cannot be read.
+        LinnaeaError: The bank was built with another model, something cannot be read, or two classes of a head that
+            was made from photographs would be one.
     """
     if bool(old) != bool(new) or (taxa is None) != bool(old):
         raise UsageError("give --taxa, or --from and --to")
@@ -151,7 +153,24 @@ def update_labels(
         else:
             found = migrate_taxa(before.taxa, Migration.between(load_checklist(old), load_checklist(new)))
             table, counts = found.taxa, found.counts
+            if is_from_photographs(before):
+                return _rename(before, found, Path(output or bank))
         return _update(before, table, Path(output or bank), load_model(model, device=device), counts)
+
+
+def _rename(before: LabelBank, found: MigratedTaxa, path: Path) -> UpdatedBank:
+    """Save a head that was made from photographs under the new names of its classes.
+
+    Raises:
+        LinnaeaError: two of its classes would be one, whose vector only photographs can tell.
+    """
+    if found.taxa.height < len(before):
+        n_fewer = len(before) - found.taxa.height
+        raise LinnaeaError(f"{before.folder}: {n_fewer:,} of its classes become one with another, which needs their"
+                           " photographs; put these into one folder and adapt again")  # fmt: skip
+    bank = replace(before, taxa=found.taxa, vectors=before.vectors[np.argsort(found.new_id)])
+    bank.save(path, dtype=before.vectors.dtype.type)
+    return UpdatedBank(bank=bank, path=path, n_encoded=0, migrated=found.counts)
 
 
 def _update(

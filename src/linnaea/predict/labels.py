@@ -238,6 +238,11 @@ def take_vectors(bank: LabelBank, head: LabelBank) -> LabelBank:
     return replace(bank, vectors=vectors, facts=dict(bank.facts) | {LEARNED: int((rows >= 0).sum())})
 
 
+def is_from_photographs(bank: LabelBank) -> bool:
+    """Return whether a bank is a head that was made from photographs, whose vectors are not those of captions."""
+    return ADAPTED in bank.facts or bank.facts.get("text_type") == CLASS_HEAD
+
+
 def update_bank(
     model: Encoder,
     bank: LabelBank,
@@ -254,7 +259,7 @@ def update_bank(
     """
     if bank.facts.get("model") != model.fingerprint:
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
-    if ADAPTED in bank.facts or bank.facts.get("text_type") == CLASS_HEAD:
+    if is_from_photographs(bank):
         raise LinnaeaError("the bank is a head made from photographs; names cannot add classes to it, so adapt again")
     if bank.offsets is not None:
         raise LinnaeaError("the bank was cut (`linnaea pack --within`); change the whole bank and cut it again")

@@ -23,7 +23,11 @@ binomial (:func:`linnaea.taxonomy.row.read_taxon`)."""
 _OTHER_HEADERS: dict[str, tuple[str, ...]] = {
     **{rank: (f"taxon_{rank}_name",) for rank in RANK_LABELS},  # iNaturalist's export of observations
     "species": ("taxon_species_name", "specificEpithet", "species_epithet", "specific_epithet"),
-    "scientific_name": ("scientificName", "scientific name"),
+    "scientific_name": (
+        *("scientificName", "scientific name", "latin name", "wissenschaftlicher Name", "nom scientifique"),
+        *("nombre científico", "nombre cientifico", "nome científico", "nome cientifico", "nome scientifico"),
+        "wetenschappelijke naam",
+    ),
     "common_name": ("vernacularName", "vernacular_name", "common name"),
 }
 """Headers of exports that mean one of :data:`NAME_COLUMNS`, by that column."""
