@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def test_a_darwin_core_archive_says_what_was_verified(rows: list[Row], made: Ver
     with DwCAReader(str(tmp_path / "out.zip")) as archive:
         found = [{key.removeprefix(dwc): value for key, value in row.data.items()} for row in archive]
     assert [row["identificationVerificationStatus"] for row in found] == ["verified", "disputed", "unverified"]
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert "1 of 3 identifications have been verified by a person" in archive.read("eml.xml").decode()
     assert [row["identifiedBy"] for row in found[:2]] == ["Ann | Ben", found[2]["identifiedBy"]]
     assert found[0]["dateIdentified"] == "2024-05-02T10:00:00Z"
     assert "confirmed" in found[0]["identificationRemarks"] or "corrected" in found[0]["identificationRemarks"]

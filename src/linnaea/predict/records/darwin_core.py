@@ -60,7 +60,7 @@ def write_darwin_core(archive: Path, rows: Iterable[Row], context: Context) -> N
         target.writestr("occurrence.txt", _table(OCCURRENCE, occurrences))
         target.writestr("multimedia.txt", _table(MULTIMEDIA, pictures))
         target.writestr("meta.xml", _meta())
-        target.writestr("eml.xml", _eml())
+        target.writestr("eml.xml", _eml(len(named), sum(is_decided(row) for row, _ in named)))
 
 
 def _find_identifiers(named: Sequence[tuple[Row, Mapping[str, Any]]], checklists: Sequence[str]) -> list[str]:
@@ -143,9 +143,10 @@ def _part(element: str, name: str, columns: Sequence[str]) -> str:
     return "\n".join([head, files, f'    <{key} index="0"/>', *fields, f"  </{element}>"])
 
 
-def _eml() -> str:
+def _eml(n_occurrences: int, n_verified: int) -> str:
     """Return a stub of the metadata, for its owner to fill in."""
     now = datetime.now(UTC)
+    verified = f"{n_verified:,} of {n_occurrences:,} identifications have" if n_verified else "no identification has"
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <eml:eml xmlns:eml="eml://ecoinformatics.org/eml-2.1.1" packageId="{uuid.uuid4()}" system="http://gbif.org"
   scope="system" xml:lang="en">
@@ -155,7 +156,7 @@ def _eml() -> str:
     <metadataProvider><organizationName>not stated</organizationName></metadataProvider>
     <pubDate>{now:%Y-%m-%d}</pubDate>
     <language>en</language>
-    <abstract><para>Photographs named by a machine; no identification has been verified.</para></abstract>
+    <abstract><para>Photographs named by a machine; {verified} been verified by a person.</para></abstract>
     <contact><organizationName>not stated</organizationName></contact>
   </dataset>
 </eml:eml>
