@@ -84,7 +84,7 @@ def test_an_imported_checklist_goes_by_its_name(
 ) -> None:
     assert main(["taxonomy", "checklists", "--add", str(birds), "--name", "mine"]) == DONE
     printed = capsys.readouterr().err
-    assert " rows in = " in printed and "columns used: " in printed and "imported Checklist(mine" in printed
+    assert " rows in = " in printed and "columns used: " in printed and "imported mine" in printed
     birds.unlink()
     source, output = tmp_path / "in.txt", tmp_path / "out.csv"
     source.write_text("Selfheal\n")

@@ -80,7 +80,7 @@ def checklists(options: Checklists) -> int:
         made = import_checklist(options.add, options.name or options.add.name.split(".")[0])
         for line in made.report.lines() if made.report else ():
             say(line)
-        say(f"imported {made!r}")
+        say(f"imported {made.summary}")
         return DONE
     if options.show:
         _describe(load_checklist(options.show))

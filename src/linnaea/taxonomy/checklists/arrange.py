@@ -69,8 +69,13 @@ class Checklist:
         return self.taxa.height
 
     def __repr__(self) -> str:
+        return f"Checklist({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """Return the name and version of the checklist, and the numbers of its taxa and names."""
         rest = f"{self.synonyms.height:,} synonyms, {self.vernaculars.height:,} vernacular names"
-        return f"Checklist({self.name} {self.version}: {self.taxa.height:,} taxa, {rest})"
+        return f"{self.name} {self.version}: {self.taxa.height:,} taxa, {rest}"
 
 
 def make_checklist(source: ChecklistRecords) -> Checklist:
