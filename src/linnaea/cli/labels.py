@@ -214,8 +214,8 @@ class OfData:
     """Use each photograph once more as if the labels lacked its species, or its genus. Answers become less confident,
     and more often right about species that the labels lack."""
     rehearsals: tuple[Path, ...] = ()
-    """Runs of class heads (such as nano-eye), each trained without some --sources of the data. How they answer these
-    shows how far answers at --rank auto are to be trusted for photographs from elsewhere."""
+    """Runs of class heads (such as nano-eye), each trained without some --sources of the data. Their answers on these
+    sources show how far --rank auto can trust an answer on photographs from elsewhere."""
     pretrained: str | None = None
     """open_clip's pretrained tag, if the model is the name of an architecture."""
 

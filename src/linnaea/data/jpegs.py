@@ -112,7 +112,7 @@ def _is_moderate(data: bytes, head: bytes, n_pixels: int) -> bool:
 
 
 def make_intact(data: bytes, on_note: OnNote = ignore_note) -> bytes:
-    """Return a JPEG of which no pixel is lost, for decoders that do not tell; its end marker is added if it is missing.
+    """Return a JPEG without lost pixels, for decoders that do not report these; a missing end marker is added.
 
     Raises:
         ImageError: pixels are lost.

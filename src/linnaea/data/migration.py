@@ -83,8 +83,8 @@ def migrate_data_set(directory: Path, migration: Migration, *, output: Path | No
     """Migrate a data set to a new version of the taxonomy, and return the number of taxa per status.
 
     This rewrites ``taxa.parquet``, the ids in ``index.parquet`` and ``names.parquet``, and
-    ``taxonomy_history.parquet``; no picture is changed. The new data set is made beside the old one, of hard links and
-    these tables, and takes its place in one step, or the place of ``output``.
+    ``taxonomy_history.parquet``; no picture is changed. The new data set is made of these tables and
+    hard links, beside the old one. It takes the place of the old one, or of ``output``, in one step.
 
     Raises:
         LinnaeaError: the data set is not finished, ``output`` holds something else, or another command writes there.

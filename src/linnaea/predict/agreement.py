@@ -35,9 +35,10 @@ def answer_events(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Ans
 def agree(predictor: Predictor, inputs: list[Input], vectors: list[NDArray[np.float32]]) -> Iterator[Answer]:
     """Yield the answers of the photographs of one event, which have the same probabilities and are trusted alike.
 
-    The logarithms of the probabilities of photographs that show an organism of the labels are added, as for independent
-    observations with equal chances before, and divided by the design effect 1 + (n - 1) r (Kish, "Survey Sampling",
-    1965): r is the mean cosine of the photographs' vectors. Copies of one photograph together count as one.
+    The logarithms of the probabilities of photographs that show an organism of the labels are added, as for
+    independent observations with equal prior chances. The sum is divided by the design effect 1 + (n - 1) r (Kish,
+    "Survey Sampling", 1965), where r is the mean cosine of the photographs' vectors. Copies of one photograph together
+    count as one.
     """
     if len(inputs) < 2:
         yield from predictor.answer_vectors(inputs, vectors)

@@ -82,8 +82,8 @@ def pack(
 
     ``run`` is the folder of a run or of its model. The labels are the taxa it was trained on, or those of ``labels`` (a
     data set, a table, a file of names); with ``species_only``, taxa above species are left out. Their captions have the
-    form ``text_type``. ``heads`` is the run of class heads whose image tower the model has: species that it was trained
-    on have the mean of their caption's vector and the head's, and the head for orders is kept beside the labels.
+    form ``text_type``. ``heads`` is the run of class heads with the same image tower: its species then have the mean of
+    the caption's vector and the head's, and the head for orders is kept beside the labels.
 
     With ``resolve``, the embedded checklist gives the names of a file their lineages; ``merge_by`` says whether labels
     over one taxon with different remarks ("Danaus plexippus larva") are each a ``"class"``, or merged by ``"taxon"``. A

@@ -148,7 +148,7 @@ class Judged:
 
     @property
     def seen(self) -> Seen:
-        """Return for each photograph the vectors that tell how far it lies from a label: its own, or its event's."""
+        """Return for each photograph the vectors whose distance from a label counts: its own, or its event's."""
         if self.event_NE is None:
             return self.image_BE
         return [self.event_NE if is_one_of_them else image[None]

@@ -77,7 +77,7 @@ def open_model(
             model's own. Names that are plain words are encoded in OpenAI's 80 templates.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
         precision: the number format of the image tower: ``float32``, ``bf16``, ``auto``, or ``int8`` for models that
-            have a form in 8 bits (nano, what ``pack`` wrote with ``int8_photographs``, and what was made before).
+            have a form in 8 bits (nano, models packed with ``int8_photographs``, and models that got it before).
         preprocess: ``crop`` (the middle square) or ``squash`` (the whole photograph, as pybioclip does for the
             published models); by default as the model was trained.
         calibrated: apply the calibration that comes with the labels or the model.

@@ -68,8 +68,8 @@ def look_around(whole: LabelBank, kept: LabelBank, among: Among, own: LabelBank 
 
     ``own`` are the labels that come with the model, if ``whole`` is a list of names in their place.
 
-    What lies outside of a clade is elsewhere. A list of species is knowledge about the place, not about the families,
-    so that relatives of the listed species are not counted: they are what such photographs are mistaken for.
+    With a clade, these are all labels outside of it. With a list of species, they are the labels of other families: the
+    model often takes a listed species for one of its relatives.
     """
     if own is not None and (around := _look_around_list(own, kept, among)):
         return around

@@ -32,8 +32,8 @@ class Tower:
     distil_from: str = ""
     """Another image tower, for --distil and --blend: a model, or a file of trained weights of the start's backbone."""
     blend: float = 0.0
-    """Share of the weights of --distil-from in the image tower at the start, from 0 (none) to below 1. Weights between
-    a tower and the one that it was tuned from know what both know (WiSE-FT, arXiv 2109.01903)."""
+    """Share of the weights of --distil-from in the image tower at the start, from 0 (none) to below 1. A mixture of
+    a tower's weights and those that it was tuned from keeps the knowledge of both (WiSE-FT, arXiv 2109.01903)."""
     patch_size: int = 8
     """Patch size of a new vision transformer, in pixels."""
     width: int = 128

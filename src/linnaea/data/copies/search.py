@@ -214,7 +214,7 @@ class SearchTask:
 def list_search_tasks(
     queries: Path, targets: Path, threshold: int, folder: Path, *, n_variants: int = 1
 ) -> list[SearchTask]:
-    """Return a task per slice of a file of hashes, to be searched for in another file or in the same one."""
+    """Return a task per slice of a file of hashes, which searches for the slice in another file or in the same."""
     n_queries = len(np.load(queries, mmap_mode="r"))
     return [
         SearchTask(

@@ -148,10 +148,10 @@ def _count_each(
 ) -> Iterator[tuple[list[Mapping[str, Any]], int]]:
     """Yield the observations of each taxon of an event, with the least number of individuals; 0 without boxes.
 
-    The least number is the largest number of boxes on one photograph. What one photograph names as Felidae may be what
-    another names as Felis catus: a higher taxon counts only what its boxes are more than those of the taxa below it,
-    and is left out if that is nothing. What people say is not left out for what a model says. An event is blank if all
-    of its photographs are.
+    The least number is the largest number of boxes on one photograph. One photograph may name as Felidae the animal
+    that another names as Felis catus. So a higher taxon counts only its boxes beyond those of the taxa below it, and is
+    left out if there are none. A person's decision is not left out for a model's answer. An event is blank if all of
+    its photographs are.
     """
     of_each: dict[_Seen, list[Mapping[str, Any]]] = {}
     for row in seen:

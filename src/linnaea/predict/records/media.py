@@ -195,7 +195,7 @@ def make_deployments(media: Sequence[Medium], given: Sequence[Deployment]) -> li
 
 
 def _folder_of(one: Medium) -> str:
-    """Return the folder of a photograph below the one that all share; the name of that one for photographs in it."""
+    """Return the folder of a photograph, relative to the shared folder; in the shared folder itself, its name."""
     folder = Path(one.file).parent.as_posix()
     return Path(one.path).parent.name or "all" if folder == "." else folder
 

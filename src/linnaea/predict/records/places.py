@@ -16,8 +16,8 @@ Find = Callable[[str], Path | str]
 def find_places(names: Sequence[str], beside: Path, root: Path | None) -> Find:
     """Return the function that says where photographs lie.
 
-    Relative names are those of files below ``root``. Without it they are looked for in the current folder, in which
-    ``predict`` has written them, and in the one that the table is in.
+    Relative names are those of files below ``root``. Without it they are looked for in the current folder, to which
+    ``predict`` has written them relative, and in the folder of the table.
 
     Raises (when it is called):
         LinnaeaError: a photograph does not lie in ``root``.

@@ -25,8 +25,8 @@ _VERNACULARS = {
 def read_flat_table(path: Path, name: str, version: str, vernaculars: Sequence[Path] = ()) -> ChecklistRecords:
     """Read a table of taxa: names, rank columns or both, and Darwin Core's relations between rows if there are any.
 
-    A row is a species where its name is a binomial, an infraspecific name of its species where more words follow;
-    names that are not of one taxon ("Larus sp.", "a/b", "a x b") are left out. GBIF's species lists and World Flora
+    A row is a species if its name is a binomial, and an infraspecific name of that species if more words follow. Names
+    that are not of one taxon ("Larus sp.", "a/b", "a x b") are left out. GBIF's species lists and World Flora
     Online's ``classification.csv`` are such tables.
 
     Args:

@@ -90,14 +90,14 @@ class ChecklistRecords:
     vernaculars: pl.DataFrame | None = None
     """``id`` of the record, ``name``, ``language``, ``preferred``, ``source``"""
     left_out: pl.DataFrame | None = None
-    """``reason`` and ``name`` of the rows that are none of these; a row that became a record or a synonym has its
-    number in ``line``, which is unique to the row, and may be in several records."""
+    """``reason`` and ``name`` of the rows that became nothing. ``line`` is the number of a row; the records and
+    synonyms that were made of the row have it, too."""
     used: tuple[str, ...] = ()
     """The columns of the source that were used, and tables beside it."""
     unused: tuple[str, ...] = ()
     """The columns and tables that were not used."""
     notes: tuple[str, ...] = ()
-    """What was odd in the source and was read all the same."""
+    """Oddities of the source that did not keep it from being read."""
     are_captions: bool = True
     """True if the preferred English names are the common names of the taxa, which captions show."""
 
