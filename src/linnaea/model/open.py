@@ -15,6 +15,7 @@ from linnaea.errors import LinnaeaError, UsageError
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import HUB, INT8_FILE, ONNX_FACTS_FILE, TIMM, Precision, bundled_models, find_model_folder
 from linnaea.model.hub import PUBLISHED
+from linnaea.model.memory import keep_freed_memory
 from linnaea.model.preprocess import Preprocess, Preprocessing
 
 if TYPE_CHECKING:
@@ -159,7 +160,10 @@ def load_model(
 
     if isinstance(name, TaxonModel):
         return _as_it_is(name, pretrained)
-    return _lower(_load(str(name), pretrained, choose_device(device)), precision)
+    place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
+    return _lower(_load(str(name), pretrained, place), precision)
 
 
 def _as_it_is(model: _Open, pretrained: str | None) -> _Open:
