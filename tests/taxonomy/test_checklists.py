@@ -288,6 +288,34 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     assert "Pica hudsonia" in set(load_checklist(str(path)).taxa["name"])
 
 
+def test_a_cache_that_cannot_be_written_costs_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_csv(tmp_path / "birds.csv")
+    stored = load_checklist(str(path))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "file" / "cache"))
+    read = load_checklist(str(path))
+    assert (read.name, read.version) == (stored.name, stored.version)
+    for table in ("taxa", "synonyms", "vernaculars"):
+        assert getattr(read, table).equals(getattr(stored, table))
+        assert getattr(read, table).n_chunks() == 1
+    assert "birds is not kept in the cache" in caplog.text
+    with pytest.raises(LinnaeaError, match="Not a directory"):
+        import_checklist(path, "mine")
+
+
+def test_a_person_at_a_terminal_is_told_that_a_large_checklist_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("linnaea.taxonomy.checklists.store.TOLD_FROM_BYTES", 100)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    path = write_csv(tmp_path / "birds.csv")
+    for _ in range(2):
+        load_checklist(str(path))
+    assert caplog.text.count("reading the checklist birds") == 1
+
+
 def test_import_keeps_a_checklist_without_its_file(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "birds.csv")
     import_checklist(path, "my-birds")

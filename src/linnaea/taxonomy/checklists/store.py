@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from polars.exceptions import PolarsError
 
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
+from linnaea.progress import announce
 from linnaea.storage import cache_dir, check_regular, read_json
 from linnaea.taxonomy.checklists.arrange import Checklist, make_checklist
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
@@ -39,6 +41,9 @@ __all__ = [
 
 FORMAT = 10
 """The version of the tables. It increases when they change, so that older caches are read again from their source."""
+
+TOLD_FROM_BYTES = 5_000_000
+"""The size of a source from which a person at a terminal is told that it is being read."""
 
 _log = logging.getLogger(__name__)
 
@@ -159,10 +164,13 @@ def _cache_folder(name: str, paths: Sequence[Path]) -> Path:
 
     The state is the sizes and times of the files, and the version of our format.
     """
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files_of(paths)]
     place, state = _short_hash(str(paths[0].resolve())), _short_hash(json.dumps([FORMAT, stats]))
     return cache_dir() / "checklists" / "read" / f"{name}-{place}-{state}"
+
+
+def _files_of(paths: Sequence[Path]) -> list[Path]:
+    return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
 def _short_hash(text: str) -> str:
@@ -178,11 +186,23 @@ def _cached(name: str, paths: Sequence[Path], read: Callable[[], Checklist]) -> 
     for beginning in (of_place, name):  # as they are named now, and as they were before
         for older in folder.parent.glob(f"{escape(beginning)}-" + "?" * 16):
             shutil.rmtree(older, ignore_errors=True)
+    if sys.stderr.isatty() and sum(file.stat().st_size for file in _files_of(paths)) >= TOLD_FROM_BYTES:
+        announce(f"reading the checklist {name}, which takes up to a minute the first time")
     made = read()
     if made.report is not None and made.report.warning and name not in EMBEDDED:
         _log.warning("%s: %s; linnaea taxonomy checklists --add says why", paths[0], made.report.warning)
-    _save(made, folder, name, str(paths[0]))
+    try:
+        _save(made, folder, name, str(paths[0]))
+    except LinnaeaError as error:  # a cache that cannot be written costs the next command the reading
+        announce(f"{error}; the checklist {name} is not kept in the cache, and is read again next time"
+                 " (LINNAEA_CACHE names another folder for it)")  # fmt: skip
+        return replace(_in_one_piece(with_keys(made)), name=name, report=None)
     return _open(folder)
+
+
+def _in_one_piece(checklist: Checklist) -> Checklist:
+    """Return the checklist with each column as one array, as a stored one has them."""
+    return replace(checklist, **{table: getattr(checklist, table).rechunk() for table in _TABLES})
 
 
 def _save(checklist: Checklist, folder: Path, name: str, origin: str) -> None:
