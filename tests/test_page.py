@@ -89,11 +89,11 @@ def test_a_plot_fits_a_phone_and_wide_figures_are_scrolled() -> None:
 
 
 def test_a_card_has_names_in_italics_and_a_file_name_that_breaks_well() -> None:
-    card = Card(PNG, "", ["Pica pica (90%)", "Corvidae › Pica"], latin=["Pica", "", "Pica pica"], file="Pica_1.jpg")
+    card = Card(PNG, "", ["Pica pica (90%)", "Corvidae › Pica"], latin=["Pica", "", "Pica pica"], file="a/Pica_1.jpg")
     html = Page("T", sections=[Section("S", [Cards([card])])]).html()
     assert "<b><em>Pica pica</em> (90%)</b>" in html
     assert "<span>Corvidae › <em>Pica</em></span>" in html
-    assert "<small>Pica_<wbr>1.jpg</small>" in html
+    assert "<small>a/<wbr>Pica_<wbr>1.jpg</small>" in html
 
 
 def test_every_block_is_well_formed_and_nothing_is_fetched() -> None:

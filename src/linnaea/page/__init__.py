@@ -111,7 +111,7 @@ class Card:
     latin: Sequence[str] = ()
     """Names of genera and species, which are set in italics wherever a line has them."""
     file: str = ""
-    """The name of the photograph's file, shown last; it is broken behind ``_`` where it is too long."""
+    """The name of the photograph's file, shown last; it is broken behind ``_`` and ``/`` where it is too long."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The facts by which cards are filtered and sorted: ``status``, ``rank``, ``certainty`` (a number), ``lineage`` (a
     list) and ``name``."""
@@ -305,7 +305,8 @@ def _render_card(card: Card) -> str:
     first, *rest = card.lines or ("",)
     lines = f"<b>{_italic(first, card.latin)}</b>"
     lines += "".join(f"<span>{_italic(line, card.latin)}</span>" for line in rest)
-    lines += f"<small>{escape(card.file).replace('_', '_<wbr>')}</small>" if card.file else ""
+    file = escape(card.file).replace("_", "_<wbr>").replace("/", "/<wbr>")
+    lines += f"<small>{file}</small>" if file else ""
     # Colour is never the only sign: there is also a mark, with a word for screen readers.
     sign = {"right": "✓", "wrong": "✗", "": ""}[card.mark]
     mark = f'<i role="img" aria-label="{card.mark}">{sign}</i>' if sign else ""

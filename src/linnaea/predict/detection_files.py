@@ -22,7 +22,7 @@ from linnaea.predict.detections import (
     Unusable,
     kind_of,
 )
-from linnaea.predict.inputs import Box
+from linnaea.predict.inputs import Box, count_shared_folders
 from linnaea.storage import is_inside, read_json
 
 _FORMS: tuple[tuple[Form, str, str], ...] = (
@@ -197,7 +197,7 @@ def _find_files(names: Sequence[str], root: Path) -> list[Path | None]:
     are left out, as many as it takes.
     """
     parts = [PurePosixPath(name.replace("\\", "/")).parts for name in names]
-    for n_left_out in range(_count_shared(parts) + 1):
+    for n_left_out in range(count_shared_folders(parts) + 1):
         paths = [_find_below(root, name, one[n_left_out:]) for name, one in zip(names, parts, strict=True)]
         if any(path is not None and path.exists() for path in paths):
             return paths
@@ -210,17 +210,6 @@ def _find_below(root: Path, name: str, parts: Sequence[str]) -> Path | None:
         return root / name
     way = "/".join(parts)
     return root / way if is_inside(root, way, follow_links=True) else None
-
-
-def _count_shared(parts: Sequence[tuple[str, ...]]) -> int:
-    """Return how many leading folders all of the paths share."""
-    folders = [one[:-1] for one in parts]
-    n_shared = 0
-    if folders:
-        first, last = min(folders), max(folders)
-        while n_shared < min(len(first), len(last)) and first[n_shared] == last[n_shared]:
-            n_shared += 1
-    return n_shared
 
 
 @dataclass(frozen=True, kw_only=True)

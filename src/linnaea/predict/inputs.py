@@ -316,6 +316,17 @@ def file_on_disk(name: str) -> Path:
     return archive if member else Path(split_frame(name)[0])
 
 
+def count_shared_folders(parts: Sequence[tuple[str, ...]]) -> int:
+    """Return how many leading folders all of the paths share."""
+    folders = [one[:-1] for one in parts]
+    n_shared = 0
+    if folders:
+        first, last = min(folders), max(folders)
+        while n_shared < min(len(first), len(last)) and first[n_shared] == last[n_shared]:
+            n_shared += 1
+    return n_shared
+
+
 def stamp_of(one: Input) -> list[int]:
     """Return the size and time of the file that an input is in; nothing if it is in none."""
     return stamp_file(one.path or file_on_disk(one.name))

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from answered import FOX, HUMAN, MAMMAL, answer, draw, written
 
+from linnaea.predict.index import Hit
 from linnaea.predict.inputs import list_inputs
+from linnaea.predict.outputs.found_page import write_found
 
 
 @pytest.fixture
@@ -75,3 +77,13 @@ def test_a_card_has_lineage_rank_and_the_next_answers(page: Path) -> None:
 def test_the_page_says_whether_it_is_calibrated(tmp_path: Path, calibrated: bool | None, says: str) -> None:
     rows = answer(list_inputs([str(draw(tmp_path / "a.png"))]), FOX)
     assert says in written("html", rows, calibrated=calibrated)
+
+
+def test_photographs_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    cards = [draw(tmp_path / f"card/{camera}/IMG_0001.png") for camera in ("north/night 1", "south")]
+    page = written("html", answer(list_inputs([str(tmp_path / "card")]), FOX))
+    for card in cards:
+        name = card.relative_to(tmp_path / "card").as_posix().replace("_", "_<wbr>").replace("/", "/<wbr>")
+        assert f"<small>{name}</small>" in page
+    write_found(tmp_path / "found.html", "a fox", [Hit(name=str(card), score=0.5) for card in cards])
+    assert "<small>south/<wbr>IMG_<wbr>0001.png</small>" in (tmp_path / "found.html").read_text()

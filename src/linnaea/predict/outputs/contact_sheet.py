@@ -1,13 +1,13 @@
 """A page with the photographs and their answers, to look through, filter and sort."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
 
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Facts, Page, Section, Text
-from linnaea.predict.inputs import Box, find_input
+from linnaea.predict.inputs import Box, count_shared_folders, find_input
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.pictures import make_small_jpeg
 from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name, probability_of
@@ -33,7 +33,8 @@ def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context)
     """Write a page with at most :data:`CARDS_AT_MOST` photographs and their answers; a line counts the rest."""
     groups = by_photograph(rows)
     shown = list(islice(groups, CARDS_AT_MOST))
-    cards = [_card(name, of_one, context) for name, of_one in shown]
+    file_of = without_shared_folder([name for name, _ in shown])
+    cards = [_card(name, of_one, context, file_of[name]) for name, of_one in shown]
     n_more = sum(1 for _ in groups)
     words = f"{len(cards):,} photographs" + (f"; {n_more:,} more are not shown" if n_more else "")
     facts = {
@@ -47,9 +48,15 @@ def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context)
     stream.write(Page("Predictions", words, sections).html())
 
 
-def _card(name: str, of_one: list[Row], context: Context) -> Card:
+def without_shared_folder(names: Sequence[str]) -> dict[str, str]:
+    """Return what tells each name from the others: without the folders that all of them begin with."""
+    parts = [tuple(name.split("/")) for name in names]
+    n_shared = count_shared_folders(parts)
+    return {name: "/".join(part[n_shared:]) for name, part in zip(names, parts, strict=True)}
+
+
+def _card(name: str, of_one: list[Row], context: Context, file: str) -> Card:
     first = of_one[0]
-    file = name.rpartition("/")[2]
     picture = context.pictures.get(name) or make_thumbnail(name, box_of(first))
     lineage = [first[label] for label in RANK_LABELS[: Rank.SPECIES] if first[label]]
     facts = {"status": WORDS[first["status"]], "rank": first["rank"], "certainty": _certainty(first),

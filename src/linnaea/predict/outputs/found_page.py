@@ -8,7 +8,7 @@ import polars as pl
 from linnaea.errors import UsageError
 from linnaea.page import Card, Cards, Page, Section
 from linnaea.predict.index import Hit
-from linnaea.predict.outputs.contact_sheet import make_thumbnail
+from linnaea.predict.outputs.contact_sheet import make_thumbnail, without_shared_folder
 from linnaea.predict.outputs.rows import printable
 from linnaea.storage import atomic_path
 
@@ -31,9 +31,12 @@ def write_found(path: Path, title: str, hits: Sequence[Hit], pairs: Sequence[Pai
     """
     check_found_path(path)
     if path.suffix.lower() == ".html":
-        cards = [_card(hit.name, f"{hit.score:.3f}") for hit in hits]
+        shown = [(hit.name, f"{hit.score:.3f}") for hit in hits]
         for number, (first, second, score) in enumerate(pairs, start=1):
-            cards += [_card(name, f"pair {number}: {score:.3f}") for name in (first, second)]
+            shown += [(name, f"pair {number}: {score:.3f}") for name in (first, second)]
+        file_of = without_shared_folder([printable(name) for name, _ in shown])
+        cards = [Card(make_thumbnail(name), alt=printable(name), lines=[line], file=file_of[printable(name)])
+                 for name, line in shown]  # fmt: skip
         words = f"{len(pairs):,} pairs" if pairs else f"{len(hits):,} photographs, most similar first"
         Page(title, words, [Section("Found", [Cards(cards, width=200)])]).write(path)
         return
@@ -41,7 +44,3 @@ def write_found(path: Path, title: str, hits: Sequence[Hit], pairs: Sequence[Pai
     rows += [{"score": score, "first": printable(a), "second": printable(b)} for a, b, score in pairs]
     with atomic_path(path) as partial:
         pl.DataFrame(rows).write_csv(partial)
-
-
-def _card(name: str, words: str) -> Card:
-    return Card(make_thumbnail(name), alt=printable(name), lines=[words], file=printable(name).rpartition("/")[2])
