@@ -7,7 +7,8 @@
 # wolves, or wolves as badgers. Nothing is said.
 # What Linnaea does: reads boxes with the name of their category, and merges no COCO files (src/linnaea/predict/detection_files.py).
 #
-# It is installed without its requirements, and with the usual pycocotools. Expected: the fox and the badger of the first file, and the wolf of the second. Exits with 1 if the behaviour changes.
+# It is installed without its requirements, and with the usual pycocotools. Expected: the fox and the badger of the first file, and the
+# wolf of the second. Exits with 1 if the behaviour changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -36,6 +36,7 @@ export_to_coco_file(list(chain(*annotations.values())), "after.json", context)
 after = json.loads(Path("after.json").read_text())
 print("dagshub-annotation-converter", version("dagshub-annotation-converter"))
 print("expected: 1 annotation on 2 photographs")
-print(f"seen: {len(after['annotations'])} annotations on {len(after['images'])} photograph, {sum('bbox' in one for one in after['annotations'])} with a box")
+with_box = sum("bbox" in one for one in after["annotations"])
+print(f"seen: {len(after['annotations'])} annotations on {len(after['images'])} photograph, {with_box} with a box")
 sys.exit(0 if len(after["annotations"]) == 2 and len(after["images"]) == 1 else 1)
 PYTHON
