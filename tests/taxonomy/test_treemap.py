@@ -57,6 +57,13 @@ def test_a_large_clade_is_summed_up_and_says_so() -> None:
     assert sum(boxes.n_summed) > 90_000
 
 
+def test_names_of_species_stand_on_two_lines_of_their_boxes() -> None:
+    tree = TaxonTree.of(table([("Animalia", "", "", "", "Felidae", "Leopardus", "braccatus")]))
+    treemap, sunburst = make_figure(tree, choose_boxes(tree, ROOT)).data
+    assert (treemap.textinfo, treemap.text[-1]) == ("text", "Leopardus<br>braccatus")
+    assert sunburst.labels[-1] == "Leopardus braccatus"
+
+
 def test_values_of_a_branch_add_up() -> None:
     figure = make_figure(tree := large_tree(30, 7), choose_boxes(tree, ROOT, most=50, most_children=10))
     values, parents = figure.data[0].values, figure.data[0].parents

@@ -174,9 +174,11 @@ def _make_traces(boxes: Boxes, notes: Sequence[str], icicle: bool) -> dict[str, 
         "hovertemplate": "<b>%{label}</b><br>%{customdata}<extra></extra>",
         "marker": {"colors": colours, "line": {"width": 0.6, "color": "rgba(255,255,255,.6)"}},
     }
+    on_two_lines = [label if label.startswith("…") else label.replace(" ", "<br>", 1) for label in boxes.label]
     treemap = go.Treemap(
-        **shared, tiling={"pad": 2}, pathbar={"thickness": 26}, textinfo="label", root={"color": "rgba(0,0,0,0)"}
-    )
+        **shared, text=on_two_lines, textinfo="text", tiling={"pad": 2}, pathbar={"thickness": 26},
+        root={"color": "rgba(0,0,0,0)"},
+    )  # fmt: skip
     traces = {"treemap": treemap, "sunburst": go.Sunburst(**shared, insidetextorientation="auto")}
     if not icicle:
         return traces
