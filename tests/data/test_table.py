@@ -60,6 +60,14 @@ def test_inaturalist(tmp_path: Path) -> None:
     ]
 
 
+def test_backslashes_separate_folders_unless_a_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_text("file,scientific_name\nbirds\\a.jpg,Pica pica\nb\\c.jpg,Pica pica\n")
+    (tmp_path / "b\\c.jpg").touch()
+    items = TableSource(table=tmp_path / "images.csv", root=tmp_path, path_column="file").records()
+    found = [(item.record_id, Path(item.location).relative_to(tmp_path).parts) for item in items]
+    assert found == [("birds\\a.jpg", ("birds", "a.jpg")), ("b\\c.jpg", ("b\\c.jpg",))]
+
+
 def test_observation_org(tmp_path: Path) -> None:
     rows = ["1,2024-05-01,Eurasian Magpie,Pica pica,Birds,a.jpg", "2,2024-05-01,unknown,,Birds,b.jpg"]
     magpie = ("", "", "", "", "", "Pica", "pica", "Eurasian Magpie")

@@ -71,6 +71,11 @@ class TableSource:
         for number, row in enumerate(table.iter_rows(named=True), start=2):
             yield self._read_row(number, row, splits, taxa, name_columns)
 
+    def _find(self, path: str) -> Path:
+        """Return where a photograph is; backslashes separate folders too, where no file has the very name."""
+        place = self.root / path
+        return place if "\\" not in path or place.exists() else self.root / path.replace("\\", "/")
+
     def _with_doubt(self, table: pl.DataFrame) -> pl.DataFrame:
         qualifier = find_column(table.columns, *QUALIFIER_HEADERS)
         names = [c for c in dict.fromkeys(("scientific_name", self.label_column)) if qualifier and c in table.columns]
@@ -96,7 +101,7 @@ class TableSource:
     ) -> Record | Rejected:
         path = row[self.path_column]
         source = row.get(self.source_column) or self.name
-        where = {"source": source, "record_id": path or f"row {number}", "location": str(self.root / path)}
+        where = {"source": source, "record_id": path or f"row {number}", "location": str(self._find(path))}
         if not path:
             return Rejected(**where, reason=f"row {number} has no path")
         split = row[self.split_column] if self.split_column else ""
