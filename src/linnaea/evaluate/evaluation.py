@@ -173,7 +173,7 @@ def _finished_bank(labels: Path | None, form: CaptionForm, model: TaxonModel) ->
     if labels is None or form != TextType.TAXON_COM or not (labels / FACTS_FILE).exists():
         return None
     bank = LabelBank.open(labels)
-    is_learned = LEARNED in bank.facts and bank.facts.get("model") == model.fingerprint
+    is_learned = LEARNED in bank.facts and bank.is_of(model)
     return bank if "published" in bank.facts or is_learned else None
 
 
@@ -183,7 +183,7 @@ def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -
         return bank
     asked = LabelBank.open(labels)
     same_form = asked.facts.get("text_type") == bank.facts.get("text_type")
-    is_ours = same_form and asked.facts.get("model") == model.fingerprint
+    is_ours = same_form and asked.is_of(model)
     if not is_ours or CALIBRATION not in asked.facts:
         return bank
     taxa = mark_trained(bank.taxa, asked.taxa.filter(asked.trained))

@@ -95,6 +95,10 @@ class LabelBank:
     def taxa_list(self) -> list[Taxon]:
         return taxa_from_table(self.taxa)
 
+    def is_of(self, model: Encoder) -> bool:
+        """Return whether the vectors were made with this model."""
+        return bool(self.facts.get("model") == model.fingerprint)
+
     @cached_property
     def trained(self) -> Bool[ndarray, "K"]:  # noqa: F821
         """Return which taxa the model was trained on photographs of; all, if the bank does not say."""
@@ -257,7 +261,7 @@ def update_bank(
     Raises:
         LinnaeaError: the bank was built with another model, or from photographs instead of names.
     """
-    if bank.facts.get("model") != model.fingerprint:
+    if not bank.is_of(model):
         raise LinnaeaError("the bank was built with another model; build it again with `linnaea labels build`")
     if is_from_photographs(bank):
         raise LinnaeaError("the bank is a head made from photographs; names cannot add classes to it, so adapt again")

@@ -91,10 +91,15 @@ def read_prior(
     if path.suffix.lower() == ".parquet" and not has_weights(path):
         return weights_by_place(bank, open_regions(path, bank, among, tell), _given(among))
     weights, unknown = read_weights(path, bank, lambda: load_resolver(among.checklists))
+    _report_unknown(path, unknown, among, tell)
+    return lambda one: weights
+
+
+def _report_unknown(path: Path, unknown: Sequence[Unknown], among: Among, tell: Callable[[str], None]) -> None:
+    """Report the names of a file that no label has; if strict, raise LinnaeaError."""
     tell_unknown(path, unknown, tell)
     if unknown and among.strict:
         raise LinnaeaError(f"{path}: {len(unknown)} names are not among the labels")
-    return lambda one: weights
 
 
 def open_regions(path: Path, bank: LabelBank, among: Among, tell: Callable[[str], None]) -> "Regions":
@@ -115,9 +120,7 @@ def open_regions(path: Path, bank: LabelBank, among: Among, tell: Callable[[str]
         share = sum(totals.filter(pl.col("scientific_name").is_in(unknown))["n"]) / sum(totals["n"])
         of_all = f"{len(unknown):,} of {totals.height:,} names ({share:.1%} of the records)"
         tell(f"{path}: {of_all} are not among the labels")
-        tell_unknown(path, found.unknown, tell)
-        if among.strict:
-            raise LinnaeaError(f"{path}: {len(unknown)} names are not among the labels")
+    _report_unknown(path, found.unknown, among, tell)
     species = found.table.filter(pl.col("rank") == int(Rank.SPECIES)).select("name", "row").unique()
     named = species.select("name", label=bank.taxa["scientific_name"].gather(species["row"])).unique()
     renamed = counts.join(named, left_on="scientific_name", right_on="name", how="left")

@@ -99,7 +99,7 @@ def open_bank(place: Path, encoder: Encoder) -> LabelBank:
     if is_published_bank(place):
         return open_bank_file(place.with_suffix(".npy"), encoder)
     bank = LabelBank.open(place)
-    if bank.facts.get("model") != encoder.fingerprint:
+    if not bank.is_of(encoder):
         raise LinnaeaError(f"{place}: was built with another model; build it again with `linnaea labels build`")
     if bank.vectors.shape[1] != encoder.width:
         width = bank.vectors.shape[1]

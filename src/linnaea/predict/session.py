@@ -319,7 +319,7 @@ class Model:
         ):
             return None
         bank = LabelBank.open(place)
-        if bank.facts.get("model") != self.encoder.fingerprint or ADAPTED in self.bank.facts:
+        if not bank.is_of(self.encoder) or ADAPTED in self.bank.facts:
             return None
         learned = read_calibration(bank.facts, self.encoder.facts) if self.calibrated else None
         return replace(bank, facts={} if learned is None else {KEY: learned.to_json()})
