@@ -1,11 +1,14 @@
 """Tables of photographs in the layouts that other programs export."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from linnaea.cli import main
 from linnaea.data.sources import Record, Rejected
 from linnaea.data.sources.table import TableSource
 from linnaea.taxonomy.row import label_reader
@@ -94,3 +97,17 @@ def test_labels_over_one_taxon_are_classes_of_their_own_unless_merged(tmp_path: 
     ]  # fmt: skip
     merged = [item.taxon for item in replace(source, label_to_taxon=label_reader("taxon")).records()]  # type: ignore[union-attr]
     assert len(set(merged)) == 2
+
+
+def test_a_photograph_of_two_rows_says_if_they_name_it_differently(photographs: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(next(photographs.rglob("*.jpg")), tmp_path / name)
+    rows = ("a.jpg,Pica pica", "a.jpg,Corvus corax", "b.jpg,Pica pica", "b.jpg,Pica pica")
+    (tmp_path / "images.csv").write_text("\n".join(["file,scientific_name", *rows]) + "\n")
+    words = f"--table {tmp_path}/images.csv --root {tmp_path} --path-column file --no-resolve --output {tmp_path}/data"
+    assert main(["data", "build", *words.split()]) == 3
+    rejects = pl.read_parquet(tmp_path / "data/rejects.parquet")
+    twice = "occurs twice (same source and record id)"
+    assert dict(rejects.select("record_id", "reason").iter_rows()) == {
+        "a.jpg": f"{twice}, first under another name", "b.jpg": twice,
+    }  # fmt: skip

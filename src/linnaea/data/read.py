@@ -105,10 +105,13 @@ def read_sources(sources: Sequence[Source], folder: Path) -> RecordTables:
 def _sift(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the records to keep, and the rejects."""
     twice = ~records["key"].is_first_distinct()
+    is_named_otherwise = pl.col("taxon_id") != pl.col("taxon_id").first().over("key")
+    again = pl.when(is_named_otherwise).then(pl.lit(", first under another name")).otherwise(pl.lit(""))
+    said_again = records.select(pl.lit("occurs twice (same source and record id)") + again).to_series()
     bad_split = ~records["split"].str.contains(SPLIT_NAME) & (records["split"] != "")
     folder = pl.format("split '{}' cannot be the name of a folder (letters, digits, - and _)", "split")
     refused = [
-        _rejected(records.filter(twice), pl.lit("occurs twice (same source and record id)")),
+        _rejected(records.filter(twice), pl.lit(said_again.filter(twice))),
         _rejected(records.filter(bad_split & ~twice), folder),
     ]
     return records.filter(~twice & ~bad_split), pl.concat(refused)
