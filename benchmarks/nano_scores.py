@@ -100,6 +100,12 @@ def main_scores() -> None:
             cells.append(f"{percent(m, rank, of_images=True)}; {chance:.1f}; {commonest:.1f}")
         print_row(source, int(m["n_images"]), int(m["n_candidates"]), *cells)
 
+    print("\nAmong the unseen species alone\n")
+    print_head("source", "candidates", "species")
+    for source in UNSEEN:
+        m = ask(f"alone-{source}", "--split", "unseen", "--sources", source, "--candidates", "split", "--shots", "0")
+        print_row(source, int(m["n_candidates"]), percent(m, "species"))
+
     print("\nSources it never saw, SimpleShot\n")
     print_head("source", "1-shot", "5-shot")
     for source in STRANGE:

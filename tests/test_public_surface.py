@@ -146,7 +146,7 @@ PARAMETERS = {
     "describe_data": "data",
     "download": "table output * url_column= contact= connections= per_host= timeout= max_megabytes= attempts="
     " retry_failed= part= ignore_robots= allow_private=",
-    "draw_no_organism": "directory * images= size= seed= cutouts=",
+    "draw_no_organism": "directory * images= size= seed= cutouts= kinds=",
     "export_data": "data output * format split= within= workers=",
     "repair_data": "data",
     "synthesize": "directory * species= images= size= seed= workers=",

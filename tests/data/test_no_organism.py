@@ -27,7 +27,25 @@ def test_every_kind_has_content_at_every_size(kind: str, size: int) -> None:
     picture = draw(kind, np.random.default_rng(3), size)
     assert picture.shape == (size, size, 3)
     assert picture.dtype == np.uint8
-    assert picture.std() > 1
+    assert kind == "blank" or picture.std() > 1
+
+
+def test_blank_pictures_have_one_colour_or_a_ramp_of_two() -> None:
+    pictures = [draw("blank", np.random.default_rng([0, number]), 64).astype(int) for number in range(100)]
+    one_colour = [not np.ptp(picture, axis=(0, 1)).any() for picture in pictures]
+    assert 20 < sum(one_colour) < 60
+    assert {0, 255} <= {int(picture[0, 0, 0]) for picture, one in zip(pictures, one_colour, strict=True) if one}
+
+
+def test_only_the_kinds_that_are_named_are_drawn(tmp_path: Path) -> None:
+    assert main(["data", "no-organism", str(tmp_path / "a"), "--images", "4", "--kinds", "blank", "sky"]) == 0
+    assert [path.stem[6:] for path in sorted((tmp_path / "a").iterdir())] == ["blank", "sky", "blank", "sky"]
+
+
+def test_an_unknown_kind_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "no-organism", str(tmp_path / "a"), "--kinds", "blank", "fog"]) == 2
+    assert "--kinds fog: write some of wall, cloth" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
 
 
 def write_cutout(path: Path, colour: tuple[int, int, int], opacity: int = 255) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import linnaea
 from linnaea.cli import DONE, main
 from linnaea.data.images import decode
 from linnaea.data.no_organism import write_pictures
@@ -115,6 +116,14 @@ def test_photographs_of_packages(tmp_path: Path) -> None:
     assert drawn.count("abstained") >= 0.9 * 18
     assert answer["flower.jpg"]["class"] == "Magnoliopsida"
     assert answer["china.jpg"]["status"] == "abstained", "a temple among trees"
+
+
+@pytest.mark.parametrize("grey", [0, 60, 128, 200, 255])
+def test_a_blank_picture_has_no_name(grey: int) -> None:
+    flat = np.full((480, 640, 3), grey, np.uint8)
+    noisy = (flat + np.random.default_rng(0).normal(0, 4, flat.shape)).clip(0, 255).astype(np.uint8)
+    answers = linnaea.open("nano").predict([flat, noisy], rank="auto")
+    assert [answer.abstention for answer in answers] == ["no organism"] * 2
 
 
 def test_it_wants_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

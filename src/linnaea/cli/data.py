@@ -245,7 +245,7 @@ def synthesize(options: Synthesize) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawNothing:
-    """Draw pictures without an organism: walls, cloth, pages, rooms, lights (for `labels calibrate --no-organism`)."""
+    """Draw pictures without an organism: walls, cloth, pages, blank ones (for `labels calibrate --no-organism`)."""
 
     directory: tyro.conf.Positional[Path]
     """Output folder."""
@@ -257,6 +257,8 @@ class DrawNothing:
     """Seed of the pictures."""
     cutouts: tuple[Path, ...] = ()
     """Folders of PNG cut-outs of objects with transparency; each one is placed on a drawn picture, in turn."""
+    kinds: tuple[str, ...] = ()
+    """The kinds to draw, in turn: wall, cloth, bricks, sky, page, chart, room, lights, machine, blank. Default: all."""
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.size < 16:

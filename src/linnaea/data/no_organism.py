@@ -1,4 +1,4 @@
-"""Drawn pictures without an organism: walls, cloth, sky, pages, charts, rooms, lights, each a function of its seed.
+"""Drawn pictures without an organism: walls, cloth, sky, pages, charts, rooms, blank ones, each a function of its seed.
 
 Cut-out photographs of objects, if given, are placed on such pictures. The pictures calibrate when a model abstains
 (``linnaea labels calibrate --no-organism``), and test whether it does.
@@ -25,13 +25,13 @@ WORDS = (
 )  # fmt: skip
 
 
-def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256) -> list[Path]:
-    """Write ``n`` pictures as JPEG, with the kinds in turn."""
-    paths = []
+def write_pictures(folder: Path, n: int, *, seed: int = 0, size: int = 256, kinds: Sequence[str] = ()) -> list[Path]:
+    """Write ``n`` pictures as JPEG, with the kinds (all, if none is named) in turn."""
+    paths, names = [], tuple(kinds) or NAMES
     for number in range(n):
-        kind = KINDS[number % len(KINDS)]
-        picture = draw(kind.__name__, np.random.default_rng([seed, number]), size)
-        paths.append(_write(folder / f"{number:05d}-{kind.__name__}.jpg", picture))
+        kind = names[number % len(names)]
+        picture = draw(kind, np.random.default_rng([seed, number]), size)
+        paths.append(_write(folder / f"{number:05d}-{kind}.jpg", picture))
     return paths
 
 
@@ -91,8 +91,10 @@ def lay(cutout: NDArray[np.uint8], ground: Picture, rng: np.random.Generator) ->
 
 
 def draw(kind: str, rng: np.random.Generator, size: int) -> Picture:
-    """Draw one picture of a kind (:data:`KINDS`), blurred and noisy like a photograph."""
+    """Draw one picture of a kind (:data:`KINDS`), blurred and noisy like a photograph, or blank and often neither."""
     scene: NDArray[Any] = next(one for one in KINDS if one.__name__ == kind)(rng, size).astype(np.float32)
+    if kind == blank.__name__ and rng.random() < 0.5:
+        return np.ascontiguousarray(scene.clip(0, 255).astype(np.uint8))
     scene = cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.3, 1.2)))
     light = 1 + rng.uniform(-0.3, 0.3) * np.linspace(-1, 1, size)[:, None, None]
     noisy = scene * light + rng.normal(0, rng.uniform(1, 8), scene.shape)
@@ -226,6 +228,17 @@ def machine(rng: np.random.Generator, size: int) -> NDArray[Any]:
     return scene
 
 
+def blank(rng: np.random.Generator, size: int) -> NDArray[Any]:
+    """Draw one colour or a ramp of two: a covered lens, an overexposed frame, what is left of a damaged file."""
+    first = np.full(3, rng.choice([0, 255])) if rng.random() < 0.4 else _colour(rng)
+    last = _colour(rng) if rng.random() < 0.4 else first
+    ramp = np.linspace(0, 1, size)[:, None, None]
+    ramp = ramp.swapaxes(0, 1) if rng.random() < 0.5 else ramp
+    return np.asarray(np.broadcast_to((1 - ramp) * first + ramp * last, (size, size, 3)), np.float32)
+
+
 KINDS: tuple[Callable[[np.random.Generator, int], NDArray[Any]], ...] = (
-    wall, cloth, bricks, sky, page, chart, room, lights, machine,
+    wall, cloth, bricks, sky, page, chart, room, lights, machine, blank,
 )  # fmt: skip
+NAMES = tuple(kind.__name__ for kind in KINDS)
+"""The names of the kinds."""

@@ -20,7 +20,7 @@ from linnaea.data.export import export as run_export
 from linnaea.data.images import DEFAULT_SHORT_SIDE, Resize
 from linnaea.data.licences import LicenceRule
 from linnaea.data.naming import describe_names, make_naming
-from linnaea.data.no_organism import write_pictures, write_things
+from linnaea.data.no_organism import NAMES, write_pictures, write_things
 from linnaea.data.repair import Repair, iter_problems
 from linnaea.data.repair import repair as run_repair
 from linnaea.data.report import write_report
@@ -347,20 +347,30 @@ def synthesize(
 
 
 def draw_no_organism(
-    directory: PathLike, *, images: int = 400, size: int = 256, seed: int = 0, cutouts: Sequence[PathLike] = ()
+    directory: PathLike,
+    *,
+    images: int = 400,
+    size: int = 256,
+    seed: int = 0,
+    cutouts: Sequence[PathLike] = (),
+    kinds: Sequence[str] = (),
 ) -> list[Path]:
-    """Draw pictures without an organism (walls, cloth, pages, rooms, lights) and return their paths.
+    """Draw pictures without an organism (walls, cloth, pages, rooms, lights, blank ones) and return their paths.
 
     They calibrate when a model abstains. ``cutouts`` are folders of PNG files with transparency; each is placed on a
-    drawn picture, in turn.
+    drawn picture, in turn. ``kinds`` are the kinds to draw, in turn; all, if none is named.
 
     Raises:
-        UsageError: A number is out of range.
+        UsageError: A number is out of range, there is no such kind, or kinds are named together with cut-outs.
         LinnaeaError: The folders have no PNG file.
     """
     if images < 1 or size < 16:
         raise UsageError("--images must be at least 1 and --size at least 16")
+    if unknown := sorted({*kinds} - {*NAMES}):
+        raise UsageError(f"--kinds {' '.join(unknown)}: write some of {', '.join(NAMES)}")
+    if kinds and cutouts:
+        raise UsageError("--kinds: objects are placed on all kinds; leave out --kinds or --cutouts")
     if not cutouts:
-        return write_pictures(Path(directory), images, seed=seed, size=size)
+        return write_pictures(Path(directory), images, seed=seed, size=size, kinds=kinds)
     files = sorted(path for place in cutouts for path in Path(place).rglob("*.png"))
     return write_things(Path(directory), files, images, seed=seed, size=size)
