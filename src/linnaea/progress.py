@@ -50,6 +50,12 @@ def announce(line: str) -> None:
         logging.getLogger("linnaea").warning(line)
 
 
+def announce_uncached(error: Exception, what: str, again: str) -> None:
+    """Tell that ``what`` could not be kept in the cache folder, and so is made again: ``again`` says how."""
+    announce(f"{error}; {what} not kept in the cache, and {again} again next time (LINNAEA_CACHE names another folder"
+             " for it)")  # fmt: skip
+
+
 @contextmanager
 def progress_bar(title: str, unit: str = "it") -> Iterator[Bar]:
     """Show the progress of one stage of work, with its rate and the time left."""

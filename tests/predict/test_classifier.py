@@ -151,6 +151,25 @@ def test_a_damaged_cache_is_made_again(trained: Path, monkeypatch: pytest.Monkey
     assert (np.asarray(load_cached_bank(model, taxa).vectors) == whole).all()
 
 
+@pytest.mark.parametrize("exact_bytes", [10**6, 0])
+def test_a_cache_that_cannot_be_written_costs_no_labels(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, exact_bytes: int
+) -> None:
+    from linnaea.model.open import load_model
+
+    monkeypatch.setattr(labels, "CACHE_FROM", 10)
+    monkeypatch.setattr(labels, "EXACT_BYTES", exact_bytes)
+    model, taxa = load_model(str(trained), device="cpu"), make_bank(30).taxa
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    stored = load_cached_bank(model, taxa).vectors
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "file" / "cache"))
+    made = load_cached_bank(model, taxa).vectors
+    assert made.dtype == stored.dtype
+    np.testing.assert_array_equal(np.asarray(made), np.asarray(stored))
+    assert "30 labels are not kept in the cache" in caplog.text
+
+
 def test_taxa_out_of_order_are_sorted(tmp_path: Path) -> None:
     """A genus in two places would be two genera, each with half of its probability."""
     taxa = make_bank(20).taxa

@@ -76,6 +76,17 @@ def test_images_and_rows_of_zeros_multiply_to_zero() -> None:
     assert (Int8Rows.of(np.ones((3, 16), np.float32)).products(np.zeros((2, 16), np.float32))[0] == 0).all()
 
 
+def test_a_cache_that_cannot_be_written_costs_no_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_bank(400, width=16).save(tmp_path / "bank", dtype=np.float16)
+    vectors = LabelBank.open(tmp_path / "bank").vectors
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "file" / "cache"))
+    np.testing.assert_array_equal(np.asarray(load_rounded(vectors)), np.asarray(Int8Rows.of(vectors)))
+    assert "not kept in the cache" in caplog.text
+
+
 def test_a_bank_on_disk_is_rounded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy in the cache is mapped again, and made again when the bank's file changes; parts are not cached."""
     monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))

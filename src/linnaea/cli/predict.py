@@ -128,7 +128,7 @@ class Predict:
     write_xmp: bool = False
     """Write the names into the photographs' XMP as keywords, with exiftool or pyexiv2 (needs --output). The photographs
     as they were are kept as NAME_original."""
-    no_formulas: bool = False
+    no_formulas: tyro.conf.FlagCreatePairsOff[bool] = False
     """Put ' in front of cells of a CSV that begin with =, +, - or @, which a spreadsheet would run as formulas."""
     output: Path | None = None
     """File to write; after an interruption, the same command resumes. Default, and if stdout: standard output."""

@@ -18,7 +18,9 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.arrays import create_array, write_array
+from linnaea.errors import LinnaeaError
 from linnaea.predict.threads import Scratch, in_threads
+from linnaea.progress import announce_uncached
 from linnaea.storage import atomic_path, cache_dir, write_atomically
 
 ROWS_AT_ONCE = 65_536
@@ -182,7 +184,11 @@ def load_rounded(vectors: NDArray[Any]) -> Int8Rows:
     facts = json.dumps([file.st_size, file.st_mtime_ns])
     folder = cache_dir() / "int8" / hashlib.sha256(str(Path(name).resolve()).encode()).hexdigest()[:32]
     if not (folder / _FACTS_FILE).exists() or (folder / _FACTS_FILE).read_text() != facts:
-        _write_rounded(vectors, folder, facts)
+        try:
+            _write_rounded(vectors, folder, facts)
+        except (LinnaeaError, OSError) as error:
+            announce_uncached(error, "the labels in 8 bits are", "are rounded")
+            return Int8Rows.of(vectors)
     return Int8Rows(np.load(folder / _SCALE_FILE), np.load(folder / _CELLS_FILE, mmap_mode="c"))
 
 

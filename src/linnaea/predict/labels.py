@@ -28,7 +28,7 @@ from linnaea.model.encode import encode_names, encode_taxa
 from linnaea.model.encoder import Encoder
 from linnaea.model.folders import LABELS_FOLDER, find_model_folder
 from linnaea.predict.int8 import Int8Rows
-from linnaea.progress import progress_bar
+from linnaea.progress import announce_uncached, progress_bar
 from linnaea.storage import cache_dir, read_json
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -308,7 +308,12 @@ def load_cached_bank(
         except LinnaeaError:  # the cached bank is damaged and is made again
             pass
     bank = make_bank(model, taxa, text_type, on_progress=on_progress)
-    bank.save(folder, dtype=np.float32 if bank.vectors.nbytes <= EXACT_BYTES else np.float16)
+    dtype = np.float32 if bank.vectors.nbytes <= EXACT_BYTES else np.float16
+    try:
+        bank.save(folder, dtype=dtype)
+    except (LinnaeaError, OSError) as error:
+        announce_uncached(error, f"{len(bank):,} labels are", "are encoded")
+        return replace(bank, vectors=np.asarray(bank.vectors, dtype))
     return LabelBank.open(folder)
 
 

@@ -23,7 +23,7 @@ from polars.exceptions import PolarsError
 
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
-from linnaea.progress import announce
+from linnaea.progress import announce, announce_uncached
 from linnaea.storage import cache_dir, check_regular, read_json
 from linnaea.taxonomy.checklists.arrange import Checklist, make_checklist
 from linnaea.taxonomy.checklists.source import EMBEDDED, read_checklist_source
@@ -194,8 +194,7 @@ def _cached(name: str, paths: Sequence[Path], read: Callable[[], Checklist]) -> 
     try:
         _save(made, folder, name, str(paths[0]))
     except LinnaeaError as error:  # a cache that cannot be written costs the next command the reading
-        announce(f"{error}; the checklist {name} is not kept in the cache, and is read again next time"
-                 " (LINNAEA_CACHE names another folder for it)")  # fmt: skip
+        announce_uncached(error, f"the checklist {name} is", "is read")
         return replace(_in_one_piece(with_keys(made)), name=name, report=None)
     return _open(folder)
 
