@@ -47,7 +47,7 @@ def write_things(folder: Path, cutouts: Sequence[Path], n: int, *, seed: int = 0
     for number in range(n):
         cutout = cutouts[number % len(cutouts)]
         rng = np.random.default_rng([seed, number])
-        picture = lay(read_cutout(cutout), draw(KINDS[rng.integers(len(KINDS))].__name__, rng, size), rng)
+        picture = lay(read_cutout(cutout), draw(NAMES[rng.integers(len(NAMES))], rng, size), rng)
         paths.append(_write(folder / f"{number:05d}-{cutout.stem}.jpg", picture))
     return paths
 
@@ -91,7 +91,10 @@ def lay(cutout: NDArray[np.uint8], ground: Picture, rng: np.random.Generator) ->
 
 
 def draw(kind: str, rng: np.random.Generator, size: int) -> Picture:
-    """Draw one picture of a kind (:data:`KINDS`), blurred and noisy like a photograph, or blank and often neither."""
+    """Draw one picture of a kind (:data:`NAMES`).
+
+    It is blurred and noisy like a photograph. Half of the blank pictures are not.
+    """
     scene: NDArray[Any] = next(one for one in KINDS if one.__name__ == kind)(rng, size).astype(np.float32)
     if kind == blank.__name__ and rng.random() < 0.5:
         return np.ascontiguousarray(scene.clip(0, 255).astype(np.uint8))

@@ -16,7 +16,7 @@ IMAGE_FILE, TEXT_FILE, GRAPH_FACTS_FILE = "image.onnx", "text.onnx", "image.json
 INT8_FILE = "image.int8.onnx"
 """The image tower of a model folder in 8 bits."""
 WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pth")
-"""The endings of files of weights that open_clip loads."""
+"""The endings of files of weights that open_clip loads. Without such a file, it warns and uses random weights."""
 HUB, TIMM = "hf-hub:", "timm:"
 """The prefixes of the names of hub models and timm models."""
 DEFAULT_MODEL = "nano"

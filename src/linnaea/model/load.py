@@ -50,7 +50,6 @@ from linnaea.model.tokenizer_files import make_tokenizer_files
 from linnaea.model.untrusted import check_config, without_hub
 from linnaea.storage import atomic_path, read_json, write_atomically
 
-"""The files that open_clip reads as weights. If there are none, it warns and continues with random weights."""
 CPU_IMAGES_AT_ONCE = 16
 """Images that go through a tower together on a CPU. With 8 EfficientNet-Lite1 is a tenth slower, with 32 it needs more
 memory; ViTs show no difference."""

@@ -16,17 +16,17 @@ _OF_PREDICT = {
     "checklist": _AT_START.format("checklist"), "language": _AT_START.format("language"),
     "preprocess": _AT_START.format("preprocess"),
 }  # fmt: skip
-"""Options of ``linnaea predict`` that change answers and are no fields of the form, and what to do instead."""
+"""Options of ``linnaea predict`` that change answers but are not fields of the form, and what to do instead."""
 
 
 async def check_fields(request: Request) -> None:
-    """Check that nothing that would change the answers stands where it would be overlooked.
+    """Check that a request states nothing that would change the answers and be ignored.
 
-    That is a field of the form in the address, or an option of ``linnaea predict`` that is no field of the form. Other
-    unknown fields are passed over.
+    A field of the form is ignored in the address, and so is an option of ``linnaea predict`` that the form does not
+    have. Other unknown fields are allowed.
 
     Raises:
-        HTTPException: something does (422).
+        HTTPException: it does (422).
     """
     for name in request.query_params:
         if name in _FIELDS:
