@@ -43,47 +43,65 @@ def test_what_another_detector_found_is_named(
     predict: Any, card: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(card, "--detections", tmp_path / "fish.json", "--format", "megadetector") == 0
-    said = capsys.readouterr().err
+    printed = capsys.readouterr()
+    said = printed.err
+    assert printed.out == f"4 photographs: {tmp_path / 'out'}\n", "five rows, but a has two boxes"
     assert "detections count from a confidence of 0.3 on" in said
-    assert "says nothing about 1 of the 4 files" in said
+    assert f"says nothing about 1 of the 4 files in {card}; each is a row that says so" in said
     assert "detections without an area in their picture, a category or a confidence are left out (1)" in said
-    a, b, c = json.loads((tmp_path / "out").read_text())["images"]
+    a, b, c, d = json.loads((tmp_path / "out").read_text())["images"]
     fish, diver = a["detections"]
     assert len(fish["classifications"]) == 5
     assert "classifications" not in diver
     assert b["detections"] == [box("2")]
     assert c["detections"] == [box(conf=0.25)]
+    assert (d["failure"], d["detections"]) == ("not in the detector's file", None), "not an empty photograph"
     assert predict(card, "--detections", tmp_path / "fish.json", "--format", "camtrapdp") == 0
     table = pl.read_csv(tmp_path / "out")
-    assert table["observationType"].to_list()[1:] == ["human", "human", "blank"]
+    assert table["observationType"].to_list()[1:] == ["human", "human", "blank", "unclassified"]
     assert table["scientificName"][0], "named"
     assert predict(card, "--detections", tmp_path / "fish.json", "--format", "csv", "--detection-threshold", "0.2") == 0
     rows = pl.read_csv(tmp_path / "out").unique("file_name", maintain_order=True)
-    assert rows["detection_category"].to_list() == ["fish", "person", "person", "fish"]
-    assert rows["status"].to_list() == ["ok", "abstained", "abstained", "ok"]
+    assert rows["detection_category"].to_list() == ["fish", "person", "person", "fish", None]
+    assert rows["status"].to_list() == ["ok", "abstained", "abstained", "ok", "abstained"]
+    assert rows["reason"][4] == "not in the detector's file"
 
 
 def test_a_photograph_of_people_can_be_all_there_is(predict: Any, card: Path, tmp_path: Path) -> None:
     words = ("--detections", tmp_path / "fish.json", "--animal-categories", "person")
     assert predict(card, *words, "--format", "speciesnet") == 0
-    a, b, _ = json.loads((tmp_path / "out").read_text())["predictions"]
+    a, b, _, d = json.loads((tmp_path / "out").read_text())["predictions"]
     assert [one["label"] for one in a["detections"]] == ["fish", "animal"]
     assert b["detections"][0]["processed_classification"]["source"] == "classifier"
+    assert d["failures"] == ["DETECTOR"]
     assert predict(card, "--detections", tmp_path / "fish.json", "--animal-categories", "crab") == 2
+
+
+@pytest.mark.parametrize("form", ["megadetector", "speciesnet"])
+def test_a_photograph_that_was_omitted_is_not_a_failure_later(
+    form: str, predict: Any, card: Path, tmp_path: Path
+) -> None:
+    """A file that Linnaea wrote is read again: what no detector has seen is still no failure."""
+    assert predict(card, "--detections", tmp_path / "fish.json", "--format", form) == 0
+    (tmp_path / "out").rename(tmp_path / "again.json")
+    assert predict(card, "--detections", tmp_path / "again.json", "--format", "csv") == 0
+    rows = pl.read_csv(tmp_path / "out")
+    assert rows.filter(pl.col("reason") == "not in the detector's file")["file_name"].to_list() == [str(card / "d.jpg")]
 
 
 def test_one_photograph_of_a_detectors_file_may_be_asked_for(predict: Any, card: Path, tmp_path: Path) -> None:
     assert predict(card / "a.jpg", "--detections", tmp_path / "fish.json", "--format", "megadetector") == 0
     (image,) = json.loads((tmp_path / "out").read_text())["images"]
     assert image["file"] == "a.jpg"
-    assert predict(card / "d.jpg", "--detections", tmp_path / "fish.json", "--format", "csv") == 1, "it says nothing"
+    assert predict(card / "d.jpg", "--detections", tmp_path / "fish.json", "--format", "csv") == 0
+    assert pl.read_csv(tmp_path / "out")["reason"].to_list() == ["not in the detector's file"]
 
 
 def test_where_nothing_is_detected_the_photograph_is_named(predict: Any, card: Path, tmp_path: Path) -> None:
     assert predict(card, "--detections", tmp_path / "fish.json", "--whole-where-empty", "--format", "csv") == 0
     rows = pl.read_csv(tmp_path / "out").unique("file_name", keep="first", maintain_order=True)
-    assert rows["status"].to_list() == ["ok", "abstained", "abstained", "ok"]
-    assert rows["bbox"].to_list()[3] is None
+    assert rows["status"].to_list() == ["ok", "abstained", "abstained", "ok", "ok"]
+    assert rows["bbox"].to_list()[3:] == [None, None]
 
 
 def test_other_boxes_are_another_question(predict: Any, card: Path, tmp_path: Path) -> None:
@@ -118,9 +136,10 @@ def test_photographs_are_sorted_beside_the_answers(
 ) -> None:
     words = ("--detections", tmp_path / "fish.json", "--format", "csv", "--sort-into", tmp_path / "sorted")
     assert predict(card, *words) == 0
-    assert "4 links in" in capsys.readouterr().err
+    assert "5 links in" in capsys.readouterr().err
     assert (tmp_path / "sorted/human/b.jpg").samefile(card / "b.jpg")
     assert (tmp_path / "sorted/blank/c.jpg").exists()
+    assert (tmp_path / "sorted/unclassified/d.jpg").exists()
 
 
 def test_an_unknown_ending_is_refused(predict: Any, card: Path, capsys: pytest.CaptureFixture[str]) -> None:

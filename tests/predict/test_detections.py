@@ -146,8 +146,9 @@ def test_two_spellings_of_a_path_are_one_photograph(jpeg: Path, tmp_path: Path) 
     shutil.copy(jpeg, tmp_path / "A" / "a.jpg")
     images = [{"file": name, "detections": [box(conf=conf)]}
               for name, conf in (("A/a.jpg", 0.9), ("A\\a.jpg", 0.8), ("./A/a.jpg", 0.7))]  # fmt: skip
-    detections = read(tmp_path, {"images": images, "detection_categories": {"1": "animal"}})
-    assert [record.file for record in detections.records] == ["A/a.jpg"]
+    detections = read(tmp_path, {"images": images, "detection_categories": {"1": "animal"}}, root=tmp_path)
+    assert [record.file for record in detections.records if record.listed] == ["A/a.jpg"]
+    detections = detections.only(tmp_path / "A" / "a.jpg")
     names = [one.name for one in detections.inputs()]
     assert len(set(names)) == len(names) == 3
 
@@ -266,16 +267,36 @@ def test_photographs_of_two_cameras_are_never_mixed_up(jpeg: Path, tmp_path: Pat
     """Only folders that all files share are left out, so a.jpg of one camera is not taken for that of another."""
     folder = tmp_path / "photos"
     folder.mkdir()
+    (folder / "cam3").mkdir()
+    shutil.copy(jpeg, folder / "cam3" / "a.jpg")
     jpeg.rename(folder / "a.jpg")
-    images = [{"file": f"cam{number}/a.jpg", "detections": [box()]} for number in (1, 2)]
-    inputs = read(tmp_path, {"images": images}, root=folder).inputs()
-    assert all("no such file" in reason(one) for one in inputs)
+    images = [{"file": f"cam{number}/a.jpg", "detections": [box()]} for number in (1, 2, 3)]
+    lost_1, lost_2, there, other = read(tmp_path, {"images": images}, root=folder).inputs()
+    assert all("no such file" in reason(one) for one in (lost_1, lost_2))
+    assert there.load(None).shape == (40, 80, 3)
+    assert reason(other) == "not in the detector's file"
 
 
-def test_files_without_a_record_are_counted(jpeg: Path, tmp_path: Path) -> None:
+def test_a_file_about_another_folder_is_an_error(jpeg: Path, tmp_path: Path) -> None:
+    """Else every photograph of the folder would be a row without an answer."""
+    images = [{"file": f"cam{number}/b.jpg", "detections": [box()]} for number in (1, 2)]
+    with pytest.raises(LinnaeaError, match=r"none of its files is in .*; give the folder .* \(cam1/b.jpg"):
+        read(tmp_path, {"images": images})
+
+
+def test_a_photograph_that_the_file_omits_is_an_input_that_says_so(jpeg: Path, tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(jpeg.read_bytes())
+    (tmp_path / "clip.mp4").write_bytes(b"a video")
     detections = one_file(tmp_path, box())
-    assert detections.count_uncovered(tmp_path) == (1, 2)
+    assert (detections.n_unlisted, detections.n_files) == (2, 3)
+    crop, omitted, clip = detections.inputs()
+    assert short([crop, omitted, clip]) == ["a.jpg#0", "b.jpg", "clip.mp4"]
+    for one in (omitted, clip):
+        with pytest.raises(EmptyPictureError, match="not in the detector's file"):
+            one.load(None)  # an abstention, not a failure
+    _, whole, clip = detections.inputs(whole_where_empty=True)
+    assert whole.load(None).shape == (40, 80, 3)
+    assert reason(clip) == "not in the detector's file"
 
 
 def test_a_file_that_is_listed_twice_is_one_record(jpeg: Path, tmp_path: Path) -> None:

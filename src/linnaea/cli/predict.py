@@ -94,7 +94,7 @@ class Predict:
     animal_categories: tuple[str, ...] = ()
     """Names or numbers of the detector's categories that are named. Default: all but people, vehicles and empty."""
     whole_where_empty: bool = False
-    """Name the photograph as a whole where nothing is detected."""
+    """Name the photograph as a whole where nothing is detected, or where the detector's file does not mention it."""
     every: float = 1.0
     """Seconds between the frames that are taken from a video."""
     text_type: TextType = TextType.TAXON_COM
@@ -203,6 +203,7 @@ def predict(options: Predict) -> int:
 
         find_writer()  # an error now, not after all photographs
     from linnaea.exchange import hold_output
+    from linnaea.predict.inputs import count_photographs
     from linnaea.predict.outputs.journal import append_run
     from linnaea.predict.session import describe_question
 
@@ -232,7 +233,8 @@ def predict(options: Predict) -> int:
             failed = _write_answers(options.output, form, inputs, journal, context)
     if options.log is not None:
         output = str(options.output) if options.output else None
-        facts = {"model": options.model, "output": output, "photographs": len(inputs), "failed": len(failed)}
+        n_photographs = count_photographs(inputs)
+        facts = {"model": options.model, "output": output, "photographs": n_photographs, "failed": len(failed)}
         append_run(options.log, {**facts, "question": question}, started)
     return report_failed(failed, len(inputs))
 
@@ -284,12 +286,10 @@ def _read_detections(options: Predict) -> "Detections | None":
         say(f"detections count from a confidence of {detections.threshold:g} on (--detection-threshold)")
     if first.is_file():
         return detections.only(first)
-    n_missing, n_files = detections.count_uncovered(first)
-    if detections.records and n_missing == n_files:
-        name = detections.records[0].file
-        say(f"{options.detections}: none of its files is in {first}; give the folder that its names start in ({name})")
-    elif n_missing:
-        say(f"{options.detections}: says nothing about {n_missing:,} of the {n_files:,} files in {first}")
+    if n_unlisted := detections.n_unlisted:
+        row = "each photograph is named as a whole" if options.whole_where_empty else "each is a row that says so"
+        what = f"{n_unlisted:,} of the {detections.n_files:,} files in {first}"
+        say(f"{options.detections}: says nothing about {what}; {row}")
     if detections.n_unusable:
         what = "without an area in their picture, a category or a confidence"
         say(f"{options.detections}: detections {what} are left out ({detections.n_unusable:,})")
@@ -454,10 +454,12 @@ def _write_answers(
     output: Path, form: Form, inputs: "list[Input]", journal: "Journal", context: "Context"
 ) -> list[str]:
     """Write the answers to a file, and return a line for each photograph that failed."""
+    from linnaea.predict.inputs import count_photographs
+
     names = [one.name for one in inputs]
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(output, form, names, context)
-    tell(f"{len(inputs)} photographs: {output}", flush=True)
+    tell(f"{count_photographs(inputs)} photographs: {output}", flush=True)
     return failed
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.detections import (
     MEGADETECTOR_CATEGORIES,
+    NOT_LISTED,
     WHOLE_IMAGE,
     Detection,
     Detections,
@@ -22,7 +23,7 @@ from linnaea.predict.detections import (
     Unusable,
     kind_of,
 )
-from linnaea.predict.inputs import Box, count_shared_folders
+from linnaea.predict.inputs import Box, count_shared_folders, list_images
 from linnaea.storage import is_inside, read_json
 
 _FORMS: tuple[tuple[Form, str, str], ...] = (
@@ -44,6 +45,8 @@ LEAST_SIDE = 1e-6
 def open_detections(path: Path, root: Path | None = None, animal_categories: Sequence[str] = ()) -> Detections:
     """Read a file of detections; its names are relative to ``root``, by default the file's own folder.
 
+    A file of ``root`` that it does not mention is a record that is not ``listed``, so that no photograph is lost.
+
     Args:
         path: a file of MegaDetector (or of a detector that writes its format), or SpeciesNet's ``predictions`` or
             ``instances``.
@@ -52,16 +55,31 @@ def open_detections(path: Path, root: Path | None = None, animal_categories: Seq
             vehicles and empty pictures.
 
     Raises:
-        LinnaeaError: the file does not exist, or has none of these formats.
+        LinnaeaError: the file does not exist, has none of these formats, or names no photograph in the folder.
         UsageError: a category is not in the file.
     """
+    folder = path.parent if root is None else root
     try:
         content = read_json(path, kind="a detector's results")
-        return read_detections(content, root or path.parent, animal_categories)
+        detections = read_detections(content, folder, animal_categories)
     except UsageError:
         raise
     except LinnaeaError as error:
         raise LinnaeaError(f"{path}: not a MegaDetector file ({error}); give the JSON of a batch run") from error
+    return detections if detections.form == "instances" else _add_unlisted(detections, path, folder)
+
+
+def _add_unlisted(detections: Detections, source: Path, folder: Path) -> Detections:
+    """Return the records with one for each file of the folder that the detector's file does not mention."""
+    files = list_images([str(folder)]) if folder.is_dir() else []
+    named = [record for record in detections.records if record.path is not None]
+    known = {record.path for record in named}
+    unlisted = [file for file in files if file not in known]
+    if named and files and len(unlisted) == len(files) and not any(path.exists() for path in known if path):
+        what, where = "none of its files is in", "give the folder that its names start in"
+        raise LinnaeaError(f"{source}: {what} {folder}; {where} ({named[0].file})")
+    added = (Record(file=file.relative_to(folder).as_posix(), path=file, listed=False) for file in unlisted)
+    return replace(detections, records=(*detections.records, *added), n_files=len(files))
 
 
 def read_detections(content: Mapping[str, Any], root: Path | None, animal_categories: Sequence[str] = ()) -> Detections:
@@ -222,13 +240,14 @@ class _Reader:
 
     def read(self, file: str, item: dict[str, Any], path: Path | None) -> Record:
         facts = {name: value for name, value in item.items() if name not in (self.key, *_OURS)}
-        if self.key not in item:
-            return Record(file=file, path=None, failure=item["failure"])
-        if path is None:
-            return Record(file=file, path=None, failure=f"{file[:200]!r} is not a path inside the folder", facts=facts)
+        if self.key not in item or path is None:
+            why = f"{file[:200]!r} is not a path inside the folder" if self.key in item else item["failure"]
+            return Record(file=file, path=None, failure=why, facts=facts)
         record = Record(file=file, path=path, facts=facts)
         listed, failures = item.get("detections"), item.get("failures")
         failures = failures if isinstance(failures, list) else []
+        if NOT_LISTED in (item.get("failure"), item.get("reason")):  # a file that Linnaea wrote
+            return replace(record, listed=False)
         if item.get("failure") or (failures and (not listed or "DETECTOR" in failures)):
             why = str(item.get("failure") or ", ".join(map(str, failures)))
             return replace(record, failure=why, facts=facts | ({"failures": failures} if failures else {}))

@@ -21,11 +21,12 @@ from linnaea.predict.inputs import (
     failing_input,
     file_input,
     frame_input,
-    list_images,
 )
 
 NOT_NAMED = "not to be named"
 """The end of the reason of a detected person, vehicle, or thing of a category that was not asked for."""
+NOT_LISTED = "not in the detector's file"
+"""The reason of a photograph in the folder that the file does not mention."""
 
 MEGADETECTOR_CATEGORIES = {"1": "animal", "2": "person", "3": "vehicle"}
 """The categories of a file that states none."""
@@ -102,6 +103,8 @@ class Record:
     """Detections without an area inside the picture, a category or a confidence."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Everything else that the file says about it."""
+    listed: bool = True
+    """False for a photograph in the folder that the file does not mention."""
     whole: Input | None = None
     """The photograph as an input, if it is not a file of its own: a member of a tar, an address."""
 
@@ -122,6 +125,8 @@ class Detections:
     info: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, Any] = field(default_factory=dict)
     """Other parts of the file, such as the categories of an earlier classifier."""
+    n_files: int = 0
+    """Files in the folder of the photographs."""
 
     @property
     def threshold(self) -> float:
@@ -139,8 +144,9 @@ class Detections:
     def inputs(self, threshold: float | None = None, *, whole_where_empty: bool = False) -> list[Input]:
         """Return what is detected with at least ``threshold``: animals as crops to be named, others with a reason.
 
-        A photograph in which nothing is detected raises :class:`EmptyPictureError` when it is loaded, or is one input
-        as a whole with ``whole_where_empty``. A photograph that failed in the detector fails here too.
+        A photograph in which nothing is detected, or that the file does not mention, raises :class:`EmptyPictureError`
+        when it is loaded, or is one input as a whole with ``whole_where_empty``. A photograph that failed in the
+        detector fails here too.
         """
         least = self.threshold if threshold is None else threshold
         return [one for record in self.records for one in _inputs_of(record, least, whole_where_empty)]
@@ -157,10 +163,10 @@ class Detections:
         """Return the detections of one photograph."""
         return replace(self, records=tuple(record for record in self.records if record.path == path))
 
-    def count_uncovered(self, root: Path) -> tuple[int, int]:
-        """Return how many files of a folder have no record, and how many files there are."""
-        files = {str(path) for path in list_images([str(root)])}
-        return len(files - set(self._records)), len(files)
+    @property
+    def n_unlisted(self) -> int:
+        """Return the number of photographs in the folder that the file does not mention."""
+        return sum(not record.listed for record in self.records)
 
     @property
     def n_unusable(self) -> int:
@@ -184,6 +190,10 @@ def _inputs_of(record: Record, threshold: float, whole_where_empty: bool) -> Ite
         yield failing_input(name, record.failure if path is None else f"no detections: {record.failure}", path)
         return
     whole = record.whole or replace(file_input(Path(name)), place=_place_of(record.facts))
+    if not record.listed:
+        named = whole_where_empty and not is_video(name)
+        yield whole if named else failing_input(name, NOT_LISTED, path, EmptyPictureError)
+        return
     if record.detections is None:
         yield whole
         return

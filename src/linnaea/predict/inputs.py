@@ -174,6 +174,11 @@ def _decoded_input(name: str, read: Callable[[], bytes], path: Path | None = Non
     return Input(name=name, path=path, load=load, notes=notes)
 
 
+def count_photographs(inputs: Iterable[Input]) -> int:
+    """Return how many photographs and frames the inputs are, or are parts of."""
+    return len({one.name.rpartition("#")[0] if one.detection >= 0 else one.name for one in inputs})
+
+
 def find_input(name: str, box: Box | None = None) -> Input:
     """Return the input with this name, as :func:`list_inputs` gave it, cropped to ``box`` if there is one."""
     if is_address(name):

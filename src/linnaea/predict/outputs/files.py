@@ -11,7 +11,7 @@ from typing import Any
 
 from linnaea.data.copies.bursts import GAP_S
 from linnaea.data.frames import is_video, number_of_frame, read_frame_rate
-from linnaea.predict.detections import NOT_NAMED, Detection, Detections, Kind, Record, kind_of
+from linnaea.predict.detections import NOT_LISTED, NOT_NAMED, Detection, Detections, Kind, Record, kind_of
 from linnaea.predict.inputs import NO_ANIMAL, split_frame
 from linnaea.predict.outputs.rows import WHOLE, Row, box_of, by_photograph, finest_name, without_box
 from linnaea.predict.records.decisions import Verdicts
@@ -126,8 +126,13 @@ def is_person(row: Row) -> bool:
     return row["genus"] == "Homo" and row["species_epithet"] in ("sapiens", "")
 
 
+def _failure_of(row: Row) -> str:
+    """Return why nothing is known about a photograph: it cannot be read, or no detector has seen it."""
+    return str(row["reason"]) if row["status"] == "failed" or row["reason"] == NOT_LISTED else ""
+
+
 def _join(path: str, answers: list[list[Row]], record: Record | None) -> AnsweredFile:
-    failed = next((of_one[0]["reason"] for of_one in answers if of_one[0]["status"] == "failed"), "")
+    failed = next(filter(None, (_failure_of(of_one[0]) for of_one in answers)), "")
     facts = {} if record is None else record.facts
     name = path if record is None else record.file
     if record is not None and record.failure:
@@ -140,7 +145,7 @@ def _join(path: str, answers: list[list[Row]], record: Record | None) -> Answere
 
 def _join_video(path: str, answers: list[list[Row]], record: Record | None) -> AnsweredFile:
     """Return the answers of a video; a frame that cannot be read is left out, unless all of them are."""
-    good = [of_one for of_one in answers if of_one[0]["status"] != "failed"]
+    good = [of_one for of_one in answers if not _failure_of(of_one[0])]
     facts = {} if record is None else record.facts
     stated_rate, stated = facts.get("frame_rate"), facts.get("frames_processed")
     is_rate = isinstance(stated_rate, int | float) and isfinite(stated_rate) and stated_rate > 0

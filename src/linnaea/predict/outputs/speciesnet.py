@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from linnaea import __version__
-from linnaea.predict.detections import WHOLE_IMAGE, Kind
+from linnaea.predict.detections import NOT_LISTED, WHOLE_IMAGE, Kind
 from linnaea.predict.outputs.files import HUMAN, AnsweredFile, Context, Found, describe, iter_files
 from linnaea.predict.outputs.rows import Row, Writable, probability_of
 
@@ -70,7 +70,8 @@ def _importance(found: Found) -> tuple[bool, bool, float]:
 def _head(one: AnsweredFile) -> dict[str, Any]:
     head: dict[str, Any] = {"filepath": one.name}
     if one.failure:
-        head |= {"failures": one.facts.get("failures") or ["CLASSIFIER"], "reason": one.failure}
+        step = "DETECTOR" if one.failure == NOT_LISTED else "CLASSIFIER"
+        head |= {"failures": one.facts.get("failures") or [step], "reason": one.failure}
     return head | {key: one.facts[key] for key in KEPT if key in one.facts} | read_region(one.facts)
 
 
