@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import open_clip  # noqa: F401  (before jaxtyping's hook, in which everything that is imported is compiled anew)
 import pytest
+import sklearn  # noqa: F401
 from hypothesis import settings
 
 from hub import Hub, serve_hub

@@ -16,6 +16,7 @@ import linnaea
 from linnaea.cli import main
 from linnaea.predict import session
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE
+from linnaea.predict.inputs import MOST_OF_ONE_COLOUR, ONE_COLOUR
 from linnaea.predict.outputs.rows import rows_of
 from linnaea.taxonomy.ranks import RANK_LABELS
 
@@ -169,6 +170,30 @@ def test_alone_is_as_in_a_batch(pictures: list[Path]) -> None:
             (result,) = reply.json()["results"]
             assert (result["status"], result["reason"]) == (answer.status, answer.reason)
             assert_same(result["rows"], rows_of(answer))
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_a_picture_of_one_colour_shows_nothing_at_every_door(calibrated: bool, tmp_path: Path) -> None:
+    from fastapi.testclient import TestClient
+
+    from linnaea.serve.app import make_app
+
+    path, fade = tmp_path / "covered.jpg", tmp_path / "fade.png"
+    Image.fromarray(np.full((300, 400, 3), (20, 22, 27), np.uint8)).save(path, quality=60)
+    across = np.linspace(90, 90 + MOST_OF_ONE_COLOUR + 4, 400).round().astype(np.uint8)
+    Image.fromarray(np.broadcast_to(across[None, :, None], (300, 400, 3)).copy()).save(fade)
+    model = linnaea.open("nano", device="cpu", calibrated=calibrated)
+    words = [] if calibrated else ["--no-calibration"]
+    both = model.predict([path, fade], rank="auto")
+    assert [one.reason == ONE_COLOUR for one in both] == [True, False]
+    assert both[0].abstention == "no organism"
+    assert_same(by_command([path, fade], "auto", words, tmp_path), both.to_dicts())
+    with TestClient(make_app(model.predictor())) as client:
+        assert_same(by_rest(client, [path, fade], "auto"), both.to_dicts(), within=REST_ABS)
+        assert_same(by_rest(client, [path], "auto"), rows_of(both[0]))
+    assert model.predict(path, rank="species")[0].status == "ok", "who asks for a rank gets it"
+    words = linnaea.open("nano", device="cpu", labels=["covered lens", "Parus major"])
+    assert words.predict(path, rank="auto")[0].reason != ONE_COLOUR, "a label may mean just that"
 
 
 @pytest.mark.parametrize("name", ["700x520.jpg", "alpha.png", "grey16.png", "palette-alpha.png", "turned6.jpg"])

@@ -145,14 +145,20 @@ print(json.dumps(found))
 """
 
 
-def test_towers_are_compiled_in_the_first_three_steps(dataset_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "variants",
+    [
+        [{}, {"lora_rank": 2}],
+        pytest.param([{"accumulate": 2}, {"freeze_blocks": 1}, {"grad_checkpointing": True}], marks=pytest.mark.long),
+    ],
+)
+def test_towers_are_compiled_in_the_first_three_steps(
+    variants: list[dict[str, Any]], dataset_dir: Path, tmp_path: Path
+) -> None:
     """Captions come in other numbers and lengths in every step; nothing is compiled again for that.
 
     In a process of its own, because the tests' checks of shapes break the compiled functions apart.
     """
-    variants: list[dict[str, Any]] = [
-        {}, {"accumulate": 2}, {"freeze_blocks": 1}, {"lora_rank": 2}, {"grad_checkpointing": True},
-    ]  # fmt: skip
     runs = [
         make_run(dataset_dir, tmp_path / str(number), replace(COMPILED, descent=replace(COMPILED.descent, **variant)))
         for number, variant in enumerate(variants)

@@ -46,24 +46,31 @@ def iter_encoded_images(
     n_workers: int = 2,
     fast: bool = False,
     unit: bool = True,
+    check: Callable[[Any], None] | None = None,
 ) -> Iterator[tuple[Key, Float32[ndarray, " E"] | ImageError]]:
     """Yield every item's unit vector in order; a picture that cannot be read yields its :class:`ImageError`.
 
     An item is a file, its bytes, or a function that takes the smallest short side that is enough (``None``: full size)
     and returns the decoded picture. Threads decode ahead of the model (both decoders release the GIL), and at most a
     few batches are in memory. With ``fast``, and by models in 8 bits, JPEGs are decoded no larger than
-    :meth:`Encoder.enough_short_side`. Without ``unit``, vectors keep the length that the model gives.
+    :meth:`Encoder.enough_short_side`. Without ``unit``, vectors keep the length that the model gives. ``check`` gets
+    the pixels ``[3, S, S]`` of each picture and may raise :class:`ImageError` instead of letting it be encoded.
     """
     enough = model.enough_short_side(fast)
 
     def load(item: Photograph) -> Any:
         try:
             if callable(item):
-                return model.preprocess.pixels(item(enough))
-            data = read_image_file(item) if isinstance(item, Path) else item
-            return model.preprocess.pixels(decode(data, min_short_side=enough))
+                picture = item(enough)
+            else:
+                data = read_image_file(item) if isinstance(item, Path) else item
+                picture = decode(data, min_short_side=enough)
+            pixels = model.preprocess.pixels(picture)
+            if check is not None:
+                check(pixels)
         except ImageError as error:
             return error
+        return pixels
 
     pool, encoders = ThreadPoolExecutor(max(n_workers, 1)), ThreadPoolExecutor(model.n_callers)
     try:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from jaxtyping import Num
+from numpy import ndarray
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,6 +38,9 @@ from linnaea.data.sources.folder import iter_files
 from linnaea.errors import LinnaeaError
 
 NO_ANIMAL = "no animal detected"
+ONE_COLOUR = "no organism recognised: the whole picture is of one colour"
+MOST_OF_ONE_COLOUR = 8
+"""The range of a channel, of 255, up to which a picture is of one colour. A JPEG of one colour varies by 2."""
 MAX_FETCH_BYTES = 100_000_000
 
 Box = tuple[float, float, float, float]
@@ -43,7 +48,18 @@ Box = tuple[float, float, float, float]
 
 
 class EmptyPictureError(ImageError):
-    """A detector found no animal in the picture. Nothing went wrong, but there is nothing to name."""
+    """The picture shows nothing to name: a detector found no animal, or it is of one colour. Nothing went wrong."""
+
+
+def check_not_one_colour(pixels: Num[ndarray, "3 S S"]) -> None:
+    """Raise EmptyPictureError if the pixels that a model sees, from 0 to 255, are of one colour.
+
+    A covered lens, an overexposed frame and the fade at the start of a clip are. No model is needed to see that, and a
+    model may be sure of a taxon there.
+    """
+    channels = pixels.reshape(len(pixels), -1)
+    if float((channels.max(axis=1).astype(np.float32) - channels.min(axis=1)).max()) <= MOST_OF_ONE_COLOUR:
+        raise EmptyPictureError(ONE_COLOUR)
 
 
 @dataclass(frozen=True, kw_only=True)

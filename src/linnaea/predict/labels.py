@@ -95,6 +95,12 @@ class LabelBank:
     def taxa_list(self) -> list[Taxon]:
         return taxa_from_table(self.taxa)
 
+    @cached_property
+    def has_only_organisms(self) -> bool:
+        """Return whether every label has a lineage, so that none of them is a word such as ``empty cage``."""
+        ranks = [pl.col(label).fill_null("") != "" for label in RANK_LABELS[: Rank.SPECIES]]
+        return bool(self.taxa.select(pl.any_horizontal(ranks).all()).item())
+
     def is_of(self, model: Encoder) -> bool:
         """Return whether the vectors were made with this model."""
         return bool(self.facts.get("model") == model.fingerprint)

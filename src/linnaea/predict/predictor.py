@@ -33,7 +33,7 @@ from linnaea.predict.classifier import (
 )
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, ByRank, of_each_rank
 from linnaea.predict.fused import rank_blocks
-from linnaea.predict.inputs import NO_ANIMAL, EmptyPictureError, Input
+from linnaea.predict.inputs import NO_ANIMAL, ONE_COLOUR, EmptyPictureError, Input, check_not_one_colour
 from linnaea.predict.int8 import Int8Rows, load_rounded
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.priors import apply_prior
@@ -192,11 +192,20 @@ class Predictor:
                 yield from before.result()
 
     def encode(self, inputs: Iterable[Input]) -> Iterator[Encoded]:
-        """Yield each photograph with its unit vector, or with the error if it cannot be read."""
-        items = ((one, one.load) for one in inputs)
+        """Yield each photograph with its unit vector, or the error if it cannot be read or shows nothing to name."""
         return iter_encoded_images(
-            self.model, items, batch_size=self.batch_size, n_workers=self.n_workers, fast=self.fast
+            self.model,
+            ((one, one.load) for one in inputs),
+            batch_size=self.batch_size,
+            n_workers=self.n_workers,
+            fast=self.fast,
+            check=self.check,
         )
+
+    @property
+    def check(self) -> Callable[[Any], None] | None:
+        """Return what tells by the pixels alone that a picture shows no organism, if that may be the answer."""
+        return check_not_one_colour if self.asked.rank is None and self.bank.has_only_organisms else None
 
     def _answer_batch(self, batch: list[Encoded]) -> list[Answer]:
         return list(answer_encoded(batch, self.answer_vectors))
@@ -339,10 +348,10 @@ _Chosen: TypeAlias = tuple[tuple[Guess, ...], Abstention, str]
 
 
 def answer_of_error(one: Input, error: ImageError) -> Answer:
-    """Return the answer to a photograph that cannot be read, or in which a detector found no animal."""
+    """Return the answer to a photograph that cannot be read, or that shows nothing to name."""
     if not isinstance(error, EmptyPictureError):
         return Answer(input=one, status="failed", reason=str(error))
-    nothing = str(error) == NO_ANIMAL
+    nothing = str(error) in (NO_ANIMAL, ONE_COLOUR)
     return Answer(input=one, status="abstained", abstention="no organism" if nothing else "", reason=str(error))
 
 

@@ -25,7 +25,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.folders import short_name
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, parse_confidence
 from linnaea.predict.explain import explain_pixels
-from linnaea.predict.inputs import Input, bytes_input
+from linnaea.predict.inputs import EmptyPictureError, Input, bytes_input
 from linnaea.predict.labels import EXACT_BYTES, LabelBank
 from linnaea.predict.outputs.contact_sheet import CALIBRATED
 from linnaea.predict.predictor import Asked, Predictor, answer_of_error
@@ -181,7 +181,7 @@ def _add_predict(
 
         async def answer(upload: UploadFile) -> Result:
             one = bytes_input(upload.filename or "", b"")
-            vector = await _encode(service, upload, one, alone=len(photographs) == 1)
+            vector = await _encode(service, upload, one, among, alone=len(photographs) == 1)
             if isinstance(vector, ImageError):
                 return make_result(answer_of_error(one, vector))
             if weights_of is None:
@@ -328,7 +328,7 @@ async def gather(jobs: Iterable[Awaitable[Result]]) -> list[Result]:
             task.cancel()
 
 
-async def _encode(service: Service, upload: UploadFile, one: Input, *, alone: bool) -> Any:
+async def _encode(service: Service, upload: UploadFile, one: Input, among: Predictor, *, alone: bool) -> Any:
     """Return the vector of a photograph, or its error; the input takes the notes on the file.
 
     Raises:
@@ -341,7 +341,9 @@ async def _encode(service: Service, upload: UploadFile, one: Input, *, alone: bo
         if upload.size is not None and upload.size > limit:
             code = 413
             raise ImageError(f"{upload.size:,} bytes; at most {limit:,}")
-        return await service.encode(check_not_empty(await upload.read()), one.notes)
+        return await service.encode(check_not_empty(await upload.read()), one.notes, among.check)
+    except EmptyPictureError as error:
+        return error
     except ImageError as error:
         if alone:
             raise HTTPException(code, f"{one.name[:100]}: {error}") from error

@@ -158,11 +158,18 @@ class Service:
         finally:
             del self._asked[id(predictor)]
 
-    async def encode(self, data: bytes, notes: list[str] | None = None) -> NDArray[np.float32]:
+    async def encode(
+        self,
+        data: bytes,
+        notes: list[str] | None = None,
+        check: Callable[[Any], None] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the unit vector of one photograph; what is unusual about the file is added to ``notes``.
 
+        ``check`` is that of :func:`~linnaea.model.encode.iter_encoded_images`.
+
         Raises:
-            ImageError: it is not a picture, or is too large.
+            ImageError: it is not a picture, is too large, or ``check`` raised it.
             BusyError: too many photographs are waiting.
             TooSlowError: it took longer than ``limits.seconds``.
         """
@@ -174,6 +181,8 @@ class Service:
                 pixels, found = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
                 if notes is not None:
                     notes += found
+                if check is not None:
+                    check(pixels)
                 self._jobs.put_nowait(_Job(pixels, result))
                 return await asyncio.wrap_future(result)
         except queue.Full:
