@@ -3,11 +3,13 @@
 import csv
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -219,6 +221,7 @@ def test_encoding_goes_on_after_kill_9(dataset_dir: Path, trained: Path, tmp_pat
     code = f"""
 import time
 from pathlib import Path
+from typing import Any
 from linnaea.data.shards import DataSet
 from linnaea.evaluate import features
 from linnaea.model.open import load_model
@@ -345,3 +348,53 @@ def test_a_model_of_images_alone_is_scored_without_text(
     assert {"few_shot/1/mean", "probe/knn/mean", "probe/ridge/std"} <= set(metrics)
     assert main(["evaluate", "timm:no_such_thing", *words[2:]]) == 1
     assert "timm has no" in capsys.readouterr().err
+
+
+FOLDERS = ("ADONIS", "Pica pica", "Felis catus", "Danaus plexippus", "Danaus plexippus larva", "my plant")
+"""A word that is a genus of plants too, species, two classes of one lineage, and words without a lineage."""
+
+
+def test_a_folder_is_read_as_adapt_reads_it_and_its_head_answers(
+    trained: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, head, model = tmp_path / "mine", tmp_path / "head", str(trained / "model")
+    classes = sorted(path for path in photographs.iterdir() if path.is_dir())
+    for name, folder in zip(FOLDERS, classes, strict=False):
+        shutil.copytree(folder, mine / name)
+    assert main(["adapt", str(mine), "--output", str(head), "--model", model]) == 0
+    words = ["evaluate", model, "--task", "folder", "--root", str(mine), "--templates", "photo", "--shots", "0"]
+    assert main([*words, "--output", str(tmp_path / "names")]) == 0
+    capsys.readouterr()
+    assert main([*words, "--labels", str(head), "--output", str(tmp_path / "learned")]) == 0
+    assert "no test on photographs that it learned from" in " ".join(capsys.readouterr().err.split())
+    fitted, names, learned = (json.loads((tmp_path / f"{one}/metrics.json").read_text())
+                              for one in ("head", "names", "learned"))  # fmt: skip
+    assert names["zero_shot/taxon_com/top1"] == pytest.approx(fitted["zero-shot/top1"])
+    out = tmp_path / "answers.csv"
+    ask = ["predict", str(mine), "--model", model, "--labels", str(head), "--top-k", "1", "--output", str(out)]
+    assert main(ask) == 0
+    rows = pl.read_csv(out).rows(named=True)
+    right = [_is_right(Path(row["file_name"]).parent.name, row) for row in rows]
+    assert learned["zero_shot/taxon_com/top1"] == pytest.approx(sum(right) / len(right))
+    assert learned["zero_shot/taxon_com/top1"] > names["zero_shot/taxon_com/top1"]
+    assert not any(key.startswith("zero_shot/asis") for key in learned)
+
+
+def _is_right(folder: str, row: dict[str, Any]) -> bool:
+    if folder == "Danaus plexippus":
+        return row["species"] == folder and "larva" not in str(row["common_name"])
+    return folder in (row["species"], row["common_name"])
+
+
+def test_a_head_of_another_model_is_refused(
+    trained: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, head = tmp_path / "mine", tmp_path / "head"
+    for folder in sorted(path for path in photographs.iterdir() if path.is_dir())[:2]:
+        shutil.copytree(folder, mine / folder.name)
+    assert main(["adapt", str(mine), "--output", str(head), "--model", str(trained / "model")]) == 0
+    facts = json.loads((head / "bank.json").read_text())
+    (head / "bank.json").write_text(json.dumps({**facts, "model": "another"}))
+    words = ["evaluate", str(trained / "model"), "--task", "folder", "--root", str(mine), "--labels", str(head)]
+    assert main([*words, "--output", str(tmp_path / "scores")]) == 1
+    assert "made with another model" in capsys.readouterr().err

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
+from linnaea.taxonomy.remarks import is_class_of_its_own
+from linnaea.taxonomy.taxon import Taxon
 from linnaea.taxonomy.tree import ROOT, RankGroups, TaxonTree, depth_first, lca_heights, number_lineages
 
 Lineage = tuple[str, ...]
@@ -123,6 +125,17 @@ def test_labels_without_a_species_are_told_apart_by_their_common_names() -> None
     assert groups.of_rows(Rank.SPECIES).tolist() == [0, 1, 2, 2]
     assert groups.of_rows(Rank.GENUS).tolist() == [0, 0, 0, 0]
     assert RankGroups.of(taxa.drop("common_name")).of_rows(Rank.SPECIES).tolist() == [0, 0, 1, 1]
+
+
+def test_classes_of_one_species_are_apart_and_its_names_in_languages_are_not() -> None:
+    names = ["", "Danaus plexippus adult", "Danaus plexippus larva", "Monarch", "Monarch butterfly", "Queen"]
+    rows = [("A", "B", "C", "D", "E", "Danaus", "plexippus")] * 5 + [("A", "B", "C", "D", "E", "Danaus", "gilippus")]
+    taxa = pl.DataFrame(rows, schema=RANK_LABELS, orient="row").with_columns(pl.Series("common_name", names))
+    groups = RankGroups.of(taxa)
+    assert groups.of_rows(Rank.SPECIES).tolist() == [0, 1, 2, 3, 3, 4]
+    assert groups.of_rows(Rank.GENUS).tolist() == [0] * 6
+    classes = [is_class_of_its_own(Taxon(lineage, name)) for lineage, name in zip(rows, names, strict=True)]
+    assert classes == [False, True, True, False, False, False], "the same rule for a taxon"
 
 
 @settings(deadline=None)

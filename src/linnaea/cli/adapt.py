@@ -85,13 +85,13 @@ def adapt(options: Adapt) -> int:
 
 
 def _adapt_folder(options: Adapt) -> int:
-    from linnaea.predict.adapt import adapt
+    from linnaea.predict.adapt import IN_WORDS, adapt
 
     head = adapt(**values_of(options, OfFolder, OfBoth))
     for note in head.notes:
         say(note)
     for name in head.validations:
-        say(f"{name:<12}{head.metrics[f'{name}/top1']:7.1%} right in cross-validation")
+        say(f"{name:<12}{head.metrics[f'{name}/top1']:7.1%} right in cross-validation, {IN_WORDS[name]}")
     if head.tested is not None:
         say(f"{'test':<12}{head.tested.right:7.1%} right on {len(head.tested.labels):,} photographs of split test")
     say(f"report: {head.report_path}")

@@ -47,7 +47,8 @@ class Evaluate:
     """Use the taxa of the evaluated split as candidates, or all taxa of the evaluated sources."""
     labels: Path | None = None
     """Read the candidates from a file, a bank, a model's folder or name, or another data set instead. They must include
-    every true taxon. A bank's calibration is applied if this model made it."""
+    every true taxon. A bank's calibration is applied if this model made it; a head that linnaea adapt made answers with
+    what it learned."""
     species_only: bool = False
     """Leave out photographs (and candidates of the data set) that are not identified to species."""
     shots: tuple[int, ...] = (0, 1, 5)
@@ -153,6 +154,8 @@ def _show(evaluation: "Evaluation") -> None:
     if ways := rank_rows(metrics):
         cells = [[value if isinstance(value, str) else _share(value) for value in row.values()] for row in ways]
         show_table(list(ways[0]), cells, right=list(ways[0])[1:])
+    if any(name.startswith("few_shot/") for name in metrics):
+        say("N-shot: learned from N photographs of each class, and asked about the others; zero-shot: from names alone")
     tell(f"report: {evaluation.report_path}", flush=True)
 
 

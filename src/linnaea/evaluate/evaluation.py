@@ -27,7 +27,7 @@ from linnaea.model.encode import encode_names
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import KEY as CALIBRATION
 from linnaea.predict.label_lists import read_taxa
-from linnaea.predict.labels import FACTS_FILE, LEARNED, LabelBank, mark_trained
+from linnaea.predict.labels import FACTS_FILE, LEARNED, LabelBank, is_from_photographs, mark_trained
 from linnaea.storage import read_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -168,13 +168,27 @@ def evaluate_features(
 def _finished_bank(labels: Path | None, form: CaptionForm, model: TaxonModel) -> LabelBank | None:
     """Return the bank that the candidates come from, if its vectors are not those of the captions alone.
 
-    It is a published bank, or one of this model whose vectors were learned from photographs, too.
+    It is a published bank, or one of this model whose vectors were learned from photographs, too: a head that
+    ``linnaea adapt`` made answers as it does in ``linnaea predict``.
+
+    Raises:
+        LinnaeaError: the head was made with another model.
     """
     if labels is None or form != TextType.TAXON_COM or not (labels / FACTS_FILE).exists():
         return None
     bank = LabelBank.open(labels)
-    is_learned = LEARNED in bank.facts and bank.is_of(model)
-    return bank if "published" in bank.facts or is_learned else None
+    is_ours, is_head = bank.is_of(model), is_from_photographs(bank)
+    if is_head and not is_ours:
+        raise LinnaeaError(f"{labels}: this head was made with another model; evaluate that one, or adapt {model.name}")
+    return bank if "published" in bank.facts or (is_ours and (is_head or LEARNED in bank.facts)) else None
+
+
+def open_head(labels: Path | None) -> LabelBank | None:
+    """Return the labels if they are a head that was made from photographs; otherwise ``None``."""
+    if labels is None or not (labels / FACTS_FILE).exists():
+        return None
+    bank = LabelBank.open(labels)
+    return bank if is_from_photographs(bank) else None
 
 
 def _with_calibration(bank: LabelBank, labels: Path | None, model: TaxonModel) -> LabelBank:
@@ -265,12 +279,19 @@ def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tup
 
 
 def _find_truth(dataset: DataSet, table: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
-    """Return the row of ``table`` for each image of ``dataset``, null where it lacks the taxon, and the table."""
-    places = table.with_row_index("place").unique(RANK_LABELS, keep="first", maintain_order=True)
-    place_of = dataset.taxa.join(
-        places.select(*RANK_LABELS, "place"), on=RANK_LABELS, how="left", maintain_order="left"
+    """Return the row of ``table`` for each image of ``dataset``, null where it lacks the taxon, and the table.
+
+    Classes of one lineage (``Danaus plexippus larva``), and those without any, are told apart by their common names.
+    """
+    key = [*RANK_LABELS, "common_name"]
+    places = table.with_row_index("place").select(*key, "place")
+    whole, named = places.unique(key, keep="first", maintain_order=True), pl.any_horizontal(pl.col(RANK_LABELS) != "")
+    lineages = places.filter(named).unique(RANK_LABELS, keep="first", maintain_order=True)
+    exact = dataset.taxa.join(whole, on=key, how="left", maintain_order="left")["place"]
+    by_lineage = dataset.taxa.join(
+        lineages.select(*RANK_LABELS, "place"), on=RANK_LABELS, how="left", maintain_order="left"
     )["place"]
-    return place_of.gather(dataset.index["taxon_id"]), table
+    return exact.fill_null(by_lineage).gather(dataset.index["taxon_id"]), table
 
 
 def score_class_heads(

@@ -12,12 +12,13 @@ import polars as pl
 from jaxtyping import Float32
 from numpy import ndarray
 
+from linnaea.data.naming import NamingRule, make_naming
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.data.sources.folder import FolderSource
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.evaluate.breakdown import tabulate_examples
 from linnaea.evaluate.embedding_structure import LEVELS_FILE, tabulate_levels
-from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features, read_templates
+from linnaea.evaluate.evaluation import CaptionForm, Question, Scores, evaluate_features, open_head, read_templates
 from linnaea.evaluate.evaluation_page import write_report
 from linnaea.evaluate.examine import Findings, examine
 from linnaea.evaluate.features import encode_dataset
@@ -39,6 +40,7 @@ from linnaea.predict.calibrate import encode_no_organism
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.labels import find_own_labels, load_class_heads
 from linnaea.predict.published import is_published_bank, open_bank, open_published_bank
+from linnaea.predict.session import see_as_head
 from linnaea.progress import progress_bar
 from linnaea.storage import write_atomically
 from linnaea.taxonomy.resolve import Resolver
@@ -150,29 +152,39 @@ def evaluate(
     :class:`~linnaea.evaluate.evaluation.Question` describes the other options.
 
     Raises:
-        UsageError: Neither or both of ``data`` and ``task`` are given, the task does not exist, or ``class_level`` is
-            given without the task ``"folder"``.
+        UsageError: Not one of ``data`` and ``task`` is given, there is no such task, or it takes no ``class_level``.
         LinnaeaError: Something cannot be read, a true taxon is not among ``labels``, or another evaluation writes here.
     """
     check_given(data, task, root, class_level)
     chosen = find_task(task) if task else None
     part = None if data is None else _open_data(data, split, tuple(sources), species_only=species_only)
     subject = open_subject(model, _path(output), workers, pretrained=pretrained, device=device, preprocess=preprocess)
-    own = None if labels is None else _find_labels(str(labels), subject.model)
+    subject, own = _find_labels(subject, labels, preprocess)
     question = Question(text_types=_forms(text_type), templates=templates, candidates=candidates, labels=own,
                         shots=tuple(shots), probes=tuple(probe), seen=_path(seen), structure=structure,
                         by_rank=by_rank, no_organism=_path(no_organism), domain=domain)  # fmt: skip
     with subject.held():
         if part is not None:
-            what = f"{split} of {part[1].directory.resolve().name}"
-            return _saved(_score(subject, *part, question, what, f"{subject.title} on {split}"), subject.output)
+            what, title = f"{split} of {part[1].directory.resolve().name}", f"{subject.title} on {split}"
+            return _saved(_score(subject, *part, question, what, title), subject.output)
         assert chosen is not None
-        chosen, notes = _open_folder(chosen, Path(str(root)), class_level, split)
-        found = evaluate_task(subject, chosen, Path(str(root)), question, checklist, allow_different=allow_different)
+        source = FolderSource(root=Path(str(root)), class_level=class_level)
+        chosen, notes = _open_folder(chosen, source, split, _make_rule(subject.model, question, checklist))
+        found = evaluate_task(subject, chosen, source.root, question, checklist, allow_different=allow_different)
         return replace(found, notes=(*notes, *found.notes))
 
 
-def _find_labels(labels: str, model: TaxonModel) -> Path:
+def _find_labels(
+    subject: Subject, labels: str | Path | None, preprocess: Preprocessing | None
+) -> tuple[Subject, Path | None]:
+    """Return the subject, which sees photographs as a head among the labels was fitted, and the place of the labels."""
+    place = None if labels is None else _find_place(str(labels), subject.model)
+    head = open_head(place)
+    seen = subject.model if head is None else see_as_head(subject.model, head, preprocess)
+    return replace(subject, model=seen), place
+
+
+def _find_place(labels: str, model: TaxonModel) -> Path:
     """Return the folder or file of the candidates: a model's own, a published bank in Linnaea's form, or as given."""
     if own := find_own_labels(labels):
         return own
@@ -200,18 +212,18 @@ def _open_data(
     return whole, whole.split(split)
 
 
-def _open_folder(task: Task, root: Path, class_level: int, split: str) -> tuple[Task, tuple[str, ...]]:
-    """Return the task and its notes.
+def _make_rule(model: TaxonModel, question: Question, checklists: Sequence[str]) -> NamingRule:
+    """Return the rule for the names of folders; they stay as they are where no caption is made of them."""
+    needs_names = model.has_text and question.text_types != ("asis",)
+    return make_naming(tuple(checklists) if needs_names else (), resolve=needs_names)
 
-    For the task ``folder``, the returned task has a reader for these class folders; the notes say how each folder
-    level is read and what is left out.
-    """
+
+def _open_folder(task: Task, source: FolderSource, split: str, rule: NamingRule) -> tuple[Task, tuple[str, ...]]:
+    """Return the task and its notes; for a user's class folders, how their levels and names are read."""
     if task is not FOLDER:
         return task, ()
-    source = FolderSource(root=root, class_level=class_level)
-    table, n_rejected = read_class_folders(source, split)
-    left_out = [f"{n_rejected:,} files in folders without a class name are left out"] if n_rejected else []
-    return replace(FOLDER, read=lambda _: table), (*source.tree.levels, *left_out)
+    table, taxon_of, lines = read_class_folders(source, split, rule)
+    return replace(FOLDER, read=lambda _: table, taxon_of=taxon_of), (*source.tree.levels, *lines)
 
 
 def check_given(data: object, task: str, root: object, class_level: int) -> None:
@@ -337,6 +349,11 @@ def _notes(model: TaxonModel, question: Question, scores: Scores, *, has_heads: 
         yield f"{model.name} has no text encoder: zero-shot is left out"
     if has_heads and not any(name.endswith("/top1") for name in scores.metrics):
         yield "no image shows a taxon of the class heads, and a model with class heads has no zero-shot scores"
+    if open_head(question.labels) is not None:
+        yield (
+            f"{question.labels} learned from photographs: these are its answers, not zero-shot, and they are no test on"
+            " photographs that it learned from"
+        )
     learned = [read_calibration(bank.facts, model.facts) for bank in scores.banks.values()]
     yield from dict.fromkeys(line for one in learned if one is not None and (line := one.explain_other_form(model)))
     for score in scores.few_shot:
@@ -371,9 +388,11 @@ def evaluate_task(
         LinnaeaError: The folder differs from what was published, or cannot be read.
     """
     forms = question.text_types or tuple(dict.fromkeys((task.text_type, TextType.TAXON_COM)))
+    if not question.text_types and open_head(question.labels) is not None:
+        forms = (TextType.TAXON_COM,)  # a head answers with what it learned, not with raw labels
     by_class = task.protocol == "classes"
     resolver = None
-    if by_class and subject.model.has_text and any(form != "asis" for form in forms):
+    if by_class and not task.taxon_of and subject.model.has_text and any(form != "asis" for form in forms):
         resolver = Resolver.of(checklists, context=dict(task.context))
     images = open_task(task, root, allow_different=allow_different, resolver=resolver)
     title = f"{subject.title} on {task.name}"
@@ -388,7 +407,7 @@ def evaluate_task(
     if images.n_missing:
         more["n_missing"] = images.n_missing
         notes = (*notes, f"{task.name}: {images.n_missing:,} listed images are missing and are left out")
-    if resolver is not None:
+    if resolver is not None or task.taxon_of:
         more["n_resolved_classes"] = images.n_resolved
     return _saved(replace(found, metrics={**found.metrics, **more}, notes=notes), subject.output)
 

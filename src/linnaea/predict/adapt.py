@@ -291,7 +291,7 @@ def _make_page(head: Head) -> Page:
         pl.len().alias("photographs"), pl.col("right").filter(pl.col("validated")).mean()
     )
     mistakes = rows.filter(pl.col("validated") & ~pl.col("right")).group_by("class", "answer").len("times")
-    facts = {f"right, {_IN_WORDS[name]}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
+    facts = {f"right, {IN_WORDS[name]}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
     if head.tested is not None:
         facts[f"right on {len(head.tested.labels):,} photographs of test"] = f"{head.tested.right:.1%}"
     facts["moments (a burst counts once)"] = f"{head.metrics['n_groups']:,.0f}"
@@ -318,8 +318,9 @@ def _make_page(head: Head) -> Page:
     )  # fmt: skip
 
 
-_IN_WORDS = {
+IN_WORDS = {
     "zero-shot": "from the names alone (zero-shot)",
     "head alone": "from your photographs alone",
     "blended": "from both: the head that was written",
 }
+"""What each validation answers from."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ def open_model(
                   naming=naming)  # fmt: skip
     if labels is not None:
         # Labels that do not match raise an error now, not at the first photograph.
-        seen = _see_as_head(encoder, model.bank, preprocess)
+        seen = see_as_head(encoder, model.bank, preprocess)
         return model if seen.preprocess == encoder.preprocess else replace(model, encoder=seen)
     return model
 
@@ -385,7 +385,10 @@ def parse_rank(rank: str | Rank | None) -> Rank | None:
         raise UsageError(f"{str(rank)[:40]!r} is not a rank; write one of {', '.join(RANK_LABELS)}, {AUTO}") from error
 
 
-def _see_as_head(encoder: Encoder, bank: LabelBank, chosen: Preprocessing | None) -> Encoder:
+_Open = TypeVar("_Open", bound=Encoder)
+
+
+def see_as_head(encoder: _Open, bank: LabelBank, chosen: Preprocessing | None) -> _Open:
     """Return the encoder with the preprocessing that a head of one's own photographs was fitted with.
 
     Raises:

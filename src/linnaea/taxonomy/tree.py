@@ -76,15 +76,16 @@ class RankGroups:
     def of(cls, taxa: pl.DataFrame) -> Self:
         """Find the groups of ``taxa``, which has seven columns named after the ranks and depth-first rows.
 
-        Rows without a species that differ in ``common_name``, if there is that column, are groups of their own at
-        species rank. Only their common names distinguish them.
+        Rows that only their common names distinguish are groups of their own at species rank, if there is that column:
+        rows without a species, and classes of one species (:func:`~linnaea.taxonomy.remarks.is_class_of_its_own`).
         """
         columns = [taxa[label].fill_null("") for label in RANK_LABELS]
         starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
-        no_species = columns[Rank.SPECIES] == ""
-        if "common_name" in taxa.columns and no_species.any():
-            other_name = no_species.to_numpy() & _differs_from_above(taxa["common_name"].fill_null(""))
-            starts[-1] = np.union1d(starts[-1], np.flatnonzero(other_name))
+        if "common_name" in taxa.columns:
+            named = taxa["common_name"].fill_null("")
+            apart = (columns[Rank.SPECIES] == "").to_numpy() | _begin_class(columns, named)
+            if apart.any():
+                starts[-1] = np.union1d(starts[-1], np.flatnonzero(apart & _differs_from_above(named)))
         return cls(n_rows=taxa.height, starts=tuple(starts))
 
     def edges(self, rank: Rank) -> npt.NDArray[np.int64]:
@@ -275,6 +276,17 @@ class TaxonTree:
 def _differs_from_above(column: pl.Series) -> npt.NDArray[np.bool_]:
     """Return whether each row's value differs from that of the row before; the first row always does."""
     return (column != column.shift(1)).fill_null(True).to_numpy()
+
+
+def _begin_class(columns: Sequence[pl.Series], common_name: pl.Series) -> npt.NDArray[np.bool_]:
+    """Return whether each row, or the one before it, is one of several classes of its species."""
+    genus, species, name = pl.col("genus"), pl.col("species"), pl.col("name")
+    rows = pl.DataFrame({"genus": columns[Rank.GENUS], "species": columns[Rank.SPECIES], "name": common_name})
+    begin_alike = rows.with_row_index("row").filter((species != "") & name.str.starts_with(genus))  # few
+    whole = begin_alike.filter(name.str.starts_with(pl.concat_str(genus, species, pl.lit(""), separator=" ")))
+    is_class = np.zeros(rows.height + 1, bool)
+    is_class[whole["row"].to_numpy()] = True
+    return is_class[:-1] | np.roll(is_class, 1)[:-1]
 
 
 def _iter_begins(columns: Sequence[pl.Series], n_rows: int) -> Iterator[npt.NDArray[np.bool_]]:

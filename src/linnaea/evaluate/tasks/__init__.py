@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import polars as pl
 
 from linnaea.evaluate.tasks import layouts, newer_layouts
-from linnaea.taxonomy.taxon import TextType
+from linnaea.taxonomy.taxon import Taxon, TextType
 
 Protocol: TypeAlias = Literal["classes", "transfer", "pairs", "traits", "discovery", "retrieval", "ranking"]
 """How a task is scored: zero-shot and few-shot classification; few-shot from a train split to a test split; binary
@@ -58,6 +58,8 @@ class Task:
     """Checksum of the table of labels; ``None`` if we have not seen the published file."""
     context: tuple[tuple[str, str], ...] = ()
     """Taxa that all labels belong to, for name resolution: ``(("class", "Aves"),)``."""
+    taxon_of: Mapping[str, Taxon] = field(default_factory=dict, repr=False)
+    """The taxa of labels that are settled already, as those of a user's folder are."""
     n_traits: int | None = None
     """Number of traits or binary questions, for tasks that have them."""
 

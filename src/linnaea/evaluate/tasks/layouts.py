@@ -13,12 +13,14 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.file_kinds import NOT_IMAGES
+from linnaea.data.naming import NamingRule, settle_classes
 from linnaea.data.sources import Record
 from linnaea.data.sources.folder import FolderSource, iter_files
 from linnaea.errors import LinnaeaError
 from linnaea.storage import load_json, read_regular
 from linnaea.tables import need_columns, read_table
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import Taxon
 
 COLUMNS = ("file", "label", "split", *RANK_LABELS, "common_name")
 """``file`` is relative to the data set's folder; ``label`` is the published class, letter for letter."""
@@ -46,10 +48,13 @@ def read_folders(root: Path, *splits: str) -> pl.DataFrame:
     return make_table(rows)
 
 
-def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, int]:
-    """Return the photographs of a user's class folders, and the number of files without a class.
+def read_class_folders(
+    source: FolderSource, split: str, rule: NamingRule
+) -> tuple[pl.DataFrame, dict[str, Taxon], list[str]]:
+    """Return the photographs of a user's class folders, the taxon of each label, and lines on what to know.
 
-    The label is the folder's name. If the folders are also split, only ``split`` is read.
+    The label is the folder's name. Classes are those of ``linnaea adapt``: folders over one taxon are one class, with
+    the first folder's label. If the folders are also split, only ``split`` is read.
 
     Raises:
         LinnaeaError: There are no photographs, or none in this split.
@@ -58,14 +63,29 @@ def read_class_folders(source: FolderSource, split: str) -> tuple[pl.DataFrame, 
     records = [item for item in items if isinstance(item, Record)]
     if not records:
         raise LinnaeaError(f"{source.root}: no class folders with images; give the folder with one subfolder per class")
-    if splits := sorted({record.split for record in records} - {""}):
-        wanted = [record for record in records if record.split == split]
-        if not wanted:
-            raise LinnaeaError(f"{source.root}: no split {split!r}; choose one of {', '.join(splits)} with --split")
-    else:
-        wanted = records
-    rows = [{"file": record.record_id, "label": record.facts["label"], "split": record.split} for record in wanted]
-    return make_table(rows), len(items) - len(records)
+    splits = sorted({record.split for record in records} - {""})
+    if splits and split not in splits:
+        raise LinnaeaError(f"{source.root}: no split {split!r}; choose one of {', '.join(splits)} with --split")
+    taxa, lines = settle_classes([(record.facts["label"], record.taxon) for record in records], rule)
+    label_of = _label_classes([record.facts["label"] for record in records], taxa)
+    rows = [{"file": record.record_id, "label": label_of[taxon], "split": record.split}
+            for record, taxon in zip(records, taxa, strict=True) if not splits or record.split == split]  # fmt: skip
+    n_rejected = len(items) - len(records)
+    left_out = [f"{n_rejected:,} files in folders without a class name are left out"] if n_rejected else []
+    return make_table(rows), {label: taxon for taxon, label in label_of.items()}, [*lines, *left_out]
+
+
+def _label_classes(labels: Sequence[str], taxa: Sequence[Taxon]) -> dict[Taxon, str]:
+    """Return the first label of each taxon; of two taxa with one label, the second is told apart by its name."""
+    label_of: dict[Taxon, str] = {}
+    used: set[str] = set()
+    for label, taxon in zip(labels, taxa, strict=True):
+        if taxon in label_of:
+            continue
+        own = label if label not in used else f"{label} ({taxon})"
+        label_of[taxon] = own
+        used.add(own)
+    return label_of
 
 
 def read_test_folders(root: Path) -> pl.DataFrame:

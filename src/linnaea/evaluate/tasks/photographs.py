@@ -88,7 +88,7 @@ def open_task(
     sizes = [_size(root / file) for file in table["file"]]
     there = table.filter(pl.Series([size is not None for size in sizes], dtype=pl.Boolean))
     _check(task, root, table, there, allow_different)
-    names = class_names(there)
+    names = {label: task.taxon_of.get(label, taxon) for label, taxon in class_names(there).items()}
     open_labels = [label for label, taxon in names.items() if taxon is None]
     taxa = name_classes(names, resolve_labels(open_labels, resolver) if resolver and open_labels else {})
     taxa_table = make_taxa_table(taxa.values())
