@@ -1,9 +1,12 @@
 """Encode photographs and captions as unit vectors, in batches, decoding ahead of the model."""
 
+import hashlib
 import itertools
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -18,6 +21,7 @@ from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encoder import Encoder
 from linnaea.model.preprocess import Pixels
 from linnaea.model.runtimes import AT_ONCE
+from linnaea.model.unfinished import Unfinished, open_unfinished
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
@@ -25,8 +29,10 @@ Key = TypeVar("Key")
 Photograph: TypeAlias = Path | bytes | Callable[[int | None], Picture]
 """A file, its bytes, or a function that makes the picture; see :func:`iter_encoded_images`."""
 
-CAPTIONS_AT_ONCE = 200_000
+CAPTIONS_AT_ONCE = 5_000
 """Captions that are tokenised together: enough for related taxa, whose captions share beginnings, to meet."""
+KEPT_FROM = 2 * CAPTIONS_AT_ONCE
+"""The number of captions from which finished vectors are kept while others are encoded."""
 
 
 def encode_pixels(model: Encoder, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
@@ -180,21 +186,35 @@ def encode_names(
     """Encode names as :func:`encode_taxa` does for taxa (CLIP, arXiv 2103.00020, section 3.1.4).
 
     Names are encoded in blocks, so that a million names times eighty templates need no more memory than the result.
-    Names in the order of the tree share the most work.
+    Names in the order of the tree share the most work. If there are many, an interrupted command finds the blocks that
+    were finished (:mod:`linnaea.model.unfinished`).
     """
     if not templates:
         raise ValueError("give at least one template")
-    means = np.empty((len(names), model.width), np.float32)
-    on_progress(0, len(names))
-    per_block = max(CAPTIONS_AT_ONCE // len(templates), 1)
-    for start in range(0, len(names), per_block):
-        block = names[start : start + per_block]
-        captions = [template.replace("{}", name) for name in block for template in templates]
+    shape = len(names), model.width
+    if len(names) * len(templates) < KEPT_FROM:
+        unfinished: Any = nullcontext(Unfinished(np.empty(shape, np.float32)))
+    else:
+        unfinished = open_unfinished(_fingerprint(model, names, templates), shape)
+    with unfinished as kept:
+        on_progress(kept.done, len(names))
+        per_block = max(CAPTIONS_AT_ONCE // len(templates), 1)
+        for start in range(kept.done, len(names), per_block):
+            block = names[start : start + per_block]
+            captions = [template.replace("{}", name) for name in block for template in templates]
 
-        def report(done: int, total: int | None, start: int = start, n: int = len(block)) -> None:
-            on_progress(start + (n * done // total if total else n), len(names))
+            def report(done: int, total: int | None, start: int = start, n: int = len(block)) -> None:
+                on_progress(start + (n * done // total if total else n), len(names))
 
-        vectors = encode_captions(model, captions, on_progress=report).reshape(len(block), len(templates), -1)
-        mean = vectors.mean(axis=1)
-        means[start : start + len(block)] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    return means
+            vectors = encode_captions(model, captions, on_progress=report).reshape(len(block), len(templates), -1)
+            mean = vectors.mean(axis=1)
+            kept.vectors[start : start + len(block)] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+            kept.finish(start + len(block))
+        return kept.vectors  # type: ignore[no-any-return]
+
+
+def _fingerprint(model: Encoder, names: Sequence[str], templates: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps([model.fingerprint, model.precision, CAPTIONS_AT_ONCE, *templates]).encode())
+    for name in names:
+        digest.update(name.encode(errors="surrogatepass") + b"\0")
+    return digest.hexdigest()[:32]

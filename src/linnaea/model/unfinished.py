@@ -1,0 +1,96 @@
+"""Keep the vectors of captions on disk while they are encoded, so that an interrupted command goes on from there.
+
+A million captions take minutes with a small model, and hours with a large one on a CPU. Vectors are written to the
+cache folder part by part. The same captions encoded by the same model find the finished parts, whichever command asks.
+"""
+
+import contextlib
+import shutil
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from numpy.lib.format import open_memmap
+
+from linnaea.arrays import create_array
+from linnaea.errors import LinnaeaError
+from linnaea.jobs import hold_alone
+from linnaea.storage import cache_dir, write_atomically
+
+_VECTORS, _DONE, _LOCK = "vectors.npy", "done", "lock"
+_FORGOTTEN_S = 30 * 24 * 3600
+"""Seconds after which vectors that no command went on with are removed."""
+
+
+@dataclass
+class Unfinished:
+    """The vectors of some captions, of which the first ``done`` are finished."""
+
+    vectors: Float32[ndarray, "K E"]
+    done: int = 0
+    folder: Path | None = None
+    """Where they are on disk; ``None`` if they are in memory only."""
+
+    def finish(self, done: int) -> None:
+        """Keep the first ``done`` vectors, whatever happens to this process."""
+        self.done = done
+        if self.folder is not None and isinstance(self.vectors, np.memmap):
+            self.vectors.flush()
+            write_atomically(self.folder / _DONE, str(done))
+
+
+@contextmanager
+def open_unfinished(question: str, shape: tuple[int, int]) -> Iterator[Unfinished]:
+    """Open the vectors ``[K, E]`` of a ``question``, a fingerprint of captions and model, as far as they are finished.
+
+    They are in memory only if the cache folder cannot be written or another process encodes the same captions. Files
+    are removed when the finished vectors are no longer used.
+    """
+    root = cache_dir() / "unfinished"
+    with ExitStack() as stack:
+        try:
+            opened = _open(root / question, shape, stack)
+        except (OSError, LinnaeaError):
+            opened = Unfinished(np.empty(shape, np.float32))
+        yield opened
+        if opened.folder is not None:
+            weakref.finalize(opened.vectors, shutil.rmtree, opened.folder, ignore_errors=True)
+
+
+def _open(folder: Path, shape: tuple[int, int], stack: ExitStack) -> Unfinished:
+    _remove_forgotten(folder.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(hold_alone(folder, _LOCK, kind="command"))
+    done = _read_done(folder, shape)
+    if done:
+        return Unfinished(open_memmap(folder / _VECTORS, "r+"), done, folder)
+    (folder / _DONE).unlink(missing_ok=True)
+    try:
+        vectors: Any = create_array(folder / _VECTORS, np.float32, shape)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Unfinished(vectors, 0, folder)
+
+
+def _read_done(folder: Path, shape: tuple[int, int]) -> int:
+    """Return how many vectors are finished; 0 if the files are not what was written."""
+    try:
+        done, kept = int((folder / _DONE).read_text()), open_memmap(folder / _VECTORS, "r")
+    except (OSError, ValueError):
+        return 0
+    return done if kept.shape == shape and kept.dtype == np.float32 and 0 <= done <= shape[0] else 0
+
+
+def _remove_forgotten(root: Path) -> None:
+    for folder in root.iterdir() if root.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > _FORGOTTEN_S:
+                shutil.rmtree(folder, ignore_errors=True)

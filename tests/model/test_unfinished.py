@@ -1,0 +1,140 @@
+"""Whoever interrupts a long encoding of names and asks again gets the same bits, and only the rest is encoded."""
+
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from linnaea.model import encode
+from linnaea.model.encode import encode_names
+from linnaea.model.load import TaxonModel
+from linnaea.model.unfinished import open_unfinished
+from linnaea.storage import cache_dir
+
+NAMES = [f"Pica {chr(97 + i % 26)}ica{i}" for i in range(23)]
+TEMPLATES = ("{}", "a photo of {}.")
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(encode, "CAPTIONS_AT_ONCE", 8)
+    monkeypatch.setattr(encode, "KEPT_FROM", 16)
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def count_captions(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Count the captions of each block; the block of a number is interrupted."""
+
+    def count(interrupted: int = -1) -> list[int]:
+        seen: list[int] = []
+
+        def counted(model: TaxonModel, captions: Sequence[str], **more: Any) -> Any:
+            if len(seen) == interrupted:
+                raise KeyboardInterrupt
+            seen.append(len(captions))
+            return whole(model, captions, **more)
+
+        monkeypatch.setattr(encode, "encode_captions", counted)
+        return seen
+
+    whole = encode.encode_captions
+    return count
+
+
+def left() -> list[str]:
+    gc.collect()
+    return sorted(path.name for path in (cache_dir() / "unfinished").rglob("*") if path.is_file())
+
+
+def test_an_interrupted_encoding_goes_on(model: TaxonModel, count_captions: Callable[..., list[int]]) -> None:
+    whole = np.array(encode_names(model, NAMES, TEMPLATES))
+    assert left() == []
+    seen = count_captions(3)
+    with pytest.raises(KeyboardInterrupt):
+        encode_names(model, NAMES, TEMPLATES)
+    assert seen == [8, 8, 8]
+    assert left() == ["done", "lock", "vectors.npy"]
+    seen, told = count_captions(), list[tuple[int, int | None]]()
+    again = encode_names(model, NAMES, TEMPLATES, on_progress=lambda done, total: told.append((done, total)))
+    assert seen == [8, 8, 6]
+    assert told[0] == (12, 23)
+    assert (again == whole).all()
+    del again
+    assert left() == []
+
+
+@pytest.mark.parametrize("change", ["names", "templates", "blocks"])
+def test_another_question_begins_anew(
+    change: str, model: TaxonModel, count_captions: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count_captions(2)
+    with pytest.raises(KeyboardInterrupt):
+        encode_names(model, NAMES, TEMPLATES)
+    seen = count_captions()
+    names = [*NAMES[:-1], "Pica pica"] if change == "names" else NAMES
+    if change == "blocks":
+        monkeypatch.setattr(encode, "CAPTIONS_AT_ONCE", 10)
+    encode_names(model, names, ("{}", "{} in a book") if change == "templates" else TEMPLATES)
+    assert sum(seen) == 46
+
+
+@pytest.mark.parametrize("content", ["", "-1", "900", "no number", "missing", "short"])
+def test_damaged_files_begin_anew(content: str, model: TaxonModel, count_captions: Callable[..., list[int]]) -> None:
+    whole = np.array(encode_names(model, NAMES, TEMPLATES))
+    count_captions(2)
+    with pytest.raises(KeyboardInterrupt):
+        encode_names(model, NAMES, TEMPLATES)
+    (done,) = (cache_dir() / "unfinished").glob("*/done")
+    if content == "missing":
+        done.with_name("vectors.npy").unlink()
+    elif content == "short":
+        os.truncate(done.with_name("vectors.npy"), 500)
+    else:
+        done.write_text(content)
+    seen = count_captions()
+    assert (encode_names(model, NAMES, TEMPLATES) == whole).all()
+    assert sum(seen) == 46
+
+
+def test_few_names_write_nothing(model: TaxonModel) -> None:
+    encode_names(model, NAMES[:7], TEMPLATES)
+    assert not cache_dir().exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_the_resume_alone(model: TaxonModel, tmp_path: Path) -> None:
+    whole = np.array(encode_names(model, NAMES, TEMPLATES))
+    (tmp_path / "cache" / "unfinished").rmdir()
+    (tmp_path / "cache" / "unfinished").touch()
+    assert (encode_names(model, NAMES, TEMPLATES) == whole).all()
+
+
+def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
+    code = (
+        "import time\nfrom linnaea.model.unfinished import open_unfinished\nwith open_unfinished('q', (4, 2)) as one:\n"
+    )
+    code += "    one.vectors[:2] = 7\n    one.finish(2)\n    print('held', flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with open_unfinished("q", (4, 2)) as mine:
+            assert (mine.done, mine.folder) == (0, None)
+        other.kill()
+    with open_unfinished("q", (4, 2)) as mine:
+        assert mine.done == 2 and (mine.vectors[:2] == 7).all(), "kill -9 loses nothing that was finished"
+
+
+def test_what_nobody_goes_on_with_is_removed(tmp_path: Path) -> None:
+    old = tmp_path / "cache" / "unfinished" / "old"
+    old.mkdir(parents=True)
+    (old / "done").write_text("3")
+    long_ago = time.time() - 40 * 24 * 3600
+    os.utime(old / "done", (long_ago, long_ago))
+    with open_unfinished("q", (4, 2)):
+        assert not old.exists()
