@@ -243,7 +243,9 @@ def test_detections_go_in_and_come_out_in_megadetectors_form(
     assert main(["predict", str(image.parent), *words, "--output", str(out), "--top-k", "2"]) == 3
     made = json.loads(out.read_text())
     assert made["info"]["format_version"] == "1.6"
-    good, failed, blank = made["images"]
+    good, failed, blank, *omitted = made["images"]
+    assert [one["file"] for one in omitted] == sorted(path.name for path in image.parent.iterdir() if path != image)
+    assert {one["failure"] for one in omitted} == {"not in the detector's file"}
     assert blank["file"].endswith("blank.jpg")
     assert blank["detections"] == []
     assert failed["failure"].endswith("no access")
