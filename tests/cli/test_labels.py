@@ -269,7 +269,7 @@ def test_detections_go_in_and_come_out_in_megadetectors_form(
     assert table["scientificName"][0] in {"Pica pica", "Parus major", "Arctia caja"}
     assert table["mediaID"][0] == str(image)
     assert table["bboxWidth"][0] == 0.5
-    assert table["observationType"].to_list() == ["animal", "unclassified", "blank"]
+    assert table["observationType"].to_list() == ["animal", "unclassified", "blank", *7 * ["unclassified"]]
 
 
 def test_a_page_shows_every_photograph(photographs: Path, bank: Path, trained: Path, tmp_path: Path) -> None:
