@@ -117,7 +117,7 @@ def test_a_filter_that_matches_nothing_is_said_so(
 ) -> None:
     shutil.copytree(photos / "Corvus_corax", tmp_path / "exam" / "Felis_catus")
     build(photos, tmp_path / "data", "--benchmark", str(tmp_path / "exam"), "--benchmark-species")
-    assert "none of its 1 names is a species of the sources" in capsys.readouterr().err
+    assert "none of its names is a species of the sources (1 name)" in capsys.readouterr().err
 
 
 def test_a_benchmark_is_drawn_from_a_list_of_names(photos: Path, tmp_path: Path) -> None:

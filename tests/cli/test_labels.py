@@ -78,7 +78,7 @@ def test_appending_encodes_what_is_new_and_keeps_the_order(
                                        + BIRD + "Passeriformes,Corvidae,Pica,pica,Magpie\n")  # fmt: skip
     words = ["--taxa", str(tmp_path / "mine.csv"), "--model", str(trained / "model")]
     assert main(["labels", "append", str(bank), *words]) == 0
-    assert "4 taxa, 1 captions encoded" in capsys.readouterr().out
+    assert "4 taxa, 1 caption encoded" in capsys.readouterr().out
     assert len(encoded) == 1
     assert "Corvus corax" in encoded[0]
     after = LabelBank.open(bank)

@@ -110,7 +110,7 @@ def test_what_is_gone_is_named_and_the_rest_goes_on(
     captured = capsys.readouterr()
     assert original.name in captured.err
     assert "no such file" in captured.err
-    assert captured.out.splitlines()[-1].endswith("1 still broken (1 photographs lost)")
+    assert captured.out.splitlines()[-1].endswith("1 still broken (1 photograph lost)")
     assert second.read_bytes() == good
     assert first.read_bytes() == broken, "a shard that cannot be mended stays as it is"
 

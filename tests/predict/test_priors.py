@@ -233,7 +233,7 @@ def test_a_region_knows_old_names_and_authors(sparrows: tuple[LabelBank, Path, P
 def test_a_strict_prior_of_regions_is_strict(sparrows: tuple[LabelBank, Path, Path]) -> None:
     bank, regions, checklist = sparrows
     among = Among(prior=regions, checklists=(str(checklist),), lat=40.0, lon=-80.0, strict=True)
-    with pytest.raises(LinnaeaError, match="1 names are not among the labels"):
+    with pytest.raises(LinnaeaError, match="1 name is not among the labels"):
         read_prior(bank, among, lambda line: None)
 
 

@@ -71,7 +71,7 @@ def test_a_package_has_the_times_and_the_place_that_the_page_sends(client: TestC
     place = pl.read_csv(io.StringIO(text["deployments.csv"])).to_dicts()
     assert [(one["deploymentID"], one["latitude"], one["longitude"]) for one in place] == [("photographs", 52.5, 13.25)]
     assert "Vulpes vulpes" in text["observations.csv"]
-    assert "1 photographs without a time are not in the package" in text["notes.txt"]
+    assert "1 photograph without a time is not in the package" in text["notes.txt"]
     assert json.loads(text["datapackage.json"])["resources"]
     for wrong, words in ((asked, "no position"), (asked | {"heads": {}} | here, "when it was taken"),
                          (asked | here | {"timezone": "Mars"}, "Mars")):  # fmt: skip

@@ -9,6 +9,7 @@ import tyro
 from linnaea.cli import Commands
 from linnaea.cli.console import report_failed, say, tell
 from linnaea.cli.parsing import refuse_given, values_of
+from linnaea.counting import count
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
 
@@ -93,9 +94,15 @@ def _adapt_folder(options: Adapt) -> int:
     for name in head.validations:
         say(f"{name:<12}{head.metrics[f'{name}/top1']:7.1%} right in cross-validation, {IN_WORDS[name]}")
     if head.tested is not None:
-        say(f"{'test':<12}{head.tested.right:7.1%} right on {len(head.tested.labels):,} photographs of split test")
+        say(
+            f"{'test':<12}{head.tested.right:7.1%} right on"
+            f" {count(len(head.tested.labels), 'photograph')} of split test"
+        )
     say(f"report: {head.report_path}")
-    tell(f"{len(head.labels)} photographs of {len(head.bank)} classes: {options.output}", flush=True)
+    tell(
+        f"{count(len(head.labels), 'photograph', '')} of {count(len(head.bank), 'class', '')}: {options.output}",
+        flush=True,
+    )
     return report_failed(head.failed, len(head.labels) + len(head.failed))
 
 
@@ -109,7 +116,10 @@ def _adapt_reviewed(options: Adapt) -> int:
         say(line)
     say(f"report: {found.report_path}")
     n = len(examples.taxa)
-    tell(f"{n} reviewed photographs of {examples.n_events} events: {options.output}", flush=True)
+    tell(
+        f"{count(n, 'reviewed photograph', '')} of {count(examples.n_events, 'event', '')}: {options.output}",
+        flush=True,
+    )
     return report_failed(examples.failed, n + len(examples.failed))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 from linnaea.cli.console import say, warn
+from linnaea.counting import count
 from linnaea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,4 +78,4 @@ def write_keywords(rows: "Iterable[Row]") -> None:
 
     keywords = collect_keywords(rows)
     find_writer()(keywords)
-    say(f"keywords in the XMP of {len(keywords):,} photographs")
+    say(f"keywords in the XMP of {count(len(keywords), 'photograph')}")

@@ -7,6 +7,7 @@ import tyro
 
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say, show_table, tell
+from linnaea.counting import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ def compare(options: Compare) -> int:
         cells = [list(row.values()) for row in round_scores(found.structure_scores)]
         show_table(found.structure_scores.columns, cells, right=found.structure_scores.columns[2:])
     for row in found.pairs.iter_rows(named=True):
-        over = "" if row["n_classes"] is None else f" ({row['n_classes']:,} classes)"
+        over = "" if row["n_classes"] is None else f" ({count(row['n_classes'], 'class')})"
         say(f"{row['what']}, {row['score']}: {row['second']} against {row['first']}: {row['verdict']}{over}")
     tell(f"report: {found.report_path}", flush=True)
     return DONE

@@ -9,6 +9,7 @@ import tyro
 
 from linnaea.cli import DONE, FAILED, SOME_FAILED, Commands
 from linnaea.cli.console import say, tell, warn
+from linnaea.counting import agree, count
 
 if TYPE_CHECKING:
     from linnaea.data.build import BuildSummary
@@ -118,8 +119,8 @@ def build(options: Build) -> int:
 
 
 def _warn_of_rejects(summary: "BuildSummary | DownloadSummary", output: Path) -> None:
-    for reason, count in list(summary.reasons.items())[:N_REASONS]:
-        warn(f"{count:,} rejected: {reason}")
+    for reason, n in list(summary.reasons.items())[:N_REASONS]:
+        warn(f"{n:,} rejected: {reason}")
     if summary.n_rejected:
         warn(f"all rejects with their reasons: {output / 'rejects.csv'} (and rejects.parquet)")
 
@@ -163,7 +164,10 @@ def check(options: Check) -> int:
         n_problems = len(checked.problems)
         warn(f"{options.directory}: {n_problems} problems; repair them with `linnaea data repair {options.directory}`")
         return FAILED
-    tell(f"{checked.n_images} images in {checked.n_shards} shards, {checked.n_taxa} taxa: all good")
+    tell(
+        f"{count(checked.n_images, 'image', '')} in {count(checked.n_shards, 'shard', '')},"
+        f" {count(checked.n_taxa, 'taxon', '')}: all good"
+    )
     return DONE
 
 
@@ -199,7 +203,10 @@ def stats(options: Stats) -> int:
     tell(f"images per taxon: {quantiles}; Gini {statistics.gini:.3f}")
     tell("taxa " + ", ".join(f"{words}: {n:,}" for words, n in statistics.taxa_by_size.items()))
     tell(f"all seven ranks: {statistics.share_complete:.1%} of images; common name: {statistics.share_common_name:.1%}")
-    tell(f"{statistics.n_images} images, {statistics.n_taxa} taxa; {statistics.n_head} taxa hold half of the images")
+    tell(
+        f"{count(statistics.n_images, 'image', '')}, {count(statistics.n_taxa, 'taxon', '')};"
+        f" {count(statistics.n_head, 'taxon', '')} {agree(statistics.n_head, 'holds', 'hold')} half of the images"
+    )
     return DONE
 
 
@@ -237,8 +244,9 @@ def synthesize(options: Synthesize) -> int:
 
     summary = synthesize(**vars(options))
     tell(
-        f"{summary.n_images} images of {summary.n_species} species in {summary.n_genera} genera"
-        f" and {summary.n_families} families"
+        f"{count(summary.n_images, 'image', '')} of"
+        f" {count(summary.n_species, 'species', '')} in {count(summary.n_genera, 'genus', '')}"
+        f" and {count(summary.n_families, 'family', '')}"
     )
     return DONE
 
@@ -270,7 +278,7 @@ def draw_nothing(options: DrawNothing) -> int:
     from linnaea.data.verbs import draw_no_organism
 
     paths = draw_no_organism(**vars(options))
-    tell(f"{len(paths)} pictures")
+    tell(count(len(paths), "picture", ""))
     return DONE
 
 
@@ -293,8 +301,8 @@ def repair(options: Repair) -> int:
         warn(note)
     broken = len({lost.shard for lost in result.lost})
     tell(
-        f"{result.n_checked} shards checked, {len(result.mended)} files repaired,"
-        f" {broken + len(result.notes)} still broken ({len(result.lost)} photographs lost)",
+        f"{count(result.n_checked, 'shard', '')} checked, {count(len(result.mended), 'file', '')} repaired,"
+        f" {broken + len(result.notes)} still broken ({count(len(result.lost), 'photograph', '')} lost)",
         flush=True,
     )
     return DONE if result.is_whole else SOME_FAILED
@@ -331,7 +339,11 @@ def export(options: Export) -> int:
     summary = export_data(chosen.pop("directory"), **chosen)
     if summary.already_exported:
         say(f"{options.output}: already exported with the same options; nothing to do")
-    tell(f"{summary.n_images} images of {summary.n_taxa} taxa in {summary.n_files} files: {options.output}", flush=True)
+    tell(
+        f"{count(summary.n_images, 'image', '')} of {count(summary.n_taxa, 'taxon', '')}"
+        f" in {count(summary.n_files, 'file', '')}: {options.output}",
+        flush=True,
+    )
     if push:
         tell(f"pushed: {push_folder(options.output, push, kind='dataset')}", flush=True)
     return DONE
@@ -383,13 +395,16 @@ def _account_for_files(summary: "DownloadSummary", output: Path) -> int:
     for host in summary.hosts.head(10).iter_rows(named=True):
         gave_up = f" - {host['gave_up']}" if host["gave_up"] else ""
         say(
-            f"  {host['host']}: {host['n_files']:,} files, {host['n_bytes'] / 1e6:,.1f} MB,"
+            f"  {host['host']}: {count(host['n_files'], 'file')}, {host['n_bytes'] / 1e6:,.1f} MB,"
             f" {host['n_rejected']:,} rejected, {host['n_refusals']:,} refusals{gave_up}"
         )
     if summary.hosts.height > 10:
         say(f"  and {summary.hosts.height - 10:,} more hosts, in {output / 'hosts.parquet'}")
     _warn_of_rejects(summary, output)
-    say(f"{summary.n_files:,} files, {summary.n_bytes / 1e6:,.1f} MB; {summary.n_fetched:,} URLs completed by this run")
+    say(
+        f"{count(summary.n_files, 'file')}, {summary.n_bytes / 1e6:,.1f}"
+        f" MB; {summary.n_fetched:,} URLs completed by this run"
+    )
     tell(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE
 

@@ -13,6 +13,7 @@ from typing import Literal
 from linnaea import __version__
 from linnaea.cli import DONE, FAILED, Commands
 from linnaea.cli.console import say, show_table
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 
 Verdict = Literal["ok", "-", "BROKEN"]
@@ -168,7 +169,7 @@ def check_checklists() -> Iterator[Finding]:
         yield Finding("checklists", f"{type(error).__name__}: {error}", "BROKEN")
         return
     for entry in entries:
-        taxa = f", {entry.n_taxa:,} taxa" if entry.n_taxa else ""
+        taxa = f", {count(entry.n_taxa, 'taxon')}" if entry.n_taxa else ""
         if entry.version:
             yield Finding(f"checklist {entry.name}", f"{entry.version}{taxa} ({entry.origin})")
         else:

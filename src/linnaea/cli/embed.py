@@ -13,6 +13,7 @@ import tyro
 
 from linnaea.cli import Commands
 from linnaea.cli.console import STANDARD_OUTPUT, progress_bar, report_failed, say
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 
@@ -104,7 +105,10 @@ def embed(options: Embed) -> int:
             else:
                 add(name, vector, printable("; ".join(dict.fromkeys(one.notes))))
             on_progress(done, len(paths))
-    say(f"{len(paths) - len(failed):,} of {len(paths):,} photographs encoded: {options.output or 'standard output'}")
+    say(
+        f"{len(paths) - len(failed):,} of {count(len(paths), 'photograph')}"
+        f" encoded: {options.output or 'standard output'}"
+    )
     return report_failed(failed, len(paths))
 
 

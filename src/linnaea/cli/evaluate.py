@@ -8,6 +8,7 @@ import tyro
 
 from linnaea.cli import DONE, SOME_FAILED, Commands
 from linnaea.cli.console import results, say, show_table, tell, warn
+from linnaea.counting import count
 from linnaea.taxonomy.taxon import TextType
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _evaluate_all(options: Evaluate) -> int:
             for result in found]  # fmt: skip
     show_table(("task", "raw labels", "taxon_com", "1-shot", "5-shot", "why not"), rows)
     missing = [result for result in found if result.reason]
-    say(f"{len(found) - len(missing)} of {len(found)} tasks evaluated; {options.output / SUMMARY_FILE}")
+    say(f"{len(found) - len(missing)} of {count(len(found), 'task', '')} evaluated; {options.output / SUMMARY_FILE}")
     return SOME_FAILED if missing else DONE
 
 
@@ -137,7 +138,8 @@ def _show(evaluation: "Evaluation") -> None:
 
     metrics = evaluation.metrics
     if "n_resolved_classes" in metrics:
-        say(f"{evaluation.facts['task']}: {metrics['n_resolved_classes']} of {metrics['n_classes']} labels name a known"
+        say(f"{evaluation.facts['task']}: {metrics['n_resolved_classes']}"
+            f" of {count(metrics['n_classes'], 'label', '')} name a known"
             " taxon")  # fmt: skip
     for note in evaluation.notes:
         warn(note)
@@ -145,7 +147,7 @@ def _show(evaluation: "Evaluation") -> None:
         rows = [(name, f"{value:.4g}") for name, value in metrics.items() if name != "n_missing"]
         show_table(("score", "value"), rows, right=("value",))
         return
-    table = Table(title=f"{metrics['n_images']:,} images of {metrics['n_classes']:,} classes")
+    table = Table(title=f"{count(metrics['n_images'], 'image')} of {count(metrics['n_classes'], 'class')}")
     for name in ("score", "right", "over classes", "chance", "majority"):
         table.add_column(name, justify="left" if name == "score" else "right")
     for row in score_rows(metrics):

@@ -8,6 +8,7 @@ import tyro
 
 from linnaea.cli import Commands
 from linnaea.cli.console import report_failed, tell
+from linnaea.counting import count
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 
 
@@ -39,7 +40,7 @@ def index(options: MakeIndex) -> int:
     from linnaea.predict.index import index
 
     found = index(**vars(options))
-    tell(f"{len(found.index)} photographs: {options.output}", flush=True)
+    tell(f"{count(len(found.index), 'photograph', '')}: {options.output}", flush=True)
     return report_failed(found.failed, found.n_inputs)
 
 

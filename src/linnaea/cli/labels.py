@@ -9,6 +9,7 @@ import tyro
 from linnaea.cli import DONE, SOME_FAILED, Commands
 from linnaea.cli.console import progress_bar, say, tell, warn
 from linnaea.cli.parsing import refuse_given, values_of
+from linnaea.counting import agree, count
 from linnaea.errors import UsageError
 from linnaea.model.folders import DEFAULT_MODEL
 from linnaea.taxonomy.taxon import TextType
@@ -54,7 +55,7 @@ def build(options: Build) -> int:
     from linnaea.predict.banks import build_labels
 
     bank = build_labels(**vars(options))
-    tell(f"{len(bank)} taxa: {options.output}", flush=True)
+    tell(f"{count(len(bank), 'taxon', '')}: {options.output}", flush=True)
     return DONE
 
 
@@ -89,7 +90,10 @@ def append(options: Append) -> int:
 def _show_update(updated: "UpdatedBank") -> int:
     if updated.migrated:
         tell(", ".join(f"{n:,} {status}" for status, n in updated.migrated.items()))
-    tell(f"{len(updated.bank)} taxa, {updated.n_encoded} captions encoded: {updated.path}", flush=True)
+    tell(
+        f"{count(len(updated.bank), 'taxon', '')}, {count(updated.n_encoded, 'caption', '')} encoded: {updated.path}",
+        flush=True,
+    )
     return DONE
 
 
@@ -147,8 +151,11 @@ def regions(options: RegionsOf) -> int:
             options.occurrences, options.output, resolution=options.resolution, on_progress=on_progress
         )
     if n_bad:
-        warn(f"{options.occurrences}: {n_bad:,} rows are not counted: no coordinates, no species, absent or a fossil")
-    tell(f"{n_good:,} occurrences: {options.output}", flush=True)
+        warn(
+            f"{options.occurrences}: {count(n_bad, 'row')} {agree(n_bad, 'is', 'are')}"
+            f" not counted: no coordinates, no species, absent or a fossil"
+        )
+    tell(f"{count(n_good, 'occurrence')}: {options.output}", flush=True)
     return SOME_FAILED if n_bad else DONE
 
 
@@ -169,9 +176,9 @@ def show(options: Show) -> int:
     for label in RANK_LABELS:
         tell(f"{label:<10}{bank.taxa.filter(bank.taxa[label] != '')[label].n_unique():>10,} names")
     form = f"{bank.vectors.shape[1]} wide, {bank.vectors.dtype}"
-    tell(f"{len(bank)} taxa, {form}, text type {bank.facts.get('text_type', 'unknown')}")
+    tell(f"{count(len(bank), 'taxon', '')}, {form}, text type {bank.facts.get('text_type', 'unknown')}")
     for rank, head in bank.heads.items():
-        tell(f"class head for {rank.label}: {len(head)} taxa")
+        tell(f"class head for {rank.label}: {count(len(head), 'taxon', '')}")
     return DONE
 
 
@@ -191,7 +198,7 @@ def export(options: Export) -> int:
     from linnaea.predict.published import write_published_bank
 
     bank = LabelBank.open(options.bank)
-    tell(f"{len(bank)} taxa: {write_published_bank(bank, options.output)}", flush=True)
+    tell(f"{count(len(bank), 'taxon', '')}: {write_published_bank(bank, options.output)}", flush=True)
     return DONE
 
 
@@ -275,7 +282,8 @@ def _calibrate_on_data(options: Calibrate) -> int:
     for note in found.notes:
         warn(note)
     _tell_calibration(found.calibration)
-    tell(f"{found.n_images:,} photographs, {found.n_known:,} of species among {found.n_labels:,} labels: {found.path}",
+    tell(f"{count(found.n_images, 'photograph')}, {found.n_known:,} of"
+        f" species among {count(found.n_labels, 'label')}: {found.path}",
           flush=True)  # fmt: skip
     return DONE
 
@@ -288,7 +296,9 @@ def _calibrate_reviewed(options: Calibrate) -> int:
     for line in (*found.notes, *found.summary):
         say(line)
     _tell_calibration(found.calibration)
-    tell(f"{found.n_images:,} reviewed photographs of {found.n_events:,} events: {found.path}", flush=True)
+    tell(
+        f"{count(found.n_images, 'reviewed photograph')} of {count(found.n_events, 'event')}: {found.path}", flush=True
+    )
     return DONE
 
 

@@ -8,6 +8,7 @@ import tyro
 
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import tell
+from linnaea.counting import count
 from linnaea.taxonomy.taxon import TextType
 
 
@@ -75,7 +76,7 @@ def pack(options: Pack) -> int:
         push=options.push,
         int8_photographs=options.int8_photographs,
     )
-    size = f"{packed.n_labels:,} labels, {packed.n_bytes / 1e6:.1f} MB"
+    size = f"{count(packed.n_labels, 'label')}, {packed.n_bytes / 1e6:.1f} MB"
     tell(f"{packed.n_parameters:,} parameters, {size}: {packed.folder}")
     if packed.address:
         tell(f"pushed: {packed.address}")

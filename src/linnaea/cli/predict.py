@@ -15,6 +15,7 @@ from linnaea.cli.answer_files import FileForm, choose_file_form, make_context, s
 from linnaea.cli.answer_table import print_answers
 from linnaea.cli.console import STANDARD_OUTPUT, machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.cli.parsing import parse_words, swallowed
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.folders import DEFAULT_MODEL, Precision
@@ -288,7 +289,7 @@ def _read_detections(options: Predict) -> "Detections | None":
         return detections.only(first)
     if n_unlisted := detections.n_unlisted:
         row = "each photograph is named as a whole" if options.whole_where_empty else "each is a row that says so"
-        what = f"{n_unlisted:,} of the {detections.n_files:,} files in {first}"
+        what = f"{n_unlisted:,} of the {count(detections.n_files, 'file')} in {first}"
         say(f"{options.detections}: says nothing about {what}; {row}")
     if detections.n_unusable:
         what = "without an area in their picture, a category or a confidence"
@@ -371,7 +372,7 @@ def _make_predictor(options: Predict, model: "Model", among: "Among") -> "Predic
         taken = "".join(swallowed(values, f"--{option}") for option, values in unknown.items())
         raise UsageError(f"{error}{taken}") from error
     if len(predictor.bank) < len(model.bank):
-        say(f"choosing among {len(predictor.bank):,} of {len(model.bank):,} labels")
+        say(f"choosing among {len(predictor.bank):,} of {count(len(model.bank), 'label')}")
     return predictor
 
 
@@ -383,7 +384,7 @@ def _say_how_sure(predictor: "Predictor", rank: RankOption) -> None:
         say("not calibrated: probabilities are the raw scores of the model; `linnaea labels calibrate` corrects them")
     elif calibration is not None and calibration.n_labels != len(predictor.bank):
         n_asked = len(predictor.bank)
-        say(f"calibrated with {calibration.n_labels:,} labels, used with {n_asked:,}: the confidence may be off")
+        say(f"calibrated with {count(calibration.n_labels, 'label')}, used with {n_asked:,}: the confidence may be off")
 
 
 def _print_answers(predictor: "Predictor", form: Form, inputs: "list[Input]", context: "Context") -> list[str]:
@@ -419,7 +420,7 @@ def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Inp
     journal = Journal(output, question)
     if journal.done:
         n_done = sum(map(journal.is_done, inputs))
-        say(f"resuming: {n_done:,} of {len(inputs):,} photographs are done")
+        say(f"resuming: {n_done:,} of {count(len(inputs), 'photograph')} are done")
     return journal
 
 
@@ -459,7 +460,7 @@ def _write_answers(
     names = [one.name for one in inputs]
     failed = [f"{row['file_name']}: {row['reason']}" for row in journal.rows(names) if row["status"] == "failed"]
     journal.finish(output, form, names, context)
-    tell(f"{count_photographs(inputs)} photographs: {output}", flush=True)
+    tell(f"{count(count_photographs(inputs), 'photograph', '')}: {output}", flush=True)
     return failed
 
 

@@ -11,6 +11,7 @@ import tyro  # noqa: F401 - every command's module brings its parser
 
 from linnaea.cli import DONE, Commands
 from linnaea.cli.console import say, warn
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import DEFAULT_MODEL, Precision
 
@@ -125,7 +126,9 @@ def serve(options: Serve) -> int:
     sys.setswitchinterval(0.0005)
     regions = open_regions(options.regions, predictor.bank, Among(), say) if options.regions else None
     app = make_app(predictor, limits=limits, regions=regions, access=access)
-    say(f"{predictor.model.name}, {len(predictor.bank):,} taxa: http://{options.host}:{listener.getsockname()[1]}")
+    say(
+        f"{predictor.model.name}, {count(len(predictor.bank), 'taxon')}: http://{options.host}:{listener.getsockname()[1]}"
+    )
     if not is_loopback(options.host):
         open_to = "who has the token" if access.token else "without asking who it is; consider --token"
         warn(f"warning: --host {options.host} answers every machine that reaches this one, {open_to}")

@@ -9,6 +9,7 @@ import tyro
 from linnaea.cli import DONE, SOME_FAILED, Commands, taxonomy_browse, taxonomy_changes
 from linnaea.cli import list as listing
 from linnaea.cli.console import progress_bar, say, tell
+from linnaea.counting import agree, count
 from linnaea.errors import UsageError
 
 
@@ -54,7 +55,10 @@ def resolve(options: Resolve) -> int:
     counts = written["status"].value_counts(sort=True)
     say(f"{options.output}: " + ", ".join(f"{n:,} {status}" for status, n in counts.iter_rows()))
     if table.n_unreadable:
-        say(f"{table.n_unreadable:,} rows could not be read; they are kept with the reason in the column note")
+        say(
+            f"{count(table.n_unreadable, 'row')} could not be read;"
+            f" {agree(table.n_unreadable, 'it is', 'they are')} kept with the reason in the column note"
+        )
     return SOME_FAILED if table.n_unreadable else DONE
 
 

@@ -12,6 +12,7 @@ import tyro
 from linnaea.cli import DONE, INTERRUPTED, SOME_FAILED, Commands
 from linnaea.cli.console import tell, warn
 from linnaea.cli.parsing import parse_words
+from linnaea.counting import count
 from linnaea.errors import UsageError
 from linnaea.train.fleet import BYTES_PER_PICTURE, PICTURES_PER_THREAD, Fleet, find_fleet, forecast
 from linnaea.train.recipe import Recipe, list_changes
@@ -148,8 +149,8 @@ def _show_plan(options: Train, named: Recipe, overrides: dict[str, Any]) -> int:
     costs, tower, size, throughput = found.costs, found.recipe.tower, found.recipe.feed.batch_size, options.throughput
     n_seen, n_flops = found.n_steps * size, costs.flops * found.n_steps
     lines = [
-        f"samples      {found.n_samples:,} of {found.n_taxa:,} taxa",
-        f"steps        {found.n_steps:,} of {size:,} samples: {n_seen / found.n_samples:.1f} epochs",
+        f"samples      {found.n_samples:,} of {count(found.n_taxa, 'taxon')}",
+        f"steps        {found.n_steps:,} of {count(size, 'sample')}: {n_seen / found.n_samples:.1f} epochs",
         f"start        {tower.start} {tower.pretrained}".rstrip() if tower.start else "start        new weights",
         f"parameters   {costs.n_parameters:,}",
         f"arithmetic   {costs.flops / size / 1e9:,.2f} GFLOP per sample, {n_flops / 1e15:,.3f} PFLOP in total",

@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 import polars as pl
 
 from linnaea import __version__
+from linnaea.counting import count
 from linnaea.data.engine import Engine
 from linnaea.data.export_parts import (
     FACTS_COLUMNS,
@@ -346,7 +347,7 @@ def make_card(name: str, statistics: Statistics, form: str) -> str:
 
 # {name}
 
-{statistics.n_images:,} photographs of {statistics.n_taxa:,} taxa ({ranks} rank).
+{count(statistics.n_images, "photograph")} of {count(statistics.n_taxa, "taxon")} ({ranks} rank).
 {statistics.share_complete:.0%} of the photographs are named at all seven ranks, {statistics.share_common_name:.0%} have
 a common name. `species` is the epithet only, `scientific_name` the whole name; an unknown rank is empty.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.page import Card, Cards, new_plot, plot_label
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import TaxonTree, depth_first
@@ -188,7 +189,7 @@ def make_cards(dataset: "DataSet", attributions: Mapping[str, str]) -> list[tupl
         of_kingdom = rows.filter(pl.col("kingdom") == kingdom).sort("key")
         drawn = of_kingdom.unique("taxon_id", keep="first", maintain_order=True).head(N_CARDS)
         cards = [_make_card(dataset, row, attributions) for row in drawn.iter_rows(named=True)]
-        heading = f"{kingdom or 'No kingdom named'}: {n_images:,} photograph{'s' * (n_images != 1)}"
+        heading = f"{kingdom or 'No kingdom named'}: {count(n_images, 'photograph')}"
         grids.append((heading, Cards([card for card in cards if card])))
     return grids
 

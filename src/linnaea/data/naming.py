@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.data.plan import NAMES_FILE, merge_species
 from linnaea.errors import UsageError
 from linnaea.parquet import read_parquet
@@ -374,14 +375,13 @@ def _describe_renamed(naming: Naming) -> list[str]:
 
 def _list_names(what: str, names: Sequence[str]) -> list[str]:
     shown = ", ".join(names[:N_SHOWN]) + (", ..." if len(names) > N_SHOWN else "")
-    return [f"{what}: {len(names):,} name{'s' * (len(names) > 1)} ({shown})"] if names else []
+    return [f"{what}: {count(len(names), 'name')} ({shown})"] if names else []
 
 
 def _describe_merged(merged: Mapping[str, int]) -> list[str]:
     if not merged.get("classes"):
         return []
-    classes = "1 class" if merged["classes"] == 1 else f"{merged['classes']:,} classes"
-    return [f"merged: {merged['labels']:,} labels are {classes}"]
+    return [f"merged: {count(merged['labels'], 'label')} are {count(merged['classes'], 'class')}"]
 
 
 def not_found(names: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from linnaea.counting import agree, count
 from linnaea.data.figures import (
     CountedTree,
     count_tree,
@@ -156,7 +157,10 @@ def _licences(statistics: Statistics) -> list[Block]:
 def _names(dataset: "DataSet", manifest: Mapping[str, Any]) -> list[Block]:
     """Return what was not found, what is doubtful and what was merged."""
     merged = manifest.get("merged") or {"labels": 0, "classes": 0}
-    said = f"Merged: {merged['labels']:,} labels are {merged['classes']:,} classes, by taxon and words beside the name."
+    said = (
+        f"Merged: {count(merged['labels'], 'label')} {agree(merged['labels'], 'is', 'are')}"
+        f" {count(merged['classes'], 'class')}, by taxon and words beside the name."
+    )
     if not (dataset.directory / NAMES_FILE).exists():
         return [Text(f"Names were kept as the sources write them. {said}")]
     names = read_parquet(dataset.directory / NAMES_FILE)
@@ -189,9 +193,9 @@ def _rejects(directory: Path, reasons: Mapping[str, int]) -> list[Block]:
         return [Text("None: every record is in the data set.")]
     table = read_parquet(directory / "rejects.parquet")
     rows = []
-    for reason, count in reasons.items():
+    for reason, n in reasons.items():
         examples = table.filter(pl.col("reason").str.starts_with(reason)).head(N_EXAMPLES)["record_id"]
-        rows.append({"reason": reason, "records": count, "for example": ", ".join(examples)})
+        rows.append({"reason": reason, "records": n, "for example": ", ".join(examples)})
     return [Table(rows, "All rejects with their reasons are in `rejects.parquet`.")]
 
 
@@ -262,7 +266,8 @@ def _composition(manifest: Mapping[str, Any], statistics: Statistics) -> dict[st
     return {
         "What is an instance?": "One photograph with the name of the organism on it.",
         "How many are there?": (
-            f"{statistics.n_images:,} photographs of {statistics.n_taxa:,} taxa, {statistics.n_bytes / 1e6:,.0f} MB."
+            f"{count(statistics.n_images, 'photograph')} of"
+            f" {count(statistics.n_taxa, 'taxon')}, {statistics.n_bytes / 1e6:,.0f} MB."
             f" Taxa: {few}; the median taxon has {statistics.images_per_taxon_quantiles[0.5]:,}.\n\n{ranks}"
         ),
         "Is it a sample of a larger set?": f"It is drawn from the sources. How these were sampled: {_lower(NOT_KNOWN)}",
@@ -297,11 +302,15 @@ def _copies(manifest: Mapping[str, Any]) -> str:
     said = []
     if bursts.get("groups"):
         said.append(
-            f"{bursts['photographs']:,} photographs are of {bursts['groups']:,} bursts (near copies, shots of one"
+            f"{count(bursts['photographs'], 'photograph')} {agree(bursts['photographs'], 'is', 'are')}"
+            f" of {count(bursts['groups'], 'burst')} (near copies, shots of one"
             " camera within a minute, numbered folders below a class); each burst is in one split."
         )
     if n_names := copies.get("near copies under different names", 0):
-        said.append(f"{n_names:,} near copies have different names; they are kept, those of one picture in one group.")
+        said.append(
+            f"{count(n_names, 'near copy')} {agree(n_names, 'has a different name', 'have different names')}; they are"
+            " kept, those of one picture in one group."
+        )
     return " ".join(said) or ("There are no bursts." if bursts else "Bursts were not searched for.")
 
 
@@ -353,7 +362,7 @@ def _distribution(statistics: Statistics) -> dict[str, str]:
          for row in statistics.by_licence.iter_rows(named=True)),
     )  # fmt: skip
     closed = int(statistics.by_licence.filter(pl.col("allows") == "closed")["images"].sum())
-    warning = f" {closed:,} photographs must not be redistributed without permission." if closed else ""
+    warning = f" {count(closed, 'photograph')} must not be redistributed without permission." if closed else ""
     return {
         "Under which licences are the photographs?": f"Each under its own (`licences.parquet`).{warning}\n\n{licences}",
         "How is it passed on, and from when?": NOT_KNOWN,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from linnaea.counting import count
 from linnaea.data.build import BuildConfig, BuildSummary, remove_build
 from linnaea.data.build import build as build_from_sources
 from linnaea.data.copies.leakage import Benchmark
@@ -202,13 +203,18 @@ def _what_was_settled(directory: Path) -> tuple[list[str], list[str]]:
     notes, warnings = [], []
     notes += describe_names(directory, manifest)
     if (bursts := manifest.get("bursts")) and bursts["groups"]:
-        notes.append(f"bursts: {bursts['photographs']:,} photographs in {bursts['groups']:,} groups, each in one split")
+        notes.append(
+            f"bursts: {count(bursts['photographs'], 'photograph')} in"
+            f" {count(bursts['groups'], 'group')}, each in one split"
+        )
     for name, counts in manifest.get("benchmarks", {}).items():
         numbers = ", ".join(f"{n:,} {what}" for what, n in counts.items() if isinstance(n, int))
         notes.append(f"benchmark {name}: {numbers}")
         missing, n_species = len(counts.get("not in the sources", ())), counts.get("species", 0)
         if missing == n_species > 0:
-            warnings.append(f"benchmark {name}: none of its {n_species} names is a species of the sources")
+            warnings.append(
+                f"benchmark {name}: none of its names is a species of the sources ({count(n_species, 'name')})"
+            )
     return notes, warnings
 
 

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
+from linnaea.counting import agree, count
 from linnaea.data.colours import profile_of_cicp, to_srgb
 from linnaea.data.cut_short import is_cut_short
 from linnaea.data.file_kinds import kind_in_words, why_not_an_image
@@ -85,7 +86,10 @@ def list_frames_here(path: str, every_s: float) -> dict[str, Any]:
         n_missing = int((clip.stated_s - asked) / every_s + 1 - 1e-9) if clip.stated_s > asked else 1
         lost |= {asked + every_s * more: clip.why_short for more in range(min(n_missing, _LOST_AT_MOST))}
     if clip.n_hidden:
-        lost[asked] = f"the video's clock begins again (joined clips): {clip.n_hidden} frames are not seen; split it"
+        lost[asked] = (
+            f"the video's clock begins again (joined clips):"
+            f" {count(clip.n_hidden, 'frame', '')} {agree(clip.n_hidden, 'is', 'are')} not seen; split it"
+        )
     return {"times": list(taken), "lost": sorted(lost.items())}
 
 

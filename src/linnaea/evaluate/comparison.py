@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.evaluate.comparison_page import as_markdown, structure_section, write_comparison
 from linnaea.evaluate.embedding_structure import LEVELS_FILE, Level, levels_of_table
@@ -132,7 +133,7 @@ class Comparison:
         ours = self.scores.filter("ours")
         better = self.pairs.filter(pl.col("verdict").str.ends_with("is better")).height
         return (
-            f"<Comparison of {ours['model'].n_unique()} models:"
+            f"<Comparison of {count(ours['model'].n_unique(), 'model', '')}:"
             f" {better} of {self.pairs.height} differences are significant>"
         )
 

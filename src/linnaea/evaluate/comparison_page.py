@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.evaluate.embedding_structure import Level
 from linnaea.evaluate.evaluation_plots import plot_models
 from linnaea.page import Block, Details, Facts, Figure, Page, Section, Table, Text, new_plot, plot_label, unsigned_zero
@@ -113,7 +114,7 @@ def _speaks_for(rows: pl.DataFrame) -> str:
     if not known:
         return "The classes are not known; the intervals are over single photographs."
     few, many = min(known), max(known)
-    return f"Over {few:,} classes." if few == many else f"Over {few:,} to {many:,} classes."
+    return f"Over {count(few, 'class')}." if few == many else f"Over {few:,} to {count(many, 'class')}."
 
 
 def _verdicts(pairs: pl.DataFrame) -> list[Block]:
@@ -121,8 +122,8 @@ def _verdicts(pairs: pl.DataFrame) -> list[Block]:
     for row in pairs.filter(pl.col("p_value").is_not_null()).iter_rows(named=True):
         low, high = sorted((100 * row["low"], 100 * row["high"]))
         span = f"{100 * row['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
-        over = f"{row['n_images']:,} photographs"
-        over = over if row["n_classes"] is None else f"{row['n_classes']:,} classes, {over}"
+        over = count(row["n_images"], "photograph")
+        over = over if row["n_classes"] is None else f"{count(row['n_classes'], 'class')}, {over}"
         against = f"{row['second']} against {row['first']}"
         lines.append(f"{row['what']}, {row['score']}: {against} {span}, over {over}: {row['verdict']}.")
     return [Text("\n\n".join(lines[:MOST_ROWS]))] if lines else []

@@ -13,6 +13,7 @@ import polars as pl
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
+from linnaea.counting import count
 from linnaea.data.copies.bursts import find_bursts, look_at_each
 from linnaea.data.naming import make_naming
 from linnaea.data.shards import DataSet, taxa_from_table
@@ -274,7 +275,9 @@ def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tup
     if found.null_count() and not question.labels.is_dir():  # the names of a file, as a data set has them resolved
         found, table = _find_truth(dataset, read_taxa(question.labels, make_naming()))
     if missing := found.null_count():
-        raise LinnaeaError(f"{question.labels}: lacks the taxa of {missing} of {len(found)} images; add their labels")
+        raise LinnaeaError(
+            f"{question.labels}: lacks the taxa of {missing} of {count(len(found), 'image', '')}; add their labels"
+        )
     return found.cast(pl.Int64).to_numpy(), table
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.data.shards import DataSet
 from linnaea.evaluate.breakdown import confusions, per_class
 from linnaea.evaluate.evaluation_plots import (
@@ -69,7 +70,7 @@ def write_report(
     if any(name.startswith("brittleness/") for name in metrics):
         sections.append(_brittleness(metrics))
     sections.append(Section("All scores", [Details("Table of scores", [Table(pl.DataFrame(score_rows(metrics)))])]))
-    page = Page(title, f"{len(dataset):,} photographs", sections, footer="Made by `linnaea evaluate`.")
+    page = Page(title, count(len(dataset), "photograph"), sections, footer="Made by `linnaea evaluate`.")
     page.write(folder / "report.html")
     return folder / "report.html"
 

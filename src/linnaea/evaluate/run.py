@@ -12,6 +12,7 @@ import polars as pl
 from jaxtyping import Float32
 from numpy import ndarray
 
+from linnaea.counting import agree, count
 from linnaea.data.naming import NamingRule, make_naming
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.data.sources.folder import FolderSource
@@ -72,7 +73,7 @@ class Evaluation:
     def __repr__(self) -> str:
         shown = [f"{name} {value:.3f}" for name, value in self.metrics.items() if name.endswith(("/top1", "/mean"))]
         shown = [line for line in shown if "chance/" not in line and "majority/" not in line][:4]
-        size = f"{self.metrics['n_images']:,} images of {self.metrics['n_classes']:,} classes"
+        size = f"{count(self.metrics['n_images'], 'image')} of {count(self.metrics['n_classes'], 'class')}"
         return f"<Evaluation {self.title}: {'; '.join([size, *shown])}>"
 
     def save(self, directory: str | Path) -> Path | None:
@@ -358,7 +359,10 @@ def _notes(model: TaxonModel, question: Question, scores: Scores, *, has_heads: 
     yield from dict.fromkeys(line for one in learned if one is not None and (line := one.explain_other_form(model)))
     for score in scores.few_shot:
         if score.n_skipped:
-            yield f"{score.n_shots}-shot: {score.n_skipped} classes with fewer images are left out"
+            yield (
+                f"{score.n_shots}-shot: {count(score.n_skipped, 'class', '')}"
+                f" with fewer images {agree(score.n_skipped, 'is', 'are')} left out"
+            )
 
 
 def find_task(name: str) -> Task:
@@ -406,7 +410,13 @@ def evaluate_task(
     notes = found.notes
     if images.n_missing:
         more["n_missing"] = images.n_missing
-        notes = (*notes, f"{task.name}: {images.n_missing:,} listed images are missing and are left out")
+        notes = (
+            *notes,
+            (
+                f"{task.name}: {count(images.n_missing, 'listed image')}"
+                f" {agree(images.n_missing, 'is', 'are')} missing and left out"
+            ),
+        )
     if resolver is not None or task.taxon_of:
         more["n_resolved_classes"] = images.n_resolved
     return _saved(replace(found, metrics={**found.metrics, **more}, notes=notes), subject.output)

@@ -22,6 +22,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.storage import write_atomically
 
@@ -289,7 +290,7 @@ def _render_table(table: Table) -> str:
         + "</tr>"
         for row in rows
     )
-    cut = f"Only the first {table.limit:,} of {n_rows:,} rows are shown." if n_rows > table.limit else ""
+    cut = f"Only the first {table.limit:,} of {count(n_rows, 'row')} are shown." if n_rows > table.limit else ""
     caption = " ".join(part for part in (table.caption, cut) if part)
     return (
         f'<figure><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'

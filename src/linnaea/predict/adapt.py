@@ -18,6 +18,7 @@ import polars as pl
 from jaxtyping import Float32, Int
 from numpy import ndarray
 
+from linnaea.counting import agree, count
 from linnaea.data.copies.bursts import find_bursts, look_at_each
 from linnaea.data.naming import NamingRule, make_naming, settle_classes
 from linnaea.data.shards import make_taxa_table
@@ -80,7 +81,7 @@ class Head:
 
     def __repr__(self) -> str:
         right = self.metrics["blended/top1"]
-        size = f"{len(self.bank):,} classes from {len(self.labels):,} photographs"
+        size = f"{count(len(self.bank), 'class')} from {count(len(self.labels), 'photograph')}"
         tested = "" if self.tested is None else f", {self.tested.right:.1%} right on test"
         return f"<Head of {size}, {right:.1%} right in cross-validation{tested}>"
 
@@ -240,10 +241,14 @@ def _count_groups(group_N: Int[ndarray, " N"], tested: "Tested | None") -> Itera
     """Yield lines on bursts among the fitted photographs, and between them and the tested ones."""
     n_groups = len(np.unique(group_N))
     if n_groups < len(group_N):
-        yield f"{len(group_N):,} photographs of {n_groups:,} moments; those of one burst are validated together"
+        yield (
+            f"{count(len(group_N), 'photograph')} of {count(n_groups, 'moment')};"
+            f" those of one burst are validated together"
+        )
     if tested is not None and tested.n_in_train:
         yield (
-            f"{tested.n_in_train:,} of {len(tested.labels):,} photographs of test are of a burst in train, so the score"
+            f"{tested.n_in_train:,} of {count(len(tested.labels), 'photograph')} of test"
+            f" {agree(tested.n_in_train, 'is', 'are')} of a burst in train, so the score"
             " on test is too good"
         )
 
@@ -267,7 +272,10 @@ def _read(source: FolderSource) -> tuple[list[Record], list[Record], list[str], 
         raise LinnaeaError(f"{source.root}: every photograph is of split {splits}; give the folder that holds train")
     tests = [record for record in records if record.split == "test"]
     n_left_out = len(records) - len(fitted) - len(tests)
-    note = f"{n_left_out:,} photographs of other splits than train and test are left out"
+    note = (
+        f"{count(n_left_out, 'photograph')} of other splits than"
+        f" train and test {agree(n_left_out, 'is', 'are')} left out"
+    )
     return fitted, tests, failed, [note] * bool(n_left_out)
 
 
@@ -293,7 +301,7 @@ def _make_page(head: Head) -> Page:
     mistakes = rows.filter(pl.col("validated") & ~pl.col("right")).group_by("class", "answer").len("times")
     facts = {f"right, {IN_WORDS[name]}": f"{head.metrics[f'{name}/top1']:.1%}" for name in head.validations}
     if head.tested is not None:
-        facts[f"right on {len(head.tested.labels):,} photographs of test"] = f"{head.tested.right:.1%}"
+        facts[f"right on {count(len(head.tested.labels), 'photograph')} of test"] = f"{head.tested.right:.1%}"
     facts["moments (a burst counts once)"] = f"{head.metrics['n_groups']:,.0f}"
     how = (
         "Each photograph was answered by a head that was fitted without it, and without the others of its burst"
@@ -306,7 +314,7 @@ def _make_page(head: Head) -> Page:
     confused = Table(mistakes.sort("times", "class", descending=[True, False]))
     return Page(
         "A head for your classes",
-        f"{len(labels):,} photographs of {len(head.bank):,} classes",
+        f"{count(len(labels), 'photograph')} of {count(len(head.bank), 'class')}",
         [
             Section("In short", [Facts(facts), Text(how)]),
             Section("Folders and names", [Text(note[:1].upper() + note[1:]) for note in head.notes]),

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from linnaea.counting import agree, count
 from linnaea.data.shards import make_taxa_table, merge_taxa
 from linnaea.exchange import hold_output, replaced_folder
 from linnaea.model.encoder import Encoder
@@ -73,7 +74,7 @@ class Relearned:
             lines.append(f"too few to tell a difference from chance: {one['better']:.0f} answers became right and"
                          f" {one['worse']:.0f} wrong; review more, or compare on photographs of your own")  # fmt: skip
         if self.n_new:
-            lines.append(f"{self.n_new:,} labels are new")
+            lines.append(f"{count(self.n_new, 'label')} {agree(self.n_new, 'is', 'are')} new")
         return tuple(lines)
 
     def save(self, directory: str | Path) -> Path:
@@ -178,7 +179,7 @@ def _make_page(found: Relearned) -> Page:
     changed = rows.filter(pl.col("right before") != pl.col("right after"))
     return Page(
         "Labels adapted to reviewed photographs",
-        f"{len(found.bank):,} labels",
+        count(len(found.bank), "label"),
         [
             Section("In short", [Facts(facts), *map(Text, found.summary), Text(how)]),
             Section("Photographs whose answer changed", [Table(changed)]),

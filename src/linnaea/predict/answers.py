@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.outputs.rows import Row, rows_of, table_of
 from linnaea.predict.outputs.write import FORMS, write_rows
@@ -84,7 +85,7 @@ class Answers(Sequence[Answer]):
 
     def __repr__(self) -> str:
         n_ok = sum(one.status == "ok" for one in self)
-        lines = [f"<Answers: {len(self)} photographs, {n_ok} named, {len(self.failed)} failed>"]
+        lines = [f"<Answers: {count(len(self), 'photograph', '')}, {n_ok} named, {len(self.failed)} failed>"]
         lines += [f"  {one!r}"[:160] for one in self._answers[:SHOWN]]
         return "\n".join(lines + (["  ..."] if len(self) > SHOWN else []))
 
@@ -123,4 +124,6 @@ class Vectors:
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        return f"<Vectors: {len(self)} photographs, width {self.array.shape[1]}, {len(self.failed)} failed>"
+        return (
+            f"<Vectors: {count(len(self), 'photograph', '')}, width {self.array.shape[1]}, {len(self.failed)} failed>"
+        )

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from linnaea.counting import agree
 from linnaea.data.naming import make_naming
 from linnaea.data.shards import merge_taxa
 from linnaea.errors import LinnaeaError, UsageError
@@ -166,8 +167,11 @@ def _rename(before: LabelBank, found: MigratedTaxa, path: Path) -> UpdatedBank:
     """
     if found.taxa.height < len(before):
         n_fewer = len(before) - found.taxa.height
-        raise LinnaeaError(f"{before.folder}: {n_fewer:,} of its classes become one with another, which needs their"
-                           " photographs; put these into one folder and adapt again")  # fmt: skip
+        become = agree(n_fewer, "becomes", "become")
+        raise LinnaeaError(
+            f"{before.folder}: {n_fewer:,} of its classes {become} one with another, which needs their photographs; put"
+            " these into one folder and adapt again"
+        )
     bank = replace(before, taxa=found.taxa, vectors=before.vectors[np.argsort(found.new_id)])
     bank.save(path, dtype=before.vectors.dtype.type)
     return UpdatedBank(bank=bank, path=path, n_encoded=0, migrated=found.counts)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.predict.calibration import TINY, UNKNOWN, Calibration, signs_of, weigh_labels
 from linnaea.predict.classifier import iter_scored, sum_to_all_ranks
@@ -73,7 +74,9 @@ def fit_calibration(
     """
     known = group_NR[:, Rank.SPECIES] != UNKNOWN
     if known.sum() < FEWEST:
-        raise LinnaeaError(f"{known.sum()} photographs of species among the labels; a calibration needs {FEWEST}")
+        raise LinnaeaError(
+            f"{count(known.sum(), 'photograph', '')} of species among the labels; a calibration needs {FEWEST}"
+        )
     shown, rows = image_NE[known], bank.groups.starts[Rank.SPECIES][group_NR[known, Rank.SPECIES]]
     temperature = fit_temperature(shown, rows, bank, logit_scale)
     scale = logit_scale / temperature

@@ -2,6 +2,7 @@
 
 import json
 
+from linnaea.counting import count
 from linnaea.model.load import TaxonModel
 from linnaea.predict.calibration import read_calibration
 from linnaea.predict.cut import CUT
@@ -39,7 +40,8 @@ def make_card(model: TaxonModel, bank: LabelBank, name: str, licence: str, *, im
         f"{bank.taxa.filter(bank.taxa[label] != '')[label].n_unique():,} at {label}" for label in RANK_LABELS
     )
     calibration = read_calibration(bank.facts, model.facts)
-    sure = (f"Its probabilities are calibrated with {calibration.n_images:,} photographs." if calibration is not None
+    sure = (f"Its probabilities are calibrated with {count(calibration.n_images, 'photograph')}."
+            if calibration is not None
             else "Its probabilities are not calibrated: they are the raw scores of the model.")  # fmt: skip
     side, mode = model.preprocess.image_size, model.preprocess.resize_mode
     facts = {key: value for key, value in model.facts.items() if isinstance(value, str | int | float)}

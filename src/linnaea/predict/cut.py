@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.errors import UsageError
 from linnaea.predict.calibration import Calibration
 from linnaea.predict.labels import N_PHOTOGRAPHS, OFFSET, TRAINED, LabelBank
@@ -61,7 +62,7 @@ def cut_bank(
     kept = np.zeros(len(bank), bool)
     kept[rows_of_clades(bank, within)] = True
     if kept.all():
-        raise UsageError(f"{' '.join(within)}: includes all {len(bank):,} labels; leave out --within")
+        raise UsageError(f"{' '.join(within)}: includes all {count(len(bank), 'label')}; leave out --within")
     learned = calibration or Calibration()
     cut = _Cut.of(bank, kept, group_rank)
     fit = _Fit.to(picture_PE, logit_scale / learned.temperature)

@@ -20,6 +20,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.arrays import to_unit
+from linnaea.counting import count
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.exchange import hold_output
@@ -87,7 +88,7 @@ class Index:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"<Index of {len(self):,} photographs, {self.directory}>"
+        return f"<Index of {count(len(self), 'photograph')}, {self.directory}>"
 
     @cached_property
     def _stored(self) -> NDArray[np.float16]:

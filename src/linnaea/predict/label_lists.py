@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.data.naming import N_SHOWN, NamingRule, settle_classes
 from linnaea.data.shards import TAXA_SCHEMA, make_taxa_table, read_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
@@ -54,7 +55,7 @@ def make_label_taxa(labels: Sequence[tuple[str, Taxon | str]], rule: NamingRule,
     taxa, lines = settle_classes(short, rule) if short else ([], [])
     if refused := [f"{label!r}: {taxon}" for label, taxon in labels if label.strip() and not isinstance(taxon, Taxon)]:
         shown = "; ".join(refused[:N_SHOWN]) + ("; ..." if len(refused) > N_SHOWN else "")
-        lines = [f"not a name: {len(refused):,} label{'s' * (len(refused) > 1)} ({shown})", *lines]
+        lines = [f"not a name: {count(len(refused), 'label')} ({shown})", *lines]
     for line in lines:
         _log.warning("%s: %s", source, line)
     return make_taxa_table([*taxa, *(taxon for _, taxon in named if is_complete(taxon))])

@@ -20,6 +20,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from linnaea.arrays import map_array, write_array
+from linnaea.counting import agree, count
 from linnaea.data.shards import TAXA_SCHEMA, read_taxa_table, taxa_from_table
 from linnaea.errors import LinnaeaError
 from linnaea.exchange import replaced_folder
@@ -89,7 +90,10 @@ class LabelBank:
 
     def __repr__(self) -> str:
         form = self.facts.get("text_type", "unknown")
-        return f"<LabelBank of {len(self):,} taxa, {self.vectors.shape[1]} wide, {self.vectors.dtype}, captions {form}>"
+        return (
+            f"<LabelBank of {count(len(self), 'taxon')}, {self.vectors.shape[1]}"
+            f" wide, {self.vectors.dtype}, captions {form}>"
+        )
 
     @cached_property
     def taxa_list(self) -> list[Taxon]:
@@ -206,7 +210,7 @@ class LabelBank:
         is_number = isinstance(vectors, Int8Rows) or stored.dtype.kind == "f"
         if len(vectors.shape) != 2 or len(vectors) != taxa.height or not is_number:
             shape = f"{' x '.join(map(str, stored.shape))} vectors of {stored.dtype}"
-            raise LinnaeaError(f"{directory}: {taxa.height} taxa, but {shape}; build the bank again")
+            raise LinnaeaError(f"{directory}: {count(taxa.height, 'taxon', '')}, but {shape}; build the bank again")
         named = facts.pop(HEADS, [])
         heads = {rank: cls.open(directory / HEADS_FOLDER / rank.label) for rank in Rank if rank.label in named}
         if any(head.vectors.shape[1] != vectors.shape[1] for head in heads.values()):
@@ -318,7 +322,7 @@ def load_cached_bank(
     try:
         bank.save(folder, dtype=dtype)
     except (LinnaeaError, OSError) as error:
-        announce_uncached(error, f"{len(bank):,} labels are", "are encoded")
+        announce_uncached(error, f"{count(len(bank), 'label')} {agree(len(bank), 'is', 'are')}", "are encoded")
         return replace(bank, vectors=np.asarray(bank.vectors, dtype))
     return LabelBank.open(folder)
 

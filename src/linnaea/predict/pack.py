@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from linnaea.counting import count
 from linnaea.data.naming import NamingRule, make_naming
 from linnaea.data.no_organism import KINDS, draw
 from linnaea.errors import LinnaeaError, UsageError
@@ -56,7 +57,7 @@ class PackedModel:
     """The address that it was pushed to."""
 
     def __repr__(self) -> str:
-        return f"<PackedModel {self.folder}: {self.n_labels:,} labels, {self.n_bytes / 1e6:.1f} MB>"
+        return f"<PackedModel {self.folder}: {count(self.n_labels, 'label')}, {self.n_bytes / 1e6:.1f} MB>"
 
 
 def pack(

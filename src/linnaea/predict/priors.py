@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import agree, count
 from linnaea.data.exif import Taken
 from linnaea.data.shards import write_parquet
 from linnaea.data.sources.occurrences import is_absence
@@ -99,7 +100,9 @@ def _report_unknown(path: Path, unknown: Sequence[Unknown], among: Among, tell: 
     """Report the names of a file that no label has; if strict, raise LinnaeaError."""
     tell_unknown(path, unknown, tell)
     if unknown and among.strict:
-        raise LinnaeaError(f"{path}: {len(unknown)} names are not among the labels")
+        raise LinnaeaError(
+            f"{path}: {count(len(unknown), 'name', '')} {agree(len(unknown), 'is', 'are')} not among the labels"
+        )
 
 
 def open_regions(path: Path, bank: LabelBank, among: Among, tell: Callable[[str], None]) -> "Regions":
@@ -118,7 +121,7 @@ def open_regions(path: Path, bank: LabelBank, among: Among, tell: Callable[[str]
     unknown = {one.name for one in found.unknown}
     if unknown:
         share = sum(totals.filter(pl.col("scientific_name").is_in(unknown))["n"]) / sum(totals["n"])
-        of_all = f"{len(unknown):,} of {totals.height:,} names ({share:.1%} of the records)"
+        of_all = f"{len(unknown):,} of {count(totals.height, 'name')} ({share:.1%} of the records)"
         tell(f"{path}: {of_all} are not among the labels")
     _report_unknown(path, found.unknown, among, tell)
     species = found.table.filter(pl.col("rank") == int(Rank.SPECIES)).select("name", "row").unique()

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
 from linnaea.model.folders import RECIPE_FILE
@@ -85,7 +86,7 @@ def _encode_known(
     groups = find_groups(taxa_at(places), bank)
     known = groups[:, Rank.SPECIES] != UNKNOWN
     if known.sum() < FEWEST:
-        raise LinnaeaError(f"{model.name}: {known.sum()} photographs of its species in {' '.join(split)};"
+        raise LinnaeaError(f"{model.name}: {count(known.sum(), 'photograph', '')} of its species in {' '.join(split)};"
                            f" a calibration needs {FEWEST}")  # fmt: skip
     return encode_places(model, [place for place, is_known in zip(places, known, strict=True) if is_known],
                    n_workers), groups[known]  # fmt: skip

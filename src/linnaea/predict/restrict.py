@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from linnaea.counting import agree, count
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.predict.labels import LabelBank
 from linnaea.taxonomy.find import Finder, did_you_mean
@@ -208,10 +209,13 @@ def keep_listed(
     """
     found = find_names(bank, names, load_resolver)
     if found.unknown and strict:
-        raise LinnaeaError(f"{len(found.unknown)} names of the list are not among the labels: {found.unknown[0]}")
+        raise LinnaeaError(
+            f"{count(len(found.unknown), 'name', '')} of the list"
+            f" {agree(len(found.unknown), 'is', 'are')} not among the labels: {found.unknown[0]}"
+        )
     if not found.table.height:
         first = f" ({found.unknown[0]})" if found.unknown else ""
-        raise LinnaeaError(f"no name of the list is among the {len(bank):,} labels{first}")
+        raise LinnaeaError(f"no name of the list is among the {count(len(bank), 'label')}{first}")
     return keep_rows(bank, found.rows), found.unknown
 
 

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.data.images import ImageError
 from linnaea.errors import LinnaeaError
 from linnaea.model.converted import FEWEST_PHOTOGRAPHS, Source
@@ -113,5 +114,5 @@ def _read_pixels(model: TaxonModel, photographs: Photographs) -> UInt8[ndarray, 
             pixels.append(model.preprocess.pixels(one.load(None)))
     if len(pixels) < FEWEST_PHOTOGRAPHS:
         where = f"{photographs}: has" if isinstance(photographs, str | Path) else "there are"
-        raise LinnaeaError(f"{where} {len(pixels)} photographs; 8 bits need {FEWEST_PHOTOGRAPHS} or more")
+        raise LinnaeaError(f"{where} {count(len(pixels), 'photograph', '')}; 8 bits need {FEWEST_PHOTOGRAPHS} or more")
     return np.stack(pixels).astype(np.uint8)

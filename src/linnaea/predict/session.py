@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from linnaea.counting import count
 from linnaea.data.images import ImageError
 from linnaea.data.naming import NamingRule, make_naming
 from linnaea.errors import LinnaeaError, UsageError
@@ -325,7 +326,7 @@ class Model:
         return replace(bank, facts={} if learned is None else {KEY: learned.to_json()})
 
     def __repr__(self) -> str:
-        n_labels = f", {len(self.bank):,} labels" if "bank" in self.__dict__ else ""
+        n_labels = f", {count(len(self.bank), 'label')}" if "bank" in self.__dict__ else ""
         return f"<Model {self.name}: {self.encoder.preprocess.image_size} pixels, width {self.encoder.width}{n_labels}>"
 
 

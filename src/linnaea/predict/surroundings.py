@@ -13,6 +13,7 @@ import polars as pl
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
+from linnaea.counting import agree, count
 from linnaea.predict.calibration import KEY, Calibration, read_calibration
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.restrict import Among
@@ -122,13 +123,13 @@ def find_elsewhere(whole: pl.DataFrame, kept: pl.DataFrame, rank: Rank) -> Bool[
 
 def describe(kept: LabelBank, among: Among) -> str:
     """Return the labels that may answer in words: ``190 birds (Aves)``."""
-    n = f"{len(kept):,}"
+    n = len(kept)
     if among.species_list is not None:
-        return f"{n} labels of the species list"
+        return f"{count(n, 'label')} of the species list"
     if len(among.within) == 1:
         name = parse_clade(among.within[0])[1]
         english = ENGLISH.get(name.capitalize())
-        return f"{n} {english} ({name.capitalize()})" if english else f"{n} labels within {name}"
+        return f"{n:,} {english} ({name.capitalize()})" if english else f"{count(n, 'label')} within {name}"
     if among.within:
-        return f"{n} labels within {' and '.join(among.within)}"
-    return f"{n} labels that are not excluded" if among.exclude else f"{n} label{'s' * (len(kept) != 1)}"
+        return f"{count(n, 'label')} within {' and '.join(among.within)}"
+    return count(n, "label") + (f" that {agree(n, 'is', 'are')} not excluded" if among.exclude else "")

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.concurrency import run_in_threadpool
 
 from linnaea import __version__
+from linnaea.counting import count
 from linnaea.data.exif import Taken
 from linnaea.data.images import ImageError, check_not_empty
 from linnaea.errors import LinnaeaError
@@ -311,7 +312,7 @@ def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 def _check(clades: list[str], n_files: int, limits: Limits) -> None:
     if n_files > limits.files:
-        raise HTTPException(413, f"{n_files} photographs in one request; at most {limits.files}")
+        raise HTTPException(413, f"{count(n_files, 'photograph', '')} in one request; at most {limits.files}")
     if len(clades) > CLADES_AT_MOST:
         raise HTTPException(422, f"{len(clades)} clades in one request; at most {CLADES_AT_MOST}")
     if too_long := next((clade for clade in clades if len(clade) > NAME_AT_MOST), ""):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from linnaea.counting import count, plural
 from linnaea.page import Chart, Facts, Page, Section, Table, Text
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import ROOT, TaxonTree
@@ -95,7 +96,9 @@ def make_treemap_page(tree: TaxonTree, top: int, *, source: str) -> Page:
     name, species = name_of(tree, top), count_species(tree)
     inside = tree.subtree(top)
     below = np.bincount(tree.rank[inside].astype(np.int64) + 1, minlength=len(Rank) + 1)[1:]
-    facts = {_plural(rank, int(n)): int(n) for rank, n in zip(Rank, below, strict=True) if n and rank > tree.rank[top]}
+    facts = {
+        plural(int(n), rank.label): int(n) for rank, n in zip(Rank, below, strict=True) if n and rank > tree.rank[top]
+    }
     children = tree.children(top)
     children = children[np.argsort(-species[children], kind="stable")]
     rows = [
@@ -121,18 +124,11 @@ def make_treemap_page(tree: TaxonTree, top: int, *, source: str) -> Page:
     )
 
 
-_PLURALS = ("kingdoms", "phyla", "classes", "orders", "families", "genera", "species")
-
-
-def _plural(rank: Rank, n: int) -> str:
-    return rank.label if n == 1 else _PLURALS[rank]
-
-
 def _said(boxes: Boxes) -> str:
     hidden = sum(boxes.n_summed)
     shown = sum(node >= 0 for node in boxes.node) - 1
     if not hidden:
-        return f"All {shown:,} taxa below it are shown."
+        return f"All {count(shown, 'taxon')} below it are shown."
     return (
         f"The {shown:,} largest taxa are shown. Pale boxes and boxes without inner ones combine {hidden:,} smaller"
         " ones. To see them, draw a smaller clade: `linnaea taxonomy tree NAME --plot FILE`."

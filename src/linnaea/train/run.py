@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from linnaea import __version__
+from linnaea.counting import count
 from linnaea.data.shards import DataSet, write_parquet
 from linnaea.errors import UsageError
 from linnaea.model.folders import BPE_FILE, RECIPE_FILE
@@ -72,7 +73,7 @@ class TrainResult:
     def __repr__(self) -> str:
         state = "" if self.finished else ", stopped"
         loss = f", loss {self.metrics['loss']:.3f}" if "loss" in self.metrics else ""
-        return f"<TrainResult {self.run}: {self.steps:,} steps{state}{loss}>"
+        return f"<TrainResult {self.run}: {count(self.steps, 'step')}{state}{loss}>"
 
 
 def train(

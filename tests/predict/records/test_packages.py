@@ -60,7 +60,7 @@ def test_a_camtrap_package_is_valid_and_says_what_was_seen(season: Detections, t
     told = write("camtrapdp-package", tmp_path / "package", season)
     assert validate(tmp_path / "package") == []
     assert validate_profile(tmp_path / "package") == []
-    assert any("1 photographs without a time" in line for line in told)
+    assert any("1 photograph without a time" in line for line in told)
     assert any("placeholders" in line for line in told)
     north, south = table(tmp_path / "package/deployments.csv")
     assert (north["deploymentID"], south["deploymentID"]) == ("north", "south")

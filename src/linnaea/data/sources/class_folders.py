@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.label_words import looks_latin
 from linnaea.taxonomy.names import ParsedName, parse_labels, taxon_from_label
@@ -315,7 +316,7 @@ def _role(name: str, at: int, reading: FolderReading) -> str:
 
 def _show(names: Collection[str]) -> str:
     shown = ", ".join(list(names)[:N_SHOWN])
-    return f"{len(names):,} folders: {shown}, ..." if len(names) > N_SHOWN else shown
+    return f"{count(len(names), 'folder')}: {shown}, ..." if len(names) > N_SHOWN else shown
 
 
 def add_lineage(taxon: Taxon, above: Sequence[Taxon]) -> Taxon:

@@ -71,7 +71,7 @@ class Task:
     def __post_init__(self) -> None:
         n_images, n_classes = self.n_images, self.n_classes
         if n_classes is not None and (n_classes < 2 or (n_images is not None and n_images < n_classes)):
-            raise ValueError(f"task {self.name}: {n_images} images of {n_classes} classes are impossible")
+            raise ValueError(f"task {self.name}: {n_classes} classes cannot have a number of images of {n_images}")
         if self.label_sha256 and not self.label_file:
             raise ValueError(f"task {self.name}: label_sha256 needs label_file")
 

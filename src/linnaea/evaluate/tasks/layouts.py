@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from linnaea.counting import agree, count
 from linnaea.data.file_kinds import NOT_IMAGES
 from linnaea.data.naming import NamingRule, settle_classes
 from linnaea.data.sources import Record
@@ -71,7 +72,11 @@ def read_class_folders(
     rows = [{"file": record.record_id, "label": label_of[taxon], "split": record.split}
             for record, taxon in zip(records, taxa, strict=True) if not splits or record.split == split]  # fmt: skip
     n_rejected = len(items) - len(records)
-    left_out = [f"{n_rejected:,} files in folders without a class name are left out"] if n_rejected else []
+    left_out = (
+        [f"{count(n_rejected, 'file')} in folders without a class name {agree(n_rejected, 'is', 'are')} left out"]
+        if n_rejected
+        else []
+    )
     return make_table(rows), {label: taxon for taxon, label in label_of.items()}, [*lines, *left_out]
 
 

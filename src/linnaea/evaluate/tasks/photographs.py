@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.data.images import ImageError
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, make_taxa_table
 from linnaea.data.sources import is_member, read_location
@@ -136,7 +137,7 @@ def _make_index(
 def _check(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFrame, allow_different: bool) -> None:
     """Raise LinnaeaError if the images, classes or checksum of the list differ from what was published."""
     if there.is_empty():
-        raise LinnaeaError(f"{root}: all {table.height:,} listed images are missing (first: {table['file'][0]})")
+        raise LinnaeaError(f"{root}: {count(table.height, 'listed image')}, all missing (first: {table['file'][0]})")
     if not allow_different and (wrong := _differences(task, root, table, there)):
         raise LinnaeaError(
             f"{root}: {', '.join(wrong)} for task {task.name}; see {task.where}, or give --allow-different"
@@ -148,7 +149,7 @@ def _differences(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFram
     wanted = {"images": task.n_images, "classes": task.n_classes}
     wrong = [f"{found[name]:,} {name} instead of {n:,}" for name, n in wanted.items() if n not in (None, found[name])]
     if not wrong and there.height < table.height:
-        wrong = [f"{table.height - there.height:,} of {table.height:,} listed images are missing"]
+        wrong = [f"{table.height - there.height:,} of {count(table.height, 'listed image')} are missing"]
     if task.label_sha256 and _hash(root / task.label_file) != task.label_sha256:
         wrong.append(f"{task.label_file} is a different version (its checksum differs)")
     return wrong

@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 
+from linnaea.counting import count
 from linnaea.data.images import ImageError
 from linnaea.page import Card, Cards, Facts, Page, Section, Text
 from linnaea.predict.inputs import Box, count_shared_folders, find_input
@@ -36,7 +37,7 @@ def write_contact_sheet(stream: Writable, rows: Iterable[Row], context: Context)
     file_of = without_shared_folder([name for name, _ in shown])
     cards = [_card(name, of_one, context, file_of[name]) for name, of_one in shown]
     n_more = sum(1 for _ in groups)
-    words = f"{len(cards):,} photographs" + (f"; {n_more:,} more are not shown" if n_more else "")
+    words = count(len(cards), "photograph") + (f"; {n_more:,} more are not shown" if n_more else "")
     facts = {
         "named": sum(of_one[0]["status"] == "ok" for _, of_one in shown),
         "without an answer": sum(of_one[0]["status"] == "abstained" for _, of_one in shown),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.errors import UsageError
 from linnaea.page import Card, Cards, Page, Section
 from linnaea.predict.index import Hit
@@ -37,7 +38,7 @@ def write_found(path: Path, title: str, hits: Sequence[Hit], pairs: Sequence[Pai
         file_of = without_shared_folder([printable(name) for name, _ in shown])
         cards = [Card(make_thumbnail(name), alt=printable(name), lines=[line], file=file_of[printable(name)])
                  for name, line in shown]  # fmt: skip
-        words = f"{len(pairs):,} pairs" if pairs else f"{len(hits):,} photographs, most similar first"
+        words = f"{len(pairs):,} pairs" if pairs else f"{count(len(hits), 'photograph')}, most similar first"
         Page(title, words, [Section("Found", [Cards(cards, width=200)])]).write(path)
         return
     rows = [{"score": hit.score, "photograph": printable(hit.name)} for hit in hits]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from linnaea import __version__
+from linnaea.counting import agree, count
 from linnaea.errors import LinnaeaError
 from linnaea.predict.outputs.camtrapdp import OBSERVATION_COLUMNS, iter_observations
 from linnaea.predict.outputs.files import Context
@@ -65,7 +66,10 @@ def write_camtrap_package(folder: Path, rows: Iterable[Row], context: Context) -
             "no photograph states a time with its offset from UTC; give --timezone, such as Europe/Berlin"
         )  # fmt: skip
     if n_missing:
-        context.tell(f"{n_missing:,} photographs without a time are not in the package, which asks for one")
+        context.tell(
+            f"{count(n_missing, 'photograph')} without a time"
+            f" {agree(n_missing, 'is', 'are')} not in the package, which asks for one"
+        )
     given = [] if context.deployments is None else read_deployments(context.deployments)
     media = find_events(place_media(media, given, context.tell), context.sequence_gap_s)
     places = make_deployments(media, given)
@@ -102,8 +106,8 @@ def _medium_row(one: Medium) -> dict[str, Any]:
 
 def _place(row: Mapping[str, Any], one: Medium) -> dict[str, Any]:
     """Return a media-based observation with the identifiers of its photograph."""
-    count = 1 if row.get("bboxX") is not None and row["observationType"] in ("animal", "human", "vehicle") else ""
-    return {**row, "mediaID": one.id, "deploymentID": one.deployment, "eventID": one.event, "count": count,
+    n_seen = 1 if row.get("bboxX") is not None and row["observationType"] in ("animal", "human", "vehicle") else ""
+    return {**row, "mediaID": one.id, "deploymentID": one.deployment, "eventID": one.event, "count": n_seen,
             "eventStart": one.moment, "eventEnd": one.moment}  # fmt: skip
 
 
@@ -127,14 +131,14 @@ def _event_rows(
     rows = []
     for event, seen in of_event.items():
         times = media_of[event]
-        for number, (of_one, count) in enumerate(_count_each(seen, lineages)):
+        for number, (of_one, n_seen) in enumerate(_count_each(seen, lineages)):
             surest = max(of_one, key=_certainty)
             rows.append({
                 **{key: surest[key] for key in ("classificationMethod", "classifiedBy", "classificationTimestamp",
                                                 "classificationProbability", "deploymentID", "observationTags",
                                                 "observationType", "scientificName")},
                 "observationID": f"{event}-{number}", "eventID": event, "observationLevel": "event",
-                "eventStart": times[0].moment, "eventEnd": times[-1].moment, "count": count or "",
+                "eventStart": times[0].moment, "eventEnd": times[-1].moment, "count": n_seen or "",
             })  # fmt: skip
     return rows
 

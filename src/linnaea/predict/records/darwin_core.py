@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape, quoteattr
 import polars as pl
 
 from linnaea import __version__
+from linnaea.counting import agree, count
 from linnaea.predict.outputs.camtrapdp import iter_observations
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.rows import Row, by_photograph
@@ -48,8 +49,11 @@ def write_darwin_core(archive: Path, rows: Iterable[Row], context: Context) -> N
     answers = {name: of_one[0] for name, of_one in by_photograph(list(without_empty_boxes(rows)))}
     seen = list(zip(answers.values(), iter_observations(iter(answers.values()), context), strict=True))
     named = [(row, one) for row, one in seen if one["scientificName"] and one["observationType"] != "human"]
-    if len(named) < len(seen):
-        context.tell(f"{len(seen) - len(named):,} answers without a scientific name, or of people, are not occurrences")
+    if n_others := len(seen) - len(named):
+        context.tell(
+            f"{count(n_others, 'answer')} without a scientific name, or of"
+            f" people, {agree(n_others, 'is no occurrence', 'are not occurrences')}"
+        )
     media = {one.path: one for one in _read_media(named, context)}
     identifiers = _find_identifiers(named, context.checklists)
     occurrences = [_occurrence(row, one, media[one["mediaID"]]) | {"scientificNameID": identifier}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.data.copies.bursts import link_shots
 from linnaea.data.copies.links import connect
 from linnaea.data.exif import read_taken
@@ -177,7 +178,7 @@ def place_media(
     if outside:
         (one, place), *_ = outside
         which = f"{one.path}, {one.moment}, deployment {place.id}"
-        tell(f"taken outside of the period of their deployment: {len(outside):,} photographs (such as {which})")
+        tell(f"taken outside of the period of their deployment: {count(len(outside), 'photograph')} (such as {which})")
     return [replace(one, deployment=place.id) for one, place in placed]
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from linnaea.counting import agree, count
 from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_readable
 from linnaea.model.encoder import Encoder
@@ -84,7 +85,7 @@ def _stack(vectors: Sequence[NDArray[np.float32]], width: int) -> NDArray[np.flo
 def _count_left_out(n_disputed: int, n_all: int, n_agreed: int) -> tuple[str, ...]:
     n_unknown = n_all - n_disputed - n_agreed
     lines = ((n_disputed, "on which reviewers disagree"), (n_unknown, "of which a reviewer cannot tell what they are"))
-    return tuple(f"{n:,} photographs {why} are left out" for n, why in lines if n)
+    return tuple(f"{count(n, 'photograph')} {why} {agree(n, 'is', 'are')} left out" for n, why in lines if n)
 
 
 def find_rows(taxa: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 2"]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.taxonomy.checklists.ledger import AGAIN, Fates, ImportReport, count_rows, is_among
 from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
@@ -74,8 +75,8 @@ class Checklist:
     @property
     def summary(self) -> str:
         """Return the name and version of the checklist, and the numbers of its taxa and names."""
-        rest = f"{self.synonyms.height:,} synonyms, {self.vernaculars.height:,} vernacular names"
-        return f"{self.name} {self.version}: {self.taxa.height:,} taxa, {rest}"
+        rest = f"{count(self.synonyms.height, 'synonym')}, {count(self.vernaculars.height, 'vernacular name')}"
+        return f"{self.name} {self.version}: {count(self.taxa.height, 'taxon')}, {rest}"
 
 
 def make_checklist(source: ChecklistRecords) -> Checklist:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.taxonomy.checklists.archive import ArchivePart, describe_archive
 from linnaea.taxonomy.checklists.headers import find_headers, header_key
-from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usages import UsageTable, id_at_end, make_records, prepare_usages, vernacular_table
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.errors import LinnaeaError
 from linnaea.tables import read_table, scan_table
 from linnaea.taxonomy.checklists.headers import Headers, find_headers, header_key
-from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.records import ChecklistRecords, fill_columns
 from linnaea.taxonomy.checklists.usages import UsageTable, make_records, prepare_usages, vernacular_table
 from linnaea.taxonomy.ranks import RANK_LABELS

@@ -7,16 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from linnaea.counting import count
+
 MUCH = 0.2
 """The share of rows left out from which an import says so in a warning."""
 N_EXAMPLES = 3
 
 AGAIN = "repeats another row"
-
-
-def count(n: int, noun: str) -> str:
-    """Return a number with its noun: "1 row", "1,200 rows"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)

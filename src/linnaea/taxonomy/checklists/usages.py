@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.taxonomy.checklists.archive import NULL_MARKS
 from linnaea.taxonomy.checklists.headers import WORDS
 from linnaea.taxonomy.checklists.inferred_ranks import ranks_of_place, ranks_of_shape
-from linnaea.taxonomy.checklists.ledger import count
 from linnaea.taxonomy.checklists.rank_words import read_ranks
 from linnaea.taxonomy.checklists.records import (
     BELOW_SPECIES,
