@@ -108,6 +108,15 @@ def read_regular(path: Path) -> bytes:
         return stream.read()
 
 
+def stamp_file(path: Path) -> list[int]:
+    """Return the size and time of a file; nothing if there is none."""
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):
+        return []
+    return [facts.st_size, facts.st_mtime_ns]
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a regular file, which is read in blocks.
 

@@ -1,4 +1,4 @@
-"""Whoever interrupts a long encoding of names and asks again gets the same bits, and only the rest is encoded."""
+"""Whoever interrupts a long encoding and asks again gets the same bits, and only the rest is encoded."""
 
 import gc
 import os
@@ -6,14 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from linnaea.model import encode
-from linnaea.model.encode import encode_names
+from linnaea.model.encode import encode_names, encode_readable
 from linnaea.model.load import TaxonModel
 from linnaea.model.unfinished import open_unfinished
 from linnaea.storage import cache_dir
@@ -138,3 +140,62 @@ def test_what_nobody_goes_on_with_is_removed(tmp_path: Path) -> None:
     os.utime(old / "done", (long_ago, long_ago))
     with open_unfinished("q", (4, 2)):
         assert not old.exists()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    for number in range(22):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    (tmp_path / "03.png").write_bytes(b"no picture")
+    (tmp_path / "17.png").unlink()
+    return [tmp_path / f"{number:02d}.png" for number in range(22)]
+
+
+def encode_files(model: TaxonModel, paths: Sequence[Path]) -> tuple[dict[str, bytes], dict[str, str]]:
+    good, failed = encode_readable(model, [(path.name, path) for path in paths], "encoding", batch_size=4)
+    return {name: vector.tobytes() for name, vector in good}, {name: str(error) for name, error in failed}
+
+
+@pytest.mark.parametrize("stopped_at", [3, 9, 18])
+def test_interrupted_photographs_go_on(
+    stopped_at: int, model: TaxonModel, pictures: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(encode, "KEPT_PHOTOGRAPHS_FROM", 8)
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "another"))
+    whole = encode_files(model, pictures)
+    assert set(whole[1]) == {"03.png", "17.png"}
+    monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
+    read, seen = encode.read_image_file, list[str]()
+
+    def interrupted(path: Path) -> bytes:
+        seen.append(path.name)
+        if path == pictures[stopped_at] and len(seen) <= 22:
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(encode, "read_image_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode_files(model, pictures)
+    seen[:] = 23 * [""]
+    assert encode_files(model, pictures) == whole
+    n_kept = len(pictures) - len({name for name in seen[23:] if name not in whole[1]}) - 2
+    assert n_kept >= stopped_at // 4 * 4 - 8, "but for the batch that was being encoded, and those read ahead"
+    seen[:] = 23 * [""]
+    assert encode_files(model, pictures) == whole
+    assert sorted(seen[23:]) == ["03.png", "17.png"], "only photographs that cannot be read are asked again"
+
+
+def test_a_changed_photograph_is_encoded_anew(
+    model: TaxonModel, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "KEPT_PHOTOGRAPHS_FROM", 8)
+    before, _ = encode_files(model, pictures)
+    pictures[5].write_bytes(pictures[6].read_bytes())
+    after, _ = encode_files(model, pictures)
+    assert {name for name in before if before[name] != after[name]} == {"05.png"}
+    assert np.allclose(
+        np.frombuffer(after["05.png"], np.float32), np.frombuffer(after["06.png"], np.float32), atol=1e-6
+    )
+    other, _ = encode_files(replace(model, preprocess=replace(model.preprocess, mean=(0.1, 0.1, 0.1))), pictures)
+    assert not set(other.values()) & set(after.values())

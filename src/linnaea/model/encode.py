@@ -23,6 +23,7 @@ from linnaea.model.preprocess import Pixels
 from linnaea.model.runtimes import AT_ONCE
 from linnaea.model.unfinished import Unfinished, open_unfinished
 from linnaea.progress import progress_bar
+from linnaea.storage import stamp_file
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
 
 Key = TypeVar("Key")
@@ -33,6 +34,8 @@ CAPTIONS_AT_ONCE = 5_000
 """Captions that are tokenised together: enough for related taxa, whose captions share beginnings, to meet."""
 KEPT_FROM = 2 * CAPTIONS_AT_ONCE
 """The number of captions from which finished vectors are kept while others are encoded."""
+KEPT_PHOTOGRAPHS_FROM = 256
+"""The number of photographs from which vectors are kept: two minutes of a large model on a CPU."""
 
 
 def encode_pixels(model: Encoder, pixels_BCHW: Pixels, *, unit: bool = True) -> Float32[ndarray, "B E"]:
@@ -97,19 +100,58 @@ def encode_readable(
 ) -> tuple[list[tuple[Key, Float32[ndarray, " E"]]], list[tuple[Key, ImageError]]]:
     """Encode photographs behind a progress bar with this title.
 
-    Return those that can be read with their unit vectors, and the others with their errors, each in order.
+    Return those that can be read with their unit vectors, and the others with their errors, each in order. If all are
+    files, an interrupted command goes on (:func:`iter_kept_images`).
     """
     good: list[tuple[Key, Float32[ndarray, " E"]]] = []
     failed: list[tuple[Key, ImageError]] = []
+    paths = [item for _, item in items if isinstance(item, Path)]
+    stamps = [f"{path.absolute()} {stamp_file(path)}" for path in paths] if len(paths) == len(items) else None
     with progress_bar(title, "images") as on_progress:
-        encoded = iter_encoded_images(model, items, batch_size=batch_size, n_workers=n_workers)
-        for done, (key, vector) in enumerate(encoded, start=1):
+        encoded = iter_kept_images(
+            model, items, stamps, batch_size=batch_size, n_workers=n_workers, on_progress=on_progress
+        )
+        for key, vector in encoded:
             if isinstance(vector, ImageError):
                 failed.append((key, vector))
             else:
                 good.append((key, vector))
-            on_progress(done, len(items))
     return good, failed
+
+
+def iter_kept_images(
+    model: Encoder,
+    items: Sequence[tuple[Key, Photograph]],
+    stamps: Sequence[str] | None,
+    *,
+    batch_size: int = 64,
+    n_workers: int = 2,
+    on_progress: OnProgress = ignore_progress,
+) -> Iterator[tuple[Key, Float32[ndarray, " E"] | ImageError]]:
+    """Yield what :func:`iter_encoded_images` does; if there are many, vectors are kept for a later command.
+
+    ``stamps`` tell the photographs and their state. The same photographs, in this order, are not encoded again by the
+    same model, whether a command ended before or was interrupted. ``None``: nothing is kept.
+    """
+    if stamps is None or len(items) < KEPT_PHOTOGRAPHS_FROM:
+        unfinished: Any = nullcontext(Unfinished(np.empty((len(items), model.width), np.float32)))
+    else:
+        seen = [json.dumps(model.preprocess.to_json()), str(batch_size), *stamps]
+        unfinished = open_unfinished(_fingerprint(model, seen), (len(items), model.width), lasting=True)
+    with unfinished as kept:
+        if kept.done:
+            on_progress(kept.done, len(items))
+        unread = [row for row in range(kept.done) if np.isnan(kept.vectors[row, 0])]
+        errors = dict(iter_encoded_images(model, [(row, items[row][1]) for row in unread], n_workers=n_workers))
+        for row in range(kept.done):
+            yield items[row][0], errors[row] if row in errors else kept.vectors[row]
+        rest = ((row, items[row][1]) for row in range(kept.done, len(items)))
+        for row, vector in iter_encoded_images(model, rest, batch_size=batch_size, n_workers=n_workers):
+            kept.vectors[row] = np.nan if isinstance(vector, ImageError) else vector
+            if (row + 1) % batch_size == 0 or row + 1 == len(items):
+                kept.finish(row + 1)
+            yield items[row][0], vector
+            on_progress(row + 1, len(items))
 
 
 def _ahead(
@@ -195,7 +237,7 @@ def encode_names(
     if len(names) * len(templates) < KEPT_FROM:
         unfinished: Any = nullcontext(Unfinished(np.empty(shape, np.float32)))
     else:
-        unfinished = open_unfinished(_fingerprint(model, names, templates), shape)
+        unfinished = open_unfinished(_fingerprint(model, [str(CAPTIONS_AT_ONCE), *templates, "", *names]), shape)
     with unfinished as kept:
         on_progress(kept.done, len(names))
         per_block = max(CAPTIONS_AT_ONCE // len(templates), 1)
@@ -213,8 +255,8 @@ def encode_names(
         return kept.vectors  # type: ignore[no-any-return]
 
 
-def _fingerprint(model: Encoder, names: Sequence[str], templates: Sequence[str]) -> str:
-    digest = hashlib.sha256(json.dumps([model.fingerprint, model.precision, CAPTIONS_AT_ONCE, *templates]).encode())
-    for name in names:
-        digest.update(name.encode(errors="surrogatepass") + b"\0")
+def _fingerprint(model: Encoder, words: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps([model.fingerprint, model.precision]).encode())
+    for word in words:
+        digest.update(word.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:32]

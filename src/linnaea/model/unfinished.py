@@ -1,10 +1,12 @@
-"""Keep the vectors of captions on disk while they are encoded, so that an interrupted command goes on from there.
+"""Keep vectors on disk while photographs or captions are encoded, so that an interrupted command goes on from there.
 
-A million captions take minutes with a small model, and hours with a large one on a CPU. Vectors are written to the
-cache folder part by part. The same captions encoded by the same model find the finished parts, whichever command asks.
+A million captions take minutes with a small model, and hours with a large one on a CPU, as ten thousand photographs do.
+Vectors are written to the cache folder part by part. Whichever command asks for the same ones, encoded by the same
+model, finds the finished parts.
 """
 
 import contextlib
+import os
 import shutil
 import time
 import weakref
@@ -26,12 +28,12 @@ from linnaea.storage import cache_dir, write_atomically
 
 _VECTORS, _DONE, _LOCK = "vectors.npy", "done", "lock"
 _FORGOTTEN_S = 30 * 24 * 3600
-"""Seconds after which vectors that no command went on with are removed."""
+"""Seconds after which vectors that no command asked for are removed."""
 
 
 @dataclass
 class Unfinished:
-    """The vectors of some captions, of which the first ``done`` are finished."""
+    """The vectors of some photographs or captions, of which the first ``done`` are finished."""
 
     vectors: Float32[ndarray, "K E"]
     done: int = 0
@@ -47,11 +49,11 @@ class Unfinished:
 
 
 @contextmanager
-def open_unfinished(question: str, shape: tuple[int, int]) -> Iterator[Unfinished]:
-    """Open the vectors ``[K, E]`` of a ``question``, a fingerprint of captions and model, as far as they are finished.
+def open_unfinished(question: str, shape: tuple[int, int], *, lasting: bool = False) -> Iterator[Unfinished]:
+    """Open the vectors ``[K, E]`` of a ``question``, a fingerprint of inputs and model, as far as they are finished.
 
-    They are in memory only if the cache folder cannot be written or another process encodes the same captions. Files
-    are removed when the finished vectors are no longer used.
+    They are in memory only if the cache folder cannot be written or another process encodes the same inputs. Files are
+    removed when the finished vectors are no longer used, or, if they are ``lasting``, a month after their last use.
     """
     root = cache_dir() / "unfinished"
     with ExitStack() as stack:
@@ -60,7 +62,7 @@ def open_unfinished(question: str, shape: tuple[int, int]) -> Iterator[Unfinishe
         except (OSError, LinnaeaError):
             opened = Unfinished(np.empty(shape, np.float32))
         yield opened
-        if opened.folder is not None:
+        if opened.folder is not None and not lasting:
             weakref.finalize(opened.vectors, shutil.rmtree, opened.folder, ignore_errors=True)
 
 
@@ -70,6 +72,7 @@ def _open(folder: Path, shape: tuple[int, int], stack: ExitStack) -> Unfinished:
     stack.enter_context(hold_alone(folder, _LOCK, kind="command"))
     done = _read_done(folder, shape)
     if done:
+        os.utime(folder / _DONE)
         return Unfinished(open_memmap(folder / _VECTORS, "r+"), done, folder)
     (folder / _DONE).unlink(missing_ok=True)
     try:

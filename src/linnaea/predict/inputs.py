@@ -36,6 +36,7 @@ from linnaea.data.shards import iter_members
 from linnaea.data.sources import read_location
 from linnaea.data.sources.folder import iter_files
 from linnaea.errors import LinnaeaError
+from linnaea.storage import stamp_file
 
 NO_ANIMAL = "no animal detected"
 ONE_COLOUR = "no organism recognised: the whole picture is of one colour"
@@ -351,15 +352,6 @@ def count_shared_folders(parts: Sequence[tuple[str, ...]]) -> int:
 def stamp_of(one: Input) -> list[int]:
     """Return the size and time of the file that an input is in; nothing if it is in none."""
     return stamp_file(one.path or file_on_disk(one.name))
-
-
-def stamp_file(path: Path) -> list[int]:
-    """Return the size and time of a file; nothing if there is none."""
-    try:
-        facts = path.stat()
-    except (OSError, ValueError):
-        return []
-    return [facts.st_size, facts.st_mtime_ns]
 
 
 def split_frame(name: str) -> tuple[str, float | None]:

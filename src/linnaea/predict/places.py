@@ -1,16 +1,17 @@
 """Photographs of data sets by their places, and their vectors."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from linnaea.data.images import ImageError
+from linnaea.data.images import ImageError, Picture, decode
 from linnaea.data.shards import DataSet
 from linnaea.errors import LinnaeaError
-from linnaea.model.encode import iter_encoded_images
+from linnaea.model.encode import iter_kept_images
 from linnaea.model.load import TaxonModel
 from linnaea.progress import progress_bar
 from linnaea.taxonomy.taxon import Taxon
@@ -46,11 +47,15 @@ def encode_places(model: TaxonModel, places: Places, n_workers: int) -> Float32[
         LinnaeaError: A photograph cannot be read.
     """
     vectors = np.empty((len(places), model.width), np.float32)
-    items = ((number, part.read(row)) for number, (part, row) in enumerate(places))
+    items = [(number, partial(_load, part, row)) for number, (part, row) in enumerate(places)]
+    stamps = [part.index["sha256"][row] for part, row in places]
     with progress_bar("encoding images", "images") as on_progress:
-        for number, vector in iter_encoded_images(model, items, n_workers=n_workers):
+        for number, vector in iter_kept_images(model, items, stamps, n_workers=n_workers, on_progress=on_progress):
             if isinstance(vector, ImageError):
                 raise LinnaeaError(f"sample {number}: {vector}; see `linnaea data check`")
             vectors[number] = vector
-            on_progress(number + 1, len(places))
     return vectors
+
+
+def _load(part: DataSet, row: int, enough: int | None) -> Picture:
+    return decode(part.read(row), min_short_side=enough)

@@ -26,7 +26,7 @@ from linnaea.model.preprocess import Preprocess, Preprocessing
 from linnaea.predict.answers import Answers, Vectors
 from linnaea.predict.calibration import KEY, read_calibration
 from linnaea.predict.confidence import DEFAULT_CONFIDENCE, Confidence, parse_confidence
-from linnaea.predict.inputs import Input, Photographs, iter_inputs, stamp_file
+from linnaea.predict.inputs import Input, Photographs, iter_inputs
 from linnaea.predict.labels import (
     ADAPTED,
     PREPROCESS,
@@ -41,6 +41,7 @@ from linnaea.predict.priors import read_prior
 from linnaea.predict.restrict import Among, restrict
 from linnaea.predict.surroundings import look_around
 from linnaea.progress import announce, progress_bar
+from linnaea.storage import stamp_file
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.row import MergeBy
 from linnaea.taxonomy.taxon import TextType
