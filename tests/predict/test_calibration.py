@@ -153,6 +153,16 @@ def test_a_species_without_label_still_has_its_genus() -> None:
     assert groups[3].tolist() == groups[1].tolist()
 
 
+def test_each_class_of_a_species_has_its_own_group() -> None:
+    lineage = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Nymphalidae", "Danaus", "plexippus")
+    adult, larva = (Taxon(lineage, common_name=f"Danaus plexippus {stage}") for stage in ("adult", "larva"))
+    taxa = make_taxa_table([adult, larva])
+    bank = LabelBank(taxa, np.eye(2, dtype=np.float32), {})
+    groups = find_groups([adult, larva], bank)
+    assert groups[:, Rank.SPECIES].tolist() == [0, 1]
+    assert groups[:, Rank.GENUS].tolist() == [0, 0]
+
+
 def test_pictures_of_nothing_are_told_apart() -> None:
     bank = make_bank()
     rng = np.random.default_rng(5)

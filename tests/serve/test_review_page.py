@@ -336,3 +336,14 @@ def test_whole_names_come_first_whatever_list_they_are_in() -> None:
     ]  # fmt: skip
     assert [one["name"] for one in names.complete("vulpes")][:2] == ["Vulpes", "Vulpes vulpes"]
     assert names.complete("vulpes v")[0]["taxon"]["family"] == "Canidae"
+
+
+def test_another_class_of_the_species_is_a_correction(tmp_path: Path) -> None:
+    lineage = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Nymphalidae", "Danaus", "plexippus")
+    adult, larva = (Taxon(lineage, common_name=f"Danaus plexippus {stage}") for stage in ("adult", "larva"))
+    path = photograph(tmp_path / "card/a.jpg", 0)
+    write_rows(tmp_path / "taxa.parquet", "parquet", iter(answer(list_inputs([str(path)]), adult, larva, score=0.9)))
+    (item,) = Review.open(tmp_path / "taxa.parquet").items
+    assert item.decide(Kind.CORRECTED, "Ann", adult).kind is Kind.CONFIRMED
+    corrected = item.decide(Kind.CORRECTED, "Ann", larva)
+    assert (corrected.kind, corrected.taxon, corrected.answer) == (Kind.CORRECTED, larva, "Danaus plexippus adult")

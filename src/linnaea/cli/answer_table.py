@@ -67,9 +67,9 @@ def _file_of(row: "Row") -> str:
 
 
 def _answer(row: "Row") -> str:
-    from linnaea.predict.outputs.rows import finest_name
+    from linnaea.predict.outputs.rows import class_name
 
-    return finest_name(row)
+    return class_name(row)
 
 
 def _add_row(table: "Table", name: str, row: "Row", ranks: list[str]) -> None:

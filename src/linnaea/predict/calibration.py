@@ -43,7 +43,7 @@ from linnaea.predict.trust import Trust
 from linnaea.storage import Facts, read_json, write_atomically
 from linnaea.taxonomy.ranks import N_RANKS, Rank
 from linnaea.taxonomy.taxon import Taxon
-from linnaea.taxonomy.tree import RankGroups
+from linnaea.taxonomy.tree import RankGroups, find_classes
 
 KEY = "calibration"
 """The key of a calibration in ``linnaea.json`` or ``bank.json``."""
@@ -318,7 +318,8 @@ def _sharpen(
 def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"]:
     """Return for each taxon and rank the number of the bank's group with the same lineage, or ``UNKNOWN``.
 
-    The genus of a species that the bank lacks is found if the bank has another species of it.
+    The genus of a species that the bank lacks is found if the bank has another species of it. One of several classes of
+    a species has the group of its own name.
     """
     found: dict[Taxon, list[int]] = {}
     numbers: list[dict[tuple[str, ...], int]] = []
@@ -329,11 +330,13 @@ def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"
         for number, head in enumerate(heads):
             first.setdefault(head, number)
         numbers.append(first)
+    classes = {bank.taxon(row): int(bank.groups.of_species[row]) for row in find_classes(bank.taxa).tolist()}
     for taxon in set(truth):
         lowest = -1 if taxon.rank is None else taxon.rank
         found[taxon] = [
             numbers[rank].get(taxon.lineage[: rank + 1], UNKNOWN) if rank <= lowest else UNKNOWN for rank in Rank
         ]
+        found[taxon][Rank.SPECIES] = classes.get(taxon, found[taxon][Rank.SPECIES])
     return np.array([found[taxon] for taxon in truth], np.int64).reshape(len(truth), N_RANKS)
 
 

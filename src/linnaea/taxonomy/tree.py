@@ -82,10 +82,12 @@ class RankGroups:
         columns = [taxa[label].fill_null("") for label in RANK_LABELS]
         starts = [np.flatnonzero(begins) for begins in _iter_begins(columns, taxa.height)]
         if "common_name" in taxa.columns:
-            named = taxa["common_name"].fill_null("")
-            apart = (columns[Rank.SPECIES] == "").to_numpy() | _begin_class(columns, named)
+            apart, classes = (columns[Rank.SPECIES] == "").to_numpy().copy(), find_classes(taxa)
+            apart[classes] = True
+            apart[np.minimum(classes + 1, taxa.height - 1)] = True  # the row after a class is none of it
             if apart.any():
-                starts[-1] = np.union1d(starts[-1], np.flatnonzero(apart & _differs_from_above(named)))
+                differs = _differs_from_above(taxa["common_name"].fill_null(""))
+                starts[-1] = np.union1d(starts[-1], np.flatnonzero(apart & differs))
         return cls(n_rows=taxa.height, starts=tuple(starts))
 
     def edges(self, rank: Rank) -> npt.NDArray[np.int64]:
@@ -278,15 +280,18 @@ def _differs_from_above(column: pl.Series) -> npt.NDArray[np.bool_]:
     return (column != column.shift(1)).fill_null(True).to_numpy()
 
 
-def _begin_class(columns: Sequence[pl.Series], common_name: pl.Series) -> npt.NDArray[np.bool_]:
-    """Return whether each row, or the one before it, is one of several classes of its species."""
-    genus, species, name = pl.col("genus"), pl.col("species"), pl.col("name")
-    rows = pl.DataFrame({"genus": columns[Rank.GENUS], "species": columns[Rank.SPECIES], "name": common_name})
-    begin_alike = rows.with_row_index("row").filter((species != "") & name.str.starts_with(genus))  # few
+def find_classes(taxa: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the rows that are one of several classes of their species, by the names in the column ``common_name``.
+
+    The rule is that of :func:`linnaea.taxonomy.remarks.is_class_of_its_own`.
+    """
+    if "common_name" not in taxa.columns:
+        return np.zeros(0, np.int64)
+    genus, species, name = (pl.col(column).fill_null("") for column in ("genus", "species", "common_name"))
+    rows = taxa.select("genus", "species", "common_name").with_row_index("row")
+    begin_alike = rows.filter((species != "") & name.str.starts_with(genus))  # few, so that names are made for these
     whole = begin_alike.filter(name.str.starts_with(pl.concat_str(genus, species, pl.lit(""), separator=" ")))
-    is_class = np.zeros(rows.height + 1, bool)
-    is_class[whole["row"].to_numpy()] = True
-    return is_class[:-1] | np.roll(is_class, 1)[:-1]
+    return whole["row"].to_numpy().astype(np.int64)
 
 
 def _iter_begins(columns: Sequence[pl.Series], n_rows: int) -> Iterator[npt.NDArray[np.bool_]]:

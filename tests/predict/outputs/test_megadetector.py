@@ -164,3 +164,11 @@ def test_another_detectors_categories_stay(tmp_path: Path) -> None:
     made = through(tmp_path, [{"file": "a.jpg", "detections": [box("7")]}], FOX, detection_categories={"7": "fish"})
     assert made["detection_categories"] == {"7": "fish"}
     assert made["images"][0]["detections"][0]["category"] == "7"
+
+
+def test_classes_of_one_species_are_categories_of_their_own(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    lineage = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Nymphalidae", "Danaus", "plexippus")
+    adult, larva = (Taxon(lineage, common_name=f"Danaus plexippus {stage}") for stage in ("adult", "larva"))
+    made = through(tmp_path, [{"file": "a.jpg", "detections": [box()]}], larva, adult)
+    assert sorted(made["classification_categories"].values()) == [adult.common_name, larva.common_name]

@@ -11,7 +11,7 @@ from linnaea.page import Card, Cards, Facts, Page, Section, Text
 from linnaea.predict.inputs import Box, count_shared_folders, find_input
 from linnaea.predict.outputs.files import Context
 from linnaea.predict.outputs.pictures import make_small_jpeg
-from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, finest_name, probability_of
+from linnaea.predict.outputs.rows import Row, Writable, box_of, by_photograph, class_name, finest_name, probability_of
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 
 CARDS_AT_MOST = 2_000
@@ -65,10 +65,10 @@ def _card(name: str, of_one: list[Row], context: Context, file: str) -> Card:
     if first["status"] != "ok":
         lines = [WORDS[first["status"]], first["reason"]]
         return Card(picture, alt=name, lines=lines, latin=_latin(of_one), file=file, facts=facts)
-    lines = [f"{finest_name(first)} ({_how_sure(first)})"]
+    lines = [f"{class_name(first)} ({_how_sure(first)})"]
     lines += [text for text in (first["common_name"], first["rank"]) if text]
     lines.append(" › ".join(one for one in lineage if one != finest_name(first)))
-    lines += [f"or {finest_name(row)} ({_how_sure(row)})" for row in of_one[1:3] if row["status"] == "ok"]
+    lines += [f"or {class_name(row)} ({_how_sure(row)})" for row in of_one[1:3] if row["status"] == "ok"]
     return Card(picture, alt=name, lines=[line for line in lines if line], latin=_latin(of_one), file=file, facts=facts)
 
 

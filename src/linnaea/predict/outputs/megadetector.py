@@ -8,7 +8,7 @@ from typing import Any
 from linnaea import __version__
 from linnaea.predict.detections import MEGADETECTOR_CATEGORIES, NOT_NAMED
 from linnaea.predict.outputs.files import AnsweredFile, Context, Found, describe, iter_files
-from linnaea.predict.outputs.rows import Row, Writable, finest_name, probability_of
+from linnaea.predict.outputs.rows import Row, Writable, class_name, probability_of
 
 CLASSIFICATIONS = ("classification_categories", "classification_category_descriptions")
 
@@ -41,7 +41,7 @@ class _Categories:
         if number is None:
             number, self._free = str(self._free), self._free + 1
             self._number_of[description] = number
-            self.names[number], self.descriptions[number] = finest_name(row), description
+            self.names[number], self.descriptions[number] = class_name(row), description
         return number
 
     def number_of_word(self, word: str) -> str:

@@ -106,6 +106,12 @@ def finest_name(row: Row) -> str:
     return str(ranks[0] if ranks else row["common_name"])
 
 
+def class_name(row: Row) -> str:
+    """Return the finest name of a row, with the words that tell it from other classes of its species."""
+    name, common_name = finest_name(row), str(row["common_name"] or "")
+    return common_name if row["species"] and common_name.startswith(f"{name} ") else name
+
+
 def table_of(rows: Iterable[Row], columns: Sequence[str] = ANSWER_COLUMNS) -> pl.DataFrame:
     """Return rows as a table with these columns."""
     schema = {name: pl.Float64 if name in NUMBERS else pl.String for name in columns}

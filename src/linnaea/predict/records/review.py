@@ -26,6 +26,7 @@ from linnaea.predict.records.reviewed import answer_of, with_decisions
 from linnaea.tables import read_table
 from linnaea.taxonomy.columns import ANSWER_COLUMNS
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.remarks import is_class_of_its_own
 from linnaea.taxonomy.taxon import Taxon
 
 TABLES = ("csv", "json", "jsonl", "parquet", "xlsx")
@@ -112,8 +113,9 @@ class Item:
 
 
 def _are_same(one: Taxon, other: Taxon) -> bool:
-    """Tell whether two taxa are one, whatever their common names; without a lineage these decide."""
-    return one.lineage == other.lineage and (any(one.lineage) or one.common_name == other.common_name)
+    """Tell whether two taxa are one, whatever their common names; without a lineage, and for classes, these decide."""
+    apart = not any(one.lineage) or is_class_of_its_own(one) or is_class_of_its_own(other)
+    return one.lineage == other.lineage and not (apart and one.common_name != other.common_name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from linnaea.predict.inputs import NO_ANIMAL
-from linnaea.predict.outputs.rows import Row, by_photograph, finest_name, make_empty_row, without_box
+from linnaea.predict.outputs.rows import Row, by_photograph, class_name, make_empty_row, without_box
 from linnaea.predict.records.decisions import DISPUTED, Decision, Kind, Verdict, Verdicts
 from linnaea.taxonomy.columns import REVIEW_COLUMNS, answer_names
 from linnaea.taxonomy.taxon import Taxon
@@ -63,7 +63,7 @@ def _what_was_said(agreed: Decision) -> str:
 def answer_of(rows: list[Row]) -> tuple[str, float | None]:
     """Return the name and the score of the first answer to a photograph; no name if there is none."""
     first = rows[0]
-    return (finest_name(first), first["score"]) if first["status"] == "ok" else ("", None)
+    return (class_name(first), first["score"]) if first["status"] == "ok" else ("", None)
 
 
 def without_empty_boxes(rows: Iterable[Row]) -> Iterator[Row]:
