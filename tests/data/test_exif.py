@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
+from PIL.TiffImagePlugin import IFDRational
 
 from linnaea.data.exif import Taken, read_taken
 
@@ -170,11 +171,17 @@ def test_the_side_is_read_in_any_spelling(north: Any, east: Any, signs: tuple[in
     assert found == pytest.approx((signs[0] * 33.51, signs[1] * 70.2))
 
 
+_UNKNOWN = IFDRational(0, 0)
+
+
 @pytest.mark.parametrize(("lat", "lon", "expected"), [
     ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), None),
     ((0.0, 0.0, 0.0), (32.0, 30.0, 0.0), (0.0, 32.5)),  # on the equator in Uganda
     ((52.0, 30.6, 0.0), (13.0, 24.0, 0.0), (52.51, 13.4)),
     ((97.0, 0.0, 0.0), (13.0, 0.0, 0.0), None),
+    ((52.0, 30.6, _UNKNOWN), (13.0, 24.0, _UNKNOWN), (52.51, 13.4)),  # minutes with a fraction, and no seconds
+    ((_UNKNOWN, 30.6, 0.0), (13.0, 24.0, 0.0), None),
+    ((_UNKNOWN, _UNKNOWN, _UNKNOWN), (13.0, 24.0, 0.0), None),
 ])  # fmt: skip
 def test_receivers_write_nought_for_nowhere(lat: Any, lon: Any, expected: Any, tmp_path: Path) -> None:
     found = position_of(tmp_path / "a.jpg", lat, "N", lon, "E")

@@ -10,6 +10,7 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.data.shards import make_taxa_table
+from linnaea.model import encode
 from linnaea.predict.adapt_reviewed import sign_test
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.records.decisions import Decision, DecisionLog, Kind
@@ -142,6 +143,19 @@ def test_adapt_learns_from_decisions_and_predict_takes_the_labels(
     assert (head / "report.html").exists()
     words = ["predict", str(first), "--model", model, "--labels", str(head), "--output", str(tmp_path / "o.csv")]
     assert main(words) == 0
+
+
+def test_what_was_encoded_before_an_interruption_is_not_encoded_again(
+    photographs: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "KEPT_PHOTOGRAPHS_FROM", 8)
+    path, model = decide(tmp_path, photographs, 40), str(trained / "model")
+    words = ["adapt", "--decisions", str(path), "--model", model, "--output"]
+    assert main([*words, str(tmp_path / "first")]) == 0
+    monkeypatch.setattr(encode, "_encode_batch", lambda model, batch, *more: pytest.fail("encoded") if batch else ())
+    assert main([*words, str(tmp_path / "again")]) == 0
+    both = [LabelBank.open(tmp_path / name) for name in ("first", "again")]
+    assert (np.asarray(both[0].vectors) == np.asarray(both[1].vectors)).all()
 
 
 def test_too_little_is_said(

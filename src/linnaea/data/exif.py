@@ -231,11 +231,16 @@ def _position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
 
 
 def _degrees(stated: Any, side: str) -> float:
-    """Return degrees from one to three numbers (degrees, minutes, seconds) and ``S``, ``W``, ``west`` or nothing."""
+    """Return degrees from one to three numbers (degrees, minutes, seconds) and ``S``, ``W``, ``west`` or nothing.
+
+    Some writers give degrees and minutes alone, and 0/0 for the seconds.
+    """
     if isinstance(stated, str | bytes):
         side = side or _text(stated)[-1:]
         stated = re.findall(r"-?\d+(?:\.\d+)?", _text(stated))
     parts = [float(part) for part in (stated if isinstance(stated, list | tuple) else [stated])]
+    while len(parts) > 1 and math.isnan(parts[-1]):
+        parts.pop()
     value = math.fsum(abs(part) / 60**power for power, part in enumerate(parts))
     if side.isalpha() and not _EAST_OR_NORTH.match(side) and not _WEST_OR_SOUTH.match(side):
         raise ValueError(f"{side!r} is not north, south, east or west")

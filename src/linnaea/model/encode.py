@@ -96,17 +96,24 @@ def iter_encoded_images(
 
 
 def encode_readable(
-    model: Encoder, items: Sequence[tuple[Key, Photograph]], title: str, *, batch_size: int = 64, n_workers: int = 2
+    model: Encoder,
+    items: Sequence[tuple[Key, Photograph]],
+    title: str,
+    *,
+    stamps: Sequence[str] | None = None,
+    batch_size: int = 64,
+    n_workers: int = 2,
 ) -> tuple[list[tuple[Key, Float32[ndarray, " E"]]], list[tuple[Key, ImageError]]]:
     """Encode photographs behind a progress bar with this title.
 
     Return those that can be read with their unit vectors, and the others with their errors, each in order. If all are
-    files, an interrupted command goes on (:func:`iter_kept_images`).
+    files, or have ``stamps``, an interrupted command goes on (:func:`iter_kept_images`).
     """
     good: list[tuple[Key, Float32[ndarray, " E"]]] = []
     failed: list[tuple[Key, ImageError]] = []
     paths = [item for _, item in items if isinstance(item, Path)]
-    stamps = [f"{path.absolute()} {stamp_file(path)}" for path in paths] if len(paths) == len(items) else None
+    if len(paths) == len(items):
+        stamps = [f"{path.absolute()} {stamp_file(path)}" for path in paths]
     with progress_bar(title, "images") as on_progress:
         encoded = iter_kept_images(
             model, items, stamps, batch_size=batch_size, n_workers=n_workers, on_progress=on_progress

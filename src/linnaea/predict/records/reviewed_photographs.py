@@ -14,7 +14,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.model.encode import encode_readable
 from linnaea.model.encoder import Encoder
 from linnaea.predict.calibration import UNKNOWN, find_groups
-from linnaea.predict.inputs import Input, failing_input, find_input, is_address
+from linnaea.predict.inputs import Input, failing_input, find_input, is_address, stamp_of
 from linnaea.predict.labels import LabelBank
 from linnaea.predict.outputs.rows import parse_box, without_box
 from linnaea.predict.records.decisions import Decision, Kind, read_decisions
@@ -56,8 +56,15 @@ def encode_examples(
     verdicts = [verdict for _, verdict in read_decisions(*decisions).items()]
     agreed = [one.agreed for one in verdicts if one.agreed is not None and one.agreed.kind is not Kind.UNKNOWN]
     find = find_places([without_box(one.file_name, one.bbox) for one in agreed], decisions[0].parent, root)
-    items = [(one, _input(one, find).load) for one in agreed]
-    good, failed = encode_readable(encoder, items, "encoding", batch_size=batch_size, n_workers=n_workers)
+    inputs = [_input(one, find) for one in agreed]
+    good, failed = encode_readable(
+        encoder,
+        [(one, of_one.load) for one, of_one in zip(agreed, inputs, strict=True)],
+        "encoding",
+        stamps=[f"{Path(one.name).absolute()} {one.box} {stamp_of(one)}" for one in inputs],
+        batch_size=batch_size,
+        n_workers=n_workers,
+    )
     named = [(one, one.taxon, vector) for one, vector in good if one.taxon is not None]
     return Examples(
         taxa=tuple(taxon for _, taxon, _ in named),
