@@ -92,6 +92,29 @@ def test_rank_columns_are_labels_and_are_rewritten() -> None:
     assert result["change"].to_list() == ["renamed", "moved", "unchanged"]
 
 
+def test_a_species_column_may_hold_whole_names() -> None:
+    """As in our own answers, with the epithet beside it, or alone."""
+    answers = pl.DataFrame({"genus": ["Corvus", "Corvus", ""], "species_epithet": ["monedula", "corone", ""],
+                            "species": ["Corvus monedula", "Corvus corone", ""]})  # fmt: skip
+    result = migrate_labels(answers, MIGRATION)
+    assert result["change"].to_list() == ["renamed", "unchanged", "empty"]
+    assert result.select("genus", "species_epithet", "species").rows() == [
+        ("Coloeus", "monedula", "Coloeus monedula"), ("Corvus", "corone", "Corvus corone"), ("", "", ""),
+    ]  # fmt: skip
+    alone = migrate_labels(pl.DataFrame({"species": ["Corvus monedula", "Corvus corone"]}), MIGRATION)
+    assert alone["species"].to_list() == ["Coloeus monedula", "Corvus corone"]
+
+
+def test_a_scientific_name_beside_higher_ranks_is_the_label() -> None:
+    """Else the family would be migrated, and its name written over that of the species."""
+    table = pl.DataFrame({"scientific_name": ["Corvus monedula", "", "Oenanthe oenanthe"],
+                          "family": ["Corvidae", "Corvidae", "Turdidae"]})  # fmt: skip
+    result = migrate_labels(table, MIGRATION)
+    assert result["old_name"].to_list() == ["Corvus monedula", "Corvidae", "Oenanthe oenanthe"]
+    assert result["scientific_name"].to_list() == ["Coloeus monedula", "", "Oenanthe oenanthe"]
+    assert result["family"].to_list() == ["Corvidae", "Corvidae", "Muscicapidae"]
+
+
 def test_a_synonym_becomes_the_accepted_name() -> None:
     result = migrate_labels(pl.DataFrame({"label": ["Corvus cornix", "Corvus pica"]}), MIGRATION, column="label")
     assert result["label"][0] == "Corvus corone"

@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 
 from linnaea.cli import DONE, Commands
-from linnaea.cli.console import say, show_table, tell
+from linnaea.cli.console import say, show_table, tell, warn
+from linnaea.counting import count
 
 N_SHOWN = 20
 
@@ -43,7 +44,7 @@ def diff(options: Diff) -> int:
         show_table([column.replace("_", " ") for column in columns], [row for rows in shown for row in rows])
         if any(n > N_SHOWN for n in counts.values()):
             say(f"Only the first {N_SHOWN} of each kind are shown; --output FILE writes all.")
-    say(f"{changes.height} changes" + _counted({kind: counts.get(kind, 0) for kind in KINDS}))
+    say(f"{count(changes.height, 'change', '')}" + _counted({kind: counts.get(kind, 0) for kind in KINDS}))
     return DONE
 
 
@@ -74,8 +75,11 @@ def migrate(options: Migrate) -> int:
 
     chosen = dict(vars(options))
     done = migrate(chosen.pop("input"), **chosen)
-    what = "taxa" if options.input.is_dir() else "labels"
-    tell(f"{sum(done.counts.values())} {what}{_counted(done.counts)}")
+    n = sum(done.counts.values())
+    tell(f"{count(n, 'taxon' if options.input.is_dir() else 'label', '')}{_counted(done.counts)}")
+    if n and n == done.counts.get("unknown", 0) + done.counts.get("empty", 0):
+        which = f"the column {options.column}" if options.column else "no --column was given"
+        warn(f"{options.input}: none of its names is in either checklist; check these and the column ({which})")
     return DONE
 
 

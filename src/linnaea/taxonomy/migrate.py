@@ -4,7 +4,7 @@ A label is migrated if its taxon has one successor. If it has several (a split),
 nothing is guessed: the label is kept, and the row has the status ``ambiguous`` and the candidates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -193,26 +193,27 @@ def _judge(found: pl.DataFrame) -> pl.DataFrame:
 # Label tables.
 
 
+EPITHET, NAME = "species_epithet", "scientific_name"
+"""Columns beside those of the ranks; with an epithet of its own, ``species`` is the whole name, as in our answers."""
+
+
 def migrate_labels(table: pl.DataFrame, migration: Migration, *, column: str = "") -> pl.DataFrame:
     """Return the table with its labels migrated. Rows keep their order, and every row has a status.
 
-    The label is ``column`` or, without one, the name at the lowest rank. The migration rewrites ``column``, rank
-    columns and ``scientific_name``, as far as the table has them. It adds ``old_name``, ``change`` (:data:`STATUSES`),
-    ``candidates``, ``note``, ``from_version``, ``to_version`` and ``taxonomy_history``, which later migrations extend.
+    The label is ``column`` or, without one, the species, else ``scientific_name``, else the name at the lowest rank.
+    A cell of ``species`` is an epithet beside a genus, or a whole name. The migration rewrites ``column``, ranks,
+    ``species_epithet`` and ``scientific_name``, as far as the table has them. It adds ``old_name``, ``change``
+    (:data:`STATUSES`), ``candidates``, ``note``, ``from_version``, ``to_version`` and ``taxonomy_history``, which later
+    migrations extend.
 
     Raises:
         UsageError: The column does not exist, or there is no column to take labels from.
     """
     ranks = [r for r in RANK_LABELS if r in table.columns]
-    labels = table.select(*ranks, _label_names(table, column, ranks).alias("name"))
+    lineages = _read_lineages(table)
+    labels = lineages.select(*ranks, _label_names(table, lineages, column, ranks).alias("name"))
     followed = migration.follow(labels)
-    carried = followed["change"].is_in(CARRIED)
-    heirs = migration.new.taxa.select(*RANK_LABELS, "name")[followed["new_row"].fill_null(0)]
-    rewritten = {r: r for r in ranks} | {c: "name" for c in (column, "scientific_name") if c and c in table.columns}
-    table = table.with_columns(
-        pl.when(carried).then(heirs[source].fill_null("")).otherwise(table[target].cast(pl.String)).alias(target)
-        for target, source in rewritten.items()
-    )
+    table = _rewrite(table, followed, migration.new.taxa, {column, NAME} & {*table.columns})
     told = _told(followed, migration)
     if "taxonomy_history" in table.columns:
         before = table["taxonomy_history"].fill_null("")
@@ -232,17 +233,48 @@ def migrate_labels(table: pl.DataFrame, migration: Migration, *, column: str = "
     )
 
 
-def _label_names(table: pl.DataFrame, column: str, ranks: list[str]) -> pl.Series:
+def _rewrite(table: pl.DataFrame, followed: pl.DataFrame, taxa: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+    """Return the table with the names of the labels' successors in its rank columns and in ``names``."""
+    carried = followed["change"].is_in(CARRIED)
+    heirs = taxa.select(*RANK_LABELS, "name")[followed["new_row"].fill_null(0)]
+    source_of = {r: r for r in RANK_LABELS if r in table.columns} | dict.fromkeys(names, "name")
+    values = {target: heirs[source] for target, source in source_of.items()}
+    if "species" in table.columns and "species" not in names:
+        whole = pl.lit(EPITHET in table.columns) | _tidy(pl.col("species")).str.contains(" ")
+        name = pl.when(heirs["species"] != "").then(heirs["name"]).otherwise(pl.lit(""))
+        values["species"] = table.with_columns(heir=pl.when(whole).then(name).otherwise(heirs["species"]))["heir"]
+    if EPITHET in table.columns:
+        values[EPITHET] = heirs["species"]
+    return table.with_columns(
+        pl.when(carried).then(value.fill_null("")).otherwise(table[target].cast(pl.String)).alias(target)
+        for target, value in values.items()
+    )
+
+
+def _read_lineages(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the seven ranks of the rows, with the epithet as the species, and the whole name where it is one."""
+    ranks = table.select(_tidy(pl.col(r)) if r in table.columns else pl.lit("").alias(r) for r in RANK_LABELS)
+    words = pl.col("species").str.split(" ")
+    whole = pl.when(words.list.len() > 1).then(pl.col("species")).otherwise(pl.lit("")).alias("whole")
+    epithet = pl.when(words.list.len() > 1).then(words.list.get(1, null_on_oob=True)).otherwise("species")
+    genus = pl.when((words.list.len() > 1) & (pl.col("genus") == "")).then(words.list.first()).otherwise("genus")
+    return ranks.with_columns(whole, genus.alias("genus"), epithet.alias("species"))
+
+
+def _label_names(table: pl.DataFrame, lineages: pl.DataFrame, column: str, ranks: list[str]) -> pl.Series:
     if column:
         if column not in table.columns:
             raise UsageError(f"the table has no column {column!r}; there are {', '.join(table.columns)}")
         return table[column].cast(pl.String)
-    if not ranks:
+    if not ranks and NAME not in table.columns:
         raise UsageError(
             f"the table has no rank columns; give the column of labels with --column ({', '.join(table.columns)})"
         )
-    lineages = table.select(_tidy(pl.col(r)) if r in ranks else pl.lit("").alias(r) for r in RANK_LABELS)
-    return lineages.select(name=scientific_name())["name"]
+    stated = _tidy(pl.col(NAME)) if NAME in table.columns else pl.lit("")
+    names = lineages.with_columns(table.with_columns(stated=stated)["stated"])
+    species = pl.when(pl.col("whole") != "").then("whole").when(pl.col("species") != "").then(scientific_name())
+    other = pl.when(pl.col("stated") != "").then("stated").otherwise(scientific_name())
+    return names.select(name=species.otherwise(other))["name"]
 
 
 def _told(followed: pl.DataFrame, migration: Migration) -> pl.Series:
