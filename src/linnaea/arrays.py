@@ -4,6 +4,7 @@ A full disk is an error, not a file without its end or the end of the process.
 """
 
 import os
+import tokenize
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +46,10 @@ def save_array(array: NDArray[Any], path: Path) -> None:
         write_array(stream, array)
 
 
+_DAMAGED = (OSError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, OverflowError, tokenize.TokenError)
+"""What NumPy raises for the headers of damaged files."""
+
+
 def map_array(path: Path, *, kind: str) -> NDArray[Any]:
     """Map an array that was written by :func:`save_array` into memory; what is changed there stays there.
 
@@ -63,7 +68,7 @@ def map_array(path: Path, *, kind: str) -> NDArray[Any]:
         return array
     except FileNotFoundError as error:
         raise LinnaeaError(f"{path}: no such file; it should be {kind}") from error
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, OverflowError) as error:
+    except _DAMAGED as error:
         raise LinnaeaError(f"{path}: a damaged array of NumPy; it should be {kind}") from error
 
 

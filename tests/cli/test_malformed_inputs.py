@@ -58,6 +58,7 @@ BANKS: list[tuple[str, Callable[[Path], object]]] = [
     ("embeddings.npy", flat),
     ("embeddings.npy", lambda path: path.write_bytes(b"")),
     ("embeddings.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': 'O'}")),
+    ("embeddings.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',")),
     *(("bank.json", lambda path, content=content: path.write_bytes(content)) for content in JSONS),
 ]
 

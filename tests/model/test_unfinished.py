@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linnaea.model import encode
+from linnaea.errors import LinnaeaError
+from linnaea.model import encode, unfinished
 from linnaea.model.encode import encode_names, encode_readable
 from linnaea.model.load import TaxonModel
 from linnaea.model.unfinished import open_unfinished
-from linnaea.storage import cache_dir
+from linnaea.storage import cache_dir, write_atomically
 
 NAMES = [f"Pica {chr(97 + i % 26)}ica{i}" for i in range(23)]
 TEMPLATES = ("{}", "a photo of {}.")
@@ -88,7 +89,7 @@ def test_another_question_begins_anew(
     assert sum(seen) == 46
 
 
-@pytest.mark.parametrize("content", ["", "-1", "900", "no number", "missing", "short"])
+@pytest.mark.parametrize("content", ["", "-1", "900", "no number", "missing", "short", "half a header"])
 def test_damaged_files_begin_anew(content: str, model: TaxonModel, count_captions: Callable[..., list[int]]) -> None:
     whole = np.array(encode_names(model, NAMES, TEMPLATES))
     count_captions(2)
@@ -99,6 +100,8 @@ def test_damaged_files_begin_anew(content: str, model: TaxonModel, count_caption
         done.with_name("vectors.npy").unlink()
     elif content == "short":
         os.truncate(done.with_name("vectors.npy"), 500)
+    elif content == "half a header":
+        done.with_name("vectors.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',")
     else:
         done.write_text(content)
     seen = count_captions()
@@ -116,6 +119,28 @@ def test_a_cache_that_cannot_be_written_costs_the_resume_alone(model: TaxonModel
     (tmp_path / "cache" / "unfinished").rmdir()
     (tmp_path / "cache" / "unfinished").touch()
     assert (encode_names(model, NAMES, TEMPLATES) == whole).all()
+
+
+def test_a_disk_that_is_full_later_costs_the_resume_alone(
+    model: TaxonModel, count_captions: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = np.array(encode_names(model, NAMES, TEMPLATES))
+    kept: list[str] = []
+
+    def write_twice(path: Path, content: str) -> None:
+        if len(kept) == 2:
+            raise LinnaeaError(f"{path}: the disk is full")
+        kept.append(content)
+        write_atomically(path, content)
+
+    monkeypatch.setattr(unfinished, "write_atomically", write_twice)
+    count_captions(4)
+    with pytest.raises(KeyboardInterrupt):
+        encode_names(model, NAMES, TEMPLATES)
+    assert kept == ["4", "8"]
+    seen = count_captions()
+    assert (encode_names(model, NAMES, TEMPLATES) == whole).all()
+    assert seen == [8, 8, 8, 6], "what was finished before the disk was full is not encoded again"
 
 
 def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
@@ -137,9 +162,13 @@ def test_what_nobody_goes_on_with_is_removed(tmp_path: Path) -> None:
     old.mkdir(parents=True)
     (old / "done").write_text("3")
     long_ago = time.time() - 40 * 24 * 3600
-    os.utime(old / "done", (long_ago, long_ago))
-    with open_unfinished("q", (4, 2)):
-        assert not old.exists()
+    for path in (old / "done", old):
+        os.utime(path, (long_ago, long_ago))
+    new = old.with_name("new")
+    new.mkdir()  # another command is about to lock it, or was killed before it did
+    with open_unfinished("q", (4, 2)) as mine:
+        assert not old.exists() and new.exists()
+        assert mine.folder is not None
 
 
 @pytest.fixture

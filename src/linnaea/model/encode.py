@@ -149,9 +149,10 @@ def iter_kept_images(
         if kept.done:
             on_progress(kept.done, len(items))
         unread = [row for row in range(kept.done) if np.isnan(kept.vectors[row, 0])]
-        errors = dict(iter_encoded_images(model, [(row, items[row][1]) for row in unread], n_workers=n_workers))
+        asked_again = [(row, items[row][1]) for row in unread]
+        again = dict(iter_encoded_images(model, asked_again, batch_size=batch_size, n_workers=n_workers))
         for row in range(kept.done):
-            yield items[row][0], errors[row] if row in errors else kept.vectors[row]
+            yield items[row][0], again[row] if row in again else kept.vectors[row]
         rest = ((row, items[row][1]) for row in range(kept.done, len(items)))
         for row, vector in iter_encoded_images(model, rest, batch_size=batch_size, n_workers=n_workers):
             kept.vectors[row] = np.nan if isinstance(vector, ImageError) else vector

@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from numpy.lib.format import open_memmap
 
-from linnaea.arrays import create_array
+from linnaea.arrays import create_array, map_array
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import hold_alone
 from linnaea.storage import cache_dir, write_atomically
@@ -41,11 +41,15 @@ class Unfinished:
     """Where they are on disk; ``None`` if they are in memory only."""
 
     def finish(self, done: int) -> None:
-        """Keep the first ``done`` vectors, whatever happens to this process."""
+        """Keep the first ``done`` vectors, whatever happens to this process.
+
+        If that cannot be written, a later command finds the vectors that were finished before.
+        """
         self.done = done
         if self.folder is not None and isinstance(self.vectors, np.memmap):
-            self.vectors.flush()
-            write_atomically(self.folder / _DONE, str(done))
+            with contextlib.suppress(OSError, LinnaeaError):
+                self.vectors.flush()
+                write_atomically(self.folder / _DONE, str(done))
 
 
 @contextmanager
@@ -70,10 +74,9 @@ def _open(folder: Path, shape: tuple[int, int], stack: ExitStack) -> Unfinished:
     _remove_forgotten(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     stack.enter_context(hold_alone(folder, _LOCK, kind="command"))
-    done = _read_done(folder, shape)
-    if done:
+    if kept := _reopen(folder, shape):
         os.utime(folder / _DONE)
-        return Unfinished(open_memmap(folder / _VECTORS, "r+"), done, folder)
+        return kept
     (folder / _DONE).unlink(missing_ok=True)
     try:
         vectors: Any = create_array(folder / _VECTORS, np.float32, shape)
@@ -83,17 +86,20 @@ def _open(folder: Path, shape: tuple[int, int], stack: ExitStack) -> Unfinished:
     return Unfinished(vectors, 0, folder)
 
 
-def _read_done(folder: Path, shape: tuple[int, int]) -> int:
-    """Return how many vectors are finished; 0 if the files are not what was written."""
+def _reopen(folder: Path, shape: tuple[int, int]) -> Unfinished | None:
+    """Return the vectors that an earlier command finished; ``None`` if the files are not what was written."""
     try:
-        done, kept = int((folder / _DONE).read_text()), open_memmap(folder / _VECTORS, "r")
-    except (OSError, ValueError):
-        return 0
-    return done if kept.shape == shape and kept.dtype == np.float32 and 0 <= done <= shape[0] else 0
+        done = int((folder / _DONE).read_text())
+        kept = map_array(folder / _VECTORS, kind="unfinished vectors")
+    except (OSError, ValueError, LinnaeaError):
+        return None
+    if kept.shape != shape or kept.dtype != np.float32 or not 0 < done <= shape[0]:
+        return None
+    return Unfinished(open_memmap(folder / _VECTORS, "r+"), done, folder)
 
 
 def _remove_forgotten(root: Path) -> None:
     for folder in root.iterdir() if root.is_dir() else ():
         with contextlib.suppress(OSError):
-            if time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > _FORGOTTEN_S:
+            if time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir())) > _FORGOTTEN_S:
                 shutil.rmtree(folder, ignore_errors=True)
