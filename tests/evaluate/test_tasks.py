@@ -92,7 +92,7 @@ def test_wrong_counts_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         open_task(TASKS["fungi"], tmp_path)
     images = open_task(TASKS["fungi"], tmp_path, allow_different=True)
     assert (len(images), images.n_missing) == (2, 1)
-    with pytest.raises(LinnaeaError, match="1 of 3 listed images are missing"):
+    with pytest.raises(LinnaeaError, match="1 of 3 listed images is missing"):
         open_task(make_task(layouts.read_meta_album), tmp_path)
     with pytest.raises(LinnaeaError, match="checksum differs"):
         open_task(make_task(layouts.read_meta_album, n_images=2, n_classes=2, label_file="labels.csv",

@@ -402,8 +402,8 @@ def _account_for_files(summary: "DownloadSummary", output: Path) -> int:
         say(f"  and {summary.hosts.height - 10:,} more hosts, in {output / 'hosts.parquet'}")
     _warn_of_rejects(summary, output)
     say(
-        f"{count(summary.n_files, 'file')}, {summary.n_bytes / 1e6:,.1f}"
-        f" MB; {summary.n_fetched:,} URLs completed by this run"
+        f"{count(summary.n_files, 'file')}, {summary.n_bytes / 1e6:,.1f} MB;"
+        f" {count(summary.n_fetched, 'URL')} completed by this run"
     )
     tell(f"{summary.n_in} records in = {summary.n_out} files out + {summary.n_rejected} rejected", flush=True)
     return SOME_FAILED if summary.n_rejected else DONE

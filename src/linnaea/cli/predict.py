@@ -15,7 +15,7 @@ from linnaea.cli.answer_files import FileForm, choose_file_form, make_context, s
 from linnaea.cli.answer_table import print_answers
 from linnaea.cli.console import STANDARD_OUTPUT, machine_output, progress_bar, report_failed, results, say, tell, warn
 from linnaea.cli.parsing import parse_words, swallowed
-from linnaea.counting import count
+from linnaea.counting import agree, count
 from linnaea.errors import LinnaeaError, UsageError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.folders import DEFAULT_MODEL, Precision
@@ -420,7 +420,7 @@ def _open_journal(output: Path, question: "dict[str, object]", inputs: "list[Inp
     journal = Journal(output, question)
     if journal.done:
         n_done = sum(map(journal.is_done, inputs))
-        say(f"resuming: {n_done:,} of {count(len(inputs), 'photograph')} are done")
+        say(f"resuming: {n_done:,} of {count(len(inputs), 'photograph')} {agree(n_done, 'is', 'are')} done")
     return journal
 
 

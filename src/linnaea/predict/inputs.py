@@ -39,7 +39,7 @@ from linnaea.errors import LinnaeaError
 from linnaea.storage import stamp_file
 
 NO_ANIMAL = "no animal detected"
-ONE_COLOUR = "no organism recognised: the whole picture is of one colour"
+ONE_COLOUR = "no organism recognised: all that the model sees is of one colour"
 MOST_OF_ONE_COLOUR = 8
 """The range of a channel, of 255, up to which a picture is of one colour. A JPEG of one colour varies by 2."""
 MAX_FETCH_BYTES = 100_000_000
@@ -49,7 +49,7 @@ Box = tuple[float, float, float, float]
 
 
 class EmptyPictureError(ImageError):
-    """The picture shows nothing to name: a detector found no animal, or it is of one colour. Nothing went wrong."""
+    """Nothing in the picture can be named: a detector found no animal, or all is of one colour. Nothing went wrong."""
 
 
 def check_not_one_colour(pixels: Num[ndarray, "3 S S"]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from linnaea.counting import count, plural
+from linnaea.counting import plural
 from linnaea.page import Chart, Facts, Page, Section, Table, Text
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.tree import ROOT, TaxonTree
@@ -128,7 +128,7 @@ def _said(boxes: Boxes) -> str:
     hidden = sum(boxes.n_summed)
     shown = sum(node >= 0 for node in boxes.node) - 1
     if not hidden:
-        return f"All {count(shown, 'taxon')} below it are shown."
+        return "The one taxon below it is shown." if shown == 1 else f"All {shown:,} taxa below it are shown."
     return (
         f"The {shown:,} largest taxa are shown. Pale boxes and boxes without inner ones combine {hidden:,} smaller"
         " ones. To see them, draw a smaller clade: `linnaea taxonomy tree NAME --plot FILE`."

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
+from linnaea.counting import count
 from linnaea.evaluate.tasks import layouts, newer_layouts
 from linnaea.taxonomy.taxon import Taxon, TextType
 
@@ -71,7 +72,8 @@ class Task:
     def __post_init__(self) -> None:
         n_images, n_classes = self.n_images, self.n_classes
         if n_classes is not None and (n_classes < 2 or (n_images is not None and n_images < n_classes)):
-            raise ValueError(f"task {self.name}: {n_classes} classes cannot have a number of images of {n_images}")
+            images = "images" if n_images is None else count(n_images, "image", "")
+            raise ValueError(f"task {self.name}: {images} cannot be of {count(n_classes, 'class', '')}")
         if self.label_sha256 and not self.label_file:
             raise ValueError(f"task {self.name}: label_sha256 needs label_file")
 

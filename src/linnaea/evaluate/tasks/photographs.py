@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from linnaea.counting import count
+from linnaea.counting import agree, count
 from linnaea.data.images import ImageError
 from linnaea.data.shards import INDEX_SCHEMA, DataSet, make_taxa_table
 from linnaea.data.sources import is_member, read_location
@@ -149,7 +149,8 @@ def _differences(task: Task, root: Path, table: pl.DataFrame, there: pl.DataFram
     wanted = {"images": task.n_images, "classes": task.n_classes}
     wrong = [f"{found[name]:,} {name} instead of {n:,}" for name, n in wanted.items() if n not in (None, found[name])]
     if not wrong and there.height < table.height:
-        wrong = [f"{table.height - there.height:,} of {count(table.height, 'listed image')} are missing"]
+        n_missing = table.height - there.height
+        wrong = [f"{n_missing:,} of {count(table.height, 'listed image')} {agree(n_missing, 'is', 'are')} missing"]
     if task.label_sha256 and _hash(root / task.label_file) != task.label_sha256:
         wrong.append(f"{task.label_file} is a different version (its checksum differs)")
     return wrong

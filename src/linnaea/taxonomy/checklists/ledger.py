@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from linnaea.counting import count
+from linnaea.counting import agree, count
 
 MUCH = 0.2
 """The share of rows left out from which an import says so in a warning."""
@@ -52,7 +52,9 @@ class ImportReport:
     def warning(self) -> str:
         """A sentence if much was left out, else ``""``."""
         n, of = self.n_left_out, self.n_rows
-        return f"{n:,} of {count(of, 'row')} ({n / of:.0%}) were left out" if n > MUCH * of else ""
+        if n <= MUCH * of:
+            return ""
+        return f"{n:,} of {count(of, 'row')} ({n / of:.0%}) {agree(n, 'was', 'were')} left out"
 
     def lines(self) -> list[str]:
         """Return the report for a person, a line for the sum and for each reason."""
