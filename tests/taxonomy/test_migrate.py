@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_changes import CORVIDS, SPECIES, checklist
 
+from linnaea.data.shards import make_taxa_table
 from linnaea.errors import UsageError
 from linnaea.taxonomy.migrate import STATUSES, Migration, count_statuses, migrate_labels, migrate_taxa
 from linnaea.taxonomy.ranks import RANK_LABELS
+from linnaea.taxonomy.taxon import Taxon
 
 PLANT = "Plantae Tracheophyta Magnoliopsida Apiales Apiaceae Oenanthe aquatica"
 OLD = checklist(
@@ -113,6 +115,17 @@ def test_a_scientific_name_beside_higher_ranks_is_the_label() -> None:
     assert result["old_name"].to_list() == ["Corvus monedula", "Corvidae", "Oenanthe oenanthe"]
     assert result["scientific_name"].to_list() == ["Coloeus monedula", "", "Oenanthe oenanthe"]
     assert result["family"].to_list() == ["Corvidae", "Corvidae", "Muscicapidae"]
+
+
+def test_classes_of_a_species_take_its_new_name_and_stay_apart() -> None:
+    lineage = (*CORVIDS.split(), "Corvus", "monedula")
+    names = ("Corvus monedula adult", "Corvus monedula chick", "Jackdaw")
+    classes = [Taxon(lineage, common_name=name) for name in names]
+    moved = migrate_taxa(make_taxa_table(classes), MIGRATION).taxa
+    assert moved.select("scientific_name", "common_name").rows() == [
+        ("Coloeus monedula", "Coloeus monedula adult"), ("Coloeus monedula", "Coloeus monedula chick"),
+        ("Coloeus monedula", "Jackdaw"),
+    ]  # fmt: skip
 
 
 def test_a_synonym_becomes_the_accepted_name() -> None:

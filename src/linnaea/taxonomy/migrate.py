@@ -17,7 +17,7 @@ from linnaea.taxonomy.changes import compare
 from linnaea.taxonomy.columns import scientific_name
 from linnaea.taxonomy.find import lineage_text
 from linnaea.taxonomy.ranks import RANK_LABELS
-from linnaea.taxonomy.tree import depth_first
+from linnaea.taxonomy.tree import depth_first, find_classes
 
 if TYPE_CHECKING:
     from linnaea.taxonomy.checklists.store import Checklist
@@ -316,8 +316,10 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
     """Migrate a data set's table of taxa (see ``linnaea.data.shards.TAXA_SCHEMA``) to the new version.
 
     A renamed or moved taxon keeps its common name. A lumped taxon takes that of the taxon that it is now part of.
+    Classes of one species stay apart, with its new name ("Danaus plexippus larva").
     """
     lineages = taxa.select(pl.col(r).fill_null("") for r in RANK_LABELS)
+    remarks = _read_remarks(taxa)
     followed = migration.follow(lineages.with_columns(name=scientific_name()))
     carried = followed["change"].is_in(CARRIED)
     heirs = migration.new.taxa.select(
@@ -326,11 +328,16 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
     )[followed["new_row"].fill_null(0)]
     moved = lineages.with_columns(pl.when(carried).then(heirs[r]).otherwise(lineages[r]).alias(r) for r in RANK_LABELS)
     moved = moved.with_columns(
-        taxa["common_name"].fill_null(""),
+        taxa["common_name"].fill_null("").zip_with(remarks == "", pl.Series([""])),
         heirs["heir_common"],
         followed["change"],
         old_id=pl.int_range(pl.len(), dtype=pl.Int32),
     ).with_columns(_common_names())
+    moved = moved.with_columns(remarks).with_columns(
+        common_name=pl.when(pl.col("remark") != "")
+        .then(pl.concat_str(scientific_name(), "remark"))
+        .otherwise("common_name")
+    )
     key = [*RANK_LABELS, "common_name"]
     kept = depth_first(moved.unique(key, keep="first", maintain_order=True)).with_row_index("taxon_id")
     kept = kept.with_columns(pl.col("taxon_id").cast(pl.Int32))
@@ -353,6 +360,15 @@ def migrate_taxa(taxa: pl.DataFrame, migration: Migration) -> MigratedTaxa:
         "taxon_id", *HISTORY_COLUMNS, "from_version", "to_version"
     )
     return MigratedTaxa(taxa=result, new_id=new_id.to_numpy(), history=history, counts=count_statuses(followed))
+
+
+def _read_remarks(taxa: pl.DataFrame) -> pl.Series:
+    """Return what the common name of each of several classes of a species adds to its name (" larva"), else ``""``."""
+    remarks, columns = [""] * taxa.height, [taxa[name] for name in ("genus", "species", "common_name")]
+    for row in find_classes(taxa).tolist():
+        genus, species, common_name = (column[row] for column in columns)
+        remarks[row] = common_name.removeprefix(f"{genus} {species}")
+    return pl.Series("remark", remarks, dtype=pl.String)
 
 
 def _common_names() -> pl.Expr:
