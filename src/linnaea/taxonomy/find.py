@@ -6,7 +6,7 @@ the grammar, the suggestions and the error messages are the same everywhere.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -383,10 +383,18 @@ def _names_of_taxa(taxa: pl.DataFrame) -> pl.DataFrame:
 
 def _embedded_names(names: pl.DataFrame, kingdoms: pl.Series) -> pl.DataFrame:
     """Return the embedded checklist's names of the taxa with these ``names``; names of several taxa are left out."""
-    from linnaea.taxonomy.checklists.source import read_embedded_names
-
     own = names.filter(pl.col("tier") == 0).select("row", "rank", "key")
     own = own.with_columns(own_kingdom=kingdoms.gather(own["row"]).fill_null(""))
+    found = own.join(_single_embedded_names(), on=["key", "rank"], maintain_order="left")
+    found = found.filter((pl.col("own_kingdom") == "") | (pl.col("own_kingdom") == pl.col("kingdom")))
+    return _described(found.select("row", "rank", "how", key="asked", matched="name"), 3, pl.col("how"))
+
+
+@cache
+def _single_embedded_names() -> pl.DataFrame:
+    """Return the embedded checklist's names of one taxon each, with the keys of taxon and name; half a second once."""
+    from linnaea.taxonomy.checklists.source import read_embedded_names
+
     spoken = pl.col("kind") == "vernacular"
     known = read_embedded_names().with_columns(
         key=name_key(pl.col("taxon")),
@@ -395,9 +403,7 @@ def _embedded_names(names: pl.DataFrame, kingdoms: pl.Series) -> pl.DataFrame:
     )
     first = known.filter(pl.col("preferred") == pl.col("preferred").max().over("asked"))
     single = first.filter(pl.col("id").n_unique().over("asked") == 1)
-    found = own.join(single, on=["key", "rank"], maintain_order="left")
-    found = found.filter((pl.col("own_kingdom") == "") | (pl.col("own_kingdom") == pl.col("kingdom")))
-    return _described(found.select("row", "rank", "how", key="asked", matched="name"), 3, pl.col("how"))
+    return single.select("rank", "kingdom", "name", "key", "asked", "how")
 
 
 def _names_of_checklist(checklist: "Checklist", fits: Callable[[pl.Expr], pl.Expr] | None = None) -> pl.DataFrame:
