@@ -137,8 +137,8 @@ def killer() -> Killer:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """An empty hub on this machine, which this process asks, and an empty cache of it."""
+def hub(tmp_path: Path, all_workers_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty hub on this machine, which this process asks, and a cache with nothing but the embedded checklist."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -150,7 +150,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("LINNAEA_CACHE", str(tmp_path / "cache"))
         huggingface_hub.close_session()
+        _copy_embedded(all_workers_dir / "cache-of-all", tmp_path / "cache")
         yield served
+        _copy_embedded(tmp_path / "cache", all_workers_dir / "cache-of-all")
         huggingface_hub.close_session()
 
 
