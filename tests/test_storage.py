@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,6 +17,7 @@ from linnaea.storage import (
     atomic_path,
     cache_dir,
     explain_os_errors,
+    find_spelled,
     parse_facts,
     remove_partial_files,
     write_atomically,
@@ -131,3 +134,17 @@ def test_facts_of_a_sample_are_an_object_or_one_line(text: str | bytes, why: str
     with pytest.raises(LinnaeaError, match=f"shard-0.tar: a.json: facts that are {why}.*data repair"):
         parse_facts(text, "shard-0.tar: a.json")
     assert parse_facts(b'{"licence": "CC0-1.0"}', "x") == {"licence": "CC0-1.0"}
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("stated", ["Höhle/Fuchs é.jpg", "Höhle\\Fuchs é.jpg", "plain/a.jpg", "plain\\a.jpg"])
+def test_names_that_another_system_wrote_are_found(stated: str, on_disk: Literal["NFC", "NFD"], tmp_path: Path) -> None:
+    place = tmp_path / unicodedata.normalize(on_disk, stated.replace("\\", "/"))
+    place.parent.mkdir()
+    place.touch()
+    assert {find_spelled(tmp_path, unicodedata.normalize(form, stated)) for form in ("NFC", "NFD")} == {place}
+
+
+@pytest.mark.parametrize(("stated", "path"), [("ä/b.jpg", "ä/b.jpg"), ("ä\\b.jpg", "ä/b.jpg"), ("a.jpg", "a.jpg")])
+def test_names_without_a_file_stay(stated: str, path: str, tmp_path: Path) -> None:
+    assert find_spelled(tmp_path, stated) == tmp_path / path

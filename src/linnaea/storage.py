@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
@@ -65,6 +66,19 @@ def _hub_blobs(folder: Path) -> list[Path]:
         return []
     blobs = Path(*parts[: len(parts) - 1 - parts[::-1].index("snapshots")], "blobs")
     return [blobs] if blobs.is_dir() and not blobs.is_symlink() else []
+
+
+def find_spelled(folder: Path, name: str) -> Path:
+    """Return the path below ``folder`` of a name that another system may have written.
+
+    Where no file has the very name, backslashes separate folders, and accented letters may be one character or two: a
+    Mac writes ``o`` and the dots of ``ö`` apart. If there is no such file either, the name has slashes alone.
+    """
+    path, slashed = folder / name, name.replace("\\", "/")
+    if (slashed == name and name.isascii()) or path.exists():
+        return path
+    spelled = (folder / form for form in (slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))))
+    return next((other for other in spelled if other.exists()), folder / slashed)
 
 
 def check_regular(path: Path) -> None:

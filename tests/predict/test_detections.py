@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,17 @@ def test_a_photograph_that_the_file_omits_is_an_input_that_says_so(jpeg: Path, t
     _, whole, clip = detections.inputs(whole_where_empty=True)
     assert whole.load(None).shape == (40, 80, 3)
     assert reason(clip) == "not in the detector's file"
+
+
+def test_a_file_of_a_mac_names_the_photographs_of_another_system(jpeg: Path, tmp_path: Path) -> None:
+    (tmp_path / "Höhle.jpg").write_bytes(jpeg.read_bytes())
+    jpeg.unlink()
+    name = unicodedata.normalize("NFD", "Höhle.jpg")
+    (tmp_path / "md.json").write_text(json.dumps({"images": [{"file": name, "detections": [box()]}]}))
+    detections = open_detections(tmp_path / "md.json", tmp_path)
+    assert detections.n_unlisted == 0
+    (crop,) = detections.inputs()
+    assert crop.load(None).size
 
 
 def test_a_file_that_is_listed_twice_is_one_record(jpeg: Path, tmp_path: Path) -> None:

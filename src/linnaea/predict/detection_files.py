@@ -24,7 +24,7 @@ from linnaea.predict.detections import (
     kind_of,
 )
 from linnaea.predict.inputs import Box, count_shared_folders, list_images
-from linnaea.storage import is_inside, read_json
+from linnaea.storage import find_spelled, is_inside, read_json
 
 _FORMS: tuple[tuple[Form, str, str], ...] = (
     ("instances", "instances", "filepath"),
@@ -227,7 +227,7 @@ def _find_below(root: Path, name: str, parts: Sequence[str]) -> Path | None:
     if is_inside(root, name, follow_links=True) and (root / name).exists():
         return root / name
     way = "/".join(parts)
-    return root / way if is_inside(root, way, follow_links=True) else None
+    return find_spelled(root, way) if is_inside(root, way, follow_links=True) else None
 
 
 @dataclass(frozen=True, kw_only=True)

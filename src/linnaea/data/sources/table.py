@@ -9,7 +9,7 @@ import polars as pl
 
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
 from linnaea.errors import UsageError
-from linnaea.storage import sha256_of_file
+from linnaea.storage import find_spelled, sha256_of_file
 from linnaea.tables import find_column, need_columns, read_table, shorten_columns
 from linnaea.taxonomy.columns import NAME_COLUMNS, QUALIFIER_HEADERS, match_name_columns
 from linnaea.taxonomy.row import LabelReader, class_from_label, read_taxon, with_doubt
@@ -71,11 +71,6 @@ class TableSource:
         for number, row in enumerate(table.iter_rows(named=True), start=2):
             yield self._read_row(number, row, splits, taxa, name_columns)
 
-    def _find(self, path: str) -> Path:
-        """Return where a photograph is; backslashes separate folders too, where no file has the very name."""
-        place = self.root / path
-        return place if "\\" not in path or place.exists() else self.root / path.replace("\\", "/")
-
     def _with_doubt(self, table: pl.DataFrame) -> pl.DataFrame:
         qualifier = find_column(table.columns, *QUALIFIER_HEADERS)
         names = [c for c in dict.fromkeys(("scientific_name", self.label_column)) if qualifier and c in table.columns]
@@ -101,7 +96,7 @@ class TableSource:
     ) -> Record | Rejected:
         path = row[self.path_column]
         source = row.get(self.source_column) or self.name
-        where = {"source": source, "record_id": path or f"row {number}", "location": str(self._find(path))}
+        where = {"source": source, "record_id": path or f"row {number}", "location": str(find_spelled(self.root, path))}
         if not path:
             return Rejected(**where, reason=f"row {number} has no path")
         split = row[self.split_column] if self.split_column else ""
