@@ -19,6 +19,9 @@ import torch
 
 import linnaea
 from linnaea.cli import main
+from linnaea.data.shards import DataSet, make_taxa_table
+from linnaea.evaluate.evaluation import _find_truth
+from linnaea.taxonomy.taxon import Taxon
 
 PUBLISHED_FOLDS = 5
 
@@ -398,3 +401,15 @@ def test_a_head_of_another_model_is_refused(
     words = ["evaluate", str(trained / "model"), "--task", "folder", "--root", str(mine), "--labels", str(head)]
     assert main([*words, "--output", str(tmp_path / "scores")]) == 1
     assert "made with another model" in capsys.readouterr().err
+
+
+def test_a_species_beside_its_classes_is_not_taken_for_one_of_them() -> None:
+    lineage = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Nymphalidae", "Danaus", "plexippus")
+    table = make_taxa_table([Taxon(lineage, f"Danaus plexippus{stage}") for stage in (" adult", " larva", "")])
+    truth = make_taxa_table([Taxon(lineage, name) for name in ("", "Danaus plexippus larva", "Monarch")])
+    for candidates in (table, table.reverse()):
+        asked = DataSet(Path("asked"), pl.DataFrame({"taxon_id": [0, 1, 2]}), truth)
+        found, _ = _find_truth(asked, candidates)
+        names = candidates["common_name"].gather(found).to_list()
+        wanted = {name: name.replace("Monarch", "") or "Danaus plexippus" for name in truth["common_name"]}
+        assert dict(zip(truth["common_name"], names, strict=True)) == wanted

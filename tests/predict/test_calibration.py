@@ -163,6 +163,16 @@ def test_each_class_of_a_species_has_its_own_group() -> None:
     assert groups[:, Rank.GENUS].tolist() == [0, 0]
 
 
+def test_a_species_beside_its_classes_has_its_own_group() -> None:
+    lineage = ("Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Nymphalidae", "Danaus", "plexippus")
+    names = ("Danaus plexippus adult", "Danaus plexippus larva", "Monarch")
+    taxa = make_taxa_table([Taxon(lineage, common_name=name) for name in names])
+    assert taxa["common_name"].to_list() == list(names), "the species comes after its classes"
+    bank = LabelBank(taxa, np.eye(3, dtype=np.float32), {})
+    truth = [Taxon(lineage), Taxon(lineage, common_name="Monarch"), Taxon(lineage, common_name=names[1])]
+    assert find_groups(truth, bank)[:, Rank.SPECIES].tolist() == [2, 2, 1]
+
+
 def test_pictures_of_nothing_are_told_apart() -> None:
     bank = make_bank()
     rng = np.random.default_rng(5)

@@ -32,6 +32,7 @@ from linnaea.predict.labels import FACTS_FILE, LEARNED, LabelBank, is_from_photo
 from linnaea.storage import read_regular
 from linnaea.taxonomy.ranks import RANK_LABELS, Rank
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
+from linnaea.taxonomy.tree import find_classes
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "photo": (PHOTO_TEMPLATE,),
@@ -284,12 +285,15 @@ def find_candidates(whole: DataSet, dataset: DataSet, question: Question) -> tup
 def _find_truth(dataset: DataSet, table: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
     """Return the row of ``table`` for each image of ``dataset``, null where it lacks the taxon, and the table.
 
-    Classes of one lineage (``Danaus plexippus larva``), and those without any, are told apart by their common names.
+    Classes of one lineage (``Danaus plexippus larva``), and those without any, are told apart by their common names. A
+    species whose common name is not there is the first row of its lineage that is no class.
     """
     key = [*RANK_LABELS, "common_name"]
     places = table.with_row_index("place").select(*key, "place")
     whole, named = places.unique(key, keep="first", maintain_order=True), pl.any_horizontal(pl.col(RANK_LABELS) != "")
-    lineages = places.filter(named).unique(RANK_LABELS, keep="first", maintain_order=True)
+    is_class = pl.Series(np.isin(np.arange(table.height), find_classes(table)))
+    plain_first = places.sort(is_class, maintain_order=True).filter(named)
+    lineages = plain_first.unique(RANK_LABELS, keep="first", maintain_order=True)
     exact = dataset.taxa.join(whole, on=key, how="left", maintain_order="left")["place"]
     by_lineage = dataset.taxa.join(
         lineages.select(*RANK_LABELS, "place"), on=RANK_LABELS, how="left", maintain_order="left"

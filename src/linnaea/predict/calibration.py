@@ -319,18 +319,20 @@ def find_groups(truth: Sequence[Taxon], bank: LabelBank) -> Int64[ndarray, "N 7"
     """Return for each taxon and rank the number of the bank's group with the same lineage, or ``UNKNOWN``.
 
     The genus of a species that the bank lacks is found if the bank has another species of it. One of several classes of
-    a species has the group of its own name.
+    a species has the group of its own name, and the species itself the first group of its lineage that is no class.
     """
     found: dict[Taxon, list[int]] = {}
     numbers: list[dict[tuple[str, ...], int]] = []
     columns = [bank.taxa[rank.label].fill_null("") for rank in Rank]
+    class_rows = find_classes(bank.taxa)
     for rank in Rank:
-        heads = zip(*(column.gather(bank.groups.starts[rank]) for column in columns[: rank + 1]), strict=True)
+        starts = bank.groups.starts[rank]
+        heads = list(zip(*(column.gather(starts) for column in columns[: rank + 1]), strict=True))
         first: dict[tuple[str, ...], int] = {}
-        for number, head in enumerate(heads):
-            first.setdefault(head, number)
+        for number in np.argsort(np.isin(starts, class_rows), kind="stable").tolist():
+            first.setdefault(heads[number], number)
         numbers.append(first)
-    classes = {bank.taxon(row): int(bank.groups.of_species[row]) for row in find_classes(bank.taxa).tolist()}
+    classes = {bank.taxon(row): int(bank.groups.of_species[row]) for row in class_rows.tolist()}
     for taxon in set(truth):
         lowest = -1 if taxon.rank is None else taxon.rank
         found[taxon] = [
