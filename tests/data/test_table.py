@@ -10,6 +10,7 @@ import pytest
 
 from linnaea.cli import main
 from linnaea.data.sources import Record, Rejected
+from linnaea.data.sources.occurrences import ABSENT
 from linnaea.data.sources.table import TableSource
 from linnaea.taxonomy.row import label_reader
 
@@ -61,6 +62,13 @@ def test_inaturalist(tmp_path: Path) -> None:
         (*aves, "", "", "Crows"),
         "no name at any rank",
     ]
+
+
+def test_rows_of_absences_are_rejected(tmp_path: Path) -> None:
+    rows = ["a.jpg,Pica pica,present,1", "b.jpg,Pica pica,absent,", "c.jpg,Pica pica,,0", "d.jpg,Pica pica,,"]
+    (tmp_path / "images.csv").write_text("\n".join(["file,scientific_name,occurrenceStatus,individualCount", *rows]))
+    items = list(TableSource(table=tmp_path / "images.csv", root=tmp_path, path_column="file").records())
+    assert [getattr(item, "reason", "") for item in items] == ["", ABSENT, ABSENT, ""]
 
 
 def test_backslashes_separate_folders_unless_a_file_is_called_so(tmp_path: Path) -> None:

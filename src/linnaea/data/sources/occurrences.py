@@ -96,7 +96,7 @@ class DarwinCoreSource:
             .when(pl.col("identifier") == "").then(pl.lit("has no URL"))
             .when(pl.col("scientificName").is_null()).then(pl.lit("its occurrence is not in the archive"))
             .when(is_absence(pl.col("occurrenceStatus"), pl.col("individualCount")))
-            .then(pl.lit("its occurrence says that the species was absent"))
+            .then(pl.lit(ABSENT))
             .when(pl.col("path").is_null()).then(pl.lit("was not downloaded"))
             .otherwise(pl.lit(""))
         )  # fmt: skip
@@ -127,6 +127,9 @@ class DarwinCoreSource:
             event_date=pl.col("eventDate").fill_null(""),
             basis_of_record=pl.col("basisOfRecord").fill_null(""),
         )
+
+
+ABSENT = "its occurrence says that the species was absent"
 
 
 def is_absence(status: pl.Expr, count: pl.Expr) -> pl.Expr:

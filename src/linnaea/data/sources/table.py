@@ -1,6 +1,6 @@
 """A table of photographs with a path column and label columns, in any format that :mod:`linnaea.tables` reads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from linnaea.data.sources import LICENCE_FACTS, Record, Rejected
+from linnaea.data.sources.occurrences import ABSENT, is_absence
 from linnaea.errors import UsageError
 from linnaea.storage import find_spelled, sha256_of_file
 from linnaea.tables import find_column, need_columns, read_table, shorten_columns
@@ -21,7 +22,8 @@ from linnaea.taxonomy.votes import count_votes, is_votes
 class TableSource:
     """The rows of a table; it uses rank columns, ``scientific_name`` and ``common_name`` if they exist.
 
-    If a row has no rank, ``label_to_taxon`` reads its label (``label_column``). Of an export of Zooniverse's votes each
+    If a row has no rank, ``label_to_taxon`` reads its label (``label_column``). Rows that Darwin Core's terms
+    ``occurrenceStatus`` or ``individualCount`` call an absence are rejected. Of an export of Zooniverse's votes each
     subject is a row, with the name that most votes give.
     """
 
@@ -59,7 +61,7 @@ class TableSource:
             table = count_votes(table).rename({"filepath": self.path_column, "label": "scientific_name"})
         need_columns(table.columns, self.table, *columns)
         table = table.rename(match_name_columns(table.columns, columns))
-        table = self._with_doubt(table)
+        table = self._with_doubt(table).with_columns(_absence_in(table.columns).alias(_IS_ABSENT))
         if not self.label_column and not {*NAME_COLUMNS} & {*table.columns}:
             raise UsageError(
                 f"{self.table}: give --label-column, or a table with rank columns,"
@@ -99,6 +101,8 @@ class TableSource:
         where = {"source": source, "record_id": path or f"row {number}", "location": str(find_spelled(self.root, path))}
         if not path:
             return Rejected(**where, reason=f"row {number} has no path")
+        if row[_IS_ABSENT]:
+            return Rejected(**where, reason=ABSENT)
         split = row[self.split_column] if self.split_column else ""
         if splits is not None:
             if path not in splits:
@@ -120,3 +124,12 @@ class TableSource:
             split=split,
             facts=facts,
         )
+
+
+_IS_ABSENT = "says that nothing was there"
+
+
+def _absence_in(columns: Sequence[str]) -> pl.Expr:
+    """Return whether a row is an absence, by Darwin Core's columns if the table has them."""
+    status, number = (find_column(columns, term) for term in ("occurrenceStatus", "individualCount"))
+    return is_absence(pl.col(status) if status else pl.lit(""), pl.col(number) if number else pl.lit(""))
