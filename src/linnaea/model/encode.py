@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+import linnaea
 from linnaea.data.images import ImageError, Picture, decode, read_image_file
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
@@ -264,7 +265,7 @@ def encode_names(
 
 
 def _fingerprint(model: Encoder, words: Sequence[str]) -> str:
-    digest = hashlib.sha256(json.dumps([model.fingerprint, model.precision]).encode())
+    digest = hashlib.sha256(json.dumps([linnaea.__version__, model.fingerprint, model.precision]).encode())
     for word in words:
         digest.update(word.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:32]

@@ -109,6 +109,12 @@ def test_a_photograph_without_a_detector_is_one_box(tmp_path: Path) -> None:
     assert isinstance(whole["conf"], float)
 
 
+def test_a_photograph_without_a_detector_and_an_organism_is_no_sure_animal(tmp_path: Path) -> None:
+    inputs = list_inputs([str(draw(tmp_path / "a.jpg"))])
+    (image,) = json.loads(written("megadetector", answer(inputs)))["images"]
+    assert [one["conf"] for one in image["detections"]] == [0.0]
+
+
 def test_the_whole_photograph_in_which_nothing_was_detected_may_be_named(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     detections = read(

@@ -14,6 +14,7 @@ from linnaea.data.frames import is_video, number_of_frame, read_frame_rate
 from linnaea.predict.detections import NOT_LISTED, NOT_NAMED, Detection, Detections, Kind, Record, kind_of
 from linnaea.predict.inputs import NO_ANIMAL, split_frame
 from linnaea.predict.outputs.rows import WHOLE, Row, box_of, by_photograph, finest_name, without_box
+from linnaea.predict.predictor import NOTHING
 from linnaea.predict.records.decisions import Verdicts
 from linnaea.predict.records.reviewed import with_decisions
 from linnaea.taxonomy.columns import ANSWER_COLUMNS, REVIEW_COLUMNS
@@ -183,15 +184,17 @@ def _number_of(row: Row) -> int | str:
 def _detection_of(row: Row, record: Record | None, rate: float | None) -> Detection:
     """Return the detection that a row was made from.
 
-    A photograph that no detector has seen is one box with confidence 1. Where a detector has seen nothing, the box of
-    the whole photograph has the probability of its answer, 0 if there is none.
+    A photograph that no detector has seen is one box with confidence 1, or 0 if it shows no organism. Where a detector
+    has seen nothing, the box of the whole photograph has the probability of its answer, 0 if there is none.
     """
     number, (video, seconds) = _number_of(row), split_frame(without_box(row["file_name"], row["bbox"]))
     word = row["detection_category"] or "animal"
     kind = kind_of(word)
     if kind is Kind.ANIMAL and row["reason"].endswith(NOT_NAMED):
         kind = Kind.OTHER
-    unseen = 1.0 if record is None or record.detections is None else row["score"] or 0.0
+    shows_none = row["status"] == "abstained" and row["reason"].startswith(NOTHING)
+    no_detector = record is None or record.detections is None
+    unseen = 1.0 if no_detector and not shows_none else row["score"] or 0.0
     return Detection(
         number=number if isinstance(number, int) else -1, category="", word=word, kind=kind, box=box_of(row) or WHOLE,
         confidence=unseen if row["detection_confidence"] is None else row["detection_confidence"],
