@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 help:
 	@echo "make demo       the whole way once on a synthetic tree of life; ends with a report page"
-	@echo "make test       the test suite (under 10 minutes on 2 cores)"
+	@echo "make test       the test suite (7 to 13 minutes on 2 cores)"
 	@echo "make test-long  kill tests, clusters, load, every kernel of this processor"
 	@echo "make docs       the site, in build/site"
 	@echo "make lint       ruff and strict mypy"
