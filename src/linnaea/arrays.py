@@ -47,7 +47,7 @@ def save_array(array: NDArray[Any], path: Path) -> None:
 
 
 _DAMAGED = (OSError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, OverflowError, tokenize.TokenError)
-"""What NumPy raises for the headers of damaged files."""
+"""The exceptions that NumPy raises for damaged files."""
 
 
 def map_array(path: Path, *, kind: str) -> NDArray[Any]:

@@ -153,7 +153,7 @@ def regions(options: RegionsOf) -> int:
     if n_bad:
         warn(
             f"{options.occurrences}: {count(n_bad, 'row')} {agree(n_bad, 'is', 'are')}"
-            f" not counted: no coordinates, no species, absent or a fossil"
+            " not counted: no coordinates, no species, absent or a fossil"
         )
     tell(f"{count(n_good, 'occurrence')}: {options.output}", flush=True)
     return SOME_FAILED if n_bad else DONE

@@ -87,7 +87,7 @@ def list_frames_here(path: str, every_s: float) -> dict[str, Any]:
         lost |= {asked + every_s * more: clip.why_short for more in range(min(n_missing, _LOST_AT_MOST))}
     if clip.n_hidden:
         lost[asked] = (
-            f"the video's clock begins again (joined clips):"
+            "the video's clock begins again (joined clips):"
             f" {count(clip.n_hidden, 'frame', '')} {agree(clip.n_hidden, 'is', 'are')} not seen; split it"
         )
     return {"times": list(taken), "lost": sorted(lost.items())}

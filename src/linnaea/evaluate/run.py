@@ -153,7 +153,7 @@ def evaluate(
     :class:`~linnaea.evaluate.evaluation.Question` describes the other options.
 
     Raises:
-        UsageError: Not one of ``data`` and ``task`` is given, there is no such task, or it takes no ``class_level``.
+        UsageError: Both or none of ``data`` and ``task`` are given, or the task is unknown or takes no ``class_level``.
         LinnaeaError: Something cannot be read, a true taxon is not among ``labels``, or another evaluation writes here.
     """
     check_given(data, task, root, class_level)

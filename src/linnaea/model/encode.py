@@ -6,7 +6,6 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -15,14 +14,14 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-import linnaea
+from linnaea import __version__
 from linnaea.data.images import ImageError, Picture, decode, read_image_file
 from linnaea.errors import LinnaeaError
 from linnaea.jobs import OnProgress, ignore_progress
 from linnaea.model.encoder import Encoder
 from linnaea.model.preprocess import Pixels
 from linnaea.model.runtimes import AT_ONCE
-from linnaea.model.unfinished import Unfinished, open_unfinished
+from linnaea.model.unfinished import open_unfinished
 from linnaea.progress import progress_bar
 from linnaea.storage import stamp_file
 from linnaea.taxonomy.taxon import PHOTO_TEMPLATE, Taxon, TextType
@@ -141,12 +140,10 @@ def iter_kept_images(
     ``stamps`` tell the photographs and their state. The same photographs, in this order, are not encoded again by the
     same model, whether a command ended before or was interrupted. ``None``: nothing is kept.
     """
-    if stamps is None or len(items) < KEPT_PHOTOGRAPHS_FROM:
-        unfinished: Any = nullcontext(Unfinished(np.empty((len(items), model.width), np.float32)))
-    else:
-        seen = [json.dumps(model.preprocess.to_json()), str(batch_size), *stamps]
-        unfinished = open_unfinished(_fingerprint(model, seen), (len(items), model.width), lasting=True)
-    with unfinished as kept:
+    question = None
+    if stamps is not None and len(items) >= KEPT_PHOTOGRAPHS_FROM:
+        question = _fingerprint(model, [json.dumps(model.preprocess.to_json()), str(batch_size), *stamps])
+    with open_unfinished(question, (len(items), model.width), lasting=True) as kept:
         if kept.done:
             on_progress(kept.done, len(items))
         unread = [row for row in range(kept.done) if np.isnan(kept.vectors[row, 0])]
@@ -242,12 +239,10 @@ def encode_names(
     """
     if not templates:
         raise ValueError("give at least one template")
-    shape = len(names), model.width
-    if len(names) * len(templates) < KEPT_FROM:
-        unfinished: Any = nullcontext(Unfinished(np.empty(shape, np.float32)))
-    else:
-        unfinished = open_unfinished(_fingerprint(model, [str(CAPTIONS_AT_ONCE), *templates, "", *names]), shape)
-    with unfinished as kept:
+    question = None
+    if len(names) * len(templates) >= KEPT_FROM:
+        question = _fingerprint(model, [str(CAPTIONS_AT_ONCE), *templates, "", *names])
+    with open_unfinished(question, (len(names), model.width)) as kept:
         on_progress(kept.done, len(names))
         per_block = max(CAPTIONS_AT_ONCE // len(templates), 1)
         for start in range(kept.done, len(names), per_block):
@@ -261,11 +256,11 @@ def encode_names(
             mean = vectors.mean(axis=1)
             kept.vectors[start : start + len(block)] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
             kept.finish(start + len(block))
-        return kept.vectors  # type: ignore[no-any-return]
+        return kept.vectors
 
 
 def _fingerprint(model: Encoder, words: Sequence[str]) -> str:
-    digest = hashlib.sha256(json.dumps([linnaea.__version__, model.fingerprint, model.precision]).encode())
+    digest = hashlib.sha256(json.dumps([__version__, model.fingerprint, model.precision]).encode())
     for word in words:
         digest.update(word.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:32]

@@ -38,7 +38,7 @@ class Unfinished:
     vectors: Float32[ndarray, "K E"]
     done: int = 0
     folder: Path | None = None
-    """Where they are on disk; ``None`` if they are in memory only."""
+    """The folder of their files; ``None`` if they are in memory only."""
 
     def finish(self, done: int) -> None:
         """Keep the first ``done`` vectors, whatever happens to this process.
@@ -53,18 +53,19 @@ class Unfinished:
 
 
 @contextmanager
-def open_unfinished(question: str, shape: tuple[int, int], *, lasting: bool = False) -> Iterator[Unfinished]:
+def open_unfinished(question: str | None, shape: tuple[int, int], *, lasting: bool = False) -> Iterator[Unfinished]:
     """Open the vectors ``[K, E]`` of a ``question``, a fingerprint of inputs and model, as far as they are finished.
 
-    They are in memory only if the cache folder cannot be written or another process encodes the same inputs. Files are
-    removed when the finished vectors are no longer used, or, if they are ``lasting``, a month after their last use.
+    They are in memory only if there is no question, the cache folder cannot be written, or another process encodes the
+    same inputs. Files are removed when the finished vectors are no longer used, or, if they are ``lasting``, a month
+    after their last use.
     """
-    root = cache_dir() / "unfinished"
     with ExitStack() as stack:
-        try:
-            opened = _open(root / question, shape, stack)
-        except (OSError, LinnaeaError):
-            opened = Unfinished(np.empty(shape, np.float32))
+        opened = None
+        if question is not None:
+            with contextlib.suppress(OSError, LinnaeaError):
+                opened = _open(cache_dir() / "unfinished" / question, shape, stack)
+        opened = opened or Unfinished(np.empty(shape, np.float32))
         yield opened
         if opened.folder is not None and not lasting:
             weakref.finalize(opened.vectors, shutil.rmtree, opened.folder, ignore_errors=True)

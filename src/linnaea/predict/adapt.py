@@ -243,7 +243,7 @@ def _count_groups(group_N: Int[ndarray, " N"], tested: "Tested | None") -> Itera
     if n_groups < len(group_N):
         yield (
             f"{count(len(group_N), 'photograph')} of {count(n_groups, 'moment')};"
-            f" those of one burst are validated together"
+            " those of one burst are validated together"
         )
     if tested is not None and tested.n_in_train:
         yield (

@@ -130,6 +130,7 @@ class DarwinCoreSource:
 
 
 ABSENT = "its occurrence says that the species was absent"
+"""The reason of records of absences."""
 
 
 def is_absence(status: pl.Expr, count: pl.Expr) -> pl.Expr:
